@@ -1,0 +1,47 @@
+# Sets everything up on first use. The same commands without make stand in README.md.
+#   make discover     the main job: which order is best on the digits task (ARGS="--budget 5m" and so on)
+#   make test         the tests            make slow    the tests that train for minutes
+#   make lint         style and types      make clean   remove what make and the tests made
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+OUT ?= out/digits
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: setup discover test slow lint clean
+
+setup: $(VENV)/.dev-installed
+
+discover: $(VENV)/.installed
+	$(BIN)/ordercomp discover --out $(OUT) $(ARGS)
+
+test: $(VENV)/.dev-installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) $(ARGS)
+
+slow: $(VENV)/.dev-installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(ARGS)
+
+lint: $(VENV)/.dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is not Python 3.11 or newer; name one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev-installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
