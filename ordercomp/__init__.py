@@ -1,0 +1,24 @@
+"""Measure in which order a CNN should be distilled, pruned, quantized and given early exits.
+
+Names load when first used, so that `import ordercomp` needs neither torch nor Optuna.
+"""
+
+import importlib
+from typing import Any
+
+__all__ = ["CompressedNetwork", "Record", "StageSequence", "Task", "discover", "load_task"]
+
+_HOMES = {
+    "CompressedNetwork": "ordercomp.network",
+    "Record": "ordercomp.records",
+    "StageSequence": "ordercomp.sequence",
+    "Task": "ordercomp.task",
+    "discover": "ordercomp.studies.discover",
+    "load_task": "ordercomp.task",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ordercomp' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,33 @@
+"""Functions by name: `package.module:function`, from installed packages or the working directory."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["load_function"]
+
+
+def load_function(path: str) -> Callable[..., Any]:
+    """Import what `package.module:function` names; modules of the working directory are found last.
+
+    Raises ValueError in one line if the path is malformed, the import fails, or it names no function.
+    """
+    module_name, _, function_name = path.partition(":")
+    if not module_name or not function_name:
+        raise ValueError(f"expected package.module:function, got {path!r}")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the module of a user raises
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"cannot import {module_name!r} of {path!r}: {type(error).__name__}: {reason}"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        kind = "nothing" if function is None else type(function).__name__
+        raise ValueError(f"{path!r} must name a function; module {module_name!r} has {kind} of that name")
+    return function  # type: ignore[no-any-return]

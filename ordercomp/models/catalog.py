@@ -1,0 +1,105 @@
+"""The catalog of models: a text such as `resnet8(width=8)` becomes a network with fresh weights."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from ordercomp.knobs import Knob, check_knobs
+from ordercomp.lookup import load_function
+from ordercomp.models.external import call_factory
+from ordercomp.models.mobilenet import mobilenet_v2
+from ordercomp.models.resnet import ladder_resnet, thin_resnet
+from ordercomp.models.vgg import vgg
+from ordercomp.sequence import SequenceSyntaxError, parse_call
+
+__all__ = ["MODELS", "Model", "build_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A built-in network: its function, and what it can be told."""
+
+    build: Callable[..., nn.Module]
+    options: Mapping[str, Knob]
+
+
+def _width(default: int) -> dict[str, Knob]:
+    return {"width": Knob(default=default, low=1, high=4096, help="channels of the first stage")}
+
+
+def _ladder(blocks: int) -> Model:
+    digits = Knob(default=blocks, low=1111, high=9999, help="residual blocks in each stage, a digit for each")
+    return Model(ladder_resnet, {"blocks": digits, **_width(64)})
+
+
+# Three-stage residual networks have 6n + 2 layers; ResNet-18 and -34 have four, wider stages.
+MODELS: Mapping[str, Model] = {
+    "resnet8": Model(partial(thin_resnet, 8), _width(16)),
+    "resnet14": Model(partial(thin_resnet, 14), _width(16)),
+    "resnet20": Model(partial(thin_resnet, 20), _width(16)),
+    "resnet32": Model(partial(thin_resnet, 32), _width(16)),
+    "resnet44": Model(partial(thin_resnet, 44), _width(16)),
+    "resnet56": Model(partial(thin_resnet, 56), _width(16)),
+    "resnet110": Model(partial(thin_resnet, 110), _width(16)),
+    "resnet18": _ladder(2222),
+    "resnet34": _ladder(3463),
+    "vgg8": Model(partial(vgg, 8), _width(64)),
+    "vgg11": Model(partial(vgg, 11), _width(64)),
+    "vgg13": Model(partial(vgg, 13), _width(64)),
+    "vgg16": Model(partial(vgg, 16), _width(64)),
+    "vgg19": Model(partial(vgg, 19), _width(64)),
+    "mobilenet_v2": Model(
+        mobilenet_v2,
+        {
+            "width": Knob(default=1.0, low=0.05, high=4.0, help="factor on the channels"),
+            "strides": Knob(default="kl", choices=("kl", "nac", "rd"), help="where the resolution is halved"),
+        },
+    ),
+}
+
+
+def build_model(spec: str, *, classes: int, channels: int = 3) -> nn.Module:
+    """Build the network that `spec` names; it maps (n, channels, h, w) to logits (n, classes).
+
+    Weights are fresh and come from torch's global generator; seed it before.
+
+    Args:
+        spec: a name of MODELS with its options, as in `resnet34(blocks=2222)`; `torchvision:resnet18` and the
+            like; or `package.module:function(option=value)`, a function of yours that returns an nn.Module,
+            from an installed package or the working directory. It gets `classes=` and `channels=` too, if it
+            takes them.
+        classes: number of logits, at least 1.
+        channels: of the images: 1 or 3, as a rule.
+
+    Raises:
+        ValueError: the name is unknown, an option is unknown or out of range, or the function cannot be
+            imported, fails, or makes no nn.Module.
+    """
+    for name, value in (("classes", classes), ("channels", channels)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    try:
+        name, options = parse_call(spec)
+    except SequenceSyntaxError as error:
+        problem = str(error).partition(" of the sequence")[0]
+        raise ValueError(f"model must be name or name(option=value,...), got {spec!r}: {problem}") from None
+    package, colon, rest = name.partition(":")
+    if package == "torchvision" and colon:
+        # Looked up by name: torchvision takes two seconds to load, and other models do without.
+        build = load_function("ordercomp.models.torchvision_zoo:torchvision_model")
+        network: nn.Module = build(rest, classes=classes, channels=channels, **options)
+        return network
+    if colon:
+        return call_factory(name, options, classes=classes, channels=channels)
+    if name not in MODELS:
+        close = difflib.get_close_matches(name, MODELS, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(
+            f"model must be one of {', '.join(MODELS)}, torchvision:NAME or package.module:function, "
+            f"got {name!r}{hint}"
+        )
+    model = MODELS[name]
+    return model.build(classes=classes, channels=channels, **check_knobs(name, model.options, options))

@@ -1,0 +1,262 @@
+"""Records: what one measured sequence at one seed achieved, as plain JSON lines. No torch here."""
+
+import gzip
+import json
+import lzma
+import math
+import os
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+from ordercomp.orders import Order
+
+__all__ = [
+    "Baseline",
+    "OperatingPoint",
+    "Record",
+    "RecordError",
+    "append_record",
+    "read_records",
+    "write_records",
+]
+
+
+class RecordError(ValueError):
+    """A record that lacks a key or holds a value of the wrong kind; the message names file and line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """Accuracy of the uncompressed network at the record's seed, as fractions in [0, 1]."""
+
+    accuracy: float  # on validation data
+    test_accuracy: float
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_accuracies("baseline", self.accuracy, self.test_accuracy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatingPoint:
+    """Accuracy and cost at one exit threshold. Reductions say how many times smaller than the baseline."""
+
+    threshold: (
+        float | None
+    )  # confidence above which a sample leaves early; None: every sample goes to the end
+    accuracy: float  # on validation data, a fraction
+    test_accuracy: float
+    bitops_cr: float  # convention "paper"; larger is better
+    cr: float  # storage, convention "paper"; larger is better
+    extra: Mapping[str, Any] = field(default_factory=dict)  # e.g. "honest": {"bitops_cr": …, "cr": …}
+
+    def __post_init__(self) -> None:
+        _check_accuracies("point", self.accuracy, self.test_accuracy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One measured sequence at one seed. A failed stage leaves `error` set and no points."""
+
+    order: Order  # stage letters; "" is the baseline itself
+    sequence: str  # text that StageSequence.parse reads
+    task: str
+    seed: int
+    epochs: float  # spent since the baseline, all stages together
+    seconds: float  # of the last stage alone
+    baseline: Baseline
+    points: tuple[OperatingPoint, ...]
+    error: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)  # provenance and whatever else a file holds
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Record":
+        """Build a record from a JSON object; unknown keys go to `extra`. Raises RecordError."""
+        known = _pick(data, _RECORD_KEYS, "record")
+        error = data.get("error")
+        if not isinstance(error, str | None):
+            raise RecordError(f"record key 'error' must be str or null, got {error!r}")
+        baseline = Baseline(
+            **_pick(known["baseline"], _BASELINE_KEYS, "baseline"),
+            extra=_rest(known["baseline"], _BASELINE_KEYS),
+        )
+        points = tuple(_point(point) for point in known["points"])
+        extra = _rest(data, {*_RECORD_KEYS, "error"})
+        return cls(**{**known, "baseline": baseline, "points": points}, error=error, extra=extra)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of this record, extras at the top level as they were read."""
+        data: dict[str, Any] = {name: getattr(self, name) for name in _RECORD_KEYS}
+        facts = {name: getattr(self.baseline, name) for name in _BASELINE_KEYS}
+        data["baseline"] = {**facts, **self.baseline.extra}
+        data["points"] = [
+            {**{name: getattr(point, name) for name in _POINT_KEYS}, **point.extra} for point in self.points
+        ]
+        if self.error is not None:
+            data["error"] = self.error
+        return {**data, **self.extra}
+
+
+_NUMBER = (int, float)
+_RECORD_KEYS: Mapping[str, tuple[type, ...]] = {
+    "order": (str,),
+    "sequence": (str,),
+    "task": (str,),
+    "seed": (int,),
+    "epochs": _NUMBER,
+    "seconds": _NUMBER,
+    "baseline": (dict,),
+    "points": (list,),
+}
+_BASELINE_KEYS: Mapping[str, tuple[type, ...]] = {"accuracy": _NUMBER, "test_accuracy": _NUMBER}
+_POINT_KEYS: Mapping[str, tuple[type, ...]] = {
+    "threshold": (int, float, type(None)),
+    "accuracy": _NUMBER,
+    "test_accuracy": _NUMBER,
+    "bitops_cr": _NUMBER,
+    "cr": _NUMBER,
+}
+
+
+def read_records(path: Path | str) -> list[Record]:
+    """Read a JSON-lines file, `.gz` and `.xz` too; a torn last line without its newline is left out.
+
+    Raises RecordError with file and line number, FileNotFoundError if the file is missing.
+    """
+    path = Path(path)
+    lines = _read_bytes(path).split(b"\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or (number == len(lines) and not _is_json(line)):
+            continue  # empty, or torn: a process died while writing its last line
+        try:
+            records.append(Record.from_json(_object(line)))
+        except RecordError as error:
+            raise RecordError(f"{path}, line {number}: {error}") from None
+    return records
+
+
+def append_record(path: Path | str, record: Record) -> None:
+    """Append one line and flush it to disk; a torn last line is cut off first.
+
+    Raises ValueError for a compressed file and for an extra that JSON cannot hold.
+    """
+    path = Path(path)
+    if path.suffix in _COMPRESSED:
+        raise ValueError(f"path must be an uncompressed file to append to, got {path}; use write_records")
+    line = _line(record)
+    with path.open("ab+") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                _mend_last_line(file)
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_records(path: Path | str, records: Iterable[Record]) -> None:
+    """Write all records at once, replacing the file atomically; `.gz` and `.xz` are compressed."""
+    path = Path(path)
+    content = b"".join(_line(record) for record in records)
+    draft = path.with_name(path.name + ".part")
+    try:
+        with _open(draft, "wb", suffix=path.suffix) as file:
+            file.write(content)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+_COMPRESSED = (".gz", ".xz")
+
+
+def _open(path: Path, mode: Literal["rb", "wb"], *, suffix: str) -> IO[bytes]:
+    if suffix == ".gz":
+        return cast(IO[bytes], gzip.open(path, mode))
+    return lzma.open(path, mode) if suffix == ".xz" else path.open(mode)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        with _open(path, "rb", suffix=path.suffix) as file:
+            return file.read()
+    except (EOFError, gzip.BadGzipFile, lzma.LZMAError) as error:
+        raise RecordError(f"{path} is damaged or not compressed as its name says: {error}") from None
+
+
+def _line(record: Record) -> bytes:
+    return json.dumps(record.to_json(), allow_nan=False).encode() + b"\n"
+
+
+def _mend_last_line(file: IO[bytes]) -> None:
+    """Close a last line that lacks only its newline, cut off one that is torn."""
+    file.seek(0)
+    whole = file.read()
+    start = whole.rfind(b"\n") + 1
+    if _is_json(whole[start:]):
+        file.write(b"\n")
+    else:
+        file.truncate(start)
+        file.seek(0, os.SEEK_END)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line.decode("utf-8"))
+    except ValueError:  # bad JSON or bad UTF-8
+        return False
+    return True
+
+
+def _object(line: bytes) -> Mapping[str, Any]:
+    try:
+        data = json.loads(line.decode("utf-8"))
+    except json.JSONDecodeError as error:
+        raise RecordError(f"not valid JSON at column {error.colno}: {error.msg}") from None
+    except UnicodeDecodeError:
+        raise RecordError("not valid UTF-8") from None
+    if not isinstance(data, dict):
+        raise RecordError(f"expected a JSON object, got {type(data).__name__}")
+    return data
+
+
+def _point(data: Any) -> OperatingPoint:
+    if not isinstance(data, dict):
+        raise RecordError(f"each of points must be an object, got {type(data).__name__}")
+    known = _pick(data, _POINT_KEYS, "point")
+    for name in ("bitops_cr", "cr"):
+        if known[name] <= 0:
+            raise RecordError(f"point key {name!r} must be positive, got {known[name]!r}")
+    return OperatingPoint(**known, extra=_rest(data, _POINT_KEYS))
+
+
+def _rest(data: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key not in known}
+
+
+def _check_accuracies(what: str, accuracy: float, test_accuracy: float) -> None:
+    for name, value in (("accuracy", accuracy), ("test_accuracy", test_accuracy)):
+        if not 0 <= value <= 1:
+            raise RecordError(f"{what} key {name!r} must be a fraction in [0, 1], got {value!r}")
+
+
+def _pick(data: Mapping[str, Any], keys: Mapping[str, tuple[type, ...]], what: str) -> dict[str, Any]:
+    """Take the known keys, checking presence and kind."""
+    picked = {}
+    for key, kinds in keys.items():
+        if key not in data:
+            raise RecordError(f"{what} lacks the key {key!r}")
+        value = data[key]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise RecordError(f"{what} key {key!r} must be {_names(kinds)}, got {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RecordError(f"{what} key {key!r} must be finite, got {value!r}")
+        picked[key] = value
+    return picked
+
+
+def _names(kinds: tuple[type, ...]) -> str:
+    return " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)

@@ -1,0 +1,186 @@
+"""Stage sequences: an order with every knob set, and the text that stands for it.
+
+`D(depth=0.5) P(ratio=0.4) Q(weights=2,activations=4)` parses to three steps and formats back to itself.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ordercomp.orders import Order
+
+__all__ = ["KnobValue", "SequenceSyntaxError", "StageSequence", "Step", "parse_call"]
+
+KnobValue = bool | int | float | str
+
+_STEP = re.compile(r"(?P<stage>[A-Z])(?:\((?P<knobs>[^()]*)\))?")
+_CALL = re.compile(r"(?P<name>[^()\s]+)(?:\((?P<knobs>[^()]*)\))?")
+_KNOB = re.compile(r"\s*(?P<name>[a-z][a-z0-9_]*)\s*=\s*(?P<value>[A-Za-z0-9_.+:/-]+)\s*")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]*")
+
+
+class SequenceSyntaxError(ValueError):
+    """A sequence text that cannot be read; the message shows the text and marks the place."""
+
+    def __init__(self, problem: str, text: str, place: int) -> None:
+        super().__init__(f"{problem} at column {place + 1} of the sequence\n  {text}\n  {' ' * place}^")
+        self.place = place
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage with its knobs; which knobs a stage knows is the stage's own affair."""
+
+    stage: str  # one letter A to Z
+    knobs: tuple[tuple[str, KnobValue], ...] = ()  # in the order of writing
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Z]", self.stage):
+            raise ValueError(f"stage must be one letter A to Z, got {self.stage!r}")
+        names = [name for name, _ in self.knobs]
+        if len(set(names)) != len(names):
+            raise ValueError(f"knobs of {self.stage} must be set once each, got {names}")
+        for name, value in self.knobs:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"knob of {self.stage} must have a name like `ratio`, got {name!r}")
+            if not _is_readable(value):
+                raise ValueError(
+                    f"{self.stage} knob {name} must be a finite number, true, false or a word, got {value!r}"
+                )
+
+    @classmethod
+    def of(cls, stage: str, knobs: Mapping[str, KnobValue]) -> "Step":
+        """Make a step from a mapping of knob names to values."""
+        return cls(stage, tuple(knobs.items()))
+
+    @property
+    def settings(self) -> dict[str, KnobValue]:
+        """The knobs as a dictionary."""
+        return dict(self.knobs)
+
+    def __str__(self) -> str:
+        if not self.knobs:
+            return self.stage
+        return f"{self.stage}({','.join(f'{name}={_format(value)}' for name, value in self.knobs)})"
+
+
+@dataclass(frozen=True, slots=True)
+class StageSequence:
+    """An order with every knob set. The empty sequence is the uncompressed baseline."""
+
+    steps: tuple[Step, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "StageSequence":
+        """Read a sequence such as `D(depth=0.5) P(ratio=0.4)`; `DP` takes every default.
+
+        Raises SequenceSyntaxError, a ValueError that marks the place of the error.
+        """
+        steps, place = [], 0
+        while place < len(text):
+            if text[place].isspace():
+                place += 1
+                continue
+            match = _STEP.match(text, place)
+            if match is None:
+                raise SequenceSyntaxError(f"expected a stage letter A to Z, got {text[place]!r}", text, place)
+            if text[match.end() : match.end() + 1] == "(":
+                raise SequenceSyntaxError("unclosed or nested parenthesis", text, match.end())
+            knobs = _parse_knobs(text, match) if match["knobs"] is not None else ()
+            steps.append(Step(match["stage"], knobs))
+            place = match.end()
+        return cls(tuple(steps))
+
+    @classmethod
+    def from_order(cls, order: Order, knobs: Mapping[str, Mapping[str, KnobValue]]) -> "StageSequence":
+        """Give each stage of `order` its knobs from the mapping of letters to knobs."""
+        return cls(tuple(Step.of(stage, knobs.get(stage, {})) for stage in order))
+
+    @property
+    def order(self) -> Order:
+        """The stage letters alone."""
+        return "".join(step.stage for step in self.steps)
+
+    @property
+    def prefixes(self) -> tuple["StageSequence", ...]:
+        """The non-empty prefixes, from the first step to the whole sequence."""
+        return tuple(StageSequence(self.steps[:length]) for length in range(1, len(self.steps) + 1))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text, in hexadecimal."""
+        return hashlib.sha256(str(self).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __add__(self, step: Step) -> "StageSequence":
+        return StageSequence((*self.steps, step))
+
+    def __str__(self) -> str:
+        return " ".join(str(step) for step in self.steps)
+
+
+def parse_call(text: str) -> tuple[str, dict[str, KnobValue]]:
+    """Read `name` or `name(option=value,…)`, options written as knobs are, into the name and its options.
+
+    The name is anything without parentheses or white space. Raises SequenceSyntaxError.
+    """
+    match = _CALL.fullmatch(text.strip())
+    if match is None:
+        raise SequenceSyntaxError("expected name or name(option=value,...)", text, 0)
+    return match["name"], dict(_parse_knobs(text.strip(), match)) if match["knobs"] is not None else {}
+
+
+def _parse_knobs(text: str, match: re.Match[str]) -> tuple[tuple[str, KnobValue], ...]:
+    """Read `name=value,name=value`, with places counted in the whole text."""
+    inside, place = match["knobs"], match.start("knobs")
+    if not inside.strip():
+        return ()
+    knobs: list[tuple[str, KnobValue]] = []
+    for part in inside.split(","):
+        found = _KNOB.fullmatch(part)
+        start = place + len(part) - len(part.lstrip())
+        if found is None:
+            raise SequenceSyntaxError(f"expected knob=value, got {part.strip()!r}", text, start)
+        if found["name"] in dict(knobs):
+            raise SequenceSyntaxError(f"knob {found['name']!r} is set twice", text, start)
+        try:
+            knobs.append((found["name"], _read(found["value"])))
+        except ValueError as error:
+            raise SequenceSyntaxError(str(error), text, place + found.start("value")) from None
+        place += len(part) + 1
+    return tuple(knobs)
+
+
+def _read(text: str) -> KnobValue:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        if value != value or value in (float("inf"), float("-inf")):
+            raise ValueError(f"expected a finite number, got {text!r}")
+        return value
+    if not _WORD.fullmatch(text):
+        raise ValueError(f"expected a number, true, false or a word, got {text!r}")
+    return text
+
+
+def _is_readable(value: KnobValue) -> bool:
+    """Whether the text of a value reads back as the same value."""
+    try:
+        found = _read(_format(value))
+    except ValueError:
+        return False
+    return found == value and type(found) is type(value)
+
+
+def _format(value: KnobValue) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,127 @@
+"""Blocks of a body: the units that distillation may drop and after which an exit may sit.
+
+A block is a module with children of its own that stands in an nn.Sequential or nn.ModuleList, outermost
+ones only: a residual block, an inverted residual, a convolution with its normalization. A sequence of
+blocks is no block itself, nor is a part without parameters, such as a stage that is dropped as a whole.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ordercomp.network import CompressedNetwork
+
+__all__ = ["Block", "blocks_to_drop", "find_blocks", "split_candidates"]
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList)
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish)
+_POOLING = (nn.MaxPool2d, nn.AvgPool2d)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A unit of the body as it ran on an example image."""
+
+    name: str
+    droppable: bool  # its output has the shape of its input, so that nn.Identity can take its place
+    features: bool  # its output has shape (n, c, h, w)
+    channels: int
+    share: float  # of the body's multiply-accumulates that are spent when it is done
+
+    @property
+    def container(self) -> str:
+        """Name of the module that holds it."""
+        return self.name.rpartition(".")[0]
+
+
+def find_blocks(network: CompressedNetwork) -> list[Block]:
+    """The blocks of the body in the order in which they run; blocks dropped before are no longer there."""
+    body = network.copy().module.body.eval()
+    names = dict(_outermost_blocks(body))
+    return _run(body, network.architecture.example(1), names)
+
+
+def split_candidates(network: CompressedNetwork) -> list[Block]:
+    """Where exits may be put: after every block with feature maps but the last.
+
+    A body without blocks (a flat nn.Sequential) offers the outputs of its pooling and activation layers.
+    """
+    body = network.copy().module.body.eval()
+    names = dict(_outermost_blocks(body))
+    if not names:
+        names = {
+            name: module
+            for name, module in body.named_modules()
+            if isinstance(module, (*_ACTIVATIONS, *_POOLING))
+        }
+    found = _run(body, network.architecture.example(1), names)
+    return [block for block in found if block.features][:-1]
+
+
+def blocks_to_drop(blocks: list[Block], depth: float) -> list[str]:
+    """Names of the blocks to drop so that a `depth` share of all blocks, rounded up, is left.
+
+    The fullest container gives first, the earlier one among equals, and its last droppable block goes;
+    so 3, 4, 6, 3 blocks at depth 0.5 become 2, 2, 2, 2. Fewer are dropped if no more are droppable.
+    """
+    excess = len(blocks) - max(1, -int(-depth * len(blocks) // 1))
+    left = Counter(block.container for block in blocks)
+    droppable = [block for block in blocks if block.droppable]
+    dropped: list[str] = []
+    while len(dropped) < excess and droppable:
+        fullest = max(
+            dict.fromkeys(block.container for block in droppable), key=lambda container: left[container]
+        )
+        chosen = [block for block in droppable if block.container == fullest][-1]
+        droppable.remove(chosen)
+        left[fullest] -= 1
+        dropped.append(chosen.name)
+    return dropped
+
+
+def _outermost_blocks(
+    module: nn.Module, prefix: str = "", *, held: bool = False
+) -> list[tuple[str, nn.Module]]:
+    """Blocks below `module`; `held` says whether it stands in a container."""
+    parts = list(module.children())
+    container = isinstance(module, _CONTAINERS) and not (held and all(_is_leaf(part) for part in parts))
+    if held and parts and not container:
+        return [(prefix, module)] if any(True for _ in module.parameters()) else []
+    found = []
+    for name, child in module.named_children():
+        path = f"{prefix}.{name}" if prefix else name
+        found += _outermost_blocks(child, path, held=container)
+    return found
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return next(module.children(), None) is None
+
+
+@torch.no_grad()
+def _run(body: nn.Module, image: Tensor, names: dict[str, nn.Module]) -> list[Block]:
+    blocks: list[Block] = []
+    macs = [0]
+    runs: Counter[str] = Counter()
+
+    def count(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(layer, (nn.Conv2d, nn.Linear))
+        macs[0] += output.numel() * layer.weight[0].numel()
+
+    def note(name: str, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        runs[name] += 1
+        if runs[name] > 1 or not isinstance(output, Tensor):
+            return
+        same = len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].shape == output.shape
+        blocks.append(Block(name, same, output.dim() == 4, output.shape[1], macs[0]))
+
+    for layer in body.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            layer.register_forward_hook(count)
+    for name, module in names.items():
+        module.register_forward_hook(lambda _module, inputs, output, name=name: note(name, inputs, output))
+    body(image.to(next(body.parameters()).device))
+    once = [block for block in blocks if runs[block.name] == 1]  # others stand in several places
+    return [replace(block, share=block.share / max(macs[0], 1)) for block in once]

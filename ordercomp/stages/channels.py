@@ -1,0 +1,138 @@
+"""Channel pruning by dependency groups, with the traps of Torch-Pruning handled in one place."""
+
+from typing import Literal
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from ordercomp.layers import QuantizedLayer, dorefa_weight
+from ordercomp.multi_exit import channels_last, running_order
+from ordercomp.network import CompressedNetwork
+from ordercomp.stages.stage import StageError
+
+__all__ = ["classifiers", "narrow_channels"]
+
+
+def narrow_channels(
+    network: CompressedNetwork,
+    ratio: float,
+    *,
+    scope: Literal["local", "global"] = "local",
+    importance_on: Literal["latent", "quantized"] = "latent",
+) -> dict[str, object]:
+    """Remove, in place, a `ratio` of the channels of what is left and return what was achieved.
+
+    Importance is the group's L2 norm (DepGraph, Fang et al. 2023). `local` removes the same ratio in every
+    group, the channels left rounded down, but at least one; `global` takes the weakest channels of the whole
+    network. Outputs of classifiers are never pruned, and not counted. Raises StageError if the module cannot
+    be traced, if nothing could be removed, or if the pruned module could not be made again from its shapes.
+    """
+    kept = classifiers(network)
+    before = _channels(network.module, kept)
+    try:
+        _prune(network, ratio, kept, scope, _Importance(on_quantized=importance_on == "quantized"))
+        _check_rebuilt(network)
+    except Exception as error:  # the tracer raises whatever comes of a module that it cannot follow
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise StageError(f"channels of {network.architecture.model} cannot be pruned: {reason}") from error
+    after = _channels(network.module, kept)
+    if after == before:
+        raise StageError(
+            f"ratio {ratio:g} removes no channel of {network.architecture.model}, whose layers are too narrow"
+        )
+    return {"ratio": round(1 - after / before, 4), "channels": after}
+
+
+def classifiers(network: CompressedNetwork) -> list[nn.Module]:
+    """The layers that produce logits: the last one that runs in the body, and the last of each head."""
+    ran = running_order(network.module, network.architecture)
+    parts = ["body.", *(f"heads.{place}." for place in range(len(network.exits)))]
+    last = [[name for name in ran if name.startswith(part)][-1] for part in parts]
+    return [network.module.get_submodule(name) for name in last]
+
+
+def _prune(
+    network: CompressedNetwork,
+    ratio: float,
+    kept: list[nn.Module],
+    scope: str,
+    importance: tp.importance.Importance,
+) -> None:
+    module = network.module
+    device = next(module.parameters()).device
+    # Frozen parameters would make the tracer skip layers silently, and tracing needs gradients.
+    module.eval().requires_grad_(True)
+    with torch.enable_grad():
+        pruner = tp.pruner.BasePruner(
+            module,
+            network.architecture.example(2).to(device),
+            importance,
+            pruning_ratio=ratio,
+            global_pruning=scope == "global",
+            isomorphic=scope == "global",
+            ignored_layers=kept,
+            # The library's defaults are dictionaries shared by all pruners, which would keep modules alive.
+            in_channel_groups={},
+            out_channel_groups={},
+            num_heads={},
+            channel_groups={},
+            pruning_ratio_dict=_of_narrow_layers(module, ratio) if scope == "local" else {},
+        )
+        pruner.step()
+    module.zero_grad(set_to_none=True)
+    channels_last(module).requires_grad_(True)
+
+
+def _of_narrow_layers(module: nn.Module, ratio: float) -> dict[nn.Module, float]:
+    """Ratios that leave one channel where `ratio` would leave none; the library would then leave them all."""
+    widths = {
+        layer: len(layer.weight) for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))
+    }
+    return {
+        layer: 1 - 1.5 / width for layer, width in widths.items() if width > 1 and width * (1 - ratio) < 1
+    }
+
+
+@torch.no_grad()
+def _check_rebuilt(network: CompressedNetwork) -> None:
+    """Raise an error unless the network still gives logits, and one rebuilt from its facts the same ones."""
+    image = network.architecture.example(2)
+    twin = network.rebuild(seed=0)
+    twin.module.load_state_dict(network.module.state_dict(), strict=True)
+    device = next(network.module.parameters()).device
+    expected = network.module(image.to(device))
+    found = twin.module.to(device).eval()(image.to(device))
+    for logits, again in zip(expected, found, strict=True):
+        if logits.shape != (len(image), network.architecture.classes):
+            raise RuntimeError(f"pruning changed the shape of the logits to {tuple(logits.shape)}")
+        if not torch.equal(logits, again):
+            raise RuntimeError("a network rebuilt from the pruned shapes computes something else")
+
+
+def _channels(module: nn.Module, kept: list[nn.Module]) -> int:
+    """Number of output channels of all convolutions and linear layers that may be pruned."""
+    layers = [layer for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    return sum(layer.weight.shape[0] for layer in layers if layer not in kept)
+
+
+class _Importance(tp.importance.GroupMagnitudeImportance):  # type: ignore[misc]
+    """Group L2 norm of the latent float weights, or of the weights as quantized."""
+
+    def __init__(self, *, on_quantized: bool) -> None:
+        super().__init__(p=2)
+        self._on_quantized = on_quantized
+
+    @torch.no_grad()
+    def __call__(self, group: tp.Group) -> Tensor | None:
+        layers = {dependency.target.module for dependency, _ in group}
+        quantized = [layer for layer in layers if self._on_quantized and isinstance(layer, QuantizedLayer)]
+        latent = [layer.weight.detach().clone() for layer in quantized]
+        try:
+            for layer in quantized:
+                layer.weight.copy_(dorefa_weight(layer.weight, layer.weight_bits))
+            importance: Tensor | None = super().__call__(group)
+        finally:
+            for layer, weight in zip(quantized, latent, strict=True):
+                layer.weight.copy_(weight)
+        return importance

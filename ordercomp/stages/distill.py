@@ -1,0 +1,71 @@
+"""D: train a smaller student with fresh weights from the current network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from torch import nn
+
+from ordercomp.knobs import Knob
+from ordercomp.multi_exit import replace_module
+from ordercomp.network import CompressedNetwork
+from ordercomp.stages.blocks import blocks_to_drop, find_blocks
+from ordercomp.stages.channels import narrow_channels
+from ordercomp.stages.stage import EPOCHS, Granularity, StageError, finish
+from ordercomp.trainer import Trainer
+
+__all__ = ["Distill"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distill:
+    """Architecture swap: drop blocks or narrow channels, then learn from the current network (Hinton 2015).
+
+    `student="inherit"` keeps what earlier stages did: pruned widths, quantizers, exits. `"fresh"` takes
+    the original widths in float, so that pruning and quantization before it act on the teacher alone;
+    blocks that an earlier D dropped stay dropped and exits stay.
+    """
+
+    letter: ClassVar[str] = "D"
+    title: ClassVar[str] = "Distill"
+    dynamic: ClassVar[bool] = False
+    granularity: ClassVar[Granularity] = "architecture"
+    repeatable: ClassVar[bool] = True
+    knobs: ClassVar[Mapping[str, Knob]] = {
+        "depth": Knob(default=0.5, low=0.1, high=1.0, step=0.1, help="share of the blocks that is kept"),
+        "width": Knob(
+            default=1.0, low=0.1, high=1.0, searched=False, help="share of the channels that is kept"
+        ),
+        "student": Knob(
+            default="inherit",
+            choices=("inherit", "fresh"),
+            searched=False,
+            help="what the student starts from",
+        ),
+        "epochs": EPOCHS,
+    }
+
+    depth: float = 0.5
+    width: float = 1.0
+    student: Literal["inherit", "fresh"] = "inherit"
+    epochs: float = 0.0
+
+    def apply(self, network: CompressedNetwork, *, trainer: Trainer) -> CompressedNetwork:
+        """Return a trained student of `network`. Raises StageError if there is no block to drop."""
+        student = network.rebuild(seed=trainer.seed, original=self.student == "fresh")
+        blocks = find_blocks(student)
+        dropped = blocks_to_drop(blocks, self.depth)
+        if self.depth < 1 and not dropped:
+            raise StageError(
+                f"D(depth={self.depth}) found no droppable block among the {len(blocks)} blocks of "
+                f"{network.architecture.model}: a block must map features to the same shape; "
+                "try D(depth=1.0,width=0.5)"
+            )
+        for name in dropped:
+            replace_module(student.module.body, name, nn.Identity())
+        student = replace(student, dropped=(*student.dropped, *dropped))
+        if self.width < 1:
+            narrow_channels(student, 1 - self.width)
+        trainer.calibrate(student)
+        epochs = trainer.train(student, fresh=True, teacher=network)
+        return finish(student, self, epochs, {"dropped": dropped, "blocks": len(blocks) - len(dropped)})

@@ -1,0 +1,49 @@
+"""Q: fake-quantize weights and activations of the whole network, then train on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from ordercomp.knobs import Knob
+from ordercomp.layers import FLOAT_BITS
+from ordercomp.multi_exit import Bits
+from ordercomp.network import CompressedNetwork
+from ordercomp.stages.stage import EPOCHS, TEACHER, Granularity, finish, teacher_of
+from ordercomp.trainer import Trainer
+
+__all__ = ["Quantize"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantize:
+    """Quantization-aware training with DoReFa quantizers (Zhou et al. 2016), exit heads included.
+
+    The first layer reads the image as it is (8 bits by nature). On a quantized network the new bit
+    widths replace the old ones.
+    """
+
+    letter: ClassVar[str] = "Q"
+    title: ClassVar[str] = "Quantize"
+    dynamic: ClassVar[bool] = False
+    granularity: ClassVar[Granularity] = "sub-neuron"
+    repeatable: ClassVar[bool] = True
+    knobs: ClassVar[Mapping[str, Knob]] = {
+        "weights": Knob(default=2, low=1, high=FLOAT_BITS, step=1, log=True, help="bits of a weight"),
+        "activations": Knob(
+            default=4, low=1, high=FLOAT_BITS, step=1, log=True, help="bits of an activation"
+        ),
+        "teacher": TEACHER,
+        "epochs": EPOCHS,
+    }
+
+    weights: int = 2
+    activations: int = 4
+    teacher: Literal["none", "baseline"] = "none"
+    epochs: float = 0.0
+
+    def apply(self, network: CompressedNetwork, *, trainer: Trainer) -> CompressedNetwork:
+        """Return a quantized, fine-tuned copy; every exit learns from the teacher if there is one."""
+        quantized = network.quantized(Bits(self.weights, self.activations))
+        trainer.calibrate(quantized)
+        epochs = trainer.train(quantized, fresh=False, teacher=teacher_of(self.teacher, trainer))
+        return finish(quantized, self, epochs, {"layers": sum(1 for _ in quantized.quantized_layers())})

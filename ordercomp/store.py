@@ -1,0 +1,185 @@
+"""Content-addressed results in a folder: what is finished is never trained again.
+
+Each finished node is `<key>.json` (its record) and `<key>.safetensors` (its network). Both are written under
+another name and renamed, the record last, so that a process killed at any moment leaves no half entry.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ordercomp.records import Record, RecordError
+
+__all__ = ["DEFAULT_CAP_BYTES", "Store"]
+
+DEFAULT_CAP_BYTES = 20 * 2**30
+FORMAT = 1
+_STALE_DRAFT_SECONDS = 3600.0
+
+
+class Store:
+    """Finished nodes by key. Safe to share between processes; nothing is kept in memory."""
+
+    def __init__(self, folder: Path | str, *, cap_bytes: int = DEFAULT_CAP_BYTES) -> None:
+        """Open or make the folder. Raises OSError if it cannot be written, ValueError for a negative cap.
+
+        `cap_bytes` limits the networks, not the records; `evict` keeps to it.
+        """
+        if cap_bytes < 0:
+            raise ValueError(f"cap_bytes must be at least 0, got {cap_bytes}")
+        self.folder = Path(folder)
+        self.cap_bytes = cap_bytes
+        try:
+            (self.folder / "locks").mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise OSError(
+                f"cannot write results to {self.folder}: {error.strerror or error}; choose another folder"
+            ) from None
+        self._drop_stale_drafts()
+
+    def network_path(self, key: str) -> Path:
+        """Where the network of a node lies, if it is there."""
+        return self.folder / f"{key}.safetensors"
+
+    def has_network(self, key: str) -> bool:
+        """Whether the network of a node is there; it may be gone while its record stays."""
+        return self.network_path(key).is_file()
+
+    def get(self, key: str) -> Record | None:
+        """Return the record of a finished node, or None. A damaged entry is removed and counts as absent.
+
+        The record and the network, if that is still there, are checked against their SHA-256.
+        """
+        try:
+            text = self._record_path(key).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except UnicodeDecodeError:
+            text = ""
+        try:
+            record, network = _open_entry(text, key)
+        except (ValueError, KeyError, TypeError):  # JSON and record errors are ValueErrors
+            self.remove(key)
+            return None
+        if network is not None and self.has_network(key) and _fingerprint(self.network_path(key)) != network:
+            self.remove(key)
+            return None
+        return record
+
+    def put(self, key: str, record: Record, write_network: Callable[[Path], None] | None = None) -> None:
+        """Add a finished node, or replace it. `write_network` writes the network to the path it is given.
+
+        A failed stage has no network. Store only failures that would happen again, such as divergence.
+        """
+        network = None
+        if write_network is not None:
+            draft = self._draft(key, "safetensors")
+            try:
+                write_network(draft)
+                network = _fingerprint(draft)
+                draft.replace(self.network_path(key))
+            finally:
+                draft.unlink(missing_ok=True)
+        entry = {"format": FORMAT, "key": key, "record": record.to_json(), "network": network}
+        entry["sha256"] = _checksum(entry)
+        draft = self._draft(key, "json")
+        try:
+            draft.write_text(json.dumps(entry, allow_nan=False), encoding="utf-8")
+            draft.replace(self._record_path(key))
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def remove(self, key: str) -> None:
+        """Forget a node; nothing happens if it is not there."""
+        self._record_path(key).unlink(missing_ok=True)
+        self.network_path(key).unlink(missing_ok=True)
+
+    def claim(self, key: str) -> FileLock | None:
+        """Take the right to train a node, or return None while another runner holds it.
+
+        The claim ends with its `release()` or with the process, however that dies.
+        """
+        lock = FileLock(self.folder / "locks" / f"{key}.lock", thread_local=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return None
+        return lock
+
+    def touch(self, key: str) -> None:
+        """Mark a network as just used, so that it is evicted late."""
+        if self.has_network(key):
+            os.utime(self.network_path(key))
+
+    def evict(self, *, keep: Collection[str] = ()) -> list[str]:
+        """Delete the networks that were unused for longest until the rest fits the cap; return their keys.
+
+        Records always stay, and so do the networks of the keys in `keep`.
+        """
+        networks = sorted(self._networks())
+        total = sum(size for _, _, size in networks)
+        evicted = []
+        for _, key, size in networks:
+            if total <= self.cap_bytes:
+                break
+            if key not in keep:
+                self.network_path(key).unlink(missing_ok=True)
+                total -= size
+                evicted.append(key)
+        return evicted
+
+    def _networks(self) -> list[tuple[int, str, int]]:
+        """Time of last use in nanoseconds, key and size in bytes of each network."""
+        found = []
+        for path in self.folder.glob("*.safetensors"):
+            if path.name.startswith("draft-"):
+                continue
+            try:
+                facts = path.stat()
+            except FileNotFoundError:
+                continue  # evicted by another process meanwhile
+            found.append((facts.st_mtime_ns, path.stem, facts.st_size))
+        return found
+
+    def _record_path(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
+    def _draft(self, key: str, kind: str) -> Path:
+        return self.folder / f"draft-{key}-{os.getpid()}-{time.monotonic_ns()}.{kind}"
+
+    def _drop_stale_drafts(self) -> None:
+        """Remove what killed processes left; a draft in the making is younger than that."""
+        for path in self.folder.glob("draft-*"):
+            try:
+                if time.time() - path.stat().st_mtime > _STALE_DRAFT_SECONDS:
+                    path.unlink()
+            except FileNotFoundError:
+                continue  # finished or removed by another process meanwhile
+
+
+def _open_entry(text: str, key: str) -> tuple[Record, dict[str, Any] | None]:
+    """Read an entry and check that it is whole and the key's own."""
+    entry = json.loads(text)
+    checksum = entry.pop("sha256")
+    if entry["format"] != FORMAT or entry["key"] != key or checksum != _checksum(entry):
+        raise RecordError(f"entry {key} is damaged or foreign")
+    return Record.from_json(entry["record"]), entry["network"]
+
+
+def _checksum(entry: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": path.stat().st_size}

@@ -1,0 +1,174 @@
+"""Task: a model, data and a training recipe; what an order of compression is measured on."""
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ordercomp.orders import Order, check_order
+from ordercomp.recipe import Recipe
+from ordercomp.sequence import KnobValue, StageSequence, Step
+from ordercomp.stages import complete, known_stages
+
+__all__ = ["TASKS", "Task", "load_task"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Model, data and recipe, with the stages in question and the knobs that all their orders share."""
+
+    name: str
+    model: str  # "resnet14(width=8)", "torchvision:resnet18", "package.module:function"
+    data: str  # "digits", "fashion-mnist", "cifar10", …
+    stages: Order = "DPQE"
+    knobs: Mapping[str, Mapping[str, KnobValue]] = field(default_factory=dict)  # by stage letter
+    cases: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = ({},)  # knob settings that every order meets
+    extra: tuple[
+        Order, ...
+    ] = ()  # further orders to measure beside the permutations, such as "DD" or "DPQEQ"
+    recipe: Recipe = field(default_factory=Recipe)
+    train_limit: int | None = None  # use this many training images
+    accounting: Literal["per-stage", "total"] = "per-stage"
+    latency: bool = False  # measure milliseconds of one image, too
+
+    def __post_init__(self) -> None:
+        check_order(self.stages)
+        for letter in self.stages:
+            if letter not in known_stages():
+                raise ValueError(f"stages of task {self.name!r} hold {letter!r}, but there is no such stage")
+        if not self.cases:
+            raise ValueError("cases must hold at least one knob setting; an empty one takes the task's knobs")
+        for case in ({}, *self.cases):
+            for letter in {**self.knobs, **case}:
+                settings = {**self.knobs.get(letter, {}), **case.get(letter, {})}
+                complete(StageSequence((Step.of(letter, settings),)))
+        for order in self.extra:
+            complete(StageSequence.from_order(check_order(order), {}))
+        if self.accounting not in ("per-stage", "total"):
+            raise ValueError(f"accounting must be per-stage or total, got {self.accounting!r}")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that shapes a result but the sequence and the seed."""
+        facts = [self.model, self.data, self.train_limit, self.latency, dataclasses.asdict(self.recipe)]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def sequence(
+        self, order: Order, knobs: Mapping[str, Mapping[str, KnobValue]] | None = None
+    ) -> StageSequence:
+        """The order with this task's knobs, updated by `knobs`, in canonical text.
+
+        With accounting "total" the stages of every order share the epochs of as many stages as the task
+        has, so that orders of different lengths cost the same training.
+        """
+        settings: dict[str, dict[str, KnobValue]] = {}
+        for letter in order:
+            settings[letter] = {**self.knobs.get(letter, {}), **(knobs or {}).get(letter, {})}
+            if self.accounting == "total":
+                settings[letter]["epochs"] = self.recipe.epochs * len(self.stages) / len(order)
+        return complete(StageSequence.from_order(order, settings))
+
+    @classmethod
+    def from_toml(cls, path: Path | str) -> "Task":
+        """Read a task file. Raises ValueError naming the file and the key that is wrong."""
+        path = Path(path)
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no valid TOML: {error}") from None
+        try:
+            return cls.from_mapping({"name": path.stem, **data})
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any]) -> "Task":
+        """Build a task from plain data; the key `recipe` holds a mapping of its own."""
+        _check_keys("task", data, cls)
+        for key in ("model", "data"):
+            if key not in data:
+                raise ValueError(f"task lacks the key {key!r}")
+        recipe = data.get("recipe", {})
+        _check_keys("recipe", recipe, Recipe)
+        for key, (kind, right) in _KINDS.items():
+            if key in data and not right(data[key]):
+                raise ValueError(f"{key} must be {kind}, got {data[key]!r}")
+        return cls(
+            **{
+                **data,
+                "recipe": Recipe(**recipe),
+                "cases": tuple(data.get("cases", ({},))),
+                "extra": tuple(data.get("extra", ())),
+            }
+        )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_table_of_tables(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(inner, Mapping) for inner in value.values())
+
+
+def _is_list(value: object, holds: Callable[[object], bool]) -> bool:
+    return isinstance(value, list | tuple) and all(map(holds, value))
+
+
+# What plain data, such as a file, must hold; the values themselves are checked by the task.
+_KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "name": ("text", _is_text),
+    "model": ("text", _is_text),
+    "data": ("text", _is_text),
+    "stages": ("text", _is_text),
+    "knobs": ("a table for each stage", _is_table_of_tables),
+    "cases": ("a list of tables for each stage", lambda value: _is_list(value, _is_table_of_tables)),
+    "extra": ("a list of orders", lambda value: _is_list(value, _is_text)),
+    "train_limit": ("a positive whole number", lambda value: type(value) is int and value > 0),
+    "latency": ("true or false", lambda value: isinstance(value, bool)),
+}
+
+TASKS: Mapping[str, Task] = {
+    "digits": Task(
+        name="digits",
+        model="resnet14(width=8)",
+        data="digits",
+        knobs={
+            "D": {"depth": 0.5},
+            "P": {"ratio": 0.4},
+            "Q": {"weights": 2, "activations": 4},
+            "E": {"exits": 2},
+        },
+        recipe=Recipe(epochs=30, batch_size=64, learning_rate=0.2, weight_decay=1e-3, precision="float32"),
+    ),
+    "fashion-mnist": Task(
+        name="fashion-mnist",
+        model="resnet14(width=16)",
+        data="fashion-mnist",
+        recipe=Recipe(epochs=5, batch_size=128),
+    ),
+}
+
+
+def load_task(name: str) -> Task:
+    """A built-in task by name, or a task file by path. Raises ValueError or FileNotFoundError."""
+    if name in TASKS:
+        return TASKS[name]
+    if name.endswith(".toml"):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"no task file at {name}")
+        return Task.from_toml(name)
+    raise ValueError(f"task must be one of {', '.join(TASKS)} or a .toml file, got {name!r}")
+
+
+def _check_keys(what: str, data: Any, kind: type[Any]) -> None:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{what} must be a table of settings, got {data!r}")
+    known = [one.name for one in dataclasses.fields(kind)]
+    for key in data:
+        if key not in known:
+            raise ValueError(f"{what} has no setting {key!r}; its settings are: {', '.join(known)}")
