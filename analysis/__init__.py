@@ -1,0 +1,1 @@
+"""Statistics over records: fronts, paired evidence, precedence, law, verification. No torch here."""

@@ -1,0 +1,175 @@
+"""Pareto dominance between cost vectors: which ones are beaten by no other, and by how much sets differ.
+
+Every objective is a cost and is minimized; negate what should be large. NaN is refused everywhere, infinity
+is an ordinary (worst or best) cost. Dominance and indicators as in Zitzler et al. (2003).
+"""
+
+from bisect import bisect_right
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "BoolArray",
+    "FloatArray",
+    "additive_epsilon",
+    "check_costs",
+    "coverage",
+    "dominates",
+    "is_nondominated",
+    "pareto_rank",
+]
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+_BLOCK = 2**22  # comparisons held in memory at a time
+
+
+def dominates(one: npt.ArrayLike, other: npt.ArrayLike) -> bool:
+    """Tell whether the cost vector `one` is nowhere worse than `other` and better somewhere.
+
+    Equal vectors do not dominate each other. Raises ValueError on NaN, or if the two differ in length.
+    """
+    a, b = _vector(one, name="one"), _vector(other, name="other")
+    if a.shape != b.shape:
+        raise ValueError(f"other must have as many costs as one, {a.size}, got {b.size}")
+    return bool((a <= b).all() and (a < b).any())
+
+
+def is_nondominated(costs: npt.ArrayLike) -> BoolArray:
+    """Mark the rows of `costs`, shape (n, m), that no other row dominates.
+
+    All m objectives are minimized; equal rows are all kept. Returns shape (n,), in input order; n = 0
+    gives an empty mask. O(n log n) for m ≤ 2, O(m n f) with f rows kept otherwise. Raises ValueError on NaN.
+    """
+    rows = check_costs(costs)
+    if rows.shape[1] == 1:
+        return np.asarray(rows[:, 0] == rows[:, 0].min(initial=np.inf))
+    if rows.shape[1] == 2:
+        return _nondominated_of_two(rows)
+    return _nondominated_of_many(rows)
+
+
+def pareto_rank(costs: npt.ArrayLike) -> IntArray:
+    """Sort the rows of `costs`, shape (n, m), into fronts: 0 for the nondominated, 1 for those after them, …
+
+    Rank r + 1 is nondominated once ranks 0 to r are taken away; equal rows share a rank. Returns shape (n,).
+    O(n log n) for m = 2, one front after the other otherwise. Raises ValueError on NaN.
+    Sorting as in Deb et al. (2002); two objectives as in Jensen (2003).
+    """
+    rows = check_costs(costs)
+    if rows.shape[1] == 2:
+        return _rank_of_two(rows)
+    ranks = np.zeros(len(rows), dtype=np.int64)
+    left = np.arange(len(rows))
+    while left.size:
+        kept = is_nondominated(rows[left])
+        left = left[~kept]
+        ranks[left] += 1
+    return ranks
+
+
+def coverage(front: npt.ArrayLike, other: npt.ArrayLike) -> float:
+    """Share of the rows of `other` that some row of `front` weakly dominates: the C-metric, in [0, 1].
+
+    Equal rows count as covered, so C(A, A) = 1; C(A, B) and C(B, A) need not add up to 1, report both. An
+    empty `front` covers nothing. Raises ValueError if `other` is empty, on NaN, or on unequal widths.
+    Takes O(m n k) time for n and k rows. Zitzler and Thiele (1998).
+    """
+    a, b = _pair(front, other)
+    if not len(a):
+        return 0.0
+    size = max(1, _BLOCK // len(a))
+    blocks = [b[start : start + size] for start in range(0, len(b), size)]
+    covered = sum(int((a[:, None] <= block).all(axis=2).any(axis=0).sum()) for block in blocks)
+    return covered / len(b)
+
+
+def additive_epsilon(front: npt.ArrayLike, other: npt.ArrayLike) -> float:
+    """Smallest amount by which all costs of `front` must fall for it to weakly dominate all of `other`.
+
+    Negative if `front` is better throughout with room to spare, 0 for equal sets; not symmetric. On a log2
+    cost axis, e doublings. An empty `front` gives infinity. Raises ValueError if `other` is empty, on NaN, on
+    infinite costs, or on unequal widths. Takes O(m n k) time for n and k rows. Zitzler et al. (2003).
+    """
+    a, b = _pair(front, other)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("costs must be finite for the additive epsilon, got infinity")
+    if not len(a):
+        return float("inf")
+    size = max(1, _BLOCK // len(a))
+    blocks = [b[start : start + size] for start in range(0, len(b), size)]
+    return max(float((a[:, None] - block).max(axis=2).min(axis=0).max()) for block in blocks)
+
+
+def check_costs(costs: npt.ArrayLike, *, name: str = "costs") -> FloatArray:
+    """Return `costs` as an array of shape (n, m) with m ≥ 1; an empty list becomes shape (0, 2).
+
+    Raises ValueError on another shape or on NaN.
+    """
+    rows = np.asarray(costs, dtype=np.float64)
+    if rows.size == 0 and rows.ndim < 2:
+        rows = rows.reshape(0, 2)
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise ValueError(f"{name} must have shape (n, m) with m >= 1 objectives, got shape {rows.shape}")
+    if np.isnan(rows).any():
+        raise ValueError(
+            f"{name} must hold no NaN, got {int(np.isnan(rows).any(axis=1).sum())} row(s) with NaN"
+        )
+    return rows
+
+
+def _vector(costs: npt.ArrayLike, *, name: str) -> FloatArray:
+    vector: FloatArray = check_costs(np.asarray(costs, dtype=np.float64)[np.newaxis], name=name)[0]
+    return vector
+
+
+def _pair(front: npt.ArrayLike, other: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    a, b = check_costs(front, name="front"), check_costs(other, name="other")
+    if not len(b):
+        raise ValueError("other must hold at least one row, got none")
+    if len(a) and a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"front and other must have equally many objectives, got {a.shape[1]} and {b.shape[1]}"
+        )
+    return a, b
+
+
+def _nondominated_of_two(rows: FloatArray) -> BoolArray:
+    """Walk up the first cost: a row stays if it is lowest among its equals and below all before them."""
+    if not len(rows):
+        return np.zeros(0, dtype=np.bool_)
+    order = np.argsort(rows[:, 0])
+    first, second = rows[order, 0], rows[order, 1]
+    starts = np.flatnonzero(np.concatenate(([True], first[1:] != first[:-1])))  # runs of equal first costs
+    lowest = np.minimum.reduceat(second, starts)
+    stays = np.concatenate(([True], lowest[1:] < np.minimum.accumulate(lowest)[:-1]))
+    lengths = np.diff(starts, append=len(first))
+    mask = np.empty(len(rows), dtype=np.bool_)
+    mask[order] = np.repeat(stays, lengths) & (second == np.repeat(lowest, lengths))
+    return mask
+
+
+def _nondominated_of_many(rows: FloatArray) -> BoolArray:
+    """Take the lexicographically first row left, drop what it dominates, repeat: one pass per row kept."""
+    unique, inverse = np.unique(rows, axis=0, return_inverse=True)
+    kept = np.zeros(len(unique), dtype=np.bool_)
+    left = np.arange(len(unique))
+    while left.size:
+        kept[left[0]] = True  # no row before it is left, and none after it can dominate it
+        left = left[1:][(unique[left[1:]] < unique[left[0]]).any(axis=1)]
+    return kept[inverse.reshape(-1)]
+
+
+def _rank_of_two(rows: FloatArray) -> IntArray:
+    """Lay the sorted rows on fronts, whose last second costs stay sorted: bisection finds the place."""
+    unique, inverse = np.unique(rows, axis=0, return_inverse=True)
+    tails: list[float] = []  # second cost of the last row of each front
+    ranks = np.empty(len(unique), dtype=np.int64)
+    for index, second in enumerate(unique[:, 1].tolist()):
+        rank = bisect_right(tails, second)
+        tails[rank : rank + 1] = [second]
+        ranks[index] = rank
+    return ranks[inverse.reshape(-1)]

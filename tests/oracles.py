@@ -1,0 +1,74 @@
+"""Slow, obvious versions of what the analysis computes fast. Every cost is minimized."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from ordercomp.analysis.pareto import FloatArray
+
+__all__ = [
+    "slow_attainment",
+    "slow_coverage",
+    "slow_dominates",
+    "slow_epsilon",
+    "slow_front",
+    "slow_hypervolume",
+    "slow_rank",
+]
+
+Costs = Sequence[float]
+
+
+def slow_dominates(one: Costs, other: Costs) -> bool:
+    """Nowhere worse and somewhere better, in words."""
+    nowhere_worse = all(a <= b for a, b in zip(one, other, strict=True))
+    somewhere_better = any(a < b for a, b in zip(one, other, strict=True))
+    return nowhere_worse and somewhere_better
+
+
+def slow_front(costs: Sequence[Costs]) -> list[bool]:
+    """Compare every row with every other."""
+    return [not any(slow_dominates(other, row) for other in costs) for row in costs]
+
+
+def slow_rank(costs: Sequence[Costs]) -> list[int]:
+    """Length of the longest chain of dominating rows above each row."""
+    ranks: dict[int, int] = {}
+
+    def rank(index: int) -> int:
+        if index not in ranks:
+            above = [k for k, other in enumerate(costs) if slow_dominates(other, costs[index])]
+            ranks[index] = 1 + max(map(rank, above), default=-1)
+        return ranks[index]
+
+    return [rank(index) for index in range(len(costs))]
+
+
+def slow_hypervolume(costs: Sequence[Costs], reference: Costs) -> float:
+    """Cut space into the grid that all coordinates span and add up the cells that some row dominates."""
+    axes = []
+    for place, limit in enumerate(reference):
+        axes.append(sorted({row[place] for row in costs if row[place] < limit} | {limit}))
+    total = 0.0
+    for cell in itertools.product(*(range(len(axis) - 1) for axis in axes)):
+        low = [axis[index] for axis, index in zip(axes, cell, strict=True)]
+        if any(all(a <= b for a, b in zip(row, low, strict=True)) for row in costs):
+            total += float(np.prod([axis[i + 1] - axis[i] for axis, i in zip(axes, cell, strict=True)]))
+    return total
+
+
+def slow_coverage(front: Sequence[Costs], other: Sequence[Costs]) -> float:
+    """Share of `other` that some row of `front` equals or beats everywhere."""
+    covered = [any(all(x <= y for x, y in zip(a, b, strict=True)) for a in front) for b in other]
+    return sum(covered) / len(covered)
+
+
+def slow_epsilon(front: Sequence[Costs], other: Sequence[Costs]) -> float:
+    """The definition, as three nested loops."""
+    return max(min(max(x - y for x, y in zip(a, b, strict=True)) for a in front) for b in other)
+
+
+def slow_attainment(point: Costs, runs: Sequence[FloatArray]) -> float:
+    """Share of the runs with a row that weakly dominates the point."""
+    return sum(any(row[0] <= point[0] and row[1] <= point[1] for row in run) for run in runs) / len(runs)

@@ -1,0 +1,111 @@
+"""The exhaustive check: where does the law stand among all permutations?"""
+
+import numpy as np
+import pytest
+from builders import make_record
+
+from ordercomp.analysis.law import LawOptions, derive_law
+from ordercomp.analysis.simulation import Planted, simulate
+from ordercomp.analysis.verification import Exhaustive, exhaustive
+from ordercomp.orders import kendall_distance, permutations
+
+
+def check(values: dict[str, list[float]], laws: list[str]) -> Exhaustive:
+    return exhaustive(
+        {order: np.array(value) for order, value in values.items()},
+        laws,
+        method="by hand",
+        margin=0.1,
+        resamples=2000,
+        rng=np.random.default_rng(0),
+    )
+
+
+def test_the_best_order_holds() -> None:
+    found = check({"DP": [2.0, 2.1, 1.9], "PD": [1.0, 1.1, 1.0]}, ["DP"] * 3)
+    assert (found.rank, found.of, found.regret, found.best, found.outcome) == (1, 2, 0, "DP", "holds")
+    assert found.probability_best > 0.95
+    assert found.kendall_tau == -1
+    assert found.sentence.startswith("DP holds: rank 1 of 2 over 3 seeds, 0.00")
+
+
+def test_a_clearly_beaten_order_fails() -> None:
+    found = check({"DP": [1.0, 1.1, 1.0], "PD": [2.0, 2.1, 1.9]}, ["DP"] * 3)
+    assert (found.rank, found.best, found.outcome) == (2, "PD", "fails")
+    assert found.regret == pytest.approx(2 - 3.1 / 3)
+    assert found.probability_best < 0.05
+    assert found.kendall_tau == 1
+
+
+def test_a_beaten_order_within_the_noise_is_undecided() -> None:
+    found = check({"DP": [1.0, 2.0, 1.0], "PD": [2.0, 1.0, 2.0]}, ["DP"] * 3)
+    assert (found.rank, found.outcome) == (2, "undecided")
+
+
+def test_an_order_within_the_margin_of_the_best_holds() -> None:
+    assert check({"DP": [1.0, 1.0], "PD": [1.05, 1.05]}, ["DP"] * 2).outcome == "holds"
+
+
+def test_one_seed_can_refute_nothing() -> None:
+    assert check({"DP": [1.0], "PD": [9.0]}, ["DP"]).outcome == "undecided"
+
+
+def test_each_seed_is_ranked_by_the_law_it_did_not_make() -> None:
+    found = check({"DP": [3.0, 1.0], "PD": [1.0, 2.0]}, ["DP", "PD"])
+    assert found.regret == 0  # 3 and 2 were chosen, better than either order alone
+    assert found.rank == 1
+
+
+def test_ranking_lists_every_order_with_its_distance() -> None:
+    orders = permutations("DPQ")
+    found = check({order: [-kendall_distance(order, "DPQ") * 1.0] for order in orders}, ["DPQ"])
+    assert found.ranking[0].order == "DPQ"
+    assert [ranked.distance for ranked in found.ranking] == [0, 1, 1, 2, 2, 3]
+    assert found.kendall_tau == pytest.approx(-1)
+
+
+def test_six_seeds_keep_a_third_for_verification() -> None:
+    records = simulate(Planted.law("DPQ", 1.0), seeds=6, rng=np.random.default_rng(0))
+    law = derive_law(records)
+    assert law.verification is not None
+    assert law.verification.method == "order from seeds 0, 1, 2, 3, ranked on seeds 4, 5"
+    assert {pair.seeds for pair in law.pairs} == {4}
+    every = derive_law(records, options=LawOptions(held_out=0))
+    assert every.verification is not None
+    assert every.verification.method.startswith("cross-fitted")
+    assert {pair.seeds for pair in every.pairs} == {6}
+
+
+def test_seeds_with_a_few_runs_are_not_kept_for_verification() -> None:
+    records = simulate(Planted.law("DPQ", 1.0), seeds=8, rng=np.random.default_rng(0))
+    partial = [record for record in records if record.seed < 5 or len(record.order) < 3]
+    law = derive_law(partial)
+    assert law.verification is not None
+    assert law.verification.seeds == 5
+    assert {pair.seeds for pair in law.pairs} == {8}
+
+
+def test_a_missing_permutation_leaves_no_verification() -> None:
+    records = simulate(Planted.law("DPQ", 1.0), seeds=3, rng=np.random.default_rng(0))
+    assert derive_law([record for record in records if record.order != "QPD"]).verification is None
+
+
+def test_a_failed_permutation_is_worth_nothing_but_ranked() -> None:
+    records = simulate(
+        Planted(stages="DPQ", diverged=frozenset({("QPD", 0)})), seeds=3, rng=np.random.default_rng(0)
+    )
+    law = derive_law(records)
+    assert law.verification is not None
+    assert law.verification.of == 6
+    assert any("1 runs failed" in note or "QPD at seed 0" in note for note in law.notes)
+
+
+def test_verification_looks_at_test_data() -> None:
+    records = [
+        make_record(order, seed, 0.97 if order == "DP" else 0.9, test_shift=0.0)
+        for seed in range(3)
+        for order in ("D", "P", "DP", "PD")
+    ]
+    law = derive_law(records)
+    assert law.verification is not None
+    assert law.verification.best == "DP"
