@@ -1,0 +1,35 @@
+"""Which parameters of a study matter, and how its trials ended."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import optuna
+from optuna.importance import get_param_importances
+from optuna.trial import TrialState
+
+__all__ = ["Study", "count_states", "parameter_importances"]
+
+Study = optuna.Study  # for those above this layer, who hold studies without asking Optuna for more
+
+_FEWEST = 10  # trials that a statement about parameters needs
+
+
+def count_states(study: Study) -> Mapping[str, int]:
+    """Number of trials by state: "complete", "pruned", "fail", "waiting", "running"."""
+    return Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
+
+
+def parameter_importances(study: Study, objective: int = 0) -> dict[str, float]:
+    """Share of the objective's variance that each parameter explains (fANOVA), largest first.
+
+    Only trials with the most common set of parameters enter, since others lack some of them. Empty with
+    fewer than ten such trials.
+    """
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    common = Counter(frozenset(trial.params) for trial in trials).most_common(1)
+    alike = [trial for trial in trials if common and frozenset(trial.params) == common[0][0]]
+    if len(alike) < _FEWEST or len({trial.values[objective] for trial in alike}) < 2:
+        return {}
+    part = optuna.create_study(directions=study.directions)
+    part.add_trials(alike)
+    return dict(get_param_importances(part, target=lambda trial: float(trial.values[objective])))

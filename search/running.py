@@ -1,0 +1,217 @@
+"""Run a study on a runner: trials become requests, finished nodes of the trie become told trials."""
+
+import contextlib
+import itertools
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.trial import Trial, TrialState
+
+from ordercomp.jobs import Finished, Request
+from ordercomp.records import Record
+from ordercomp.search.abandonment import Abandonment, Reach
+from ordercomp.search.objective import Objectives
+from ordercomp.search.space import Space
+from ordercomp.search.study import ADAPTIVE, PREFIX, release_trial
+from ordercomp.search.telling import add_prefix_trial, result_key, tell_abandoned, tell_record
+from ordercomp.search.workers import Heartbeat, this_worker
+from ordercomp.sequence import StageSequence
+
+__all__ = ["Question", "RunsRequests", "run_study"]
+
+_Key = tuple[str, int]  # sequence text and seed
+
+
+class RunsRequests(Protocol):
+    """The part of `ordercomp.runner.Runner` that a study needs."""
+
+    workers: int  # how many nodes are in training at once
+
+    def run(self, requests: Iterable[Request], *, lookahead: int = 64) -> Iterator[Finished]:
+        """Pull requests as workers become idle, and yield every node of theirs once it is finished."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a study tries and what it is told."""
+
+    space: Space
+    objectives: Objectives
+    seed: int = 0  # of trials that a sampler proposes; enqueued ones bring their own
+    abandonment: Abandonment | None = None  # never applied to the paired design
+
+
+def run_study(
+    study: optuna.Study, runner: RunsRequests, question: Question, *, trials: int | None = None
+) -> Iterator[Finished]:
+    """Run waiting trials, then trials of the sampler, and yield every node that the runner finishes.
+
+    The study ends with `trials` trials in all, those of earlier runs and of other processes counted, prefixes
+    not; with None it ends when nothing is waiting. A trial is told when its own node is finished. A sequence
+    that this run has already measured is told at once, without a request. A prefix that lies in the space and
+    is not yet in the study becomes a completed trial of design "prefix". If the runner stops early (budget,
+    interrupt) or the caller stops iterating, unfinished trials go back to the queue.
+
+    Raises ValueError if a record lacks what the objectives need, OSError if the storage fails meanwhile.
+    """
+    driver = _Driver(study, question, trials)
+    # A sampler should know what is running, so it is not asked far ahead; a design is known from the start.
+    lookahead = 64 if trials is None else 2 * runner.workers
+    with Heartbeat(study):
+        try:
+            while True:
+                for finished in runner.run(driver.requests(), lookahead=lookahead):
+                    driver.settle(finished)
+                    yield finished
+                if not driver.wants_another_round:
+                    break
+        except StorageInternalError as error:
+            raise OSError(f"the storage of study {study.study_name!r} failed: {error.__cause__}") from error
+        finally:
+            with contextlib.suppress(StorageInternalError):
+                driver.release()
+
+
+class _Driver:
+    """The trials that are open, and what is known of their nodes."""
+
+    def __init__(self, study: optuna.Study, question: Question, trials: int | None) -> None:
+        self._study = study
+        self._question = question
+        self._trials = trials
+        self._reach = Reach(question.objectives.convention)
+        self._records: dict[_Key, Record] = {}
+        self._open: defaultdict[_Key, list[Trial]] = defaultdict(list)  # by the node that ends the trial
+        self._requested: set[_Key] = set()  # asked of the runner and not finished
+        self._ready: deque[Request] = deque()  # next prefixes of open trials
+        self._told: set[tuple[object, object]] = set()  # results that the study holds, as far as seen
+        self._seen = 0  # trials in the study at the last look
+        self._ended = False  # whether the last generator of requests came to its end
+
+    @property
+    def wants_another_round(self) -> bool:
+        """Whether open trials wait for a further prefix although the runner did all it was asked for."""
+        return self._ended and bool(self._ready) and not self._requested
+
+    def requests(self) -> Iterator[Request]:
+        """Give what to train next: prefixes of open trials first, then new trials."""
+        self._ended = False
+        return self._requests()
+
+    def _requests(self) -> Iterator[Request]:
+        while self._ready or not self._is_full():
+            if not self._ready:
+                self._ask()
+            if self._ready:
+                request = self._ready.popleft()
+                key = (str(request.sequence), request.seed)
+                if key not in self._records and key not in self._requested:
+                    self._requested.add(key)
+                    yield request
+        self._ended = True
+
+    def settle(self, finished: Finished) -> None:
+        """Take in a finished node: tell the trials that it ends, or note it as a prefix of others."""
+        sequence, seed = finished.request.sequence, finished.request.seed
+        key = (str(sequence), seed)
+        parent = self._records.get((str(StageSequence(sequence.steps[:-1])), seed))
+        self._records[key] = finished.record
+        self._requested.discard(key)
+        self._reach.add(finished.record, parent)
+        if key in self._open:
+            self._told.add(key)
+            for trial in self._open.pop(key):
+                self._tell(trial, finished.record)
+        elif finished.record.error is None and key not in self._told:
+            add_prefix_trial(
+                self._study, self._question.space, self._question.objectives, sequence, finished.record
+            )
+        if self._question.abandonment is not None:
+            self._advance_all(sequence, seed)
+
+    def release(self) -> None:
+        """Put the trials that are still open back into the queue."""
+        for trial in itertools.chain.from_iterable(self._open.values()):
+            release_trial(self._study, trial)
+        self._open.clear()
+
+    def _ask(self) -> None:
+        trial = self._study.ask()
+        if self._is_surplus(trial):
+            trial.set_user_attr("surplus", True)
+            self._study.tell(trial, state=TrialState.FAIL)
+            return
+        trial.set_user_attr("worker", this_worker())
+        sequence = self._question.space.suggest(trial)
+        attributes = {"sequence": str(sequence), "seed": self._question.seed, "design": ADAPTIVE}
+        there = trial.user_attrs
+        for name, value in attributes.items():
+            if name not in there:
+                trial.set_user_attr(name, value)
+        key = (str(sequence), int(there.get("seed", self._question.seed)))
+        if key in self._records:
+            self._tell(trial, self._records[key])
+            return
+        self._open[key].append(trial)
+        if len(self._open[key]) == 1:
+            self._advance(sequence, key[1])
+
+    def _tell(self, trial: Trial, record: Record) -> None:
+        # Someone who took this process for dead has failed the trial and enqueued it again: leave it so.
+        with contextlib.suppress(UpdateFinishedTrialError):
+            tell_record(self._study, trial, record, self._question.objectives)
+
+    def _advance(self, sequence: StageSequence, seed: int) -> None:
+        """Ask for the end of the open trials of `sequence`, or with abandonment for its next prefix."""
+        key = (str(sequence), seed)
+        rule = self._question.abandonment
+        abandonable = [trial for trial in self._open[key] if trial.user_attrs.get("design") == ADAPTIVE]
+        if rule is None or len(abandonable) < len(self._open[key]):
+            self._ready.append(Request(sequence, seed))
+            return
+        for prefix in sequence.prefixes:
+            record = self._records.get((str(prefix), seed))
+            if record is None:
+                self._ready.append(Request(prefix, seed))
+                return
+            reason = rule.reason(record, sequence.order[len(prefix) :], self._reach)
+            if reason is not None:
+                for trial in self._open.pop(key):
+                    tell_abandoned(self._study, trial, record, reason)
+                return
+
+    def _advance_all(self, prefix: StageSequence, seed: int) -> None:
+        for text, at_seed in list(self._open):
+            sequence = StageSequence.parse(text)
+            if at_seed == seed and sequence.steps[: len(prefix)] == prefix.steps:
+                self._advance(sequence, seed)
+
+    def _is_full(self) -> bool:
+        trials = self._study.get_trials(deepcopy=False)
+        self._seen = len(trials)
+        self._told.update(result_key(trial) for trial in trials if trial.state == TrialState.COMPLETE)
+        if self._trials is None:
+            return all(trial.state != TrialState.WAITING for trial in trials)
+        return sum(map(_counts, trials)) >= self._trials
+
+    def _is_surplus(self, trial: Trial) -> bool:
+        """Whether others filled the study, or emptied its queue, between the look at it and the question."""
+        if trial.number < self._seen:
+            return False  # it waited in the queue
+        if self._trials is None:
+            return True
+        if trial.number == self._seen:
+            return False
+        trials = self._study.get_trials(deepcopy=False)
+        return sum(map(_counts, trials[: trial.number])) >= self._trials
+
+
+def _counts(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a trial takes part of the number asked for: proposed, and not lost with its process."""
+    if trial.user_attrs.get("design") == PREFIX or trial.state == TrialState.WAITING:
+        return False
+    return trial.state != TrialState.FAIL or "record" in trial.user_attrs
