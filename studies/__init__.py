@@ -1,0 +1,1 @@
+"""Experiments: one module asks one question."""

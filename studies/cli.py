@@ -1,0 +1,62 @@
+"""The program `ordercomp`. Commands load when called, so that those that need no torch start at once."""
+
+import importlib
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+__all__ = ["main"]
+
+COMMANDS: Mapping[str, str] = {
+    "discover": "ordercomp.studies.commands.discover",
+    "plan": "ordercomp.studies.commands.plan",
+    "cost": "ordercomp.studies.commands.cost",
+    "law": "ordercomp.studies.commands.law",
+    "compress": "ordercomp.studies.commands.compress",
+    "search": "ordercomp.studies.commands.search",
+    "study": "ordercomp.studies.commands.study",
+}
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+class _LazyGroup(TyperGroup):
+    """A group whose commands are functions called `command` in modules of their own."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        app = typer.Typer(add_completion=False)
+        app.command(cmd_name)(importlib.import_module(COMMANDS[cmd_name]).command)
+        return typer.main.get_command(app)
+
+
+app = typer.Typer(cls=_LazyGroup, add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def _describe() -> None:
+    """Measure in which order a CNN should be distilled, pruned, quantized and given early exits."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted with partial results."""
+    logging.getLogger("optuna").setLevel(logging.WARNING)
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except (ValueError, OSError) as error:
+        print(f"ordercomp: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        print("ordercomp: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

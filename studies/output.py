@@ -1,0 +1,57 @@
+"""What commands share: reading options, and printing results on stdout and progress on stderr."""
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, Literal, cast, get_args
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["console", "parse_convention", "parse_duration", "parse_shape", "print_json", "print_pairs"]
+
+console = Console(stderr=True)  # progress and logs; stdout is for results
+
+Convention = Literal["paper", "honest", "apot"]
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_convention(text: str) -> Convention:
+    """One of the names of cost conventions. Raises ValueError."""
+    for known in get_args(Convention):
+        if text == known:
+            return cast("Convention", known)
+    raise ValueError(f"--convention must be one of {', '.join(get_args(Convention))}, got {text!r}")
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds in `90s`, `8m`, `1.5h`; None for `none`. Raises ValueError."""
+    if text == "none":
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise ValueError(f"--budget must be a time such as 90s, 8m or 1.5h, or none, got {text!r}")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def parse_shape(text: str) -> tuple[int, int, int]:
+    """Channels, height and width in `3x32x32`. Raises ValueError."""
+    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)
+    if match is None or "0" in match.groups():
+        raise ValueError(f"--input must be channels x height x width such as 3x32x32, got {text!r}")
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on stdout."""
+    json.dump(data, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def print_pairs(title: str, values: Mapping[str, float]) -> None:
+    """Names and numbers as a small table on stdout."""
+    table = Table(title=title, show_header=False)
+    for name, value in values.items():
+        table.add_row(name, f"{value:,.2f}" if isinstance(value, float) else f"{value:,}")
+    Console().print(table)

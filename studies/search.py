@@ -1,0 +1,195 @@
+"""Experiment: which network is best on this task, over all orders and knobs, within a budget of trials?
+
+`search` runs an Optuna study on the runner and returns the study, the front and the best networks. It
+asks for good networks, not for the law: its trials follow the sampler's preferences.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ordercomp.jobs import Finished
+from ordercomp.knobs import Knob
+from ordercomp.node import train_node
+from ordercomp.orders import Order
+from ordercomp.records import append_record, read_records
+from ordercomp.runner import Runner
+from ordercomp.search.abandonment import Abandonment
+from ordercomp.search.cost_aware import CostOptions
+from ordercomp.search.evidence import records_from_study
+from ordercomp.search.importance import Study
+from ordercomp.search.objective import Objectives
+from ordercomp.search.running import Question, RunsRequests, run_study
+from ordercomp.search.samplers import DENSE_SAMPLERS, make_sampler
+from ordercomp.search.space import Space
+from ordercomp.search.study import open_study
+from ordercomp.sequence import KnobValue
+from ordercomp.stages import known_stages
+from ordercomp.store import Store
+from ordercomp.studies.search_result import SearchResult
+from ordercomp.task import Task, load_task
+
+__all__ = ["SearchPlan", "run_search", "search", "task_space"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPlan:
+    """The knobs of this experiment. Raises ValueError for what cannot be."""
+
+    task: Task
+    out: Path  # gets study.db, records.jsonl, store/ and networks/
+    stages: Order = ""  # letters to choose from; empty: those of the task
+    trials: int = 100  # in the study, earlier runs included
+    sampler: str = "tpe"
+    storage: str | Path | None = None  # None: study.db in `out`
+    study: str = "search"  # name in the storage
+    seed: int = 0  # of trainings and sampler
+    optional: bool = True  # stages may be left out
+    repeats: int = 0  # extra steps of repeatable stages
+    cost: CostOptions | None = None  # weigh the expected gain against the seconds of the untrained suffix
+    objectives: Objectives = field(default_factory=Objectives)
+    abandonment: Abandonment | None = None
+    workers: int = 2
+    budget_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise ValueError(f"trials must be at least 1, got {self.trials}")
+        if self.trials < self.workers:
+            raise ValueError(f"trials must not be fewer than the {self.workers} workers, got {self.trials}")
+
+    @property
+    def space(self) -> Space:
+        """What may be tried."""
+        space = task_space(self.task, self.stages, optional=self.optional, repeats=self.repeats)
+        return replace(space, dense=self.sampler in DENSE_SAMPLERS and not space.fixed_parameters)
+
+
+def search(
+    task: Task | str,
+    stages: Order = "",
+    *,
+    trials: int = 100,
+    sampler: str = "tpe",
+    storage: str | Path | None = None,
+    out: Path | str = "search",
+) -> SearchResult:
+    """Search for the best compressed networks of a task and return the study and its front.
+
+    `task` may be a built-in name or a TOML file; `stages` are the letters to choose from (default: the
+    task's); `storage` is a path or URL (default: study.db in `out`). Running the same search again
+    continues it, and trains nothing twice. More is set by a `SearchPlan`, for `run_search`. Raises
+    ValueError for bad input.
+    """
+    chosen = load_task(task) if isinstance(task, str) else task
+    plan = SearchPlan(
+        task=chosen, out=Path(out), stages=stages, trials=trials, sampler=sampler, storage=storage
+    )
+    return run_search(plan)
+
+
+def run_search(
+    plan: SearchPlan,
+    *,
+    runner: RunsRequests | None = None,
+    on_finished: Callable[[Finished], None] = lambda finished: None,
+) -> SearchResult:
+    """Run `plan` and return what the study holds then; `on_finished` hears of every node, for progress.
+
+    Without `runner` it makes one with a store in `plan.out`. An interrupt or a spent budget ends the search
+    with what is there. Raises ValueError for bad input, OSError if `plan.out` cannot be written.
+    """
+    space = plan.space
+    sampler = make_sampler(
+        plan.sampler,
+        space,
+        seed=plan.seed,
+        trials=plan.trials,
+        objectives=plan.objectives,
+        cost=plan.cost,
+    )
+    plan.out.mkdir(parents=True, exist_ok=True)
+    study = open_study(
+        plan.storage or plan.out / "study.db",
+        name=plan.study,
+        space=space,
+        objectives=plan.objectives,
+        sampler=sampler,
+        task=f"{plan.task.name} {plan.task.digest}",
+    )
+    question = Question(space=space, objectives=plan.objectives, seed=plan.seed, abandonment=plan.abandonment)
+    for finished in _finished(plan, study, question, runner):
+        on_finished(finished)
+    result = SearchResult(
+        study=study,
+        records=tuple(records_from_study(study)),
+        task=plan.task.name,
+        convention=plan.objectives.convention,
+    )
+    _save_best(plan, result)
+    return result
+
+
+def task_space(task: Task, stages: Order = "", *, optional: bool = True, repeats: int = 0) -> Space:
+    """The space of a task: all knobs that its stages declare for searching.
+
+    What the task sets stays there if it is not for searching or lies off the declared grid.
+
+    Raises ValueError for an unknown stage letter.
+    """
+    letters = stages or task.stages
+    known = known_stages()
+    declared = {letter: dict(stage.knobs) for letter, stage in known.items()}
+    held: dict[str, dict[str, KnobValue]] = {
+        letter: {name: value for name, value in values.items() if not _on_grid(declared[letter][name], value)}
+        for letter, values in task.knobs.items()
+    }
+    again = "".join(letter for letter in letters if letter in known and known[letter].repeatable)
+    return Space(letters, declared, optional, again, repeats, fixed=held)
+
+
+def _on_grid(knob: Knob, value: KnobValue) -> bool:
+    """Whether a search over `knob` can reach `value`."""
+    if not knob.searched or knob.choices or knob.step is None or knob.low is None:
+        return knob.searched
+    places = (float(value) - knob.low) / knob.step
+    return abs(places - round(places)) < 1e-9
+
+
+def _finished(
+    plan: SearchPlan, study: Study, question: Question, runner: RunsRequests | None
+) -> Iterator[Finished]:
+    """Run the study, writing each new record to records.jsonl."""
+    path = plan.out / "records.jsonl"
+    written = {(record.sequence, record.seed) for record in read_records(path)} if path.exists() else set()
+    own = runner is None
+    used = runner or Runner(
+        plan.task,
+        Store(plan.out / "store"),
+        workers=plan.workers,
+        budget_seconds=plan.budget_seconds,
+        work=train_node,
+    )
+    try:
+        for finished in run_study(study, used, question, trials=plan.trials):
+            key = (finished.record.sequence, finished.record.seed)
+            if key not in written:
+                written.add(key)
+                append_record(path, finished.record)
+            yield finished
+    finally:
+        if own and isinstance(used, Runner):
+            used.close()
+
+
+def _save_best(plan: SearchPlan, result: SearchResult) -> None:
+    """Copy the best network of each tolerance out of the store, where one is there."""
+    folder = plan.out / "networks"
+    for tolerance, best in result.best_by_tolerance.items():
+        if best is None or "digest" not in best.record.extra:
+            continue
+        network = Store(plan.out / "store").network_path(str(best.record.extra["digest"]))
+        if network.is_file():
+            folder.mkdir(exist_ok=True)
+            shutil.copyfile(network, folder / f"loss-{100 * tolerance:g}-percent.safetensors")

@@ -1,0 +1,146 @@
+"""Experiment: how do the methods of Table 3 that our stages express fare on one task, beside the law?"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ordercomp.analysis.experiment_plots import Panel, panels_plot
+from ordercomp.analysis.plots import to_svg
+from ordercomp.analysis.tables import Column, Table
+from ordercomp.orders import Order
+from ordercomp.records import Record
+from ordercomp.sequence import StageSequence
+from ordercomp.stages import complete, known_stages
+from ordercomp.studies.arms import one_part, restrict
+from ordercomp.studies.budgets import share_epochs, totaled
+from ordercomp.studies.contrast import Claim, judge_claims, latest
+from ordercomp.studies.experiment import Experiment, Judgement, Part
+from ordercomp.studies.measured import measured_table
+from ordercomp.studies.paper import LAW, TABLE_3, TABLE_3_NOTE, CitedMethod
+from ordercomp.studies.preset import Preset
+from ordercomp.task import Task
+
+__all__ = ["EXPERIMENT", "figures", "judge", "parts"]
+
+TAUGHT = "j"  # the method whose quantized student goes on learning from the teacher
+
+
+def parts(task: Task, preset: Preset) -> list[Part]:
+    """The law and the nearest order of every method, at as many epochs in all."""
+    prepared = preset.prepare(task)
+    law = restrict(LAW, task.stages)
+    orders = dict.fromkeys(_expressible(task))
+    wanted = [*share_epochs(prepared, preset, [law, *orders])]
+    wanted += [_taught(one) for one in share_epochs(prepared, preset, ["DQ"]) if "DQ" in orders]
+    return [one_part(totaled(prepared), preset, list(dict.fromkeys(wanted)), controlled=False)]
+
+
+def judge(records: Sequence[Record]) -> Judgement:
+    """Judge whether the law does better than each method on this task, under equal epochs."""
+    found = [record for record in latest(records) if record.order]
+    law = "".join(letter for letter in LAW if any(letter in record.order for record in found))
+    ours = _longest([record for record in found if record.order == law])
+    claims = []
+    for text, names in _methods(found).items():
+        some = [record for record in found if record.sequence == text]
+        claims.append(
+            Claim(
+                text=f"{law} does better than {', '.join(names)} as {some[0].order}", first=ours, second=some
+            )
+        )
+    groups = [ours, *(list(claim.second) for claim in claims)]
+    return Judgement(
+        findings=tuple(judge_claims(claims)),
+        tables=(measured_table("On this task, equal epochs in all", groups), _cited_table()),
+        notes=(TABLE_3_NOTE,),
+    )
+
+
+def figures(records: Sequence[Record]) -> dict[str, str]:
+    """One panel with the law and every method."""
+    found = [record for record in latest(records) if record.order]
+    law = "".join(letter for letter in LAW if any(letter in record.order for record in found))
+    series = {law: _longest([record for record in found if record.order == law])}
+    for text, names in _methods(found).items():
+        some = [record for record in found if record.sequence == text]
+        series[f"{some[0].order} ({', '.join(names)})"] = some
+    return {"fronts": to_svg(panels_plot([Panel(title="Cited methods as our sequences", series=series)]))}
+
+
+def _expressible(task: Task) -> list[Order]:
+    return [one.order for one in TABLE_3 if one.order is not None and set(one.order) <= set(task.stages)]
+
+
+def _taught(sequence: StageSequence) -> StageSequence:
+    """The sequence whose Q learns from the baseline."""
+    if "teacher" not in known_stages()["Q"].knobs:
+        return sequence
+    steps = [
+        replace(step, knobs=(*step.knobs, ("teacher", "baseline"))) if step.stage == "Q" else step
+        for step in sequence.steps
+    ]
+    return complete(StageSequence(tuple(steps)))
+
+
+def _methods(records: Sequence[Record]) -> dict[str, list[str]]:
+    """Sequence texts of the methods with the names of the methods that they stand for."""
+    found: dict[str, list[str]] = {}
+    for method in TABLE_3:
+        some = _longest([record for record in records if record.order == method.order])
+        taught = [record for record in some if "teacher=" in record.sequence]
+        chosen = taught if method.key == TAUGHT and taught else [r for r in some if r not in taught]
+        for text in dict.fromkeys(record.sequence for record in chosen):
+            found.setdefault(text, []).append(method.name)
+    return found
+
+
+def _longest(records: Sequence[Record]) -> list[Record]:
+    """Those with the most epochs: prefixes of others train shorter."""
+    most = max((record.epochs for record in records), default=0.0)
+    return [record for record in records if record.epochs == most]
+
+
+def _cited_table() -> Table:
+    names = (
+        "",
+        "method",
+        "data",
+        "model",
+        "accuracy",
+        "BitOpsCR",
+        "CR",
+        "against",
+        "our sequence",
+        "how near",
+    )
+    right = {"accuracy", "BitOpsCR", "CR"}
+    return Table(
+        title="The paper, Table 3: cited numbers with their own baselines",
+        columns=tuple(Column(name, "right" if name in right else "left") for name in names),
+        rows=tuple(_cited_row(method) for method in TABLE_3),
+        note=TABLE_3_NOTE,
+    )
+
+
+def _cited_row(method: CitedMethod) -> tuple[str, ...]:
+    return (
+        method.key,
+        method.name,
+        method.data,
+        method.model,
+        f"{method.accuracy:.2f} ({method.change:+.2f})",
+        "–" if method.bitops_cr is None else f"{method.bitops_cr:g}×",
+        "–" if method.cr is None else f"{method.cr:g}×",
+        f"the same model at {method.baseline_bits} bits",
+        method.order or "none",
+        f"{method.fidelity}; {method.note}" if method.note else method.fidelity,
+    )
+
+
+EXPERIMENT = Experiment(
+    name="versus",
+    section="section 7, Table 3",
+    question="how do other combined methods fare on this task?",
+    parts=parts,
+    judge=judge,
+    figures=figures,
+)

@@ -1,0 +1,149 @@
+"""The layer rule, read from the imports: data flows one way, and heavy libraries stay where they belong."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "ordercomp"
+UPPER = ("analysis", "search", "studies")
+
+MAY_IMPORT = {
+    "core": {"core"},
+    "analysis": {"analysis", "plain"},
+    "search": {"search", "core"},
+    "studies": {"studies", "search", "analysis", "core"},
+}
+PLAIN = {
+    "ordercomp.orders",
+    "ordercomp.records",
+    "ordercomp.sequence",
+    "ordercomp.knobs",
+}  # core without torch
+ONLY_IN = {
+    "optuna": ("ordercomp.search",),
+    "matplotlib": (
+        "ordercomp.analysis.plots",
+        "ordercomp.analysis.experiment_plots",
+        "ordercomp.analysis.report",
+    ),
+    "pickle": ("ordercomp.datasets.cifar",),  # that data comes pickled; read there with plain arrays only
+}
+MOST_LINES = 350
+
+
+def _module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _sources() -> Iterator[Path]:
+    for folder, _, files in os.walk(PACKAGE, followlinks=True):
+        yield from (Path(folder) / name for name in sorted(files) if name.endswith(".py"))
+
+
+FILES = {_module_name(path): path for path in _sources()}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+
+
+def _imports(module: str) -> set[str]:
+    """Everything that a module imports, our own as module names, others as they are written."""
+    found = set()
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import in line {node.lineno}"
+            assert node.module is not None
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found.update(name if name in FILES else node.module for name in inner)
+    return found
+
+
+IMPORTS = {module: _imports(module) for module in FILES}
+OURS = {module: {name for name in names if name in FILES} - {module} for module, names in IMPORTS.items()}
+
+
+def _layer(module: str) -> str:
+    part = module.split(".")[1] if "." in module else ""
+    return part if part in UPPER else "core"
+
+
+def _allowed(module: str, imported: str) -> bool:
+    allowed = MAY_IMPORT[_layer(module)]
+    return _layer(imported) in allowed or ("plain" in allowed and imported in PLAIN)
+
+
+def test_the_package_is_there() -> None:
+    assert {"ordercomp.orders", "ordercomp.analysis.pareto", "ordercomp.search.space"} <= set(FILES)
+
+
+def test_imports_follow_the_layer_table() -> None:
+    wrong = [
+        f"{module} imports {imported}"
+        for module, names in OURS.items()
+        for imported in names
+        if not _allowed(module, imported)
+    ]
+    assert wrong == []
+
+
+def test_core_modules_without_torch_import_only_each_other() -> None:
+    assert {module: OURS[module] - PLAIN for module in PLAIN if OURS[module] - PLAIN} == {}
+
+
+def test_there_is_no_import_cycle() -> None:
+    try:
+        TopologicalSorter(OURS).prepare()
+    except CycleError as error:
+        pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_heavy_libraries_stay_in_their_place(library: str) -> None:
+    wrong = [
+        module
+        for module, names in IMPORTS.items()
+        if any(name.split(".")[0] == library for name in names) and not module.startswith(ONLY_IN[library])
+    ]
+    assert wrong == []
+
+
+def test_imports_stand_at_the_top_of_their_module() -> None:
+    inner = [
+        f"{module}, line {node.lineno}"
+        for module, tree in TREES.items()
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    assert inner == []
+
+
+def test_nothing_is_imported_for_type_checking_alone() -> None:
+    assert [name for name in FILES if "TYPE_CHECKING" in FILES[name].read_text(encoding="utf-8")] == []
+
+
+def test_every_module_says_what_it_is_for_and_stays_short() -> None:
+    silent = [name for name, tree in TREES.items() if tree.body and not ast.get_docstring(tree)]
+    long = [name for name, path in FILES.items() if len(path.read_text().splitlines()) > MOST_LINES]
+    assert (silent, long) == ([], [])
+
+
+def test_records_can_be_read_and_analyzed_without_torch() -> None:
+    plain = sorted(PLAIN | {name for name in FILES if name.startswith("ordercomp.analysis")})
+    program = (
+        f"import importlib, sys\nfor name in {plain}: importlib.import_module(name)\n"
+        "print(*sorted({'torch', 'torchvision', 'optuna'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.stderr, done.stdout.strip()) == ("", "")
