@@ -1,0 +1,184 @@
+"""Value of the front per stage training: each sampler against random search and against Optuna used plainly.
+
+    python benchmarks/search.py [RECORDS.jsonl] --budget 200 --seeds 5
+
+runs every method on a table of records (or, without one, on the synthetic world) and prints one JSON line per
+method: the mean value of the front after a quarter, half and all of the trainings, and how many trainings it
+takes to reach what plain TPE reaches with all of them. Nothing is trained. "flat" methods are Optuna used the
+plain way: every trial pays for all of its stages and shows one operating point, that without early exits.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import optuna
+
+from ordercomp.analysis.fronts import Scale, front, front_value
+from ordercomp.knobs import Knob
+from ordercomp.records import Record, read_records
+from ordercomp.search.cost_aware import CostOptions
+from ordercomp.search.objective import Objectives
+from ordercomp.search.running import Question, run_study
+from ordercomp.search.samplers import DENSE_SAMPLERS, make_sampler
+from ordercomp.search.space import Space
+from ordercomp.search.study import open_study
+from ordercomp.search.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.tabular import Oracle, TableRunner, oracle_of
+from ordercomp.sequence import KnobValue, StageSequence
+
+__all__ = ["METHODS", "Method", "curve", "space_of", "summary"]
+
+SCALE = Scale(split="validation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """One way to search."""
+
+    sampler: str
+    flat: bool = False  # no shared prefixes, no prefixes as results, no sweep of exit thresholds
+    cost: CostOptions | None = None
+
+
+METHODS: dict[str, Method] = {
+    "flat random": Method(sampler="random", flat=True),
+    "flat tpe": Method(sampler="tpe", flat=True),
+    "flat nsga2": Method(sampler="nsga2", flat=True),
+    "random": Method(sampler="random"),
+    "tpe": Method(sampler="tpe"),
+    "nsga2": Method(sampler="nsga2"),
+    "nsga3": Method(sampler="nsga3"),
+    "random, gain": Method(sampler="random", cost=CostOptions(exponent=0, snap=False)),
+    "random, gain per second": Method(sampler="random", cost=CostOptions()),
+    "tpe, gain": Method(sampler="tpe", cost=CostOptions(exponent=0, snap=False)),
+    "tpe, gain, snapped": Method(sampler="tpe", cost=CostOptions(exponent=0)),
+    "tpe, gain per second, not snapped": Method(sampler="tpe", cost=CostOptions(snap=False)),
+    "tpe, gain per second": Method(sampler="tpe", cost=CostOptions()),
+    "nsga2, gain per second": Method(sampler="nsga2", cost=CostOptions()),
+}
+
+
+def curve(
+    method: Method, space: Space, oracle: Oracle, *, seed: int, budget: int, in_seconds: bool = False
+) -> list[float]:
+    """Give the value of the front after 0, 1, … `budget` stage trainings, or seconds of training."""
+    results = (_flat if method.flat else _shared)(method, space, oracle, seed, budget, in_seconds)
+    values = [0.0]
+    best: list[Record] = []
+    for paid, record in results:
+        if paid > budget:
+            break
+        values += [values[-1]] * (paid + 1 - len(values))
+        best = _kept([*best, record])
+        values[paid] = front_value(best, scale=SCALE)
+    return values + [values[-1]] * (budget + 1 - len(values))
+
+
+def _shared(
+    method: Method, space: Space, oracle: Oracle, seed: int, budget: int, in_seconds: bool
+) -> Iterator[tuple[int, Record]]:
+    """Yield every measured node with what was paid so far."""
+    space = replace(space, dense=method.sampler in DENSE_SAMPLERS)
+    sampler = make_sampler(method.sampler, space, seed=seed, trials=budget // 3, cost=method.cost)
+    study = open_study(
+        None, name="benchmark", space=space, objectives=Objectives(), sampler=sampler, task="benchmark"
+    )
+    runner = TableRunner(oracle)
+    for finished in run_study(study, runner, Question(space=space, objectives=Objectives()), trials=100_000):
+        yield (int(runner.seconds) if in_seconds else runner.trainings), finished.record
+
+
+def _flat(
+    method: Method, space: Space, oracle: Oracle, seed: int, budget: int, in_seconds: bool
+) -> Iterator[tuple[int, Record]]:
+    """Yield the network of each trial of plain Optuna, which pays for all of its stages."""
+    study = optuna.create_study(directions=["maximize", "maximize"], sampler=FLAT[method.sampler](seed))
+    paid = 0.0
+    while paid <= budget:
+        trial = study.ask()
+        sequence = space.suggest(trial)
+        record = oracle(sequence, 0)
+        paid += sum(oracle(prefix, 0).seconds if in_seconds else 1 for prefix in sequence.prefixes)
+        ends = tuple(point for point in record.points if point.threshold is None)
+        record = replace(record, points=ends)
+        study.tell(trial, Objectives().values(record) if ends else None)
+        yield int(paid), record
+
+
+FLAT: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
+}
+
+
+def space_of(records: Iterable[Record]) -> Space:
+    """The space of a table: the subsets of its stages, each knob with the values that occur."""
+    found: dict[str, dict[str, set[KnobValue]]] = {}
+    for record in records:
+        for step in StageSequence.parse(record.sequence).steps:
+            values = found.setdefault(step.stage, {})
+            for name, value in step.settings.items():
+                values.setdefault(name, set()).add(value)
+    knobs = {
+        stage: {
+            name: Knob(default=min(some, key=str), help="", choices=tuple(sorted(some, key=str)))
+            for name, some in values.items()
+        }
+        for stage, values in found.items()
+    }
+    return Space("".join(sorted(found, key="DPQE".find)), knobs, optional=True)
+
+
+def _kept(records: list[Record]) -> list[Record]:
+    return list({id(one.record): one.record for one in front(records, scale=SCALE)}.values())
+
+
+def summary(values: np.ndarray, goal: float) -> dict[str, object]:
+    """Describe curves, shape (seeds, budget + 1): means, and what was paid until each reaches `goal`."""
+    last = values.shape[1] - 1
+    reached = [int(np.argmax(row >= goal)) if row[-1] >= goal else None for row in values]
+    times = [time for time in reached if time is not None]
+    return {
+        "value": {
+            f"{count}": round(float(values[:, count].mean()), 3) for count in (last // 4, last // 2, last)
+        },
+        "standard_error": round(float(values[:, last].std(ddof=1) / np.sqrt(len(values))), 3),
+        "reached": f"{len(times)} of {len(values)}",
+        "paid_to_goal": float(np.median([last if time is None else time for time in reached])),
+    }
+
+
+def main() -> None:
+    """Run all methods, or those named, on one table."""
+    parser = argparse.ArgumentParser(description="Value of the front per stage training, for each sampler.")
+    parser.add_argument(
+        "records", nargs="?", type=Path, help="a table of records instead of the synthetic world"
+    )
+    parser.add_argument("--budget", type=int, default=200, help="stage trainings")
+    parser.add_argument("--in-seconds", action="store_true", help="the budget is seconds of training")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
+    chosen = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    space, oracle = Space("DPQE", SYNTHETIC_KNOBS, optional=True), SyntheticWorld()
+    if chosen.records is not None:
+        records = [record for record in read_records(chosen.records) if record.seed == 0]
+        space, oracle = space_of(records), oracle_of(records)
+    goal: float | None = None
+    for name in sorted(chosen.methods, key=lambda name: name != "flat tpe"):
+        curves = [
+            curve(METHODS[name], space, oracle, seed=seed, budget=chosen.budget, in_seconds=chosen.in_seconds)
+            for seed in range(chosen.seeds)
+        ]
+        values = np.array(curves)
+        goal = float(np.median(values[:, -1])) if goal is None else goal
+        print(json.dumps({"method": name, **summary(values, goal)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
