@@ -132,24 +132,27 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "latency": ("true or false", lambda value: isinstance(value, bool)),
 }
 
+_MODERATE: Mapping[str, Mapping[str, KnobValue]] = {
+    "D": {"depth": 0.5},
+    "P": {"ratio": 0.4},
+    "Q": {"weights": 2, "activations": 4},
+    "E": {"exits": 2},
+}
+
 TASKS: Mapping[str, Task] = {
     "digits": Task(
         name="digits",
         model="resnet14(width=8)",
         data="digits",
-        knobs={
-            "D": {"depth": 0.5},
-            "P": {"ratio": 0.4},
-            "Q": {"weights": 2, "activations": 4},
-            "E": {"exits": 2},
-        },
+        knobs=_MODERATE,
         recipe=Recipe(epochs=30, batch_size=64, learning_rate=0.2, weight_decay=1e-3, precision="float32"),
     ),
     "fashion-mnist": Task(
         name="fashion-mnist",
-        model="resnet14(width=16)",
+        model="resnet14(width=16,stem_stride=2)",
         data="fashion-mnist",
-        recipe=Recipe(epochs=5, batch_size=128),
+        knobs=_MODERATE,
+        recipe=Recipe(epochs=2, batch_size=128, learning_rate=0.2),
     ),
 }
 

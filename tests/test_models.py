@@ -138,6 +138,16 @@ def test_weights_follow_the_global_seed() -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
+def test_a_strided_stem_quarters_the_work_and_keeps_the_parameters() -> None:
+    plain, strided = (
+        build_model(spec, classes=10) for spec in ("resnet8(width=4)", "resnet8(width=4,stem_stride=2)")
+    )
+    assert count_parameters(strided) == count_parameters(plain)
+    classifier = 16 * 10
+    work = [count_macs(model, size=32) - classifier for model in (plain, strided)]
+    assert work[0] == 4 * work[1]
+
+
 def test_shortcuts_are_projections_only_where_shapes_change() -> None:
     blocks = [
         m for m in build_model("resnet14(width=4)", classes=3).modules() if isinstance(m, ResidualBlock)

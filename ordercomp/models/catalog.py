@@ -30,6 +30,11 @@ def _width(default: int) -> dict[str, Knob]:
     return {"width": Knob(default=default, low=1, high=4096, help="channels of the first stage")}
 
 
+def _thin(depth: int) -> Model:
+    stride = Knob(default=1, low=1, high=4, help="stride of the first layer; 2 quarters the work")
+    return Model(partial(thin_resnet, depth), {**_width(16), "stem_stride": stride})
+
+
 def _ladder(blocks: int) -> Model:
     digits = Knob(default=blocks, low=1111, high=9999, help="residual blocks in each stage, a digit for each")
     return Model(ladder_resnet, {"blocks": digits, **_width(64)})
@@ -37,13 +42,13 @@ def _ladder(blocks: int) -> Model:
 
 # Three-stage residual networks have 6n + 2 layers; ResNet-18 and -34 have four, wider stages.
 MODELS: Mapping[str, Model] = {
-    "resnet8": Model(partial(thin_resnet, 8), _width(16)),
-    "resnet14": Model(partial(thin_resnet, 14), _width(16)),
-    "resnet20": Model(partial(thin_resnet, 20), _width(16)),
-    "resnet32": Model(partial(thin_resnet, 32), _width(16)),
-    "resnet44": Model(partial(thin_resnet, 44), _width(16)),
-    "resnet56": Model(partial(thin_resnet, 56), _width(16)),
-    "resnet110": Model(partial(thin_resnet, 110), _width(16)),
+    "resnet8": _thin(8),
+    "resnet14": _thin(14),
+    "resnet20": _thin(20),
+    "resnet32": _thin(32),
+    "resnet44": _thin(44),
+    "resnet56": _thin(56),
+    "resnet110": _thin(110),
     "resnet18": _ladder(2222),
     "resnet34": _ladder(3463),
     "vgg8": Model(partial(vgg, 8), _width(64)),

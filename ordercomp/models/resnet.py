@@ -43,12 +43,20 @@ class ResidualBlock(nn.Module):
 class ResNet(nn.Module):
     """A 3x3 stem without pooling, stages of residual blocks, global average pooling and a linear classifier.
 
-    The first stage keeps the resolution, each further one halves it.
+    The first stage keeps the resolution of the stem's output, each further one halves it.
     """
 
-    def __init__(self, blocks: Sequence[int], widths: Sequence[int], *, classes: int, channels: int) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[int],
+        widths: Sequence[int],
+        *,
+        classes: int,
+        channels: int,
+        stem_stride: int = 1,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(channels, widths[0], 3, stem_stride, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU(inplace=True)
         inputs = [widths[0], *widths[:-1]]
@@ -65,15 +73,19 @@ class ResNet(nn.Module):
         return out
 
 
-def thin_resnet(depth: int, *, classes: int, channels: int = 3, width: int = 16) -> ResNet:
+def thin_resnet(
+    depth: int, *, classes: int, channels: int = 3, width: int = 16, stem_stride: int = 1
+) -> ResNet:
     """ResNet with `depth` = 6n + 2 layers in three stages of n blocks and `width`, 2, 4 times it channels.
 
-    Source: He et al. (2015), section 4.2, with projections for shortcuts where shapes change.
+    Source: He et al. (2015), section 4.2, with projections for shortcuts where shapes change. A `stem_stride`
+    of 2 halves the resolution at once: a quarter of the work, for images with pixels to spare.
     """
     blocks, rest = divmod(depth - 2, 6)
     if rest or blocks < 1:
         raise ValueError(f"depth must be 6n + 2 with n of at least 1, got {depth}")
-    return ResNet([blocks] * 3, [width, 2 * width, 4 * width], classes=classes, channels=channels)
+    widths = [width, 2 * width, 4 * width]
+    return ResNet([blocks] * 3, widths, classes=classes, channels=channels, stem_stride=stem_stride)
 
 
 def ladder_resnet(blocks: int, *, classes: int, channels: int = 3, width: int = 64) -> ResNet:
