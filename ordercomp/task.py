@@ -149,7 +149,7 @@ TASKS: Mapping[str, Task] = {
     ),
     "fashion-mnist": Task(
         name="fashion-mnist",
-        model="resnet14(width=16,stem_stride=2)",
+        model="resnet14(width=16,stem_stride=3)",
         data="fashion-mnist",
         knobs=_MODERATE,
         recipe=Recipe(epochs=2, batch_size=128, learning_rate=0.2),

@@ -31,7 +31,7 @@ def _width(default: int) -> dict[str, Knob]:
 
 
 def _thin(depth: int) -> Model:
-    stride = Knob(default=1, low=1, high=4, help="stride of the first layer; 2 quarters the work")
+    stride = Knob(default=1, low=1, high=4, help="stride of the first layer; 2 leaves a quarter of the work")
     return Model(partial(thin_resnet, depth), {**_width(16), "stem_stride": stride})
 
 
