@@ -189,7 +189,7 @@ def best_network_table(
 
 def compress_command(record: Record) -> str:
     """Return the command line that trains the record's sequence at its seed and saves the network."""
-    task, seed = shlex.quote(record.task), record.seed
+    task, seed = shlex.quote(record.extra.get("task_source", record.task)), record.seed
     return (
         f'ordercomp compress "{record.sequence}" --task {task} --seed {seed} --out {record.order}.safetensors'
     )

@@ -173,6 +173,7 @@ def _provenance(job: NodeJob, task: Task, store: Store, start: float) -> dict[st
     parent = store.get(job.parent_key) if job.parent_key else None
     before = float(parent.extra.get("cumulative_seconds", 0.0)) if parent else 0.0
     return {
+        **({"task_source": task.source} if task.source else {}),
         "digest": job.key,
         "parent": job.parent_key,
         "checkpoint": f"{store.folder.name}/{job.key}.safetensors",

@@ -5,7 +5,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ class Task:
     train_limit: int | None = None  # use this many training images
     accounting: Literal["per-stage", "total"] = "per-stage"
     latency: bool = False  # measure milliseconds of one image, too
+    source: str = ""  # the task file, as it was named to `load_task`; no part of what is measured
 
     def __post_init__(self) -> None:
         check_order(self.stages)
@@ -50,6 +51,11 @@ class Task:
             complete(StageSequence.from_order(check_order(order), {}))
         if self.accounting not in ("per-stage", "total"):
             raise ValueError(f"accounting must be per-stage or total, got {self.accounting!r}")
+
+    @property
+    def spelled(self) -> str:
+        """What `--task` takes to name this task: its file if it has one, else its name."""
+        return self.source or self.name
 
     @property
     def digest(self) -> str:
@@ -81,7 +87,7 @@ class Task:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no valid TOML: {error}") from None
         try:
-            return cls.from_mapping({"name": path.stem, **data})
+            return replace(cls.from_mapping({"name": path.stem, **data}), source=str(path))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
@@ -171,7 +177,7 @@ def load_task(name: str) -> Task:
 def _check_keys(what: str, data: Any, kind: type[Any]) -> None:
     if not isinstance(data, Mapping):
         raise ValueError(f"{what} must be a table of settings, got {data!r}")
-    known = [one.name for one in dataclasses.fields(kind)]
+    known = [one.name for one in dataclasses.fields(kind) if one.name != "source"]
     for key in data:
         if key not in known:
             raise ValueError(f"{what} has no setting {key!r}; its settings are: {', '.join(known)}")

@@ -98,7 +98,8 @@ def test_tolerance_without_network_says_so() -> None:
 
 
 def test_task_files_are_quoted_in_the_command() -> None:
-    assert "--task 'my task.toml'" in compress_command(make_record("D", task="my task.toml"))
+    record = make_record("D", task="mine", task_source="my task.toml")
+    assert "--task 'my task.toml'" in compress_command(record)
 
 
 def test_under_trained_controls_are_marked() -> None:

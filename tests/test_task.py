@@ -76,6 +76,16 @@ def test_a_task_file_is_read(tmp_path: Path) -> None:
     assert str(task.sequence("P")) == "P(ratio=0.25)"
 
 
+def test_a_task_spells_itself_as_a_command_takes_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(TOML)
+    task = load_task(str(path))
+    assert task.spelled == str(path)
+    assert load_task(task.spelled) == task
+    assert load_task("digits").spelled == "digits"
+    assert replace(task, source="").digest == task.digest
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -84,6 +94,7 @@ def test_a_task_file_is_read(tmp_path: Path) -> None:
         ('model = "resnet8"', "task lacks the key 'data'"),
         (TOML + "epoch = 3", "recipe has no setting 'epoch'; its settings are: epochs"),
         ("wheels = 4\n" + TOML, "task has no setting 'wheels'; its settings are: name, model, data"),
+        ('source = "elsewhere"\n' + TOML, "task has no setting 'source'"),
         (TOML.replace("QPE", "QXE"), "stages of task 'mine' hold 'X', but there is no such stage"),
         (TOML.replace("QPE", ""), "an order needs at least one stage letter"),
         (TOML.replace('"QPE"', "5"), "stages"),
