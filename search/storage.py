@@ -18,22 +18,26 @@ _JOURNAL_ENDINGS = (".log", ".journal")
 _WAIT_SECONDS = 120  # for a lock that another process holds on an SQLite file
 
 
-def open_storage(storage: str | Path | None) -> BaseStorage:
-    """Open a storage for Optuna studies.
+def open_storage(storage: str | Path | BaseStorage | None) -> BaseStorage:
+    """Open a storage for Optuna studies; one that is open already is returned as it is.
 
     A path is an SQLite file, or a journal file if it ends in .log or .journal; a URL goes to a database,
     such as `postgresql://user:password@host/name`; None keeps the study in memory. Raises ValueError if
     the storage cannot be reached, its folder is missing, its driver is not installed, or the file is
-    something else.
+    something else, or if its text asks for SQLite in memory.
     """
     if storage is None:
         return InMemoryStorage()
+    if isinstance(storage, BaseStorage):
+        return storage
     text = str(storage)
     if "://" not in text:
         _check_folder(Path(text))
     if "://" not in text and text.endswith(_JOURNAL_ENDINGS):
         return _open_journal(Path(text).resolve())
     url = text if "://" in text else f"sqlite:///{text}"
+    if re.fullmatch(r"sqlite(\+\w+)?:(//|///|///:memory:)", url):
+        raise ValueError(f"storage {text!r} would be lost with this process; give the path of a file")
     if url.startswith("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
         _check_folder(path)
@@ -51,9 +55,8 @@ def _open_database(url: str) -> BaseStorage:
         raise ValueError(f"storage must be a path or a database URL, got {shown!r}") from None
     except ImportError as error:
         reason = f"its driver is not installed ({error.__cause__ or error})"
-        raise ValueError(
-            f"storage {shown!r} cannot be opened: {reason}; try pip install psycopg2-binary"
-        ) from None
+        advice = "; try pip install psycopg2-binary" if url.startswith("postgresql") else ""
+        raise ValueError(f"storage {shown!r} cannot be opened: {reason}{advice}") from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ValueError(f"storage {shown!r} cannot be reached: {_without_password(reason)}") from None

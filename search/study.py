@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ordercomp.search.objective import Direction, Objectives
@@ -39,7 +40,7 @@ _PROPOSED = ("sequence", "seed", "design")
 
 
 def open_study(
-    storage: str | Path | None,
+    storage: str | Path | BaseStorage | None,
     *,
     name: str,
     space: Space,
@@ -50,7 +51,7 @@ def open_study(
     """Open the study `name`, or make it, and fail the trials that dead processes left running.
 
     Args:
-        storage: as for `open_storage`: a path, a URL, or None for memory.
+        storage: as for `open_storage`: a path, a URL, a storage that is open, or None for memory.
         name: the study's name in the storage.
         space: what may be tried; an existing study must have been made with the same one.
         objectives: what is told; likewise.
@@ -59,8 +60,7 @@ def open_study(
 
     Raises:
         ValueError: if the storage cannot be reached, or holds a study of this name that asks something
-        else; the
-            message says what differs, and the study stays as it was.
+            else; the message says what differs, and the study stays as it was.
     """
     opened = open_storage(storage)
     identity = {"task": task, "space": space.describe(), "objectives": objectives.describe()}
@@ -157,7 +157,7 @@ def release_trial(study: optuna.Study, trial: FrozenTrial | Trial) -> bool:
     return True
 
 
-def _load(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study | None:
+def _load(storage: BaseStorage, name: str) -> optuna.Study | None:
     if name not in optuna.get_all_study_names(storage):
         return None
     return optuna.load_study(study_name=name, storage=storage)

@@ -133,6 +133,8 @@ def test_a_foreign_study_is_refused(tmp_path: Path) -> None:
         ("{}/text.log", "is not a readable journal"),
         ("oracle-of-delphi://x", "must be a path or a database URL"),
         ("sqlite:///{}/missing/study.db", "folder that does not exist"),
+        ("sqlite://", "would be lost with this process; give the path of a file"),
+        ("sqlite:///:memory:", "would be lost with this process"),
     ],
 )
 def test_a_storage_that_cannot_be_opened_is_named(tmp_path: Path, storage: str, message: str) -> None:
@@ -146,6 +148,14 @@ def test_an_unreachable_server_is_named_without_its_password() -> None:
     pytest.importorskip("psycopg2")
     with pytest.raises(ValueError, match=r"user:\*\*\*@127\.0\.0\.1:1.* cannot be reached") as caught:
         opened("postgresql://user:secret@127.0.0.1:1/none")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("scheme", "advice"), [("mysql", False), ("postgresql+pg8000", True)])
+def test_a_driver_is_advised_for_postgresql_only(scheme: str, advice: bool) -> None:
+    with pytest.raises(ValueError, match="storage") as caught:
+        opened(f"{scheme}://user:secret@127.0.0.1:1/none")
+    assert ("psycopg2" in str(caught.value)) == advice
     assert "secret" not in str(caught.value)
 
 
