@@ -5,7 +5,7 @@ seeds. Trials that a sampler chose are biased by its preferences, so they are la
 drawn from them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import optuna
@@ -15,7 +15,7 @@ from ordercomp.records import Record, RecordError
 from ordercomp.search.study import ADAPTIVE, PAIRED
 from ordercomp.sequence import StageSequence
 
-__all__ = ["is_paired", "records_from_study"]
+__all__ = ["designed_nodes", "is_paired", "records_from_study"]
 
 
 def records_from_study(study: optuna.Study) -> list[Record]:
@@ -26,7 +26,7 @@ def records_from_study(study: optuna.Study) -> list[Record]:
     Raises ValueError if the study holds completed trials that are not ours.
     """
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    designed = _designed_nodes(trials)
+    designed = designed_nodes(trials)
     found: dict[tuple[str, int], Record] = {}
     for trial in trials:
         record = _record(trial, study.study_name)
@@ -37,12 +37,12 @@ def records_from_study(study: optuna.Study) -> list[Record]:
 
 
 def is_paired(record: Record) -> bool:
-    """Whether a record of `records_from_study` came from a paired design."""
-    return record.extra.get("design") == PAIRED
+    """Whether a record may be paired: unless it says that a sampler chose it."""
+    return record.extra.get("design") != ADAPTIVE
 
 
-def _designed_nodes(trials: Sequence[FrozenTrial]) -> set[tuple[str, int]]:
-    """Sequences and seeds of the paired design, with all their prefixes."""
+def designed_nodes(trials: Iterable[FrozenTrial]) -> set[tuple[str, int]]:
+    """Sequences and seeds of the paired design among the trials, with all their prefixes."""
     return {
         (str(prefix), trial.user_attrs["seed"])
         for trial in trials

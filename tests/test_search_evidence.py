@@ -4,6 +4,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from builders import make_record
 
 from ordercomp.orders import permutations
 from ordercomp.search.evidence import is_paired, records_from_study
@@ -57,6 +58,12 @@ def test_what_a_sampler_chose_is_labelled_adaptive() -> None:
         ("DP", 1),
     ]
     assert {record.extra["design"] for record in records} == {"paired", "adaptive"}
+
+
+def test_a_record_without_a_label_may_be_paired() -> None:
+    assert is_paired(make_record("D"))
+    assert is_paired(make_record("D", design="paired"))
+    assert not is_paired(make_record("D", design="adaptive"))
 
 
 def test_a_result_counts_once() -> None:
