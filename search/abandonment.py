@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.search.objective import bitops_reduction
+from ordercomp.sequence import StageSequence
 
 __all__ = ["Abandonment", "Reach"]
 
@@ -56,12 +57,23 @@ class Reach:
         self._gains: defaultdict[str, list[float]] = defaultdict(list)
         self._front: list[tuple[float, float]] = []
 
+    @classmethod
+    def of(cls, records: Iterable[Record], convention: str = "paper") -> "Reach":
+        """What `records` tell, in whatever order they come."""
+        reach = cls(convention)
+        known: dict[tuple[str, int], Record] = {}
+        for record in sorted(records, key=lambda record: len(record.order)):
+            steps = StageSequence.parse(record.sequence).steps
+            known[str(StageSequence(steps)), record.seed] = record
+            reach.add(record, known.get((str(StageSequence(steps[:-1])), record.seed)))
+        return reach
+
     def add(self, record: Record, parent: Record | None) -> None:
-        """Take in a finished record; `parent` is that of its prefix, None if its only step is the first."""
+        """Take in a finished record; `parent` is that of its prefix, None if that is not known or empty."""
         places = self.places(record)
         if not places:
             return
-        if parent is None or parent.points:
+        if len(record.order) == 1 or (parent is not None and parent.points):
             before = 0.0 if parent is None else max(gain for _, gain in self.places(parent))
             self._gains[record.order[-1]].append(max(gain for _, gain in places) - before)
         self._front = _nondominated([*self._front, *places])

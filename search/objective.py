@@ -95,6 +95,19 @@ class Objectives:
             found["bytes"] = _stored_bytes(record, point, self.convention) - self.max_bytes
         return found
 
+    def keeps(self, record: Record, point: OperatingPoint) -> bool:
+        """Whether an operating point respects every constraint. Raises ValueError as `constraints` does."""
+        if self.max_bytes is not None and _stored_bytes(record, point, self.convention) > self.max_bytes:
+            return False
+        return self._keeps_loss(record, point)
+
+    def check_bitops(self, who: str) -> None:
+        """Raise ValueError, on behalf of `who`, unless bit operations are an objective."""
+        if "log2_bitops_cr" not in self.names:
+            raise ValueError(
+                f"{who} goes by bit operations, so objectives must hold log2_bitops_cr, got {self.names}"
+            )
+
     def describe(self) -> dict[str, Any]:
         """Plain JSON of what is optimized and what must be respected."""
         return {**asdict(self), "names": list(self.names)}

@@ -12,12 +12,12 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
 from ordercomp.jobs import Finished, Request
-from ordercomp.records import Record
 from ordercomp.search.abandonment import Abandonment, Reach
+from ordercomp.search.evidence import records_from_study
 from ordercomp.search.objective import Objectives
 from ordercomp.search.space import Space
 from ordercomp.search.study import ADAPTIVE, PREFIX, release_trial
-from ordercomp.search.telling import add_prefix_trial, result_key, tell_abandoned, tell_record
+from ordercomp.search.telling import add_prefix_trial, result_key, tell_abandoned, tell_lost, tell_record
 from ordercomp.search.workers import Heartbeat, this_worker
 from ordercomp.sequence import StageSequence
 
@@ -37,12 +37,19 @@ class RunsRequests(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a study tries and what it is told."""
+    """What a study tries and what it is told.
+
+    Raises ValueError for an abandonment without the objective that it looks at, log2_bitops_cr.
+    """
 
     space: Space
     objectives: Objectives
     seed: int = 0  # of trials that a sampler proposes; enqueued ones bring their own
     abandonment: Abandonment | None = None  # never applied to the paired design
+
+    def __post_init__(self) -> None:
+        if self.abandonment is not None:
+            self.objectives.check_bitops("abandonment")
 
 
 def run_study(
@@ -83,8 +90,9 @@ class _Driver:
         self._study = study
         self._question = question
         self._trials = trials
-        self._reach = Reach(question.objectives.convention)
-        self._records: dict[_Key, Record] = {}
+        self._reach = _reach(study, question)
+        self._nodes: dict[_Key, Finished] = {}
+        self._lost: set[int] = set()  # trials that failed in this run for a passing reason
         self._open: defaultdict[_Key, list[Trial]] = defaultdict(list)  # by the node that ends the trial
         self._requested: set[_Key] = set()  # asked of the runner and not finished
         self._ready: deque[Request] = deque()  # next prefixes of open trials
@@ -109,7 +117,7 @@ class _Driver:
             if self._ready:
                 request = self._ready.popleft()
                 key = (str(request.sequence), request.seed)
-                if key not in self._records and key not in self._requested:
+                if key not in self._nodes and key not in self._requested:
                     self._requested.add(key)
                     yield request
         self._ended = True
@@ -118,14 +126,14 @@ class _Driver:
         """Take in a finished node: tell the trials that it ends, or note it as a prefix of others."""
         sequence, seed = finished.request.sequence, finished.request.seed
         key = (str(sequence), seed)
-        parent = self._records.get((str(StageSequence(sequence.steps[:-1])), seed))
-        self._records[key] = finished.record
+        parent = self._nodes.get((str(StageSequence(sequence.steps[:-1])), seed))
+        self._nodes[key] = finished
         self._requested.discard(key)
-        self._reach.add(finished.record, parent)
+        self._reach.add(finished.record, None if parent is None else parent.record)
         if key in self._open:
             self._told.add(key)
             for trial in self._open.pop(key):
-                self._tell(trial, finished.record)
+                self._tell(trial, finished)
         elif finished.record.error is None and key not in self._told:
             add_prefix_trial(
                 self._study, self._question.space, self._question.objectives, sequence, finished.record
@@ -153,17 +161,21 @@ class _Driver:
             if name not in there:
                 trial.set_user_attr(name, value)
         key = (str(sequence), int(there.get("seed", self._question.seed)))
-        if key in self._records:
-            self._tell(trial, self._records[key])
+        if key in self._nodes:
+            self._tell(trial, self._nodes[key])
             return
         self._open[key].append(trial)
         if len(self._open[key]) == 1:
             self._advance(sequence, key[1])
 
-    def _tell(self, trial: Trial, record: Record) -> None:
+    def _tell(self, trial: Trial, finished: Finished) -> None:
         # Someone who took this process for dead has failed the trial and enqueued it again: leave it so.
         with contextlib.suppress(UpdateFinishedTrialError):
-            tell_record(self._study, trial, record, self._question.objectives)
+            if finished.kept:
+                tell_record(self._study, trial, finished.record, self._question.objectives)
+            else:
+                self._lost.add(trial.number)
+                tell_lost(self._study, trial, finished.record)
 
     def _advance(self, sequence: StageSequence, seed: int) -> None:
         """Ask for the end of the open trials of `sequence`, or with abandonment for its next prefix."""
@@ -174,14 +186,14 @@ class _Driver:
             self._ready.append(Request(sequence, seed))
             return
         for prefix in sequence.prefixes:
-            record = self._records.get((str(prefix), seed))
-            if record is None:
+            node = self._nodes.get((str(prefix), seed))
+            if node is None:
                 self._ready.append(Request(prefix, seed))
                 return
-            reason = rule.reason(record, sequence.order[len(prefix) :], self._reach)
+            reason = rule.reason(node.record, sequence.order[len(prefix) :], self._reach)
             if reason is not None:
                 for trial in self._open.pop(key):
-                    tell_abandoned(self._study, trial, record, reason)
+                    tell_abandoned(self._study, trial, node.record, reason)
                 return
 
     def _advance_all(self, prefix: StageSequence, seed: int) -> None:
@@ -196,7 +208,7 @@ class _Driver:
         self._told.update(result_key(trial) for trial in trials if trial.state == TrialState.COMPLETE)
         if self._trials is None:
             return all(trial.state != TrialState.WAITING for trial in trials)
-        return sum(map(_counts, trials)) >= self._trials
+        return sum(map(self._counts, trials)) >= self._trials
 
     def _is_surplus(self, trial: Trial) -> bool:
         """Whether others filled the study, or emptied its queue, between the look at it and the question."""
@@ -207,11 +219,17 @@ class _Driver:
         if trial.number == self._seen:
             return False
         trials = self._study.get_trials(deepcopy=False)
-        return sum(map(_counts, trials[: trial.number])) >= self._trials
+        return sum(map(self._counts, trials[: trial.number])) >= self._trials
+
+    def _counts(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Whether a trial takes part of the number asked for: proposed, and not lost in an earlier run."""
+        if trial.user_attrs.get("design") == PREFIX or trial.state == TrialState.WAITING:
+            return False
+        failed = trial.state == TrialState.FAIL
+        return not failed or "record" in trial.user_attrs or trial.number in self._lost
 
 
-def _counts(trial: optuna.trial.FrozenTrial) -> bool:
-    """Whether a trial takes part of the number asked for: proposed, and not lost with its process."""
-    if trial.user_attrs.get("design") == PREFIX or trial.state == TrialState.WAITING:
-        return False
-    return trial.state != TrialState.FAIL or "record" in trial.user_attrs
+def _reach(study: optuna.Study, question: Question) -> Reach:
+    """What the study has measured before, as far as it is asked for."""
+    known = records_from_study(study) if question.abandonment is not None else []
+    return Reach.of(known, question.objectives.convention)

@@ -43,7 +43,8 @@ def make_sampler(
     `objectives`, and proposes for trainings at `seed`.
     Raises ValueError for another name, and where a sampler does not fit: grid needs listable knobs; gp needs
     the same parameters in every trial, so a dense space or no optional and repeated stages; neither can weigh
-    costs. Over a space that is not dense, nsga2 and nsga3 choose most knobs at random.
+    costs. Weighing needs log2_bitops_cr among the objectives. Over a space that is not dense, nsga2 and nsga3
+    choose most knobs at random.
     """
     if name not in SAMPLERS:
         raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {name!r}")
@@ -55,6 +56,7 @@ def make_sampler(
             return SAMPLERS[name](space, seed, trials)
         if name in _WITHOUT_COST:
             raise ValueError(f"sampler {name} cannot weigh costs; leave cost out or use tpe")
+        objectives.check_bitops("weighing costs")
         make = _quiet_tpe if name == "tpe" else SAMPLERS[name]
         return CostAware(make(space, seed, trials), space, objectives=objectives, seed=seed, options=cost)
 

@@ -12,7 +12,7 @@ from ordercomp.search.study import PREFIX
 from ordercomp.search.workers import this_worker
 from ordercomp.sequence import StageSequence
 
-__all__ = ["add_prefix_trial", "result_key", "tell_abandoned", "tell_record"]
+__all__ = ["add_prefix_trial", "result_key", "tell_abandoned", "tell_lost", "tell_record"]
 
 _claims = itertools.count()
 
@@ -32,6 +32,12 @@ def tell_record(study: optuna.Study, trial: Trial, record: Record, objectives: O
         trial.set_constraint(name, violation)
     _note(trial, record)
     study.tell(trial, values)
+
+
+def tell_lost(study: optuna.Study, trial: Trial, record: Record) -> None:
+    """Fail `trial` with the error of a `record` that another run may not meet, so without that record."""
+    trial.set_user_attr("error", record.error)
+    study.tell(trial, state=TrialState.FAIL)
 
 
 def tell_abandoned(study: optuna.Study, trial: Trial, prefix: Record, reason: str) -> None:

@@ -47,6 +47,21 @@ def test_constraints_are_positive_exactly_where_they_are_broken() -> None:
     assert Objectives().constraints(record) == {}
 
 
+def test_a_point_is_kept_exactly_where_no_constraint_is_broken() -> None:
+    costs = {"paper": {"bitops": 1.0, "bits": 1.0, "baseline_bitops": 1.0, "baseline_bits": 8000.0}}
+    record = make_record(
+        "DE", points=[(0.97, 16.0), (0.9, 32.0)], baseline=0.98, costs=costs
+    )  # 500, 250 bytes
+
+    def kept(**constraints: float) -> list[bool]:
+        return [Objectives(**constraints).keeps(record, point) for point in record.points]  # type: ignore[arg-type]
+
+    assert kept() == [True, True]
+    assert kept(max_loss=0.02) == [True, False]
+    assert kept(max_bytes=250) == [False, True]
+    assert kept(max_loss=0.02, max_bytes=250) == [False, False]
+
+
 def test_other_objectives_and_conventions_by_name() -> None:
     record = make_record("D", bitops_cr=64.0, conventions={"honest": 0.5})
     names = ("accuracy", "log2_bitops_cr", "log2_cr")

@@ -58,6 +58,15 @@ def test_failed_records_teach_nothing() -> None:
     assert math.isinf(reach.bound("Q", slack=0, evidence=2))
 
 
+def test_records_teach_the_same_in_any_order_and_without_their_prefix_nothing_of_a_stage() -> None:
+    first, second = make_record("D", bitops_cr=2.0), make_record("DQ", bitops_cr=16.0)
+    for records in ([first, second], [second, first]):
+        assert Reach.of(records).bound("Q", slack=0, evidence=1) == 3.0
+    alone = Reach.of([second])
+    assert math.isinf(alone.bound("Q", slack=0, evidence=1))
+    assert alone.dominates(0.9, 3.9)
+
+
 @pytest.mark.parametrize("bad", [{"tolerance": -0.1}, {"recovery": -1}, {"slack": -1}, {"evidence": 0}])
 def test_bad_rules_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):

@@ -160,6 +160,40 @@ def test_a_failed_stage_fails_its_trials_and_the_rest_goes_on() -> None:
     assert paired(study, PERMUTATIONS) == 0  # a stage that failed stays failed
 
 
+class ForgetfulRunner(TableRunner):
+    """Runs out of memory at Q, and at whatever comes after it."""
+
+    def run(self, requests: Iterable[Request], *, lookahead: int = 64) -> Iterator[Finished]:
+        for finished in super().run(requests, lookahead=lookahead):
+            if "Q" not in finished.record.order:
+                yield finished
+                continue
+            record = replace(finished.record, points=(), error="no memory left")
+            yield replace(finished, record=record, kept=False)
+
+
+def test_what_failed_for_a_passing_reason_ends_no_run_late_and_is_tried_again_by_the_next(
+    tmp_path: Path,
+) -> None:
+    space, storage = Space("Q", SYNTHETIC_KNOBS), tmp_path / "study.db"
+    study = opened(space, storage)
+    list(run_study(study, ForgetfulRunner(SyntheticWorld()), question(space), trials=20))
+    assert {trial.state for trial in study.trials} == {TrialState.FAIL}
+    assert len(study.trials) == 20
+    assert all(trial.user_attrs["error"] == "no memory left" for trial in study.trials)
+    assert not any("record" in trial.user_attrs for trial in study.trials)
+    again = opened(space, storage, seed=1)
+    list(run_study(again, TableRunner(SyntheticWorld()), question(space), trials=5))
+    assert len(again.get_trials(states=(TrialState.COMPLETE,))) == 5
+
+
+def test_a_paired_trial_that_failed_for_a_passing_reason_is_enqueued_again() -> None:
+    study = opened(PERMUTATIONS)
+    paired(study, PERMUTATIONS)
+    list(run_study(study, ForgetfulRunner(SyntheticWorld()), question(PERMUTATIONS)))
+    assert paired(study, PERMUTATIONS) == 24
+
+
 def test_a_hopeless_prefix_ends_its_trial_early() -> None:
     rule = Abandonment(tolerance=0.01, recovery=0.0)
     study, runner = opened(PERMUTATIONS), TableRunner(SyntheticWorld())
@@ -171,6 +205,21 @@ def test_a_hopeless_prefix_ends_its_trial_early() -> None:
         after = StageSequence.parse(trial.user_attrs["abandoned_after"])
         assert trial.user_attrs["sequence"].startswith(str(after))
         assert "can recover to" in trial.user_attrs["abandoned"]
+
+
+def test_what_earlier_runs_measured_counts_for_abandonment(tmp_path: Path) -> None:
+    rule = Abandonment(tolerance=1.0, recovery=0.0, slack=0.0, evidence=1)
+    study = opened(storage=tmp_path / "study.db")
+    list(run_study(study, TableRunner(SyntheticWorld()), question(), trials=60))
+    again = opened(storage=tmp_path / "study.db", seed=1)
+    list(run_study(again, TableRunner(SyntheticWorld()), question(abandonment=rule), trials=63))
+    assert any("behind the front" in trial.user_attrs.get("abandoned", "") for trial in again.trials)
+
+
+def test_abandonment_without_its_objective_is_refused() -> None:
+    objectives = Objectives(names=("accuracy", "log2_cr"))
+    with pytest.raises(ValueError, match="abandonment goes by bit operations, so objectives must hold"):
+        Question(space=SUBSETS, objectives=objectives, abandonment=Abandonment())
 
 
 def test_a_runner_that_refuses_to_go_on_ends_a_run_with_abandonment() -> None:

@@ -183,3 +183,9 @@ def test_a_table_answers_what_was_recorded_and_fails_the_rest() -> None:
     assert (missing.order, missing.points, missing.error) == ("P", (), "not in the table")
     with pytest.raises(ValueError, match="must not be empty"):
         oracle_of([])
+
+
+def test_costs_are_weighed_by_bit_operations_only() -> None:
+    objectives = Objectives(names=("accuracy", "log2_cr"))
+    with pytest.raises(ValueError, match="weighing costs goes by bit operations, so objectives must hold"):
+        make_sampler("tpe", SUBSETS, objectives=objectives, cost=CostOptions())
