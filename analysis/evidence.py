@@ -77,8 +77,8 @@ class Evidence:
     effect: Estimate  # log2 units of value; positive: `first` should come first
     adjusted_p: float  # after Holm over the pairs
     sign_flip_p: float  # exact check that assumes no normal distribution; at least 2^(1-seeds)
-    reduction: float  # mean log2 BitOps reduction gained at equal accuracy
-    accuracy: float  # mean accuracy gained at equal reduction, a fraction
+    reduction: float  # log2 reduction gained at equal accuracy, mean over seeds
+    accuracy: float  # accuracy gained at equal reduction, a fraction, mean over seeds
     contexts: int  # cells that count
     seeds: int  # seeds that count
     left_out: int  # cells that lean on under-trained prefixes, so that they do not count
@@ -214,4 +214,6 @@ def _labels(cell: Cell) -> frozenset[str]:
 
 
 def _mean(table: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    return float(np.nanmean(table)) if np.isfinite(table).any() else 0.0
+    """The mean over seeds, as the effect is: seeds with many contexts count no more than others."""
+    scores = row_scores(table)
+    return float(scores.mean()) if len(scores) else 0.0

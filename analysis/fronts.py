@@ -191,11 +191,12 @@ def compare_fronts(
 ) -> Comparison:
     """Compare the front of `first` with that of `second`: value, and readouts in plain units.
 
-    Accuracy is compared at all reductions that both reach, as far as the better of the two loses no more
-    than the tolerance (at their smallest reduction if both always lose more). Reductions are compared at all
-    losses from where both have a point up to the tolerance, or just there if it lies beyond. Raises
-    ValueError if a side has no point or more records than the other: more networks make a better front for
-    free.
+    Accuracy is compared at all reductions above 1 that both reach, as far as the better of the two loses no
+    more than the tolerance (at their smallest reduction if nothing is left of this). Reductions are compared
+    at all losses up to the tolerance, from none or the largest gain; where a side has no point, the network
+    is left alone. If both always lose more than the tolerance, they are compared at the smallest loss at
+    which both have a point. Raises ValueError if a side has no point or more records than
+    the other: more networks make a better front for free.
     """
     if len(first) != len(second):
         raise ValueError(f"both sides need equally many records, got {len(first)} and {len(second)}")
@@ -253,15 +254,16 @@ def _accuracy_difference(one: Sequence[Candidate], other: Sequence[Candidate], t
     steps = np.append(steps[steps < reach], reach)
     losses = np.stack([loss_at_reduction(side, steps) for side in both])
     difference = losses[1] - losses[0]
-    widths = np.diff(steps, prepend=steps[0])  # a loss holds from the step before up to its own
+    widths = np.diff(np.maximum(steps, 0.0), prepend=0.0)  # a loss holds from the step before up to its own
     widths[losses.min(axis=0) > tolerance] = 0.0
     return float(difference @ widths / widths.sum()) if widths.sum() > 0 else float(difference[0])
 
 
 def _reduction_difference(one: Sequence[Candidate], other: Sequence[Candidate], tolerance: float) -> float:
     both = (one, other)
-    start = max(min(point.reported_loss for point in side) for side in both)
-    steps = np.unique([point.reported_loss for side in both for point in side] + [start])
+    smallest = [min(point.reported_loss for point in side) for side in both]
+    start = min(0.0, *smallest) if min(smallest) < tolerance else max(smallest)
+    steps = np.unique([start] + [point.reported_loss for side in both for point in side])
     steps = steps[(steps >= start) & ((steps < tolerance) | (steps == start))]
     reductions = np.stack([log2_reduction_at_loss(side, steps) for side in both])
     difference = reductions[0] - reductions[1]

@@ -1,11 +1,10 @@
 """What one record is worth, measured once: its value in doublings on both splits, and what sets it apart."""
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ordercomp.analysis.fronts import Scale, compare_fronts, record_value
+from ordercomp.analysis.fronts import Scale, candidates, compare_fronts, record_value
 from ordercomp.records import Record
 
 __all__ = ["Measured", "measure"]
@@ -35,17 +34,14 @@ class Measured:
         if len(self.record.points) > 1 or len(other.record.points) > 1:
             compared = compare_fronts([self.record], [other.record], scale=self.scale)
             return compared.log2_reduction, compared.accuracy
-        mine, theirs = self.record.points[0], other.record.points[0]
-        gained = mine.accuracy - theirs.accuracy
-        if self.scale.split == "test":
-            gained = mine.test_accuracy - theirs.test_accuracy
-        return math.log2(mine.bitops_cr / theirs.bitops_cr), gained
+        (mine,), (theirs,) = (candidates([side.record], scale=self.scale) for side in (self, other))
+        return mine.log2_reduction - theirs.log2_reduction, theirs.reported_loss - mine.reported_loss
 
 
 def measure(record: Record, *, scale: Scale) -> Measured | None:
     """Value a record; None for a failed one.
 
-    Raises ValueError if a point lacks the cost convention of `scale`.
+    Raises ValueError if a point lacks the cost convention of `scale`, or its cost is no positive number.
     """
     if record.error is not None or not record.points:
         return None
@@ -55,11 +51,8 @@ def measure(record: Record, *, scale: Scale) -> Measured | None:
 
 
 def _value(record: Record, scale: Scale) -> float:
-    """The value by `record_value`, by a shortcut where there is a single point in the plain convention."""
-    if len(record.points) > 1 or scale.convention != "paper":
+    """The value by `record_value`, by a shortcut where there is a single point."""
+    if len(record.points) > 1:
         return record_value(record, scale=scale)
-    (point,), baseline = record.points, record.baseline
-    loss = baseline.accuracy - point.accuracy
-    if scale.split == "test":
-        loss = baseline.test_accuracy - point.test_accuracy
-    return float(scale.weigh(np.array([loss]))[0]) * max(0.0, math.log2(point.bitops_cr))
+    (point,) = candidates([record], scale=scale)
+    return float(scale.weigh(np.array([point.reported_loss]))[0]) * max(0.0, point.log2_reduction)

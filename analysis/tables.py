@@ -113,18 +113,21 @@ def pair_table(law: Mapping[str, Any]) -> Table:
         "P(first earlier)",
         "effect",
         "interval",
+        "reduction",
         "accuracy",
         "contexts",
         "seeds",
         "caveat",
     )
-    right = {"P(first earlier)", "effect", "interval", "accuracy", "contexts", "seeds"}
+    right = {"P(first earlier)", "effect", "interval", "reduction", "accuracy", "contexts", "seeds"}
     return Table(
         title="Which of two stages should come first?",
         columns=tuple(Column(name, "right" if name in right else "left") for name in columns),
         rows=tuple(_pair_row(pair) for pair in law["pairs"]),
-        note="Effect: value gained if the first stage comes earlier, in doublings of the reduction of bit "
-        "operations, with its interval; accuracy: the same in points at equal reduction.",
+        note="Effect: value gained if the first stage comes earlier, in doublings, with its interval. Beside "
+        "it in plain units, means over seeds as well: reduction, the doublings of the reduction of bit "
+        "operations gained at equal loss of accuracy, over all losses that the value tolerates; accuracy, the "
+        "points of accuracy gained at equal reduction, over all reductions that both orders reach.",
     )
 
 
@@ -292,6 +295,7 @@ def _spread(reductions: Sequence[float]) -> str:
 
 def _pair_row(pair: Mapping[str, Any]) -> tuple[str, ...]:
     low, high = pair["interval"]
+    reduction = pair.get("log2_reduction_at_equal_accuracy")
     accuracy = pair.get("accuracy_at_equal_reduction")
     return (
         f"{pair['first']} {pair['second']}",
@@ -299,6 +303,7 @@ def _pair_row(pair: Mapping[str, Any]) -> tuple[str, ...]:
         probability_text(pair["probability"]),
         f"{pair['effect']:+.2f}",
         f"{low:+.2f} to {high:+.2f}",
+        "" if reduction is None else f"{reduction:+.2f}",
         "" if accuracy is None else f"{100 * accuracy:+.1f}",
         str(pair["contexts"]),
         str(pair["seeds"]),

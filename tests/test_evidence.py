@@ -61,6 +61,13 @@ def test_numbers_in_plain_units_stand_beside_the_value() -> None:
     assert found.sign_flip_p == 0.25
 
 
+def test_plain_units_are_averaged_by_seed_as_the_effect_is() -> None:
+    nan = float("nan")
+    (found,) = judge(table([[4.0, nan], [1.0, 1.0], [1.0, 1.0]]))
+    assert found.effect.mean == pytest.approx(2)
+    assert (found.reduction, found.accuracy) == pytest.approx((2, 0.02))
+
+
 def test_opposite_signs_in_two_contexts_are_conditional() -> None:
     rows = [[1.0 + 0.01 * seed, -1.0 - 0.01 * seed] for seed in range(6)]
     (found,) = judge(table(rows))

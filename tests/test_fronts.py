@@ -182,7 +182,7 @@ def test_readouts_at_a_reduction_or_a_loss_are_those_of_the_staircase() -> None:
 def test_networks_of_equal_reduction_differ_by_their_accuracy_alone() -> None:
     result = compare_fronts([make_record("DP", accuracy=0.96)], [make_record("PD", accuracy=0.93)])
     assert result.accuracy == pytest.approx(0.03)
-    assert result.log2_reduction == pytest.approx(0.0)
+    assert result.log2_reduction == pytest.approx(6 * 0.3)  # 6 doublings against none at losses 0.02 to 0.05
     assert result.value == pytest.approx(6 * (math.exp(-0.2) - math.exp(-0.5)))
     assert (result.coverage, result.covered) == (1.0, 0.0)
 
@@ -190,17 +190,40 @@ def test_networks_of_equal_reduction_differ_by_their_accuracy_alone() -> None:
 def test_networks_of_equal_accuracy_differ_by_their_reduction_alone() -> None:
     result = compare_fronts([make_record("DP", bitops_cr=32.0)], [make_record("PD", bitops_cr=8.0)])
     assert result.accuracy == pytest.approx(0.0)
-    assert result.log2_reduction == pytest.approx(2.0)
+    assert result.log2_reduction == pytest.approx(2.0 * 0.7)  # at losses 0.03 to 0.1; none before
 
 
 def test_staircases_are_compared_by_their_mean_distance() -> None:
     one = make_record("DE", points=[(0.97, 4.0), (0.95, 16.0)])
     other = make_record("ED", points=[(0.96, 4.0), (0.92, 16.0)])
     result = compare_fronts([one], [other], scale=SOFT)
-    assert result.accuracy == pytest.approx(0.03)  # from 4 to 16: loss 0.03 against 0.06
-    assert result.log2_reduction == pytest.approx(
-        (0.01 * 0 + 0.03 * 2 + 0.04 * 0) / 0.08
-    )  # losses 0.02 to 0.1
+    # up to 4: loss 0.01 against 0.02; from 4 to 16: loss 0.03 against 0.06
+    assert result.accuracy == pytest.approx((2 * 0.01 + 2 * 0.03) / 4)
+    # losses 0.01 to 0.02: 2 doublings against none; 0.03 to 0.06: 4 against 2
+    assert result.log2_reduction == pytest.approx((0.01 * 2 + 0.03 * 2) / 0.1)
+
+
+def test_readouts_do_not_contradict_the_value_for_early_exits() -> None:
+    """The first is better up to 4-fold reduction, and only its tail beyond that is worse."""
+    one = make_record("PE", points=[(0.97, 4.0), (0.60, 4.2)])
+    other = make_record("EP", points=[(0.94, 4.0), (0.90, 4.2)])
+    result = compare_fronts([one], [other])
+    assert result.value > 0
+    assert result.log2_reduction > 0
+    assert result.accuracy == pytest.approx(
+        (2 * 0.03 + (math.log2(4.2) - 2) * (0.90 - 0.40) * -1) / math.log2(5)
+    )
+
+
+def test_a_side_without_a_point_at_a_loss_counts_as_left_alone_there() -> None:
+    one, other = make_record("DE", accuracy=0.96, bitops_cr=4.0), make_record("ED", accuracy=0.5)
+    assert compare_fronts([one], [other]).log2_reduction == pytest.approx(2.0 * 0.8)
+
+
+def test_beyond_the_tolerance_reductions_are_compared_where_both_have_a_point() -> None:
+    one = make_record("DE", points=[(0.8, 4.0), (0.6, 16.0)])
+    other = make_record("ED", accuracy=0.7, bitops_cr=8.0)
+    assert compare_fronts([one], [other]).log2_reduction == pytest.approx(2.0 - 3.0)
 
 
 @given(a=operating_points, b=operating_points)

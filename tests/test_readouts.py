@@ -44,3 +44,19 @@ def test_a_failed_record_has_no_value() -> None:
 def test_convention_is_refused_if_the_points_lack_it() -> None:
     with pytest.raises(ValueError, match="convention 'honest'"):
         measure(make_record("D"), scale=Scale(convention="honest"))
+
+
+@pytest.mark.parametrize("bitops_cr", [float("inf"), 0.0, -1.0])
+def test_an_impossible_reduction_is_refused_with_its_record(bitops_cr: float) -> None:
+    with pytest.raises(ValueError, match=f"positive and finite, got {bitops_cr} in record 'D'"):
+        measure(make_record("D", bitops_cr=bitops_cr), scale=SCALE)
+
+
+def test_single_points_are_compared_in_the_convention_of_the_scale() -> None:
+    scale = Scale(split="validation", convention="honest")
+    one = measure(make_record("DP", bitops_cr=16.0, conventions={"honest": 0.5}), scale=scale)
+    other = measure(make_record("PD", bitops_cr=16.0, conventions={"honest": 0.25}), scale=scale)
+    assert one is not None
+    assert other is not None
+    assert one.over(other) == pytest.approx((1.0, 0.0))
+    assert one.value == pytest.approx(record_value(one.record, scale=scale))

@@ -60,7 +60,9 @@ def test_pair_table_says_who_comes_first_and_marks_under_trained_pairs() -> None
         "under_trained": True,
     }
     row = pair_table({"pairs": [pair]}).rows[0]
-    assert row == ("D P", "P before D", "0.02", "-0.31", "-0.50 to -0.12", "", "12", "3", "under-trained")
+    assert row == ("D P", "P before D", "0.02", "-0.31", "-0.50 to -0.12", "", "", "12", "3", "under-trained")
+    plain = {**pair, "log2_reduction_at_equal_accuracy": -0.4, "accuracy_at_equal_reduction": -0.021}
+    assert pair_table({"pairs": [plain]}).rows[0][5:7] == ("-0.40", "-2.1")
 
 
 def test_ranking_marks_the_law_and_counts_swaps() -> None:
