@@ -126,7 +126,7 @@ def pair_table(law: Mapping[str, Any]) -> Table:
         rows=tuple(_pair_row(pair) for pair in law["pairs"]),
         note="Effect: value gained if the first stage comes earlier, in doublings, with its interval. Beside "
         "it in plain units, means over seeds as well: reduction, the doublings of the reduction of bit "
-        "operations gained at equal loss of accuracy, over all losses that the value tolerates; accuracy, the "
+        "operations gained at equal loss of accuracy, over all tolerated losses; accuracy, the "
         "points of accuracy gained at equal reduction, over all reductions that both orders reach.",
     )
 
