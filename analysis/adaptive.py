@@ -14,7 +14,7 @@ import numpy as np
 
 from ordercomp.analysis.fronts import Scale, front_value
 from ordercomp.analysis.precedence import find_cycle, kemeny_order, linear_extensions, precedence_graph
-from ordercomp.orders import Order
+from ordercomp.orders import Order, check_order
 from ordercomp.records import Record
 
 __all__ = ["AdaptiveEvidence", "AdaptivePair", "adaptive_evidence"]
@@ -83,17 +83,23 @@ def adaptive_evidence(
     resamples: int = 500,
     alpha: float = 0.05,
     scale: Scale = SCALE,
+    stages: Order | None = None,
 ) -> AdaptiveEvidence:
     """Compare, for each pair of stages, the fronts that networks with either order of the two reach.
 
     Each resample draws equally many networks for both sides, with replacement. A pair is decided if fewer
     than `alpha` over twice the number of pairs of the resamples speak against it, and both sides have at
     least five networks. Stages that come twice in a network leave it out of their pairs. Takes O(pairs *
-    resamples * n log n). Raises ValueError without records, with several tasks, or for a bad `resamples`
-    or `alpha`.
+    resamples * n log n). `stages` are the letters to order, by default all that occur. Raises ValueError
+    without records, with several tasks, for letters that do not occur, or for a bad `resamples` or `alpha`.
     """
     measured = [record for record in records if record.points]
-    stages, task = _stages(measured)
+    occurring, task = _stages(measured)
+    stages = occurring if stages is None else check_order(stages)
+    if len(set(stages)) != len(stages) or not set(stages) <= set(occurring):
+        raise ValueError(
+            f"stages must be distinct letters among those that occur, {occurring}, got {stages!r}"
+        )
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}")
     if not 0 < alpha < 1:

@@ -4,6 +4,7 @@ Trials of a paired design are evidence like any records. Trials that a sampler c
 compared by the fronts that they reach, and what follows from them is labelled "adaptive".
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +13,45 @@ import numpy as np
 from ordercomp.analysis.adaptive import adaptive_evidence
 from ordercomp.analysis.law import derive_law
 from ordercomp.orders import Order
+from ordercomp.records import Record
 from ordercomp.search.evidence import is_paired, records_from_study
 from ordercomp.search.study import find_study
 
-__all__ = ["law_of_study"]
+__all__ = ["law_of_records", "law_of_study"]
 
 
 def law_of_study(
     storage: str | Path, study: str | None = None, *, stages: Order | None = None, seed: int = 0
 ) -> dict[str, Any]:
-    """Give the law.json that a study supports, with `evidence` "paired" or "adaptive".
+    """Give the law.json that a study supports, as `law_of_records` reads its trials.
 
-    With a paired design in the study, the law rests on its trials alone, and what the sampler's trials say
-    stands beside it under `adaptive` (None if there are none). Without one, the whole is the adaptive
-    reading. `study` may be left out if the storage holds only one. Raises ValueError if the storage
-    cannot be read, the study is not there or not ours, or holds nothing measured.
+    `study` may be left out if the storage holds only one. Raises ValueError if the storage cannot be read,
+    the study is not there or not ours, or holds nothing measured.
     """
     records = records_from_study(find_study(storage, study))
     if not records:
         raise ValueError(f"the study in {str(storage)!r} holds no finished trial to derive a law from")
-    rng = np.random.default_rng(seed)
-    paired = [record for record in records if is_paired(record)]
-    chosen = [record for record in records if not is_paired(record)]
-    adaptive = adaptive_evidence(chosen, rng=rng).to_json() if chosen else None
-    if not paired:
-        assert adaptive is not None
-        return adaptive
-    law = derive_law(paired, stages=stages, seed=seed).to_json()
-    return {**law, "evidence": "paired", "adaptive": adaptive}
+    return law_of_records(records, stages=stages, seed=seed)
+
+
+def law_of_records(
+    records: Sequence[Record], *, stages: Order | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Give the law.json that records support, with `evidence` "paired" or "adaptive".
+
+    With records of a design among them, the law rests on these alone, and what a sampler's say stands beside
+    it under `adaptive` (None if there are none, or none with all of `stages`). Without any, the whole is the
+    adaptive reading. Raises ValueError if nothing is measured, or for stages that do not occur.
+    """
+    designed = [record for record in records if is_paired(record)]
+    chosen = [record for record in records if not is_paired(record) and record.points]
+    if not designed:
+        return _adaptive(chosen, stages, seed)
+    law = derive_law(designed, stages=stages, seed=seed).to_json()
+    occurring = {letter for record in chosen for letter in record.order}
+    speaks = bool(chosen) and set(stages or "") <= occurring
+    return {**law, "evidence": "paired", "adaptive": _adaptive(chosen, stages, seed) if speaks else None}
+
+
+def _adaptive(records: Sequence[Record], stages: Order | None, seed: int) -> dict[str, Any]:
+    return adaptive_evidence(records, stages=stages, rng=np.random.default_rng(seed)).to_json()

@@ -5,10 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ordercomp.analysis.law import derive_law
 from ordercomp.records import read_records
 from ordercomp.studies.output import print_json
-from ordercomp.studies.study_law import law_of_study
+from ordercomp.studies.study_law import law_of_records, law_of_study
 from ordercomp.studies.verdict import print_law
 
 __all__ = ["command"]
@@ -37,4 +36,4 @@ def _law_of_file(path: Path, stages: str | None) -> dict[str, Any]:
     found = [record for record in read_records(path) if record.order]
     if not found:
         raise ValueError(f"{path} holds no records to derive a law from")
-    return derive_law(found, stages=stages).to_json()
+    return law_of_records(found, stages=stages)
