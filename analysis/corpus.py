@@ -14,9 +14,10 @@ from ordercomp.analysis.units import Run, parsed
 from ordercomp.orders import Order, check_order, permutations
 from ordercomp.records import Record
 
-__all__ = ["Corpus", "collect"]
+__all__ = ["SEQUENTIAL", "Corpus", "collect"]
 
 FloatArray = npt.NDArray[np.float64]
+SEQUENTIAL = "sequential"  # extra["design"] of what was trained because of the results so far
 USUAL = "DKLPSQWHEF"  # the order in which stages are named, if the caller does not say
 
 
@@ -29,11 +30,16 @@ class Corpus:
     runs: Mapping[Run, Measured]
     failed: frozenset[Run]
     seeds: tuple[int, ...]
+    chosen: frozenset[int]  # seeds at which something was trained because of the results so far
     bound: float  # the largest value that occurs: no difference can exceed it
     trained: int  # records, controls included
     unshared: int  # stage trainings if no prefix were shared
     seconds: float
     notes: tuple[str, ...]
+
+    def planned(self, seeds: Sequence[int]) -> int | None:
+        """How many of `seeds` were fixed before any look at the results; None if all of them were."""
+        return len(set(seeds) - self.chosen) if self.chosen.intersection(seeds) else None
 
     def permutation_values(self, stages: Order) -> tuple[dict[Order, FloatArray], tuple[int, ...]]:
         """Return the value on test data of every permutation of `stages`, shape (seeds,), and the seeds.
@@ -105,6 +111,7 @@ def collect(records: Sequence[Record], *, stages: Order | None, scale: Scale) ->
         runs=runs,
         failed=frozenset(set(measured) - set(runs)),
         seeds=tuple(sorted({seed for _, _, seed in latest})),
+        chosen=frozenset(run[2] for run, record in latest.items() if _is_sequential(record)),
         bound=max([run.value for run in runs.values()], default=0.0) or 1.0,
         trained=len(latest),
         unshared=sum(len(record.order) for record in latest.values()),
@@ -116,6 +123,10 @@ def collect(records: Sequence[Record], *, stages: Order | None, scale: Scale) ->
 def _run(record: Record) -> Run:
     accounting = str(record.extra.get("accounting", "per-stage"))
     return accounting, str(parsed(record.sequence)), record.seed
+
+
+def _is_sequential(record: Record) -> bool:
+    return bool(record.extra.get("design") == SEQUENTIAL)
 
 
 def _stages(records: Sequence[Record]) -> Order:
@@ -147,7 +158,7 @@ def _notes(
     doubled = sum(1 for record in records if record.order) - len(latest)
     if doubled:
         notes.append(f"{doubled} records repeat a run that was there before; the last one counts.")
-    if any(record.extra.get("sampler") not in (None, "design") for record in latest.values()):
+    if any(record.extra.get("design") == "adaptive" for record in latest.values()):
         notes.append(
             "A sampler chose some of these sequences: their knobs follow its preferences, not a design."
         )

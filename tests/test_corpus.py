@@ -42,10 +42,10 @@ def test_failed_runs_are_named() -> None:
 
 
 def test_a_sampler_and_several_accountings_are_mentioned() -> None:
-    found = gather([make_record("P", sampler="tpe"), make_record("P", accounting="total")])
+    found = gather([make_record("P", design="adaptive"), make_record("P", accounting="total")])
     assert any("several accountings of epochs" in note for note in found.notes)
     assert any("A sampler chose some" in note for note in found.notes)
-    assert gather([make_record("P", sampler="design")]).notes == ()
+    assert gather([make_record("P", design="paired")]).notes == ()
 
 
 def test_stages_must_be_distinct() -> None:
