@@ -23,11 +23,13 @@ __all__ = [
     "compress_command",
     "convergence_table",
     "failure_table",
+    "loss_text",
     "pair_table",
     "probability_text",
     "ranking_table",
     "reduction_table",
     "rival_table",
+    "times_text",
     "verdict_text",
 ]
 
@@ -94,7 +96,7 @@ def reduction_table(
             lines.append((order, len(seeds), reached))
     absent = len(by_order) - len(lines)
     lines.sort(key=lambda line: ([-float(np.mean(np.log(some))) for some in reversed(line[2])], line[0]))
-    columns = [Column("order"), *(Column(f"loss ≤ {_points(t)}", "right") for t in tolerances)]
+    columns = [Column("order"), *(Column(f"loss ≤ {loss_text(t)}", "right") for t in tolerances)]
     return Table(
         title="Best reduction of bit operations within a tolerated loss of accuracy",
         columns=(*columns, Column("seeds", "right")),
@@ -272,25 +274,27 @@ def verdict_text(pair: Mapping[str, Any]) -> str:
     return words.get(pair["verdict"], str(pair["verdict"]))
 
 
-def _set(cell: str, width: int, column: Column) -> str:
-    return cell.rjust(width) if column.align == "right" else cell.ljust(width)
-
-
-def _points(loss: float) -> str:
+def loss_text(loss: float) -> str:
+    """Format a loss of accuracy, a fraction, as a percentage: 0.2 %, 1 %."""
     return f"{100 * loss:g} %"
 
 
-def _times(reduction: float) -> str:
+def times_text(reduction: float) -> str:
+    """Format a reduction with three digits, without decimals from 100 on: 3.5×, 64×, 1024×."""
     return f"{reduction:.0f}×" if reduction >= 99.5 else f"{reduction:.3g}×"
+
+
+def _set(cell: str, width: int, column: Column) -> str:
+    return cell.rjust(width) if column.align == "right" else cell.ljust(width)
 
 
 def _spread(reductions: Sequence[float]) -> str:
     if max(reductions) == 1.0:
         return "–"
-    mean = _times(float(np.exp(np.mean(np.log(reductions)))))
+    mean = times_text(float(np.exp(np.mean(np.log(reductions)))))
     if len(reductions) == 1:
         return mean
-    return f"{mean} ({_times(min(reductions))[:-1]}–{_times(max(reductions))[:-1]})"
+    return f"{mean} ({times_text(min(reductions))[:-1]}–{times_text(max(reductions))[:-1]})"
 
 
 def _pair_row(pair: Mapping[str, Any]) -> tuple[str, ...]:
@@ -312,14 +316,14 @@ def _pair_row(pair: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _network_row(tolerances: Sequence[float], found: Candidate | None) -> tuple[str, ...]:
-    within = ", ".join(map(_points, tolerances))
+    within = ", ".join(map(loss_text, tolerances))
     if found is None:
         return (within, "–", "", "", "", "", "", "no network is within this loss")
     threshold = found.point.threshold
     return (
         within,
-        _times(found.bitops_cr),
-        _times(found.cr),
+        times_text(found.bitops_cr),
+        times_text(found.cr),
         f"{100 * found.reported_accuracy:.2f} %",
         f"{100 * found.reported_loss:+.2f}",
         str(found.record.seed),
