@@ -129,7 +129,7 @@ def _draw_panel(axes: Axes, panel: Panel, scale: Scale) -> None:
     )
     axes.set_ylim(low - 0.06 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3)
     _frame(axes)
-    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    axes.legend(frameon=False, fontsize=9, loc="best")
 
 
 def _draw_series(
@@ -173,7 +173,7 @@ def _frame(axes: Axes) -> None:
     axes.xaxis.set_major_locator(LogLocator(2, subs=(1.0,) if span > 3 else (1.0, 1.5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(_times))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
 
 
 def _times(value: float, _place: int | None = None) -> str:

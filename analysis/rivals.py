@@ -37,6 +37,7 @@ RIVALS: tuple[Proposal, ...] = (
     Proposal("PDQ", "the same by letters, but D is a smaller student here", "arXiv 2511.19495"),
     Proposal("PD", "prune before distilling", "arXiv 2109.14960"),
     Proposal("QD", "quantize before distilling", "arXiv 1911.12491"),
+    Proposal("QPDE", "quantize and prune before distilling", "for contrast"),
     Proposal("PQ", "prune before quantizing", "vendors' advice"),
     Proposal("EP", "exits before pruning", "arXiv 2207.03644"),
     Proposal("SQ", "sparsify before quantizing", "arXiv 2405.20935"),

@@ -27,10 +27,12 @@ from ordercomp.studies.paper import LAW
 __all__ = [
     "CONSTRUCTION",
     "GUARD_MARGIN",
+    "VANISHING",
     "Claim",
     "by_order",
     "convergence",
     "even_out",
+    "has_fresh_student",
     "judge_claims",
     "latest",
     "leans_on",
@@ -41,9 +43,10 @@ FloatArray = npt.NDArray[np.float64]
 
 GUARD_MARGIN = 0.01  # accuracy that F may add, a fraction, before a prefix counts as under-trained
 CONSTRUCTION = (
-    "D trains a fresh student, so that whatever came before it vanishes from the cost: "
-    "D first is true by construction here, not a finding."
+    "D trains a fresh student, so that what P and Q did before it vanishes from the cost: "
+    "D before them is true by construction here, not a finding."
 )
+VANISHING = frozenset("PQ")  # stages of which a fresh student keeps nothing; exits and dropped blocks stay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,11 @@ def latest(records: Iterable[Record]) -> list[Record]:
     return list(found.values())
 
 
+def has_fresh_student(records: Iterable[Record]) -> bool:
+    """Whether D starts from scratch somewhere, so that its place is decided by construction."""
+    return any("student=fresh" in record.sequence for record in records)
+
+
 def by_order(records: Iterable[Record]) -> dict[Order, list[Record]]:
     """The records of each order."""
     found: dict[Order, list[Record]] = defaultdict(list)
@@ -83,7 +91,7 @@ def even_out(first: Sequence[Record], second: Sequence[Record]) -> tuple[list[Re
     for seed in sorted(one.keys() & other.keys()):
         count = min(len(one[seed]), len(other[seed]))
         for side, some in zip(kept, (one[seed], other[seed]), strict=True):
-            side += _spread(sorted(some, key=_end_reduction), count)
+            side += _spread(sorted(some, key=lambda one: (_end_reduction(one), one.sequence)), count)
     return kept
 
 
@@ -207,12 +215,13 @@ def _end(records: Sequence[Record]) -> tuple[float, float] | None:
 
 
 def _by_construction(claim: Claim) -> bool:
-    """Whether the first side has D earlier and a fresh student hides from the cost what came before it."""
-    for record in claim.first:
-        steps = StageSequence.parse(record.sequence).steps
-        if steps and steps[0].stage == "D" and ("student", "fresh") in steps[0].knobs:
-            return any(other.order.find("D") > 0 for other in claim.second)
-    return False
+    """Whether a fresh student hides P or Q of the second side from its cost, and nothing of the first."""
+    return has_fresh_student(claim.first) and _hides(claim.second) and not _hides(claim.first)
+
+
+def _hides(records: Iterable[Record]) -> bool:
+    """Whether some order has P or Q before its last D."""
+    return any(VANISHING & set(record.order[: max(0, record.order.rfind("D"))]) for record in records)
 
 
 def _chain(record: Record) -> set[str]:

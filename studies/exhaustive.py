@@ -14,7 +14,16 @@ from ordercomp.analysis.verification import Exhaustive, exhaustive
 from ordercomp.orders import Order, permutations
 from ordercomp.records import Record
 from ordercomp.studies.arms import one_part, restrict, sequences
-from ordercomp.studies.contrast import Claim, by_order, convergence, judge_claims, latest, stages_of
+from ordercomp.studies.contrast import (
+    CONSTRUCTION,
+    Claim,
+    by_order,
+    convergence,
+    has_fresh_student,
+    judge_claims,
+    latest,
+    stages_of,
+)
 from ordercomp.studies.decide import FEWEST_SEEDS, RULES, best_verdict
 from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, Verdict
 from ordercomp.studies.paper import LAW, TABLE_1, TABLE_1_LOSSES, TABLE_1_NOTE
@@ -44,7 +53,7 @@ def judge(records: Sequence[Record]) -> Judgement:
     findings = _table_1_findings(found, stages, law)
     verified = _verify(found, stages, law)
     if verified is not None:
-        findings += _whole_findings(verified)
+        findings += _whole_findings(verified, CONSTRUCTION if has_fresh_student(found) else "")
     return Judgement(
         findings=tuple(findings),
         tables=(
@@ -107,7 +116,7 @@ def _verify(records: Sequence[Record], stages: Order, law: Order) -> Exhaustive 
     )
 
 
-def _whole_findings(found: Exhaustive) -> list[Finding]:
+def _whole_findings(found: Exhaustive, caveat: str) -> list[Finding]:
     near: Verdict = "undecided"
     if found.seeds >= FEWEST_SEEDS and abs(found.kendall_tau) >= 0.3:
         near = "agree" if found.kendall_tau < 0 else "disagree"
@@ -119,6 +128,7 @@ def _whole_findings(found: Exhaustive) -> list[Finding]:
             verdict=best_verdict(found),
             seeds=found.seeds,
             effect=-found.regret,
+            caveat=caveat,
         ),
         Finding(
             claim="orders nearer to the law do better",
@@ -126,6 +136,7 @@ def _whole_findings(found: Exhaustive) -> list[Finding]:
             "(decided from 0.3 on, with three seeds or more)",
             verdict=near,
             seeds=found.seeds,
+            caveat=caveat,
         ),
     ]
 

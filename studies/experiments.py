@@ -3,11 +3,12 @@
 import datetime
 import difflib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ordercomp.analysis.tables import failure_table
 from ordercomp.dispatch import Work
 from ordercomp.jobs import Finished, Request
 from ordercomp.node import train_node
@@ -70,6 +71,12 @@ class RunOptions:
     work: Work = train_node
 
 
+def _with_failures(judgement: Judgement, records: Sequence[Record]) -> Judgement:
+    """The judgement with a table of the trainings that failed, if any did."""
+    failed = failure_table(records)
+    return replace(judgement, tables=(*judgement.tables, failed)) if failed.rows else judgement
+
+
 def find_experiment(name: str) -> Experiment:
     """The experiment of that name. Raises ValueError that lists the names."""
     if name not in EXPERIMENTS:
@@ -114,7 +121,7 @@ def run_experiment(
     wanted = {(part.task.name, text, seed) for part in parts for text, seed in _nodes(part)}
     records, trainings, interrupted = _train(parts, folder, store, options)
     enough = len({letter for record in records for letter in record.order} - {"F"}) > 1
-    judgement = experiment.judge(records) if enough else TOO_FEW
+    judgement = _with_failures(experiment.judge(records) if enough else TOO_FEW, records)
     outcome = Outcome(
         experiment=name,
         section=experiment.section,

@@ -17,7 +17,15 @@ from ordercomp.analysis.units import PairTable, pair_tables
 from ordercomp.orders import Order, permutations
 from ordercomp.records import Record
 from ordercomp.studies.arms import one_part, sequences
-from ordercomp.studies.contrast import CONSTRUCTION, GUARD_MARGIN, by_order, latest, stages_of
+from ordercomp.studies.contrast import (
+    CONSTRUCTION,
+    GUARD_MARGIN,
+    VANISHING,
+    by_order,
+    has_fresh_student,
+    latest,
+    stages_of,
+)
 from ordercomp.studies.decide import RULES, decide, negated
 from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, Verdict
 from ordercomp.studies.paper import INSERTIONS, LAW, PAIRS
@@ -64,7 +72,6 @@ def judge(records: Sequence[Record]) -> Judgement:
     """Judge the three insertions of figure 3 one by one, and all pairs, stages and places together."""
     found = [record for record in latest(records) if record.order]
     checks = _insertions(found)
-    fresh = any("student=fresh" in record.sequence for record in found)
     shown = [
         check
         for check in checks
@@ -73,7 +80,7 @@ def judge(records: Sequence[Record]) -> Judgement:
     return Judgement(
         findings=(*(_finding(check) for check in shown), *([_together(checks)] if checks else [])),
         tables=(_table(checks), _paper_table()),
-        notes=(CONSTRUCTION,) if fresh else (),
+        notes=(CONSTRUCTION,) if has_fresh_student(found) else (),
     )
 
 
@@ -114,6 +121,7 @@ def _insertions(records: Sequence[Record]) -> list[Insertion]:
     seeds = [len(some) for some in scores]
     verdicts = decide(["better"] * len(effects), effects, seeds)
     turned = decide(["worse"] * len(effects), [negated(effect) for effect in effects], seeds)
+    fresh = has_fresh_student(records)
     return [
         Insertion(
             first=first,
@@ -121,7 +129,11 @@ def _insertions(records: Sequence[Record]) -> list[Insertion]:
             stage=stage,
             where=where,
             effect=effect,
-            verdict="undecided" if lean else verdict,
+            verdict="true by construction"
+            if fresh and first == "D" and second in VANISHING
+            else "undecided"
+            if lean
+            else verdict,
             turned=not lean and back == "agree",
             seeds=len(some),
             under_trained=lean,
@@ -175,16 +187,17 @@ def _finding(check: Insertion) -> Finding:
 
 def _together(checks: Sequence[Insertion]) -> Finding:
     """That no inserted stage in any place turns any pair around."""
-    found = [check.verdict for check in checks]
-    turned = [check for check in checks if check.turned]
+    open_ones = [check for check in checks if check.verdict != "true by construction"]
+    found = [check.verdict for check in open_ones]
+    turned = [check for check in open_ones if check.turned]
     verdict: Verdict = "disagree" if turned else "agree" if set(found) == {"agree"} else "undecided"
     named = f"; turned around: {', '.join(check.orders[1] for check in turned[:4])}" if turned else ""
     return Finding(
         claim="no inserted stage, before, between or after, breaks the order of two others",
-        measured=f"of {len(checks)} insertions {found.count('agree')} keep the paper's order, "
+        measured=f"of {len(open_ones)} insertions {found.count('agree')} keep the paper's order, "
         f"{found.count('disagree')} do not, {found.count('undecided')} are undecided{named}",
         verdict=verdict,
-        seeds=max((check.seeds for check in checks), default=0),
+        seeds=max((check.seeds for check in open_ones), default=0),
     )
 
 

@@ -13,9 +13,11 @@ from ordercomp.sequence import StageSequence
 from ordercomp.studies.arms import one_part, restrict, rungs, sequences
 from ordercomp.studies.contrast import (
     CONSTRUCTION,
+    VANISHING,
     Claim,
     by_order,
     convergence,
+    has_fresh_student,
     judge_claims,
     latest,
     stages_of,
@@ -89,7 +91,7 @@ def pair_finding(pair: Evidence, records: Sequence[Record]) -> Finding | None:
         caveat = "The sign depends on context or intensity."
     elif pair.verdict == "tied":
         caveat = "The two orders are tied within the margin."
-    if "D" in ordered and _fresh_student(records):
+    if ordered[0] == "D" and ordered[1] in VANISHING and has_fresh_student(records):
         verdict, caveat = "true by construction", CONSTRUCTION
     return Finding(
         claim=f"{PAIRS[ordered]} ({''.join(ordered)} over {''.join(ordered[::-1])})",
@@ -125,15 +127,16 @@ def _complement(records: Sequence[Record], stages: str) -> list[Claim]:
 
 
 def _one_each(pair: Sequence[Record]) -> list[Record]:
-    """At every seed the pair's first knob setting, so that one network stands against one."""
-    chosen: dict[int, Record] = {}
+    """One knob setting of the pair, that of most seeds, so that one network stands against one."""
+    seeds: dict[str, set[int]] = {}
     for record in pair:
-        chosen.setdefault(record.seed, record)
-    return list(chosen.values())
+        seeds.setdefault(record.sequence, set()).add(record.seed)
+    text = min(seeds, key=lambda text: (-len(seeds[text]), text), default=None)
+    return [record for record in pair if record.sequence == text]
 
 
 def _same_settings(pair: Sequence[Record], alone: Sequence[Record]) -> list[Record]:
-    """At every seed the single stage with the knobs that it has in the pair's first setting."""
+    """At every seed the single stage with the knobs that it has in the pair's chosen setting."""
     chosen = []
     for record in _one_each(pair):
         steps = {str(step) for step in StageSequence.parse(record.sequence).steps}
@@ -143,10 +146,6 @@ def _same_settings(pair: Sequence[Record], alone: Sequence[Record]) -> list[Reco
 
 def _measured(records: Sequence[Record]) -> list[Record]:
     return [record for record in latest(records) if record.order]
-
-
-def _fresh_student(records: Sequence[Record]) -> bool:
-    return any("student=fresh" in record.sequence for record in records)
 
 
 def _paper_table(stages: str) -> Table:

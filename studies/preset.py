@@ -15,6 +15,7 @@ from typing import Any
 
 from ordercomp.orders import Order
 from ordercomp.sequence import KnobValue
+from ordercomp.stages import known_stages
 from ordercomp.task import Task
 
 __all__ = ["Case", "Preset", "Settings", "load_preset", "preset_names"]
@@ -40,6 +41,7 @@ class Preset:
     epochs_factor: float = 1.0  # on the task's epochs, where `epochs` is not set
     fine_tune_factor: float | None = None  # rate of fine-tunes over that of fresh weights; None: the task's
     controls: bool = True  # train on with F after static prefixes, to see whether they were trained enough
+    zoo: bool = False  # the paper's own models and data, too, in the experiment of that name
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -117,6 +119,7 @@ def _read(name: str, text: str, where: str) -> Preset:
     for key in ("seeds", "cases", "settings"):
         if key not in data:
             raise ValueError(f"{where} lacks the key {key!r}")
+    _check_kinds(where, data)
     for key in ("settings", "ladder"):
         data[key] = {letter: tuple(some) for letter, some in _table(where, key, data).items()}
     try:
@@ -125,12 +128,36 @@ def _read(name: str, text: str, where: str) -> Preset:
         raise ValueError(f"{where}: {error}") from None
 
 
+def _check_kinds(where: str, data: Mapping[str, Any]) -> None:
+    """Raise ValueError naming a key whose value is of the wrong kind."""
+    kinds: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+        "description": (str, "text"),
+        "seeds": (int, "a whole number"),
+        "cases": (list, "a list of whole numbers"),
+        "epochs": ((int, float), "a number"),
+        "epochs_factor": ((int, float), "a number"),
+        "fine_tune_factor": ((int, float), "a number"),
+        "controls": (bool, "true or false"),
+        "zoo": (bool, "true or false"),
+    }
+    for key, (kind, words) in kinds.items():
+        if key not in data:
+            continue
+        value = data[key]
+        right = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+        if not right or (kind is list and any(type(one) is not int for one in value)):
+            raise ValueError(f"{where}: {key} must be {words}, got {value!r}")
+
+
 def _table(where: str, key: str, data: Mapping[str, Any]) -> Mapping[str, list[Settings]]:
     """The table `key`, whose values must be lists of tables."""
     found = data.get(key, {})
     if not isinstance(found, Mapping):
         raise ValueError(f"{where}: {key} must be a table of stages, got {found!r}")
     for letter, some in found.items():
+        if letter not in known_stages():
+            known = ", ".join(known_stages())
+            raise ValueError(f"{where}: {key} must hold stages among {known}, got {letter!r}")
         if not isinstance(some, list) or not all(isinstance(one, Mapping) for one in some):
             raise ValueError(f"{where}: {key} of {letter} must be a list of knob tables, got {some!r}")
     return found

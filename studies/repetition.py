@@ -71,11 +71,12 @@ def judge(records: Sequence[Record]) -> Judgement:
 
 
 def figures(records: Sequence[Record]) -> dict[str, str]:
-    """Figure 5: paths from the once to the twice compressed network, and on from the law."""
-    found = [record for record in latest(records) if record.order]
+    """Figure 5: paths from the once to the twice compressed network and on from the law; once but harder."""
+    found = [record for record in latest(records) if record.points and record.order]
     texts = _by_text(found)
     law = _law(found)
-    paths = []
+    harder = {claim.second[0].sequence: claim.second for claim in _twice_claims(texts)}
+    paths = [Path(name=text, steps=((some[0].order, some),)) for text, some in harder.items()]
     for text, some in texts.items():
         steps = StageSequence.parse(text).steps
         before = str(StageSequence(steps[:-1]))
@@ -127,14 +128,16 @@ def _twice_claims(texts: Mapping[str, Sequence[Record]]) -> list[Claim]:
     claims = []
     for text, some in texts.items():
         steps = StageSequence.parse(text).steps
-        if not _is_double(steps):
+        if not _is_double(steps) or not _is_measured(some):
             continue
         stage, last = steps[1].stage, str(steps[1])
         first, wanted = _log2_reduction(texts.get(str(steps[0]), [])), _log2_reduction(some)
         singles = {
             other: (abs(_log2_reduction(measured) - wanted), other != last, other)
             for other, measured in texts.items()
-            if measured[0].order == stage and _log2_reduction(measured) >= (first + wanted) / 2
+            if measured[0].order == stage
+            and _is_measured(measured)
+            and _log2_reduction(measured) >= (first + wanted) / 2
         }
         once = min(singles, key=lambda other: singles[other], default=None)
         if once is not None:
@@ -143,6 +146,10 @@ def _twice_claims(texts: Mapping[str, Sequence[Record]]) -> list[Claim]:
             claim = f"{2 * stage} is {words} ({text} against {once})"
             claims.append(Claim(text=claim, first=some, second=texts[once], kind=kind))
     return claims
+
+
+def _is_measured(records: Sequence[Record]) -> bool:
+    return any(record.points for record in records)
 
 
 def _log2_reduction(records: Sequence[Record]) -> float:
@@ -159,13 +166,17 @@ def _after_claims(texts: Mapping[str, Sequence[Record]], law: Order) -> list[Cla
         before = str(StageSequence(steps[:-1]))
         if some[0].order[:-1] != law or steps[-1].stage not in said or before not in texts:
             continue
+        if not _is_measured(some) or not _is_measured(texts[before]):
+            continue
         if _log2_reduction(some) > _log2_reduction(texts[before]) + LEAST_CUT:  # else it only trains on
+            kind = AFTER[steps[-1].stage]
+            words = f"{steps[-1]} after {before}: {said[steps[-1].stage]}"
             claims.append(
                 Claim(
-                    text=f"{steps[-1]} after {law}: {said[steps[-1].stage]}",
+                    text=f"{words}, so {kind} in value than without it",
                     first=some,
                     second=texts[before],
-                    kind=AFTER[steps[-1].stage],
+                    kind=kind,
                 )
             )
     return claims

@@ -19,7 +19,14 @@ from ordercomp.sequence import StageSequence
 from ordercomp.stages import complete
 from ordercomp.studies.arms import one_part, restrict, sequences
 from ordercomp.studies.budgets import share_epochs, totaled
-from ordercomp.studies.contrast import Claim, by_order, judge_claims, latest
+from ordercomp.studies.contrast import (
+    CONSTRUCTION,
+    Claim,
+    by_order,
+    has_fresh_student,
+    judge_claims,
+    latest,
+)
 from ordercomp.studies.decide import RULES, best_verdict
 from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part
 from ordercomp.studies.measured import measured_table
@@ -70,7 +77,8 @@ def judge(records: Sequence[Record]) -> Judgement:
     tried = _try_all(found)
     stages = "".join(letter for letter in LAW if any(letter in record.order for record in found))
     ranking = rank_orders(found, stages)
-    findings = [_finding(rival, _corpus_of(found, rival.order)) for rival in tried]
+    fresh = has_fresh_student(found)
+    findings = [_finding(rival, _corpus_of(found, rival.order), fresh=fresh) for rival in tried]
     names = [rival.order for rival in tried]
     groups = {text: [r for r in found if r.sequence == text] for text in _texts(found, names)}
     return Judgement(
@@ -88,16 +96,18 @@ def judge(records: Sequence[Record]) -> Judgement:
 
 
 def figures(records: Sequence[Record]) -> dict[str, str]:
-    """Fronts of the proposed orders of all stages, and the ranking of all orders."""
+    """A panel of fronts for each set of stages that a proposal has, and the ranking of all orders."""
     found = _on_equal_terms(records)
     stages = "".join(letter for letter in LAW if any(letter in record.order for record in found))
     orders = by_order(found)
     tried = list(dict.fromkeys(rival.order for rival in _try_all(found)))
-    full = [order for order in tried if len(order) == len(stages)][:7]
-    others = [order for order in tried if len(order) < len(stages)][:7]
+    sets = dict.fromkeys("".join(sorted(order, key="DPKQE".find)) for order in tried)
     panels = [
-        Panel(title="Orders of all stages", series={order: orders.get(order, []) for order in full}),
-        Panel(title="Orders of fewer stages", series={order: orders.get(order, []) for order in others}),
+        Panel(
+            title=f"Orders of {', '.join(letters)}",
+            series={one: orders.get(one, []) for one in permutations(letters) if one in tried},
+        )
+        for letters in sets
     ]
     ranking = rank_orders(found, stages)
     return {
@@ -147,7 +157,7 @@ def _try_all(records: Sequence[Record]) -> list[Rival]:
 
 def _joined(one: Rival | None, other: Rival) -> Rival:
     """Proposals of the same order as one, with the claims of both."""
-    if one is None:
+    if one is None or (one.claim, one.source) == (other.claim, other.source):
         return other
     return replace(one, claim=f"{one.claim}; {other.claim}", source=f"{one.source}; {other.source}")
 
@@ -157,7 +167,7 @@ def _corpus_of(records: Sequence[Record], order: Order) -> Corpus:
     return collect(records, stages=letters, scale=DEFAULT_SCALE)
 
 
-def _finding(rival: Rival, corpus: Corpus) -> Finding:
+def _finding(rival: Rival, corpus: Corpus, *, fresh: bool) -> Finding:
     values, seeds = corpus.permutation_values("".join(sorted(rival.order)))
     result = exhaustive(
         values,
@@ -175,6 +185,7 @@ def _finding(rival: Rival, corpus: Corpus) -> Finding:
         verdict=best_verdict(result),
         seeds=rival.seeds,
         effect=-rival.cost,
+        caveat=CONSTRUCTION if "D" in rival.order and fresh else "",
     )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ordercomp.analysis.fronts import DEFAULT_SCALE, candidates
 from ordercomp.analysis.plots import to_svg
 from ordercomp.analysis.resampling import Estimate, Prior, estimate
 from ordercomp.analysis.tables import Column, Table
-from ordercomp.records import Record
+from ordercomp.records import OperatingPoint, Record
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.arms import one_part, restrict, sequences
 from ordercomp.studies.contrast import latest, stages_of
@@ -57,13 +58,38 @@ def judge(records: Sequence[Record]) -> Judgement:
 
 
 def figures(records: Sequence[Record]) -> dict[str, str]:
-    """Figure 6: a path from stage to stage for every knob setting."""
+    """Figure 6: a path from the baseline from stage to stage, for every knob setting."""
     settings: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for (text, _), chain in _chains(records).items():
         for record in chain:
             settings[text][record.order].append(record)
-    paths = [Path(name=text, steps=tuple(by_order.items())) for text, by_order in settings.items()]
+    paths = [
+        Path(name=text, steps=(("baseline", _baselines(by_order)), *by_order.items()))
+        for text, by_order in settings.items()
+    ]
     return {"path": to_svg(paths_plot(paths))}
+
+
+def _baselines(by_order: Mapping[str, Sequence[Record]]) -> list[Record]:
+    """The uncompressed networks of the seeds, as records."""
+    first = next(iter(by_order.values()))
+    return [
+        replace(
+            record,
+            order="",
+            sequence="",
+            points=(
+                OperatingPoint(
+                    threshold=None,
+                    accuracy=record.baseline.accuracy,
+                    test_accuracy=record.baseline.test_accuracy,
+                    bitops_cr=1.0,
+                    cr=1.0,
+                ),
+            ),
+        )
+        for record in first
+    ]
 
 
 def _chains(records: Sequence[Record]) -> dict[tuple[str, int], list[Record]]:

@@ -6,16 +6,23 @@ from dataclasses import replace
 from ordercomp.analysis.experiment_plots import Panel, panels_plot
 from ordercomp.analysis.plots import to_svg
 from ordercomp.analysis.tables import Column, Table
-from ordercomp.orders import Order
 from ordercomp.records import Record
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages import complete, known_stages
 from ordercomp.studies.arms import one_part, restrict
 from ordercomp.studies.budgets import share_epochs, totaled
 from ordercomp.studies.contrast import Claim, judge_claims, latest
 from ordercomp.studies.experiment import Experiment, Judgement, Part
 from ordercomp.studies.measured import measured_table
-from ordercomp.studies.paper import LAW, TABLE_3, TABLE_3_NOTE, CitedMethod
+from ordercomp.studies.paper import (
+    BASELINE_BITS,
+    LAW,
+    TABLE_3,
+    TABLE_3_NOTE,
+    TABLE_3_OWN,
+    CitedMethod,
+    Compressed,
+)
 from ordercomp.studies.preset import Preset
 from ordercomp.task import Task
 
@@ -28,9 +35,12 @@ def parts(task: Task, preset: Preset) -> list[Part]:
     """The law and the nearest order of every method, at as many epochs in all."""
     prepared = preset.prepare(task)
     law = restrict(LAW, task.stages)
-    orders = dict.fromkeys(_expressible(task))
-    wanted = [*share_epochs(prepared, preset, [law, *orders])]
-    wanted += [_taught(one) for one in share_epochs(prepared, preset, ["DQ"]) if "DQ" in orders]
+    wanted = share_epochs(prepared, preset, [law])
+    for method in _expressible(task):
+        assert method.order is not None
+        wanted += [_with_knobs(one, method) for one in share_epochs(prepared, preset, [method.order])]
+        if method.key == TAUGHT:
+            wanted += [_taught(one) for one in share_epochs(prepared, preset, [method.order])]
     return [one_part(totaled(prepared), preset, list(dict.fromkeys(wanted)), controlled=False)]
 
 
@@ -44,14 +54,13 @@ def judge(records: Sequence[Record]) -> Judgement:
         some = [record for record in found if record.sequence == text]
         claims.append(
             Claim(
-                text=f"{law} does better than {', '.join(names)} as {some[0].order}", first=ours, second=some
+                text=f"{law} does better than {', '.join(names)} as {_shown(text)}", first=ours, second=some
             )
         )
     groups = [ours, *(list(claim.second) for claim in claims)]
     return Judgement(
         findings=tuple(judge_claims(claims)),
         tables=(measured_table("On this task, equal epochs in all", groups), _cited_table()),
-        notes=(TABLE_3_NOTE,),
     )
 
 
@@ -62,12 +71,35 @@ def figures(records: Sequence[Record]) -> dict[str, str]:
     series = {law: _longest([record for record in found if record.order == law])}
     for text, names in _methods(found).items():
         some = [record for record in found if record.sequence == text]
-        series[f"{some[0].order} ({', '.join(names)})"] = some
+        series[f"{_shown(text)} ({', '.join(names)})"] = some
     return {"fronts": to_svg(panels_plot([Panel(title="Cited methods as our sequences", series=series)]))}
 
 
-def _expressible(task: Task) -> list[Order]:
-    return [one.order for one in TABLE_3 if one.order is not None and set(one.order) <= set(task.stages)]
+def _expressible(task: Task) -> list[CitedMethod]:
+    return [one for one in TABLE_3 if one.order is not None and set(one.order) <= set(task.stages)]
+
+
+def _with_knobs(sequence: StageSequence, method: CitedMethod) -> StageSequence:
+    """The sequence at the knobs that the method is known for."""
+    steps = [
+        Step.of(step.stage, {**step.settings, **method.knobs.get(step.stage, {})}) for step in sequence.steps
+    ]
+    return complete(StageSequence(tuple(steps)))
+
+
+def _shows(record: Record, method: CitedMethod) -> bool:
+    """Whether a record has the order and the knobs of a method."""
+    if record.order != method.order:
+        return False
+    sequence = StageSequence.parse(record.sequence)
+    return sequence == _with_knobs(sequence, method)
+
+
+def _shown(text: str) -> str:
+    """The order of a sequence, with the bits of its Q."""
+    steps = StageSequence.parse(text).steps
+    bits = [f" at {s.settings['weights']}w{s.settings['activations']}a" for s in steps if s.stage == "Q"]
+    return "".join(step.stage for step in steps) + "".join(bits)
 
 
 def _taught(sequence: StageSequence) -> StageSequence:
@@ -85,7 +117,7 @@ def _methods(records: Sequence[Record]) -> dict[str, list[str]]:
     """Sequence texts of the methods with the names of the methods that they stand for."""
     found: dict[str, list[str]] = {}
     for method in TABLE_3:
-        some = _longest([record for record in records if record.order == method.order])
+        some = _longest([record for record in records if _shows(record, method)])
         taught = [record for record in some if "teacher=" in record.sequence]
         chosen = taught if method.key == TAUGHT and taught else [r for r in some if r not in taught]
         for text in dict.fromkeys(record.sequence for record in chosen):
@@ -114,9 +146,9 @@ def _cited_table() -> Table:
     )
     right = {"accuracy", "BitOpsCR", "CR"}
     return Table(
-        title="The paper, Table 3: cited numbers with their own baselines",
+        title="The paper, Table 3: a row for each method with its own baseline, and the paper's own rows",
         columns=tuple(Column(name, "right" if name in right else "left") for name in names),
-        rows=tuple(_cited_row(method) for method in TABLE_3),
+        rows=(*(_cited_row(method) for method in TABLE_3), *(_own_row(row) for row in TABLE_3_OWN)),
         note=TABLE_3_NOTE,
     )
 
@@ -133,6 +165,21 @@ def _cited_row(method: CitedMethod) -> tuple[str, ...]:
         f"the same model at {method.baseline_bits} bits",
         method.order or "none",
         f"{method.fidelity}; {method.note}" if method.note else method.fidelity,
+    )
+
+
+def _own_row(row: Compressed) -> tuple[str, ...]:
+    return (
+        "",
+        "DPQE, the paper's own",
+        row.data,
+        row.model,
+        f"{row.accuracy:.2f} ({row.change:+.2f})",
+        f"{row.bitops_cr:g}×",
+        f"{row.cr:g}×",
+        f"the same model at {BASELINE_BITS} bits",
+        LAW,
+        "exact",
     )
 
 

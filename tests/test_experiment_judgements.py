@@ -11,14 +11,25 @@ import pytest
 from builders import make_record
 
 from ordercomp.analysis.simulation import Planted, simulate
+from ordercomp.network import CompressedNetwork
 from ordercomp.orders import permutations
 from ordercomp.records import Record
-from ordercomp.studies import combination, insertion, repetition, rivals, stagewise, versus, zoo
+from ordercomp.stages.blocks import blocks_to_drop, find_blocks
+from ordercomp.studies import combination, insertion, pairwise, repetition, rivals, stagewise, versus, zoo
 from ordercomp.studies.contrast import Claim, convergence, even_out, judge_claims, latest, leans_on
 from ordercomp.studies.estimate import StepTimes
 from ordercomp.studies.experiment import Verdict
 from ordercomp.studies.experiments import EXPERIMENTS
-from ordercomp.studies.paper import INSERTIONS, LAW, PAIRS, SINGLES, TABLE_1, TABLE_1_LOSSES, TABLE_2, TABLE_3
+from ordercomp.studies.paper import (
+    INSERTIONS,
+    LAW,
+    PAIRS,
+    SINGLES,
+    TABLE_1,
+    TABLE_1_LOSSES,
+    TABLE_2,
+    TABLE_3,
+)
 from ordercomp.studies.plan import duration, plan_experiments
 from ordercomp.studies.preset import load_preset
 from ordercomp.task import TASKS
@@ -167,6 +178,25 @@ def test_every_row_of_table_2_is_a_task() -> None:
     assert zoo.zoo_task(TABLE_2[4]).knobs["Q"] == {"weights": 8, "activations": 8}
 
 
+def test_the_row_whose_bits_the_paper_states_is_run_at_these_bits() -> None:
+    (row,) = (row for row in TABLE_2 if (row.model, row.data) == ("resnet34", "cifar100"))
+    assert zoo.zoo_task(row).knobs["Q"] == {"weights": 4, "activations": 8}
+
+
+def test_small_presets_leave_the_papers_networks_alone() -> None:
+    for name in ("minutes", "hours"):
+        assert [part.task.name for part in zoo.parts(DIGITS, load_preset(name))] == ["digits"]
+
+
+def test_every_row_of_table_2_has_a_student() -> None:
+    tasks = [zoo.zoo_task(row) for row in TABLE_2]
+    assert all(task.knobs["D"]["depth"] != 1 or 0 < float(task.knobs["D"]["width"]) < 1 for task in tasks)
+    shallower = {(task.model, float(task.knobs["D"]["depth"])) for task in tasks}
+    for model, depth in sorted(one for one in shallower if one[1] < 1):
+        blocks = find_blocks(CompressedNetwork.create(model, classes=10, size=(64, 64)))
+        assert 0 < len(blocks_to_drop(blocks, depth)) < len(blocks)
+
+
 def test_rivals_train_for_equally_many_epochs() -> None:
     whole, shared = rivals.parts(DIGITS, load_preset("minutes"))
     assert shared.task.accounting == "total"
@@ -254,3 +284,48 @@ def test_a_duration_has_two_digits(seconds: float, text: str) -> None:
 
 def test_experiments_have_different_names_and_questions() -> None:
     assert len({one.question for one in EXPERIMENTS.values()}) == len(EXPERIMENTS) == 10
+
+
+def test_versus_runs_a_method_at_its_own_bits() -> None:
+    (part,) = versus.parts(DIGITS, load_preset("minutes"))
+    texts = {str(request.sequence) for request in part.requests}
+    assert {text for text in texts if text.startswith("E")} == {
+        "E(exits=2,epochs=60.0) Q(weights=8,activations=8,epochs=60.0)"
+    }
+
+
+def test_a_failed_repetition_is_no_claim() -> None:
+    law = [make_record("DPQE", seed) for seed in range(3)]
+    failed = [make_record("DPQED", seed, error="no droppable block") for seed in range(3)]
+    once = [make_record("D", seed, bitops_cr=2.0) for seed in range(3)]
+    twice = [make_record("DD", seed, error="no droppable block") for seed in range(3)]
+    assert repetition.judge([*law, *failed, *once, *twice]).findings == ()
+    assert "DPQED" not in repetition.figures([*law, *failed, *once, *twice])["paths"]
+
+
+def test_what_a_pair_is_compared_with_does_not_depend_on_which_training_ended_first() -> None:
+    settings = ({"P": {"ratio": 0.4}}, {"P": {"ratio": 0.2}})
+    records = [
+        make_record(order, seed, 0.95 - 0.01 * place, 8.0 + place, knobs=knobs)
+        for seed in range(3)
+        for place, knobs in enumerate(settings)
+        for order in ("P", "PE", "EP")
+    ]
+    records += [make_record("E", seed) for seed in range(3)]
+    told = [pairwise.judge(some).findings for some in (records, records[::-1])]
+    assert told[0] == told[1]
+
+
+def test_a_fresh_student_hides_pruning_and_quantization_but_no_exits() -> None:
+    knobs = {"D": {"depth": 0.5, "student": "fresh"}}
+    orders = [*permutations("DPE"), *permutations("DP"), *permutations("DE"), *permutations("PE"), *"DPE"]
+    records = [
+        make_record(order, seed, 0.95 - 0.001 * (3 * place + seed), knobs=knobs)
+        for seed in range(3)
+        for place, order in enumerate(orders)
+    ]
+    verdicts = {finding.claim[-11:]: finding.verdict for finding in pairwise.judge(records).findings}
+    assert verdicts["DP over PD)"[-11:]] == "true by construction"
+    assert verdicts["DE over ED)"[-11:]] != "true by construction"
+    told = {finding.claim: finding.verdict for finding in insertion.judge(records).findings}
+    assert "true by construction" not in told.values()

@@ -30,6 +30,10 @@ def test_paper_has_its_200_epochs_a_tenth_of_the_rate_and_about_20_cases() -> No
         assert 10 <= len(preset.grid(stages)) <= 20
     widths = {(case["Q"]["weights"], case["Q"]["activations"]) for case in preset.grid("DPQE")}
     assert widths == {(4, 8), (1, 8)}
+    for stages in ("PE", "QE", "DE"):
+        assert 12 <= len(preset.grid(stages)) <= 20
+    assert all(case["D"]["student"] == "fresh" for case in preset.grid("DPQE"))
+    assert preset.zoo
 
 
 def test_minutes_keep_the_task_so_that_its_trainings_are_found_again() -> None:
@@ -71,6 +75,11 @@ def test_a_preset_can_be_a_file(tmp_path: Path) -> None:
         ("seeds = 1\ncases = [1]\n[settings]\nP = []", "settings of P must hold at least one"),
         ("seeds = 1\ncases = [1]\n[settings]\nP = 3", "settings of P must be a list of knob tables, got 3"),
         ("seeds = [", "no valid TOML"),
+        ('seeds = "3"\ncases = [1]\n[settings]', "seeds must be a whole number, got '3'"),
+        ('seeds = 1\ncases = ["1"]\n[settings]', "cases must be a list of whole numbers"),
+        ("seeds = 1\ncases = [1]\nzoo = 1\n[settings]", "zoo must be true or false, got 1"),
+        ("seeds = true\ncases = [1]\n[settings]", "seeds must be a whole number, got True"),
+        ("seeds = 1\ncases = [1]\n[settings]\nZ = [{}]", "settings must hold stages among D, P, .*got 'Z'"),
     ],
 )
 def test_a_bad_preset_file_is_told_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
