@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 import optuna
-from optuna.importance import get_param_importances
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 __all__ = ["Study", "count_states", "parameter_importances"]
@@ -32,4 +32,8 @@ def parameter_importances(study: Study, objective: int = 0) -> dict[str, float]:
         return {}
     part = optuna.create_study(directions=study.directions)
     part.add_trials(alike)
-    return dict(get_param_importances(part, target=lambda trial: float(trial.values[objective])))
+    evaluator = FanovaImportanceEvaluator(seed=0)  # Optuna's default looks at low values only
+    found = get_param_importances(
+        part, evaluator=evaluator, target=lambda trial: float(trial.values[objective])
+    )
+    return dict(found)
