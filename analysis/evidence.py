@@ -3,11 +3,12 @@
 The independent unit is the seed: all contexts and knob settings of one seed share the baseline network, the
 split of the data and trained prefixes. A pair's score at a seed is its mean difference over the cells. The
 scores of the seeds give a t interval, with a variance that the other pairs may raise but not lower (after
-Smyth 2004), and p-values that Holm's method adjusts for the number of pairs.
+Smyth 2004), and p-values that Holm's method adjusts for the number of pairs. Where further seeds were
+added after a look at the results, each look has a share of the error of its own.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -47,6 +48,16 @@ class Rules:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         if self.prior_cap < 0:
             raise ValueError(f"prior_cap must not be negative, got {self.prior_cap}")
+
+    def at_look(self, further: int) -> "Rules":
+        """The rules once `further` seeds were added, one by one, for the sake of pairs still undecided.
+
+        Half of the error is spent on the seeds that were planned, and 1 / (2 k (k + 1)) on the look at the
+        k-th further one. These shares add up to the whole error however long one goes on (alpha spending
+        after Lan and DeMets 1983). Intervals widen alike.
+        """
+        share = 0.5 / (further * (further + 1)) if further > 0 else 0.5
+        return replace(self, alpha=self.alpha * share, level=1 - (1 - self.level) * share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,7 @@ def gather(
     rules: Rules,
     bound: float,
     rng: np.random.Generator,
+    planned: int | None = None,
 ) -> list[Evidence]:
     """Judge every pair of stages.
 
@@ -103,6 +115,7 @@ def gather(
         rules: margin, error level, interval level.
         bound: largest difference of value that is possible, log2 units.
         rng: draws sign patterns where there are too many seeds to list them.
+        planned: number of seeds that were fixed before any look at results; None: all of them.
 
     Returns the evidence in the order of `tables`. A verdict is "before" or "after" if Holm's adjusted
     p-value is at most alpha and the mean lies outside the margin; "tied" if the interval lies inside the
@@ -112,13 +125,18 @@ def gather(
     counted = count_cells(tables, guard)
     scores = [row_scores(one.table.effects) for one in counted.values()]
     prior = variance_prior(scores, cap=rules.prior_cap)
-    effects = [estimate(rows, prior=prior, level=rules.level, bound=bound) for rows in scores]
+    looks = [_rules_for(len(rows), planned, rules) for rows in scores]
+    effects = [
+        estimate(rows, prior=prior, level=look.level, bound=bound)
+        for rows, look in zip(scores, looks, strict=True)
+    ]
     adjusted = holm([effect.p_value for effect in effects])
     groups = _grouped([one.table for one in counted.values()], rules, bound)
     return [
         Evidence(
-            *pair,
-            verdict=_verdict(one, effect, p_value, parts, rules, pairs=len(tables)),
+            first=pair[0],
+            second=pair[1],
+            verdict=_verdict(one, effect, p_value, parts, look, pairs=len(tables)),
             effect=effect,
             adjusted_p=p_value,
             sign_flip_p=sign_flip_p(rows, rng=rng),
@@ -130,10 +148,14 @@ def gather(
             under_trained=one.doubtful,
             groups=parts,
         )
-        for (pair, one), rows, effect, p_value, parts in zip(
-            counted.items(), scores, effects, adjusted, groups, strict=True
+        for (pair, one), rows, look, effect, p_value, parts in zip(
+            counted.items(), scores, looks, effects, adjusted, groups, strict=True
         )
     ]
+
+
+def _rules_for(seeds: int, planned: int | None, rules: Rules) -> Rules:
+    return rules if planned is None else rules.at_look(seeds - max(planned, rules.least_seeds))
 
 
 def count_cells(tables: Mapping[Pair, PairTable], guard: Guard) -> dict[Pair, Counted]:

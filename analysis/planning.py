@@ -4,6 +4,10 @@ A block is one paired difference: two sequences that differ in one adjacent swap
 seed. Prefixes that are trained already cost nothing, and a block also counts for the other pairs that its
 sequences happen to compare. So that cheap contexts do not crowd out the rest, each seed meets the contexts
 of a pair in a random order of its own, of which only the next few are open to choice.
+
+Whoever looks after every training and stops at the first verdict is fooled more often than by one look. So
+the planner judges by `Rules.at_look`: it counts the seeds that it was given as planned, and those of its own
+blocks as further ones.
 """
 
 import math
@@ -105,6 +109,7 @@ class Planner:
         self._spent: dict[str, list[float]] = defaultdict(list)
         self._runs: dict[Run, Measured] = {}
         self._known: set[Node] = set()  # trained, failed or under way
+        self._chosen: set[int] = set()  # seeds at which the planner had something trained
         self._open = _shuffled(menu, seed)
         self._nodes = {block: block.nodes for block in menu}
         self._touching: dict[Node, list[Block]] = defaultdict(list)
@@ -132,9 +137,16 @@ class Planner:
             guard = controls(self._runs, margin=self._options.convergence_margin)
             self._tables = pair_tables(self._runs, self.stages, neighbors=True)
             bound = max([run.value for run in self._runs.values()], default=1.0) or 1.0
-            rng = np.random.default_rng(0)
-            self._evidence = gather(self._tables, guard, rules=self._options.rules, bound=bound, rng=rng)
+            rng, rules = np.random.default_rng(0), self._options.rules
+            self._evidence = gather(
+                self._tables, guard, rules=rules, bound=bound, rng=rng, planned=self.planned
+            )
         return self._evidence
+
+    @property
+    def planned(self) -> int:
+        """Number of seeds with records at which the planner chose nothing."""
+        return len({seed for _, _, seed in self._runs} - self._chosen)
 
     def cost(self, block: Block) -> float:
         """Expected seconds of training what `block` still lacks; 0 if everything is there or under way."""
@@ -150,6 +162,7 @@ class Planner:
         gains = [progress.gain(block.seed, self._completes(block)) for block in candidates]
         chosen = max(range(len(candidates)), key=lambda place: (gains[place] / costs[place], -costs[place]))
         self._known.update(self._nodes[candidates[chosen]])
+        self._chosen.add(candidates[chosen].seed)
         return candidates[chosen]
 
     def _candidates(self, pair: Pair, progress: "_Progress") -> list[Block]:
@@ -192,7 +205,8 @@ class _Progress:
     def __init__(self, planner: Planner, unsettled: Sequence[Evidence]) -> None:
         self.pairs = {(pair.first, pair.second): pair for pair in unsettled}
         self.counts = {pair: planner.contexts(pair) for pair in self.pairs}
-        self._options = planner._options
+        self._rules = planner._options.rules
+        self._planned = max(planner.planned, self._rules.least_seeds)
         self._spreads = {pair: _spreads(planner._tables[pair]) for pair in self.pairs}
         self._cache: dict[tuple[Pair, int, int], float] = {}
 
@@ -215,7 +229,7 @@ class _Progress:
 
     def _nearness(self, pair: Pair, counts: Mapping[int, int]) -> float:
         """How near a verdict is expected to be with so many contexts at each seed; 1: just there."""
-        rules, effect = self._options.rules, abs(self.pairs[pair].effect.mean)
+        rules, effect = self._rules.at_look(len(counts) - self._planned), abs(self.pairs[pair].effect.mean)
         between, within = self._spreads[pair]
         error = math.sqrt(sum(between + within / count for count in counts.values())) / len(counts)
         freedom = len(counts) - 1 + rules.prior_cap / 2

@@ -6,9 +6,10 @@ it, and what is left of the budget goes to pairs that are still undecided.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ordercomp.analysis.corpus import SEQUENTIAL
 from ordercomp.analysis.law import Law, derive_law
 from ordercomp.analysis.planning import Planner, blocks
 from ordercomp.jobs import Finished, Request
@@ -158,7 +159,13 @@ def _train(design: Design, runner: Runner, folder: Path, *, adaptive: bool) -> I
     if adaptive:
         for finished in runner.run(_propose(planner, design), lookahead=2 * runner.workers):
             planner.learn(finished.record)
-            yield finished
+            yield _marked(finished)
+
+
+def _marked(finished: Finished) -> Finished:
+    """The same, its record marked as trained because of the results so far, which the law accounts for."""
+    extra = {**finished.record.extra, "design": SEQUENTIAL}
+    return replace(finished, record=replace(finished.record, extra=extra))
 
 
 def _nothing_measured(records: Sequence[Record], runner: Runner) -> str:
