@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ordercomp.orders import Order
 
 __all__ = [
+    "MOST_EXTENSIONS",
     "Precedence",
     "acyclic_by_chance",
     "find_cycle",

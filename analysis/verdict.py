@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ordercomp.analysis.precedence import MOST_EXTENSIONS
 from ordercomp.analysis.tables import probability_text
 from ordercomp.orders import Order
 
@@ -54,13 +55,13 @@ def read_verdict(law: Mapping[str, Any]) -> Verdict:
     else:
         headline = f"Undecided: {_possible(law)}."
         detail = f"{_open_pairs(law)} The best guess is {order}{_chance(probability, ', which comes out')}."
-    detail += _weak_pairs(law)
+    detail += _torn(law) + _weak_pairs(law)
     role = "law" if law["law"] else "best guess"
     return Verdict(headline=headline, detail=detail, order=order, role=role, probability=probability)
 
 
 def _probability(law: Mapping[str, Any], order: Order) -> float | None:
-    if "laws" not in law:
+    if not law.get("laws"):
         return None
     return float(sum(entry["probability"] for entry in law["laws"] if entry["order"] == order))
 
@@ -88,7 +89,8 @@ def _possible(law: Mapping[str, Any]) -> str:
         return f"the records leave all {every} orders possible"
     if len(orders) <= MOST_NAMED:
         return f"{_listed(orders, 'or')}, of {every} orders"
-    return f"{len(orders)} of {every} orders remain possible"
+    least = "at least " if len(orders) == MOST_EXTENSIONS else ""  # no more are listed
+    return f"{least}{len(orders)} of {every} orders remain possible"
 
 
 def _open_pairs(law: Mapping[str, Any]) -> str:
@@ -101,6 +103,12 @@ def _open_pairs(law: Mapping[str, Any]) -> str:
         if pairs:
             parts.append(f"{'; '.join(pairs)} {'is' if len(pairs) == 1 else 'are'} {word}")
     return f"The order of {', that of '.join(parts)}." if parts else "No pair is missing a verdict."
+
+
+def _torn(law: Mapping[str, Any]) -> str:
+    """How often the pairs of a resample make no order at all: what the probabilities of orders lack to 1."""
+    share = sum(entry["probability"] for entry in law.get("laws", ()) if entry["order"] is None)
+    return f" In {100 * share:.0f} % of the resamples the pairs contradict each other." if share else ""
 
 
 def _weak_pairs(law: Mapping[str, Any]) -> str:

@@ -78,7 +78,8 @@ def test_unique_law_is_named_with_its_probability() -> None:
     verdict = read_verdict(law)
     assert verdict.headline == "Law: D → P → Q, with probability 0.93."
     assert verdict.detail == (
-        "That is: distill, prune then quantize. No other order agrees with every decided pair."
+        "That is: distill, prune then quantize. No other order agrees with every decided pair. "
+        "In 7 % of the resamples the pairs contradict each other."
     )
     assert (verdict.order, verdict.role, verdict.probability) == ("DPQ", "law", pytest.approx(0.93))
 
@@ -86,6 +87,18 @@ def test_unique_law_is_named_with_its_probability() -> None:
 def test_law_without_probabilities_claims_none() -> None:
     assert read_verdict(bare_law()).headline == "Law: D → P → Q."
     assert read_verdict(bare_law()).probability is None
+
+
+def test_no_draws_make_no_probability() -> None:
+    verdict = read_verdict({**bare_law("undecided"), "kemeny": "PDQ", "laws": []})
+    assert verdict.probability is None
+    assert verdict.detail.endswith("The best guess is PDQ.")
+
+
+def test_orders_beyond_those_that_are_listed_are_not_called_counted() -> None:
+    stages = "ABCDEGHI"
+    law = {**bare_law("undecided", stages), "orders": permutations(stages)[:5040], "kemeny": stages}
+    assert read_verdict(law).headline == "Undecided: at least 5040 of 40320 orders remain possible."
 
 
 def test_nothing_decided_is_undecided() -> None:
