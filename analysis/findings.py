@@ -1,12 +1,14 @@
 """What a law is: verdicts, orders, checks and caveats as one frozen value, with its JSON form."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ordercomp.analysis.checks import Insertion, Repetition
 from ordercomp.analysis.convergence import Control
 from ordercomp.analysis.evidence import Evidence
+from ordercomp.analysis.insertions import Insertion
+from ordercomp.analysis.repetitions import Repetition
 from ordercomp.analysis.resampling import Estimate
 from ordercomp.analysis.rivals import Rival
 from ordercomp.analysis.verification import Exhaustive
@@ -57,6 +59,8 @@ class Law:
             f"{decided} of {len(self.pairs)} pairs are decided; directions drawn by lot would be free of "
             f"cycles with probability {self.acyclic_by_chance:.3f}."
         ]
+        if (torn := self.laws.get(None, 0.0)) > 0:
+            said.append(f"In {100 * torn:.0f} % of the resamples the pairs contradict each other.")
         if self.free_pairs:
             named = ", ".join("-".join(pair) for pair in self.free_pairs)
             said.append(f"No decided pair orders these: {named}.")
@@ -154,6 +158,7 @@ def _insertion_json(check: Insertion) -> dict[str, Any]:
             {
                 "where": place.where,
                 "contexts": place.contexts,
+                "seeds": list(place.seeds),
                 "outcome": place.outcome,
                 **_effect_json(place.effect),
             }
@@ -184,9 +189,10 @@ def _verification_json(found: Exhaustive) -> dict[str, Any]:
         "rank": found.rank,
         "of": found.of,
         "regret": found.regret,
-        "probability_best": found.probability_best,
+        "probability_best": found.probability_best if math.isfinite(found.probability_best) else None,
         "kendall_tau": found.kendall_tau,
         "order": found.order,
+        "orders": list(found.orders),
         "outcome": found.outcome,
         "method": found.method,
         "seeds": found.seeds,

@@ -1,79 +1,31 @@
 """The law: the orders that the records support, with everything that speaks for and against them."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
-from ordercomp.analysis.checks import check_insertions, check_repetitions
-from ordercomp.analysis.convergence import Guard, controls
-from ordercomp.analysis.corpus import Corpus, collect
-from ordercomp.analysis.evidence import Evidence, Rules, count_cells, gather
+from ordercomp.analysis.case import Case, LawOptions, prepare
+from ordercomp.analysis.evidence import count_cells
 from ordercomp.analysis.findings import Law
-from ordercomp.analysis.fronts import Scale
+from ordercomp.analysis.insertions import check_insertions
+from ordercomp.analysis.opinion import Opinion
 from ordercomp.analysis.precedence import (
-    Precedence,
     acyclic_by_chance,
     find_cycle,
     free_pairs,
     intransitive_triples,
-    kemeny_order,
-    linear_extensions,
     minimum_feedback_arcs,
-    precedence_graph,
     tournament_orders,
 )
+from ordercomp.analysis.repetitions import check_repetitions
 from ordercomp.analysis.resampling import hierarchical_bootstrap
 from ordercomp.analysis.rivals import try_rivals
-from ordercomp.analysis.units import PairTable, pair_tables
+from ordercomp.analysis.units import settings_of
 from ordercomp.analysis.verification import Exhaustive, exhaustive
 from ordercomp.orders import Order
 from ordercomp.records import Record
 
 __all__ = ["Law", "LawOptions", "derive_law"]
-
-Pair = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LawOptions:
-    """What the analysis is told; all of it is fixed before looking at the records."""
-
-    # Fronts are valued on validation data, since a law is a choice; verification looks at test data.
-    scale: Scale = field(default_factory=lambda: Scale(split="validation"))
-    convergence_margin: float = 0.01  # accuracy that F may gain, a fraction, before a prefix is under-trained
-    rules: Rules = field(default_factory=Rules)
-    resamples: int = 2000  # draws of the bootstrap
-    held_out: int | None = None  # seeds kept for verification; None: a third of 6 or more, else none
-
-    def __post_init__(self) -> None:
-        if self.convergence_margin < 0:
-            raise ValueError(f"convergence_margin must not be negative, got {self.convergence_margin}")
-        if self.resamples < 1:
-            raise ValueError(f"resamples must be at least 1, got {self.resamples}")
-        if self.held_out is not None and self.held_out < 0:
-            raise ValueError(f"held_out must not be negative, got {self.held_out}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """What is judged, and by which rules."""
-
-    corpus: Corpus
-    options: LawOptions
-    guard: Guard
-    tables: Mapping[Pair, PairTable]  # of neighbors, all seeds
-    seeds: tuple[int, ...]  # the law comes from these
-    held_out: tuple[int, ...]  # and is verified on these, if any
-
-    def tables_at(self, seeds: Sequence[int]) -> dict[Pair, PairTable]:
-        return {pair: table.at_seeds(seeds) for pair, table in self.tables.items()}
-
-    def judge(self, seeds: Sequence[int], rng: np.random.Generator) -> list[Evidence]:
-        rules, bound = self.options.rules, self.corpus.bound
-        return gather(self.tables_at(seeds), self.guard, rules=rules, bound=bound, rng=rng)
-
 
 DEFAULT_OPTIONS = LawOptions()
 
@@ -97,116 +49,67 @@ def derive_law(
 
     Raises ValueError if there are no records, several tasks, or fewer than two or more than nine stages.
     """
-    case = _prepare(records, stages, options)
-    corpus, rng = case.corpus, np.random.default_rng(seed)
-    evidence = case.judge(case.seeds, rng)
-    graph, support = _graph(corpus.stages, evidence), _support(evidence)
-    orders, cycle = linear_extensions(graph, corpus.stages), find_cycle(graph)
-    kemeny = kemeny_order(corpus.stages, support)
-    guess = orders[0] if len(orders) == 1 else kemeny
+    case, rng = prepare(records, stages, options), np.random.default_rng(seed)
+    own = case.judge(case.seeds, rng)
+    unseen = case.unseen(own)
+    corpus, graph, orders, cycle = case.corpus, own.graph, own.orders, find_cycle(own.graph)
     rules, bound = options.rules, corpus.bound
-    apart = pair_tables(corpus.runs, corpus.stages, neighbors=False)
+    suggested = {place: opinion.guess for place, opinion in unseen.items()}
     return Law(
         task=corpus.task,
         stages=corpus.stages,
         law=orders[0] if len(orders) == 1 else None,
         orders=tuple(orders),
         cycle=None if cycle is None else tuple(cycle),
-        pairs=tuple(evidence),
-        kemeny=kemeny,
+        pairs=own.evidence,
+        kemeny=own.kemeny,
         feedback_arcs=tuple(minimum_feedback_arcs(graph, corpus.stages)),
         free_pairs=tuple(free_pairs(graph, corpus.stages)),
         acyclic_by_chance=acyclic_by_chance(graph),
-        intransitive=tuple(intransitive_triples(corpus.stages, support)),
-        laws=_law_probabilities(case, evidence, rng),
-        convergence=case.guard.controls,
-        verification=_verify(case, rng),
-        insertion=tuple(check_insertions(evidence, case.tables, apart, rules=rules, bound=bound)),
-        repetition=tuple(check_repetitions(corpus.runs, guess, rules=rules, bound=bound)),
-        rivals=tuple(try_rivals(corpus, law=guess)),
+        intransitive=tuple(intransitive_triples(corpus.stages, own.support)),
+        laws=_law_probabilities(case, own, rng),
+        convergence=own.guard.controls,
+        verification=_verify(case, suggested, rng),
+        insertion=tuple(check_insertions(own, unseen, case.neighbors, case.apart, rules=rules, bound=bound)),
+        repetition=tuple(
+            check_repetitions(corpus.runs, own.guess, suggested=suggested, rules=rules, bound=bound)
+        ),
+        rivals=tuple(try_rivals(corpus, law=own.guess, suggested=suggested)),
         trained=corpus.trained,
         reused=reused,
         unshared=corpus.unshared,
         seconds=corpus.seconds,
-        notes=(*corpus.notes, *_caveats(case, evidence)),
+        notes=(*corpus.notes, *_caveats(case, own)),
     )
 
 
-def _prepare(records: Sequence[Record], stages: Order | None, options: LawOptions) -> _Case:
-    corpus = collect(records, stages=stages, scale=options.scale)
-    if not 2 <= len(corpus.stages) <= 9:
-        raise ValueError(f"stages must be 2 to 9 letters, got {corpus.stages!r}")
-    guard = controls(corpus.runs, margin=options.convergence_margin)
-    tables = pair_tables(corpus.runs, corpus.stages, neighbors=True)
-    return _Case(corpus, options, guard, tables, *_split_seeds(corpus, options.held_out))
-
-
-def _split_seeds(corpus: Corpus, kept: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Keep the last of the seeds with all permutations for verification, if there are enough; else none."""
-    _, complete = corpus.permutation_values(corpus.stages)
-    if kept is None:
-        kept = len(complete) // 3 if len(complete) >= 6 else 0
-    elif kept > min(len(complete), len(corpus.seeds) - 2):
-        raise ValueError(
-            f"held_out must be seeds with all permutations, {len(complete)} of {len(corpus.seeds)}, "
-            f"and leave 2 others, got {kept}"
-        )
-    held = complete[len(complete) - kept :]
-    return tuple(seed for seed in corpus.seeds if seed not in held), held
-
-
-def _graph(stages: Order, evidence: Sequence[Evidence]) -> Precedence:
-    edges = {}
-    for pair in evidence:
-        if pair.verdict == "before":
-            edges[pair.first, pair.second] = pair.effect.probability
-        elif pair.verdict == "after":
-            edges[pair.second, pair.first] = 1 - pair.effect.probability
-    return precedence_graph(stages, edges)
-
-
-def _support(evidence: Sequence[Evidence]) -> dict[Pair, float]:
-    """Probability of each pair's order; where the error is unknown, the effect's sign tips the balance."""
-    return {
-        (pair.first, pair.second): pair.effect.probability
-        if math.isfinite(pair.effect.error)
-        else 0.5 + 0.01 * math.tanh(pair.effect.mean)
-        for pair in evidence
-    }
-
-
-def _law_probabilities(
-    case: _Case, evidence: Sequence[Evidence], rng: np.random.Generator
-) -> dict[Order | None, float]:
+def _law_probabilities(case: Case, own: Opinion, rng: np.random.Generator) -> dict[Order | None, float]:
     """Bootstrap seeds, knob settings and contexts of all pairs at once, and sort each draw's tournament."""
-    counted = count_cells(case.tables_at(case.seeds), case.guard)
+    counted = count_cells(case.tables_at(case.seeds), own.guard)
     draws = hierarchical_bootstrap(
         [one.table.effects for one in counted.values()],
-        [[cell.knobs for cell in one.table.cells] for one in counted.values()],
+        settings_of([one.table for one in counted.values()], case.corpus.stages),
         resamples=case.options.resamples,
-        freedom=max(1.0, min(pair.effect.freedom for pair in evidence)),
+        freedom=max(1.0, min(pair.effect.freedom for pair in own.evidence)),
         rng=rng,
     )
     return tournament_orders(case.corpus.stages, list(counted), draws)
 
 
-def _verify(case: _Case, rng: np.random.Generator) -> Exhaustive | None:
+def _verify(case: Case, suggested: Mapping[int, Order], rng: np.random.Generator) -> Exhaustive | None:
     """Rank all permutations at seeds that the tested order does not come from; None if some are missing."""
-    values, seeds = case.corpus.permutation_values(case.corpus.stages)
-    if case.held_out:
-        places = [place for place, seed in enumerate(seeds) if seed in case.held_out]
-        sources = [case.seeds] * len(places)
-        method = f"order from seeds {_named(case.seeds)}, ranked on seeds {_named(case.held_out)}"
-    else:
-        places = list(range(len(seeds)))
-        sources = [tuple(other for other in case.corpus.seeds if other != seed) for seed in seeds]
-        method = "cross-fitted: each seed ranks the order that the other seeds suggest"
-    if not places or not all(sources):
+    values, complete = case.corpus.permutation_values(case.corpus.stages)
+    places = [place for place, seed in enumerate(complete) if seed in suggested]
+    if not places:
         return None
-    guesses = {source: _best_guess(case, source) for source in dict.fromkeys(sources)}
+    seeds = [complete[place] for place in places]
+    if case.held_out:
+        method = f"order from seeds {_named(case.seeds)}, ranked on seeds {_named(seeds)}"
+    else:
+        method = f"cross-fitted: each of seeds {_named(seeds)} ranks the order that all other seeds suggest"
     return exhaustive(
         {order: value[places] for order, value in values.items()},
-        [guesses[source] for source in sources],
+        [suggested[seed] for seed in seeds],
         method=method,
         margin=case.options.rules.margin,
         resamples=case.options.resamples,
@@ -214,30 +117,42 @@ def _verify(case: _Case, rng: np.random.Generator) -> Exhaustive | None:
     )
 
 
-def _best_guess(case: _Case, seeds: Sequence[int]) -> Order:
-    """The order that these seeds make likeliest, decided or not."""
-    evidence = case.judge(seeds, np.random.default_rng(0))
-    extensions = linear_extensions(_graph(case.corpus.stages, evidence), case.corpus.stages)
-    return extensions[0] if len(extensions) == 1 else kemeny_order(case.corpus.stages, _support(evidence))
-
-
-def _caveats(case: _Case, evidence: Sequence[Evidence]) -> list[str]:
+def _caveats(case: Case, own: Opinion) -> list[str]:
     """What limits these verdicts."""
-    notes, least = [], case.options.rules.least_seeds
-    if len(case.seeds) < least:
-        notes.append(f"Nothing can be decided from fewer than {least} seeds; there are {len(case.seeds)}.")
-    if not case.guard.controls:
+    notes = _about_seeds(case, own)
+    if not own.guard.controls:
         notes.append("There are no controls with F, so it is unknown whether the stages were trained enough.")
-    gain = max((control.gain for control in case.guard.controls), default=0.0)
+    gains = [control.gain for control in own.guard.controls if control.status != "under-trained"]
+    gain = max(gains, default=0.0)
     small = [
         f"{pair.first}-{pair.second}"
-        for pair in evidence
+        for pair in own.evidence
         if pair.verdict in ("before", "after") and abs(pair.accuracy) < gain
     ]
     if small:
         notes.append(
             f"A further fine-tune gains up to {100 * gain:.1f} points, more than the order of "
             f"{', '.join(small)}."
+        )
+    return notes
+
+
+def _about_seeds(case: Case, own: Opinion) -> list[str]:
+    """Too few seeds, and seeds that were added after a look."""
+    notes, least = [], case.options.rules.least_seeds
+    short = [pair for pair in own.evidence if pair.seeds < least]
+    if len(short) == len(own.evidence):
+        most = max(pair.seeds for pair in own.evidence)
+        notes.append(f"Nothing can be decided from fewer than {least} seeds; there are {most}.")
+    elif short:
+        named = ", ".join(f"{pair.first}-{pair.second} ({pair.seeds})" for pair in short)
+        notes.append(f"Fewer than {least} seeds have evidence on {named}, which decides nothing.")
+    planned = case.corpus.planned(case.seeds)
+    if planned is not None:
+        added = sorted(case.corpus.chosen.intersection(case.seeds))
+        notes.append(
+            f"Seeds {_named(added)} were added after looking at the results of {planned} planned ones. Each "
+            "look has a share of the error of its own, so verdicts are stricter and intervals wider."
         )
     return notes
 

@@ -5,7 +5,7 @@ Everything here works on plain arrays. Rows are independent (seeds), columns are
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 EXACT_FLIPS = 16  # up to 2^16 sign patterns are listed, more are sampled
 
@@ -38,12 +39,13 @@ class Prior:
     def moderate(self, variance: float, freedom: int) -> tuple[float, float]:
         """Return the variance raised towards the prior and the degrees of freedom it then has.
 
-        Unlike in Smyth (2004) a variance above the prior stays as it is: pairs may differ a lot in how much
-        seeds disagree on them, and calm ones must not vouch for a wild one.
+        Unlike in Smyth (2004) a variance above the prior stays as it is, and so do its degrees of freedom:
+        pairs may differ a lot in how much seeds disagree on them, and calm ones must not vouch for a wild
+        one.
         """
         total = freedom + self.freedom
         moderated = (freedom * variance + self.freedom * self.variance) / total
-        return max(variance, moderated), total
+        return (moderated, total) if moderated >= variance else (variance, float(freedom))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,37 +146,41 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def hierarchical_bootstrap(
     tables: Sequence[FloatArray],
-    groups: Sequence[Sequence[str]],
+    settings: Sequence[Sequence[frozenset[str]]],
     *,
     resamples: int,
     freedom: float,
     rng: np.random.Generator,
 ) -> FloatArray:
-    """Resample seeds, then knob settings, then contexts within them, and average each table.
+    """Resample seeds, knob settings, and contexts within them, and average each table.
 
     Args:
         tables: one (seeds, cells) table per comparison, NaN for gaps, with the same seeds in the same rows.
-        groups: for each table the knob setting of each of its cells.
+        settings: for each table, cell by cell, the knob settings that the cell is part of.
         resamples: number of draws.
         freedom: degrees of freedom behind the spread over seeds, at least 1; few of them make heavy tails.
         rng: source of randomness.
 
-    Returns shape (resamples, tables). All tables share the draw of seeds, so that what one seed does to
-    several comparisons stays together. The plain bootstrap of n seeds is too narrow by sqrt((n-1)/n) and
+    Returns shape (resamples, tables). All tables share the draws of seeds and of settings, so that what one
+    of them does to several comparisons stays together; a cell counts as often as its settings are drawn on
+    average. The plain bootstrap of n seeds is too narrow by sqrt((n-1)/n) and
     has no tails: each draw's deviation over seeds is widened by that factor and by that of Student's t.
     With one seed only cells and settings vary. NaN where a draw met no data.
     """
     seeds = len(tables[0]) if tables else 0
-    if not seeds:
+    names = sorted({name for cells in settings for cell in cells for name in cell})
+    if not seeds or not names:
         return np.full((resamples, len(tables)), np.nan)
     counts = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).astype(float)
     if seeds > 1:
         tails = np.sqrt(freedom / rng.chisquare(freedom, size=(resamples, 1)))
         counts = 1 + (counts - 1) * np.sqrt(seeds / (seeds - 1)) * tails
     result = np.full((resamples, len(tables)), np.nan)
-    for place, (table, labels) in enumerate(zip(tables, groups, strict=True)):
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    shared = {name: drawn[:, place] for place, name in enumerate(names)}
+    for place, (table, labels) in enumerate(zip(tables, settings, strict=True)):
         if table.size:
-            weights = _cell_weights(labels, resamples, rng)
+            weights = _cell_weights(labels, shared, rng)
             result[:, place] = _weighted_means(table, counts, weights)
     return result
 
@@ -191,15 +197,17 @@ def _weighted_means(table: FloatArray, counts: FloatArray, weights: FloatArray) 
     return means
 
 
-def _cell_weights(labels: Sequence[str], resamples: int, rng: np.random.Generator) -> FloatArray:
-    """Draw how often each cell counts: groups with replacement, then cells within each drawn group."""
-    names = sorted(set(labels))
-    members = [np.flatnonzero([label == name for label in labels]) for name in names]
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+def _cell_weights(
+    labels: Sequence[frozenset[str]], drawn: Mapping[str, IntArray], rng: np.random.Generator
+) -> FloatArray:
+    """How often each cell counts: as its settings were `drawn`, times a draw among cells of the same ones."""
+    kinds = list(dict.fromkeys(labels))
+    resamples = len(next(iter(drawn.values())))
     weights = np.zeros((resamples, len(labels)))
-    for column, cells in enumerate(members):
+    for kind in kinds:
+        cells = np.flatnonzero([label == kind for label in labels])
         inside = rng.multinomial(len(cells), np.full(len(cells), 1 / len(cells)), size=resamples)
-        weights[:, cells] = inside * drawn[:, [column]]
+        weights[:, cells] = inside * np.mean([drawn[name] for name in sorted(kind)], axis=0)[:, None]
     return weights
 
 

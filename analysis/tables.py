@@ -237,16 +237,18 @@ def rival_table(law: Mapping[str, Any]) -> Table:
             f"{rival['cost']:.2f}",
             f"{rival['interval'][0]:+.2f} to {rival['interval'][1]:+.2f}",
             f"{rival['rank']} of {rival['of']}",
+            str(rival.get("seeds", "")),
         )
         for rival in rivals
     )
-    names = ("order", "claim", "source", "cost", "interval", "rank")
-    right = {"cost", "interval", "rank"}
+    names = ("order", "claim", "source", "cost", "interval", "rank", "seeds")
+    right = {"cost", "interval", "rank", "seeds"}
     return Table(
         title="Rival laws on trial",
         columns=tuple(Column(name, "right" if name in right else "left") for name in names),
         rows=rows,
-        note="Cost: value lost against the best order of this task, in doublings, with its interval.",
+        note="Cost: value of the best other order of the same stages minus that of the rival, in doublings, "
+        "with its interval; below 0 the rival is ahead. What these records suggest is tried at other seeds.",
     )
 
 

@@ -15,7 +15,7 @@ from ordercomp.analysis.readouts import Measured
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence
 
-__all__ = ["Cell", "PairTable", "pair_tables", "parsed"]
+__all__ = ["Cell", "PairTable", "pair_tables", "parsed", "settings_of"]
 
 FloatArray = npt.NDArray[np.float64]
 Run = tuple[str, str, int]  # accounting, sequence text, seed
@@ -96,6 +96,29 @@ def pair_tables(
                 cell = Cell(*shape, (text, other), accounting)
                 found[pair].setdefault(cell, {})[rows[seed]] = (earlier, later)
     return {pair: _table(pair, seeds, units) for pair, units in found.items()}
+
+
+def settings_of(tables: Iterable[PairTable], stages: Order) -> list[list[frozenset[str]]]:
+    """List for each table, cell by cell, the knob settings of all `stages` that the cell is part of.
+
+    A cell of few stages is part of every setting that agrees with it. One that no recorded setting of all
+    stages agrees with counts as a setting of its own.
+    """
+    tables = list(tables)
+    parts = [[_setting(cell) for cell in table.cells] for table in tables]
+    wholes = {part for row in parts for part in row if len(part[1]) == len(stages)}
+
+    def names(part: tuple[str, frozenset[str]]) -> frozenset[str]:
+        accounting, steps = part
+        agreeing = [whole for whole in wholes if whole[0] == accounting and steps <= whole[1]]
+        return frozenset(" ".join([mode, *sorted(inside)]) for mode, inside in agreeing or [part])
+
+    known = {part: names(part) for row in parts for part in row}
+    return [[known[part] for part in row] for row in parts]
+
+
+def _setting(cell: Cell) -> tuple[str, frozenset[str]]:
+    return cell.accounting, frozenset(map(str, parsed(cell.texts[0]).steps))
 
 
 def _cells(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,8 @@ from ordercomp.orders import Order, kendall_distance
 __all__ = ["Exhaustive", "Outcome", "Ranked", "exhaustive"]
 
 FloatArray = npt.NDArray[np.float64]
+LEAST_SEEDS = 3  # fewer decide nothing
+ALPHA = 0.05
 Outcome = Literal["holds", "fails", "undecided"]
 
 
@@ -30,12 +32,13 @@ class Ranked:
 class Exhaustive:
     """Where the law stands among all permutations."""
 
-    order: Order  # the order put to the test
+    order: Order  # the order put to the test, or the one most often so
+    orders: tuple[Order, ...]  # all that were put to the test, at one seed or another
     best: Order
     rank: int  # 1: nothing is better
     of: int
     regret: float  # value of the best minus value of the law, log2 units, at least 0
-    probability_best: float
+    probability_best: float  # NaN with one seed, which cannot tell
     kendall_tau: float  # between distance from the law and value; negative speaks for the law
     outcome: Outcome
     method: str  # which seeds chose the law, which ranked it
@@ -64,9 +67,10 @@ def exhaustive(
         resamples: draws for the probability of being best.
         rng: source of randomness.
 
-    The law holds if it lies within the margin of the best; fails if another permutation is better beyond the
-    margin and significantly so (paired t test at 5 %, Bonferroni over the permutations); else the outcome is
-    undecided. With one seed the probability of being best is told from that seed alone, and nothing can fail.
+    The law holds if every permutation is better by no more than the margin, by the upper 95 % bounds of
+    paired t intervals. It fails if some permutation is better beyond the margin and significantly so (paired
+    t test at 5 %, Bonferroni over the permutations). Else, and always with fewer than three seeds, the
+    outcome is undecided.
     """
     orders = list(values)
     table = np.stack([values[order] for order in orders])  # (orders, seeds)
@@ -76,52 +80,61 @@ def exhaustive(
     best = int(means.argmax())
     regret = max(0.0, float(means[best]) - law_mean)
     distances = np.array([[kendall_distance(order, law) for law in laws] for order in orders])
-    outcome = _outcome(table - law_values, regret, margin)
-    common = max(set(laws), key=lambda law: (laws.count(law), law))
     better = int((means > law_mean + 1e-12).sum())
-    chance = _probability_best(table, law_values, resamples, rng)
-    ranking = sorted(
-        (
-            Ranked(o, float(m), float(d))
-            for o, m, d in zip(orders, means, distances.mean(axis=1), strict=True)
-        ),
-        key=lambda ranked: (-ranked.value, ranked.order),
+    ranked = [
+        Ranked(order, float(mean), float(distance))
+        for order, mean, distance in zip(orders, means, distances.mean(axis=1), strict=True)
+    ]
+    single = len(set(laws)) == 1
+    found = Exhaustive(
+        order=max(set(laws), key=lambda law: (laws.count(law), law)),
+        orders=tuple(sorted(set(laws), key=lambda law: (-laws.count(law), law))),
+        best=orders[best],
+        rank=better + 1,
+        of=len(orders),
+        regret=regret,
+        probability_best=_probability_best(table, law_values, resamples, rng),
+        kendall_tau=_kendall_tau(distances[:, :1], means[:, None])
+        if single
+        else _kendall_tau(distances, table),
+        outcome=_outcome(table - law_values, margin),
+        method=method,
+        seeds=table.shape[1],
+        ranking=tuple(sorted(ranked, key=lambda one: (-one.value, one.order))),
+        sentence="",
     )
-    tau = (
-        _kendall_tau(distances, table)
-        if len(set(laws)) > 1
-        else _kendall_tau(distances[:, :1], means[:, None])
+    return replace(found, sentence=_sentence(found))
+
+
+def _sentence(found: Exhaustive) -> str:
+    opening = f"{found.order} {found.outcome}: rank {found.rank} of {found.of}"
+    if len(found.orders) > 1:
+        verb = {"holds": "hold", "fails": "fail", "undecided": "are undecided"}[found.outcome]
+        opening = (
+            f"The orders suggested ({', '.join(found.orders)}) differ by seed. Together they {verb}: "
+            f"on average rank {found.rank} of {found.of}"
+        )
+    chance = (
+        f"best with probability {found.probability_best:.2f}, "
+        if math.isfinite(found.probability_best)
+        else ""
     )
-    sentence = (
-        f"{common} {outcome}: rank {better + 1} of {len(orders)} over {table.shape[1]} seeds, "
-        f"{regret:.2f} log2 units behind the best ({orders[best]}), best with probability {chance:.2f}, "
-        f"Kendall tau {tau:+.2f} between distance and value ({method})."
-    )
-    return Exhaustive(
-        common,
-        orders[best],
-        better + 1,
-        len(orders),
-        regret,
-        chance,
-        tau,
-        outcome,
-        method,
-        table.shape[1],
-        tuple(ranking),
-        sentence,
+    return (
+        f"{opening} over {found.seeds} seeds, {found.regret:.2f} log2 units behind the best ({found.best}), "
+        f"{chance}Kendall tau {found.kendall_tau:+.2f} between distance and value ({found.method})."
     )
 
 
-def _outcome(differences: FloatArray, regret: float, margin: float) -> Outcome:
+def _outcome(differences: FloatArray, margin: float) -> Outcome:
     """`differences`: every permutation minus the law, shape (orders, seeds)."""
-    if regret <= margin:
-        return "holds"
     count, seeds = differences.shape
-    if seeds < 2:
+    if seeds < LEAST_SEEDS:
         return "undecided"
     means, errors = differences.mean(axis=1), differences.std(axis=1, ddof=1) / math.sqrt(seeds)
-    limit = stats.t.ppf(1 - 0.05 / max(1, count - 1), seeds - 1)
+    # To hold, the law has to pass every one of the comparisons, so that none of them needs to be stricter.
+    if bool((means + stats.t.ppf(1 - ALPHA / 2, seeds - 1) * errors <= margin).all()):
+        return "holds"
+    limit = stats.t.ppf(1 - ALPHA / max(1, count - 1), seeds - 1)
     return "fails" if bool(((means - margin) > limit * errors).any()) else "undecided"
 
 
@@ -133,7 +146,7 @@ def _probability_best(
     seeds = table.shape[1]
     means = differences.mean(axis=1)
     if seeds < 2:
-        return float(means.max() <= 1e-12)
+        return math.nan
     deviations = (differences - means[:, None]) / math.sqrt(seeds * (seeds - 1))
     tails = np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, size=(resamples, 1)))
     draws = means + tails * (rng.standard_normal((resamples, seeds)) @ deviations.T)

@@ -1,6 +1,7 @@
 """The law as a whole: from records to law.json."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,6 +127,65 @@ def test_what_limits_a_law_is_said() -> None:
     assert named == [
         "A further fine-tune gains up to 0.9 points, more than the order of D-P, D-Q, D-E, P-Q, P-E, Q-E."
     ]
+
+
+def test_a_fine_tune_that_excludes_its_prefix_anyway_is_no_further_caveat() -> None:
+    controls = [
+        make_record("QQ" + last, seed, 0.9 + gain * (last == "F"), knobs={})
+        for seed, gain in enumerate((0.05, 0.06, 0.05))
+        for last in ("", "F")
+    ]
+    law = derive_law([*planted(), *controls])
+    assert [control.status for control in law.convergence] == ["under-trained"]
+    assert not any("further fine-tune" in note for note in law.notes)
+
+
+def test_a_seed_that_failed_entirely_does_not_count_as_a_seed() -> None:
+    records = planted()
+    lost = [
+        record if record.seed else make_record(record.order, 0, error="loss became NaN") for record in records
+    ]
+    assert any("fewer than 3 seeds; there are 2" in note for note in derive_law(lost).notes)
+
+
+def test_pairs_with_too_few_seeds_are_named() -> None:
+    records = [record for record in planted() if record.seed or "E" not in record.order]
+    (note,) = [note for note in derive_law(records).notes if "Fewer than" in note]
+    assert note == "Fewer than 3 seeds have evidence on D-E (2), P-E (2), Q-E (2), which decides nothing."
+
+
+def test_seeds_added_after_a_look_make_verdicts_stricter_and_are_named() -> None:
+    plain = planted("DPQ", seeds=5)
+    marked = [
+        replace(record, extra={"design": "sequential"}) if record.seed > 2 else record for record in plain
+    ]
+    before, after = derive_law(plain), derive_law(marked)
+    assert any(note.startswith("Seeds 3, 4 were added after looking at") for note in after.notes)
+    for one, other in zip(before.pairs, after.pairs, strict=True):
+        assert other.effect.mean == one.effect.mean
+        assert other.effect.high - other.effect.low > 1.3 * (one.effect.high - one.effect.low)
+
+
+def test_controls_of_held_out_seeds_have_no_say_in_the_law() -> None:
+    records = planted("DPQ", seeds=6, cost=0.02)
+    controls = [
+        make_record("PDF", record.seed, record.points[0].accuracy + 0.045 * (record.seed > 3))
+        for record in records
+        if record.order == "PD"
+    ]
+    every = derive_law([*records, *controls], options=LawOptions(held_out=0))
+    assert [(one.seeds, one.status) for one in every.convergence] == [(6, "under-trained")]
+    law = derive_law([*records, *controls], options=LawOptions(held_out=2))
+    assert [(one.seeds, one.status) for one in law.convergence] == [(4, "converged")]
+    assert not any(pair.under_trained for pair in law.pairs)
+
+
+def test_how_often_the_pairs_contradict_each_other_is_said() -> None:
+    noise = planted("DPQ", cost=0.0, noise=0.01)
+    law = derive_law(noise)
+    share = law.laws[None]
+    assert share > 0
+    assert f"In {100 * share:.0f} % of the resamples the pairs contradict each other." in law.sentences
 
 
 def test_options_are_checked() -> None:

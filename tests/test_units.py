@@ -6,7 +6,7 @@ from builders import KNOBS, make_record
 
 from ordercomp.analysis.corpus import collect
 from ordercomp.analysis.fronts import Scale
-from ordercomp.analysis.units import PairTable, pair_tables
+from ordercomp.analysis.units import PairTable, pair_tables, settings_of
 from ordercomp.orders import permutations, prefixes
 from ordercomp.records import Record
 
@@ -89,3 +89,25 @@ def test_cells_and_seeds_can_be_chosen() -> None:
     assert chosen.seeds == (0, 2)
     assert chosen.effects.shape == (2, 5)
     assert all(not cell.prefix for cell in chosen.cells)
+
+
+def test_cells_of_few_stages_are_part_of_every_setting_that_agrees() -> None:
+    both = [make_record(order, knobs=knobs) for order in permutations("DPQ") for knobs in (KNOBS, GENTLE)]
+    few = [make_record(order, knobs=knobs) for order in ("DQ", "QD", "PQ", "QP") for knobs in (KNOBS, GENTLE)]
+    found = tables([*both, *few], "DPQ")
+    counts = {
+        (
+            cell.texts[0].count("(") if len(cell.prefix + cell.suffix) else 2,
+            "0.1" in cell.texts[0],
+            len(names),
+        )
+        for table, row in zip(found.values(), settings_of(found.values(), "DPQ"), strict=True)
+        for cell, names in zip(table.cells, row, strict=True)
+    }
+    assert counts == {(3, False, 1), (3, True, 1), (2, False, 1), (2, True, 1), (2, False, 2)}
+
+
+def test_a_cell_without_a_whole_order_is_a_setting_of_its_own() -> None:
+    found = tables([make_record("PQ"), make_record("QP")], "DPQ")
+    rows = settings_of(found.values(), "DPQ")
+    assert rows[2] == [frozenset({"per-stage P(ratio=0.4) Q(weights=2,activations=4)"})]
