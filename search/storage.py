@@ -12,7 +12,9 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-__all__ = ["open_storage"]
+__all__ = ["Storage", "open_storage"]
+
+Storage = BaseStorage  # for those above this layer, who only pass it on
 
 _JOURNAL_ENDINGS = (".log", ".journal")
 _WAIT_SECONDS = 120  # for a lock that another process holds on an SQLite file

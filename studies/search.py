@@ -4,8 +4,8 @@
 asks for good networks, not for the law: its trials follow the sampler's preferences.
 """
 
-import shutil
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,20 +13,22 @@ from ordercomp.jobs import Finished
 from ordercomp.knobs import Knob
 from ordercomp.node import train_node
 from ordercomp.orders import Order
-from ordercomp.records import append_record, read_records
 from ordercomp.runner import Runner
 from ordercomp.search.abandonment import Abandonment
 from ordercomp.search.cost_aware import CostOptions
-from ordercomp.search.evidence import records_from_study
+from ordercomp.search.evidence import designed_nodes, records_from_study
 from ordercomp.search.importance import Study
 from ordercomp.search.objective import Objectives
 from ordercomp.search.running import Question, RunsRequests, run_study
 from ordercomp.search.samplers import DENSE_SAMPLERS, make_sampler
 from ordercomp.search.space import Space
-from ordercomp.search.study import open_study
+from ordercomp.search.storage import Storage, open_storage
+from ordercomp.search.study import ADAPTIVE, PAIRED, open_study
 from ordercomp.sequence import KnobValue
 from ordercomp.stages import known_stages
 from ordercomp.store import Store
+from ordercomp.studies.outcome import RecordFile, settle_precision
+from ordercomp.studies.search_outcome import write_search_outcome
 from ordercomp.studies.search_result import SearchResult
 from ordercomp.task import Task, load_task
 
@@ -38,7 +40,7 @@ class SearchPlan:
     """The knobs of this experiment. Raises ValueError for what cannot be."""
 
     task: Task
-    out: Path  # gets study.db, records.jsonl, store/ and networks/
+    out: Path  # gets study.db, records.jsonl, search.json, report.html, store/ and networks/
     stages: Order = ""  # letters to choose from; empty: those of the task
     trials: int = 100  # in the study, earlier runs included
     sampler: str = "tpe"
@@ -58,6 +60,20 @@ class SearchPlan:
             raise ValueError(f"trials must be at least 1, got {self.trials}")
         if self.trials < self.workers:
             raise ValueError(f"trials must not be fewer than the {self.workers} workers, got {self.trials}")
+        if not self.study:
+            raise ValueError("study must be a name, got an empty one")
+
+    @property
+    def measured_task(self) -> Task:
+        """The task, with a measured latency if that is an objective."""
+        return replace(self.task, latency=self.task.latency or "latency_ms" in self.objectives.names)
+
+    @property
+    def question(self) -> Question:
+        """What the study tries and is told."""
+        return Question(
+            space=self.space, objectives=self.objectives, seed=self.seed, abandonment=self.abandonment
+        )
 
     @property
     def space(self) -> Space:
@@ -97,37 +113,45 @@ def run_search(
 ) -> SearchResult:
     """Run `plan` and return what the study holds then; `on_finished` hears of every node, for progress.
 
-    Without `runner` it makes one with a store in `plan.out`. An interrupt or a spent budget ends the search
-    with what is there. Raises ValueError for bad input, OSError if `plan.out` cannot be written.
+    Without `runner` it makes one with a store in `plan.out`, and settles the precision of the task as all
+    experiments do. An interrupt or a spent budget ends the search with what is there. Raises ValueError for
+    bad input, also if `plan.out` holds records of another task; OSError if it cannot be written.
     """
-    space = plan.space
+    question = plan.question
     sampler = make_sampler(
         plan.sampler,
-        space,
+        question.space,
         seed=plan.seed,
         trials=plan.trials,
         objectives=plan.objectives,
         cost=plan.cost,
     )
-    plan.out.mkdir(parents=True, exist_ok=True)
+    storage = _open_storage(plan)
+    task = plan.measured_task
+    if runner is None:
+        task = settle_precision(task, Store(plan.out / "store"))
+    file = RecordFile(plan.out / "records.jsonl", task)
     study = open_study(
-        plan.storage or plan.out / "study.db",
+        storage,
         name=plan.study,
-        space=space,
+        space=question.space,
         objectives=plan.objectives,
         sampler=sampler,
-        task=f"{plan.task.name} {plan.task.digest}",
+        task=f"{task.name} {task.digest}",
     )
-    question = Question(space=space, objectives=plan.objectives, seed=plan.seed, abandonment=plan.abandonment)
-    for finished in _finished(plan, study, question, runner):
-        on_finished(finished)
+    with contextlib.ExitStack() as stack:
+        used = runner or stack.enter_context(_make_runner(plan, task))
+        for finished in _recorded(run_study(study, used, question, trials=plan.trials), study, file):
+            on_finished(finished)
     result = SearchResult(
         study=study,
         records=tuple(records_from_study(study)),
-        task=plan.task.name,
-        convention=plan.objectives.convention,
+        task=plan.task,
+        out=plan.out,
+        objectives=plan.objectives,
+        seconds={(record.sequence, record.seed): record.seconds for record in file.records},
     )
-    _save_best(plan, result)
+    write_search_outcome(result)
     return result
 
 
@@ -157,39 +181,35 @@ def _on_grid(knob: Knob, value: KnobValue) -> bool:
     return abs(places - round(places)) < 1e-9
 
 
-def _finished(
-    plan: SearchPlan, study: Study, question: Question, runner: RunsRequests | None
-) -> Iterator[Finished]:
-    """Run the study, writing each new record to records.jsonl."""
-    path = plan.out / "records.jsonl"
-    written = {(record.sequence, record.seed) for record in read_records(path)} if path.exists() else set()
-    own = runner is None
-    used = runner or Runner(
-        plan.task,
+def _open_storage(plan: SearchPlan) -> Storage:
+    """Open the study's storage, which may lie in `plan.out`; one that is refused leaves no new folder."""
+    fresh = not plan.out.exists()
+    plan.out.mkdir(parents=True, exist_ok=True)
+    try:
+        return open_storage(plan.storage or plan.out / "study.db")
+    except ValueError:
+        if fresh:
+            with contextlib.suppress(OSError):  # another process has written into it meanwhile
+                plan.out.rmdir()
+        raise
+
+
+def _make_runner(plan: SearchPlan, task: Task) -> Runner:
+    return Runner(
+        task,
         Store(plan.out / "store"),
         workers=plan.workers,
         budget_seconds=plan.budget_seconds,
         work=train_node,
     )
-    try:
-        for finished in run_study(study, used, question, trials=plan.trials):
-            key = (finished.record.sequence, finished.record.seed)
-            if key not in written:
-                written.add(key)
-                append_record(path, finished.record)
-            yield finished
-    finally:
-        if own and isinstance(used, Runner):
-            used.close()
 
 
-def _save_best(plan: SearchPlan, result: SearchResult) -> None:
-    """Copy the best network of each tolerance out of the store, where one is there."""
-    folder = plan.out / "networks"
-    for tolerance, best in result.best_by_tolerance.items():
-        if best is None or "digest" not in best.record.extra:
-            continue
-        network = Store(plan.out / "store").network_path(str(best.record.extra["digest"]))
-        if network.is_file():
-            folder.mkdir(exist_ok=True)
-            shutil.copyfile(network, folder / f"loss-{100 * tolerance:g}-percent.safetensors")
+def _recorded(nodes: Iterable[Finished], study: Study, file: RecordFile) -> Iterator[Finished]:
+    """Pass nodes on, and add them to the file, marked by who chose them; passing failures are left out."""
+    designed = designed_nodes(study.get_trials(deepcopy=False))
+    for finished in nodes:
+        record = finished.record
+        if finished.kept:
+            design = PAIRED if (record.sequence, record.seed) in designed else ADAPTIVE
+            file.add(replace(record, extra={**record.extra, "design": design}))
+        yield finished

@@ -1,32 +1,51 @@
 """`ordercomp search`: an Optuna study over orders and knobs for the best compressed network."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
+from ordercomp.analysis.report.search_page import law_sentence, search_headline
+from ordercomp.analysis.report.search_tables import (
+    front_table,
+    importance_table,
+    order_table,
+    progress_table,
+)
+from ordercomp.analysis.tables import loss_text, times_text
 from ordercomp.search.abandonment import Abandonment
 from ordercomp.search.cost_aware import CostOptions
-from ordercomp.search.objective import Objectives
+from ordercomp.search.objective import DEFAULT_OBJECTIVES, Objectives
 from ordercomp.studies.output import console, parse_convention, parse_duration, print_json
 from ordercomp.studies.progress import watching
 from ordercomp.studies.search import SearchPlan, run_search
-from ordercomp.studies.search_result import SearchResult
 from ordercomp.task import load_task
 
 __all__ = ["command"]
 
+MOST_ORDERS = 10
+
 
 def command(
-    out: Annotated[Path, typer.Option(help="folder for records, study.db and networks")],
+    out: Annotated[Path, typer.Option(help="folder for records, study.db, report and networks")],
     task: Annotated[str, typer.Option(help="a built-in task or a TOML file")] = "digits",
     stages: Annotated[str, typer.Option(help="letters to choose from, default the task's")] = "",
+    all_stages: Annotated[bool, typer.Option("--all-stages", help="leave no stage out")] = False,
     sampler: Annotated[str, typer.Option(help="tpe, nsga2, nsga3, gp, random or grid")] = "tpe",
     trials: Annotated[int, typer.Option(help="in the study, earlier runs included")] = 100,
     storage: Annotated[str | None, typer.Option(help="path or URL, default study.db in --out")] = None,
     study: Annotated[str, typer.Option(help="name in the storage")] = "search",
     seed: Annotated[int, typer.Option(min=0, help="of trainings and sampler")] = 0,
     repeats: Annotated[int, typer.Option(min=0, help="extra steps of repeatable stages")] = 0,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="accuracy, log2_bitops_cr, log2_cr or latency_ms; several times for several; "
+            "default the first two"
+        ),
+    ] = None,
     max_loss: Annotated[float | None, typer.Option(help="constraint: accuracy lost, a fraction")] = None,
     max_bytes: Annotated[float | None, typer.Option(help="constraint: storage of the network")] = None,
     convention: Annotated[str, typer.Option(help="paper, honest or apot")] = "paper",
@@ -41,6 +60,7 @@ def command(
         task=load_task(task),
         out=out,
         stages=stages,
+        optional=not all_stages,
         trials=trials,
         sampler=sampler,
         storage=storage,
@@ -49,7 +69,10 @@ def command(
         repeats=repeats,
         cost=CostOptions() if weigh_cost else None,
         objectives=Objectives(
-            convention=parse_convention(convention), max_loss=max_loss, max_bytes=max_bytes
+            names=tuple(objective or DEFAULT_OBJECTIVES.names),
+            convention=parse_convention(convention),
+            max_loss=max_loss,
+            max_bytes=max_bytes,
         ),
         abandonment=Abandonment() if abandon else None,
         workers=workers,
@@ -60,19 +83,31 @@ def command(
     if as_json:
         print_json(result.to_json())
     else:
-        _print(result)
+        _print(result.to_json())
+        console.print(f"records, networks and report are in {out}; open {out / 'report.html'}", markup=False)
 
 
-def _print(result: SearchResult) -> None:
-    out = typer.echo
-    out(f"{len(result.records)} networks measured, {len(result.front)} operating points on the front")
-    for tolerance, best in result.best_by_tolerance.items():
+def _print(search: Mapping[str, Any]) -> None:
+    """The outcome on stdout; each command on a line of its own, so that it can be copied whole."""
+    stdout = Console()
+
+    def show(text: str, style: str | None = None) -> None:
+        stdout.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    show(search_headline(search), "bold")
+    show(f"{search['networks']} networks measured; their front is worth {search['value']:.2f} doublings.")
+    for tolerance, best in search["best"].items():
+        within = f"\nloss up to {loss_text(float(tolerance))}"
         if best is None:
-            out(f"loss up to {100 * tolerance:g} %: none")
+            show(f"{within}: none")
             continue
-        out(
-            f"loss up to {100 * tolerance:g} %: {best.bitops_cr:.0f}x fewer BitOps, {best.cr:.0f}x smaller, "
-            f"test accuracy {best.point.test_accuracy:.4f}\n  {result.compress_line(tolerance)}"
+        show(
+            f"{within}: {times_text(best['bitops_cr'])} fewer bit operations, {times_text(best['cr'])} less "
+            f"storage, test accuracy {best['test_accuracy']:.4f}\n  {best['compress']}"
         )
-    if result.winner is not None:
-        console.print(f"best full order: {result.winner} (a sampler's favorites are no evidence for a law)")
+    tables = [front_table(search), order_table(search, most=MOST_ORDERS), importance_table(search)]
+    for table in (*tables, progress_table(search)):
+        if table.rows:
+            show(f"\n{table.to_text()}")
+    if sentence := law_sentence(search):
+        show(f"\n{sentence}")
