@@ -2,10 +2,13 @@
 
 A sampler tries what it likes more often and with better knobs, so its networks cannot be paired. What can be
 compared is how good a front the networks with a before b reach against those with b before a, if both sides
-have equally many. The bias stays: the result is labelled "adaptive", and a paired design outranks it.
+have equally many. Networks of one seed share the baseline network and the split of the data, so a resample
+draws seeds first and networks within them. The bias stays: the result is labelled "adaptive", and a paired
+design outranks it.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ordercomp.analysis.fronts import Scale, front_value
+from ordercomp.analysis.pareto import FloatArray
 from ordercomp.analysis.precedence import find_cycle, kemeny_order, linear_extensions, precedence_graph
 from ordercomp.orders import Order, check_order
 from ordercomp.records import Record
@@ -21,6 +25,7 @@ __all__ = ["AdaptiveEvidence", "AdaptivePair", "adaptive_evidence"]
 
 SCALE = Scale(split="validation")
 FEWEST = 5  # networks on a side before a pair may be decided
+FEWEST_SEEDS = 3  # seeds on a side before a pair may be decided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +39,7 @@ class AdaptivePair:
     effect: float  # mean difference of front values, in doublings
     interval: tuple[float, float]  # of 95 % of the resamples
     networks: int  # on each side of a comparison
-    seeds: int
+    seeds: int  # on the side that has fewer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +92,13 @@ def adaptive_evidence(
 ) -> AdaptiveEvidence:
     """Compare, for each pair of stages, the fronts that networks with either order of the two reach.
 
-    Each resample draws equally many networks for both sides, with replacement. A pair is decided if fewer
-    than `alpha` over twice the number of pairs of the resamples speak against it, and both sides have at
-    least five networks. Stages that come twice in a network leave it out of their pairs. Takes O(pairs *
-    resamples * n log n). `stages` are the letters to order, by default all that occur. Raises ValueError
-    without records, with several tasks, for letters that do not occur, or for a bad `resamples` or `alpha`.
+    Each resample draws seeds with replacement, the same for both sides, then equally many networks for each
+    side from these seeds. Its deviation from the mean is widened for the small number of seeds, by that of
+    Student's t. A pair is decided if fewer than `alpha` over twice the number of pairs of the resamples
+    speak against it, and both sides have at least five networks and three seeds. Stages that come twice in a
+    network leave it out of their pairs. Takes O(pairs * resamples * n log n). `stages` are the letters to
+    order, by default all that occur. Raises ValueError without records, with several tasks, for letters that
+    do not occur, or for a bad `resamples` or `alpha`.
     """
     measured = [record for record in records if record.points]
     occurring, task = _stages(measured)
@@ -148,28 +155,64 @@ def _compare(
     earlier = [r for r in both if r.order.index(first) < r.order.index(second)]
     later = [r for r in both if r.order.index(first) > r.order.index(second)]
     size = min(len(earlier), len(later))
-    differences = np.array(
-        [
-            _drawn_value(earlier, size, scale, rng) - _drawn_value(later, size, scale, rng)
-            for _ in range(resamples if size else 0)
-        ]
-    )
-    decided = len(differences) > 0
-    probability = float((differences > 0).mean() + (differences == 0).mean() / 2) if decided else 0.5
-    low, high = np.quantile(differences, [0.025, 0.975]) if decided else (0.0, 0.0)
+    seeds = min(len({record.seed for record in side}) for side in (earlier, later))
+    differences = _differences(earlier, later, resamples, scale, rng) if size else np.empty(0)
+    if seeds > 1:
+        differences = _widened(differences, seeds, rng)
+    drawn = len(differences) > 0
+    probability = float((differences > 0).mean() + (differences == 0).mean() / 2) if drawn else 0.5
+    low, high = np.quantile(differences, [0.025, 0.975]) if drawn else (0.0, 0.0)
     verdict: Literal["before", "after", "undecided"] = "undecided"
-    if size >= FEWEST and min(probability, 1 - probability) <= limit:
+    if size >= FEWEST and seeds >= FEWEST_SEEDS and min(probability, 1 - probability) <= limit:
         verdict = "before" if probability > 0.5 else "after"
     return AdaptivePair(
         first=first,
         second=second,
         verdict=verdict,
         probability=probability,
-        effect=float(differences.mean()) if decided else 0.0,
+        effect=float(differences.mean()) if drawn else 0.0,
         interval=(float(low), float(high)),
         networks=size,
-        seeds=len({record.seed for record in both}),
+        seeds=seeds,
     )
+
+
+def _differences(
+    earlier: Sequence[Record],
+    later: Sequence[Record],
+    resamples: int,
+    scale: Scale,
+    rng: np.random.Generator,
+) -> FloatArray:
+    """Differences of front values of equally many networks; draws that leave a side without any do not count."""
+    sides = (_by_seed(earlier), _by_seed(later))
+    seeds = sorted({seed for side in sides for seed in side})
+    size = min(len(earlier), len(later))
+    found = []
+    for _ in range(resamples):
+        drawn = [seeds[place] for place in rng.integers(len(seeds), size=len(seeds))]
+        pools = [[side[seed] for seed in drawn if seed in side] for side in sides]
+        if all(pools):
+            one, other = (_drawn_value(pool, size, scale, rng) for pool in pools)
+            found.append(one - other)
+    return np.array(found)
+
+
+def _widened(differences: FloatArray, seeds: int, rng: np.random.Generator) -> FloatArray:
+    """Give the draws the spread and the tails that a bootstrap of so few seeds lacks."""
+    if not len(differences):
+        return differences
+    tails = np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, size=len(differences)))
+    mean = differences.mean()
+    widened: FloatArray = mean + (differences - mean) * math.sqrt(seeds / (seeds - 1)) * tails
+    return widened
+
+
+def _by_seed(records: Sequence[Record]) -> dict[int, list[Record]]:
+    found: dict[int, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.seed, []).append(record)
+    return found
 
 
 def _order_values(
@@ -183,14 +226,18 @@ def _order_values(
     size = min((len(some) for some in whole.values()), default=0)
     draws = max(1, resamples // 10)
     values = {
-        order: float(np.mean([_drawn_value(some, size, scale, rng) for _ in range(draws)]))
+        order: float(np.mean([_drawn_value([some], size, scale, rng) for _ in range(draws)]))
         for order, some in whole.items()
     }
     return dict(sorted(values.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _drawn_value(records: Sequence[Record], size: int, scale: Scale, rng: np.random.Generator) -> float:
-    return front_value([records[place] for place in rng.integers(len(records), size=size)], scale=scale)
+def _drawn_value(
+    pools: Sequence[Sequence[Record]], size: int, scale: Scale, rng: np.random.Generator
+) -> float:
+    """Value of the front of `size` networks, each drawn from one of the pools, drawn before."""
+    chosen = [pools[place] for place in rng.integers(len(pools), size=size)]
+    return front_value([pool[int(rng.integers(len(pool)))] for pool in chosen], scale=scale)
 
 
 def _pair_json(pair: AdaptivePair) -> dict[str, Any]:

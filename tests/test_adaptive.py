@@ -56,6 +56,34 @@ def test_few_networks_decide_nothing() -> None:
     assert set(evidence.orders) == {"DP", "PD"}
 
 
+def test_one_seed_decides_nothing_however_many_networks_it_has() -> None:
+    records = [
+        make_record(order, seed, 0.95, size * (1 + 0.01 * number))
+        for seed in (0, 1)
+        for order, size in (("DP", 64.0), ("PD", 2.0))
+        for number in range(20)
+    ]
+    (pair,) = adaptive_evidence(records, rng=np.random.default_rng(0)).pairs
+    assert (pair.networks, pair.seeds, pair.verdict) == (40, 2, "undecided")
+
+
+def test_networks_of_a_seed_are_no_independent_evidence() -> None:
+    """Seeds that differ in which order they like, with many networks each: no order is better."""
+    decided = 0
+    for number in range(10):
+        rng = np.random.default_rng(number)
+        tastes = rng.normal(0, 1, size=4)
+        records = [
+            make_record(order, seed, 0.95, float(2 ** (5 + sign * tastes[seed] / 2 + rng.normal(0, 0.3))))
+            for seed in range(4)
+            for order, sign in (("DP", 1), ("PD", -1))
+            for _ in range(10)
+        ]
+        (pair,) = adaptive_evidence(records, rng=rng, resamples=100).pairs
+        decided += pair.verdict != "undecided"
+    assert decided <= 2
+
+
 def test_a_pair_that_never_met_is_even() -> None:
     records = [*networks("DQ", 6, 8.0), *networks("P", 6, 4.0)]
     found = {(p.first, p.second): p for p in adaptive_evidence(records, rng=np.random.default_rng(0)).pairs}
