@@ -184,7 +184,7 @@ def _differences(
     scale: Scale,
     rng: np.random.Generator,
 ) -> FloatArray:
-    """Differences of front values of equally many networks; draws that leave a side without any do not count."""
+    """Differences of front values of equally many networks; draws that leave a side empty do not count."""
     sides = (_by_seed(earlier), _by_seed(later))
     seeds = sorted({seed for side in sides for seed in side})
     size = min(len(earlier), len(later))

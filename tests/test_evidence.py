@@ -85,6 +85,27 @@ def test_more_pairs_ask_for_more() -> None:
     assert among.verdict == "undecided"
 
 
+def test_the_shares_of_all_looks_add_up_to_the_whole_error() -> None:
+    rules = Rules()
+    shares = [rules.at_look(further).alpha / rules.alpha for further in range(2000)]
+    assert shares[:3] == pytest.approx([1 / 2, 1 / 4, 1 / 12])
+    assert sum(shares) == pytest.approx(1, abs=1e-3)
+    assert rules.at_look(-1) == rules.at_look(0)  # fewer seeds than planned are no further look
+    assert rules.at_look(1).level == pytest.approx(1 - 0.05 / 4)
+
+
+def test_a_look_at_further_seeds_asks_for_more() -> None:
+    effects = [[0.50], [0.30], [0.75], [0.40]]
+    named = {("P", "Q"): table(effects)}
+    verdicts = {
+        planned: gather(named, TRUST, rules=Rules(), bound=10, rng=np.random.default_rng(0), planned=planned)[
+            0
+        ].verdict
+        for planned in (None, 4, 3)
+    }
+    assert verdicts == {None: "before", 4: "before", 3: "undecided"}
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -160,7 +160,7 @@ def test_seeds_added_after_a_look_make_verdicts_stricter_and_are_named() -> None
         replace(record, extra={"design": "sequential"}) if record.seed > 2 else record for record in plain
     ]
     before, after = derive_law(plain), derive_law(marked)
-    assert any(note.startswith("Seeds 3, 4 were added after looking at") for note in after.notes)
+    assert any(note.startswith("Seeds 3, 4 came in after looking at") for note in after.notes)
     for one, other in zip(before.pairs, after.pairs, strict=True):
         assert other.effect.mean == one.effect.mean
         assert other.effect.high - other.effect.low > 1.3 * (one.effect.high - one.effect.low)

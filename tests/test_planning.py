@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from builders import KNOBS, make_record
 
+from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.planning import Block, Planner, blocks
 from ordercomp.analysis.simulation import Planted, simulate
 from ordercomp.records import Record
@@ -114,3 +115,34 @@ def test_without_any_effect_adaptive_plans_make_no_edge(seed: int) -> None:
     planner = Planner("DPQ", blocks("DPQ", [{}], range(4)))
     follow(planner, runs)
     assert not {pair.verdict for pair in planner.evidence} & {"before", "after"}
+
+
+def test_seeds_of_the_planner_are_further_ones_and_those_it_was_given_are_planned() -> None:
+    runs = oracle(Planted(stages="DPQ"), 5)
+    planner = Planner("DPQ", blocks("DPQ", [{}], range(5)))
+    for (_, seed), record in runs.items():
+        if seed < 3:
+            planner.learn(record)
+    assert planner.planned == 3
+    widths = [pair.effect.high - pair.effect.low for pair in planner.evidence]
+    follow(planner, runs)
+    assert planner.planned == 3
+    fixed = derive_law([record for (_, seed), record in runs.items() if seed < 3])
+    for width, pair in zip(widths, fixed.pairs, strict=True):
+        assert width > 1.2 * (pair.effect.high - pair.effect.low)
+
+
+def test_looking_after_every_seed_does_not_decide_more_often_by_luck() -> None:
+    fooled, simulations = 0, 40
+    for number in range(simulations):
+        truth = Planted(stages="DP", node_noise=0.3)
+        records = simulate(truth, seeds=10, rng=np.random.default_rng(number))
+        planner = Planner("DP", blocks("DP", [{}], range(10)))
+        verdicts = set()
+        for record in records:  # the whole trie of one seed after the other: 7 looks
+            if record.seed >= 3:
+                planner.propose()
+            planner.learn(record)
+            verdicts |= {pair.verdict for pair in planner.evidence}
+        fooled += bool(verdicts & {"before", "after"})
+    assert fooled / simulations <= 0.07
