@@ -1,12 +1,15 @@
 """The main job on a tiny task: what it writes, what a second run reuses, what it refuses."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
 
+from ordercomp.analysis.corpus import SEQUENTIAL
+from ordercomp.analysis.planning import blocks
 from ordercomp.network import CompressedNetwork
 from ordercomp.recipe import Recipe
 from ordercomp.records import read_records
@@ -89,6 +92,18 @@ def test_a_folder_of_another_task_is_refused(found: Discovery) -> None:
     with pytest.raises(ValueError, match="records of task 'tiny', not 'other'"):
         discover(other, out=found.folder, seeds=2, budget_seconds=None)
     assert (found.folder / "law.json").read_text() == before
+
+
+def test_what_follows_from_results_is_marked_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The design at seed 0, then the planner's blocks at seed 1, which is all that it may choose from."""
+    module = sys.modules["ordercomp.studies.discover"]
+    settings = [{letter: TINY.sequence(letter, {}).steps[0].settings for letter in "PE"}]
+    monkeypatch.setattr(module, "blocks", lambda *_: blocks("PE", settings, [1]))
+    monkeypatch.setattr(Design, "controls", [])  # which would find these few epochs too short to judge
+    found = discover(TINY, out=tmp_path, seeds=1, budget_seconds=600.0, workers=1)
+    marks = {record.seed: record.extra.get("design") for record in found.records if record.order}
+    assert marks == {0: None, 1: SEQUENTIAL}
+    assert any(note.startswith("Seed 1 came in after looking") for note in found.law.notes)
 
 
 @pytest.mark.parametrize(
