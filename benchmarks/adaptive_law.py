@@ -1,16 +1,20 @@
 """How often does the law that a sampler's trials suggest agree with that of the paired design, by budget?
 
-    python benchmarks/adaptive_law.py --budgets 50 100 200 --seeds 5
+    python benchmarks/adaptive_law.py [RECORDS.jsonl] --budgets 50 100 200 --seeds 5
 
-runs a search without any design on the synthetic world for each budget of stage trainings and seed, reads its
-adaptive evidence, and compares the best-supported order with that of a paired design of three seeds on
-the same world. Prints one JSON line per budget: share of equal orders, mean number of pairs turned
-around, share of decided pairs, and share of these that are right.
+runs a search without any design on a table of records (or, without one, on the synthetic world) for each
+budget of stage trainings and seed, reads its adaptive evidence, and compares the best-supported order with
+that of the paired design: all records of the table, or three seeds on the synthetic world. Nothing is
+trained. Prints one JSON line per budget: share of equal orders, mean number of pairs turned around, share of
+decided pairs, and share of these that are right. What a table lacks fails at no cost; a search ends at the
+latest after thirty trials for each training of its budget.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -18,6 +22,7 @@ import optuna
 from ordercomp.analysis.adaptive import AdaptiveEvidence, adaptive_evidence
 from ordercomp.analysis.law import derive_law
 from ordercomp.orders import Order, kendall_distance, permutations
+from ordercomp.records import read_records
 from ordercomp.search.evidence import records_from_study
 from ordercomp.search.objective import Objectives
 from ordercomp.search.running import Question, run_study
@@ -25,27 +30,46 @@ from ordercomp.search.samplers import make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, open_study
 from ordercomp.search.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
-from ordercomp.search.tabular import TableRunner
+from ordercomp.search.tabular import Oracle, TableRunner, oracle_of, space_of
 from ordercomp.sequence import StageSequence
 
-__all__ = ["agreement", "designed_order"]
+__all__ = ["Ground", "agreement", "recorded", "synthetic"]
 
-SPACE = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
-
-
-def designed_order(world: SyntheticWorld, seeds: int) -> Order:
-    """The order that the whole paired design supports best."""
-    study = _study("random", 0)
-    enqueue_paired_design(study, SPACE, map(StageSequence.parse, permutations("DPQE")), range(seeds))
-    list(run_study(study, TableRunner(world), Question(space=SPACE, objectives=Objectives())))
-    return derive_law(records_from_study(study)).kemeny
+MOST_TRIALS = 30  # for each training of the budget
 
 
-def agreement(
-    world: SyntheticWorld, truth: Order, *, sampler: str, budget: int, seeds: Sequence[int]
-) -> dict[str, float]:
-    """Compare the adaptive evidence of one search per seed with `truth`."""
-    found = [_evidence(world, sampler, budget, seed) for seed in seeds]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What searches run on, and the order that its paired design supports best."""
+
+    space: Space
+    oracle: Oracle
+    seeds: Sequence[int]  # of the trainings; searches take them in turn
+    truth: Order
+
+
+def recorded(path: Path) -> Ground:
+    """A table of records, all of which are the design."""
+    records = [record for record in read_records(path) if record.order]
+    truth = derive_law(records).kemeny
+    seeds = sorted({record.seed for record in records})
+    return Ground(space=space_of(records), oracle=oracle_of(records), seeds=seeds, truth=truth)
+
+
+def synthetic(penalty: float) -> Ground:
+    """The synthetic world, with a design of three seeds."""
+    space, world = Space("DPQE", SYNTHETIC_KNOBS, optional=True), SyntheticWorld(penalty=penalty)
+    study = _study(space, "random", 0)
+    enqueue_paired_design(study, space, map(StageSequence.parse, permutations("DPQE")), range(3))
+    list(run_study(study, TableRunner(world), Question(space=space, objectives=Objectives())))
+    truth = derive_law(records_from_study(study)).kemeny
+    return Ground(space=space, oracle=world, seeds=range(1000), truth=truth)
+
+
+def agreement(ground: Ground, *, sampler: str, budget: int, seeds: Sequence[int]) -> dict[str, float]:
+    """Compare the adaptive evidence of one search per seed with that of the design."""
+    truth = ground.truth
+    found = [_evidence(ground, sampler, budget, seed) for seed in seeds]
     decided = [pair for one in found for pair in one.pairs if pair.verdict != "undecided"]
     right = [
         (truth.index(pair.first) < truth.index(pair.second)) == (pair.verdict == "before") for pair in decided
@@ -58,41 +82,43 @@ def agreement(
     }
 
 
-def _evidence(world: SyntheticWorld, sampler: str, budget: int, seed: int) -> AdaptiveEvidence:
-    study, runner = _study(sampler, seed), TableRunner(world)
-    question = Question(space=SPACE, objectives=Objectives(), seed=seed)
-    for _ in run_study(study, runner, question, trials=100_000):
+def _evidence(ground: Ground, sampler: str, budget: int, seed: int) -> AdaptiveEvidence:
+    study, runner = _study(ground.space, sampler, seed), TableRunner(ground.oracle)
+    trained_at = ground.seeds[seed % len(ground.seeds)]
+    question = Question(space=ground.space, objectives=Objectives(), seed=trained_at)
+    for _ in run_study(study, runner, question, trials=MOST_TRIALS * budget):
         if runner.trainings >= budget:
             break
     return adaptive_evidence(records_from_study(study), rng=np.random.default_rng(seed), resamples=200)
 
 
-def _study(sampler: str, seed: int) -> optuna.Study:
+def _study(space: Space, sampler: str, seed: int) -> optuna.Study:
     return open_study(
         None,
         name="agreement",
-        space=SPACE,
+        space=space,
         objectives=Objectives(),
-        sampler=make_sampler(sampler, SPACE, seed=seed),
-        task="synthetic",
+        sampler=make_sampler(sampler, space, seed=seed),
+        task="agreement",
     )
 
 
 def main() -> None:
     """Measure all budgets."""
     parser = argparse.ArgumentParser(description="Agreement of adaptive and paired laws, by budget.")
+    parser.add_argument("records", nargs="?", type=Path, help="a table instead of the synthetic world")
     parser.add_argument("--budgets", type=int, nargs="*", default=[50, 100, 200, 400])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--samplers", nargs="*", default=["random", "tpe"])
     parser.add_argument("--penalty", type=float, default=0.02, help="accuracy lost by a pair against the law")
     chosen = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    world = SyntheticWorld(penalty=chosen.penalty)
-    truth = designed_order(world, 3)
+    ground = synthetic(chosen.penalty) if chosen.records is None else recorded(chosen.records)
     for sampler in chosen.samplers:
         for budget in chosen.budgets:
-            found = agreement(world, truth, sampler=sampler, budget=budget, seeds=range(chosen.seeds))
-            print(json.dumps({"sampler": sampler, "trainings": budget, "paired": truth, **found}), flush=True)
+            found = agreement(ground, sampler=sampler, budget=budget, seeds=range(chosen.seeds))
+            line = {"sampler": sampler, "trainings": budget, "paired": ground.truth, **found}
+            print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from ordercomp.jobs import Finished, Request
+from ordercomp.knobs import Knob
 from ordercomp.records import Record
-from ordercomp.sequence import StageSequence
+from ordercomp.search.space import Space
+from ordercomp.sequence import KnobValue, StageSequence
 
-__all__ = ["Oracle", "TableRunner", "oracle_of"]
+__all__ = ["Oracle", "TableRunner", "oracle_of", "space_of"]
 
 Oracle = Callable[[StageSequence, int], Record]
 
@@ -38,6 +40,29 @@ def oracle_of(records: Iterable[Record]) -> Oracle:
         return table.get((str(sequence), seed), missing)
 
     return look_up
+
+
+def space_of(records: Iterable[Record]) -> Space:
+    """The space of a table: orders of some of its stages, each knob with the values that occur.
+
+    Controls (F) are no part of it. Raises ValueError if there are no records of other stages.
+    """
+    found: dict[str, dict[str, set[KnobValue]]] = {}
+    for record in records:
+        for step in StageSequence.parse(record.sequence).steps:
+            values = found.setdefault(step.stage, {})
+            for name, value in step.settings.items():
+                values.setdefault(name, set()).add(value)
+    knobs = {
+        stage: {
+            name: Knob(default=min(some, key=str), help="", choices=tuple(sorted(some, key=str)))
+            for name, some in values.items()
+        }
+        for stage, values in found.items()
+        if stage != "F"
+    }
+    stages = sorted(knobs, key=lambda stage: ("DPQE".find(stage) % 9, stage))
+    return Space("".join(stages), knobs, optional=True)
 
 
 class TableRunner:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import optuna
 import pytest
+from builders import make_record
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from ordercomp.search.samplers import SAMPLERS, make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
 from ordercomp.search.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
-from ordercomp.search.tabular import TableRunner, oracle_of
+from ordercomp.search.tabular import TableRunner, oracle_of, space_of
 from ordercomp.sequence import StageSequence
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -189,3 +190,12 @@ def test_costs_are_weighed_by_bit_operations_only() -> None:
     objectives = Objectives(names=("accuracy", "log2_cr"))
     with pytest.raises(ValueError, match="weighing costs goes by bit operations, so objectives must hold"):
         make_sampler("tpe", SUBSETS, objectives=objectives, cost=CostOptions())
+
+
+def test_the_space_of_a_table_has_its_stages_and_the_values_that_occur_but_no_control() -> None:
+    texts = ("P(ratio=0.4) Q(weights=2)", "P(ratio=0.6) F", "D(depth=0.5)")
+    records = [replace(make_record("D"), sequence=text) for text in texts]
+    space = space_of(records)
+    assert space.stages == "DPQ"
+    assert space.knobs["P"]["ratio"].choices == (0.4, 0.6)
+    assert all(space.contains(StageSequence.parse(text)) for text in (texts[0], texts[2]))
