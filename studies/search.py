@@ -64,9 +64,9 @@ class SearchPlan:
             raise ValueError("study must be a name, got an empty one")
 
     @property
-    def measured_task(self) -> Task:
-        """The task, with a measured latency if that is an objective."""
-        return replace(self.task, latency=self.task.latency or "latency_ms" in self.objectives.names)
+    def measures_latency(self) -> bool:
+        """Whether the task or an objective asks for it; the task alone need not."""
+        return self.task.latency or "latency_ms" in self.objectives.names
 
     @property
     def question(self) -> Question:
@@ -127,9 +127,8 @@ def run_search(
         cost=plan.cost,
     )
     storage = _open_storage(plan)
-    task = plan.measured_task
-    if runner is None:
-        task = settle_precision(task, Store(plan.out / "store"))
+    task = plan.task if runner else settle_precision(plan.task, Store(plan.out / "store"))
+    task = replace(task, latency=plan.measures_latency)
     file = RecordFile(plan.out / "records.jsonl", task)
     study = open_study(
         storage,

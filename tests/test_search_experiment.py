@@ -204,8 +204,9 @@ def test_a_storage_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
 
 def test_latency_is_measured_where_it_is_an_objective() -> None:
     objectives = Objectives(names=("accuracy", "latency_ms"))
-    assert plan(Path("out"), objectives=objectives).measured_task.latency
-    assert not plan(Path("out")).measured_task.latency
+    assert plan(Path("out"), objectives=objectives).measures_latency
+    assert plan(Path("out"), task=replace(DIGITS, latency=True)).measures_latency
+    assert not plan(Path("out")).measures_latency
 
 
 def test_costs_can_be_weighed(tmp_path: Path) -> None:
