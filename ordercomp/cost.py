@@ -102,7 +102,8 @@ class Cost:
 def measure_cost(network: CompressedNetwork) -> Cost:
     """Count the cost of each layer by one forward pass of an example image, on a copy of the network.
 
-    Raises ValueError for layers that multiply by weights, but are neither Conv2d nor Linear.
+    Raises ValueError for layers that multiply by weights, but are neither Conv2d nor Linear, and for a
+    network that has neither.
     """
     module = network.copy().module.eval()
     counter = _Counter()
@@ -118,6 +119,8 @@ def measure_cost(network: CompressedNetwork) -> Cost:
             counter.watch(f"heads.{place}", head)
             head(feature)
     heads = [replace(layer, edge=True) for layer in counter.layers[len(body) :]]
+    if all(layer.normalization for layer in body):
+        raise ValueError(f"{network.architecture.model} has no Conv2d or Linear whose cost could be counted")
     last = max(place for place, layer in enumerate(body) if not layer.normalization)
     for place in (0, last):
         body[place] = replace(body[place], edge=True)

@@ -21,7 +21,7 @@ def load_function(path: str) -> Callable[..., Any]:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the module of a user raises
+    except (Exception, SystemExit) as error:  # whatever the module of a user raises
         reason = " ".join(str(error).split())
         raise ValueError(
             f"cannot import {module_name!r} of {path!r}: {type(error).__name__}: {reason}"

@@ -70,6 +70,13 @@ class Bits:
     weights: int
     activations: int
 
+    def __post_init__(self) -> None:
+        for name, value in (("weights", self.weights), ("activations", self.activations)):
+            if type(value) is not int or not 1 <= value <= FLOAT_BITS:
+                raise ValueError(
+                    f"bits of {name} must be a whole number from 1 to {FLOAT_BITS}, got {value!r}"
+                )
+
 
 class MultiExit(nn.Module):
     """A body with heads after some of its modules; without heads, just the body."""

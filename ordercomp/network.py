@@ -6,6 +6,7 @@ stages changed (dropped blocks, layer shapes, bit widths, exits) is recorded as 
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,6 +54,8 @@ class StepResult:
     achieved: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not 0 <= self.epochs < math.inf:
+            raise ValueError(f"epochs of {self.step} must be finite and not negative, got {self.epochs}")
         try:
             plain = json.loads(json.dumps(dict(self.achieved), allow_nan=False))
         except (TypeError, ValueError) as error:
@@ -195,7 +198,7 @@ def _from_facts(facts: Mapping[str, Any]) -> CompressedNetwork:
     lineage = tuple(
         StepResult(
             step=StageSequence.parse(entry["step"]).steps[0],
-            epochs=entry["epochs"],
+            epochs=float(entry["epochs"]),
             achieved=entry["achieved"],
         )
         for entry in facts["lineage"]

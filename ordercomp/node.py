@@ -3,7 +3,8 @@
 import functools
 import importlib.metadata
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +25,7 @@ from ordercomp.task import Task
 from ordercomp.trainer import DataTrainer
 from ordercomp.training import DivergedError
 
-__all__ = ["create_network", "make_trainer", "task_data", "train_node"]
+__all__ = ["create_network", "make_trainer", "naming_the_model", "task_data", "train_node"]
 
 
 def train_node(job: NodeJob) -> Record:
@@ -85,9 +86,20 @@ def task_data(task: Task, seed: int) -> ImageData:
 
 def _train_baseline(task: Task, seed: int) -> CompressedNetwork:
     network = create_network(task, seed=seed)
-    make_trainer(task, seed=seed).for_stage("baseline").train(network, fresh=True)
+    with naming_the_model(task):
+        make_trainer(task, seed=seed).for_stage("baseline").train(network, fresh=True)
     network.module.eval()
     return network
+
+
+@contextmanager
+def naming_the_model(task: Task) -> Iterator[None]:
+    """Turn what goes wrong in training the uncompressed network into a ValueError of one line."""
+    try:
+        yield
+    except (RuntimeError, DivergedError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{task.model} cannot be trained on {task.data}: {reason}") from error
 
 
 def _apply_last_step(job: NodeJob, task: Task, store: Store) -> CompressedNetwork:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 from ordercomp.orders import Order
+from ordercomp.sequence import StageSequence
 
 __all__ = [
     "Baseline",
@@ -75,6 +76,7 @@ class Record:
     def from_json(cls, data: Mapping[str, Any]) -> "Record":
         """Build a record from a JSON object; unknown keys go to `extra`. Raises RecordError."""
         known = _pick(data, _RECORD_KEYS, "record")
+        _check_origin(known)
         error = data.get("error")
         if not isinstance(error, str | None):
             raise RecordError(f"record key 'error' must be str or null, got {error!r}")
@@ -206,7 +208,7 @@ def _mend_last_line(file: IO[bytes]) -> None:
 def _is_json(line: bytes) -> bool:
     try:
         json.loads(line.decode("utf-8"))
-    except ValueError:  # bad JSON or bad UTF-8
+    except (ValueError, RecursionError):  # bad JSON, bad UTF-8, brackets without end
         return False
     return True
 
@@ -218,6 +220,8 @@ def _object(line: bytes) -> Mapping[str, Any]:
         raise RecordError(f"not valid JSON at column {error.colno}: {error.msg}") from None
     except UnicodeDecodeError:
         raise RecordError("not valid UTF-8") from None
+    except RecursionError:
+        raise RecordError("not valid JSON: nested too deeply") from None
     if not isinstance(data, dict):
         raise RecordError(f"expected a JSON object, got {type(data).__name__}")
     return data
@@ -237,6 +241,21 @@ def _rest(data: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key not in known}
 
 
+def _check_origin(known: Mapping[str, Any]) -> None:
+    """Raise RecordError unless the sequence can be read and has the record's order."""
+    try:
+        order = StageSequence.parse(known["sequence"]).order
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise RecordError(f"record key 'sequence' cannot be read: {reason}") from None
+    if order != known["order"]:
+        raise RecordError(
+            f"record key 'order' must be that of the sequence, {order!r}, got {known['order']!r}"
+        )
+    if known["seed"] < 0:
+        raise RecordError(f"record key 'seed' must not be negative, got {known['seed']}")
+
+
 def _check_accuracies(what: str, accuracy: float, test_accuracy: float) -> None:
     for name, value in (("accuracy", accuracy), ("test_accuracy", test_accuracy)):
         if not 0 <= value <= 1:
@@ -252,10 +271,17 @@ def _pick(data: Mapping[str, Any], keys: Mapping[str, tuple[type, ...]], what: s
         value = data[key]
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise RecordError(f"{what} key {key!r} must be {_names(kinds)}, got {value!r}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise RecordError(f"{what} key {key!r} must be finite, got {value!r}")
+        if float in kinds and isinstance(value, _NUMBER) and not _is_finite(value):
+            raise RecordError(f"{what} key {key!r} must be finite, got {str(value)[:40]}")
         picked[key] = value
     return picked
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def _names(kinds: tuple[type, ...]) -> str:

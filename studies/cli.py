@@ -1,7 +1,6 @@
 """The program `ordercomp`. Commands load when called, so that those that need no torch start at once."""
 
 import importlib
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +20,8 @@ COMMANDS: Mapping[str, str] = {
     "study": "ordercomp.studies.commands.study",
 }
 BAD_INPUT, INTERRUPTED = 2, 130
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # of any option; typer gives it no name
+NO_ARGUMENTS = "NoArgsIsHelp"  # in the name of the error that holds the help
 
 
 class _LazyGroup(TyperGroup):
@@ -47,15 +48,18 @@ def _describe() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted with partial results."""
-    logging.getLogger("optuna").setLevel(logging.WARNING)
     try:
-        app(args=None if arguments is None else list(arguments))
+        status = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except USAGE_ERROR as error:
+        message = error.format_message()  # type: ignore[attr-defined]
+        print(message if NO_ARGUMENTS in type(error).__name__ else f"ordercomp: {message}", file=sys.stderr)
+        status = BAD_INPUT
     except (ValueError, OSError) as error:
         print(f"ordercomp: {error}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
+        status = BAD_INPUT
+    if status == INTERRUPTED:
         print("ordercomp: interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    sys.exit(status or 0)
 
 
 if __name__ == "__main__":

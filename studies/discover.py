@@ -24,6 +24,7 @@ from ordercomp.search.study import enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages import known_stages
 from ordercomp.store import Store
+from ordercomp.studies.feasible import check_task
 from ordercomp.studies.outcome import RecordFile, settle_precision, write_outcome
 from ordercomp.studies.search import task_space
 from ordercomp.task import Task
@@ -107,12 +108,14 @@ def discover(
         report: called with every finished node.
 
     Raises:
-        ValueError: bad arguments, or `out` belongs to another question. OSError: it cannot be written.
+        ValueError: bad arguments, a task that cannot be measured (nothing is written then), or `out` belongs
+            to another question. OSError: it cannot be written.
     """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
     if len(set(task.stages)) < 2:
         raise ValueError(f"stages must hold at least two letters to be ordered, got {task.stages!r}")
+    check_task(task)
     folder = Path(out)
     store = Store(folder / "store")
     task = settle_precision(task, store)
@@ -129,11 +132,12 @@ def discover(
                 raise KeyboardInterrupt
             raise ValueError(_nothing_measured(records, runner))
         law = derive_law(records, stages=task.stages)
-        write_outcome(folder, law, records, runner.trainings, store)
+        trainings = runner.trainings
+        write_outcome(folder, law, records, trainings, store)
         return Discovery(
             law=law,
             records=tuple(records),
-            trainings=runner.trainings,
+            trainings=trainings,
             interrupted=runner.interrupted,
             folder=folder,
         )

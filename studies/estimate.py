@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ordercomp.network import Bits, CompressedNetwork
-from ordercomp.node import create_network, make_trainer
+from ordercomp.node import create_network, make_trainer, naming_the_model
 from ordercomp.sequence import StageSequence
 from ordercomp.stages import known_stages
 from ordercomp.task import Task
@@ -50,7 +50,8 @@ def _stage_seconds(task: Task, network: CompressedNetwork) -> float:
     images = len(trainer.data.train)
     steps = max(1, images // task.recipe.batch_size)
     short = replace(trainer, recipe=replace(task.recipe, epochs=_PROBED_STEPS / steps))
-    short.train(network, fresh=True)  # the first steps are slow
+    with naming_the_model(task):
+        short.train(network, fresh=True)  # the first steps are slow
     start = time.perf_counter()
     short.train(network, fresh=True)
     return (time.perf_counter() - start) / _PROBED_STEPS * steps * task.recipe.epochs

@@ -28,6 +28,7 @@ from ordercomp.studies import (
     zoo,
 )
 from ordercomp.studies.experiment import Experiment, Judgement, Outcome, Part
+from ordercomp.studies.feasible import check_task
 from ordercomp.studies.outcome import settle_precision
 from ordercomp.studies.preset import Preset, load_preset
 from ordercomp.studies.result_folder import ResultFolder, describe, read_results
@@ -107,12 +108,14 @@ def run_experiment(
     is spent or after Ctrl-C the outcome is that of the records at hand, and says so.
 
     Raises:
-        ValueError: an unknown name or preset, or the result folder holds something else.
+        ValueError: an unknown name or preset, a task that cannot be measured (nothing is written then), or
+            the result folder holds something else.
         OSError: `out` cannot be written.
     """
     experiment = find_experiment(name)
     chosen = load_preset(preset) if isinstance(preset, str) else preset
     options = RunOptions() if options is None else options
+    check_task(task)
     store = Store(Path(out) / "store" if options.store is None else options.store)
     parts = [
         replace(part, task=settle_precision(part.task, store)) for part in experiment.parts(task, chosen)

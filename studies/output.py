@@ -14,6 +14,7 @@ __all__ = ["console", "parse_convention", "parse_duration", "parse_shape", "prin
 console = Console(stderr=True)  # progress and logs; stdout is for results
 
 Convention = Literal["paper", "honest", "apot"]
+_MOST_PIXELS = 10_000_000
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -38,9 +39,12 @@ def parse_duration(text: str) -> float | None:
 def parse_shape(text: str) -> tuple[int, int, int]:
     """Channels, height and width in `3x32x32`. Raises ValueError."""
     match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)
-    if match is None or "0" in match.groups():
-        raise ValueError(f"--input must be channels x height x width such as 3x32x32, got {text!r}")
-    return int(match[1]), int(match[2]), int(match[3])
+    channels, height, width = map(int, match.groups()) if match else (0, 0, 0)
+    if not 0 < channels * height * width <= _MOST_PIXELS:
+        raise ValueError(
+            f"--input must be channels x height x width such as 3x32x32, ten million at most, got {text!r}"
+        )
+    return channels, height, width
 
 
 def print_json(data: Any) -> None:

@@ -66,6 +66,12 @@ def test_law_reads_records_without_torch(tmp_path: Path) -> None:
         (["cost", "resnet43", "P"], "model must be one of"),
         (["cost", "resnet34", "--input", "32x32"], "--input must be"),
         (["cost", "resnet34", "--convention", "mine"], "--convention must be one of"),
+        (["cost", "resnet34", "--input", "3x00x32"], "--input must be"),
+        (["cost", "resnet34", "--input", "3x99999x99999"], "ten million at most"),
+        (["cost", "resnet34", "--classes", "1"], "Invalid value for '--classes'"),
+        (["cost", "resnet34", "--nope"], "No such option: --nope"),
+        (["cost"], "Missing argument 'model'"),
+        (["nothing"], "No such command 'nothing'"),
         (["cost", "no_such_module:net"], "no_such_module"),
         (["cost", "torchvision:squeezenet1_1", "E(exits=9)"], "must lie in"),
         (["law", "missing.jsonl"], "missing.jsonl"),
@@ -91,6 +97,8 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing_behind(
     assert status == 2
     assert out == ""
     assert message in err
+    assert err.strip().startswith("ordercomp: ")
+    assert arguments[:3] == ["cost", "resnet34", "P(ratio=)"] or len(err.strip().splitlines()) == 1
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
 

@@ -46,6 +46,23 @@ def test_cases_share_the_prefixes_that_are_equal() -> None:
     assert len(texts) == 1 + 2 + 4 + 1 + 2 + 4  # Q, two P, four pairs, and F after each
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "user_nets:dense_only", "stages": "DP"}, "found no droppable block"),
+        ({"model": "user_nets:untraceable", "stages": "PQ"}, "no gradients, please"),
+        ({"model": "resnet43"}, "model must be one of"),
+        ({"data": "folder:nowhere"}, "nowhere"),
+    ],
+)
+def test_a_task_that_cannot_be_measured_leaves_nothing_behind(
+    tmp_path: Path, changes: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        discover(replace(TINY, **changes), out=tmp_path / "out", seeds=1, workers=1)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_everything_is_written(found: Discovery) -> None:
     names = {path.name for path in found.folder.iterdir()}
     assert {"records.jsonl", "law.json", "report.html", "networks", "study.db", "store"} <= names

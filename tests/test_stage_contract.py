@@ -64,7 +64,7 @@ class Sparsify:
 
 @pytest.fixture(autouse=True)
 def with_plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    entry = SimpleNamespace(name="sparsify", load=lambda: Sparsify)
+    entry = SimpleNamespace(name="S", value="mine:Sparsify", load=lambda: Sparsify)
     monkeypatch.setattr(catalog, "entry_points", lambda group: [entry] if group == "ordercomp.stages" else [])
     known_stages.cache_clear()
     yield
@@ -247,8 +247,39 @@ def test_the_plugin_is_a_stage_and_is_found_by_its_letter() -> None:
 
 
 def test_a_plugin_may_not_take_the_letter_of_another_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = SimpleNamespace(name="second", load=lambda: catalog.STAGES["P"])
+    offer(monkeypatch, "P", catalog.STAGES["P"])
+    with pytest.raises(ValueError, match="stage plug-in 'P' wants the letter P, which is taken"):
+        known_stages()
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, name: str, stage: object) -> None:
+    """Make `stage` the one plug-in there is; an exception is raised by its import."""
+
+    def load() -> object:
+        if isinstance(stage, Exception):
+            raise stage
+        return stage
+
+    entry = SimpleNamespace(name=name, value="mine:Stage", load=load)
     monkeypatch.setattr(catalog, "entry_points", lambda group: [entry])
     known_stages.cache_clear()
-    with pytest.raises(ValueError, match="stage plug-in 'second' wants the letter P, which is taken"):
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "message"),
+    [
+        (
+            "L",
+            ImportError("no module\nmine"),
+            r"'L' \(mine:Stage\) cannot be loaded: ImportError: no module mine",
+        ),
+        ("L", dict, r"'L' \(mine:Stage\) lacks letter, title, dynamic"),
+        ("L", Sparsify, "'L' must have that letter, got 'S'"),
+    ],
+)
+def test_a_plugin_that_is_no_stage_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, stage: object, message: str
+) -> None:
+    offer(monkeypatch, name, stage)
+    with pytest.raises(ValueError, match=message):
         known_stages()

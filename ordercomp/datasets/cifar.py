@@ -8,7 +8,7 @@ import numpy as np
 
 from ordercomp.augmentation import Augmentation
 from ordercomp.datasets.assemble import Labeled, assemble, hold_out
-from ordercomp.datasets.source import DataError, Source, find_folder
+from ordercomp.datasets.source import DataError, Source, download_advice, find_folder
 from ordercomp.datasets.splits import ImageData
 from ordercomp.vision import datasets
 
@@ -53,7 +53,10 @@ def load_svhn(source: Source) -> ImageData:
     Usually not augmented (Zagoruyko and Komodakis 2016); its extra images are not used.
     """
     folder = find_folder(
-        source, (".", "svhn", "SVHN"), ["train_32x32.mat", "test_32x32.mat"], advice=_advice(source)
+        source,
+        (".", "svhn", "SVHN"),
+        ["train_32x32.mat", "test_32x32.mat"],
+        advice=download_advice(source.name),
     )
     parts = [_read(source, _SVHN, folder, split=split) for split in ("train", "test")]
     train, test = (Labeled(part.data.transpose(0, 2, 3, 1), part.labels.astype(np.int64)) for part in parts)
@@ -64,7 +67,7 @@ def load_svhn(source: Source) -> ImageData:
 def _load_cifar(source: Source, reader: type[datasets.CIFAR10], *, classes: int) -> ImageData:
     names = [reader.meta["filename"], *(name for name, _ in (*reader.train_list, *reader.test_list))]
     needed = [f"{reader.base_folder}/{name}" for name in names]
-    folder = find_folder(source, (".", source.name), needed, advice=_advice(source))
+    folder = find_folder(source, (".", source.name), needed, advice=download_advice(source.name))
     for name in needed:
         _check_harmless(folder / name)
     parts = [_read(source, reader, folder, train=train) for train in (True, False)]
@@ -81,11 +84,9 @@ def _read(source: Source, reader: type, folder: Path, **part: bool | str) -> Any
         return reader(folder, download=False, **part)
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise DataError(f"{source.name} in {folder} cannot be read ({reason}); {_advice(source)}") from error
-
-
-def _advice(source: Source) -> str:
-    return f"get it with load_data({source.name!r}, download=True) or set the root to where it lies"
+        raise DataError(
+            f"{source.name} in {folder} cannot be read ({reason}); {download_advice(source.name)}"
+        ) from error
 
 
 class _ArraysOnly(pickle.Unpickler):

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ordercomp.datasets.assemble import Labeled, assemble, hold_out
-from ordercomp.datasets.source import DataError, Source, find_folder
+from ordercomp.datasets.source import DataError, Source, download_advice, find_folder
 from ordercomp.datasets.splits import ImageData
 
 __all__ = ["load_fashion_mnist", "load_fashion_mnist_32", "read_idx"]
@@ -20,10 +20,7 @@ _FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-_ADVICE = (
-    "install Debian's package dataset-fashion-mnist, or put the four .gz files of "
-    "github.com/zalandoresearch/fashion-mnist there, or ask for the download"
-)
+_ADVICE = f"install Debian's package dataset-fashion-mnist, or {download_advice('fashion-mnist')}"
 
 
 def load_fashion_mnist(source: Source) -> ImageData:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ordercomp.augmentation import Augmentation
 
-__all__ = ["DataError", "Source", "find_folder"]
+__all__ = ["DataError", "Source", "download_advice", "find_folder"]
 
 
 class DataError(ValueError):
@@ -23,6 +23,12 @@ class Source:
     split_seed: int
     train_limit: int | None
     augmentation: Augmentation | None  # None: the usual one of the data set
+
+
+def download_advice(name: str) -> str:
+    """How to get a data set that torchvision can download, or to say where it lies."""
+    call = f"from ordercomp.data import load_data; load_data('{name}', download=True)"
+    return f'download it with python -c "{call}", or set ORDERCOMP_DATA to the folder that holds it'
 
 
 def find_folder(source: Source, folders: Sequence[str | Path], needed: Sequence[str], *, advice: str) -> Path:

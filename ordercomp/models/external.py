@@ -37,7 +37,7 @@ def call_factory(path: str, options: Mapping[str, KnobValue], *, classes: int, c
         raise ValueError(f"{path}{signature} does not take {arguments}: {error}") from None
     try:
         network = function(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} failed with {arguments}: {type(error).__name__}: {reason}") from error
     if not isinstance(network, nn.Module):

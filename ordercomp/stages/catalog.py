@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from ordercomp.knobs import check_knobs
 from ordercomp.sequence import StageSequence, Step
@@ -25,19 +25,40 @@ STAGES: Mapping[str, type[Stage]] = {
 }
 
 
+_DECLARED = ("letter", "title", "dynamic", "granularity", "repeatable", "knobs", "apply")
+
+
 @lru_cache(maxsize=1)
 def known_stages() -> Mapping[str, type[Stage]]:
     """Built-in stages and plug-ins (entry-point group `ordercomp.stages`) by letter.
 
-    Raises ValueError if a plug-in takes a letter that is taken.
+    Raises ValueError if a plug-in cannot be loaded, is no stage, or takes a letter that is taken.
     """
     stages = dict(STAGES)
     for entry in entry_points(group="ordercomp.stages"):
-        stage = entry.load()
+        stage = _load(entry)
         if stage.letter in stages:
             raise ValueError(f"stage plug-in {entry.name!r} wants the letter {stage.letter}, which is taken")
         stages[stage.letter] = stage
     return stages
+
+
+def _load(entry: EntryPoint) -> type[Stage]:
+    """Import a plug-in. Raises ValueError in one line if it fails or is no stage of the entry's letter."""
+    try:
+        stage = entry.load()
+    except Exception as error:  # whatever the module of a user raises
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(
+            f"stage plug-in {entry.name!r} ({entry.value}) cannot be loaded: {reason}"
+        ) from error
+    missing = [name for name in _DECLARED if not hasattr(stage, name)]
+    if missing:
+        raise ValueError(f"stage plug-in {entry.name!r} ({entry.value}) lacks {', '.join(missing)}")
+    if stage.letter != entry.name:
+        raise ValueError(f"stage plug-in {entry.name!r} must have that letter, got {stage.letter!r}")
+    found: type[Stage] = stage
+    return found
 
 
 def make_stage(step: Step) -> Stage:

@@ -1,5 +1,7 @@
 """`ordercomp compress`: train one sequence and save the network."""
 
+import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -7,13 +9,14 @@ from typing import Annotated
 import typer
 
 from ordercomp.jobs import Request
-from ordercomp.node import train_node
+from ordercomp.node import create_network, train_node
 from ordercomp.runner import Runner
 from ordercomp.sequence import StageSequence
 from ordercomp.stages import complete
 from ordercomp.store import Store
+from ordercomp.structure import apply_untrained
 from ordercomp.studies.outcome import settle_precision
-from ordercomp.studies.output import console, print_json, print_pairs
+from ordercomp.studies.output import print_json, print_pairs
 from ordercomp.studies.progress import watching
 from ordercomp.task import load_task
 
@@ -40,8 +43,8 @@ def command(
     wanted = (
         chosen.sequence(wanted.order) if not any(step.knobs for step in wanted.steps) else complete(wanted)
     )
-    if not out.parent.is_dir():
-        raise ValueError(f"--out must lie in an existing folder, got {out}")
+    _check_writable(out)
+    apply_untrained(create_network(chosen, seed=seed), wanted)  # what cannot be applied is told at once
     with tempfile.TemporaryDirectory(prefix="ordercomp-") as temporary:
         results = Store(store or Path(temporary))
         chosen = settle_precision(chosen, results)
@@ -54,11 +57,9 @@ def command(
                 raise KeyboardInterrupt
         assert last is not None
         if last.error is not None:
-            console.print(f"ordercomp: {last.error}")
+            print(f"ordercomp: {last.error}", file=sys.stderr)
             raise typer.Exit(1)
-        draft = out.with_name(out.name + ".part")
-        draft.write_bytes(results.network_path(str(last.extra["digest"])).read_bytes())
-        draft.replace(out)
+        _copy(results.network_path(str(last.extra["digest"])), out)
     if as_json:
         print_json(last.to_json())
     else:
@@ -73,3 +74,25 @@ def command(
                 "CR": point.cr,
             },
         )
+
+
+def _check_writable(out: Path) -> None:
+    """Raise ValueError unless a file can be written there."""
+    if not out.parent.is_dir():
+        raise ValueError(f"--out must lie in an existing folder, got {out}")
+    if out.is_dir():
+        raise ValueError(f"--out must be a file, got the folder {out}")
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"--out must be a file that can be written, got {out}: {error.strerror}") from None
+
+
+def _copy(network: Path, out: Path) -> None:
+    draft = out.with_name(out.name + ".part")
+    try:
+        shutil.copyfile(network, draft)
+        draft.replace(out)
+    finally:
+        draft.unlink(missing_ok=True)
