@@ -1,5 +1,6 @@
 """Which law the records of a study support: a design's by pairs, a sampler's by fronts, never mixed."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,13 @@ from builders import make_record
 from ordercomp.analysis.adaptive import adaptive_evidence
 from ordercomp.orders import permutations
 from ordercomp.records import Record, write_records
+from ordercomp.search.objective import Objectives
+from ordercomp.search.running import Question, run_study
+from ordercomp.search.samplers import make_sampler
+from ordercomp.search.space import Space
+from ordercomp.search.study import open_study
+from ordercomp.search.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.tabular import TableRunner
 from ordercomp.studies.cli import main
 from ordercomp.studies.study_law import law_of_records
 
@@ -65,6 +73,30 @@ def test_a_file_of_a_search_is_read_as_adaptive(capsys: pytest.CaptureFixture[st
     assert LABEL in text
     write_records(path, networks(["D", "P", "DP", "PD"]))
     assert LABEL not in printed(capsys, str(path))
+
+
+def test_a_storage_is_read_with_its_label_for_the_stages_asked_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    space, objectives = Space("DPQ", SYNTHETIC_KNOBS, optional=True), Objectives()
+    study = open_study(
+        tmp_path / "study.db",
+        name="mine",
+        space=space,
+        objectives=objectives,
+        sampler=make_sampler("random", space),
+        task="synthetic",
+    )
+    question = Question(space=space, objectives=objectives)
+    list(run_study(study, TableRunner(SyntheticWorld()), question, trials=8))
+    storage = str(tmp_path / "study.db")
+    assert LABEL in printed(capsys, "--storage", storage)
+    law = json.loads(printed(capsys, "--storage", storage, "--study", "mine", "--stages", "QP", "--json"))
+    assert (law["evidence"], law["stages"]) == ("adaptive", "QP")
+    with pytest.raises(SystemExit) as ended:
+        main(["law", "--storage", storage, "--stages", "DX"])
+    assert ended.value.code == 2
+    assert "distinct letters among those that occur, DPQ, got 'DX'" in capsys.readouterr().err
 
 
 def test_the_sampler_s_half_is_printed_under_its_label(
