@@ -151,8 +151,9 @@ def _about_seeds(case: Case, own: Opinion) -> list[str]:
     if planned is not None:
         added = sorted(case.corpus.chosen.intersection(case.seeds))
         notes.append(
-            f"{'Seed' if len(added) == 1 else 'Seeds'} {_named(added)} came in after looking at the results of {planned} planned ones. Each "
-            "look has a share of the error of its own, so verdicts are stricter and intervals wider."
+            f"{'Seed' if len(added) == 1 else 'Seeds'} {_named(added)} came in after looking at the results "
+            f"of {planned} planned ones. Each look has a share of the error of its own, so verdicts are "
+            "stricter and intervals wider."
         )
     return notes
 

@@ -3,8 +3,9 @@
     python benchmarks/calibration.py                      # 500 simulations of each kind
     python benchmarks/calibration.py --simulations 40     # a quick look
 
-Prints one table for each question: interval coverage, false edges without any effect, the planted cycle,
-flip and artefact, heavy tails with a diverged seed, and the power at effects of 0.25, 0.5 and 1 doublings.
+Prints one table for each question: interval coverage, false verdicts without any effect, also when the
+adaptive plan adds seeds and looks after each training, the planted cycle, flip and artefact, heavy tails
+with a diverged seed, and the power at effects of 0.25, 0.5 and 1 doublings.
 """
 
 import argparse
@@ -21,15 +22,21 @@ import numpy as np
 
 from ordercomp.analysis.convergence import controls
 from ordercomp.analysis.corpus import collect
-from ordercomp.analysis.evidence import Evidence, gather
+from ordercomp.analysis.evidence import Evidence, Verdict, gather
 from ordercomp.analysis.law import Law, LawOptions, derive_law
+from ordercomp.analysis.planning import Planner, blocks
 from ordercomp.analysis.simulation import Planted, simulate
 from ordercomp.analysis.units import pair_tables
+from ordercomp.records import Record
+
+Pair = tuple[str, str]
 
 SEEDS = (3, 5, 8)
 STAGES = "DPQE"
 OPTIONS = LawOptions(resamples=200)
 WILD = {(stage, "E"): 0.5 for stage in "DPQ"}  # seeds differ five times as much on E as on other pairs
+WRONG = ("before", "after", "conditional")  # verdicts, where there is no effect
+FURTHER = 5  # seeds that the adaptive plan may add to the planned ones
 
 CONDITIONS: Mapping[str, Planted] = {
     "no effect": Planted(),
@@ -38,6 +45,8 @@ CONDITIONS: Mapping[str, Planted] = {
     "heavy tails": replace(Planted.law(STAGES, 0.5), heavy_tails=True),
     "E varies fivefold": replace(Planted.law(STAGES, 0.5), tastes=WILD),
     "E varies fivefold, no effect": Planted(tastes=WILD),
+    "one wild pair": replace(Planted.law(STAGES, 0.5), tastes={("P", "Q"): 0.5}),
+    "one wild pair, no effect": Planted(tastes={("P", "Q"): 0.5}),
 }
 
 
@@ -51,6 +60,7 @@ class Coverage:
     worst_pair: float
     false_edges: float  # share of the pairs that got an edge without an effect, or against it
     any_false: float  # share of simulations with at least one such
+    conditional: float  # share of the pairs called conditional, though no context is planted to matter
     decided: float  # share of the pairs with a direction
 
 
@@ -68,7 +78,7 @@ def measure_coverage(condition: str, truth: Planted, seeds: int, simulations: in
     rng = np.random.default_rng(0)
     planted = [pair.effect.mean for pair in evidence_of(noiseless, 1, rng)]
     planted = [0.0 if abs(effect) < 1e-9 else effect for effect in planted]
-    held, false, decided = [], [], []
+    held, false, decided, conditional = [], [], [], []
     for number in range(simulations):
         found = evidence_of(truth, seeds, np.random.default_rng([number, seeds]))
         held.append(
@@ -82,6 +92,7 @@ def measure_coverage(condition: str, truth: Planted, seeds: int, simulations: in
             [sign != 0 and sign != np.sign(effect) for sign, effect in zip(signs, planted, strict=True)]
         )
         decided.append([sign != 0 for sign in signs])
+        conditional.append([pair.verdict == "conditional" for pair in found])
     return Coverage(
         condition=condition,
         seeds=seeds,
@@ -89,14 +100,53 @@ def measure_coverage(condition: str, truth: Planted, seeds: int, simulations: in
         worst_pair=float(np.mean(held, axis=0).min()),
         false_edges=float(np.mean(false)),
         any_false=float(np.any(false, axis=1).mean()),
+        conditional=float(np.mean(conditional)),
         decided=float(np.mean(decided)),
     )
+
+
+def measure_looks(simulations: int, planned: int = 3, stages: str = "DPQ") -> dict[str, float]:
+    """How often the adaptive plan reaches a verdict without any effect.
+
+    At any look is more often than at the end: that is what someone gets who stops at the first edge.
+    """
+    last, any_look, anywhere = [], [], []
+    for number in range(simulations):
+        records = simulate(
+            Planted(stages=stages), seeds=planned + FURTHER, rng=np.random.default_rng([number, 7])
+        )
+        ends, seen = _look(Planner(stages, blocks(stages, [{}], range(planned + FURTHER))), records, planned)
+        pairs = len(ends)
+        last.append(sum(verdict in WRONG for verdict in ends) / pairs)
+        any_look.append(len(seen) / pairs)
+        anywhere.append(bool(seen))
+    return {
+        "pairs with an edge or a condition at the end": float(np.mean(last)),
+        "pairs with one at any look": float(np.mean(any_look)),
+        "simulations with one at any look": float(np.mean(anywhere)),
+    }
+
+
+def _look(planner: Planner, records: Sequence[Record], planned: int) -> tuple[list[Verdict], set[Pair]]:
+    """Verdicts once the menu is used up, and the pairs that had a wrong one at any look before."""
+    runs = {(record.sequence, record.seed): record for record in records}
+    for record in records:
+        if record.seed < planned:
+            planner.learn(record)
+    seen: set[Pair] = set()
+    while (block := planner.propose()) is not None:
+        for node in block.nodes:
+            planner.learn(runs[node])
+        seen |= {(pair.first, pair.second) for pair in planner.evidence if pair.verdict in WRONG}
+    return [pair.verdict for pair in planner.evidence], seen
 
 
 def measure_special_cases(simulations: int, seeds: int = 5) -> dict[str, float]:
     """Share of simulations in which each planted trouble is told for what it is."""
     cycle = Planted(effects={("D", "P"): 0.6, ("P", "Q"): 0.6, ("Q", "D"): 0.6, ("D", "E"): 0.6})
-    knobs = [{"P": {"ratio": ratio}, "Q": {"weights": weights}} for ratio, weights in ((0.2, 8), (0.7, 1))]
+    knobs: list[dict[str, dict[str, float]]] = [
+        {"P": {"ratio": ratio}, "Q": {"weights": weights}} for ratio, weights in ((0.2, 8), (0.7, 1))
+    ]
     flip = Planted(effects={("P", "Q"): 0.8}, intensity={("P", "Q"): (1.0, -1.0)}, knobs=knobs)
     artefact = Planted(under_trained={"Q": 1.5}, controls=True)
     diverged = replace(Planted.law(STAGES, 0.5), heavy_tails=True, diverged=frozenset({("Q", 1), ("DPE", 2)}))
@@ -144,15 +194,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start = time.perf_counter()
     count = chosen.simulations
     coverages = []
-    print(f"{'95 % intervals':30} seeds  covered  worst pair  false edges  any false  decided")
+    print(f"{'95 % intervals':30} seeds  covered  worst pair  false edges  any false  conditional  decided")
     for (condition, truth), seeds in itertools.product(CONDITIONS.items(), SEEDS):
         one = measure_coverage(condition, truth, seeds, count)
         coverages.append(one)
         print(
             f"{condition:30} {seeds:5} {one.covered:8.3f} {one.worst_pair:11.3f} {one.false_edges:12.4f}"
-            f" {one.any_false:10.3f} {one.decided:8.3f}",
+            f" {one.any_false:10.3f} {one.conditional:12.4f} {one.decided:8.3f}",
             flush=True,
         )
+    looks = measure_looks(max(1, count // 2))
+    print(f"\nno effect, 3 planned seeds and up to {FURTHER} further ones, a look after each training")
+    for name, share in looks.items():
+        print(f"{name:55} {share:.4f}", flush=True)
     power = measure_power(max(1, count // 5))
     print("\npairs decided rightly, by number of seeds")
     for name, shares in power.items():
@@ -169,6 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "coverage": [
                 {name: getattr(one, name) for name in Coverage.__dataclass_fields__} for one in coverages
             ],
+            "looks": looks,
             "power": power,
             "special": special,
         }
