@@ -1,5 +1,6 @@
 """`ordercomp search`: an Optuna study over orders and knobs for the best compressed network."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,18 +97,22 @@ def _print(search: Mapping[str, Any]) -> None:
 
     show(search_headline(search), "bold")
     show(f"{search['networks']} networks measured; their front is worth {search['value']:.2f} doublings.")
-    for tolerance, best in search["best"].items():
-        within = f"\nloss up to {loss_text(float(tolerance))}"
-        if best is None:
-            show(f"{within}: none")
-            continue
-        show(
-            f"{within}: {times_text(best['bitops_cr'])} fewer bit operations, {times_text(best['cr'])} less "
-            f"storage, test accuracy {best['test_accuracy']:.4f}\n  {best['compress']}"
-        )
+    for best, within in itertools.groupby(search["best"], key=lambda tolerance: search["best"][tolerance]):
+        losses = ", ".join(loss_text(float(tolerance)) for tolerance in within)
+        show(f"\nloss up to {losses}: {'none' if best is None else _network_text(best)}")
     tables = [front_table(search), order_table(search, most=MOST_ORDERS), importance_table(search)]
     for table in (*tables, progress_table(search)):
         if table.rows:
             show(f"\n{table.to_text()}")
     if sentence := law_sentence(search):
         show(f"\n{sentence}")
+
+
+def _network_text(best: Mapping[str, Any]) -> str:
+    numbers = [
+        f"{times_text(best['bitops_cr'])} fewer bit operations",
+        f"{times_text(best['cr'])} less storage",
+        *([] if best["latency_ms"] is None else [f"{best['latency_ms']:.3g} ms"]),
+        f"test accuracy {best['test_accuracy']:.4f}",
+    ]
+    return f"{', '.join(numbers)}\n  {best['compress']}"
