@@ -37,7 +37,9 @@ __all__ = [
     "front_value",
     "log2_reduction_at_loss",
     "loss_at_reduction",
+    "readouts_between",
     "record_value",
+    "value_of",
 ]
 
 Convention = Literal["paper", "honest", "apot"]
@@ -136,7 +138,11 @@ def front_value(records: Iterable[Record], *, scale: Scale = DEFAULT_SCALE) -> f
     add nothing. Without any point the value is 0, that of leaving the network alone. More networks can
     only raise a value: compare equal numbers.
     """
-    chosen = front(records, scale=scale)
+    return value_of(front(records, scale=scale), scale=scale)
+
+
+def value_of(chosen: Sequence[Candidate], *, scale: Scale) -> float:
+    """Value of a front that `front` made with this scale; see `front_value`."""
     if not chosen:
         return 0.0
     weights = scale.weigh(np.array([one.reported_loss for one in chosen]))
@@ -204,13 +210,21 @@ def compare_fronts(
     if not one or not other:
         raise ValueError("each side needs at least one operating point, got a side with none")
     forth, back = _coverages(one, other)
+    log2_reduction, accuracy = readouts_between(one, other, tolerance=scale.tolerance)
     return Comparison(
-        value=front_value(first, scale=scale) - front_value(second, scale=scale),
-        accuracy=_accuracy_difference(one, other, scale.tolerance),
-        log2_reduction=_reduction_difference(one, other, scale.tolerance),
+        value=value_of(one, scale=scale) - value_of(other, scale=scale),
+        accuracy=accuracy,
+        log2_reduction=log2_reduction,
         coverage=forth,
         covered=back,
     )
+
+
+def readouts_between(
+    one: Sequence[Candidate], other: Sequence[Candidate], *, tolerance: float
+) -> tuple[float, float]:
+    """Log2 reduction and accuracy that `one` gains, as in `compare_fronts`, for fronts with points."""
+    return _reduction_difference(one, other, tolerance), _accuracy_difference(one, other, tolerance)
 
 
 def _candidate(record: Record, point: OperatingPoint, scale: Scale) -> Candidate:

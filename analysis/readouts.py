@@ -1,10 +1,11 @@
 """What one record is worth, measured once: its value in doublings on both splits, and what sets it apart."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ordercomp.analysis.fronts import Scale, candidates, compare_fronts, record_value
+from ordercomp.analysis.fronts import Candidate, Scale, candidates, front, readouts_between, value_of
 from ordercomp.records import Record
 
 __all__ = ["Measured", "measure"]
@@ -16,6 +17,7 @@ class Measured:
 
     record: Record
     scale: Scale
+    front: tuple[Candidate, ...]  # its own operating points that no other of them beats
     value: float  # in doublings, on the split of the scale
     test_value: float  # in doublings, on test data
 
@@ -32,9 +34,8 @@ class Measured:
         accuracy.
         """
         if len(self.record.points) > 1 or len(other.record.points) > 1:
-            compared = compare_fronts([self.record], [other.record], scale=self.scale)
-            return compared.log2_reduction, compared.accuracy
-        (mine,), (theirs,) = (candidates([side.record], scale=self.scale) for side in (self, other))
+            return readouts_between(self.front, other.front, tolerance=self.scale.tolerance)
+        (mine,), (theirs,) = self.front, other.front
         return mine.log2_reduction - theirs.log2_reduction, theirs.reported_loss - mine.reported_loss
 
 
@@ -45,14 +46,22 @@ def measure(record: Record, *, scale: Scale) -> Measured | None:
     """
     if record.error is not None or not record.points:
         return None
-    value = _value(record, scale)
-    test = value if scale.split == "test" else _value(record, replace(scale, split="test"))
-    return Measured(record, scale, value, test)
+    chosen = _front(record, scale)
+    value = _value(chosen, scale)
+    if scale.split == "test":
+        return Measured(record, scale, chosen, value, value)
+    on_test = replace(scale, split="test")
+    return Measured(record, scale, chosen, value, _value(_front(record, on_test), on_test))
 
 
-def _value(record: Record, scale: Scale) -> float:
-    """The value by `record_value`, by a shortcut where there is a single point."""
-    if len(record.points) > 1:
-        return record_value(record, scale=scale)
-    (point,) = candidates([record], scale=scale)
+def _front(record: Record, scale: Scale) -> tuple[Candidate, ...]:
+    single = len(record.points) == 1
+    return tuple(candidates([record], scale=scale) if single else front([record], scale=scale))
+
+
+def _value(chosen: Sequence[Candidate], scale: Scale) -> float:
+    """The value of the front, by a shortcut where there is a single point."""
+    if len(chosen) > 1:
+        return value_of(chosen, scale=scale)
+    (point,) = chosen
     return float(scale.weigh(np.array([point.reported_loss]))[0]) * max(0.0, point.log2_reduction)

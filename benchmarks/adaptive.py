@@ -126,7 +126,7 @@ def _reached(table: PairTable, known: Set[Node]) -> PairTable:
     ]
     mask = np.array(there, dtype=bool).reshape(table.effects.shape)
     kept = replace(table, effects=np.where(mask, table.effects, np.nan))
-    return kept.choose(mask.any(axis=0).tolist())
+    return kept.choose(map(bool, np.atleast_1d(mask.any(axis=0))))
 
 
 def _is_arm(measured: Measured) -> bool:
