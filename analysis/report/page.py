@@ -77,11 +77,9 @@ def _facts(law: Mapping[str, Any], records: Sequence[Record], verdict: Verdict) 
     decided = sum(pair["verdict"] in ("before", "after") for pair in law["pairs"])
     facts.append(Fact(f"{decided} of {len(law['pairs'])}", "pairs decided"))
     if checked := law.get("verification"):
+        tested = checked.get("orders") or [checked.get("order") or verdict.order]
         facts.append(
-            Fact(
-                f"{checked['rank']} of {checked['of']}",
-                f"rank of {checked.get('order') or verdict.order} in the check",
-            )
+            Fact(f"{checked['rank']} of {checked['of']}", f"rank of {', '.join(tested)} in the check")
         )
     facts.append(Fact(str(len({record.seed for record in records})), "seeds"))
     facts.append(Fact(str(law["trainings"]["done"]), f"trainings, {duration(law['seconds'])}"))
