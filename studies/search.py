@@ -27,6 +27,7 @@ from ordercomp.search.study import ADAPTIVE, PAIRED, open_study
 from ordercomp.sequence import KnobValue
 from ordercomp.stages import known_stages
 from ordercomp.store import Store
+from ordercomp.studies.feasible import check_task
 from ordercomp.studies.outcome import RecordFile, settle_precision
 from ordercomp.studies.search_outcome import write_search_outcome
 from ordercomp.studies.search_result import SearchResult
@@ -118,6 +119,8 @@ def run_search(
     bad input, also if `plan.out` holds records of another task; OSError if it cannot be written.
     """
     question = plan.question
+    if runner is None:
+        check_task(replace(plan.task, stages=question.space.stages))
     sampler = make_sampler(
         plan.sampler,
         question.space,
@@ -149,6 +152,7 @@ def run_search(
         out=plan.out,
         objectives=plan.objectives,
         seconds={(record.sequence, record.seed): record.seconds for record in file.records},
+        interrupted=isinstance(used, Runner) and used.interrupted,
     )
     write_search_outcome(result)
     return result

@@ -67,6 +67,7 @@ class SearchResult:
     out: Path  # the folder of the search
     objectives: Objectives
     seconds: Mapping[tuple[str, int], float] = field(default_factory=dict)  # of each training, by its node
+    interrupted: bool = False  # by Ctrl-C: the same search goes on from here
 
     @property
     def ranking(self) -> Ranking:

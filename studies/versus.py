@@ -11,18 +11,11 @@ from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages import complete, known_stages
 from ordercomp.studies.arms import one_part, restrict
 from ordercomp.studies.budgets import share_epochs, totaled
+from ordercomp.studies.cited import TABLE_3, TABLE_3_NOTE, TABLE_3_OWN, CitedMethod
 from ordercomp.studies.contrast import Claim, judge_claims, latest
 from ordercomp.studies.experiment import Experiment, Judgement, Part
 from ordercomp.studies.measured import measured_table
-from ordercomp.studies.paper import (
-    BASELINE_BITS,
-    LAW,
-    TABLE_3,
-    TABLE_3_NOTE,
-    TABLE_3_OWN,
-    CitedMethod,
-    Compressed,
-)
+from ordercomp.studies.paper import BASELINE_BITS, LAW, Compressed
 from ordercomp.studies.preset import Preset
 from ordercomp.task import Task
 

@@ -16,20 +16,12 @@ from ordercomp.orders import permutations
 from ordercomp.records import Record
 from ordercomp.stages.blocks import blocks_to_drop, find_blocks
 from ordercomp.studies import combination, insertion, pairwise, repetition, rivals, stagewise, versus, zoo
+from ordercomp.studies.cited import TABLE_3
 from ordercomp.studies.contrast import Claim, convergence, even_out, judge_claims, latest, leans_on
 from ordercomp.studies.estimate import StepTimes
 from ordercomp.studies.experiment import Verdict
 from ordercomp.studies.experiments import EXPERIMENTS
-from ordercomp.studies.paper import (
-    INSERTIONS,
-    LAW,
-    PAIRS,
-    SINGLES,
-    TABLE_1,
-    TABLE_1_LOSSES,
-    TABLE_2,
-    TABLE_3,
-)
+from ordercomp.studies.paper import INSERTIONS, LAW, PAIRS, SINGLES, TABLE_1, TABLE_1_LOSSES, TABLE_2
 from ordercomp.studies.plan import duration, plan_experiments
 from ordercomp.studies.preset import load_preset
 from ordercomp.task import TASKS

@@ -86,6 +86,9 @@ def command(
     else:
         _print(result.to_json())
         console.print(f"records, networks and report are in {out}; open {out / 'report.html'}", markup=False)
+    if result.interrupted:
+        console.print("interrupted: this is what was measured until then; the same command goes on from here")
+        raise KeyboardInterrupt
 
 
 def _print(search: Mapping[str, Any]) -> None:
