@@ -85,7 +85,7 @@ def exhaustive(
         Ranked(order, float(mean), float(distance))
         for order, mean, distance in zip(orders, means, distances.mean(axis=1), strict=True)
     ]
-    single = len(set(laws)) == 1
+    one_law = len(set(laws)) == 1
     found = Exhaustive(
         order=max(set(laws), key=lambda law: (laws.count(law), law)),
         orders=tuple(sorted(set(laws), key=lambda law: (-laws.count(law), law))),
@@ -94,9 +94,7 @@ def exhaustive(
         of=len(orders),
         regret=regret,
         probability_best=_probability_best(table, law_values, resamples, rng),
-        kendall_tau=_kendall_tau(distances[:, :1], means[:, None])
-        if single
-        else _kendall_tau(distances, table),
+        kendall_tau=_kendall_tau(distances, means[:, None] if one_law else table),
         outcome=_outcome(table - law_values, margin),
         method=method,
         seeds=table.shape[1],
@@ -154,6 +152,9 @@ def _probability_best(
 
 
 def _kendall_tau(distances: npt.NDArray[np.int64], table: FloatArray) -> float:
-    taus = [stats.kendalltau(distances[:, seed], table[:, seed]).statistic for seed in range(table.shape[1])]
+    """Mean over the columns of `table`, each with its own column of distances."""
+    taus = [
+        stats.kendalltau(distances[:, place], table[:, place]).statistic for place in range(table.shape[1])
+    ]
     finite = [float(tau) for tau in taus if math.isfinite(tau)]
     return float(np.mean(finite)) if finite else 0.0

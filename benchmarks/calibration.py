@@ -193,16 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     start = time.perf_counter()
     count = chosen.simulations
-    coverages = []
-    print(f"{'95 % intervals':30} seeds  covered  worst pair  false edges  any false  conditional  decided")
-    for (condition, truth), seeds in itertools.product(CONDITIONS.items(), SEEDS):
-        one = measure_coverage(condition, truth, seeds, count)
-        coverages.append(one)
-        print(
-            f"{condition:30} {seeds:5} {one.covered:8.3f} {one.worst_pair:11.3f} {one.false_edges:12.4f}"
-            f" {one.any_false:10.3f} {one.conditional:12.4f} {one.decided:8.3f}",
-            flush=True,
-        )
+    coverages = _print_coverages(count)
     looks = measure_looks(max(1, count // 2))
     print(f"\nno effect, 3 planned seeds and up to {FURTHER} further ones, a look after each training")
     for name, share in looks.items():
@@ -229,6 +220,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         with chosen.out.open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def _print_coverages(simulations: int) -> list[Coverage]:
+    coverages = []
+    print(f"{'95 % intervals':30} seeds  covered  worst pair  false edges  any false  conditional  decided")
+    for (condition, truth), seeds in itertools.product(CONDITIONS.items(), SEEDS):
+        one = measure_coverage(condition, truth, seeds, simulations)
+        coverages.append(one)
+        print(
+            f"{condition:30} {seeds:5} {one.covered:8.3f} {one.worst_pair:11.3f} {one.false_edges:12.4f}"
+            f" {one.any_false:10.3f} {one.conditional:12.4f} {one.decided:8.3f}",
+            flush=True,
+        )
+    return coverages
 
 
 def _verdict(law: Law, first: str, second: str) -> str:
