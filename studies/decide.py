@@ -11,7 +11,7 @@ from ordercomp.analysis.resampling import Estimate, holm
 from ordercomp.analysis.verification import Exhaustive
 from ordercomp.studies.experiment import Verdict
 
-__all__ = ["FEWEST_SEEDS", "RULES", "Kind", "best_verdict", "decide", "negated"]
+__all__ = ["FEWEST_SEEDS", "RULES", "Kind", "best_verdict", "chance_of_best", "decide", "negated"]
 
 Kind = Literal["better", "worse", "alike", "no better", "no worse"]
 
@@ -52,6 +52,12 @@ def best_verdict(found: Exhaustive) -> Verdict:
     if found.outcome == "fails":
         return "disagree"
     return "agree" if found.outcome == "holds" and found.probability_best >= SURE else "undecided"
+
+
+def chance_of_best(found: Exhaustive) -> str:
+    """How probable it is that the order is the best, in words; nothing with one seed, which cannot tell."""
+    chance = found.probability_best
+    return f", best with probability {chance:.2f}" if math.isfinite(chance) else ""
 
 
 def _p_values(kind: Kind, effect: Estimate) -> tuple[float, float]:

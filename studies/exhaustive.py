@@ -24,7 +24,7 @@ from ordercomp.studies.contrast import (
     latest,
     stages_of,
 )
-from ordercomp.studies.decide import FEWEST_SEEDS, RULES, best_verdict
+from ordercomp.studies.decide import FEWEST_SEEDS, RULES, best_verdict, chance_of_best
 from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, Verdict
 from ordercomp.studies.paper import LAW, TABLE_1, TABLE_1_LOSSES, TABLE_1_NOTE
 from ordercomp.studies.preset import Preset
@@ -123,8 +123,8 @@ def _whole_findings(found: Exhaustive, caveat: str) -> list[Finding]:
     return [
         Finding(
             claim=f"{found.order} is the best of all {found.of} orders",
-            measured=f"rank {found.rank}, {found.regret:.2f} doublings behind the best ({found.best}), "
-            f"best with probability {found.probability_best:.2f}",
+            measured=f"rank {found.rank}, {found.regret:.2f} doublings behind the best ({found.best})"
+            f"{chance_of_best(found)}",
             verdict=best_verdict(found),
             seeds=found.seeds,
             effect=-found.regret,

@@ -27,7 +27,7 @@ from ordercomp.studies.contrast import (
     judge_claims,
     latest,
 )
-from ordercomp.studies.decide import RULES, best_verdict
+from ordercomp.studies.decide import RULES, best_verdict, chance_of_best
 from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part
 from ordercomp.studies.measured import measured_table
 from ordercomp.studies.paper import LAW
@@ -181,7 +181,7 @@ def _finding(rival: Rival, corpus: Corpus, *, fresh: bool) -> Finding:
     return Finding(
         claim=f"{rival.order} is the best order of its stages: {rival.claim} ({rival.source})",
         measured=f"rank {rival.rank} of {rival.of}, {rival.cost:.2f} [{low:+.2f}, {high:+.2f}] doublings "
-        f"behind the best ({rival.best}), best with probability {result.probability_best:.2f}",
+        f"behind the best other order ({rival.best}){chance_of_best(result)}",
         verdict=best_verdict(result),
         seeds=rival.seeds,
         effect=-rival.cost,
