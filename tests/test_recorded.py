@@ -10,11 +10,29 @@ from ordercomp.studies.recorded import load_recorded, recorded_names
 def test_digits_holds_every_order_with_controls_at_three_knob_settings() -> None:
     records = load_recorded("digits")
     seeds = {record.seed for record in records}
-    assert len(seeds) >= 3
+    assert len(seeds) >= 6
     for order in permutations("DPQE"):
         texts = {record.sequence for record in records if record.order == order}
         assert len(texts) == 3
     assert {record.order for record in records} >= {"DF", "PQF", "DPQF", "DD", "PP", "QQ", "DPQEQ"}
+
+
+def test_fashion_mnist_holds_every_order_with_controls_at_two_knob_settings() -> None:
+    records = load_recorded("fashion-mnist")
+    assert {record.seed for record in records} == {0, 1, 2}
+    assert all(record.error is None for record in records)
+    for order in permutations("DPQE"):
+        assert len({record.sequence for record in records if record.order == order}) == 2
+    assert {record.order for record in records} >= {"DF", "PQF", "DPQF", "DD", "PP", "QQ", "DPQEQ"}
+    assert min(record.baseline.test_accuracy for record in records) > 0.89
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion-mnist"])
+def test_every_seed_of_a_recording_holds_the_same_nodes(name: str) -> None:
+    nodes: dict[int, set[str]] = {}
+    for record in load_recorded(name):
+        nodes.setdefault(record.seed, set()).add(record.sequence)
+    assert len({frozenset(texts) for texts in nodes.values()}) == 1
 
 
 def test_a_law_is_derived_from_recorded_runs() -> None:
