@@ -7,8 +7,9 @@ import numpy as np
 from ordercomp.analysis.fronts import DEFAULT_SCALE, candidates
 from ordercomp.analysis.tables import Column, Table
 from ordercomp.records import Record
+from ordercomp.sequence import StageSequence
 
-__all__ = ["measured_table"]
+__all__ = ["measured_table", "short_name"]
 
 NAMES = ("sequence", "test accuracy", "change", "BitOpsCR", "CR", "with exits", "epochs", "seeds")
 TOLERATED = 0.01  # validation accuracy, a fraction, that early leaving may cost
@@ -27,6 +28,13 @@ def measured_table(title: str, groups: Sequence[Sequence[Record]]) -> Table:
         note="At the end of the network, no early leaving: means over seeds, of reductions geometric ones. "
         "With exits: BitOpsCR at the cheapest threshold that costs at most a point of validation accuracy.",
     )
+
+
+def short_name(text: str) -> str:
+    """The order of a sequence, with the bits of its Q: `DPQE at 2w4a`."""
+    steps = StageSequence.parse(text).steps
+    bits = [f"{s.settings['weights']}w{s.settings['activations']}a" for s in steps if s.stage == "Q"]
+    return "".join(step.stage for step in steps) + (f" at {' and '.join(bits)}" if bits else "")
 
 
 def _row(some: Sequence[Record]) -> tuple[str, ...] | None:

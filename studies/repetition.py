@@ -15,7 +15,7 @@ from ordercomp.studies.arms import one_part, restrict, rungs, sequences
 from ordercomp.studies.contrast import Claim, judge_claims, latest
 from ordercomp.studies.decide import Kind
 from ordercomp.studies.experiment import Experiment, Judgement, Part
-from ordercomp.studies.measured import measured_table
+from ordercomp.studies.measured import measured_table, short_name
 from ordercomp.studies.paper import LAW, REPETITIONS
 from ordercomp.studies.preset import Preset
 from ordercomp.task import Task
@@ -83,7 +83,7 @@ def figures(records: Sequence[Record]) -> dict[str, str]:
         if before in texts and _is_double(steps):
             paths.append(Path(name=text, steps=((steps[0].stage, texts[before]), (some[0].order, some))))
         elif before in texts and some[0].order[:-1] == law and steps[-1].stage in law:
-            name = f"{law}, then {steps[-1]}"
+            name = f"{short_name(before)}, then {steps[-1]}"
             paths.append(Path(name=name, steps=((law, texts[before]), (some[0].order, some))))
     return {"paths": to_svg(paths_plot(paths))}
 
@@ -170,7 +170,7 @@ def _after_claims(texts: Mapping[str, Sequence[Record]], law: Order) -> list[Cla
             continue
         if _log2_reduction(some) > _log2_reduction(texts[before]) + LEAST_CUT:  # else it only trains on
             kind = AFTER[steps[-1].stage]
-            words = f"{steps[-1]} after {before}: {said[steps[-1].stage]}"
+            words = f"{steps[-1]} after {short_name(before)}: {said[steps[-1].stage]}"
             claims.append(
                 Claim(
                     text=f"{words}, so {kind} in value than without it",

@@ -14,7 +14,7 @@ from ordercomp.studies.budgets import share_epochs, totaled
 from ordercomp.studies.cited import TABLE_3, TABLE_3_NOTE, TABLE_3_OWN, CitedMethod
 from ordercomp.studies.contrast import Claim, judge_claims, latest
 from ordercomp.studies.experiment import Experiment, Judgement, Part
-from ordercomp.studies.measured import measured_table
+from ordercomp.studies.measured import measured_table, short_name
 from ordercomp.studies.paper import BASELINE_BITS, LAW, Compressed
 from ordercomp.studies.preset import Preset
 from ordercomp.task import Task
@@ -47,7 +47,9 @@ def judge(records: Sequence[Record]) -> Judgement:
         some = [record for record in found if record.sequence == text]
         claims.append(
             Claim(
-                text=f"{law} does better than {', '.join(names)} as {_shown(text)}", first=ours, second=some
+                text=f"{law} does better than {', '.join(names)} as {short_name(text)}",
+                first=ours,
+                second=some,
             )
         )
     groups = [ours, *(list(claim.second) for claim in claims)]
@@ -64,7 +66,7 @@ def figures(records: Sequence[Record]) -> dict[str, str]:
     series = {law: _longest([record for record in found if record.order == law])}
     for text, names in _methods(found).items():
         some = [record for record in found if record.sequence == text]
-        series[f"{_shown(text)} ({', '.join(names)})"] = some
+        series[f"{short_name(text)} ({', '.join(names)})"] = some
     return {"fronts": to_svg(panels_plot([Panel(title="Cited methods as our sequences", series=series)]))}
 
 
@@ -86,13 +88,6 @@ def _shows(record: Record, method: CitedMethod) -> bool:
         return False
     sequence = StageSequence.parse(record.sequence)
     return sequence == _with_knobs(sequence, method)
-
-
-def _shown(text: str) -> str:
-    """The order of a sequence, with the bits of its Q."""
-    steps = StageSequence.parse(text).steps
-    bits = [f" at {s.settings['weights']}w{s.settings['activations']}a" for s in steps if s.stage == "Q"]
-    return "".join(step.stage for step in steps) + "".join(bits)
 
 
 def _taught(sequence: StageSequence) -> StageSequence:
