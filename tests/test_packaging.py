@@ -40,13 +40,17 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def sources() -> list[str]:
     found = []
     for folder, folders, files in os.walk(ROOT / "ordercomp", followlinks=True):
-        folders[:] = [name for name in folders if name != "__pycache__"]
+        folders[:] = [name for name in folders if name not in ("__pycache__", "results")]
         found += [(Path(folder) / name).relative_to(ROOT).as_posix() for name in files]
     return [name for name in found if not name.endswith((".pyc", ".md"))]
 
 
 def test_the_wheel_holds_every_source_file(names: list[str]) -> None:
     assert set(sources()) - set(names) == set()
+
+
+def test_the_wheel_leaves_the_results_of_experiments_out(names: list[str]) -> None:
+    assert not [name for name in names if "/results/" in name]
 
 
 def test_the_wheel_brings_no_generic_name_to_the_top_level(names: list[str]) -> None:
