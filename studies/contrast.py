@@ -27,12 +27,12 @@ from ordercomp.studies.paper import LAW
 __all__ = [
     "CONSTRUCTION",
     "GUARD_MARGIN",
-    "VANISHING",
     "Claim",
     "by_order",
     "convergence",
     "even_out",
     "has_fresh_student",
+    "is_by_construction",
     "judge_claims",
     "latest",
     "leans_on",
@@ -46,7 +46,7 @@ CONSTRUCTION = (
     "D trains a fresh student, so that what P and Q did before it vanishes from the cost: "
     "D before them is true by construction here, not a finding."
 )
-VANISHING = frozenset("PQ")  # stages of which a fresh student keeps nothing; exits and dropped blocks stay
+_VANISHING = frozenset("PQ")  # stages of which a fresh student keeps nothing; exits and dropped blocks stay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +71,11 @@ def latest(records: Iterable[Record]) -> list[Record]:
 def has_fresh_student(records: Iterable[Record]) -> bool:
     """Whether D starts from scratch somewhere, so that its place is decided by construction."""
     return any("student=fresh" in record.sequence for record in records)
+
+
+def is_by_construction(first: str, second: str, records: Iterable[Record]) -> bool:
+    """Whether "`first` before `second`" follows from how D trains in these records, not from results."""
+    return first == "D" and second in _VANISHING and has_fresh_student(records)
 
 
 def by_order(records: Iterable[Record]) -> dict[Order, list[Record]]:
@@ -221,7 +226,7 @@ def _by_construction(claim: Claim) -> bool:
 
 def _hides(records: Iterable[Record]) -> bool:
     """Whether some order has P or Q before its last D."""
-    return any(VANISHING & set(record.order[: max(0, record.order.rfind("D"))]) for record in records)
+    return any(_VANISHING & set(record.order[: max(0, record.order.rfind("D"))]) for record in records)
 
 
 def _chain(record: Record) -> set[str]:

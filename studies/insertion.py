@@ -20,9 +20,9 @@ from ordercomp.studies.arms import one_part, sequences
 from ordercomp.studies.contrast import (
     CONSTRUCTION,
     GUARD_MARGIN,
-    VANISHING,
     by_order,
     has_fresh_student,
+    is_by_construction,
     latest,
     stages_of,
 )
@@ -121,7 +121,6 @@ def _insertions(records: Sequence[Record]) -> list[Insertion]:
     seeds = [len(some) for some in scores]
     verdicts = decide(["better"] * len(effects), effects, seeds)
     turned = decide(["worse"] * len(effects), [negated(effect) for effect in effects], seeds)
-    fresh = has_fresh_student(records)
     return [
         Insertion(
             first=first,
@@ -129,11 +128,7 @@ def _insertions(records: Sequence[Record]) -> list[Insertion]:
             stage=stage,
             where=where,
             effect=effect,
-            verdict="true by construction"
-            if fresh and first == "D" and second in VANISHING
-            else "undecided"
-            if lean
-            else verdict,
+            verdict=_final(verdict, lean=lean, construed=is_by_construction(first, second, records)),
             turned=not lean and back == "agree",
             seeds=len(some),
             under_trained=lean,
@@ -142,6 +137,13 @@ def _insertions(records: Sequence[Record]) -> list[Insertion]:
             cases, scores, effects, verdicts, turned, short, strict=True
         )
     ]
+
+
+def _final(verdict: Verdict, *, lean: bool, construed: bool) -> Verdict:
+    """The verdict that stands: construction outweighs too short training, which outweighs numbers."""
+    if construed:
+        return "true by construction"
+    return "undecided" if lean else verdict
 
 
 def _cases(corpus: Corpus) -> list[tuple[str, str, str, Where]]:

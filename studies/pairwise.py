@@ -13,11 +13,10 @@ from ordercomp.sequence import StageSequence
 from ordercomp.studies.arms import one_part, restrict, rungs, sequences
 from ordercomp.studies.contrast import (
     CONSTRUCTION,
-    VANISHING,
     Claim,
     by_order,
     convergence,
-    has_fresh_student,
+    is_by_construction,
     judge_claims,
     latest,
     stages_of,
@@ -91,7 +90,7 @@ def pair_finding(pair: Evidence, records: Sequence[Record]) -> Finding | None:
         caveat = "The sign depends on context or intensity."
     elif pair.verdict == "tied":
         caveat = "The two orders are tied within the margin."
-    if ordered[0] == "D" and ordered[1] in VANISHING and has_fresh_student(records):
+    if is_by_construction(*ordered, records):
         verdict, caveat = "true by construction", CONSTRUCTION
     return Finding(
         claim=f"{PAIRS[ordered]} ({''.join(ordered)} over {''.join(ordered[::-1])})",
