@@ -2,9 +2,10 @@
 
     python benchmarks/study_overhead.py --trials 2000 --sampler tpe
 
-fills a study with random trials, then runs the last hundred with the sampler and prints one JSON line:
-wall and processor time per trial. `--storage` takes a path or URL (default: an SQLite file in a temporary
-folder).
+fills a study with random trials and the prefixes that they bring, then runs a hundred more with the sampler
+and prints one JSON line: the seconds to read the study once, then wall and processor time per trial.
+What a sampler takes beyond `random` is Optuna's own model. `--storage` takes a path or URL (default: an
+SQLite file in a temporary folder).
 """
 
 import argparse
@@ -14,59 +15,67 @@ import time
 from pathlib import Path
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from ordercomp.search.objective import Objectives
 from ordercomp.search.running import Question, run_study
 from ordercomp.search.samplers import SAMPLERS, make_sampler
 from ordercomp.search.space import Space
-from ordercomp.search.study import open_study
+from ordercomp.search.study import ADAPTIVE, open_study
 from ordercomp.search.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.tabular import TableRunner
 
 __all__ = ["measure"]
 
-MEASURED = 100  # trials at the end of a study
+MEASURED = 100  # trials
 
 
 def measure(storage: str, sampler: str, trials: int) -> dict[str, object]:
-    """Return the milliseconds per trial that the last hundred of `trials` take."""
-    space = Space("DPQE", SYNTHETIC_KNOBS)
-    study = open_study(
+    """Return the milliseconds per trial that a hundred trials take after `trials`, prefixes included."""
+    space = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
+    study = _open(storage, space, sampler, seed=1)
+    question = Question(space=space, objectives=Objectives())
+    study.add_trials(_trials(space, trials))
+    start = time.perf_counter()
+    proposed = sum(trial.user_attrs["design"] == ADAPTIVE for trial in study.get_trials(deepcopy=False))
+    reading = time.perf_counter() - start
+    before = len(study.get_trials(deepcopy=False))
+    start, busy = time.perf_counter(), time.process_time()
+    for _ in run_study(study, TableRunner(SyntheticWorld()), question, trials=proposed + MEASURED):
+        pass
+    wall, busy = time.perf_counter() - start, time.process_time() - busy
+    return {
+        "sampler": sampler,
+        "storage": storage.partition(":")[0] if "://" in storage else Path(storage).suffix,
+        "trials_before": before,
+        "prefixes_per_trial": round((len(study.get_trials(deepcopy=False)) - before) / MEASURED - 1, 2),
+        "read_once_seconds": round(reading, 2),
+        "milliseconds_per_trial": round(1e3 * wall / MEASURED, 1),
+        "cpu_milliseconds_per_trial": round(1e3 * busy / MEASURED, 1),
+    }
+
+
+def _open(storage: str | None, space: Space, sampler: str, *, seed: int) -> optuna.Study:
+    return open_study(
         storage,
         name="overhead",
         space=space,
         objectives=Objectives(),
-        sampler=make_sampler(sampler, space, trials=trials),
+        sampler=make_sampler(sampler, space, seed=seed),
         task="synthetic",
     )
-    question = Question(space=space, objectives=Objectives())
-    _fill(study, space, trials - MEASURED)
-    start, busy = time.perf_counter(), time.process_time()
-    for _ in run_study(study, TableRunner(SyntheticWorld()), question, trials=trials):
-        pass
-    return {
-        "sampler": sampler,
-        "storage": storage.partition(":")[0] if "://" in storage else Path(storage).suffix,
-        "trials": len(study.trials),
-        "milliseconds_per_trial": round(1e3 * (time.perf_counter() - start) / MEASURED, 1),
-        "cpu_milliseconds_per_trial": round(1e3 * (time.process_time() - busy) / MEASURED, 1),
-    }
 
 
-def _fill(study: optuna.Study, space: Space, trials: int) -> None:
-    """Add finished trials, as a run with a random sampler would leave them."""
-    source = open_study(
-        None,
-        name="source",
-        space=space,
-        objectives=Objectives(),
-        sampler=make_sampler("random", space),
-        task="synthetic",
-    )
+def _trials(space: Space, count: int) -> list[FrozenTrial]:
+    """Finished trials, at least `count`, as a run with a random sampler leaves them."""
+    study = _open(None, space, "random", seed=0)
     question = Question(space=space, objectives=Objectives())
-    for _ in run_study(source, TableRunner(SyntheticWorld()), question, trials=trials):
-        pass
-    study.add_trials(source.get_trials(deepcopy=False))
+    proposed = 0
+    while len(study.get_trials(deepcopy=False)) < count:
+        proposed += MEASURED
+        for _ in run_study(study, TableRunner(SyntheticWorld()), question, trials=proposed):
+            pass
+    return study.get_trials(deepcopy=False)
 
 
 def main() -> None:

@@ -9,9 +9,10 @@ from typing import Protocol
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ordercomp.jobs import Finished, Request
+from ordercomp.records import Record
 from ordercomp.search.abandonment import Abandonment, Reach
 from ordercomp.search.evidence import records_from_study
 from ordercomp.search.objective import Objectives
@@ -96,9 +97,10 @@ class _Driver:
         self._open: defaultdict[_Key, list[Trial]] = defaultdict(list)  # by the node that ends the trial
         self._requested: set[_Key] = set()  # asked of the runner and not finished
         self._ready: deque[Request] = deque()  # next prefixes of open trials
-        self._told: set[tuple[object, object]] = set()  # results that the study holds, as far as seen
-        self._seen = 0  # trials in the study at the last look
         self._ended = False  # whether the last generator of requests came to its end
+        self._told: set[tuple[object, object]] = set()  # results that the study holds, as far as seen
+        self._seen = self._counted = self._waiting = 0  # trials; those that count; those in the queue
+        self._look()
 
     @property
     def wants_another_round(self) -> bool:
@@ -135,9 +137,7 @@ class _Driver:
             for trial in self._open.pop(key):
                 self._tell(trial, finished)
         elif finished.record.error is None and key not in self._told:
-            add_prefix_trial(
-                self._study, self._question.space, self._question.objectives, sequence, finished.record
-            )
+            self._add_prefix(sequence, finished.record)
         if self._question.abandonment is not None:
             self._advance_all(sequence, seed)
 
@@ -177,6 +177,12 @@ class _Driver:
                 self._lost.add(trial.number)
                 tell_lost(self._study, trial, finished.record)
 
+    def _add_prefix(self, sequence: StageSequence, record: Record) -> None:
+        space, objectives = self._question.space, self._question.objectives
+        number = add_prefix_trial(self._study, space, objectives, sequence, record)
+        if number == self._seen:
+            self._seen += 1
+
     def _advance(self, sequence: StageSequence, seed: int) -> None:
         """Ask for the end of the open trials of `sequence`, or with abandonment for its next prefix."""
         key = (str(sequence), seed)
@@ -203,25 +209,31 @@ class _Driver:
                 self._advance(sequence, seed)
 
     def _is_full(self) -> bool:
+        """Whether nothing is left to ask for. Reads the study only where its own count is not enough."""
+        if self._trials is None or self._counted >= self._trials:
+            self._look()
+        return self._waiting == 0 if self._trials is None else self._counted >= self._trials
+
+    def _look(self) -> list[FrozenTrial]:
+        """Read the study, which other processes may fill as well."""
         trials = self._study.get_trials(deepcopy=False)
         self._seen = len(trials)
+        self._counted = sum(map(self._counts, trials))
+        self._waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         self._told.update(result_key(trial) for trial in trials if trial.state == TrialState.COMPLETE)
-        if self._trials is None:
-            return all(trial.state != TrialState.WAITING for trial in trials)
-        return sum(map(self._counts, trials)) >= self._trials
+        return trials
 
     def _is_surplus(self, trial: Trial) -> bool:
-        """Whether others filled the study, or emptied its queue, between the look at it and the question."""
-        if trial.number < self._seen:
-            return False  # it waited in the queue
+        """Count a new trial; whether others filled the study, or emptied its queue, since the last look."""
         if self._trials is None:
-            return True
-        if trial.number == self._seen:
-            return False
-        trials = self._study.get_trials(deepcopy=False)
-        return sum(map(self._counts, trials[: trial.number])) >= self._trials
+            return trial.number >= self._seen
+        if trial.number > self._seen:
+            return sum(map(self._counts, self._look()[: trial.number])) >= self._trials
+        self._seen = max(self._seen, trial.number + 1)  # a lower number waited in the queue
+        self._counted += 1
+        return False
 
-    def _counts(self, trial: optuna.trial.FrozenTrial) -> bool:
+    def _counts(self, trial: FrozenTrial) -> bool:
         """Whether a trial takes part of the number asked for: proposed, and not lost in an earlier run."""
         if trial.user_attrs.get("design") == PREFIX or trial.state == TrialState.WAITING:
             return False

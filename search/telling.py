@@ -49,15 +49,15 @@ def tell_abandoned(study: optuna.Study, trial: Trial, prefix: Record, reason: st
 
 def add_prefix_trial(
     study: optuna.Study, space: Space, objectives: Objectives, sequence: StageSequence, record: Record
-) -> bool:
-    """Add a prefix that was trained on the way as a completed trial, once in a study; False if not added.
+) -> int | None:
+    """Add a prefix that was trained on the way as a completed trial, once in a study; return its number.
 
     Nothing is added if the space does not hold the sequence. Many processes may finish or reuse the same
     prefix at once, and no storage offers a unique key: each adds a running trial, and only the one with
     the lowest number is completed, so a rare loser shows as failed.
     """
     if not space.contains(sequence):
-        return False
+        return None
     key, claim = (str(sequence), record.seed), f"{this_worker()}#{next(_claims)}"
     attributes = {"sequence": key[0], "seed": key[1], "design": PREFIX, "worker": claim, **_facts(record)}
     values = objectives.values(record)
@@ -73,9 +73,9 @@ def add_prefix_trial(
     mine = next(trial.number for trial in rivals if trial.user_attrs.get("worker") == claim)
     if any(_stands_before(trial, mine) for trial in rivals):
         study.tell(mine, state=TrialState.FAIL)
-        return False
-    study.tell(mine, values)
-    return True
+    else:
+        study.tell(mine, values)
+    return mine
 
 
 def result_key(trial: FrozenTrial) -> tuple[object, object]:

@@ -98,6 +98,30 @@ def test_the_number_of_trials_is_that_of_the_whole_study(tmp_path: Path) -> None
         assert len(of_design(study, "adaptive")) == total
 
 
+def test_a_run_alone_on_a_study_does_not_read_it_again_for_each_trial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study, looks = opened(PERMUTATIONS), []
+    read = study.get_trials
+    monkeypatch.setattr(study, "get_trials", lambda **how: looks.append(how) or read(**how))
+    list(run_study(study, TableRunner(SyntheticWorld()), question(PERMUTATIONS), trials=40))
+    assert len(of_design(study, "adaptive")) == 40
+    assert len(looks) <= 3
+
+
+@pytest.mark.parametrize("ahead", [1, 7, 30])
+def test_runs_that_take_turns_on_a_study_fill_it_together(tmp_path: Path, ahead: int) -> None:
+    studies = [opened(storage=tmp_path / "study.db", seed=seed) for seed in range(2)]
+    one, other = (run_study(study, TableRunner(SyntheticWorld()), question(), trials=20) for study in studies)
+    for _ in range(ahead):
+        next(one, None)
+    list(other)
+    list(one)
+    trials = of_design(studies[0], "adaptive")
+    assert len([trial for trial in trials if trial.state == TrialState.COMPLETE]) == 20
+    assert not studies[0].get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+
+
 def test_a_duplicate_is_told_without_a_request() -> None:
     space = Space("Q", SYNTHETIC_KNOBS)  # 12 sequences
     study, runner = opened(space), TableRunner(SyntheticWorld())
