@@ -52,7 +52,6 @@ def test_a_training_step_changes_every_weight(model: str, data: ImageData) -> No
     assert all(changed)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", NETWORKS)
 def test_the_four_stages_run_one_after_another(model: str, data: ImageData) -> None:
     batch_size = max(2, len(data.train) // 2)
