@@ -20,8 +20,8 @@ from ordercomp.analysis.resampling import Estimate, estimate, variance_prior
 from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.sequence import StageSequence
-from ordercomp.studies.decide import RULES, Kind, decide
-from ordercomp.studies.experiment import Finding, Verdict
+from ordercomp.studies.decide import RULES, Decision, Kind, decide
+from ordercomp.studies.experiment import Finding
 from ordercomp.studies.paper import LAW
 
 __all__ = [
@@ -152,10 +152,10 @@ def judge_claims(claims: Sequence[Claim], guard: Iterable[Control] = ()) -> list
     prior = variance_prior(scores, cap=RULES.prior_cap)
     bound = max((abs(float(score)) for some in scores for score in some), default=0.0)
     effects = [estimate(some, prior=prior, level=RULES.level, bound=max(10.0, 2 * bound)) for some in scores]
-    verdicts = decide([claim.kind for claim in claims], effects, [len(some) for some in scores])
+    decisions = decide([claim.kind for claim in claims], effects, [len(some) for some in scores])
     return [
-        _finding(claim, some, effect, verdict, controls)
-        for claim, some, effect, verdict in zip(claims, scores, effects, verdicts, strict=True)
+        _finding(claim, some, effect, decision, controls)
+        for claim, some, effect, decision in zip(claims, scores, effects, decisions, strict=True)
     ]
 
 
@@ -175,9 +175,9 @@ def _by_seed(records: Iterable[Record]) -> dict[int, list[Record]]:
 
 
 def _finding(
-    claim: Claim, scores: FloatArray, effect: Estimate, verdict: Verdict, guard: Sequence[Control]
+    claim: Claim, scores: FloatArray, effect: Estimate, decision: Decision, guard: Sequence[Control]
 ) -> Finding:
-    caveat = ""
+    verdict, caveat = decision.verdict, decision.caveat
     if short := leans_on(claim.first, claim.second, guard):
         verdict, caveat = "undecided", f"This leans on under-trained prefixes: {'; '.join(short[:3])}."
     if _by_construction(claim):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from scipy import stats
@@ -11,7 +12,16 @@ from ordercomp.analysis.resampling import Estimate, holm
 from ordercomp.analysis.verification import Exhaustive
 from ordercomp.studies.experiment import Verdict
 
-__all__ = ["FEWEST_SEEDS", "RULES", "Kind", "best_verdict", "chance_of_best", "decide", "negated"]
+__all__ = [
+    "FEWEST_SEEDS",
+    "RULES",
+    "Decision",
+    "Kind",
+    "best_verdict",
+    "chance_of_best",
+    "decide",
+    "negated",
+]
 
 Kind = Literal["better", "worse", "alike", "no better", "no worse"]
 
@@ -20,7 +30,27 @@ FEWEST_SEEDS = 3  # with fewer nothing is decided
 SURE = 0.9  # probability of being best from which "it is the best" is agreed to
 
 
-def decide(kinds: Sequence[Kind], effects: Sequence[Estimate], seeds: Sequence[int]) -> list[Verdict]:
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict, with the p-values of its side: if undecided, of the side that comes closer."""
+
+    verdict: Verdict
+    leaning: Literal["agree", "disagree"]
+    alone: float  # p-value of this claim by itself
+    shared: float  # adjusted for all claims that are judged together
+
+    @property
+    def caveat(self) -> str:
+        """What to say of a claim that only the number of claims keeps undecided; else nothing."""
+        if self.verdict != "undecided" or self.alone > RULES.alpha:
+            return ""
+        return (
+            f"By itself the verdict would be {self.leaning} (p = {self.alone:.2g}); "
+            f"among all claims judged here p is {self.shared:.2g} (Holm)."
+        )
+
+
+def decide(kinds: Sequence[Kind], effects: Sequence[Estimate], seeds: Sequence[int]) -> list[Decision]:
     """Judge claims on effects, of which positive ones speak for the claim, all together.
 
     - "better" and "worse" agree if the effect is above 0, disagree if below the margin of 0.1 doublings;
@@ -37,12 +67,19 @@ def decide(kinds: Sequence[Kind], effects: Sequence[Estimate], seeds: Sequence[i
     ]
     agreeing = holm([agree for agree, _ in pairs])
     disagreeing = holm([disagree for _, disagree in pairs])
-    found: list[Verdict] = []
-    for agree, disagree in zip(agreeing, disagreeing, strict=True):
-        found.append(
-            "agree" if agree <= RULES.alpha else "disagree" if disagree <= RULES.alpha else "undecided"
-        )
-    return found
+    return [
+        _decision(alone, shared)
+        for alone, shared in zip(pairs, zip(agreeing, disagreeing, strict=True), strict=True)
+    ]
+
+
+def _decision(alone: tuple[float, float], shared: tuple[float, float]) -> Decision:
+    """Agree if that side is sure enough, else disagree if the other is."""
+    sure = [side for side in (0, 1) if shared[side] <= RULES.alpha]
+    side = sure[0] if sure else int(alone[1] < alone[0])
+    leaning: Literal["agree", "disagree"] = "agree" if side == 0 else "disagree"
+    verdict: Verdict = leaning if shared[side] <= RULES.alpha else "undecided"
+    return Decision(verdict, leaning, alone[side], shared[side])
 
 
 def best_verdict(found: Exhaustive) -> Verdict:

@@ -51,6 +51,7 @@ class Insertion:
     turned: bool  # the other order is better, beyond chance
     seeds: int
     under_trained: bool
+    caveat: str
 
     @property
     def orders(self) -> tuple[Order, Order]:
@@ -119,7 +120,7 @@ def _insertions(records: Sequence[Record]) -> list[Insertion]:
     prior = variance_prior(scores, cap=RULES.prior_cap)
     effects = [estimate(some, prior=prior, level=RULES.level, bound=2 * corpus.bound) for some in scores]
     seeds = [len(some) for some in scores]
-    verdicts = decide(["better"] * len(effects), effects, seeds)
+    decisions = decide(["better"] * len(effects), effects, seeds)
     turned = decide(["worse"] * len(effects), [negated(effect) for effect in effects], seeds)
     return [
         Insertion(
@@ -128,13 +129,14 @@ def _insertions(records: Sequence[Record]) -> list[Insertion]:
             stage=stage,
             where=where,
             effect=effect,
-            verdict=_final(verdict, lean=lean, construed=is_by_construction(first, second, records)),
-            turned=not lean and back == "agree",
+            verdict=_final(decision.verdict, lean=lean, construed=is_by_construction(first, second, records)),
+            turned=not lean and back.verdict == "agree",
             seeds=len(some),
             under_trained=lean,
+            caveat="This leans on under-trained prefixes." if lean else decision.caveat,
         )
-        for (first, second, stage, where), some, effect, verdict, back, lean in zip(
-            cases, scores, effects, verdicts, turned, short, strict=True
+        for (first, second, stage, where), some, effect, decision, back, lean in zip(
+            cases, scores, effects, decisions, turned, short, strict=True
         )
     ]
 
@@ -183,7 +185,7 @@ def _finding(check: Insertion) -> Finding:
         seeds=check.seeds,
         effect=check.effect.mean if check.seeds else None,
         interval=ends,
-        caveat="This leans on under-trained prefixes." if check.under_trained else "",
+        caveat=check.caveat,
     )
 
 

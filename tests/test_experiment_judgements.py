@@ -73,9 +73,16 @@ def test_a_claim_is_judged_by_its_interval(
 
 def test_many_claims_share_the_error_level() -> None:
     weak = Claim(text="", first=side("PQ", (0.950, 0.957, 0.956)), second=side("QP", (0.945, 0.947, 0.950)))
-    none = [Claim(text="", first=HIGH, second=WILD) for _ in range(8)]
+    idle = Claim(text="", first=side("PQ", (0.950, 0.957, 0.956)), second=side("QP", (0.953, 0.956, 0.953)))
+    none = [idle] * 8
     assert judge_claims([weak])[0].verdict == "agree"
-    assert judge_claims([weak, *none])[0].verdict == "undecided"
+    among = judge_claims([weak, *none])
+    assert among[0].verdict == "undecided"
+    assert re.fullmatch(
+        r"By itself the verdict would be agree \(p = 0\.0\d+\); among all claims .* p is .* \(Holm\)\.",
+        among[0].caveat,
+    )
+    assert not among[1].caveat
 
 
 def test_seeds_with_unequal_numbers_of_networks_do_not_count() -> None:
