@@ -13,7 +13,7 @@ from ordercomp.runner import Trainings
 from ordercomp.studies.preset import Preset
 from ordercomp.task import Task
 
-__all__ = ["Experiment", "Finding", "Judgement", "Outcome", "Part", "Verdict"]
+__all__ = ["Experiment", "Finding", "Judgement", "Outcome", "Part", "Verdict", "table_markdown"]
 
 Verdict = Literal["agree", "disagree", "undecided", "true by construction"]
 
@@ -159,7 +159,7 @@ class Outcome:
         lines = [f"# {self.experiment}: {self.question}", "", f"Paper: {self.section}. {self.verdict}", ""]
         lines += [f"- {finding.sentence}" for finding in self.judgement.findings]
         for table in self.judgement.tables:
-            lines += ["", *_table_markdown(table)]
+            lines += ["", *table_markdown(table)]
         for note in self.judgement.notes:
             lines += ["", note]
         return "\n".join(lines) + "\n"
@@ -174,7 +174,9 @@ def _table_json(table: Table) -> dict[str, Any]:
     }
 
 
-def _table_markdown(table: Table) -> list[str]:
+def table_markdown(table: Table) -> list[str]:
+    """The lines of a table in Markdown: title, heading, rows, note."""
+
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

@@ -29,6 +29,7 @@ from ordercomp.studies import (
 )
 from ordercomp.studies.experiment import Experiment, Judgement, Outcome, Part
 from ordercomp.studies.feasible import check_task
+from ordercomp.studies.index import write_index
 from ordercomp.studies.outcome import settle_precision
 from ordercomp.studies.preset import Preset, load_preset
 from ordercomp.studies.result_folder import ResultFolder, describe, read_results
@@ -105,7 +106,8 @@ def run_experiment(
         options: workers, budget and the like.
 
     Running it again trains only what the store lacks, also what other experiments left out. When the budget
-    is spent or after Ctrl-C the outcome is that of the records at hand, and says so.
+    is spent or after Ctrl-C the outcome is that of the records at hand, and says so. `out/index.md` lists
+    all results in `out`.
 
     Raises:
         ValueError: an unknown name or preset, a task that cannot be measured (nothing is written then), or
@@ -139,6 +141,7 @@ def run_experiment(
         folder=folder.path,
     )
     folder.write(outcome, experiment.figures(records) if enough else {})
+    write_index(Path(out))
     return outcome
 
 

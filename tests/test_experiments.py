@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from ordercomp.analysis.simulation import Planted, simulate
 from ordercomp.jobs import NodeJob
 from ordercomp.records import Baseline, OperatingPoint, Record, read_records
 from ordercomp.store import Store
-from ordercomp.studies.experiment import Outcome
+from ordercomp.studies.experiment import Outcome, Verdict
 from ordercomp.studies.experiments import EXPERIMENTS, RunOptions, judge_folder, run_experiment
 from ordercomp.studies.preset import Preset
 from ordercomp.task import TASKS
@@ -169,6 +170,18 @@ def test_half_of_the_records_can_be_judged_and_drawn(name: str) -> None:
     for count in (7, 40):
         EXPERIMENTS[name].judge(records[:count])
         EXPERIMENTS[name].figures(records[:count])
+
+
+def test_the_index_lists_every_result_of_a_folder_and_what_was_decided(tmp_path: Path) -> None:
+    outcomes = {name: run(name, tmp_path) for name in ("single", "stagewise")}
+    text = (tmp_path / "index.md").read_text()
+    for name, outcome in outcomes.items():
+        verdicts = [finding.verdict for finding in outcome.judgement.findings]
+        counts = [str(verdicts.count(verdict)) for verdict in get_args(Verdict)]
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| [{name}]"))
+        assert row.endswith(f"| {' | '.join([str(outcome.planned), *counts])} |")
+        for finding in outcome.judgement.findings:
+            assert (finding.sentence in text) == (finding.verdict in ("agree", "disagree"))
 
 
 @pytest.mark.slow
