@@ -2,14 +2,16 @@
 
     python benchmarks/study_concurrency.py --workers 200 --storage postgresql://user@host/name
 
-forks worker processes that run a paired design on the synthetic world, all on one storage (default: a journal
-file in a temporary folder), and checks that every sequence of the design and every prefix is told exactly
-once. Prints one JSON line; the exit code is 1 if anything was lost or doubled.
+forks worker processes that run a study on the synthetic world, all on one storage (default: a journal file in
+a temporary folder). They share a paired design: every sequence of it and every prefix must be told exactly
+once; then with `--sampled N` a second study, which must end with N trials of the sampler and no prefix twice.
+Prints one JSON line for each; the exit code is 1 if anything was lost or doubled.
 """
 
 import argparse
 import json
 import multiprocessing
+import os
 import sys
 import tempfile
 import time
@@ -25,46 +27,69 @@ from ordercomp.search.objective import Objectives
 from ordercomp.search.running import Question, run_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.space import Space
-from ordercomp.search.study import enqueue_paired_design, open_study
+from ordercomp.search.study import ADAPTIVE, PREFIX, enqueue_paired_design, open_study
 from ordercomp.search.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.tabular import TableRunner
 from ordercomp.sequence import StageSequence
 
-__all__ = ["measure"]
+__all__ = ["measure", "measure_sampled"]
 
 SPACE = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
 ORDERS = permutations("DPQE")
 
 
-def measure(storage: str, workers: int, seeds: int) -> dict[str, object]:
+def measure(storage: str, workers: int, *, seeds: int) -> dict[str, object]:
     """Run 24 orders at `seeds` seeds with `workers` processes and count what was told."""
     name = f"concurrency-{uuid.uuid4()}"
     enqueue_paired_design(_open(storage, name), SPACE, map(StageSequence.parse, ORDERS), range(seeds))
+    facts = _run(storage, name, workers, None)
+    told = Counter(_told(_open(storage, name)))
+    doubled = sum(count - 1 for count in told.values())
+    return {**facts, "trials": sum(told.values()), "lost": (24 + 40) * seeds - len(told), "doubled": doubled}
+
+
+def measure_sampled(storage: str, workers: int, *, trials: int) -> dict[str, object]:
+    """Run `trials` random trials with `workers` processes and count what was told."""
+    name = f"sampled-{uuid.uuid4()}"
+    _open(storage, name)
+    facts = _run(storage, name, workers, trials)
+    told = Counter(_told(_open(storage, name)))
+    sampled = sum(count for (_, _, design), count in told.items() if design == ADAPTIVE)
+    doubled = sum(count - 1 for (_, _, design), count in told.items() if design == PREFIX)
+    return {
+        **facts,
+        "trials": sum(told.values()),
+        "lost": max(0, trials - sampled),
+        "doubled": doubled + max(0, sampled - trials),
+    }
+
+
+def _run(storage: str, name: str, workers: int, trials: int | None) -> dict[str, object]:
+    """Let the processes fill the study, and tell how that went."""
     context = multiprocessing.get_context("fork")
     start = time.perf_counter()
-    processes = [context.Process(target=_work, args=(storage, name)) for _ in range(workers)]
+    processes = [context.Process(target=_work, args=(storage, name, trials)) for _ in range(workers)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     seconds = time.perf_counter() - start
-    trials = _open(storage, name).trials
-    told = Counter(
-        (trial.user_attrs["sequence"], trial.user_attrs["seed"], trial.user_attrs["design"])
-        for trial in trials
-        if trial.state == TrialState.COMPLETE
-    )
+    states = Counter(trial.state for trial in _open(storage, name).trials)
     return {
         "storage": storage.partition(":")[0] if "://" in storage else Path(storage).suffix,
         "workers": workers,
         "workers_failed": sum(process.exitcode != 0 for process in processes),
-        "trials": sum(told.values()),
-        "lost": (24 + 40) * seeds - len(told),
-        "doubled": sum(count - 1 for count in told.values()),
-        "unfinished": sum(trial.state in (TrialState.RUNNING, TrialState.WAITING) for trial in trials),
-        "claims_given_up": sum(trial.state == TrialState.FAIL for trial in trials),
+        "unfinished": states[TrialState.RUNNING] + states[TrialState.WAITING],
+        "given_up": states[TrialState.FAIL],  # claims on a prefix that another has, and surplus trials
         "seconds": round(seconds, 1),
     }
+
+
+def _told(study: optuna.Study) -> list[tuple[object, ...]]:
+    return [
+        tuple(trial.user_attrs[key] for key in ("sequence", "seed", "design"))
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    ]
 
 
 def _open(storage: str, name: str) -> optuna.Study:
@@ -73,14 +98,14 @@ def _open(storage: str, name: str) -> optuna.Study:
         name=name,
         space=SPACE,
         objectives=Objectives(),
-        sampler=make_sampler("random", SPACE),
+        sampler=make_sampler("random", SPACE, seed=os.getpid()),
         task="synthetic",
     )
 
 
-def _work(storage: str, name: str) -> None:
+def _work(storage: str, name: str, trials: int | None) -> None:
     question = Question(space=SPACE, objectives=Objectives())
-    for _ in run_study(_open(storage, name), TableRunner(SyntheticWorld()), question):
+    for _ in run_study(_open(storage, name), TableRunner(SyntheticWorld()), question, trials=trials):
         pass
 
 
@@ -89,13 +114,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Many workers on one study.")
     parser.add_argument("--workers", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=25)
+    parser.add_argument("--sampled", type=int, default=0, help="trials of a second study")
     parser.add_argument("--storage")
     chosen = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(chosen.storage or f"{folder}/study.log", chosen.workers, chosen.seeds)
-    print(json.dumps(found), flush=True)
-    return int(any(found[key] for key in ("workers_failed", "lost", "doubled", "unfinished")))
+        storage = chosen.storage or f"{folder}/study.log"
+        found = [measure(storage, chosen.workers, seeds=chosen.seeds)]
+        if chosen.sampled:
+            found.append(measure_sampled(storage, chosen.workers, trials=chosen.sampled))
+    for one in found:
+        print(json.dumps(one), flush=True)
+    bad = ("workers_failed", "lost", "doubled", "unfinished")
+    return int(any(one[key] for one in found for key in bad))
 
 
 if __name__ == "__main__":
