@@ -148,7 +148,12 @@ class _Driver:
         self._open.clear()
 
     def _ask(self) -> None:
-        trial = self._study.ask()
+        # Someone who takes this process for dead fails the trial and enqueues it again: leave it so.
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self._open_trial(self._study.ask())
+
+    def _open_trial(self, trial: Trial) -> None:
+        """Sign a new trial and let the sampler propose its sequence; ask for the way there."""
         if self._is_surplus(trial):
             trial.set_user_attr("surplus", True)
             self._study.tell(trial, state=TrialState.FAIL)
@@ -169,8 +174,7 @@ class _Driver:
             self._advance(sequence, key[1])
 
     def _tell(self, trial: Trial, finished: Finished) -> None:
-        # Someone who took this process for dead has failed the trial and enqueued it again: leave it so.
-        with contextlib.suppress(UpdateFinishedTrialError):
+        with contextlib.suppress(UpdateFinishedTrialError):  # taken for dead, as above
             if finished.kept:
                 tell_record(self._study, trial, finished.record, self._question.objectives)
             else:
@@ -179,9 +183,10 @@ class _Driver:
 
     def _add_prefix(self, sequence: StageSequence, record: Record) -> None:
         space, objectives = self._question.space, self._question.objectives
-        number = add_prefix_trial(self._study, space, objectives, sequence, record)
-        if number == self._seen:
-            self._seen += 1
+        with contextlib.suppress(UpdateFinishedTrialError):  # taken for dead, as above
+            number = add_prefix_trial(self._study, space, objectives, sequence, record)
+            if number == self._seen:
+                self._seen += 1
 
     def _advance(self, sequence: StageSequence, seed: int) -> None:
         """Ask for the end of the open trials of `sequence`, or with abandonment for its next prefix."""

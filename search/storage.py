@@ -17,7 +17,7 @@ __all__ = ["Storage", "open_storage"]
 Storage = BaseStorage  # for those above this layer, who only pass it on
 
 _JOURNAL_ENDINGS = (".log", ".journal")
-_WAIT_SECONDS = 120  # for a lock that another process holds on an SQLite file
+_WAIT_SECONDS = 300  # for a lock that another process holds on an SQLite file
 
 
 def open_storage(storage: str | Path | BaseStorage | None) -> BaseStorage:

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ordercomp.search.objective import Direction, Objectives
 from ordercomp.search.space import Space
 from ordercomp.search.storage import open_storage
-from ordercomp.search.workers import is_alive
+from ordercomp.search.workers import SILENT_SECONDS, is_alive
 from ordercomp.sequence import StageSequence
 
 __all__ = [
@@ -135,8 +135,8 @@ def release_stale_trials(study: optuna.Study) -> int:
     released = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         worker = trial.user_attrs.get("worker")
-        if worker is None and _age_seconds(trial) < 60:
-            continue  # between the process asking for the trial and signing it
+        if worker is None and _age_seconds(trial) < SILENT_SECONDS:
+            continue  # between the process asking for the trial and signing it, which may wait for a lock
         if not (worker and is_alive(worker, study)) and release_trial(study, trial):
             released += 1
     return released

@@ -16,7 +16,7 @@ from types import TracebackType
 import optuna
 from optuna.exceptions import StorageInternalError
 
-__all__ = ["Heartbeat", "is_alive", "this_worker"]
+__all__ = ["SILENT_SECONDS", "Heartbeat", "is_alive", "this_worker"]
 
 BEAT_SECONDS = 30.0
 SILENT_SECONDS = 300.0  # a worker unheard for longer counts as dead; generous, for clocks that disagree

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.distributions import BaseDistribution
+from optuna.samplers import RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
 from ordercomp.jobs import Finished, Request
 from ordercomp.orders import permutations
@@ -120,6 +123,27 @@ def test_runs_that_take_turns_on_a_study_fill_it_together(tmp_path: Path, ahead:
     trials = of_design(studies[0], "adaptive")
     assert len([trial for trial in trials if trial.state == TrialState.COMPLETE]) == 20
     assert not studies[0].get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+
+
+class TakenForDead(RandomSampler):
+    """Proposes the first two trials so slowly that another process fails them meanwhile."""
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> object:
+        if trial.number < 2 and study.trials[trial.number].state == TrialState.RUNNING:
+            study.tell(trial.number, state=TrialState.FAIL)
+        return super().sample_independent(study, trial, param_name, param_distribution)
+
+
+@pytest.mark.parametrize("file", ["study.db", "study.log"])
+def test_a_trial_that_others_took_for_dead_is_left_to_them(tmp_path: Path, file: str) -> None:
+    study = opened(storage=tmp_path / file)
+    study.sampler = TakenForDead(seed=0)
+    list(run_study(study, TableRunner(SyntheticWorld()), question(), trials=5))
+    done = [trial for trial in of_design(study, "adaptive") if trial.state == TrialState.COMPLETE]
+    assert len(done) == 5
+    assert [trial.state for trial in study.trials[:2]] == [TrialState.FAIL] * 2
 
 
 def test_a_duplicate_is_told_without_a_request() -> None:
