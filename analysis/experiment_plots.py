@@ -18,7 +18,8 @@ from ordercomp.records import Record
 
 __all__ = ["Panel", "Path", "claims_plot", "panels_plot", "paths_plot"]
 
-SERIES_LOOKS = ((BLUE, "o"), (RED, "s"), (GREEN, "^"), (ORANGE, "v"), (BROWN, "D"), (SLATE, "P"), (INK, "X"))
+COLORS = (BLUE, RED, GREEN, ORANGE, BROWN, SLATE, INK)
+MARKERS = ("o", "s", "^", "v", "D", "P", "X")
 VERDICT_COLORS: Mapping[str, str] = {"agree": BLUE, "disagree": RED, "true by construction": BROWN}
 MOST_LOST = 0.3  # accuracy below the baseline, a fraction, where a panel ends
 
@@ -48,6 +49,7 @@ def panels_plot(panels: Sequence[Panel], *, scale: Scale = DEFAULT_SCALE) -> Fig
     columns = min(3, max(1, len(panels)))
     rows = max(1, -(-len(panels) // columns))
     figure = _figure(4.3 * columns if columns > 1 else 7.0, 3.5 * rows if columns > 1 else 4.6)
+    figure.set_layout_engine("constrained", h_pad=0.1)
     with mpl.rc_context(STYLE):
         every = figure.subplots(rows, columns, squeeze=False)
     for place, axes in enumerate(every.flat):
@@ -72,7 +74,7 @@ def paths_plot(paths: Sequence[Path], *, scale: Scale = DEFAULT_SCALE) -> Figure
     with mpl.rc_context(STYLE):
         axes = figure.add_subplot()
     for place, path in enumerate(paths):
-        color, marker = SERIES_LOOKS[place % len(SERIES_LOOKS)]
+        color, marker = _look(place)
         reached = [(label, _middle(some, scale)) for label, some in path.steps if _has_points(some)]
         if not reached:
             continue
@@ -117,7 +119,8 @@ def _draw_panel(axes: Axes, panel: Panel, scale: Scale) -> None:
     axes.set_title(panel.title, fontsize=11)
     every = candidates([record for some in panel.series.values() for record in some], scale=scale)
     seen = [one for one in every if one.reported_loss <= MOST_LOST] or every
-    for (color, marker), (name, some) in zip(_looks(len(panel.series)), panel.series.items(), strict=True):
+    for place, (name, some) in enumerate(panel.series.items()):
+        color, marker = _look(place)
         _draw_series(axes, some, scale, color=color, marker=marker, name=name)
     if not seen:
         return
@@ -162,8 +165,10 @@ def _median_front(records: Sequence[Record], scale: Scale) -> FloatArray:
     return surface
 
 
-def _looks(count: int) -> list[tuple[str, str]]:
-    return [SERIES_LOOKS[place % len(SERIES_LOOKS)] for place in range(count)]
+def _look(place: int) -> tuple[str, str]:
+    """Color and marker of a series; after each round of colors the markers move on by one."""
+    turn, color = divmod(place, len(COLORS))
+    return COLORS[color], MARKERS[(color + turn) % len(MARKERS)]
 
 
 def _frame(axes: Axes) -> None:

@@ -95,7 +95,7 @@ def pair_finding(pair: Evidence, records: Sequence[Record]) -> Finding | None:
     return Finding(
         claim=f"{PAIRS[ordered]} ({''.join(ordered)} over {''.join(ordered[::-1])})",
         measured=f"effect {sign * pair.effect.mean:+.2f} [{ends[0]:+.2f}, {ends[1]:+.2f}] doublings, "
-        f"{pair.contexts} contexts",
+        f"{pair.contexts} context{'s' if pair.contexts != 1 else ''}",
         verdict=verdict,
         seeds=pair.seeds,
         effect=sign * pair.effect.mean,

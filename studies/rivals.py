@@ -96,16 +96,17 @@ def judge(records: Sequence[Record]) -> Judgement:
 
 
 def figures(records: Sequence[Record]) -> dict[str, str]:
-    """A panel of fronts for each set of stages that a proposal has, and the ranking of all orders."""
+    """A panel for each set of stages, with proposals and the best other orders; the ranking of all orders."""
     found = _on_equal_terms(records)
     stages = "".join(letter for letter in LAW if any(letter in record.order for record in found))
     orders = by_order(found)
-    tried = list(dict.fromkeys(rival.order for rival in _try_all(found)))
-    sets = dict.fromkeys("".join(sorted(order, key="DPKQE".find)) for order in tried)
+    tried = _try_all(found)
+    shown = {order for rival in tried for order in (rival.order, rival.best)}
+    sets = dict.fromkeys("".join(sorted(rival.order, key="DPKQE".find)) for rival in tried)
     panels = [
         Panel(
             title=f"Orders of {', '.join(letters)}",
-            series={one: orders.get(one, []) for one in permutations(letters) if one in tried},
+            series={one: orders.get(one, []) for one in permutations(letters) if one in shown},
         )
         for letters in sets
     ]
