@@ -4,6 +4,7 @@ import pytest
 
 from ordercomp.analysis.law import derive_law
 from ordercomp.orders import permutations
+from ordercomp.search.tabular import space_of
 from ordercomp.studies.recorded import load_recorded, recorded_names
 
 
@@ -25,6 +26,13 @@ def test_fashion_mnist_holds_every_order_with_controls_at_two_knob_settings() ->
         assert len({record.sequence for record in records if record.order == order}) == 2
     assert {record.order for record in records} >= {"DF", "PQF", "DPQF", "DD", "PP", "QQ", "DPQEQ"}
     assert min(record.baseline.test_accuracy for record in records) > 0.89
+
+
+def test_the_grid_on_digits_answers_every_proposal_of_a_search() -> None:
+    records = [record for record in load_recorded("digits-grid") if "F" not in record.order]
+    space = space_of(records)
+    assert {record.sequence for record in records} == {str(sequence) for sequence in space.sequences()}
+    assert all(record.error is None for record in records)
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion-mnist"])
