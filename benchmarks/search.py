@@ -1,17 +1,21 @@
 """Value of the front per stage training: each sampler against random search and against Optuna used plainly.
 
     python benchmarks/search.py [RECORDS.jsonl] --budget 200 --seeds 5
+    python benchmarks/search.py --task digits --store out/store --budget 30 --seeds 5
 
-runs every method on a table of records (or, without one, on the synthetic world) and prints one JSON line per
-method: the mean value of the front after a quarter, half and all of the trainings, and how many trainings it
-takes to reach what plain TPE reaches with all of them. Nothing is trained. "flat" methods are Optuna used the
-plain way: every trial pays for all of its stages and shows one operating point, that without early exits.
-What a table lacks fails at no cost; a search ends at the latest after thirty trials for each training.
+runs every method on a table of records, on a task that is really trained, or else on the synthetic world.
+Prints one JSON line per method: the mean value of the front after a quarter, half and all of the trainings,
+and how many trainings it takes to reach what plain TPE reaches with all of them. "flat" methods are Optuna
+used the plain way: every trial pays for all of its stages and shows one operating point, that without early
+exits. What a table lacks fails at no cost; a search ends at the latest after thirty trials for each
+training. Trainings in the store count as if they were done anew, so methods can be run side by side on one
+store, and then once together for the table.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +23,9 @@ import numpy as np
 import optuna
 
 from ordercomp.analysis.fronts import Scale, front, front_value
+from ordercomp.jobs import Request
 from ordercomp.records import Record, read_records
+from ordercomp.runner import Runner
 from ordercomp.search.cost_aware import CostOptions
 from ordercomp.search.objective import Objectives
 from ordercomp.search.running import Question, run_study
@@ -28,8 +34,13 @@ from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
 from ordercomp.search.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.tabular import Oracle, TableRunner, oracle_of, space_of
+from ordercomp.sequence import StageSequence
+from ordercomp.store import Store
+from ordercomp.studies.outcome import settle_precision
+from ordercomp.studies.search import task_space
+from ordercomp.task import Task, load_task
 
-__all__ = ["METHODS", "Method", "curve", "summary"]
+__all__ = ["METHODS", "Method", "compare", "curve", "summary", "trained"]
 
 SCALE = Scale(split="validation")
 MOST_TRIALS = 30  # for each training of the budget
@@ -120,6 +131,18 @@ def _kept(records: list[Record]) -> list[Record]:
     return list({id(one.record): one.record for one in front(records, scale=SCALE)}.values())
 
 
+@contextmanager
+def trained(task: Task, store: Store) -> Iterator[Oracle]:
+    """An oracle that trains what the store lacks."""
+    with Runner(settle_precision(task, store), store, workers=1) as runner:
+
+        def train(sequence: StageSequence, seed: int) -> Record:
+            request = Request(sequence, seed)
+            return next(node.record for node in runner.run([request]) if node.request == request)
+
+        yield train
+
+
 def summary(values: np.ndarray, goal: float) -> dict[str, object]:
     """Describe curves, shape (seeds, budget + 1): means, and what was paid until each reaches `goal`."""
     last = values.shape[1] - 1
@@ -141,21 +164,41 @@ def main() -> None:
     parser.add_argument(
         "records", nargs="?", type=Path, help="a table of records instead of the synthetic world"
     )
+    parser.add_argument("--task", help="a task to train instead: a built-in name or a TOML file")
+    parser.add_argument("--store", type=Path, default=Path("out/store"), help="its trainings")
     parser.add_argument("--budget", type=int, default=200, help="stage trainings")
     parser.add_argument("--in-seconds", action="store_true", help="the budget is seconds of training")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
     chosen = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    space, oracle = Space("DPQE", SYNTHETIC_KNOBS, optional=True), SyntheticWorld()
-    if chosen.records is not None:
-        records = [record for record in read_records(chosen.records) if record.seed == 0]
-        space, oracle = space_of(records), oracle_of(records)
+    with ExitStack() as stack:
+        space, oracle = Space("DPQE", SYNTHETIC_KNOBS, optional=True), SyntheticWorld()
+        if chosen.task is not None:
+            task = load_task(chosen.task)
+            space, oracle = task_space(task), stack.enter_context(trained(task, Store(chosen.store)))
+        elif chosen.records is not None:
+            records = [record for record in read_records(chosen.records) if record.seed == 0]
+            space, oracle = space_of(records), oracle_of(records)
+        compare(
+            chosen.methods,
+            space,
+            oracle,
+            seeds=chosen.seeds,
+            budget=chosen.budget,
+            in_seconds=chosen.in_seconds,
+        )
+
+
+def compare(
+    methods: Sequence[str], space: Space, oracle: Oracle, *, seeds: int, budget: int, in_seconds: bool
+) -> None:
+    """Print a line for each method, plain TPE first: its end is the goal of the others."""
     goal: float | None = None
-    for name in sorted(chosen.methods, key=lambda name: name != "flat tpe"):
+    for name in sorted(methods, key=lambda name: name != "flat tpe"):
         curves = [
-            curve(METHODS[name], space, oracle, seed=seed, budget=chosen.budget, in_seconds=chosen.in_seconds)
-            for seed in range(chosen.seeds)
+            curve(METHODS[name], space, oracle, seed=seed, budget=budget, in_seconds=in_seconds)
+            for seed in range(seeds)
         ]
         values = np.array(curves)
         goal = float(np.median(values[:, -1])) if goal is None else goal
