@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from optuna.trial import TrialState
 
 from ordercomp.analysis.fronts import Scale, front, front_value
 from ordercomp.jobs import Request
@@ -116,7 +117,10 @@ def _flat(
         paid += sum(oracle(prefix, 0).seconds if in_seconds else 1 for prefix in sequence.prefixes)
         ends = tuple(point for point in record.points if point.threshold is None)
         record = replace(record, points=ends)
-        study.tell(trial, Objectives().values(record) if ends else None)
+        if ends:
+            study.tell(trial, Objectives().values(record))
+        else:
+            study.tell(trial, state=TrialState.FAIL)
         yield int(paid), record
 
 
