@@ -26,6 +26,9 @@ __all__ = ["Question", "RunsRequests", "run_study"]
 
 _Key = tuple[str, int]  # sequence text and seed
 
+# Someone who takes this process for dead fails its trials and enqueues them again: leave those so.
+_TAKEN_FOR_DEAD = contextlib.suppress(UpdateFinishedTrialError)
+
 
 class RunsRequests(Protocol):
     """The part of `ordercomp.runner.Runner` that a study needs."""
@@ -99,8 +102,8 @@ class _Driver:
         self._ready: deque[Request] = deque()  # next prefixes of open trials
         self._ended = False  # whether the last generator of requests came to its end
         self._told: set[tuple[object, object]] = set()  # results that the study holds, as far as seen
-        self._seen = self._counted = self._waiting = 0  # trials; those that count; those in the queue
-        self._look()
+        self._seen = 0  # trials in the study, as far as known
+        self._counted = trials or 0  # of those that take part of the number; full until the first look
 
     @property
     def wants_another_round(self) -> bool:
@@ -148,8 +151,7 @@ class _Driver:
         self._open.clear()
 
     def _ask(self) -> None:
-        # Someone who takes this process for dead fails the trial and enqueues it again: leave it so.
-        with contextlib.suppress(UpdateFinishedTrialError):
+        with _TAKEN_FOR_DEAD:
             self._open_trial(self._study.ask())
 
     def _open_trial(self, trial: Trial) -> None:
@@ -174,7 +176,7 @@ class _Driver:
             self._advance(sequence, key[1])
 
     def _tell(self, trial: Trial, finished: Finished) -> None:
-        with contextlib.suppress(UpdateFinishedTrialError):  # taken for dead, as above
+        with _TAKEN_FOR_DEAD:
             if finished.kept:
                 tell_record(self._study, trial, finished.record, self._question.objectives)
             else:
@@ -183,7 +185,7 @@ class _Driver:
 
     def _add_prefix(self, sequence: StageSequence, record: Record) -> None:
         space, objectives = self._question.space, self._question.objectives
-        with contextlib.suppress(UpdateFinishedTrialError):  # taken for dead, as above
+        with _TAKEN_FOR_DEAD:
             number = add_prefix_trial(self._study, space, objectives, sequence, record)
             if number == self._seen:
                 self._seen += 1
@@ -204,7 +206,8 @@ class _Driver:
             reason = rule.reason(node.record, sequence.order[len(prefix) :], self._reach)
             if reason is not None:
                 for trial in self._open.pop(key):
-                    tell_abandoned(self._study, trial, node.record, reason)
+                    with _TAKEN_FOR_DEAD:
+                        tell_abandoned(self._study, trial, node.record, reason)
                 return
 
     def _advance_all(self, prefix: StageSequence, seed: int) -> None:
@@ -215,16 +218,17 @@ class _Driver:
 
     def _is_full(self) -> bool:
         """Whether nothing is left to ask for. Reads the study only where its own count is not enough."""
-        if self._trials is None or self._counted >= self._trials:
+        if self._trials is None:
+            return all(trial.state != TrialState.WAITING for trial in self._look())
+        if self._counted >= self._trials:
             self._look()
-        return self._waiting == 0 if self._trials is None else self._counted >= self._trials
+        return self._counted >= self._trials
 
     def _look(self) -> list[FrozenTrial]:
         """Read the study, which other processes may fill as well."""
         trials = self._study.get_trials(deepcopy=False)
         self._seen = len(trials)
         self._counted = sum(map(self._counts, trials))
-        self._waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         self._told.update(result_key(trial) for trial in trials if trial.state == TrialState.COMPLETE)
         return trials
 

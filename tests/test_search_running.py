@@ -8,6 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -123,6 +124,19 @@ def test_runs_that_take_turns_on_a_study_fill_it_together(tmp_path: Path, ahead:
     trials = of_design(studies[0], "adaptive")
     assert len([trial for trial in trials if trial.state == TrialState.COMPLETE]) == 20
     assert not studies[0].get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+
+
+def test_a_storage_that_fails_at_the_first_look_is_an_error_of_the_storage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = opened()
+
+    def fail(**_: object) -> list[FrozenTrial]:
+        raise StorageInternalError
+
+    monkeypatch.setattr(study, "get_trials", fail)
+    with pytest.raises(OSError, match="the storage of study 'test' failed"):
+        list(run_study(study, TableRunner(SyntheticWorld()), question(), trials=3))
 
 
 class TakenForDead(RandomSampler):
