@@ -32,12 +32,16 @@ SURE = 0.9  # probability of being best from which "it is the best" is agreed to
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict, with the p-values of its side: if undecided, of the side that comes closer."""
+    """The side that a claim is decided for, or else comes closer to, and how sure that is."""
 
-    verdict: Verdict
-    leaning: Literal["agree", "disagree"]
+    side: Literal["agree", "disagree"]
     alone: float  # p-value of this claim by itself
     shared: float  # adjusted for all claims that are judged together
+
+    @property
+    def verdict(self) -> Verdict:
+        """The side if it is sure enough among all claims, else undecided."""
+        return self.side if self.shared <= RULES.alpha else "undecided"
 
     @property
     def caveat(self) -> str:
@@ -45,7 +49,7 @@ class Decision:
         if self.verdict != "undecided" or self.alone > RULES.alpha:
             return ""
         return (
-            f"By itself the verdict would be {self.leaning} (p = {self.alone:.2g}); "
+            f"By itself the verdict would be {self.side} (p = {self.alone:.2g}); "
             f"among all claims judged here p is {self.shared:.2g} (Holm)."
         )
 
@@ -68,18 +72,15 @@ def decide(kinds: Sequence[Kind], effects: Sequence[Estimate], seeds: Sequence[i
     agreeing = holm([agree for agree, _ in pairs])
     disagreeing = holm([disagree for _, disagree in pairs])
     return [
-        _decision(alone, shared)
-        for alone, shared in zip(pairs, zip(agreeing, disagreeing, strict=True), strict=True)
+        _firmer(Decision("agree", agree, shared), Decision("disagree", disagree, shared_against))
+        for (agree, disagree), shared, shared_against in zip(pairs, agreeing, disagreeing, strict=True)
     ]
 
 
-def _decision(alone: tuple[float, float], shared: tuple[float, float]) -> Decision:
-    """Agree if that side is sure enough, else disagree if the other is."""
-    sure = [side for side in (0, 1) if shared[side] <= RULES.alpha]
-    side = sure[0] if sure else int(alone[1] < alone[0])
-    leaning: Literal["agree", "disagree"] = "agree" if side == 0 else "disagree"
-    verdict: Verdict = leaning if shared[side] <= RULES.alpha else "undecided"
-    return Decision(verdict, leaning, alone[side], shared[side])
+def _firmer(agree: Decision, disagree: Decision) -> Decision:
+    """The side that is decided, agreement first if both are; if neither is, the more probable one."""
+    decided = [one for one in (agree, disagree) if one.verdict != "undecided"]
+    return decided[0] if decided else min(agree, disagree, key=lambda one: one.alone)
 
 
 def best_verdict(found: Exhaustive) -> Verdict:

@@ -26,7 +26,7 @@ from ordercomp.studies.contrast import (
     latest,
     stages_of,
 )
-from ordercomp.studies.decide import RULES, decide, negated
+from ordercomp.studies.decide import RULES, Decision, decide, negated
 from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, Verdict
 from ordercomp.studies.paper import INSERTIONS, LAW, PAIRS
 from ordercomp.studies.preset import Preset
@@ -51,7 +51,7 @@ class Insertion:
     turned: bool  # the other order is better, beyond chance
     seeds: int
     under_trained: bool
-    caveat: str
+    decision: Decision  # by the numbers alone
 
     @property
     def orders(self) -> tuple[Order, Order]:
@@ -133,7 +133,7 @@ def _insertions(records: Sequence[Record]) -> list[Insertion]:
             turned=not lean and back.verdict == "agree",
             seeds=len(some),
             under_trained=lean,
-            caveat="This leans on under-trained prefixes." if lean else decision.caveat,
+            decision=decision,
         )
         for (first, second, stage, where), some, effect, decision, back, lean in zip(
             cases, scores, effects, decisions, turned, short, strict=True
@@ -185,7 +185,7 @@ def _finding(check: Insertion) -> Finding:
         seeds=check.seeds,
         effect=check.effect.mean if check.seeds else None,
         interval=ends,
-        caveat=check.caveat,
+        caveat="This leans on under-trained prefixes." if check.under_trained else check.decision.caveat,
     )
 
 
