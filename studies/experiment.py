@@ -69,6 +69,12 @@ class Finding:
             "caveat": self.caveat,
         }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Finding":
+        """The finding that `to_json` told."""
+        interval = data["interval"]
+        return cls(**{**data, "interval": None if interval is None else tuple(interval)})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:

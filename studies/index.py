@@ -1,16 +1,15 @@
 """The index of a folder of results: each experiment with its verdicts, and the claims that were decided."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+from ordercomp.analysis.files import replace_file
 from ordercomp.analysis.tables import Column, Table
 from ordercomp.studies.experiment import Finding, Verdict, table_markdown
+from ordercomp.studies.result_folder import read_outcomes
 
-__all__ = ["INDEX", "write_index"]
-
-INDEX = "index.md"
+__all__ = ["write_index"]
 
 _VERDICTS: tuple[str, ...] = get_args(Verdict)
 _COLUMNS = (
@@ -20,21 +19,18 @@ _COLUMNS = (
 
 
 def write_index(out: Path) -> None:
-    """Write `out`/index.md anew from every outcome.json below `out`; nothing is judged again."""
-    found = sorted(out.glob("*/outcome.json"))
-    outcomes = [(path.parent.name, json.loads(path.read_text(encoding="utf-8"))) for path in found]
+    """Write `out`/index.md anew from the outcomes in `out`; nothing is judged again."""
+    outcomes = read_outcomes(out)
     table = Table(
         title="Results in this folder",
         columns=_COLUMNS,
-        rows=tuple(_row(folder, outcome) for folder, outcome in outcomes),
+        rows=tuple(_row(folder, outcome) for folder, outcome in outcomes.items()),
         note="Columns of verdicts count claims. Those that agree or disagree:",
     )
     lines = [*table_markdown(table), ""]
-    for folder, outcome in outcomes:
+    for folder, outcome in outcomes.items():
         lines += [f"- [{folder}]({folder}/outcome.md). {sentence}" for sentence in _decided(outcome)]
-    draft = out / (INDEX + ".part")
-    draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    draft.replace(out / INDEX)
+    replace_file(out / "index.md", "\n".join(lines) + "\n")
 
 
 def _row(folder: str, outcome: Mapping[str, Any]) -> tuple[str, ...]:
@@ -49,11 +45,5 @@ def _row(folder: str, outcome: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _decided(outcome: Mapping[str, Any]) -> list[str]:
-    return [
-        _finding(data).sentence for data in outcome["findings"] if data["verdict"] in ("agree", "disagree")
-    ]
-
-
-def _finding(data: Mapping[str, Any]) -> Finding:
-    interval = data["interval"]
-    return Finding(**{**data, "interval": None if interval is None else tuple(interval)})
+    findings = map(Finding.from_json, outcome["findings"])
+    return [finding.sentence for finding in findings if finding.verdict in ("agree", "disagree")]

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ordercomp.analysis.files import replace_file
 from ordercomp.analysis.fronts import best_reductions
 from ordercomp.analysis.law import Law
 from ordercomp.analysis.report import write_report
@@ -55,9 +56,7 @@ def settle_precision(task: Task, store: Store) -> Task:
     path = store.folder / f"precision-{task.digest[:16]}.json"
     if not path.exists():
         probe = probe_precision(create_network(task, seed=0), batch_size=task.recipe.batch_size)
-        draft = path.with_suffix(".part")
-        draft.write_text(json.dumps(probe))
-        draft.replace(path)
+        replace_file(path, json.dumps(probe))
     chosen = json.loads(path.read_text())["precision"]
     return replace(task, recipe=replace(task.recipe, precision=chosen))
 
@@ -77,9 +76,7 @@ def write_outcome(
 ) -> None:
     """Write law.json, report.html and networks/ into `folder`."""
     data = law_json(law, trainings)
-    draft = folder / "law.json.part"
-    draft.write_text(json.dumps(data, indent=2) + "\n")
-    draft.replace(folder / "law.json")
+    replace_file(folder / "law.json", json.dumps(data, indent=2) + "\n")
     write_report(folder / "report.html", data, records)
     _keep_networks(folder / "networks", records, store)
 

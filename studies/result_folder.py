@@ -8,12 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ordercomp.analysis.files import replace_file
 from ordercomp.device import choose_device, describe_hardware
 from ordercomp.jobs import code_version
 from ordercomp.records import Record, append_record, read_records
 from ordercomp.studies.experiment import Outcome, Part
 
-__all__ = ["ResultFolder", "describe", "read_results"]
+__all__ = ["ResultFolder", "describe", "read_outcomes", "read_results"]
 
 
 class ResultFolder:
@@ -47,10 +48,10 @@ class ResultFolder:
 
     def write(self, outcome: Outcome, figures: Mapping[str, str]) -> None:
         """Write outcome.json, outcome.md and the figures, all of which come from the records alone."""
-        _replace(self.path / "outcome.json", json.dumps(outcome.to_json(), indent=2) + "\n")
-        _replace(self.path / "outcome.md", outcome.to_markdown())
+        replace_file(self.path / "outcome.json", json.dumps(outcome.to_json(), indent=2) + "\n")
+        replace_file(self.path / "outcome.md", outcome.to_markdown())
         for name, svg in figures.items():
-            _replace(self.path / f"{name}.svg", svg)
+            replace_file(self.path / f"{name}.svg", svg)
 
 
 def describe(experiment: str, preset: str, parts: Sequence[Part]) -> dict[str, Any]:
@@ -76,6 +77,16 @@ def read_results(path: Path | str) -> tuple[str, list[Record]]:
     return str(json.loads(marker.read_text(encoding="utf-8"))["experiment"]), read_records(records)
 
 
+def read_outcomes(out: Path) -> dict[str, Any]:
+    """Content of outcome.json of every result folder in `out`, by the folder's name, in order of names."""
+    folders = sorted(marker.parent for marker in out.glob("*/experiment.json"))
+    return {
+        folder.name: json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
+        for folder in folders
+        if (folder / "outcome.json").exists()
+    }
+
+
 def _check(path: Path, held: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     for name in ("experiment", "preset", "tasks"):
         if held.get(name) != facts[name]:
@@ -93,9 +104,3 @@ def _named(name: str, value: Any) -> str:
 
 def _identity(record: Record) -> tuple[str, str, int, object]:
     return record.task, record.sequence, record.seed, record.extra.get("digest")
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

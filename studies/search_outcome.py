@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from ordercomp.analysis.files import replace_file
 from ordercomp.analysis.report import write_search_report
 from ordercomp.records import Record
 from ordercomp.store import Store
@@ -16,9 +17,7 @@ __all__ = ["write_search_outcome"]
 def write_search_outcome(result: SearchResult) -> None:
     """Write the outcome into the folder of the search. Raises OSError if it cannot be written."""
     data = result.to_json()
-    draft = result.out / "search.json.part"
-    draft.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    draft.replace(result.out / "search.json")
+    replace_file(result.out / "search.json", json.dumps(data, indent=2, allow_nan=False) + "\n")
     write_search_report(result.out / "report.html", data, [_allowed(result, one) for one in result.records])
     _keep_networks(result, result.out / "networks")
 

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from ordercomp.analysis import plots
 from ordercomp.records import Record
 
-__all__ = ["Fact", "Picture", "distinct", "duration", "inline", "provenance_of", "render", "replace_file"]
+__all__ = ["Fact", "Picture", "distinct", "duration", "inline", "provenance_of", "render"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +38,6 @@ def render(template: str, content: Mapping[str, Any]) -> str:
     )
     style = loader.get_source(environment, "style.css")[0]
     return environment.get_template(template).render(**content, style=style)
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write `text` to `path` at once, so that a killed process leaves no half file. Raises OSError."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 def inline(figure: Figure, caption: str) -> Picture:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ordercomp.analysis import plots, tables
+from ordercomp.analysis.files import replace_file
 from ordercomp.analysis.fronts import DEFAULT_SCALE, TOLERANCES, Scale
 from ordercomp.analysis.ranking import RankedOrder, permutation_records, rank_orders
 from ordercomp.analysis.report.elements import (
@@ -15,7 +16,6 @@ from ordercomp.analysis.report.elements import (
     inline,
     provenance_of,
     render,
-    replace_file,
 )
 from ordercomp.analysis.sensitivity import alternatives, sensitivity, sensitivity_table
 from ordercomp.analysis.verdict import STAGE_NAMES, Verdict, read_verdict

@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ordercomp.analysis import plots
+from ordercomp.analysis.files import replace_file
 from ordercomp.analysis.fronts import Scale, front
 from ordercomp.analysis.report import search_tables
 from ordercomp.analysis.report.elements import (
@@ -16,7 +17,6 @@ from ordercomp.analysis.report.elements import (
     inline,
     provenance_of,
     render,
-    replace_file,
 )
 from ordercomp.analysis.tables import loss_text, times_text
 from ordercomp.orders import Order
