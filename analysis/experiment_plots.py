@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ordercomp.analysis.attainment import attainment_surface
@@ -48,8 +49,8 @@ def panels_plot(panels: Sequence[Panel], *, scale: Scale = DEFAULT_SCALE) -> Fig
     """
     columns = min(3, max(1, len(panels)))
     rows = max(1, -(-len(panels) // columns))
-    figure = _figure(4.3 * columns if columns > 1 else 7.0, 3.5 * rows if columns > 1 else 4.6)
-    figure.set_layout_engine("constrained", h_pad=0.1)
+    width, height = (4.3 * columns, 3.5 * rows) if columns > 1 else (7.0, 4.6)
+    figure = _figure(width, height, pad=0.1)
     with mpl.rc_context(STYLE):
         every = figure.subplots(rows, columns, squeeze=False)
     for place, axes in enumerate(every.flat):
@@ -109,9 +110,10 @@ def claims_plot(claims: Sequence[tuple[str, str, float, tuple[float, float] | No
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float, *, pad: float | None = None) -> Figure:
+    """An empty figure in inches, with `pad` above and below each plot; None: as usual."""
     with mpl.rc_context(STYLE):
-        return Figure(figsize=(width, height), layout="constrained")
+        return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=pad))
 
 
 def _draw_panel(axes: Axes, panel: Panel, scale: Scale) -> None:

@@ -37,9 +37,9 @@ def measure(storage: str, sampler: str, trials: int) -> dict[str, object]:
     question = Question(space=space, objectives=Objectives())
     study.add_trials(_trials(space, trials))
     start = time.perf_counter()
-    proposed = sum(trial.user_attrs["design"] == ADAPTIVE for trial in study.get_trials(deepcopy=False))
+    there = study.get_trials(deepcopy=False)
     reading = time.perf_counter() - start
-    before = len(study.get_trials(deepcopy=False))
+    before, proposed = len(there), sum(trial.user_attrs["design"] == ADAPTIVE for trial in there)
     start, busy = time.perf_counter(), time.process_time()
     for _ in run_study(study, TableRunner(SyntheticWorld()), question, trials=proposed + MEASURED):
         pass
