@@ -18,14 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ordercomp.analysis.case import Case, LawOptions, prepare
-from ordercomp.analysis.convergence import CONTROL, controls
-from ordercomp.analysis.corpus import collect
-from ordercomp.analysis.evidence import gather
-from ordercomp.analysis.planning import Block, Planner
-from ordercomp.analysis.readouts import Measured
-from ordercomp.analysis.simulation import Planted, simulate
-from ordercomp.analysis.units import PairTable
+from ordercomp.analysis.evidence.convergence import CONTROL, controls
+from ordercomp.analysis.evidence.corpus import collect
+from ordercomp.analysis.evidence.pairs import gather
+from ordercomp.analysis.evidence.planning import Block, Planner
+from ordercomp.analysis.evidence.simulation import Planted, simulate
+from ordercomp.analysis.evidence.units import PairTable
+from ordercomp.analysis.fronts.readouts import Measured
+from ordercomp.analysis.law.case import Case, LawOptions, prepare
 from ordercomp.orders import Order
 from ordercomp.records import Record, read_records
 

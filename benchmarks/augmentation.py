@@ -10,9 +10,9 @@ from collections.abc import Iterable
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ordercomp.augmentation import Augmentation
-from ordercomp.datasets.splits import MemorySplit
-from ordercomp.vision import transforms
+from ordercomp.data.augmentation import Augmentation
+from ordercomp.data.splits import MemorySplit
+from ordercomp.data.vision import transforms
 
 IMAGES, BATCH, REPEATS = 20_000, 128, 5
 SHAPES = {"CIFAR-10": (32, 32, 3), "Fashion-MNIST": (28, 28, 1)}

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ordercomp.analysis.convergence import controls
-from ordercomp.analysis.corpus import collect
-from ordercomp.analysis.evidence import Evidence, Verdict, gather
-from ordercomp.analysis.law import Law, LawOptions, derive_law
-from ordercomp.analysis.planning import Planner, blocks
-from ordercomp.analysis.simulation import Planted, simulate
-from ordercomp.analysis.units import pair_tables
+from ordercomp.analysis.evidence.convergence import controls
+from ordercomp.analysis.evidence.corpus import collect
+from ordercomp.analysis.evidence.pairs import Evidence, Verdict, gather
+from ordercomp.analysis.evidence.planning import Planner, blocks
+from ordercomp.analysis.evidence.simulation import Planted, simulate
+from ordercomp.analysis.evidence.units import pair_tables
+from ordercomp.analysis.law.derive import Law, LawOptions, derive_law
 from ordercomp.records import Record
 
 Pair = tuple[str, str]

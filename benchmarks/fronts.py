@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import optuna
 
-from ordercomp.analysis.hypervolume import hypervolume
-from ordercomp.analysis.pareto import FloatArray, is_nondominated
+from ordercomp.analysis.fronts.hypervolume import hypervolume
+from ordercomp.analysis.fronts.pareto import FloatArray, is_nondominated
 
 POINTS = 1_000_000
 TRIALS = 10_000

@@ -23,22 +23,22 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from ordercomp.analysis.fronts import Scale, front, front_value
-from ordercomp.jobs import Request
+from ordercomp.analysis.fronts.front import Scale, front, front_value
 from ordercomp.records import Record, read_records
-from ordercomp.runner import Runner
-from ordercomp.search.cost_aware import CostOptions
-from ordercomp.search.objective import Objectives
-from ordercomp.search.running import Question, run_study
-from ordercomp.search.samplers import DENSE_SAMPLERS, make_sampler
-from ordercomp.search.space import Space
-from ordercomp.search.study import open_study
-from ordercomp.search.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
-from ordercomp.search.tabular import Oracle, TableRunner, oracle_of, space_of
+from ordercomp.running.jobs import Request
+from ordercomp.running.runner import Runner
+from ordercomp.running.store import Store
+from ordercomp.search.ask.cost_aware import CostOptions
+from ordercomp.search.ask.objective import Objectives
+from ordercomp.search.ask.samplers import DENSE_SAMPLERS, make_sampler
+from ordercomp.search.ask.space import Space
+from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.bench.tabular import Oracle, TableRunner, oracle_of, space_of
+from ordercomp.search.tell.drive import Question, run_study
+from ordercomp.search.tell.study import open_study
 from ordercomp.sequence import StageSequence
-from ordercomp.store import Store
-from ordercomp.studies.outcome import settle_precision
-from ordercomp.studies.search import task_space
+from ordercomp.studies.folders.law_folder import settle_precision
+from ordercomp.studies.main.search import task_space
 from ordercomp.task import Task, load_task
 
 __all__ = ["METHODS", "Method", "compare", "curve", "summary", "trained"]

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 
-from ordercomp.jobs import Request, node_key
-from ordercomp.node import train_node
 from ordercomp.orders import PrefixTrie, permutations
-from ordercomp.runner import Runner
+from ordercomp.running.jobs import Request, node_key
+from ordercomp.running.node import train_node
+from ordercomp.running.runner import Runner
+from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
-from ordercomp.store import Store
 from ordercomp.task import TASKS, Task
 
 

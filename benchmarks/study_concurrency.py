@@ -23,13 +23,13 @@ import optuna
 from optuna.trial import TrialState
 
 from ordercomp.orders import permutations
-from ordercomp.search.objective import Objectives
-from ordercomp.search.running import Question, run_study
-from ordercomp.search.samplers import make_sampler
-from ordercomp.search.space import Space
-from ordercomp.search.study import ADAPTIVE, PREFIX, enqueue_paired_design, open_study
-from ordercomp.search.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
-from ordercomp.search.tabular import TableRunner
+from ordercomp.search.ask.objective import Objectives
+from ordercomp.search.ask.samplers import make_sampler
+from ordercomp.search.ask.space import Space
+from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.bench.tabular import TableRunner
+from ordercomp.search.tell.drive import Question, run_study
+from ordercomp.search.tell.study import ADAPTIVE, PREFIX, enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence
 
 __all__ = ["measure", "measure_sampled"]

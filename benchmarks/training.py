@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from ordercomp.data import ImageData, load_data
-from ordercomp.device import probe_precision
+from ordercomp.data.catalog import ImageData, load_data
+from ordercomp.data.vision import transforms
 from ordercomp.models import build_model
-from ordercomp.network import Bits, CompressedNetwork
-from ordercomp.recipe import Recipe
-from ordercomp.trainer import DataTrainer
-from ordercomp.vision import transforms
+from ordercomp.networks.network import Bits, CompressedNetwork
+from ordercomp.training.device import probe_precision
+from ordercomp.training.recipe import Recipe
+from ordercomp.training.trainer import DataTrainer
 
 MODELS = ("resnet8(width=16)", "resnet20(width=16)")
 BATCH = 128

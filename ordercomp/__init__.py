@@ -9,11 +9,11 @@ from typing import Any
 __all__ = ["CompressedNetwork", "Record", "StageSequence", "Task", "discover", "load_task"]
 
 _HOMES = {
-    "CompressedNetwork": "ordercomp.network",
+    "CompressedNetwork": "ordercomp.networks.network",
     "Record": "ordercomp.records",
     "StageSequence": "ordercomp.sequence",
     "Task": "ordercomp.task",
-    "discover": "ordercomp.studies.discover",
+    "discover": "ordercomp.studies.main.discover",
     "load_task": "ordercomp.task",
 }
 

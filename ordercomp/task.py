@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ordercomp.orders import Order, check_order
-from ordercomp.recipe import Recipe
 from ordercomp.sequence import KnobValue, StageSequence, Step
 from ordercomp.stages import complete, known_stages
+from ordercomp.training.recipe import Recipe
 
 __all__ = ["TASKS", "Task", "load_task"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from ordercomp.jobs import NodeJob, code_version
 from ordercomp.records import Baseline, OperatingPoint, Record
-from ordercomp.store import Store
+from ordercomp.running.jobs import NodeJob, code_version
+from ordercomp.running.store import Store
 
 __all__ = ["FakeTask", "calls", "make_record", "work"]
 

@@ -6,9 +6,9 @@ Prints each finished order, then `interrupted` or `done` with the number of stag
 import sys
 from pathlib import Path
 
-from ordercomp.runner import Request, Runner
+from ordercomp.running.runner import Request, Runner
+from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
-from ordercomp.store import Store
 from tests import fakes
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ordercomp.recipe import Recipe
 from ordercomp.task import TASKS, Task, load_task
+from ordercomp.training.recipe import Recipe
 
 SMALL = Task(name="small", model="resnet8(width=4)", data="digits")
 

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ordercomp.data import ImageData, load_data
-from ordercomp.network import CompressedNetwork
-from ordercomp.recipe import Recipe
+from ordercomp.data.catalog import ImageData, load_data
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import Step
 from ordercomp.stages import make_stage
-from ordercomp.trainer import DataTrainer, Trainer
+from ordercomp.training.recipe import Recipe
+from ordercomp.training.trainer import DataTrainer, Trainer
 
 __all__ = ["NoTrainer", "apply", "digits", "logits", "snapshot", "tiny_network", "tiny_trainer"]
 

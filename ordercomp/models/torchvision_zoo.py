@@ -4,8 +4,8 @@ import difflib
 
 from torch import nn
 
+from ordercomp.data.vision import models
 from ordercomp.sequence import KnobValue
-from ordercomp.vision import models
 
 __all__ = ["torchvision_model"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ordercomp.network import CompressedNetwork
+from ordercomp.networks.network import CompressedNetwork
 
 __all__ = ["Block", "blocks_to_drop", "find_blocks", "split_candidates"]
 

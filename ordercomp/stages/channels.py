@@ -6,9 +6,9 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from ordercomp.layers import QuantizedLayer, dorefa_weight
-from ordercomp.multi_exit import channels_last, running_order
-from ordercomp.network import CompressedNetwork
+from ordercomp.networks.layers import QuantizedLayer, dorefa_weight
+from ordercomp.networks.multi_exit import channels_last, running_order
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.stage import StageError
 
 __all__ = ["classifiers", "narrow_channels"]

@@ -7,12 +7,12 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from ordercomp.knobs import Knob
-from ordercomp.multi_exit import replace_module
-from ordercomp.network import CompressedNetwork
+from ordercomp.networks.multi_exit import replace_module
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.blocks import blocks_to_drop, find_blocks
 from ordercomp.stages.channels import narrow_channels
 from ordercomp.stages.stage import EPOCHS, Granularity, StageError, finish
-from ordercomp.trainer import Trainer
+from ordercomp.training.trainer import Trainer
 
 __all__ = ["Distill"]
 

@@ -6,13 +6,13 @@ from typing import ClassVar
 
 import torch
 
-from ordercomp.heads import HeadKind
 from ordercomp.knobs import Knob
-from ordercomp.multi_exit import attach_heads, quantize_layers
-from ordercomp.network import CompressedNetwork
+from ordercomp.networks.heads import HeadKind
+from ordercomp.networks.multi_exit import attach_heads, quantize_layers
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.blocks import Block, split_candidates
 from ordercomp.stages.stage import EPOCHS, Granularity, StageError, finish
-from ordercomp.trainer import Trainer
+from ordercomp.training.trainer import Trainer
 
 __all__ = ["EarlyExit"]
 

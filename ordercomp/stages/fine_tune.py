@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ordercomp.knobs import Knob
-from ordercomp.network import CompressedNetwork
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.stage import EPOCHS, Granularity, StageError, finish
-from ordercomp.trainer import Trainer
+from ordercomp.training.trainer import Trainer
 
 __all__ = ["FineTune", "Recover"]
 

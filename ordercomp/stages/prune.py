@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ordercomp.knobs import Knob
-from ordercomp.network import CompressedNetwork
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.channels import narrow_channels
 from ordercomp.stages.stage import EPOCHS, TEACHER, Granularity, finish, teacher_of
-from ordercomp.trainer import Trainer
+from ordercomp.training.trainer import Trainer
 
 __all__ = ["Prune"]
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ordercomp.knobs import Knob
-from ordercomp.layers import FLOAT_BITS
-from ordercomp.multi_exit import Bits
-from ordercomp.network import CompressedNetwork
+from ordercomp.networks.layers import FLOAT_BITS
+from ordercomp.networks.multi_exit import Bits
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.stage import EPOCHS, TEACHER, Granularity, finish, teacher_of
-from ordercomp.trainer import Trainer
+from ordercomp.training.trainer import Trainer
 
 __all__ = ["Quantize"]
 

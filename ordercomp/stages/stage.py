@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from ordercomp.knobs import Knob
-from ordercomp.network import CompressedNetwork, StepResult
+from ordercomp.networks.network import CompressedNetwork, StepResult
 from ordercomp.sequence import Step
-from ordercomp.trainer import Trainer
+from ordercomp.training.trainer import Trainer
 
 __all__ = ["EPOCHS", "TEACHER", "Granularity", "Stage", "StageError", "finish", "step_of", "teacher_of"]
 

@@ -1,0 +1,1 @@
+"""Evidence: paired comparisons of stages, their uncertainty, and the precedence that they decide."""

@@ -1,0 +1,241 @@
+"""Verdicts on pairs of stages: which comes first, how sure is that, and does it depend on the context?
+
+The independent unit is the seed: all contexts and knob settings of one seed share the baseline network, the
+split of the data and trained prefixes. A pair's score at a seed is its mean difference over the cells. The
+scores of the seeds give a t interval, with a variance that the other pairs may raise but not lower (after
+Smyth 2004), and p-values that Holm's method adjusts for the number of pairs. Where further seeds were
+added after a look at the results, each look has a share of the error of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from ordercomp.analysis.evidence.convergence import Guard
+from ordercomp.analysis.evidence.resampling import (
+    Estimate,
+    estimate,
+    holm,
+    row_scores,
+    sign_flip_p,
+    variance_prior,
+)
+from ordercomp.analysis.evidence.units import Cell, PairTable
+
+__all__ = ["Counted", "Evidence", "Group", "Rules", "Verdict", "count_cells", "gather"]
+
+Pair = tuple[str, str]
+Verdict = Literal["before", "after", "tied", "undecided", "conditional"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """When evidence decides."""
+
+    margin: float = 0.1  # region of practical equivalence, log2 units: 0.1 is 7 % fewer bit operations
+    alpha: float = 0.05  # family-wise error over all pairs
+    level: float = 0.95  # of the intervals
+    least_seeds: int = 3  # fewer decide nothing
+    prior_cap: float = 2.0  # most degrees of freedom that a pair may borrow from the others
+
+    def __post_init__(self) -> None:
+        if self.margin < 0:
+            raise ValueError(f"margin must not be negative, got {self.margin}")
+        for name in ("alpha", "level"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+        if self.prior_cap < 0:
+            raise ValueError(f"prior_cap must not be negative, got {self.prior_cap}")
+
+    def at_look(self, further: int) -> "Rules":
+        """The rules once `further` seeds were added, one by one, for the sake of pairs still undecided.
+
+        Half of the error is spent on the seeds that were planned, and 1 / (2 k (k + 1)) on the look at the
+        k-th further one. These shares add up to the whole error however long one goes on (alpha spending
+        after Lan and DeMets 1983). Intervals widen alike.
+        """
+        share = 0.5 / (further * (further + 1)) if further > 0 else 0.5
+        return replace(self, alpha=self.alpha * share, level=1 - (1 - self.level) * share)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The cells of a pair that count."""
+
+    table: PairTable
+    left_out: int  # cells that lean on under-trained prefixes
+    doubtful: bool  # too many of them: the table holds them all, and nothing is decided
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The cells of a pair that have something in common, judged alone."""
+
+    name: str  # e.g. "D earlier", "P(ratio=0.4) Q(weights=2)"
+    cells: int
+    effect: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the records say about one pair of stages."""
+
+    first: str
+    second: str
+    verdict: Verdict
+    effect: Estimate  # log2 units of value; positive: `first` should come first
+    adjusted_p: float  # after Holm over the pairs
+    sign_flip_p: float  # exact check that assumes no normal distribution; at least 2^(1-seeds)
+    reduction: float  # log2 reduction gained at equal accuracy, mean over seeds
+    accuracy: float  # accuracy gained at equal reduction, a fraction, mean over seeds
+    contexts: int  # cells that count
+    seeds: int  # seeds that count
+    left_out: int  # cells that lean on under-trained prefixes, so that they do not count
+    under_trained: bool  # at least half of the cells lean on under-trained prefixes, so nothing is decided
+    groups: tuple[Group, ...]
+
+
+def gather(
+    tables: Mapping[Pair, PairTable],
+    guard: Guard,
+    *,
+    rules: Rules,
+    bound: float,
+    rng: np.random.Generator,
+    planned: int | None = None,
+) -> list[Evidence]:
+    """Judge every pair of stages.
+
+    Args:
+        tables: paired differences by pair.
+        guard: says which cells lean on under-trained prefixes. Cells that do are left out; a pair that has
+            no more than half of its cells left keeps them for show, is marked, and stays undecided.
+        rules: margin, error level, interval level.
+        bound: largest difference of value that is possible, log2 units.
+        rng: draws sign patterns where there are too many seeds to list them.
+        planned: number of seeds that were fixed before any look at results; None: all of them.
+
+    Returns the evidence in the order of `tables`. A verdict is "before" or "after" if Holm's adjusted
+    p-value is at most alpha and the mean lies outside the margin; "tied" if the interval lies inside the
+    margin; "conditional" if the effect has opposite signs in two groups of cells, each beyond doubt;
+    otherwise "undecided". Fewer seeds than `rules.least_seeds` decide nothing.
+    """
+    counted = count_cells(tables, guard)
+    scores = [row_scores(one.table.effects) for one in counted.values()]
+    prior = variance_prior(scores, cap=rules.prior_cap)
+    looks = [_rules_for(len(rows), planned, rules) for rows in scores]
+    effects = [
+        estimate(rows, prior=prior, level=look.level, bound=bound)
+        for rows, look in zip(scores, looks, strict=True)
+    ]
+    adjusted = holm([effect.p_value for effect in effects])
+    groups = _grouped([one.table for one in counted.values()], rules, bound)
+    return [
+        Evidence(
+            first=pair[0],
+            second=pair[1],
+            verdict=_verdict(one, effect, p_value, parts, look, pairs=len(tables)),
+            effect=effect,
+            adjusted_p=p_value,
+            sign_flip_p=sign_flip_p(rows, rng=rng),
+            reduction=_mean(one.table.reductions),
+            accuracy=_mean(one.table.accuracies),
+            contexts=len(one.table.cells),
+            seeds=len(rows),
+            left_out=one.left_out,
+            under_trained=one.doubtful,
+            groups=parts,
+        )
+        for (pair, one), rows, look, effect, p_value, parts in zip(
+            counted.items(), scores, looks, effects, adjusted, groups, strict=True
+        )
+    ]
+
+
+def _rules_for(seeds: int, planned: int | None, rules: Rules) -> Rules:
+    return rules if planned is None else rules.at_look(seeds - max(planned, rules.least_seeds))
+
+
+def count_cells(tables: Mapping[Pair, PairTable], guard: Guard) -> dict[Pair, Counted]:
+    """Leave out the cells that lean on under-trained prefixes.
+
+    A pair with no more than half of its cells left is marked doubtful and keeps all of them, for show.
+    """
+    result = {}
+    for pair, table in tables.items():
+        sound = guard.sound(table)
+        left_out = len(sound) - sum(sound)
+        doubtful = left_out > 0 and 2 * left_out >= len(sound)
+        result[pair] = Counted(table if doubtful else table.choose(sound), left_out, doubtful)
+    return result
+
+
+def _verdict(
+    counted: Counted,
+    effect: Estimate,
+    adjusted_p: float,
+    groups: Sequence[Group],
+    rules: Rules,
+    *,
+    pairs: int,
+) -> Verdict:
+    seeds = int(np.isfinite(counted.table.effects).any(axis=1).sum())
+    if counted.doubtful or seeds < rules.least_seeds:
+        return "undecided"
+    if _signs_differ(groups, rules, pairs):
+        return "conditional"
+    if -rules.margin <= effect.low and effect.high <= rules.margin:
+        return "tied"
+    if adjusted_p <= rules.alpha and abs(effect.mean) > rules.margin:
+        return "before" if effect.mean > 0 else "after"
+    return "undecided"
+
+
+def _signs_differ(groups: Sequence[Group], rules: Rules, pairs: int) -> bool:
+    """Both signs occur beyond the margin, each significant after Bonferroni over groups and pairs."""
+    limit = rules.alpha / max(1, len(groups) * pairs)
+
+    def occurs(sign: int) -> bool:
+        return any(
+            sign * group.effect.mean > rules.margin and group.effect.p_value / 2 <= limit for group in groups
+        )
+
+    return occurs(1) and occurs(-1)
+
+
+def _grouped(tables: Sequence[PairTable], rules: Rules, bound: float) -> list[tuple[Group, ...]]:
+    """Judge the groups of every pair, with variances moderated over all groups of all pairs."""
+    parts = [
+        (place, name, table.choose(name in labels for labels in map(_labels, table.cells)))
+        for place, table in enumerate(tables)
+        for name in _varying(table.cells)
+    ]
+    scores = [row_scores(part.effects) for _, _, part in parts]
+    prior = variance_prior(scores, cap=rules.prior_cap)
+    result: list[list[Group]] = [[] for _ in tables]
+    for (place, name, part), rows in zip(parts, scores, strict=True):
+        effect = estimate(rows, prior=prior, level=rules.level, bound=bound)
+        result[place].append(Group(name, len(part.cells), effect))
+    return [tuple(groups) for groups in result]
+
+
+def _varying(cells: Sequence[Cell]) -> list[str]:
+    """Labels that some cells carry and others lack."""
+    names = sorted({label for cell in cells for label in _labels(cell)})
+    return [name for name in names if not all(name in _labels(cell) for cell in cells)]
+
+
+def _labels(cell: Cell) -> frozenset[str]:
+    """What a cell can be grouped by: stages that come earlier, knobs of the pair, accounting."""
+    earlier = {f"{stage} earlier" for stage in cell.prefix}
+    later = {f"{stage} later" for stage in cell.suffix}
+    alone = {"nothing earlier"} if not cell.prefix else set()
+    return frozenset({*earlier, *later, *alone, cell.knobs, f"{cell.accounting} epochs"})
+
+
+def _mean(table: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+    """The mean over seeds, as the effect is: seeds with many contexts count no more than others."""
+    scores = row_scores(table)
+    return float(scores.mean()) if len(scores) else 0.0

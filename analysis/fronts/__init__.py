@@ -1,0 +1,1 @@
+"""Fronts: dominance, hypervolume, and what the networks of one order reach."""

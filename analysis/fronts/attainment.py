@@ -1,0 +1,96 @@
+"""Empirical attainment: how often, over repeated runs, a pair of costs was reached or bettered.
+
+One run is one seed's front. Both objectives are minimized. Grunert da Fonseca et al. (2001); differences
+between two sets of runs as in López-Ibáñez et al. (2010): they show *where* one is better, not by how much.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ordercomp.analysis.fronts.pareto import FloatArray, check_costs, is_nondominated
+
+__all__ = ["AttainmentDifference", "attainment", "attainment_difference", "attainment_surface"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttainmentDifference:
+    """Share of runs that attain each cell, first set minus second set, on a grid of two costs.
+
+    `difference[i, j]` holds for all costs in [first[i], first[i + 1]) × [second[j], second[j + 1]); the last
+    cells reach to infinity, and below the grid nothing is attained. Positive where the first set is better.
+    """
+
+    first: FloatArray  # rising, shape (k,)
+    second: FloatArray  # rising, shape (l,)
+    difference: FloatArray  # in [-1, 1], shape (k, l)
+
+
+def attainment(points: npt.ArrayLike, runs: Sequence[npt.ArrayLike]) -> FloatArray:
+    """Share of `runs`, each of shape (n, 2), with a row that weakly dominates each of `points`, shape (k, 2).
+
+    Returns shape (k,), in [0, 1]. A run without rows attains nothing. Raises ValueError on NaN, on other
+    widths, and without runs.
+    """
+    wanted = _two(points, name="points")
+    reached = np.zeros(len(wanted))
+    for run in _checked(runs):
+        reached += _best_second(run, wanted[:, 0]) <= wanted[:, 1]
+    return reached / len(runs)
+
+
+def attainment_surface(runs: Sequence[npt.ArrayLike], share: float) -> FloatArray:
+    """Corners, shape (k, 2), of the staircase that at least `share` of `runs` attain, by rising first cost.
+
+    0.5 is the median front, 1 the worst case; any share up to 1 / number of runs is the best case. No rows
+    where too few runs have any. Raises ValueError as `attainment`, and unless `share` lies in (0, 1].
+    """
+    fronts = _checked(runs)
+    if not 0 < share <= 1:
+        raise ValueError(f"share must lie in (0, 1], got {share}")
+    level = int(np.ceil(share * len(fronts) - 1e-9))
+    firsts = np.unique(np.concatenate([run[:, 0] for run in fronts]))
+    seconds = np.sort([_best_second(run, firsts) for run in fronts], axis=0)[level - 1]
+    corners: FloatArray = np.column_stack([firsts, seconds])[np.isfinite(seconds)]
+    surface: FloatArray = corners[is_nondominated(corners)]
+    return surface
+
+
+def attainment_difference(
+    first: Sequence[npt.ArrayLike], second: Sequence[npt.ArrayLike]
+) -> AttainmentDifference:
+    """Where `first` attains more than `second`, on the grid that the rows of all runs span.
+
+    The two sets may differ in their number of runs, not in the training that went into each run. Takes
+    memory for k·l numbers, k and l distinct costs. Raises ValueError as `attainment`.
+    """
+    every = np.concatenate([*_checked(first), *_checked(second)])
+    rows, columns = np.unique(every[:, 0]), np.unique(every[:, 1])
+    shares = [
+        np.mean([_best_second(run, rows)[:, None] <= columns for run in _checked(runs)], axis=0)
+        for runs in (first, second)
+    ]
+    return AttainmentDifference(first=rows, second=columns, difference=shares[0] - shares[1])
+
+
+def _best_second(run: FloatArray, firsts: FloatArray) -> FloatArray:
+    """Smallest second cost in `run` among the rows of at most each first cost; infinity where none is."""
+    ordered = run[np.argsort(run[:, 0])]
+    lowest = np.concatenate(([np.inf], np.minimum.accumulate(ordered[:, 1])))
+    best: FloatArray = lowest[np.searchsorted(ordered[:, 0], firsts, side="right")]
+    return best
+
+
+def _checked(runs: Sequence[npt.ArrayLike]) -> list[FloatArray]:
+    if not len(runs):
+        raise ValueError("runs must hold at least one run, got none")
+    return [_two(run, name="each run") for run in runs]
+
+
+def _two(rows: npt.ArrayLike, *, name: str) -> FloatArray:
+    costs = check_costs(rows, name=name)
+    if costs.shape[1] != 2:
+        raise ValueError(f"{name} must have 2 objectives, got {costs.shape[1]}")
+    return costs

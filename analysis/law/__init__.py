@@ -1,0 +1,1 @@
+"""The law of a set of records, and the checks that it must pass."""

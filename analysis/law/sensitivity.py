@@ -1,0 +1,103 @@
+"""Does the ranking of orders hang on the price of accuracy? The same records, looked at otherwise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from scipy import stats
+
+from ordercomp.analysis.fronts.front import DEFAULT_SCALE, Scale
+from ordercomp.analysis.law.ranking import permutation_records, rank_orders
+from ordercomp.analysis.showing.tables import Column, Table
+from ordercomp.orders import Order
+from ordercomp.records import Record
+
+__all__ = ["Reading", "alternatives", "sensitivity", "sensitivity_table"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What one scale makes of the records."""
+
+    scale: Scale
+    best: Order
+    rank: int  # of the order asked about; 1: nothing is better
+    of: int
+    behind: float  # value of the best minus that of the order asked about, in doublings of this scale
+    agreement: float  # Kendall's tau with the ranking of the first scale; NaN for fewer than two orders
+
+
+def alternatives(scale: Scale = DEFAULT_SCALE) -> list[Scale]:
+    """List scales beside `scale`: half and twice its tolerance, the hard box, the other split."""
+    return [
+        scale,
+        replace(scale, tolerance=scale.tolerance / 2),
+        replace(scale, tolerance=min(1.0, scale.tolerance * 2)),
+        replace(scale, shape="hard" if scale.shape == "soft" else "soft"),
+        replace(scale, split="validation" if scale.split == "test" else "test"),
+    ]
+
+
+def sensitivity(
+    records: Sequence[Record], stages: Order, order: Order, *, scales: Sequence[Scale]
+) -> list[Reading]:
+    """Rank the permutations of `stages` by each of `scales` and say where `order` stands.
+
+    Empty if there is no record of `order`. Agreement is with the ranking of the first scale. Raises
+    ValueError without scales, or if a point lacks a convention.
+    """
+    if not scales:
+        raise ValueError("scales must hold at least one scale, got none")
+    chosen = permutation_records(records, stages)
+    if all(record.order != order for record in chosen):
+        return []
+    values = [{one.order: one.value for one in rank_orders(chosen, stages, scale=scale)} for scale in scales]
+    readings = []
+    for scale, value in zip(scales, values, strict=True):
+        best = max(sorted(value), key=lambda one: value[one])
+        tau = stats.kendalltau([values[0][one] for one in value], list(value.values())).statistic
+        readings.append(
+            Reading(
+                scale=scale,
+                best=best,
+                rank=1 + sum(other > value[order] + 1e-12 for other in value.values()),
+                of=len(value),
+                behind=value[best] - value[order],
+                agreement=float(tau),
+            )
+        )
+    return readings
+
+
+def sensitivity_table(readings: Sequence[Reading], order: Order) -> Table:
+    """Tabulate the readings of `order`, one scale a row."""
+    names = (
+        "shape",
+        "tolerance",
+        "data",
+        "cost",
+        "best order",
+        f"rank of {order}",
+        "behind best",
+        "agreement",
+    )
+    left = {"shape", "data", "cost", "best order"}
+    rows = tuple(
+        (
+            one.scale.shape,
+            f"{100 * one.scale.tolerance:g} points",
+            one.scale.split,
+            one.scale.convention,
+            one.best,
+            f"{one.rank} of {one.of}",
+            f"{one.behind:.2f}",
+            f"{one.agreement:+.2f}",
+        )
+        for one in readings
+    )
+    return Table(
+        title="Does the price of accuracy matter?",
+        columns=tuple(Column(name, "left" if name in left else "right") for name in names),
+        rows=rows,
+        note="The same records under other scales. The first row is the scale of this report, fixed before "
+        "looking; agreement is Kendall's τ with its ranking.",
+    )

@@ -1,0 +1,1 @@
+"""Showing: tables, pictures, sentences and pages made from results."""

@@ -1,0 +1,154 @@
+"""Assembly of the page of a search: the networks to take first, then how they were found."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ordercomp.analysis.fronts.front import Scale, front
+from ordercomp.analysis.showing import plots
+from ordercomp.analysis.showing.files import replace_file
+from ordercomp.analysis.showing.report import search_tables
+from ordercomp.analysis.showing.report.elements import (
+    Fact,
+    Picture,
+    duration,
+    inline,
+    provenance_of,
+    render,
+)
+from ordercomp.analysis.showing.tables import loss_text, times_text
+from ordercomp.orders import Order
+from ordercomp.records import Record
+
+__all__ = ["law_sentence", "search_headline", "write_search_report"]
+
+HEADLINE_LOSS = "0.01"  # the tolerance that the page opens with, if a network keeps it
+MOST_ORDERS = 25
+
+
+def write_search_report(path: Path | str, search: Mapping[str, Any], records: Iterable[Record]) -> None:
+    """Write one self-contained HTML page about `search`, the content of a search.json, and its records.
+
+    The records are drawn as they are: leave out the operating points that break a constraint. The same input
+    gives the same bytes. The file is replaced at once. Raises OSError if it cannot be written, ValueError if
+    records lack the cost convention of the search.
+    """
+    replace_file(Path(path), render("search_page.html.j2", _content(search, list(records))))
+
+
+def search_headline(search: Mapping[str, Any]) -> str:
+    """Say what the best network saves within one point of accuracy, or within the next larger loss."""
+    found = {tolerance: best for tolerance, best in search["best"].items() if best is not None}
+    if not found:
+        return f"No network loses at most {loss_text(max(map(float, search['best'])))}."
+    tolerance = HEADLINE_LOSS if HEADLINE_LOSS in found else next(iter(found))
+    best = found[tolerance]
+    saving = {
+        "log2_bitops_cr": f"{times_text(best['bitops_cr'])} fewer bit operations",
+        "log2_cr": f"{times_text(best['cr'])} less storage",
+        "latency_ms": f"{best['latency_ms'] or 0:.3g} ms an image",
+    }[search["cost"]]
+    return f"{saving}, losing at most {loss_text(float(tolerance))}."
+
+
+def law_sentence(search: Mapping[str, Any]) -> str:
+    """Say how the law's order fared among the orders tried; empty if there is no law to speak of."""
+    law = search["law"]
+    if law is None:
+        return ""
+    what = f"The {law['role']} of the {law['evidence']} evidence in this study is {law['order']}"
+    if law["rank"] is None:
+        return f"{what}; the search did not try it."
+    return f"{what}: rank {law['rank']} of {law['of']} tried orders of these stages."
+
+
+def _content(search: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
+    return {
+        "search": search,
+        "headline": search_headline(search),
+        "asked": _asked(search),
+        "facts": _facts(search),
+        "law": law_sentence(search),
+        "pictures": _pictures(search, records),
+        "network_table": search_tables.network_table(search),
+        "front_table": search_tables.front_table(search),
+        "progress_table": search_tables.progress_table(search),
+        "order_table": search_tables.order_table(search, most=MOST_ORDERS),
+        "importance_table": search_tables.importance_table(search),
+        "provenance": _provenance(search, records),
+    }
+
+
+def _asked(search: Mapping[str, Any]) -> str:
+    """The question in a sentence."""
+    objectives = search["objectives"]
+    asked = f"Searched for {' and '.join(objectives['names'])}"
+    limits = []
+    if objectives["max_loss"] is not None:
+        limits.append(f"a loss of at most {loss_text(objectives['max_loss'])}")
+    if objectives["max_bytes"] is not None:
+        limits.append(f"at most {objectives['max_bytes']:g} bytes")
+    return f"{asked}{' within ' + ' and '.join(limits) if limits else ''}, on validation data."
+
+
+def _facts(search: Mapping[str, Any]) -> list[Fact]:
+    facts = [
+        Fact(str(search["networks"]), "networks measured"),
+        Fact(str(len(search["front"])), "operating points on the front"),
+        Fact(f"{search['value']:.2f}", "value of the front, in doublings"),
+    ]
+    if search["progress"]:
+        last = search["progress"][-1]
+        facts.append(Fact(str(last["trainings"]), f"stage trainings, {duration(last['seconds'])}"))
+    return facts
+
+
+def _pictures(search: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Picture]:
+    """Draw what there are data for; the progress only where its value is that of bit operations."""
+    if not any(record.points for record in records):
+        return {}
+    scale = Scale(split="validation", convention=search["objectives"]["convention"])
+    found = {
+        "fronts": inline(
+            _fronts_plot(search, records, scale),
+            "Accuracy against reduction of bit operations. Orange: the front of the whole search; grey: the "
+            "fronts of the other orders. Up and to the right is better.",
+        )
+    }
+    if search["cost"] != "log2_cr":
+        found["progress"] = inline(
+            plots.progress_plot(records, scale=scale),
+            "Value of the best networks found, network by network.",
+        )
+    return found
+
+
+def _fronts_plot(search: Mapping[str, Any], records: Sequence[Record], scale: Scale) -> Figure:
+    """Draw the fronts of the orders, and over them that of all together."""
+    figure = plots.pareto_plot(records, highlights=_highlights(search), scale=scale)
+    whole = front(records, scale=scale)
+    reductions, accuracies = [one.bitops_cr for one in whole], [one.accuracy for one in whole]
+    figure.axes[0].step(reductions, accuracies, where="pre", color=plots.ORANGE, linewidth=2.8, zorder=3)
+    return figure
+
+
+def _highlights(search: Mapping[str, Any]) -> dict[Order, str]:
+    """The law's order, and the best among those with the most stages."""
+    roles = {search["law"]["order"]: search["law"]["role"]} if search["law"] else {}
+    if winner := search["winner"]:
+        best = f"best, of {len(winner)} stages"
+        roles[winner] = f"{roles[winner]}, {best}" if winner in roles else best
+    return roles
+
+
+def _provenance(search: Mapping[str, Any], records: Sequence[Record]) -> list[tuple[str, str]]:
+    trials = ", ".join(f"{count} {state}" for state, count in search["trials"].items() if count)
+    return [
+        ("task", search["task"]),
+        ("study", search["study"]),
+        ("trials", trials),
+        ("seeds", ", ".join(map(str, sorted({record.seed for record in records})))),
+        *provenance_of(records),
+    ]

@@ -1,0 +1,140 @@
+"""From arrays to a data set: seeded stratified splits, normalization from the training part, digest."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ordercomp.data.augmentation import Augmentation
+from ordercomp.data.source import DataError, Source
+from ordercomp.data.splits import ImageData, MemorySplit
+
+__all__ = ["IntArray", "Labeled", "assemble", "check_labels", "hold_out", "keep_limit", "stratified"]
+
+IntArray = npt.NDArray[np.int64]
+
+_HELD_OUT_SHARE, _MOST_HELD_OUT = 0.1, 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Labeled:
+    """Images and labels as read from disk."""
+
+    images: npt.NDArray[np.uint8]  # shape (n, h, w, c)
+    labels: IntArray  # shape (n,)
+
+    def __getitem__(self, index: IntArray) -> "Labeled":
+        return Labeled(self.images[index], self.labels[index])
+
+
+def stratified(labels: IntArray, sizes: Sequence[int], *, rng: np.random.Generator) -> list[IntArray]:
+    """Draw disjoint parts of the given sizes in which the classes have the shares that they have in `labels`.
+
+    Returns one sorted index array per size. Class counts are within two of exact shares.
+    Raises ValueError if a size is negative or the sizes add up to more than there is.
+    """
+    if sum(sizes) > len(labels) or min(sizes, default=0) < 0:
+        raise ValueError(f"sizes must not be negative nor exceed {len(labels)} in all, got {list(sizes)}")
+    # Shuffle, then spread the images of each class evenly over [0, 1): every stretch of it is stratified.
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    counts = np.unique(labels, return_counts=True)[1]
+    places = [(np.arange(count) + rng.random()) / count for count in counts]
+    spread = order[np.argsort(np.concatenate([*places, []]), kind="stable")]
+    return [np.sort(part) for part in np.split(spread, np.cumsum(sizes))[: len(sizes)]]
+
+
+def hold_out(labels: IntArray, *, split_seed: int) -> tuple[IntArray, IntArray]:
+    """Cut a validation part from official training images: a tenth, at most 50 000; returns (kept, cut)."""
+    cut = min(max(1, round(_HELD_OUT_SHARE * len(labels))), _MOST_HELD_OUT)
+    kept, held_out = stratified(labels, (len(labels) - cut, cut), rng=np.random.default_rng(split_seed))
+    return kept, held_out
+
+
+def keep_limit(labels: IntArray, source: Source, *, classes: int) -> IntArray:
+    """Indices of the training images to keep: all, or a stratified choice of `train_limit`.
+
+    Raises DataError if the limit is smaller than the number of classes.
+    """
+    limit = source.train_limit
+    if limit is None or limit >= len(labels):
+        return np.arange(len(labels))
+    if limit < classes:
+        raise DataError(f"train_limit of {source.name} must be at least its {classes} classes, got {limit}")
+    return stratified(labels, [limit], rng=np.random.default_rng((source.split_seed, 1)))[0]
+
+
+def check_labels(name: str, labels: IntArray, *, classes: int, least: int) -> None:
+    """Raise DataError if there are fewer than `least` images, or a label that is not in 0 … classes - 1."""
+    if len(labels) < least:
+        what = f"its {classes} classes" if least == classes else str(least)
+        raise DataError(f"{name} has {len(labels)} images, fewer than {what}")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DataError(
+            f"{name} must have labels 0 to {classes - 1}, got {labels.min()} to {labels.max()}; "
+            "are the files those of another data set?"
+        )
+
+
+def assemble(
+    source: Source,
+    parts: tuple[Labeled, Labeled, Labeled],
+    *,
+    classes: int,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008 (frozen)
+) -> ImageData:
+    """Make a data set of training, validation and test images, in this order.
+
+    `augmentation` is the usual one, where the source asks for no other. Means and standard deviations come
+    from the training images that are kept. Raises DataError on labels that do not fit or too few images.
+    """
+    for part, purpose, least in zip(parts, ("training", "validation", "test"), (classes, 1, 1), strict=True):
+        check_labels(f"{source.name} ({purpose} part)", part.labels, classes=classes, least=least)
+    train = parts[0][keep_limit(parts[0].labels, source, classes=classes)]
+    augmentation = augmentation if source.augmentation is None else source.augmentation
+    mean, std = _channel_statistics(train.images)
+    splits = [
+        MemorySplit(
+            images=torch.from_numpy(np.ascontiguousarray(part.images)),
+            labels=torch.from_numpy(np.ascontiguousarray(part.labels)),
+            mean=mean,
+            std=std,
+            augmentation=augmentation,
+        )
+        for part in (train, *parts[1:])
+    ]
+    height, width, channels = train.images.shape[1:]
+    return ImageData(
+        name=source.name,
+        classes=classes,
+        channels=channels,
+        size=(height, width),
+        train=splits[0],
+        validation=splits[1],
+        test=splits[2],
+        digest=_digest(splits, f"{classes} {source.split_seed} {augmentation}"),
+    )
+
+
+def _digest(splits: Sequence[MemorySplit], facts: str) -> str:
+    digest = hashlib.sha256(facts.encode())
+    for split in splits:
+        digest.update(str(tuple(split.images.shape)).encode())
+        digest.update(split.images.numpy().data)
+        digest.update(split.labels.numpy().data)
+    return digest.hexdigest()
+
+
+def _channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, exactly; a constant channel has std 1."""
+    values = np.arange(256, dtype=np.float64)
+    means, stds = [], []
+    for channel in range(images.shape[3]):
+        counts = np.bincount(images[..., channel].reshape(-1), minlength=256)
+        mean = float(counts @ values / counts.sum())
+        means.append(mean)
+        stds.append(float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum())) or 1.0)
+    return tuple(means), tuple(stds)

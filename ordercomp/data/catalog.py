@@ -1,0 +1,89 @@
+"""Image data sets by name, split into training, validation and test images.
+
+`load_data("digits")` needs nothing else; other data sets lie below a root folder or are downloaded there.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ordercomp.data.augmentation import Augmentation
+from ordercomp.data.source import DataError, Source
+from ordercomp.data.splits import Batch, ImageData, MemorySplit, Split
+from ordercomp.lookup import load_function
+
+__all__ = ["DATASETS", "Batch", "DataError", "ImageData", "MemorySplit", "Split", "load_data"]
+
+# The loaders by name, so that only the one that is asked for is imported: torchvision takes two seconds.
+DATASETS: Mapping[str, str] = {
+    "digits": "ordercomp.data.embedded:load_digits",
+    "fashion-mnist": "ordercomp.data.fashion:load_fashion_mnist",
+    "fashion-mnist-32": "ordercomp.data.fashion:load_fashion_mnist_32",
+    "cifar10": "ordercomp.data.cifar:load_cifar10",
+    "cifar100": "ordercomp.data.cifar:load_cifar100",
+    "svhn": "ordercomp.data.cifar:load_svhn",
+    "cinic10": "ordercomp.data.folders:load_cinic10",
+    "imagenet": "ordercomp.data.streamed:load_imagenet",
+    "folder": "ordercomp.data.folders:load_folder",
+    "photos": "ordercomp.data.streamed:load_photos",
+}
+_WITH_PATH = ("folder", "photos")
+
+
+def load_data(
+    name: str,
+    *,
+    root: Path | None = None,
+    split_seed: int = 0,
+    train_limit: int | None = None,
+    download: bool = False,
+    augmentation: Augmentation | None = None,
+) -> ImageData:
+    """Load a data set and split it; the splits are stratified and depend on `split_seed` alone.
+
+    An official test set is the test part; validation images are cut from the training images.
+
+    Args:
+        name: a name of DATASETS; `folder:PATH` for small images of one size, with a folder per class, that
+            fit into memory; `photos:PATH` for images of any size, treated like ImageNet's; or
+            `package.module:function`, a function of yours from a Source to ImageData, as `assemble` makes it.
+        root: folder of the data sets; else that in the variable ORDERCOMP_DATA, or ~/.cache/ordercomp/data.
+        split_seed: not negative; draws the validation images, and the test images where none are official.
+        train_limit: keep at most that many training images, in the classes' shares.
+        download: get it from the internet first, if it is not in the root.
+        augmentation: in place of the usual one of the data set. It only acts where batches are augmented.
+
+    Raises:
+        DataError: (a ValueError) the name is unknown; the files are missing, incomplete, damaged or in the
+            wrong layout; there are fewer images than classes. It says where, and how to get the data.
+        ValueError: a function of yours cannot be imported.
+    """
+    kind, colon, path = name.partition(":")
+    own = colon != "" and kind not in DATASETS
+    if not own and (kind not in DATASETS or (path != "") != (kind in _WITH_PATH)):
+        known = [f"{known}:PATH" if known in _WITH_PATH else known for known in DATASETS]
+        close = difflib.get_close_matches(kind, DATASETS, n=1)
+        hint = f"; did you mean {close[0]}?" if close and close[0] != kind else ""
+        raise DataError(
+            f"data set must be one of {', '.join(known)} or package.module:function, got {name!r}{hint}"
+        )
+    if split_seed < 0:
+        raise DataError(f"split_seed must not be negative, got {split_seed}")
+    source = Source(
+        name=name,
+        root=_default_root() if root is None else root,
+        split_seed=split_seed,
+        train_limit=train_limit,
+        augmentation=augmentation,
+    )
+    if download:
+        load_function("ordercomp.data.download:download")(source)
+    data = load_function(name if own else DATASETS[kind])(source)
+    if not isinstance(data, ImageData):
+        raise DataError(f"{name} must return ImageData, got {type(data).__name__}")
+    return data
+
+
+def _default_root() -> Path:
+    return Path(os.environ.get("ORDERCOMP_DATA") or Path.home() / ".cache" / "ordercomp" / "data")

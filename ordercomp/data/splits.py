@@ -1,0 +1,166 @@
+"""Splits of a data set: images in memory or streamed, handed out in normalized batches."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ordercomp.data.augmentation import Augmentation, Draws
+
+__all__ = ["Batch", "ImageData", "MemorySplit", "Split"]
+
+_CPU = torch.device("cpu")
+_FLOAT_BYTES = 2**26  # splits up to this size are kept normalized in float32
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images of one training step."""
+
+    images: Tensor  # float32, normalized, shape (n, c, h, w), channels last in memory
+    labels: Tensor  # int64, shape (n,)
+    index: Tensor  # int64, shape (n,): positions in the split
+
+
+class Split(Protocol):
+    """Labeled images of one purpose: training, validation or test."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Class numbers from 0, int64, shape (n,), on the CPU."""
+
+    def __len__(self) -> int: ...
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        rng: torch.Generator | None = None,
+        augment: bool = False,
+        device: torch.device = _CPU,
+    ) -> Iterator[Batch]:
+        """Go through the split once; the last batch may be smaller.
+
+        Args:
+            batch_size: images in a batch.
+            rng: generator on the CPU for shuffling and augmentation; None keeps the order of the split.
+            augment: whether to apply the data set's augmentation; needs `rng`.
+            device: where the batches lie.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySplit:
+    """A split that lies in memory as one tensor."""
+
+    images: Tensor  # uint8, shape (n, h, w, c)
+    labels: Tensor  # int64, shape (n,)
+    mean: tuple[float, ...]  # of each channel, in units of the stored values
+    std: tuple[float, ...]
+    augmentation: Augmentation
+    _resident: dict[tuple[torch.device, str], Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.dim() != 4:
+            raise ValueError(f"images must be uint8 of shape (n, h, w, c), got {tuple(self.images.shape)}")
+        if len(self.images) != len(self.labels):
+            raise ValueError(f"{len(self.images)} images do not fit {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def tensors(self, device: torch.device = _CPU) -> tuple[Tensor, Tensor]:
+        """All images, normalized, shape (n, c, h, w), channels last, and all labels, on `device`."""
+        return self._normalized(device).permute(0, 3, 1, 2), self._labels(device)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        rng: torch.Generator | None = None,
+        augment: bool = False,
+        device: torch.device = _CPU,
+    ) -> Iterator[Batch]:
+        """Go through the split once, as Split says; the split stays resident on `device` from then on.
+
+        Raises ValueError if batch_size is not positive, or if `augment` is asked for without `rng`.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be positive, got {batch_size}")
+        if augment and rng is None:
+            raise ValueError("augment needs rng, a generator for the random crops")
+        order = torch.arange(len(self)) if rng is None else torch.randperm(len(self), generator=rng)
+        if rng is not None and augment and self.augmentation.changes:
+            return self._augmented(batch_size, order, self.augmentation.draw(len(self), rng), device)
+        return self._batches(batch_size, order.to(device))
+
+    def _batches(self, batch_size: int, order: Tensor) -> Iterator[Batch]:
+        labels = self._labels(order.device)
+        small = 4 * self.images.numel() <= _FLOAT_BYTES
+        images = self._normalized(order.device) if small else self._stored(order.device)
+        for index in torch.split(order, batch_size):
+            pixels = images.index_select(0, index)
+            yield Batch(
+                (pixels if small else self._normalize(pixels)).permute(0, 3, 1, 2), labels[index], index
+            )
+
+    def _augmented(
+        self, batch_size: int, order: Tensor, draws: Draws, device: torch.device
+    ) -> Iterator[Batch]:
+        labels, padded = self._labels(device), self._padded(device)
+        there = order.to(device)
+        for start in range(0, len(self), batch_size):
+            part = slice(start, start + batch_size)
+            pixels = self.augmentation.crop(padded, order[part], draws[part])
+            images = self._normalize(pixels).permute(0, 3, 1, 2)
+            yield Batch(images, labels[there[part]], there[part])
+
+    def _normalize(self, pixels: Tensor) -> Tensor:
+        """Float images of uint8 ones, both of shape (k, h, w, c)."""
+        scale, shift = self._constants(pixels.device)
+        return torch.addcmul(shift, pixels.flatten(1).float(), scale).view(pixels.shape)
+
+    def _constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Factors and summands that normalize, for each value of an image: one fast pass applies them."""
+        scales = [1 / std for std in self.std]
+        shifts = [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
+        return self._spread(device, "scale", scales), self._spread(device, "shift", shifts)
+
+    def _spread(self, device: torch.device, kind: str, values: list[float]) -> Tensor:
+        height, width, _ = self.images.shape[1:]
+        return self._keep(device, kind, lambda: torch.tensor(values).repeat(height * width))
+
+    def _stored(self, device: torch.device) -> Tensor:
+        return self._keep(device, "images", lambda: self.images)
+
+    def _normalized(self, device: torch.device) -> Tensor:
+        return self._keep(device, "normalized", lambda: self._normalize(self._stored(device)))
+
+    def _padded(self, device: torch.device) -> Tensor:
+        return self._keep(device, "padded", lambda: self.augmentation.pad(self._stored(device)).contiguous())
+
+    def _labels(self, device: torch.device) -> Tensor:
+        return self._keep(device, "labels", lambda: self.labels)
+
+    def _keep(self, device: torch.device, kind: str, make: Callable[[], Tensor]) -> Tensor:
+        """A tensor of the split on `device`, made and moved there only the first time."""
+        kept = self._resident.get((device, kind))
+        if kept is None:
+            kept = self._resident[device, kind] = make().to(device)
+        return kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageData:
+    """A data set, split for training, for choosing and for the final report."""
+
+    name: str
+    classes: int
+    channels: int
+    size: tuple[int, int]  # height and width of an image
+    train: Split
+    validation: Split
+    test: Split
+    digest: str  # hexadecimal; differs if an image, a label or the split does

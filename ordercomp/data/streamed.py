@@ -1,0 +1,156 @@
+"""Photographs that do not fit into memory: ImageNet and the user's own, decoded while training."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ordercomp.data.assemble import check_labels, keep_limit
+from ordercomp.data.source import DataError, Source, find_folder
+from ordercomp.data.splits import Batch, ImageData
+from ordercomp.data.tree import find_parts
+from ordercomp.data.vision import datasets, transforms
+
+__all__ = ["StreamedSplit", "load_imagenet", "load_photos"]
+
+_SIDE, _SHORTER_SIDE = 224, 256
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in units of 1
+_CPU = torch.device("cpu")
+_MOST_WORKERS = 16
+_ADVICE = (
+    "get the training and validation images of ILSVRC 2012 from image-net.org and sort them into train/CLASS "
+    "and val/CLASS there"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamedSplit:
+    """A split whose images are read from disk in each epoch, by processes of their own.
+
+    With augmentation a random part of 8 to 100 % of the image's area is resized to 224x224 and mirrored half
+    of the time; without, the shorter side becomes 256 and the center counts (Szegedy et al. 2015).
+    """
+
+    paths: tuple[str, ...]
+    labels: Tensor
+    workers: int  # processes that decode; 0: none but this one. The images do not depend on it
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        rng: torch.Generator | None = None,
+        augment: bool = False,
+        device: torch.device = _CPU,
+    ) -> Iterator[Batch]:
+        """Go through the split once, as Split says.
+
+        Raises ValueError if batch_size is not positive, or if `augment` is asked for without `rng`.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be positive, got {batch_size}")
+        if augment and rng is None:
+            raise ValueError("augment needs rng, a generator for the random crops")
+        if rng is None:
+            order, seeds = torch.arange(len(self)), torch.zeros(len(self), dtype=torch.int64)
+        else:
+            order = torch.randperm(len(self), generator=rng)
+            seeds = torch.randint(2**62, (len(self),), generator=rng)
+        items = _Images(self.paths, order.tolist(), seeds.tolist(), augment)
+        return self._batches(
+            DataLoader(
+                items,
+                batch_size=batch_size,
+                num_workers=self.workers,
+                pin_memory=device.type == "cuda",
+                generator=torch.Generator(),  # else the loader draws from the global one
+            ),
+            order,
+            device,
+        )
+
+    def _batches(self, loader: "DataLoader[Tensor]", order: Tensor, device: torch.device) -> Iterator[Batch]:
+        mean, std = (255 * torch.tensor(values, device=device).view(3, 1, 1) for values in (_MEAN, _STD))
+        start = 0
+        for pixels in loader:
+            index = order[start : start + len(pixels)]
+            start += len(pixels)
+            images = (pixels.to(device, non_blocking=True).float() - mean) / std
+            yield Batch(
+                images.contiguous(memory_format=torch.channels_last),
+                self.labels[index].to(device),
+                index.to(device),
+            )
+
+
+class _Images(Dataset[Tensor]):
+    """Decoded uint8 images (3, 224, 224) in a given order; each random crop has its own seed."""
+
+    def __init__(self, paths: tuple[str, ...], order: list[int], seeds: list[int], augment: bool) -> None:
+        self.paths, self.order, self.seeds, self.augment = paths, order, seeds, augment
+        random = [transforms.RandomResizedCrop(_SIDE), transforms.RandomHorizontalFlip()]
+        fixed = [transforms.Resize(_SHORTER_SIDE), transforms.CenterCrop(_SIDE)]
+        self.transform = transforms.Compose([*(random if augment else fixed), transforms.PILToTensor()])
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, place: int) -> Tensor:
+        path = self.paths[self.order[place]]
+        try:
+            image = datasets.folder.pil_loader(path)
+        except OSError as error:
+            raise DataError(f"{path} is no image that can be read: {error}") from error
+        with torch.random.fork_rng(devices=[]):  # the transforms draw from the global generator
+            torch.manual_seed(self.seeds[place])
+            pixels: Tensor = self.transform(image)
+        return pixels
+
+
+def load_imagenet(source: Source) -> ImageData:
+    """ImageNet (ILSVRC 2012) at 224x224; the official validation images are the test part.
+
+    50 000 of the training images are cut off for validation.
+    """
+    folders = ("imagenet", "ImageNet", "ILSVRC2012")
+    return _load(source, find_folder(source, folders, ("train", "val"), advice=_ADVICE))
+
+
+def load_photos(source: Source) -> ImageData:
+    """The images of `photos:PATH`, of any size, treated like ImageNet's; laid out as find_parts says."""
+    return _load(source, Path(source.name.partition(":")[2]).expanduser())
+
+
+def _load(source: Source, folder: Path) -> ImageData:
+    if source.augmentation is not None:
+        raise DataError(f"{source.name} has an augmentation of its own; leave out {source.augmentation}")
+    train, *held_out = find_parts(source, folder)
+    classes = len(train.classes)
+    check_labels(f"{source.name} (training part)", train.labels, classes=classes, least=classes)
+    train = train[keep_limit(train.labels, source, classes=classes)]
+    workers = min(_MOST_WORKERS, (os.cpu_count() or 1) - 1)
+    digest = hashlib.sha256(f"{classes} {source.split_seed}".encode())
+    splits = []
+    for tree in (train, *held_out):
+        for path, label in zip(tree.paths, tree.labels.tolist(), strict=True):
+            facts = f"{os.path.relpath(path, folder)} {os.path.getsize(path)} {label}\n"
+            digest.update(facts.encode())
+        splits.append(StreamedSplit(paths=tree.paths, labels=torch.from_numpy(tree.labels), workers=workers))
+    return ImageData(
+        name=source.name,
+        classes=classes,
+        channels=3,
+        size=(_SIDE, _SIDE),
+        train=splits[0],
+        validation=splits[1],
+        test=splits[2],
+        digest=digest.hexdigest(),
+    )

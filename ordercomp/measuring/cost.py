@@ -1,0 +1,201 @@
+"""What a network costs: multiply-accumulates, bit operations and storage, in three named conventions.
+
+BitOps = Σ MACs · weight bits · activation bits over convolutions and linear layers; a float multiplication
+counts 32 · 32. The conventions differ in the bits they assume:
+
+- `paper`: the nominal bits everywhere, first layer, classifier and heads included; normalization and
+  biases cost nothing in BitOps and the nominal weight bits in storage. This is how published ratios are made.
+- `honest`: each layer's true bits; the image is 8 bits; batch normalization is one float operation per
+  value; biases, folded normalization and quantizer scales are stored as floats.
+- `apot`: as `paper`, but first layer and classifiers have at least 8 bits (Li et al. 2019).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer
+from ordercomp.networks.network import Bits, CompressedNetwork
+
+__all__ = ["CONVENTIONS", "Convention", "Cost", "LayerCost", "measure_cost"]
+
+Convention = Literal["paper", "honest", "apot"]
+CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
+_IMAGE_BITS = 8
+_UNCOUNTED = (nn.modules.conv._ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.Bilinear)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCost:
+    """One layer of a network, run once per image."""
+
+    name: str
+    segment: int  # runs if the image has not left before this exit
+    macs: int  # multiply-accumulates per image; values normalized, for a normalization
+    weights: int  # number of weights
+    others: int  # number of biases, or of folded normalization constants
+    parameters: int  # all trainable numbers of the layer
+    scales: int = 0  # number of quantizer scales
+    bits: Bits  # as really run
+    edge: bool = False  # the first layer, a classifier or a head: at least 8 bits in "apot"
+    normalization: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """The facts from which every convention is computed."""
+
+    layers: tuple[LayerCost, ...]
+    nominal: Bits
+    exits: int  # number of exits, the final one included
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable numbers."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image that goes through everything."""
+        return sum(layer.macs for layer in self.layers if not layer.normalization)
+
+    def bits(self, convention: Convention = "paper") -> float:
+        """Storage in bits."""
+        return float(sum(self._storage(layer, _checked(convention)) for layer in self.layers))
+
+    def bitops(self, convention: Convention = "paper") -> float:
+        """Bit operations of one image that goes to the last exit."""
+        return self.bitops_by_exit(convention)[-1]
+
+    def bitops_by_exit(self, convention: Convention = "paper") -> list[float]:
+        """Bit operations of an image that leaves at exit 1, 2, …, last; failed heads before it included."""
+        _checked(convention)
+        spent, total = [], 0.0
+        for segment in range(self.exits):
+            total += sum(self._bitops(layer, convention) for layer in self.layers if layer.segment == segment)
+            spent.append(total)
+        return spent
+
+    def _bitops(self, layer: LayerCost, convention: Convention) -> float:
+        if layer.normalization:
+            return float(layer.macs * FLOAT_BITS**2) if convention == "honest" else 0.0
+        bits = self._assumed(layer, convention)
+        return float(layer.macs * bits.weights * bits.activations)
+
+    def _storage(self, layer: LayerCost, convention: Convention) -> int:
+        bits = self._assumed(layer, convention)
+        if convention != "honest":
+            return layer.parameters * bits.weights
+        return layer.weights * bits.weights + (layer.others + layer.scales) * FLOAT_BITS
+
+    def _assumed(self, layer: LayerCost, convention: Convention) -> Bits:
+        if convention == "honest":
+            return layer.bits
+        if convention == "apot" and layer.edge:
+            return Bits(max(self.nominal.weights, 8), max(self.nominal.activations, 8))
+        return self.nominal
+
+
+def measure_cost(network: CompressedNetwork) -> Cost:
+    """Count the cost of each layer by one forward pass of an example image, on a copy of the network.
+
+    Raises ValueError for layers that multiply by weights, but are neither Conv2d nor Linear, and for a
+    network that has neither.
+    """
+    module = network.copy().module.eval()
+    counter = _Counter()
+    counter.watch("body", module.body)
+    for name in module.split_points:  # after the counting hooks: a split point may be a counted layer
+        module.body.get_submodule(name).register_forward_hook(counter.next_segment)
+    image = network.architecture.example(1).to(next(module.parameters()).device)
+    with torch.inference_mode():
+        features, _ = module.split(image)
+        body = [*counter.layers]
+        for place, (head, feature) in enumerate(zip(module.heads, features, strict=True)):
+            counter.segment = place
+            counter.watch(f"heads.{place}", head)
+            head(feature)
+    heads = [replace(layer, edge=True) for layer in counter.layers[len(body) :]]
+    if all(layer.normalization for layer in body):
+        raise ValueError(f"{network.architecture.model} has no Conv2d or Linear whose cost could be counted")
+    last = max(place for place, layer in enumerate(body) if not layer.normalization)
+    for place in (0, last):
+        body[place] = replace(body[place], edge=True)
+    nominal = network.bits or Bits(FLOAT_BITS, FLOAT_BITS)
+    return Cost(layers=(*body, *heads), nominal=nominal, exits=len(module.split_points) + 1)
+
+
+class _Counter:
+    """Forward hooks that note the cost of every layer with parameters as it runs."""
+
+    def __init__(self) -> None:
+        self.layers: list[LayerCost] = []
+        self.segment = 0
+        self._stored: set[int] = set()  # identities of parameters
+
+    def watch(self, prefix: str, module: nn.Module) -> None:
+        for name, layer in module.named_modules():
+            if any(True for _ in layer.parameters(recurse=False)):
+                layer.register_forward_hook(self._count(f"{prefix}.{name}"))
+
+    def next_segment(self, _module: nn.Module, _inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        self.segment += 1
+
+    def _count(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            new = [one for one in layer.parameters(recurse=False) if id(one) not in self._stored]
+            self._stored.update(map(id, new))  # what is used again is stored once
+            first = not self.layers
+            self.layers.append(_layer_cost(name, layer, output, self.segment, reads_image=first, new=new))
+
+        return hook
+
+
+def _layer_cost(
+    name: str,
+    layer: nn.Module,
+    output: Tensor,
+    segment: int,
+    *,
+    reads_image: bool,
+    new: Sequence[nn.Parameter],
+) -> LayerCost:
+    plain = isinstance(layer, (nn.Conv2d, nn.Linear))
+    if not isinstance(output, Tensor) or (isinstance(layer, _UNCOUNTED) and not plain):
+        kind = type(layer).__name__
+        raise ValueError(f"the cost of {name}, a {kind}, is not known; Conv2d and Linear can be counted")
+    parameters = sum(parameter.numel() for parameter in new)
+    weights = sum(one.numel() for one in new if one is layer.weight) if plain else 0
+    bits, scales = Bits(FLOAT_BITS, FLOAT_BITS), 0
+    if isinstance(layer, QuantizedLayer):
+        bits = Bits(layer.weight_bits, _IMAGE_BITS if reads_image else layer.activation_bits)
+        scales = (layer.weight_bits < FLOAT_BITS) + (layer.activation_bits < FLOAT_BITS)
+    return LayerCost(
+        name=name,
+        segment=segment,
+        macs=_macs(layer, output),
+        weights=weights,
+        others=parameters - weights,
+        parameters=parameters,
+        scales=scales if new else 0,
+        bits=bits,
+        normalization=not plain,
+    )
+
+
+def _macs(layer: nn.Module, output: Tensor) -> int:
+    """Per image; `output` has a batch of one."""
+    if isinstance(layer, nn.Conv2d):
+        return output.numel() * layer.weight.shape[1] * layer.weight.shape[2] * layer.weight.shape[3]
+    if isinstance(layer, nn.Linear):
+        return output.numel() * layer.weight.shape[1]
+    return output.numel()
+
+
+def _checked(convention: Convention) -> Convention:
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
+    return convention

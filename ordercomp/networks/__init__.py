@@ -1,0 +1,1 @@
+"""Networks between stages: a user's module plus what stages made of it, as facts that can be stored."""

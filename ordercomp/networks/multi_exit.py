@@ -1,0 +1,194 @@
+"""Modules as stages shape them: a factory's body, heads after some of its parts, layers replaced in place."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ordercomp.models import build_model
+from ordercomp.networks.heads import HeadKind, make_head
+from ordercomp.networks.layers import FLOAT_BITS, ExitHead, quantized_layer
+
+__all__ = [
+    "Architecture",
+    "Bits",
+    "MultiExit",
+    "attach_heads",
+    "blank_copy",
+    "channels_last",
+    "quantize_layers",
+    "replace_module",
+    "running_order",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """The factory of the uncompressed module and what it is called with."""
+
+    model: str  # as build_model reads it
+    classes: int
+    channels: int
+    size: tuple[int, int]  # height and width of an input image
+
+    def build(self) -> nn.Module:
+        """A module with fresh weights, drawn from torch's global generator.
+
+        It is run once on an example. Raises ValueError if it fails there or gives no logits (n, classes).
+        """
+        body = build_model(self.model, classes=self.classes, channels=self.channels).eval()
+        image = self.example(1)
+        try:
+            with torch.no_grad():
+                logits = body(image)
+        except Exception as error:  # whatever the module of a user raises
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise ValueError(
+                f"model {self.model} fails on an image of shape {tuple(image.shape)}: {reason}"
+            ) from error
+        came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if came != (1, self.classes):
+            raise ValueError(
+                f"model {self.model} must map an image of shape {tuple(image.shape)} to logits of shape "
+                f"{(1, self.classes)}, got {came}"
+            )
+        return body.train()
+
+    def example(self, count: int = 2) -> Tensor:
+        """Random inputs of shape (count, channels, h, w) that leave the global generator alone."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(count, self.channels, *self.size, generator=generator)
+
+
+@dataclass(frozen=True, slots=True)
+class Bits:
+    """Nominal bit widths of the whole network."""
+
+    weights: int
+    activations: int
+
+    def __post_init__(self) -> None:
+        for name, value in (("weights", self.weights), ("activations", self.activations)):
+            if type(value) is not int or not 1 <= value <= FLOAT_BITS:
+                raise ValueError(
+                    f"bits of {name} must be a whole number from 1 to {FLOAT_BITS}, got {value!r}"
+                )
+
+
+class MultiExit(nn.Module):
+    """A body with heads after some of its modules; without heads, just the body."""
+
+    def __init__(self, body: nn.Module, exits: Mapping[str, nn.Module] | None = None) -> None:
+        super().__init__()
+        exits = exits or {}
+        self.body = body
+        self.split_points = tuple(exits)  # names of modules of the body, in the order of execution
+        self.heads = nn.ModuleList(exits.values())
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Logits of every exit, each of shape (n, classes), the body's own last."""
+        early, final = self._run(images, list(self.heads))
+        return (*early, final)
+
+    def head_inputs(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The part of each head's input that does not depend on its parameters: what it summarizes."""
+        summaries, _ = self._run(images, [cast("ExitHead", head).summarize for head in self.heads])
+        return tuple(summaries)
+
+    def split(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Features at the split points and the final logits."""
+        return self._run(images, [torch.clone] * len(self.split_points))
+
+    def _run(
+        self, images: Tensor, readers: Sequence[Callable[[Tensor], Tensor]]
+    ) -> tuple[list[Tensor], Tensor]:
+        """Run the body and, as soon as a split point is done, the reader of its features.
+
+        At once, as at run time: a later layer may work in place on the same features.
+        """
+        if not self.split_points:
+            return [], _tensor(self.body(images))
+        read: dict[str, Tensor] = {}
+        hooks = [
+            self.body.get_submodule(name).register_forward_hook(
+                lambda _module, _inputs, output, name=name, reader=reader: read.__setitem__(
+                    name, reader(output)
+                )
+            )
+            for name, reader in zip(self.split_points, readers, strict=True)
+        ]
+        try:
+            final = self.body(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [read[name] for name in self.split_points], _tensor(final)
+
+
+def _tensor(logits: Any) -> Tensor:
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"a model must give a tensor of logits in training too, got {type(logits).__name__}")
+    return logits
+
+
+def attach_heads(
+    body: nn.Module, split_points: Sequence[str], architecture: Architecture, *, kind: HeadKind = "pool"
+) -> MultiExit:
+    """A network of `body` with a new head after each split point, as wide as the features there."""
+    probe = MultiExit(body, {name: nn.Identity() for name in split_points})
+    training = body.training
+    device = next(body.parameters()).device
+    with torch.no_grad():
+        features, _ = probe.eval().split(architecture.example(1).to(device))
+    heads = [make_head(kind, feature.shape[1], architecture.classes).to(device) for feature in features]
+    return MultiExit(body.train(training), dict(zip(split_points, heads, strict=True)))
+
+
+def replace_module(module: nn.Module, name: str, child: nn.Module) -> None:
+    """Put `child` in the place of the submodule called `name`. Raises AttributeError if there is none."""
+    module.get_submodule(name)
+    parent, _, attribute = name.rpartition(".")
+    setattr(module.get_submodule(parent), attribute, child)
+
+
+def quantize_layers(module: nn.Module, bits: Bits, *, image_reader: str | None = None) -> None:
+    """Replace, in place, every Conv2d and Linear below `module` by its quantized twin.
+
+    The layer called `image_reader` takes its input, the image, as it is. A layer that stands in several
+    places stays one layer.
+    """
+    twins: dict[nn.Module, nn.Module] = {}
+    for name, layer in list(module.named_modules(remove_duplicate=False)):
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            if layer not in twins:
+                activations = FLOAT_BITS if name == image_reader else bits.activations
+                twins[layer] = quantized_layer(layer, bits.weights, activations)
+            replace_module(module, name, twins[layer])
+
+
+def running_order(module: MultiExit, architecture: Architecture) -> list[str]:
+    """Names of the convolutions and linear layers in the order in which they run, heads last."""
+    twin = blank_copy(module).eval()
+    ran: dict[str, None] = {}
+    for name, layer in twin.named_modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            layer.register_forward_hook(lambda _module, _inputs, _output, name=name: ran.setdefault(name))
+    with torch.no_grad():
+        twin(architecture.example(1).to(next(twin.parameters()).device))
+    return sorted(ran, key=lambda name: name.startswith("heads."))
+
+
+def channels_last(module: MultiExit) -> MultiExit:
+    """The same module with its weights laid out channels last, in place; the layout shapes rounding."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def blank_copy(module: nn.Module) -> Any:
+    """A deep copy without gradients, all parameters trainable."""
+    for parameter in module.parameters():
+        parameter.grad = None
+    twin = copy.deepcopy(module)
+    return twin.requires_grad_(True)

@@ -1,0 +1,106 @@
+"""Structure as facts: what stages made of a module, as plain data, and the module made again from them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ordercomp.networks.heads import make_head
+from ordercomp.networks.layers import QuantizedLayer, quantized_layer
+from ordercomp.networks.multi_exit import Architecture, MultiExit, replace_module
+
+__all__ = ["assemble", "build_body", "describe"]
+
+
+def describe(module: MultiExit, dropped: Sequence[str]) -> dict[str, Any]:
+    """The facts that stages added to the module of the factory, as JSON can hold them."""
+    layers = dict(module.named_modules(remove_duplicate=False))
+    return {
+        "dropped": list(dropped),
+        "exits": list(module.split_points),
+        "shapes": {name: list(tensor.shape) for name, tensor in module.state_dict().items()},
+        "groups": {
+            name: layer.groups
+            for name, layer in layers.items()
+            if isinstance(layer, nn.Conv2d) and layer.groups > 1
+        },
+        "quantized": {
+            name: [layer.weight_bits, layer.activation_bits, layer.signed]
+            for name, layer in layers.items()
+            if isinstance(layer, QuantizedLayer)
+        },
+    }
+
+
+def assemble(architecture: Architecture, structure: Mapping[str, Any]) -> MultiExit:
+    """A module of that structure with fresh weights, drawn from torch's global generator.
+
+    Raises KeyError, RuntimeError or AttributeError if the facts do not fit the factory's module.
+    """
+    body = build_body(architecture, structure["dropped"])
+    shapes: Mapping[str, Sequence[int]] = structure["shapes"]
+    heads = [_head(f"heads.{place}", shapes, architecture) for place in range(len(structure["exits"]))]
+    module = MultiExit(body, dict(zip(structure["exits"], heads, strict=True)))
+    _cut_tensors(module, shapes)
+    for name, layer in module.named_modules():
+        _update_sizes(layer, structure["groups"].get(name, 1))
+    twins: dict[nn.Module, nn.Module] = {}  # a layer that stands in several places stays one layer
+    for name, (weights, activations, signed) in structure["quantized"].items():
+        layer = module.get_submodule(name)
+        if layer not in twins:
+            twins[layer] = quantized_layer(layer, weights, activations, signed=signed)
+        replace_module(module, name, twins[layer])
+    return module
+
+
+def _head(name: str, shapes: Mapping[str, Sequence[int]], architecture: Architecture) -> nn.Module:
+    """A head of the kind and the widths that its shapes tell."""
+    width = shapes[f"{name}.classifier.weight"][1]
+    codebook = shapes.get(f"{name}.codebook.weight")
+    if codebook is None:
+        return make_head("pool", width, architecture.classes)
+    return make_head("bof", codebook[1], architecture.classes, codewords=codebook[0])
+
+
+def build_body(architecture: Architecture, dropped: Sequence[str]) -> nn.Module:
+    """The factory's module with nn.Identity in the place of the dropped ones."""
+    body = architecture.build()
+    for name in dropped:
+        replace_module(body, name, nn.Identity())
+    return body
+
+
+def _cut_tensors(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Cut parameters and buffers to `shapes`, keeping the first channels; tied ones stay tied."""
+    tied: dict[int, Tensor] = {}  # by identity
+    for name in module.state_dict():
+        path, _, own = name.rpartition(".")
+        layer = module.get_submodule(path)
+        tensor: Tensor = getattr(layer, own)
+        if list(tensor.shape) == list(shapes[name]):
+            continue
+        if id(tensor) not in tied:
+            cut = tensor.detach()[tuple(slice(size) for size in shapes[name])].clone()
+            if list(cut.shape) != list(shapes[name]):
+                raise RuntimeError(f"{name} should have shape {shapes[name]}, it has {list(tensor.shape)}")
+            tied[id(tensor)] = nn.Parameter(cut) if isinstance(tensor, nn.Parameter) else cut
+        setattr(layer, own, tied[id(tensor)])
+
+
+def _update_sizes(layer: nn.Module, groups: int) -> None:
+    """Let the attributes of a layer tell the shapes of its tensors."""
+    if isinstance(layer, nn.Conv2d):
+        layer.groups = groups
+        layer.out_channels, layer.in_channels = layer.weight.shape[0], layer.weight.shape[1] * groups
+    elif isinstance(layer, nn.Linear):
+        layer.out_features, layer.in_features = layer.weight.shape
+    elif isinstance(layer, nn.BatchNorm2d | nn.InstanceNorm2d | nn.BatchNorm1d):
+        sized = layer.weight if layer.affine else layer.running_mean
+        if sized is not None:
+            layer.num_features = len(sized)
+    elif isinstance(layer, nn.GroupNorm) and layer.affine:
+        layer.num_channels = len(layer.weight)
+    elif isinstance(layer, nn.LayerNorm) and layer.elementwise_affine:
+        layer.normalized_shape = tuple(layer.weight.shape)
+    elif isinstance(layer, nn.PReLU):
+        layer.num_parameters = len(layer.weight)

@@ -1,0 +1,209 @@
+"""Training one node of the trie: load the prefix, apply the last step, measure, put both into the store."""
+
+import functools
+import importlib.metadata
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ordercomp.data.catalog import ImageData, load_data
+from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
+from ordercomp.measuring.latency import exit_latencies
+from ordercomp.measuring.operating_points import measure
+from ordercomp.networks.network import CompressedNetwork
+from ordercomp.records import Baseline, OperatingPoint, Record
+from ordercomp.running.jobs import NodeJob, code_version, node_key
+from ordercomp.running.store import Store
+from ordercomp.sequence import StageSequence
+from ordercomp.stages import StageError, make_stage
+from ordercomp.task import Task
+from ordercomp.training.device import choose_device, describe_hardware
+from ordercomp.training.fit import DivergedError
+from ordercomp.training.trainer import DataTrainer
+
+__all__ = ["create_network", "make_trainer", "naming_the_model", "task_data", "train_node"]
+
+
+def train_node(job: NodeJob) -> Record:
+    """Train and measure one node, put it into the store and return its record.
+
+    A stage that diverges or cannot be applied gives a record with `error` and no points, which is stored
+    too. Raises OSError if the store or the data cannot be read.
+    """
+    task = job.task
+    assert isinstance(task, Task)
+    store = Store(job.store_root)
+    start = time.perf_counter()
+    if not job.sequence.steps:
+        network = _train_baseline(task, job.seed)
+        record = _record(job, task, store, network, start)
+    else:
+        try:
+            network = _apply_last_step(job, task, store)
+            record = _record(job, task, store, network, start)
+        except (StageError, DivergedError) as error:
+            record = _failure(job, task, store, start, str(error))
+            store.put(job.key, record)
+            return record
+    store.put(job.key, record, network.save)
+    return record
+
+
+def create_network(task: Task, *, seed: int) -> CompressedNetwork:
+    """The task's untrained network."""
+    data = task_data(task, seed)
+    return CompressedNetwork.create(
+        task.model, classes=data.classes, channels=data.channels, size=data.size, seed=seed
+    )
+
+
+def make_trainer(task: Task, *, seed: int, baseline: CompressedNetwork | None = None) -> DataTrainer:
+    """A trainer on the task's data; the seed also chooses the split."""
+    precision = torch.bfloat16 if task.recipe.precision == "bfloat16" else torch.float32
+    return DataTrainer(
+        data=task_data(task, seed),
+        recipe=task.recipe,
+        seed=seed,
+        device=choose_device(),
+        precision=precision,
+        baseline=baseline,
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _data(name: str, split_seed: int, train_limit: int | None) -> ImageData:
+    return load_data(name, split_seed=split_seed, train_limit=train_limit)
+
+
+def task_data(task: Task, seed: int) -> ImageData:
+    """The task's data, split by `seed`; kept in memory for the next call."""
+    return _data(task.data, seed, task.train_limit)
+
+
+def _train_baseline(task: Task, seed: int) -> CompressedNetwork:
+    network = create_network(task, seed=seed)
+    with naming_the_model(task):
+        make_trainer(task, seed=seed).for_stage("baseline").train(network, fresh=True)
+    network.module.eval()
+    return network
+
+
+@contextmanager
+def naming_the_model(task: Task) -> Iterator[None]:
+    """Turn what goes wrong in training the uncompressed network into a ValueError of one line."""
+    try:
+        yield
+    except (RuntimeError, DivergedError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{task.model} cannot be trained on {task.data}: {reason}") from error
+
+
+def _apply_last_step(job: NodeJob, task: Task, store: Store) -> CompressedNetwork:
+    assert job.parent_key is not None
+    step = job.sequence.steps[-1]
+    parent = CompressedNetwork.load(store.network_path(job.parent_key))
+    baseline = None
+    if step.stage == "K" or step.settings.get("teacher") == "baseline":
+        baseline = CompressedNetwork.load(
+            store.network_path(node_key(task.digest, StageSequence(), job.seed))
+        )
+    occurrence = job.sequence.order.count(step.stage)
+    stage = make_stage(step)
+    trainer = make_trainer(task, seed=job.seed, baseline=baseline).for_stage(
+        f"{step.stage}{occurrence}", epochs=float(step.settings.get("epochs", 0.0))
+    )
+    return stage.apply(parent, trainer=trainer)
+
+
+def _record(job: NodeJob, task: Task, store: Store, network: CompressedNetwork, start: float) -> Record:
+    data = task_data(task, job.seed)
+    dense = measure_cost(create_network(task, seed=job.seed))
+    points = tuple(measure(network, validation=data.validation, test=data.test, baseline=dense))
+    if task.latency:
+        points = _with_latency(points, exit_latencies(network))
+    whole = points[0]
+    baseline = (
+        _baseline(job, task, store)
+        if job.sequence.steps
+        else Baseline(accuracy=whole.accuracy, test_accuracy=whole.test_accuracy)
+    )
+    return Record(
+        order=job.sequence.order,
+        sequence=str(job.sequence),
+        task=task.name,
+        seed=job.seed,
+        epochs=network.epochs,
+        seconds=time.perf_counter() - start,
+        baseline=baseline,
+        points=points,
+        extra={
+            **_provenance(job, task, store, start),
+            "costs": _costs(measure_cost(network), dense),
+            "achieved": [{"step": str(done.step), **done.achieved} for done in network.lineage],
+        },
+    )
+
+
+def _with_latency(points: Sequence[OperatingPoint], latencies: Sequence[float]) -> tuple[OperatingPoint, ...]:
+    """Add to each point the expected milliseconds of an image, by the shares that leave at each exit."""
+    expected = [
+        sum(share * latency for share, latency in zip(point.extra["shares"], latencies, strict=True))
+        for point in points
+    ]
+    return tuple(
+        replace(point, extra={**point.extra, "latency_ms": milliseconds})
+        for point, milliseconds in zip(points, expected, strict=True)
+    )
+
+
+def _failure(job: NodeJob, task: Task, store: Store, start: float, error: str) -> Record:
+    return Record(
+        order=job.sequence.order,
+        sequence=str(job.sequence),
+        task=task.name,
+        seed=job.seed,
+        epochs=0.0,
+        seconds=time.perf_counter() - start,
+        baseline=_baseline(job, task, store),
+        points=(),
+        error=f"{job.sequence.steps[-1]}: {error}",
+        extra=_provenance(job, task, store, start),
+    )
+
+
+def _baseline(job: NodeJob, task: Task, store: Store) -> Baseline:
+    record = store.get(node_key(task.digest, StageSequence(), job.seed))
+    assert record is not None, "the runner trains the baseline before any stage"
+    return record.baseline
+
+
+def _provenance(job: NodeJob, task: Task, store: Store, start: float) -> dict[str, Any]:
+    parent = store.get(job.parent_key) if job.parent_key else None
+    before = float(parent.extra.get("cumulative_seconds", 0.0)) if parent else 0.0
+    return {
+        **({"task_source": task.source} if task.source else {}),
+        "digest": job.key,
+        "parent": job.parent_key,
+        "checkpoint": f"{store.folder.name}/{job.key}.safetensors",
+        "cumulative_seconds": before + time.perf_counter() - start,
+        "precision": task.recipe.precision,
+        "accounting": task.accounting,
+        "versions": {"ordercomp": code_version(), "torch": importlib.metadata.version("torch")},
+        "hardware": describe_hardware(choose_device()),
+    }
+
+
+def _costs(cost: Cost, dense: Cost) -> dict[str, dict[str, float]]:
+    return {
+        name: {
+            "bitops": cost.bitops(name),
+            "bits": cost.bits(name),
+            "baseline_bitops": dense.bitops(name),
+            "baseline_bits": dense.bits(name),
+        }
+        for name in CONVENTIONS
+    }

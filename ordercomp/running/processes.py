@@ -1,0 +1,105 @@
+"""Local worker processes: one thread each, deaf to Ctrl-C, gone when their parent is."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+from ordercomp.running.jobs import adopt_code_version, code_version
+
+__all__ = ["Crew", "local_pool", "shield_from_interrupt"]
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+class Crew:
+    """The executor that does the work: the caller's, or a pool of our own that starts with the first job."""
+
+    def __init__(self, executor: Executor | None, *, workers: int) -> None:
+        self._borrowed = executor
+        self._workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+        self.deaths = 0  # pools of ours that were lost with a worker
+
+    @property
+    def borrowed(self) -> bool:
+        """Whether the executor is the caller's."""
+        return self._borrowed is not None
+
+    def submit(self, work: Callable[[Argument], Result], argument: Argument) -> Future[Result]:
+        """Hand `work(argument)` to a worker."""
+        if self._borrowed is not None:
+            return self._borrowed.submit(work, argument)
+        if self._pool is None:
+            self._pool = local_pool(self._workers)
+        with shield_from_interrupt():
+            return self._pool.submit(work, argument)
+
+    def drop_broken_pool(self) -> None:
+        """Let go of a pool whose worker died; the next job starts a new one."""
+        self.deaths += 1
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def kill(self) -> None:
+        """End our own workers at once, whatever they do. Nothing can be done to a borrowed executor."""
+        if self._pool is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.kill()
+            self.drop_broken_pool()
+
+    def close(self) -> None:
+        """Stop our own workers once they are idle. A borrowed executor goes on."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+            self._pool = None
+
+
+def local_pool(workers: int) -> ProcessPoolExecutor:
+    """Return a pool of `workers` freshly started processes that compute with one thread each.
+
+    They leave Ctrl-C to the parent, and end as soon as it dies. Scripts that use it need the usual
+    `if __name__ == "__main__":`.
+    """
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_prepare_worker, initargs=(code_version(),)
+    )
+
+
+@contextmanager
+def shield_from_interrupt() -> Iterator[None]:
+    """Keep Ctrl-C away from processes that are started inside; it reaches this one afterwards.
+
+    A worker would otherwise die of it while it is still importing, before it can ignore it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _prepare_worker(version: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    adopt_code_version(version)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

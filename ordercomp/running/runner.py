@@ -1,0 +1,200 @@
+"""The runner: walks the trie of requested sequences and trains each node once, on any executor."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Self
+
+from ordercomp.running.dispatch import Dispatcher, Tally, Work, WorkerDiedError
+from ordercomp.running.jobs import Finished, NodeJob, Request, TaskIdentity
+from ordercomp.running.node import train_node
+from ordercomp.running.processes import Crew
+from ordercomp.running.states import Walk
+from ordercomp.running.store import Store
+
+__all__ = ["Finished", "NodeJob", "Request", "Runner", "Trainings", "WorkerDiedError"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainings:
+    """What a runner did. Baselines count apart: every order needs one, shared or not."""
+
+    done: int = 0  # stages trained
+    reused: int = 0  # nodes that an earlier run had trained
+    baselines: int = 0  # baselines trained
+    unshared: int = 0  # stage trainings that the same nodes take if each starts from its baseline
+    seconds: float = 0.0  # wall time since its first run began
+
+
+class Runner:
+    """Trains what is asked for, each node once, and keeps everything finished in the store.
+
+    Budget, counters and local worker processes last from the first `run` to the last; `close`, the end of a
+    `with` block or of the program stops the processes.
+    """
+
+    def __init__(
+        self,
+        task: TaskIdentity,
+        store: Store,
+        *,
+        workers: int = 2,
+        executor: Executor | None = None,
+        budget_seconds: float | None = None,
+        work: Work = train_node,
+    ) -> None:
+        """Prepare a runner; nothing starts before `run`.
+
+        Args:
+            task: what is trained; workers get it with each job, so it must be picklable.
+            store: where finished nodes are looked up and kept.
+            workers: how many nodes are in training at once.
+            executor: any `concurrent.futures` executor, which stays open; None starts local processes.
+            budget_seconds: wall time since the first `run` began after which no node starts; None: no limit.
+            work: trains one node, puts it into the store and returns its record. A failure that would happen
+                again is a record with `error`; an exception is a failure of this run alone and is not kept.
+
+        Raises:
+            ValueError: fewer than one worker, or a budget that is not positive.
+        """
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, got {workers}")
+        if budget_seconds is not None and not budget_seconds > 0:
+            raise ValueError(f"budget_seconds must be positive, got {budget_seconds}")
+        self.task = task
+        self.store = store
+        self.workers = workers
+        self.interrupted = False  # whether Ctrl-C asked to stop; nothing starts from then on
+        self._crew = Crew(executor, workers=workers)
+        self._budget_seconds = math.inf if budget_seconds is None else budget_seconds
+        self._work = work
+        self._tally = Tally()
+        self._counted: set[Request] = set()
+        self._started: float | None = None
+        self._kill = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the local worker processes; another `run` would start new ones."""
+        self._crew.close()
+
+    @property
+    def trainings(self) -> Trainings:
+        """What was done so far."""
+        tally = self._tally
+        return Trainings(
+            done=tally.stages,
+            reused=tally.reused,
+            baselines=tally.baselines,
+            unshared=tally.unshared,
+            seconds=self._seconds,
+        )
+
+    @property
+    def budget_spent(self) -> bool:
+        """Whether the time is up."""
+        return self._seconds >= self._budget_seconds
+
+    def run(self, requests: Iterable[Request], *, lookahead: int = 64) -> Iterator[Finished]:
+        """Yield every node of the requests as it is finished, prefixes too, each once, parents first.
+
+        The next request is taken only when a worker has nothing to do, so `requests` may depend on what was
+        yielded before; at most `lookahead` of them wait for a node in training. Missing prefixes are trained
+        in between, the baseline first, which is not yielded. After a failed stage its descendants come as
+        failed records without training. When the budget is spent, or after Ctrl-C (then `interrupted` is
+        True), nothing new starts and what runs is still yielded. A second Ctrl-C kills the workers and raises
+        KeyboardInterrupt.
+
+        Raises ValueError and AssertionError from a worker as they are, whatever prevents a baseline, and
+        WorkerDiedError. Other exceptions end up in a record with `kept` False.
+        """
+        if self._started is None:
+            self._started = time.monotonic()
+        walk = Walk(self.task, self.store)
+        dispatcher = Dispatcher(walk, self.store, self._crew, self._work, self._tally)
+        source = _Source(requests)
+        with self._listen():
+            try:
+                while True:
+                    for finished in self._start_jobs(dispatcher, walk, source, lookahead):
+                        yield self._count(finished)
+                    if dispatcher.load == 0 and (self._stopped or not dispatcher.waits_for_others):
+                        break
+                    for finished in dispatcher.collect():
+                        yield self._count(finished)
+            finally:
+                self._close(dispatcher)
+
+    def _start_jobs(
+        self, dispatcher: Dispatcher, walk: Walk, source: "_Source", lookahead: int
+    ) -> Iterator[Finished]:
+        """Give every idle worker a job, taking requests until there is one."""
+        while dispatcher.load < self.workers and not self._stopped:
+            job = dispatcher.next_job()
+            if job is not None:
+                yield from dispatcher.start(job)
+            elif walk.open_requests < lookahead and (request := source.take()) is not None:
+                yield from walk.add(request, busy=dispatcher.busy)
+            else:
+                return
+
+    @property
+    def _stopped(self) -> bool:
+        return self.interrupted or self.budget_spent
+
+    @property
+    def _seconds(self) -> float:
+        return 0.0 if self._started is None else time.monotonic() - self._started
+
+    def _count(self, finished: Finished) -> Finished:
+        if finished.request not in self._counted:
+            self._counted.add(finished.request)
+            self._tally.reused += finished.reused
+            self._tally.unshared += len(finished.request.sequence)
+        return finished
+
+    def _close(self, dispatcher: Dispatcher) -> None:
+        try:
+            dispatcher.close(kill=self._kill)
+        except KeyboardInterrupt:  # a second Ctrl-C while waiting for the workers
+            dispatcher.close(kill=True)
+            raise
+
+    @contextmanager
+    def _listen(self) -> Iterator[None]:
+        """Take Ctrl-C as a wish to stop, for as long as the run lasts; only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, self._on_interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _on_interrupt(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.interrupted:
+            self._kill = True
+            raise KeyboardInterrupt
+        self.interrupted = True
+
+
+class _Source:
+    """Requests taken one at a time, None once there are no more."""
+
+    def __init__(self, requests: Iterable[Request]) -> None:
+        self._requests = iter(requests)
+
+    def take(self) -> Request | None:
+        return next(self._requests, None)

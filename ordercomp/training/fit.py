@@ -1,0 +1,125 @@
+"""The only training loop, and the losses that stages hand to it."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ordercomp.training.recipe import Recipe
+
+__all__ = ["DivergedError", "Schedule", "distillation_loss", "fit", "label_loss", "parameter_groups"]
+
+Item = TypeVar("Item")
+
+
+class DivergedError(ArithmeticError):
+    """Training produced a loss that is no finite number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """One-cycle learning rate: linear from a 25th of `peak` up to `peak`, then to zero (Smith 2018)."""
+
+    peak: float
+    steps: int
+    warmup: float  # fraction of the steps
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step 0, 1, …, steps - 1."""
+        rising = max(1.0, self.warmup * self.steps)
+        if step < rising:
+            return self.peak * (0.04 + 0.96 * step / rising)
+        return self.peak * (self.steps - step) / max(1.0, self.steps - rising)
+
+
+def fit(
+    module: nn.Module,
+    batches: Callable[[], Iterable[Item]],
+    loss_of: Callable[[Item], Tensor],
+    *,
+    schedule: Schedule,
+    recipe: Recipe,
+    autocast: torch.autocast,
+) -> float:
+    """Train `module` in place for `schedule.steps` steps and return the last epoch's mean loss.
+
+    `batches` starts a new epoch each time it is called. Raises DivergedError when a loss is not finite, at
+    the end of the epoch in which it happened.
+    """
+    optimizer = torch.optim.SGD(
+        parameter_groups(module, recipe.weight_decay),
+        lr=schedule.peak,
+        momentum=recipe.momentum,
+        nesterov=True,
+    )
+    step, mean = 0, math.nan
+    while step < schedule.steps:
+        losses: list[Tensor] = []
+        for item in batches():
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.rate(step)
+            with autocast:
+                loss = loss_of(item)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            losses.append(loss.detach())
+            step += 1
+            if step == schedule.steps:
+                break
+        mean = float(torch.stack(losses).mean())
+        if not math.isfinite(mean):
+            raise DivergedError(f"the training loss became {mean} within {step} of {schedule.steps} steps")
+    optimizer.zero_grad(set_to_none=True)
+    return mean
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Optimizer groups: weight decay on tensors of two and more dimensions, none on biases and norms."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+def label_loss(logits: Sequence[Tensor], labels: Tensor, *, smoothing: float) -> Tensor:
+    """Cross entropy summed over exits; logits of each have shape (n, classes)."""
+    losses = [functional.cross_entropy(exit_.float(), labels, label_smoothing=smoothing) for exit_ in logits]
+    return torch.stack(losses).sum()
+
+
+def distillation_loss(
+    logits: Sequence[Tensor], targets: Sequence[Tensor], labels: Tensor, *, recipe: Recipe
+) -> Tensor:
+    """(1 - alpha)·CE + alpha·T²·KL(teacher ‖ student), summed over exits (Hinton et al. 2015).
+
+    Exit k learns from exit k of the teacher; if their numbers differ, every exit learns from its last.
+    """
+    if len(targets) != len(logits):
+        targets = [targets[-1]] * len(logits)
+    temperature = recipe.temperature
+    losses = [
+        functional.kl_div(
+            functional.log_softmax(student.float() / temperature, dim=1),
+            functional.log_softmax(teacher.float() / temperature, dim=1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        for student, teacher in zip(logits, targets, strict=True)
+    ]
+    soft = torch.stack(losses).sum() * temperature**2
+    hard = label_loss(logits, labels, smoothing=0.0)
+    return (1 - recipe.alpha) * hard + recipe.alpha * soft
+
+
+def batched(count: int, size: int, rng: torch.Generator) -> Iterator[Tensor]:
+    """Shuffled indices of one epoch in batches; a smaller last one is left out unless it is alone."""
+    order = torch.randperm(count, generator=rng)
+    whole = max(1, count // size) * size
+    for start in range(0, min(whole, count), size):
+        yield order[start : start + size]

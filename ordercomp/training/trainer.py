@@ -1,0 +1,196 @@
+"""Trainer: what a stage needs to train a network, and the one that trains on a task's data."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ordercomp.data.catalog import Batch, ImageData
+from ordercomp.networks.layers import QuantizedLayer
+from ordercomp.networks.network import CompressedNetwork
+from ordercomp.training.fit import Schedule, batched, distillation_loss, fit, label_loss
+from ordercomp.training.recipe import Recipe
+
+__all__ = ["DataTrainer", "Trainer"]
+
+_EVALUATION_BATCH = 256
+
+
+class Trainer(Protocol):
+    """What stages ask of a trainer; all methods change the module of a network in place."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the fresh weights that a stage makes."""
+
+    @property
+    def baseline(self) -> CompressedNetwork | None:
+        """The uncompressed network, if there is one to learn from."""
+
+    def train(
+        self, network: CompressedNetwork, *, fresh: bool, teacher: CompressedNetwork | None = None
+    ) -> float:
+        """Train the whole network and return the epochs spent."""
+
+    def train_heads(self, network: CompressedNetwork) -> float:
+        """Train only the exit heads and return the epochs spent."""
+
+    def calibrate(self, network: CompressedNetwork) -> None:
+        """Set the input ranges of all quantized layers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataTrainer:
+    """Data, recipe and seed of one stage."""
+
+    data: ImageData
+    recipe: Recipe
+    seed: int
+    device: torch.device
+    precision: torch.dtype  # torch.float32 or torch.bfloat16
+    baseline: CompressedNetwork | None = None  # the uncompressed network, for stages that learn from it
+
+    def for_stage(self, purpose: str, *, epochs: float = 0.0) -> "DataTrainer":
+        """A trainer with its own stream of random numbers and, if `epochs` is positive, its own length."""
+        digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()
+        recipe = replace(self.recipe, epochs=epochs) if epochs > 0 else self.recipe
+        return replace(self, recipe=recipe, seed=int.from_bytes(digest[:6], "big"))
+
+    def train(
+        self, network: CompressedNetwork, *, fresh: bool, teacher: CompressedNetwork | None = None
+    ) -> float:
+        """Train the whole network, all exits jointly, and return the epochs spent.
+
+        `fresh` weights train at the recipe's full rate, others at its fine-tuning rate. With a teacher the
+        loss is distillation, exit from exit, else cross entropy. Raises DivergedError.
+        """
+        module = network.module.to(self.device).train().requires_grad_(True)
+        targets = None if teacher is None else self._targets(teacher)
+
+        def loss_of(batch: Batch) -> Tensor:
+            logits = module(batch.images)
+            if targets is None:
+                return label_loss(logits, batch.labels, smoothing=self.recipe.label_smoothing)
+            return distillation_loss(logits, targets(batch), batch.labels, recipe=self.recipe)
+
+        epochs = self._fit(module, self._batches(), loss_of, fresh=fresh)
+        module.eval()
+        return epochs
+
+    def train_heads(self, network: CompressedNetwork) -> float:
+        """Train only the exit heads on features of the frozen body, statistics included; return the epochs.
+
+        The features are computed once, so an epoch costs little. Quantized heads are calibrated first.
+        """
+        module = network.module.to(self.device).eval().requires_grad_(False)
+        features = self._sweep(module.head_inputs)
+        labels = self.data.train.labels.to(self.device)
+        for head, inputs in zip(module.heads, features, strict=True):
+            _calibrate(head, inputs)
+        rng = self._generator()
+
+        def batches() -> Iterator[Tensor]:
+            return batched(len(labels), self.recipe.batch_size, rng)
+
+        def loss_of(index: Tensor) -> Tensor:
+            index = index.to(self.device)
+            logits = [head(inputs[index]) for head, inputs in zip(module.heads, features, strict=True)]
+            return label_loss(logits, labels[index], smoothing=self.recipe.label_smoothing)
+
+        epochs = self._fit(module.heads.requires_grad_(True), batches, loss_of, fresh=True)
+        module.requires_grad_(True)
+        return epochs
+
+    def calibrate(self, network: CompressedNetwork) -> None:
+        """Set the input ranges of all quantized layers on one batch of training images."""
+        module = network.module.to(self.device).train()
+        batch = next(
+            iter(self.data.train.batches(_EVALUATION_BATCH, rng=self._generator(), device=self.device))
+        )
+        _calibrate(module, batch.images.contiguous(memory_format=torch.channels_last))
+
+    def _fit(
+        self,
+        module: nn.Module,
+        batches: Callable[[], Iterator[Batch]] | Callable[[], Iterator[Tensor]],
+        loss_of: Callable[..., Tensor],
+        *,
+        fresh: bool,
+    ) -> float:
+        steps_an_epoch = max(1, len(self.data.train) // self.recipe.batch_size)
+        rate = self.recipe.learning_rate * (1 if fresh else self.recipe.fine_tune_factor)
+        steps = max(1, round(self.recipe.epochs * steps_an_epoch))
+        fit(
+            module,
+            batches,
+            loss_of,
+            schedule=Schedule(peak=rate, steps=steps, warmup=self.recipe.warmup),
+            recipe=self.recipe,
+            autocast=self._autocast(),
+        )
+        return steps / steps_an_epoch
+
+    def _batches(self) -> Callable[[], Iterator[Batch]]:
+        rng = self._generator()
+        size, augment = min(self.recipe.batch_size, len(self.data.train)), self.recipe.augment
+
+        def batches() -> Iterator[Batch]:
+            for batch in self.data.train.batches(size, rng=rng, augment=augment, device=self.device):
+                if len(batch.labels) == size:  # a small last batch has noisy statistics
+                    yield batch
+
+        return batches
+
+    def _targets(self, teacher: CompressedNetwork) -> Callable[[Batch], list[Tensor]]:
+        """A teacher's logits for a batch: looked up, or computed if images are augmented."""
+        module = teacher.copy().module.to(self.device).eval()
+        if self.recipe.augment:
+
+            def compute(batch: Batch) -> list[Tensor]:
+                with torch.no_grad():
+                    return list(module(batch.images))
+
+            return compute
+        cached = self._sweep(module)
+
+        def look_up(batch: Batch) -> list[Tensor]:
+            return [logits[batch.index] for logits in cached]
+
+        return look_up
+
+    def _sweep(self, function: Callable[[Tensor], tuple[Tensor, ...]]) -> list[Tensor]:
+        """Apply a function to all training images in their own order, in float32."""
+        with torch.no_grad():
+            parts = [
+                function(batch.images)
+                for batch in self.data.train.batches(_EVALUATION_BATCH, rng=None, device=self.device)
+            ]
+        return [torch.cat(outputs).float() for outputs in zip(*parts, strict=True)]
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16)
+
+
+@torch.no_grad()
+def _calibrate(module: nn.Module, inputs: Tensor) -> None:
+    """Run `inputs` through `module` once; each quantized layer chooses its range just before it runs."""
+
+    def choose(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, QuantizedLayer)
+        layer.calibrate(arguments[0])
+
+    layers = [layer for layer in module.modules() if isinstance(layer, QuantizedLayer)]
+    if not layers:
+        return
+    hooks = [layer.register_forward_pre_hook(choose) for layer in layers if isinstance(layer, nn.Module)]
+    try:
+        module(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,112 @@
+"""What a study has measured so far, in the form that a model and a price list need."""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import optuna
+from optuna.trial import TrialState
+
+from ordercomp.knobs import Knob
+from ordercomp.orders import Order
+from ordercomp.records import Record
+from ordercomp.search.ask.objective import Objectives, bitops_reduction
+from ordercomp.search.ask.space import Space
+from ordercomp.sequence import KnobValue, StageSequence
+
+__all__ = ["Front", "History", "features"]
+
+
+@dataclass(slots=True)
+class Front:
+    """Points of accuracy and log2 reduction that no other beats, above a floor of accuracy."""
+
+    floor: float  # accuracy at which a point is worth nothing
+    points: list[tuple[float, float]] = field(default_factory=list)  # accuracy falls, reduction rises
+
+    def add(self, accuracy: float, reduction: float) -> None:
+        """Take in a point and drop what it beats."""
+        if self.gain(accuracy, reduction) > 0:
+            rest = [(a, r) for a, r in self.points if a > accuracy or r > reduction]
+            self.points = sorted([*rest, (accuracy, reduction)], reverse=True)
+
+    def gain(self, accuracy: float, reduction: float) -> float:
+        """Area that the point would add; reductions count from 0."""
+        area, left = 0.0, 0.0
+        for level, right in [*self.points, (self.floor, math.inf)]:
+            width = min(reduction, right) - left
+            if width > 0:
+                area += width * max(0.0, accuracy - max(level, self.floor))
+            left = max(left, right)
+        return area
+
+
+class History:
+    """The records of a study at one seed; `update` reads the trials that finished since."""
+
+    def __init__(self, space: Space, objectives: Objectives, seed: int) -> None:
+        self._space = space
+        self._objectives = objectives
+        self._seed = seed
+        self._seen: set[int] = set()
+        self._seconds: defaultdict[str, list[float]] = defaultdict(list)
+        self.front: Front | None = None  # None before the first record
+        self.trained: dict[str, StageSequence] = {}  # nodes by text, prefixes of measured ones too
+        self.by_order: defaultdict[Order, list[StageSequence]] = defaultdict(list)  # the same nodes
+        self.inputs: list[list[float]] = []
+        self.outputs: list[list[float]] = []  # accuracy, log2 reduction
+
+    def update(self, study: optuna.Study) -> None:
+        """Read what is new."""
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            if trial.number not in self._seen:
+                self._seen.add(trial.number)
+                if trial.user_attrs.get("seed") == self._seed and "record" in trial.user_attrs:
+                    self._add(Record.from_json(trial.user_attrs["record"]))
+
+    def price(self, sequence: StageSequence) -> float:
+        """Seconds that the untrained stages of `sequence` will take, by the mean of each stage so far."""
+        missing = [prefix.order[-1] for prefix in sequence.prefixes if str(prefix) not in self.trained]
+        return sum(self._mean_seconds(stage) for stage in missing)
+
+    def _add(self, record: Record) -> None:
+        sequence = StageSequence.parse(record.sequence)
+        for prefix in sequence.prefixes:
+            if str(prefix) not in self.trained:
+                self.trained[str(prefix)] = prefix
+                self.by_order[prefix.order].append(prefix)
+        self._seconds[record.order[-1]].append(record.seconds)
+        how = self._objectives.convention
+        if self.front is None:
+            self.front = Front(record.baseline.accuracy - self._objectives.box_loss)
+        for point in record.points:
+            self.front.add(point.accuracy, math.log2(bitops_reduction(point, how)))
+        chosen = self._objectives.choose(record)
+        self.inputs.append(features(self._space, sequence))
+        self.outputs.append([chosen.accuracy, math.log2(bitops_reduction(chosen, how))])
+
+    def _mean_seconds(self, stage: str) -> float:
+        own = self._seconds.get(stage)
+        seconds = own or [second for some in self._seconds.values() for second in some] or [1.0]
+        return max(1e-9, sum(seconds) / len(seconds))
+
+
+def features(space: Space, sequence: StageSequence) -> list[float]:
+    """Describe a sequence by numbers: for each stage its place and knobs, for each pair which comes first."""
+    order, found = sequence.order, []
+    for stage in space.stages:
+        found += [float(order.count(stage)), float(order.find(stage))]
+        own = [step.settings for step in sequence.steps if step.stage == stage]
+        for name, knob in space.knobs[stage].items():
+            found.append(_number(knob, own[-1].get(name, knob.default)) if own else -1.0)
+    for place, first in enumerate(space.stages):
+        for second in space.stages[place + 1 :]:
+            there = first in order and second in order
+            found.append(float(order.find(second) > order.find(first)) - 0.5 if there else 0.0)
+    return found
+
+
+def _number(knob: Knob, value: KnobValue) -> float:
+    if knob.choices:
+        return float(knob.choices.index(value))
+    return math.log(float(value)) if knob.log else float(value)

@@ -1,0 +1,314 @@
+"""The search space: every order of some stages, with the knobs that they declare, as Optuna parameters.
+
+Parameters are named `order` (or a Lehmer code) and `D.depth`, `P.ratio`, …; the second P of an order has
+`P2.ratio`. A stage's knobs are parameters only where the stage is there.
+"""
+
+import functools
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, Literal
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+
+from ordercomp.knobs import Knob, check_knobs
+from ordercomp.orders import Order, check_order
+from ordercomp.search.ask.order_codes import (
+    ExplicitOrders,
+    LehmerOrders,
+    OrderCode,
+    OrderRules,
+    Parameter,
+    Suggester,
+    draw,
+)
+from ordercomp.sequence import KnobValue, StageSequence, Step
+
+__all__ = ["Declarations", "Space"]
+
+Declarations = Mapping[str, Mapping[str, Knob]]  # stage letter to knob name to declaration
+Settings = Mapping[str, Mapping[str, KnobValue]]  # stage letter to knob name to value
+
+_MOST_EXPLICIT = 400  # five stages with all subsets have 325 orders
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """All sequences that a study may try.
+
+    Args:
+        stages: distinct letters; without `optional` every order uses each of them.
+        knobs: the declarations of at least these stages; knobs with `searched=False` stay at their default.
+        dense: knobs of absent stages are parameters too, without effect, so that every trial has the same
+        ones. fixed: values, by stage and knob, at which knobs stay instead, searched ones too. optional:
+        orders may leave stages out (at least one stays). repeatable: the letters that may come again.
+        repeats: how many extra steps an order may have. encoding: "orders" for one categorical, "lehmer"
+        for a code, "auto" for orders up to 400 of them.
+
+    Raises:
+        ValueError: if a stage is not declared, a fixed value is not legal, or repeats are asked for
+        without a repeatable stage.
+    """
+
+    stages: Order
+    knobs: Declarations
+    optional: bool = False
+    repeatable: str = ""
+    repeats: int = 0
+    encoding: Literal["auto", "orders", "lehmer"] = "auto"
+    fixed: Settings = field(default_factory=dict)
+    dense: bool = False
+
+    def __post_init__(self) -> None:
+        check_order(self.stages)
+        if len(set(self.stages)) != len(self.stages):
+            raise ValueError(f"stages must be distinct letters, got {self.stages!r}")
+        if unknown := [stage for stage in self.stages if stage not in self.knobs]:
+            known = ", ".join(self.knobs) or "none"
+            raise ValueError(f"stages has no stage {unknown[0]!r}; known stages are: {known}")
+        if self.repeats < 0:
+            raise ValueError(f"repeats must not be negative, got {self.repeats}")
+        if self.repeats and not set(self.repeatable) & set(self.stages):
+            raise ValueError(f"repeats is {self.repeats}, but none of {self.stages!r} may come twice")
+        if self.encoding not in ("auto", "orders", "lehmer"):
+            raise ValueError(f"encoding must be auto, orders or lehmer, got {self.encoding!r}")
+        for stage in self.fixed:
+            if stage not in self.knobs:
+                raise ValueError(f"fixed has no stage {stage!r}; known stages are: {', '.join(self.knobs)}")
+            self._held(stage)
+
+    @property
+    def rules(self) -> OrderRules:
+        """Which orders the space holds."""
+        again = "".join(stage for stage in self.stages if stage in self.repeatable)
+        return OrderRules(stages=self.stages, optional=self.optional, repeatable=again, repeats=self.repeats)
+
+    @property
+    def code(self) -> OrderCode:
+        """How orders become parameters."""
+        return _code(self.rules, self.encoding)
+
+    def suggest(self, trial: Suggester) -> StageSequence:
+        """Let `trial` propose an order and the knobs of its stages; the sequence is in canonical text."""
+        steps = []
+        for place, stage in _named(self.code.draw(trial)):
+            values = self._held(stage)
+            for name, knob in self.knobs[stage].items():
+                if name not in values:
+                    values[name] = _snap(knob, draw(trial, f"{place}.{name}", _distribution(knob)))
+            steps.append(self._step(stage, values))
+        for name, idle in self._idle().items():
+            draw(trial, name, idle.distribution)
+        return StageSequence(tuple(steps))
+
+    def parameters(self, sequence: StageSequence) -> dict[str, Parameter]:
+        """Give name, distribution and value of each parameter that makes `suggest` return `sequence`.
+
+        Knobs that the sequence leaves out have their defaults. Raises ValueError if it lies outside the
+        space: another order, a knob off the declared grid, or one that is held at another value.
+        """
+        if not self.rules.allows(sequence.order):
+            raise ValueError(f"sequence has the order {sequence.order!r}, which is not among {self}")
+        found = self.code.parameters(sequence.order)
+        for (place, stage), step in zip(_named(sequence.order), sequence.steps, strict=True):
+            checked = check_knobs(f"stage {stage}", self.knobs[stage], step.settings)
+            held = self._held(stage)
+            for name, knob in self.knobs[stage].items():
+                value = checked[name]
+                if name not in held:
+                    if _snap(knob, value) != value:
+                        raise ValueError(f"{place}.{name} must lie on the grid of {knob.step}, got {value!r}")
+                    found[f"{place}.{name}"] = Parameter(_distribution(knob), value)
+                elif value != held[name]:
+                    raise ValueError(f"{place}.{name} is held at {held[name]!r}, got {value!r}")
+        return {**self._idle(), **found}
+
+    def params(self, sequence: StageSequence) -> dict[str, Any]:
+        """Give the parameter values of `sequence`, as `study.enqueue_trial` wants them. Raises ValueError."""
+        return {name: parameter.value for name, parameter in self.parameters(sequence).items()}
+
+    def distributions(self, sequence: StageSequence) -> dict[str, BaseDistribution]:
+        """Give the distributions of `sequence`'s parameters, as `optuna.trial.create_trial` wants them."""
+        return {name: parameter.distribution for name, parameter in self.parameters(sequence).items()}
+
+    def contains(self, sequence: StageSequence) -> bool:
+        """Whether `suggest` can return `sequence`."""
+        try:
+            self.parameters(sequence)
+        except ValueError:
+            return False
+        return True
+
+    def complete(self, sequence: StageSequence) -> StageSequence:
+        """Bring `sequence` into canonical text: searched knobs all written, others if not at their default.
+
+        Raises ValueError for an unknown stage, knob or value.
+        """
+        if unknown := [step.stage for step in sequence.steps if step.stage not in self.knobs]:
+            raise ValueError(f"sequence has the stage {unknown[0]!r}; known are: {', '.join(self.knobs)}")
+        return StageSequence(
+            tuple(
+                self._step(
+                    step.stage, check_knobs(f"stage {step.stage}", self.knobs[step.stage], step.settings)
+                )
+                for step in sequence.steps
+            )
+        )
+
+    def sequences(self) -> Iterator[StageSequence]:
+        """Yield every sequence of the space, orders in their listed order.
+
+        Raises ValueError at once if a searched knob is a number without a grid.
+        """
+        grids = {stage: self._grid(stage) for stage in self.stages}
+        return (
+            StageSequence(steps)
+            for order in self.rules.orders()
+            for steps in itertools.product(*(grids[stage] for stage in order))
+        )
+
+    @property
+    def fixed_parameters(self) -> bool:
+        """Whether every sequence has the same parameters, as some samplers want it."""
+        return self.dense or not (self.optional or self.repeats)
+
+    def describe(self) -> dict[str, Any]:
+        """Say what is in the space, as plain JSON: equal for two spaces exactly if they are the same."""
+        knobs = {
+            f"{stage}.{name}": self._held(stage)[name]
+            if name in self._held(stage)
+            else json.loads(distribution_to_json(_distribution(knob)))
+            for stage in self.stages
+            for name, knob in self.knobs[stage].items()
+        }
+        return {
+            "stages": self.stages,
+            "optional": self.optional,
+            "repeatable": self.rules.repeatable if self.repeats else "",
+            "repeats": self.repeats,
+            "dense": self.dense,
+            "encoding": "lehmer" if isinstance(self.code, LehmerOrders) else "orders",
+            "knobs": knobs,
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the description, in hexadecimal."""
+        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
+
+    def __str__(self) -> str:
+        kind = "subsets" if self.optional else "permutations"
+        again = f" and up to {self.repeats} repeats" if self.repeats else ""
+        return f"the {kind} of {self.stages}{again}"
+
+    def _idle(self) -> dict[str, Parameter]:
+        """Give every parameter of a dense space, with the value that it has where it is of no effect."""
+        if not self.dense:
+            return {}
+        found = self.code.every()
+        again = {stage: self.repeats if stage in self.repeatable else 0 for stage in self.stages}
+        for place, stage in _named("".join(stage * (1 + again[stage]) for stage in self.stages)):
+            held = self._held(stage)
+            for name, knob in self.knobs[stage].items():
+                if name not in held:
+                    found[f"{place}.{name}"] = Parameter(_distribution(knob), _snap(knob, knob.default))
+        return found
+
+    def _held(self, stage: str) -> dict[str, KnobValue]:
+        """Give the knobs of a stage that are not parameters, with their values."""
+        declared, fixed = self.knobs[stage], self.fixed.get(stage, {})
+        checked = check_knobs(f"stage {stage}", declared, fixed)
+        return {name: checked[name] for name, knob in declared.items() if name in fixed or not knob.searched}
+
+    def _step(self, stage: str, values: Mapping[str, KnobValue]) -> Step:
+        declared = self.knobs[stage].items()
+        return Step.of(
+            stage,
+            {name: values[name] for name, knob in declared if knob.searched or values[name] != knob.default},
+        )
+
+    def _grid(self, stage: str) -> list[Step]:
+        held = self._held(stage)
+        names = list(self.knobs[stage])
+        values = [
+            [held[name]] if name in held else _values(f"{stage}.{name}", self.knobs[stage][name])
+            for name in names
+        ]
+        return [
+            self._step(stage, dict(zip(names, chosen, strict=True))) for chosen in itertools.product(*values)
+        ]
+
+
+@functools.lru_cache(maxsize=64)
+def _code(rules: OrderRules, encoding: str) -> OrderCode:
+    if encoding == "lehmer" or (encoding == "auto" and rules.count() > _MOST_EXPLICIT):
+        return LehmerOrders(rules)
+    return ExplicitOrders(tuple(rules.orders()))
+
+
+def _named(order: Order) -> Iterator[tuple[str, str]]:
+    """Yield the parameter prefix and the letter of each step: D, P, Q, P2."""
+    seen: Counter[str] = Counter()
+    for stage in order:
+        seen[stage] += 1
+        yield (stage if seen[stage] == 1 else f"{stage}{seen[stage]}"), stage
+
+
+def _distribution(knob: Knob) -> BaseDistribution:
+    if knob.choices:
+        return CategoricalDistribution(knob.choices)
+    low, high = _bounds(knob)
+    if knob.integral:
+        step = 1 if knob.log else int(knob.step or 1)
+        return IntDistribution(int(low), int(high), log=knob.log, step=step)
+    grid = None if knob.log or knob.step is None else float(knob.step)
+    return FloatDistribution(float(low), float(high), log=knob.log, step=grid)
+
+
+def _bounds(knob: Knob) -> tuple[float, float]:
+    """Give the range, its upper end on the grid."""
+    if knob.low is None or knob.high is None:
+        raise ValueError(f"a knob without choices needs low and high, got {knob}")
+    return knob.low, _on_grid(knob, knob.high, down=True)
+
+
+def _snap(knob: Knob, value: Any) -> KnobValue:
+    """Move a number to the nearest point of the grid, free of the noise of adding up steps."""
+    if knob.choices:
+        chosen: KnobValue = value
+        return chosen
+    snapped = _on_grid(knob, value)
+    return int(snapped) if knob.integral else float(snapped)
+
+
+def _on_grid(knob: Knob, value: float, *, down: bool = False) -> float:
+    if knob.step is None or knob.low is None:
+        return value
+    low, step = Decimal(str(knob.low)), Decimal(str(knob.step))
+    places = (Decimal(str(value)) - low) / step
+    return float(low + step * (int(places) if down else int(places.to_integral_value())))
+
+
+def _values(name: str, knob: Knob) -> list[KnobValue]:
+    """List the values of a knob on its grid."""
+    if knob.choices:
+        return list(knob.choices)
+    low, high = _bounds(knob)
+    step = knob.step if knob.step is not None or not knob.integral else 1
+    if step is None:
+        raise ValueError(
+            f"{name} has no step, so its values cannot be listed; choose a sampler other than grid"
+        )
+    count = round((high - low) / step)
+    return [_snap(replace(knob, step=step), low + place * step) for place in range(count + 1)]

@@ -1,0 +1,1 @@
+"""Worlds without training, for tests and benchmarks of search."""

@@ -1,0 +1,256 @@
+"""Run a study on a runner: trials become requests, finished nodes of the trie become told trials."""
+
+import contextlib
+import itertools
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from ordercomp.records import Record
+from ordercomp.running.jobs import Finished, Request
+from ordercomp.search.ask.abandonment import Abandonment, Reach
+from ordercomp.search.ask.objective import Objectives
+from ordercomp.search.ask.space import Space
+from ordercomp.search.tell.owners import Heartbeat, this_worker
+from ordercomp.search.tell.read_back import records_from_study
+from ordercomp.search.tell.study import ADAPTIVE, PREFIX, release_trial
+from ordercomp.search.tell.tell import add_prefix_trial, result_key, tell_abandoned, tell_lost, tell_record
+from ordercomp.sequence import StageSequence
+
+__all__ = ["Question", "RunsRequests", "run_study"]
+
+_Key = tuple[str, int]  # sequence text and seed
+
+# Someone who takes this process for dead fails its trials and enqueues them again: leave those so.
+_TAKEN_FOR_DEAD = contextlib.suppress(UpdateFinishedTrialError)
+
+
+class RunsRequests(Protocol):
+    """The part of `ordercomp.running.runner.Runner` that a study needs."""
+
+    workers: int  # how many nodes are in training at once
+
+    def run(self, requests: Iterable[Request], *, lookahead: int = 64) -> Iterator[Finished]:
+        """Pull requests as workers become idle, and yield every node of theirs once it is finished."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a study tries and what it is told.
+
+    Raises ValueError for an abandonment without the objective that it looks at, log2_bitops_cr.
+    """
+
+    space: Space
+    objectives: Objectives
+    seed: int = 0  # of trials that a sampler proposes; enqueued ones bring their own
+    abandonment: Abandonment | None = None  # never applied to the paired design
+
+    def __post_init__(self) -> None:
+        if self.abandonment is not None:
+            self.objectives.check_bitops("abandonment")
+
+
+def run_study(
+    study: optuna.Study, runner: RunsRequests, question: Question, *, trials: int | None = None
+) -> Iterator[Finished]:
+    """Run waiting trials, then trials of the sampler, and yield every node that the runner finishes.
+
+    The study ends with `trials` trials in all, those of earlier runs and of other processes counted, prefixes
+    not; with None it ends when nothing is waiting. A trial is told when its own node is finished. A sequence
+    that this run has already measured is told at once, without a request. A prefix that lies in the space and
+    is not yet in the study becomes a completed trial of design "prefix". If the runner stops early (budget,
+    interrupt) or the caller stops iterating, unfinished trials go back to the queue.
+
+    Raises ValueError if a record lacks what the objectives need, OSError if the storage fails meanwhile.
+    """
+    driver = _Driver(study, question, trials)
+    # A sampler should know what is running, so it is not asked far ahead; a design is known from the start.
+    lookahead = 64 if trials is None else 2 * runner.workers
+    with Heartbeat(study):
+        try:
+            while True:
+                for finished in runner.run(driver.requests(), lookahead=lookahead):
+                    driver.settle(finished)
+                    yield finished
+                if not driver.wants_another_round:
+                    break
+        except StorageInternalError as error:
+            raise OSError(f"the storage of study {study.study_name!r} failed: {error.__cause__}") from error
+        finally:
+            with contextlib.suppress(StorageInternalError):
+                driver.release()
+
+
+class _Driver:
+    """The trials that are open, and what is known of their nodes."""
+
+    def __init__(self, study: optuna.Study, question: Question, trials: int | None) -> None:
+        self._study = study
+        self._question = question
+        self._trials = trials
+        self._reach = _reach(study, question)
+        self._nodes: dict[_Key, Finished] = {}
+        self._lost: set[int] = set()  # trials that failed in this run for a passing reason
+        self._open: defaultdict[_Key, list[Trial]] = defaultdict(list)  # by the node that ends the trial
+        self._requested: set[_Key] = set()  # asked of the runner and not finished
+        self._ready: deque[Request] = deque()  # next prefixes of open trials
+        self._ended = False  # whether the last generator of requests came to its end
+        self._told: set[tuple[object, object]] = set()  # results that the study holds, as far as seen
+        self._seen = 0  # trials in the study, as far as known
+        self._counted = trials or 0  # of those that take part of the number; full until the first look
+
+    @property
+    def wants_another_round(self) -> bool:
+        """Whether open trials wait for a further prefix although the runner did all it was asked for."""
+        return self._ended and bool(self._ready) and not self._requested
+
+    def requests(self) -> Iterator[Request]:
+        """Give what to train next: prefixes of open trials first, then new trials."""
+        self._ended = False
+        return self._requests()
+
+    def _requests(self) -> Iterator[Request]:
+        while self._ready or not self._is_full():
+            if not self._ready:
+                self._ask()
+            if self._ready:
+                request = self._ready.popleft()
+                key = (str(request.sequence), request.seed)
+                if key not in self._nodes and key not in self._requested:
+                    self._requested.add(key)
+                    yield request
+        self._ended = True
+
+    def settle(self, finished: Finished) -> None:
+        """Take in a finished node: tell the trials that it ends, or note it as a prefix of others."""
+        sequence, seed = finished.request.sequence, finished.request.seed
+        key = (str(sequence), seed)
+        parent = self._nodes.get((str(StageSequence(sequence.steps[:-1])), seed))
+        self._nodes[key] = finished
+        self._requested.discard(key)
+        self._reach.add(finished.record, None if parent is None else parent.record)
+        if key in self._open:
+            self._told.add(key)
+            for trial in self._open.pop(key):
+                self._tell(trial, finished)
+        elif finished.record.error is None and key not in self._told:
+            self._add_prefix(sequence, finished.record)
+        if self._question.abandonment is not None:
+            self._advance_all(sequence, seed)
+
+    def release(self) -> None:
+        """Put the trials that are still open back into the queue."""
+        for trial in itertools.chain.from_iterable(self._open.values()):
+            release_trial(self._study, trial)
+        self._open.clear()
+
+    def _ask(self) -> None:
+        with _TAKEN_FOR_DEAD:
+            self._open_trial(self._study.ask())
+
+    def _open_trial(self, trial: Trial) -> None:
+        """Sign a new trial and let the sampler propose its sequence; ask for the way there."""
+        if self._is_surplus(trial):
+            trial.set_user_attr("surplus", True)
+            self._study.tell(trial, state=TrialState.FAIL)
+            return
+        trial.set_user_attr("worker", this_worker())
+        sequence = self._question.space.suggest(trial)
+        attributes = {"sequence": str(sequence), "seed": self._question.seed, "design": ADAPTIVE}
+        there = trial.user_attrs
+        for name, value in attributes.items():
+            if name not in there:
+                trial.set_user_attr(name, value)
+        key = (str(sequence), int(there.get("seed", self._question.seed)))
+        if key in self._nodes:
+            self._tell(trial, self._nodes[key])
+            return
+        self._open[key].append(trial)
+        if len(self._open[key]) == 1:
+            self._advance(sequence, key[1])
+
+    def _tell(self, trial: Trial, finished: Finished) -> None:
+        with _TAKEN_FOR_DEAD:
+            if finished.kept:
+                tell_record(self._study, trial, finished.record, self._question.objectives)
+            else:
+                self._lost.add(trial.number)
+                tell_lost(self._study, trial, finished.record)
+
+    def _add_prefix(self, sequence: StageSequence, record: Record) -> None:
+        space, objectives = self._question.space, self._question.objectives
+        with _TAKEN_FOR_DEAD:
+            number = add_prefix_trial(self._study, space, objectives, sequence, record)
+            if number == self._seen:
+                self._seen += 1
+
+    def _advance(self, sequence: StageSequence, seed: int) -> None:
+        """Ask for the end of the open trials of `sequence`, or with abandonment for its next prefix."""
+        key = (str(sequence), seed)
+        rule = self._question.abandonment
+        abandonable = [trial for trial in self._open[key] if trial.user_attrs.get("design") == ADAPTIVE]
+        if rule is None or len(abandonable) < len(self._open[key]):
+            self._ready.append(Request(sequence, seed))
+            return
+        for prefix in sequence.prefixes:
+            node = self._nodes.get((str(prefix), seed))
+            if node is None:
+                self._ready.append(Request(prefix, seed))
+                return
+            reason = rule.reason(node.record, sequence.order[len(prefix) :], self._reach)
+            if reason is not None:
+                for trial in self._open.pop(key):
+                    with _TAKEN_FOR_DEAD:
+                        tell_abandoned(self._study, trial, node.record, reason)
+                return
+
+    def _advance_all(self, prefix: StageSequence, seed: int) -> None:
+        for text, at_seed in list(self._open):
+            sequence = StageSequence.parse(text)
+            if at_seed == seed and sequence.steps[: len(prefix)] == prefix.steps:
+                self._advance(sequence, seed)
+
+    def _is_full(self) -> bool:
+        """Whether nothing is left to ask for. Reads the study only where its own count is not enough."""
+        if self._trials is None:
+            return all(trial.state != TrialState.WAITING for trial in self._look())
+        if self._counted >= self._trials:
+            self._look()
+        return self._counted >= self._trials
+
+    def _look(self) -> list[FrozenTrial]:
+        """Read the study, which other processes may fill as well."""
+        trials = self._study.get_trials(deepcopy=False)
+        self._seen = len(trials)
+        self._counted = sum(map(self._counts, trials))
+        self._told.update(result_key(trial) for trial in trials if trial.state == TrialState.COMPLETE)
+        return trials
+
+    def _is_surplus(self, trial: Trial) -> bool:
+        """Count a new trial; whether others filled the study, or emptied its queue, since the last look."""
+        if self._trials is None:
+            return trial.number >= self._seen
+        if trial.number > self._seen:
+            return sum(map(self._counts, self._look()[: trial.number])) >= self._trials
+        self._seen = max(self._seen, trial.number + 1)  # a lower number waited in the queue
+        self._counted += 1
+        return False
+
+    def _counts(self, trial: FrozenTrial) -> bool:
+        """Whether a trial takes part of the number asked for: proposed, and not lost in an earlier run."""
+        if trial.user_attrs.get("design") == PREFIX or trial.state == TrialState.WAITING:
+            return False
+        failed = trial.state == TrialState.FAIL
+        return not failed or "record" in trial.user_attrs or trial.number in self._lost
+
+
+def _reach(study: optuna.Study, question: Question) -> Reach:
+    """What the study has measured before, as far as it is asked for."""
+    known = records_from_study(study) if question.abandonment is not None else []
+    return Reach.of(known, question.objectives.convention)

@@ -1,0 +1,61 @@
+"""Records out of a study: what its finished trials measured, and whether a design or a sampler chose them.
+
+Trials of the paired design, and prefixes that they trained on the way, compare orders at equal knobs and
+seeds. Trials that a sampler chose are biased by its preferences, so they are labelled: pairs must not be
+drawn from them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from ordercomp.records import Record, RecordError
+from ordercomp.search.tell.study import ADAPTIVE, PAIRED
+from ordercomp.sequence import StageSequence
+
+__all__ = ["designed_nodes", "is_paired", "records_from_study"]
+
+
+def records_from_study(study: optuna.Study) -> list[Record]:
+    """Give the distinct records of the completed trials, in the order of the trials.
+
+    Each has `extra["design"]`: "paired" for the paired design and its prefixes, "adaptive" for what a sampler
+    proposed and its prefixes. A sequence that both measured at a seed counts as paired, once.
+    Raises ValueError if the study holds completed trials that are not ours.
+    """
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    designed = designed_nodes(trials)
+    found: dict[tuple[str, int], Record] = {}
+    for trial in trials:
+        record = _record(trial, study.study_name)
+        key = (record.sequence, record.seed)
+        design = PAIRED if key in designed else ADAPTIVE
+        found.setdefault(key, replace(record, extra={**record.extra, "design": design}))
+    return list(found.values())
+
+
+def is_paired(record: Record) -> bool:
+    """Whether a record may be paired: unless it says that a sampler chose it."""
+    return record.extra.get("design") != ADAPTIVE
+
+
+def designed_nodes(trials: Iterable[FrozenTrial]) -> set[tuple[str, int]]:
+    """Sequences and seeds of the paired design among the trials, with all their prefixes."""
+    return {
+        (str(prefix), trial.user_attrs["seed"])
+        for trial in trials
+        if trial.user_attrs.get("design") == PAIRED
+        for prefix in StageSequence.parse(trial.user_attrs["sequence"]).prefixes
+    }
+
+
+def _record(trial: FrozenTrial, study: str) -> Record:
+    data = trial.user_attrs.get("record")
+    if not isinstance(data, dict):
+        raise ValueError(f"trial {trial.number} of study {study!r} has no record; ordercomp did not run it")
+    try:
+        return Record.from_json(data)
+    except RecordError as error:
+        raise ValueError(f"trial {trial.number} of study {study!r}: {error}") from None

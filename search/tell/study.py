@@ -1,0 +1,199 @@
+"""Studies of ours: opened with a check that they ask the same question, filled with a design, cleaned up.
+
+A study is plain Optuna; what makes it ours is the user attribute `ordercomp` (task, space, objectives). Each
+trial carries `sequence`, `seed` and `design` ("paired": enqueued so that every order meets the same knobs and
+seeds; "adaptive": proposed by a sampler), and, once finished, `record` with all that was measured.
+"""
+
+import datetime
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from ordercomp.search.ask.objective import Direction, Objectives
+from ordercomp.search.ask.space import Space
+from ordercomp.search.tell.owners import SILENT_SECONDS, is_alive
+from ordercomp.search.tell.storage import open_storage
+from ordercomp.sequence import StageSequence
+
+__all__ = [
+    "ADAPTIVE",
+    "PAIRED",
+    "PREFIX",
+    "enqueue_paired_design",
+    "find_study",
+    "open_study",
+    "release_stale_trials",
+]
+
+PAIRED, ADAPTIVE, PREFIX = "paired", "adaptive", "prefix"  # values of a trial's user attribute `design`
+
+_IDENTITY = "ordercomp"
+_PROPOSED = ("sequence", "seed", "design")
+
+
+def open_study(
+    storage: str | Path | BaseStorage | None,
+    *,
+    name: str,
+    space: Space,
+    objectives: Objectives,
+    sampler: BaseSampler,
+    task: str,
+) -> optuna.Study:
+    """Open the study `name`, or make it, and fail the trials that dead processes left running.
+
+    Args:
+        storage: as for `open_storage`: a path, a URL, a storage that is open, or None for memory.
+        name: the study's name in the storage.
+        space: what may be tried; an existing study must have been made with the same one.
+        objectives: what is told; likewise.
+        sampler: proposes trials that are not enqueued; may differ from run to run.
+        task: name and digest of model, data and recipe; an existing study must have the same one.
+
+    Raises:
+        ValueError: if the storage cannot be reached, or holds a study of this name that asks something
+            else; the message says what differs, and the study stays as it was.
+    """
+    opened = open_storage(storage)
+    identity = {"task": task, "space": space.describe(), "objectives": objectives.describe()}
+    existing = _load(opened, name)
+    if existing is not None and (existing.user_attrs.get(_IDENTITY) is not None or existing.trials):
+        _check_identity(existing, name, identity, objectives.directions)
+    study = optuna.create_study(
+        study_name=name,
+        storage=opened,
+        sampler=sampler,
+        directions=objectives.directions,
+        load_if_exists=True,
+    )
+    if _IDENTITY not in study.user_attrs:
+        study.set_user_attr(_IDENTITY, identity)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(objectives.names))
+    release_stale_trials(study)
+    return study
+
+
+def find_study(storage: str | Path, name: str | None = None) -> optuna.Study:
+    """Load a study for reading, without a check of its question; `name` may be left out if there is only one.
+
+    Raises ValueError if the storage cannot be reached or lacks the study; the message lists those it has.
+    """
+    file = str(storage).removeprefix("sqlite:///")
+    if "://" not in file and not Path(file).exists():
+        raise ValueError(f"storage {str(storage)!r} does not exist")
+    opened = open_storage(storage)
+    names = optuna.get_all_study_names(opened)
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        listed = ", ".join(names) or "none"
+        raise ValueError(f"study must name one of those in the storage ({listed}), got {name!r}")
+    return optuna.load_study(study_name=name, storage=opened)
+
+
+def enqueue_paired_design(
+    study: optuna.Study, space: Space, sequences: Iterable[StageSequence], seeds: Iterable[int]
+) -> int:
+    """Enqueue each sequence at each seed as a trial, one seed after the other; return how many are new.
+
+    What the study already holds of the design, waiting, running or finished, is not enqueued again; a stage
+    that failed stays failed. Raises ValueError, and enqueues nothing, if a sequence lies outside the space.
+    """
+    chosen = [space.complete(sequence) for sequence in sequences]
+    wanted = [(sequence, seed) for seed in seeds for sequence in chosen]
+    params = [space.params(sequence) for sequence, _ in wanted]
+    there = {
+        (trial.user_attrs.get("sequence"), trial.user_attrs.get("seed"))
+        for trial in study.get_trials(deepcopy=False)
+        if trial.user_attrs.get("design") == PAIRED and not _is_void(trial)
+    }
+    new = 0
+    for (sequence, seed), values in zip(wanted, params, strict=True):
+        if (str(sequence), seed) not in there:
+            there.add((str(sequence), seed))
+            attributes = {"sequence": str(sequence), "seed": seed, "design": PAIRED}
+            study.enqueue_trial(values, user_attrs=attributes)
+            new += 1
+    return new
+
+
+def release_stale_trials(study: optuna.Study) -> int:
+    """Fail the running trials of processes that are gone, enqueue them again, and return how many there were.
+
+    What such a process had finished training lies in the store, so the new trial starts from there.
+    """
+    released = 0
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        worker = trial.user_attrs.get("worker")
+        if worker is None and _age_seconds(trial) < SILENT_SECONDS:
+            continue  # between the process asking for the trial and signing it, which may wait for a lock
+        if not (worker and is_alive(worker, study)) and release_trial(study, trial):
+            released += 1
+    return released
+
+
+def release_trial(study: optuna.Study, trial: FrozenTrial | Trial) -> bool:
+    """Fail one unfinished trial and enqueue it again; False if someone else was faster."""
+    try:
+        study.tell(trial.number, state=TrialState.FAIL)
+    except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+        return False
+    attributes = trial.user_attrs
+    if attributes.get("design") in (PAIRED, ADAPTIVE):
+        kept: dict[str, Any] = {
+            key: attributes[key] for key in ("sequence", "seed", "design") if key in attributes
+        }
+        study.enqueue_trial(dict(trial.params), user_attrs={**kept, "retry_of": trial.number})
+    return True
+
+
+def _load(storage: BaseStorage, name: str) -> optuna.Study | None:
+    if name not in optuna.get_all_study_names(storage):
+        return None
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def _check_identity(
+    study: optuna.Study, name: str, wanted: dict[str, Any], directions: list[Direction]
+) -> None:
+    found = study.user_attrs.get(_IDENTITY)
+    if found is None:
+        raise ValueError(
+            f"study {name!r} has {len(study.trials)} trials that ordercomp did not make; choose another name"
+        )
+    there = [direction.name.lower() for direction in study.directions]
+    differences = [f"directions {there} there, {directions} now"] if there != directions else []
+    differences += _differences("", found, wanted)
+    if differences:
+        raise ValueError(
+            f"study {name!r} asks another question: {'; '.join(differences[:5])}; "
+            "choose another name or storage"
+        )
+
+
+def _differences(place: str, there: Any, now: Any) -> list[str]:
+    """Say where two JSON values differ, innermost keys only."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        keys = sorted({*there, *now})
+        return [line for key in keys for line in _differences(f"{place}{key} ", there.get(key), now.get(key))]
+    return [] if there == now else [f"{place}is {there!r} there, {now!r} now"]
+
+
+def _is_void(trial: FrozenTrial) -> bool:
+    """A trial that failed without a result: its process died."""
+    return trial.state == TrialState.FAIL and "record" not in trial.user_attrs
+
+
+def _age_seconds(trial: FrozenTrial) -> float:
+    started = trial.datetime_start
+    return float("inf") if started is None else (datetime.datetime.now() - started).total_seconds()

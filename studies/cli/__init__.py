@@ -1,0 +1,1 @@
+"""The program `ordercomp`: its commands, and what they print."""

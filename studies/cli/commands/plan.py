@@ -1,0 +1,77 @@
+"""`ordercomp plan`: what discover would train, and how long that takes here, without training it."""
+
+from dataclasses import replace
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.tree import Tree
+
+from ordercomp.orders import PrefixTrie
+from ordercomp.sequence import StageSequence, Step
+from ordercomp.studies.cli.output import print_json
+from ordercomp.studies.design.estimates import probe_steps
+from ordercomp.studies.design.plan import ExperimentPlan, plan_experiments
+from ordercomp.studies.main.discover import Design
+from ordercomp.task import load_task
+
+__all__ = ["command"]
+
+
+def command(
+    task: Annotated[str, typer.Option(help="a built-in task or a TOML file")] = "digits",
+    stages: Annotated[str | None, typer.Option(help="letters to order, default the task's")] = None,
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    workers: Annotated[int, typer.Option(min=1)] = 2,
+    preset: Annotated[
+        str | None, typer.Option(help="plan the paper's experiments: minutes, hours, paper")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON on stdout")] = False,
+) -> None:
+    """Show the trie of shared prefixes with its trainings and the estimated time."""
+    torch.set_num_threads(1)  # as workers do
+    chosen = load_task(task)
+    if stages is not None:
+        chosen = replace(chosen, stages=stages)
+    if preset is not None:
+        _show_experiments(plan_experiments(task=chosen, preset=preset, workers=workers), as_json=as_json)
+        return
+    design = Design(task=chosen, seeds=tuple(range(seeds)))
+    orders = PrefixTrie(sequence.steps for sequence in design.sequences)
+    times = probe_steps(chosen)
+    seconds = seeds * times.total(StageSequence(node) for node in design.trie) / workers
+    summary = {
+        "task": chosen.name,
+        "stages": chosen.stages,
+        "knob_settings": len(chosen.cases),
+        "seeds": seeds,
+        "trainings": seeds * len(design.trie),
+        "orders_shared": seeds * len(orders),
+        "orders_unshared": seeds * orders.unshared_trainings,
+        "controls_and_extras": seeds * (len(design.trie) - len(orders)),
+        "seconds": round(seconds, 1),
+    }
+    if as_json:
+        print_json(summary)
+        return
+    console = Console()
+    console.print(_tree(f"{chosen.name}: {chosen.model} on {chosen.data}", orders))
+    for name, value in summary.items():
+        console.print(f"{name.replace('_', ' ')}: {value}", markup=False, highlight=False)
+
+
+def _show_experiments(planned: ExperimentPlan, *, as_json: bool) -> None:
+    if as_json:
+        print_json(planned.to_json())
+    else:
+        Console().print(planned.table.to_text(), markup=False, highlight=False, soft_wrap=True)
+
+
+def _tree(title: str, trie: PrefixTrie[Step]) -> Tree:
+    """The trie as lines and corners."""
+    root = Tree(title)
+    branches: dict[tuple[Step, ...], Tree] = {(): root}
+    for node in trie:
+        branches[node] = branches[node[:-1]].add(str(node[-1]))
+    return root

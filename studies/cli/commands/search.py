@@ -1,0 +1,121 @@
+"""`ordercomp search`: an Optuna study over orders and knobs for the best compressed network."""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ordercomp.analysis.showing.report.search_page import law_sentence, search_headline
+from ordercomp.analysis.showing.report.search_tables import (
+    front_table,
+    importance_table,
+    order_table,
+    progress_table,
+)
+from ordercomp.analysis.showing.tables import loss_text, times_text
+from ordercomp.search.ask.abandonment import Abandonment
+from ordercomp.search.ask.cost_aware import CostOptions
+from ordercomp.search.ask.objective import DEFAULT_OBJECTIVES, Objectives
+from ordercomp.studies.cli.output import console, parse_convention, parse_duration, print_json
+from ordercomp.studies.cli.progress import watching
+from ordercomp.studies.main.search import SearchPlan, run_search
+from ordercomp.task import load_task
+
+__all__ = ["command"]
+
+MOST_ORDERS = 10
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="folder for records, study.db, report and networks")],
+    task: Annotated[str, typer.Option(help="a built-in task or a TOML file")] = "digits",
+    stages: Annotated[str, typer.Option(help="letters to choose from, default the task's")] = "",
+    all_stages: Annotated[bool, typer.Option("--all-stages", help="leave no stage out")] = False,
+    sampler: Annotated[str, typer.Option(help="tpe, nsga2, nsga3, gp, random or grid")] = "tpe",
+    trials: Annotated[int, typer.Option(help="in the study, earlier runs included")] = 100,
+    storage: Annotated[str | None, typer.Option(help="path or URL, default study.db in --out")] = None,
+    study: Annotated[str, typer.Option(help="name in the storage")] = "search",
+    seed: Annotated[int, typer.Option(min=0, help="of trainings and sampler")] = 0,
+    repeats: Annotated[int, typer.Option(min=0, help="extra steps of repeatable stages")] = 0,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="accuracy, log2_bitops_cr, log2_cr or latency_ms; several times for several; "
+            "default the first two"
+        ),
+    ] = None,
+    max_loss: Annotated[float | None, typer.Option(help="constraint: accuracy lost, a fraction")] = None,
+    max_bytes: Annotated[float | None, typer.Option(help="constraint: storage of the network")] = None,
+    convention: Annotated[str, typer.Option(help="paper, honest or apot")] = "paper",
+    weigh_cost: Annotated[bool, typer.Option(help="prefer proposals with cheap untrained suffixes")] = False,
+    abandon: Annotated[bool, typer.Option(help="end pipelines that are beyond repair early")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="processes, one thread each")] = 2,
+    budget: Annotated[str, typer.Option(help="time to train, e.g. 30m, or none")] = "none",
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
+) -> None:
+    """Search jointly over stages, their order and their knobs for the best compressed networks."""
+    plan = SearchPlan(
+        task=load_task(task),
+        out=out,
+        stages=stages,
+        optional=not all_stages,
+        trials=trials,
+        sampler=sampler,
+        storage=storage,
+        study=study,
+        seed=seed,
+        repeats=repeats,
+        cost=CostOptions() if weigh_cost else None,
+        objectives=Objectives(
+            names=tuple(objective or DEFAULT_OBJECTIVES.names),
+            convention=parse_convention(convention),
+            max_loss=max_loss,
+            max_bytes=max_bytes,
+        ),
+        abandonment=Abandonment() if abandon else None,
+        workers=workers,
+        budget_seconds=parse_duration(budget),
+    )
+    with watching(None) as report:
+        result = run_search(plan, on_finished=report)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        _print(result.to_json())
+        console.print(f"records, networks and report are in {out}; open {out / 'report.html'}", markup=False)
+    if result.interrupted:
+        console.print("interrupted: this is what was measured until then; the same command goes on from here")
+        raise KeyboardInterrupt
+
+
+def _print(search: Mapping[str, Any]) -> None:
+    """The outcome on stdout; each command on a line of its own, so that it can be copied whole."""
+    stdout = Console()
+
+    def show(text: str, style: str | None = None) -> None:
+        stdout.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    show(search_headline(search), "bold")
+    show(f"{search['networks']} networks measured; their front is worth {search['value']:.2f} doublings.")
+    for best, within in itertools.groupby(search["best"], key=lambda tolerance: search["best"][tolerance]):
+        losses = ", ".join(loss_text(float(tolerance)) for tolerance in within)
+        show(f"\nloss up to {losses}: {'none' if best is None else _network_text(best)}")
+    tables = [front_table(search), order_table(search, most=MOST_ORDERS), importance_table(search)]
+    for table in (*tables, progress_table(search)):
+        if table.rows:
+            show(f"\n{table.to_text()}")
+    if sentence := law_sentence(search):
+        show(f"\n{sentence}")
+
+
+def _network_text(best: Mapping[str, Any]) -> str:
+    numbers = [
+        f"{times_text(best['bitops_cr'])} fewer bit operations",
+        f"{times_text(best['cr'])} less storage",
+        *([] if best["latency_ms"] is None else [f"{best['latency_ms']:.3g} ms"]),
+        f"test accuracy {best['test_accuracy']:.4f}",
+    ]
+    return f"{', '.join(numbers)}\n  {best['compress']}"

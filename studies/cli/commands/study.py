@@ -1,0 +1,52 @@
+"""`ordercomp study NAME`: one of the paper's experiments, with its figure, table and verdict."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ordercomp.studies.cli.output import console, parse_duration, print_json
+from ordercomp.studies.cli.progress import watching
+from ordercomp.studies.paper.experiment import Outcome
+from ordercomp.studies.paper.experiments import EXPERIMENTS, RunOptions, run_experiment
+from ordercomp.task import load_task
+
+__all__ = ["command"]
+
+
+def command(
+    name: Annotated[str, typer.Argument(help=", ".join(EXPERIMENTS))],
+    out: Annotated[Path, typer.Option(help="folder of result folders and of the shared store")],
+    task: Annotated[str, typer.Option(help="a built-in task or a TOML file")] = "digits",
+    preset: Annotated[str, typer.Option(help="minutes, hours, paper or a TOML file")] = "minutes",
+    budget: Annotated[str, typer.Option(help="time to train, e.g. 10m, or none")] = "none",
+    store: Annotated[Path | None, typer.Option(help="folder of finished trainings to share")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="processes, one thread each")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="print the outcome as JSON on stdout")] = False,
+) -> None:
+    """Run an experiment of the paper on any task and set its claims beside what was measured."""
+    chosen = load_task(task)
+    seconds = parse_duration(budget)
+    with watching(None) as report:
+        options = RunOptions(workers=workers, budget_seconds=seconds, store=store, report=report)
+        outcome = run_experiment(name, task=chosen, preset=preset, out=out, options=options)
+    if as_json:
+        print_json(outcome.to_json())
+    else:
+        _print(outcome)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+
+
+def _print(outcome: Outcome) -> None:
+    result = Console()
+    result.print(f"{outcome.question} ({outcome.section})", style="bold", markup=False, highlight=False)
+    for table in outcome.judgement.tables:
+        result.print(table.to_text(), markup=False, highlight=False, soft_wrap=True)
+    for finding in outcome.judgement.findings:
+        result.print(finding.sentence, markup=False, highlight=False)
+    for note in outcome.judgement.notes:
+        result.print(note, markup=False, highlight=False)
+    result.print(outcome.verdict, style="bold", markup=False, highlight=False)
+    console.print(f"records, figures and verdict are in {outcome.folder}", markup=False)

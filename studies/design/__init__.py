@@ -1,0 +1,1 @@
+"""Designs: presets, arms and budgets, with the checks and estimates before anything trains."""

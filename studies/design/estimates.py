@@ -1,0 +1,57 @@
+"""How long a plan takes: seconds per stage, from a few training steps on this machine."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from ordercomp.networks.network import Bits, CompressedNetwork
+from ordercomp.running.node import create_network, make_trainer, naming_the_model
+from ordercomp.sequence import StageSequence
+from ordercomp.stages import known_stages
+from ordercomp.task import Task
+
+__all__ = ["StepTimes", "probe_steps"]
+
+_PROBED_STEPS = 6
+_HEADS_ONLY = 0.05  # share of a full stage's time that training heads on cached features takes
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """Seconds of one full-length stage on the uncompressed network, in float and quantized."""
+
+    float_stage: float
+    quantized_stage: float
+
+    def of(self, sequence: StageSequence) -> float:
+        """Expected seconds of the sequence's last stage; what pruning and distillation save is left out."""
+        last = sequence.steps[-1].stage
+        whole = self.quantized_stage if "Q" in sequence.order else self.float_stage
+        return whole * (_HEADS_ONLY if known_stages()[last].dynamic else 1.0)
+
+    def total(self, nodes: Iterable[StageSequence]) -> float:
+        """Expected seconds of training all nodes, one after the other."""
+        return sum(self.of(node) for node in nodes)
+
+    def by_stage(self, stages: str) -> Mapping[str, float]:
+        """Expected seconds of each stage in the middle of an order, where half are quantized."""
+        mean = (self.float_stage + self.quantized_stage) / 2
+        return {letter: mean * (_HEADS_ONLY if known_stages()[letter].dynamic else 1.0) for letter in stages}
+
+
+def probe_steps(task: Task) -> StepTimes:
+    """Time a few steps on the task's own network and data, in float and quantized to 4 bits."""
+    network = create_network(task, seed=0)
+    return StepTimes(_stage_seconds(task, network), _stage_seconds(task, network.quantized(Bits(4, 4))))
+
+
+def _stage_seconds(task: Task, network: CompressedNetwork) -> float:
+    trainer = make_trainer(task, seed=0)
+    images = len(trainer.data.train)
+    steps = max(1, images // task.recipe.batch_size)
+    short = replace(trainer, recipe=replace(task.recipe, epochs=_PROBED_STEPS / steps))
+    with naming_the_model(task):
+        short.train(network, fresh=True)  # the first steps are slow
+    start = time.perf_counter()
+    short.train(network, fresh=True)
+    return (time.perf_counter() - start) / _PROBED_STEPS * steps * task.recipe.epochs

@@ -1,0 +1,1 @@
+"""Folders of results: what each job leaves behind, and how it is read again."""

@@ -1,0 +1,106 @@
+"""The folder of an experiment's results: `<date>_<experiment>` with records that are only ever added to."""
+
+import datetime
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ordercomp.analysis.showing.files import replace_file
+from ordercomp.records import Record, append_record, read_records
+from ordercomp.running.jobs import code_version
+from ordercomp.studies.paper.experiment import Outcome, Part
+from ordercomp.training.device import choose_device, describe_hardware
+
+__all__ = ["ResultFolder", "describe", "read_outcomes", "read_results"]
+
+
+class ResultFolder:
+    """Records of one experiment on one task at one preset; a later run of the same day adds to them."""
+
+    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
+        """Open or start the folder; `facts` is what `describe` returns.
+
+        Raises ValueError if it holds results of another experiment, task or preset: nothing is written then.
+        """
+        self.path = path
+        marker = path / "experiment.json"
+        records = path / "records.jsonl"
+        if marker.exists():
+            _check(path, json.loads(marker.read_text(encoding="utf-8")), facts)
+        elif path.exists() and any(path.iterdir()):
+            raise ValueError(f"{path} holds other files, without an experiment.json; choose another --out")
+        path.mkdir(parents=True, exist_ok=True)
+        if not marker.exists():
+            marker.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        self._file = records
+        self.records: list[Record] = read_records(records) if records.exists() else []
+        self._known = {_identity(record) for record in self.records}
+
+    def add(self, record: Record) -> None:
+        """Append a record unless it is there already."""
+        if _identity(record) not in self._known:
+            append_record(self._file, record)
+            self._known.add(_identity(record))
+            self.records.append(record)
+
+    def write(self, outcome: Outcome, figures: Mapping[str, str]) -> None:
+        """Write outcome.json, outcome.md and the figures, all of which come from the records alone."""
+        replace_file(self.path / "outcome.json", json.dumps(outcome.to_json(), indent=2) + "\n")
+        replace_file(self.path / "outcome.md", outcome.to_markdown())
+        for name, svg in figures.items():
+            replace_file(self.path / f"{name}.svg", svg)
+
+
+def describe(experiment: str, preset: str, parts: Sequence[Part]) -> dict[str, Any]:
+    """What identifies the results, and their provenance. Each record holds its own versions beside."""
+    return {
+        "experiment": experiment,
+        "preset": preset,
+        "tasks": {part.task.name: part.task.digest for part in parts},
+        "recipes": {part.task.name: asdict(part.task.recipe) for part in parts},
+        "models": {part.task.name: [part.task.model, part.task.data] for part in parts},
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "code": code_version(),
+        "python": sys.version.split()[0],
+        "hardware": describe_hardware(choose_device()),
+    }
+
+
+def read_results(path: Path | str) -> tuple[str, list[Record]]:
+    """Name of the experiment and records of a result folder. Raises ValueError if it is none."""
+    marker, records = Path(path) / "experiment.json", Path(path) / "records.jsonl"
+    if not marker.is_file() or not records.is_file():
+        raise ValueError(f"{path} must hold experiment.json and records.jsonl, as an experiment leaves them")
+    return str(json.loads(marker.read_text(encoding="utf-8"))["experiment"]), read_records(records)
+
+
+def read_outcomes(out: Path) -> dict[str, Any]:
+    """Content of outcome.json of every result folder in `out`, by the folder's name, in order of names."""
+    folders = sorted(marker.parent for marker in out.glob("*/experiment.json"))
+    return {
+        folder.name: json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
+        for folder in folders
+        if (folder / "outcome.json").exists()
+    }
+
+
+def _check(path: Path, held: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    for name in ("experiment", "preset", "tasks"):
+        if held.get(name) != facts[name]:
+            raise ValueError(
+                f"{path} holds results of {_named(name, held.get(name))}, not {_named(name, facts[name])}; "
+                "choose another --out"
+            )
+
+
+def _named(name: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "task " + ", ".join(f"{task} ({str(digest)[:8]})" for task, digest in value.items())
+    return f"{name} {value}"
+
+
+def _identity(record: Record) -> tuple[str, str, int, object]:
+    return record.task, record.sequence, record.seed, record.extra.get("digest")

@@ -1,0 +1,92 @@
+"""What an experiment leaves in its folder: records as they come, then law, report and the best networks."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ordercomp.analysis.fronts.front import best_reductions
+from ordercomp.analysis.law.derive import Law
+from ordercomp.analysis.showing.files import replace_file
+from ordercomp.analysis.showing.report import write_report
+from ordercomp.records import Record, append_record, read_records
+from ordercomp.running.node import create_network
+from ordercomp.running.runner import Trainings
+from ordercomp.running.store import Store
+from ordercomp.task import Task
+from ordercomp.training.device import probe_precision
+
+__all__ = ["RecordFile", "law_json", "settle_precision", "write_outcome"]
+
+TOLERANCES = (0.002, 0.006, 0.01, 0.02)  # accuracy lost, fractions
+
+
+class RecordFile:
+    """Records of one task in a JSON-lines file; each node is written once, whatever run it comes from."""
+
+    def __init__(self, path: Path, task: Task) -> None:
+        """Open or start the file. Raises ValueError if it holds records of another task."""
+        self._path = path
+        self.records: list[Record] = read_records(path) if path.exists() else []
+        for record in self.records:
+            if record.task != task.name:
+                raise ValueError(
+                    f"{path} holds records of task {record.task!r}, not {task.name!r}; choose another folder"
+                )
+        self._known = {(record.sequence, record.seed, record.extra.get("digest")) for record in self.records}
+
+    def add(self, record: Record) -> None:
+        """Append a record unless it is there already."""
+        identity = (record.sequence, record.seed, record.extra.get("digest"))
+        if identity not in self._known:
+            append_record(self._path, record)
+            self._known.add(identity)
+            self.records.append(record)
+
+
+def settle_precision(task: Task, store: Store) -> Task:
+    """Replace the recipe's precision "auto" by what a one-second probe finds faster.
+
+    The finding is kept in the store, so that a later run of the same task decides alike.
+    """
+    if task.recipe.precision != "auto":
+        return task
+    path = store.folder / f"precision-{task.digest[:16]}.json"
+    if not path.exists():
+        probe = probe_precision(create_network(task, seed=0), batch_size=task.recipe.batch_size)
+        replace_file(path, json.dumps(probe))
+    chosen = json.loads(path.read_text())["precision"]
+    return replace(task, recipe=replace(task.recipe, precision=chosen))
+
+
+def law_json(law: Law, trainings: Trainings | None = None) -> dict[str, Any]:
+    """The content of law.json; `trainings` tells what this run did, instead of what the records tell."""
+    data = law.to_json()
+    if trainings is not None:
+        counts = asdict(trainings)
+        data["seconds"] = counts.pop("seconds")
+        data["trainings"] = counts
+    return data
+
+
+def write_outcome(
+    folder: Path, law: Law, records: Sequence[Record], trainings: Trainings, store: Store
+) -> None:
+    """Write law.json, report.html and networks/ into `folder`."""
+    data = law_json(law, trainings)
+    replace_file(folder / "law.json", json.dumps(data, indent=2) + "\n")
+    write_report(folder / "report.html", data, records)
+    _keep_networks(folder / "networks", records, store)
+
+
+def _keep_networks(folder: Path, records: Sequence[Record], store: Store) -> None:
+    """Copy the most reduced network at each tolerable loss."""
+    folder.mkdir(exist_ok=True)
+    for tolerance, best in best_reductions(records, tolerances=TOLERANCES).items():
+        if best is None:
+            continue
+        source = store.network_path(str(best.record.extra.get("digest")))
+        if source.is_file():
+            shutil.copyfile(source, folder / f"loss-{100 * tolerance:g}.safetensors")

@@ -1,0 +1,41 @@
+"""What a search leaves in its folder beside the records: search.json, report.html and the best networks."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from ordercomp.analysis.showing.files import replace_file
+from ordercomp.analysis.showing.report import write_search_report
+from ordercomp.records import Record
+from ordercomp.running.store import Store
+from ordercomp.studies.folders.search_result import SearchResult
+
+__all__ = ["write_search_outcome"]
+
+
+def write_search_outcome(result: SearchResult) -> None:
+    """Write the outcome into the folder of the search. Raises OSError if it cannot be written."""
+    data = result.to_json()
+    replace_file(result.out / "search.json", json.dumps(data, indent=2, allow_nan=False) + "\n")
+    write_search_report(result.out / "report.html", data, [_allowed(result, one) for one in result.records])
+    _keep_networks(result, result.out / "networks")
+
+
+def _allowed(result: SearchResult, record: Record) -> Record:
+    """The record without the operating points that break a constraint."""
+    kept = [point for point in record.points if result.objectives.keeps(record, point)]
+    return replace(record, points=tuple(kept))
+
+
+def _keep_networks(result: SearchResult, folder: Path) -> None:
+    """Copy the best network of each tolerance out of the store, where one is there."""
+    store = Store(result.out / "store")
+    for tolerance, best in result.best_by_tolerance.items():
+        name = f"loss-{100 * tolerance:g}-percent.safetensors"
+        if best is None or "digest" not in best.record.extra:
+            continue
+        network = store.network_path(str(best.record.extra["digest"]))
+        if network.is_file():
+            folder.mkdir(exist_ok=True)
+            shutil.copyfile(network, folder / name)

@@ -1,0 +1,1 @@
+"""The main jobs: discover, search, and the law of a study."""

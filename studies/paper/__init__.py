@@ -1,0 +1,1 @@
+"""The paper's experiments: its claims as data, what each trains, and how it is judged."""

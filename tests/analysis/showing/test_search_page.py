@@ -1,0 +1,181 @@
+"""The page of a search, and the tables that it shares with the terminal."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import make_record
+from pages import Page
+
+from ordercomp.analysis.showing.report import write_search_report
+from ordercomp.analysis.showing.report.search_page import law_sentence, search_headline
+from ordercomp.analysis.showing.report.search_tables import (
+    front_table,
+    importance_table,
+    network_table,
+    order_table,
+    progress_table,
+)
+
+RECORDS = [make_record("DP", accuracy=0.97, bitops_cr=64.0), make_record("PD", accuracy=0.9, bitops_cr=512.0)]
+
+
+def point(sequence: str = "D P", **changes: Any) -> dict[str, Any]:
+    return {
+        "sequence": sequence,
+        "seed": 0,
+        "threshold": None,
+        "accuracy": 0.97,
+        "test_accuracy": 0.9712,
+        "loss": 0.008,
+        "bitops_cr": 64.0,
+        "cr": 8.0,
+        "latency_ms": None,
+        "checkpoint": None,
+        **changes,
+    }
+
+
+def a_search(**changes: Any) -> dict[str, Any]:
+    """The content of a search.json."""
+    best = {**point(), "compress": "ordercomp compress 'D P' --task <mine>"}
+    orders = [
+        {"order": order, "networks": 1, "value": value, "on_front": 1}
+        for order, value in (("DP", 5.5), ("PD", 4.0), ("P", 1.0))
+    ]
+    objectives = {"names": ["accuracy", "log2_bitops_cr"], "convention": "paper"}
+    return {
+        "task": "digits",
+        "study": "search",
+        "objectives": {**objectives, "max_loss": 0.1, "max_bytes": None},
+        "cost": "log2_bitops_cr",
+        "trials": {"complete": 2, "pruned": 0, "fail": 1, "waiting": 0},
+        "networks": 2,
+        "value": 6.25,
+        "front": [point(), point("P D", bitops_cr=512.0)],
+        "best": {"0.002": None, "0.006": None, "0.01": best, "0.02": best},
+        "orders": orders,
+        "winner": "DP",
+        "law": {"order": "PD", "role": "best guess", "evidence": "adaptive", "rank": 2, "of": 2},
+        "progress": [
+            {"networks": n, "trainings": 2 * n, "seconds": 90.0 * n, "value": 3.0 * n} for n in range(1, 21)
+        ],
+        "importances": {"accuracy": {"order": 0.25, "P.ratio": 0.75}, "log2_bitops_cr": {}},
+        **changes,
+    }
+
+
+EMPTY: Mapping[str, Any] = {
+    "networks": 0,
+    "value": 0.0,
+    "front": [],
+    "best": dict.fromkeys(("0.002", "0.006", "0.01", "0.02")),
+    "orders": [],
+    "winner": None,
+    "law": None,
+    "progress": [],
+    "importances": {"accuracy": {}},
+}
+
+
+def test_the_page_is_self_contained_and_opens_with_the_best_network(tmp_path: Path) -> None:
+    write_search_report(tmp_path / "report.html", a_search(), RECORDS)
+    text = (tmp_path / "report.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert len(page.sources) == 2
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
+    assert "<script" not in text
+    assert not re.search(r"url\(|@import", text)
+    assert "<h1>64× fewer bit operations, losing at most 1 %.</h1>" in text
+    assert (
+        "Searched for accuracy and log2_bitops_cr within a loss of at most 10 %, on validation data." in text
+    )
+    assert "rank 2 of 2 tried orders of these stages" in text
+    assert "--task &lt;mine&gt;" in text
+    assert "2 complete, 1 fail" in text
+
+
+def test_the_same_search_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one.html", "other.html"):
+        write_search_report(tmp_path / name, a_search(), RECORDS)
+    assert (tmp_path / "one.html").read_bytes() == (tmp_path / "other.html").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.html", "other.html"]
+
+
+def test_a_search_without_networks_has_a_page(tmp_path: Path) -> None:
+    write_search_report(tmp_path / "report.html", a_search(**EMPTY), [])
+    text = (tmp_path / "report.html").read_text()
+    assert Page(text).open == []
+    assert "<h1>No network loses at most 2 %.</h1>" in text
+    assert "this needs ten trials" in text
+
+
+def test_a_search_for_storage_shows_no_progress_of_bit_operations(tmp_path: Path) -> None:
+    write_search_report(tmp_path / "report.html", a_search(cost="log2_cr"), RECORDS)
+    assert len(Page((tmp_path / "report.html").read_text()).sources) == 1
+
+
+def test_the_headline_names_the_cost_that_was_searched_for() -> None:
+    assert search_headline(a_search(cost="log2_cr")) == "8× less storage, losing at most 1 %."
+    quick = {**point(latency_ms=1.25), "compress": ""}
+    search = a_search(cost="latency_ms", best={"0.002": None, "0.02": quick})
+    assert search_headline(search) == "1.25 ms an image, losing at most 2 %."
+
+
+@pytest.mark.parametrize(
+    ("law", "sentence"),
+    [
+        (None, ""),
+        (
+            {"order": "DP", "role": "law", "evidence": "paired", "rank": 1, "of": 2},
+            "The law of the paired evidence in this study is DP: rank 1 of 2 tried orders of these stages.",
+        ),
+        (
+            {"order": "DP", "role": "law", "evidence": "paired", "rank": None, "of": 0},
+            "The law of the paired evidence in this study is DP; the search did not try it.",
+        ),
+    ],
+)
+def test_the_law_s_order_is_ranked_in_a_sentence(law: Mapping[str, Any] | None, sentence: str) -> None:
+    assert law_sentence({"law": law}) == sentence
+
+
+def test_tolerances_that_one_network_serves_share_a_row() -> None:
+    table = network_table(a_search())
+    assert [row[0] for row in table.rows] == ["0.2 %, 0.6 %", "1 %, 2 %"]
+    assert table.rows[0][-1] == "no network is within this loss"
+
+
+def test_empty_columns_are_left_out() -> None:
+    assert [column.name for column in front_table(a_search()).columns] == [
+        "sequence",
+        "reduction",
+        "storage",
+        "test accuracy",
+        "loss",
+    ]
+    exits = front_table(a_search(front=[point(threshold=0.9, latency_ms=2.5)]))
+    assert exits.rows == (("D P", "64×", "8×", "2.5 ms", "97.12 %", "+0.80", "0.9"),)
+
+
+def test_orders_are_cut_and_the_law_s_is_marked() -> None:
+    table = order_table(a_search(), most=2)
+    assert [row[:2] for row in table.rows] == [("1", "DP"), ("2", "PD")]
+    assert table.marked == {1}
+    assert table.note.startswith("2 of 3 tried orders")
+
+
+def test_importances_stand_by_parameter_and_objective() -> None:
+    assert importance_table(a_search()).rows == (("P.ratio", "75 %"), ("order", "25 %"))
+    assert importance_table(a_search(**EMPTY)).rows == ()
+
+
+def test_progress_ends_with_the_last_network() -> None:
+    rows = progress_table(a_search()).rows
+    assert len(rows) == 8
+    assert rows[-1] == ("40", "30.0 min", "20", "60.00")
+    assert progress_table(a_search(progress=a_search()["progress"][:1])).rows == (("2", "90 s", "1", "3.00"),)
+    assert progress_table(a_search(**EMPTY)).rows == ()

@@ -1,0 +1,27 @@
+"""Latency grows with the exit, and measuring leaves the network as it was."""
+
+import torch
+
+from ordercomp.measuring.latency import exit_latencies
+from ordercomp.measuring.untrained import apply_untrained
+from ordercomp.networks.network import CompressedNetwork
+from ordercomp.sequence import StageSequence
+
+
+def test_a_later_exit_takes_longer_and_the_network_stays() -> None:
+    plain = CompressedNetwork.create("resnet20(width=16)", classes=10, channels=1, size=(32, 32))
+    network = apply_untrained(plain, StageSequence.parse("Q(weights=2,activations=4) E(exits=2)"))
+    before = {name: tensor.clone() for name, tensor in network.module.state_dict().items()}
+    bits = [(layer.weight_bits, layer.activation_bits) for _, layer in network.quantized_layers()]
+
+    times = exit_latencies(network, repeats=9)
+
+    assert len(times) == 3
+    assert 0 < times[0] < times[2]
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.module.state_dict().items())
+    assert bits == [(layer.weight_bits, layer.activation_bits) for _, layer in network.quantized_layers()]
+
+
+def test_a_network_without_exits_has_one_latency() -> None:
+    network = CompressedNetwork.create("resnet8(width=8)", classes=10, channels=1, size=(8, 8))
+    assert len(exit_latencies(network, repeats=3)) == 1

@@ -1,0 +1,213 @@
+"""Training one node of the trie: its record, its network in the store, and what happens when it fails."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_networks import logits
+
+from ordercomp.measuring.operating_points import accuracy
+from ordercomp.networks.network import CompressedNetwork
+from ordercomp.records import Record
+from ordercomp.running import node
+from ordercomp.running.jobs import NodeJob, node_key
+from ordercomp.running.node import create_network, make_trainer, task_data, train_node
+from ordercomp.running.runner import Request, Runner
+from ordercomp.running.store import Store
+from ordercomp.sequence import StageSequence
+from ordercomp.task import Task
+from ordercomp.training.fit import DivergedError
+from ordercomp.training.recipe import Recipe
+
+TINY = Task(
+    name="tiny",
+    model="resnet14(width=4)",
+    data="digits",
+    recipe=Recipe(epochs=0.5, batch_size=32, learning_rate=0.05, precision="float32"),
+    train_limit=64,
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def job(order: str, folder: Path, task: Task = TINY, *, seed: int = 0) -> NodeJob:
+    sequence = task.sequence(order) if order else StageSequence()
+    parent = StageSequence(sequence.steps[:-1])
+    return NodeJob(
+        task=task,
+        sequence=sequence,
+        seed=seed,
+        key=node_key(task.digest, sequence, seed),
+        parent_key=node_key(task.digest, parent, seed) if order else None,
+        store_root=folder,
+    )
+
+
+def train(order: str, folder: Path, task: Task = TINY) -> Record:
+    """Train every prefix of an order and return the last record."""
+    records = [train_node(job(order[:length], folder, task)) for length in range(len(order) + 1)]
+    return records[-1]
+
+
+def network_of(order: str, folder: Path) -> CompressedNetwork:
+    return CompressedNetwork.load(Store(folder).network_path(job(order, folder).key))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the prefixes of DPQE."""
+    folder = tmp_path_factory.mktemp("store")
+    train("DPQE", folder)
+    return folder
+
+
+def test_the_baseline_is_its_own_measure(folder: Path) -> None:
+    record = Store(folder).get(job("", folder).key)
+    assert record is not None
+    assert (record.order, record.sequence, record.epochs) == ("", "", 0)
+    (point,) = record.points
+    assert (record.baseline.accuracy, record.baseline.test_accuracy) == (point.accuracy, point.test_accuracy)
+    assert (point.bitops_cr, point.cr) == (1, 1)
+
+
+def test_every_node_tells_its_sequence_costs_and_origin(folder: Path) -> None:
+    seconds = 0.0
+    for length in range(1, 5):
+        order = "DPQE"[:length]
+        record = Store(folder).get(job(order, folder).key)
+        assert record is not None
+        assert (record.order, record.sequence) == (order, str(TINY.sequence(order)))
+        assert record.epochs == 0.5 * length
+        assert record.extra["digest"] == job(order, folder).key
+        assert record.extra["parent"] == job(order, folder).parent_key
+        assert [step["step"] for step in record.extra["achieved"]] == record.sequence.split(" ")
+        assert (folder.parent / record.extra["checkpoint"]).is_file()
+        assert record.extra["cumulative_seconds"] > seconds
+        seconds = record.extra["cumulative_seconds"]
+        for name, reduction in (("paper", record.points[0].bitops_cr),):
+            costs = record.extra["costs"][name]
+            assert costs["baseline_bitops"] / costs["bitops"] == pytest.approx(reduction)
+        assert Record.from_json(record.to_json()) == record
+
+
+def test_the_network_in_the_store_has_the_accuracy_of_the_record(folder: Path) -> None:
+    record = Store(folder).get(job("DPQ", folder).key)
+    assert record is not None
+    found = network_of("DPQ", folder)
+    assert accuracy(found, task_data(TINY, 0).validation) == record.points[0].accuracy
+    assert str(found.sequence) == record.sequence
+
+
+def test_an_order_with_exits_has_several_points_and_the_full_run_first(folder: Path) -> None:
+    record = Store(folder).get(job("DPQE", folder).key)
+    assert record is not None
+    assert record.points[0].threshold is None
+    assert len(record.points) > 1
+    assert all(len(point.extra["shares"]) == 3 for point in record.points)
+
+
+def test_a_node_trained_again_elsewhere_is_the_same_network(folder: Path, tmp_path: Path) -> None:
+    train("DP", tmp_path)
+    first, again = network_of("DP", folder), network_of("DP", tmp_path)
+    assert all(torch.equal(one, two) for one, two in zip(logits(first), logits(again), strict=True))
+
+
+def test_swapped_stages_share_their_random_numbers() -> None:
+    """P in DP and P in PD draw the same batches: a paired comparison."""
+    trainer = make_trainer(TINY, seed=3)
+    assert trainer.for_stage("P1").seed == make_trainer(TINY, seed=3).for_stage("P1").seed
+    assert trainer.for_stage("P1").seed != make_trainer(TINY, seed=4).for_stage("P1").seed
+
+
+def test_recovery_learns_from_the_baseline(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teachers = []
+    original = node.DataTrainer.train
+
+    def watch(self: Any, network: CompressedNetwork, **settings: Any) -> float:
+        teachers.append(settings.get("teacher"))
+        return original(self, network, **settings)
+
+    monkeypatch.setattr(node.DataTrainer, "train", watch)
+    record = train_node(job("DK", folder))
+    assert record.error is None
+    assert teachers[-1].lineage == ()
+    baseline = network_of("", folder)
+    assert all(torch.equal(one, two) for one, two in zip(logits(teachers[-1]), logits(baseline), strict=True))
+
+
+def failed(record: Record, folder: Path, order: str, message: str, task: Task = TINY) -> None:
+    assert record.points == ()
+    assert record.error is not None
+    assert message in record.error
+    assert "\n" not in record.error
+    stored = Store(folder).get(job(order, folder, task).key)
+    assert stored is not None
+    assert stored.error == record.error
+    assert not Store(folder).has_network(job(order, folder, task).key)
+    assert record.baseline.accuracy > 0
+
+
+def test_a_stage_that_diverges_leaves_a_record_with_its_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(self: Any, network: CompressedNetwork, **_settings: Any) -> float:
+        raise DivergedError("the training loss became nan within 1 of 2 steps")
+
+    monkeypatch.setattr(node.DataTrainer, "train", diverge)
+    record = train_node(job("DQ", folder))
+    failed(record, folder, "DQ", "Q(weights=2,activations=4): the training loss became nan")
+
+
+def test_a_network_that_gives_no_numbers_leaves_a_record_with_its_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(self: Any, network: CompressedNetwork, **_settings: Any) -> float:
+        with torch.no_grad():
+            network.module.body.classifier.bias.fill_(float("nan"))  # type: ignore[union-attr]
+        return 1.0
+
+    monkeypatch.setattr(node.DataTrainer, "train", spoil)
+    failed(train_node(job("DF", folder)), folder, "DF", "images are no finite numbers")
+
+
+def test_a_stage_that_does_not_fit_the_model_leaves_a_record_with_its_error(tmp_path: Path) -> None:
+    flat = replace(TINY, model="user_nets:flat")
+    record = train("D", tmp_path, flat)
+    failed(record, tmp_path, "D", "D(depth=0.5): D(depth=0.5) found no droppable block", flat)
+
+
+def test_the_runner_goes_on_beside_a_failed_stage(tmp_path: Path) -> None:
+    """D cannot be applied to a flat model: orders that start with it fail, the others are measured."""
+    flat = replace(TINY, model="user_nets:flat")
+    requests = [Request(flat.sequence(order), 0) for order in ("DP", "PQ")]
+    with ThreadPoolExecutor(1) as pool:
+        runner = Runner(flat, Store(tmp_path), executor=pool, work=train_node)
+        errors = {item.record.order: item.record.error for item in runner.run(requests)}
+    assert set(errors) == {"D", "DP", "P", "PQ"}
+    assert errors["P"] is errors["PQ"] is None
+    assert "no droppable block" in str(errors["D"])
+    assert "no droppable block" in str(errors["DP"])
+
+
+def test_a_baseline_that_diverges_is_an_error_of_the_run(tmp_path: Path) -> None:
+    wild = replace(TINY, model="user_nets:flat", recipe=Recipe(epochs=40, learning_rate=1e12))
+    with pytest.raises(ValueError, match="cannot be trained on digits: the training loss became"):
+        train_node(job("", tmp_path, wild))
+    assert Store(tmp_path).get(job("", tmp_path, wild).key) is None
+
+
+def test_the_seed_decides_split_and_weights() -> None:
+    one, other = create_network(TINY, seed=0), create_network(TINY, seed=1)
+    assert not torch.equal(next(one.module.parameters()), next(other.module.parameters()))
+    assert not torch.equal(task_data(TINY, 0).train.labels, task_data(TINY, 1).train.labels)
+    assert task_data(TINY, 1) is task_data(TINY, 1)

@@ -1,0 +1,140 @@
+"""The runner on real processes: sharing, crashes, Ctrl-C, kill -9."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ordercomp.orders import permutations
+from ordercomp.records import Record
+from ordercomp.running.jobs import NodeJob
+from ordercomp.running.runner import Request, Runner, WorkerDiedError
+from ordercomp.running.store import Store
+from ordercomp.sequence import StageSequence
+from tests import fakes
+from tests.fakes import FakeTask, calls
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_here(folder: Path, work: Callable[[NodeJob], Record], *orders: str) -> tuple[FakeTask, list[Record]]:
+    task = FakeTask(folder / "calls")
+    with Runner(task, Store(folder / "store"), work=work) as runner:
+        requests = [Request(StageSequence.parse(order), 0) for order in orders]
+        return task, [finished.record for finished in runner.run(requests)]
+
+
+def start(folder: Path, seconds: float, *orders: str) -> subprocess.Popen[str]:
+    program = "from tests.runner_program import main; main()"  # workers need not import it again
+    command = [sys.executable, "-c", program, str(folder), str(seconds), *orders]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def wait_for_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return [int(line) for line in found.stdout.split()]
+
+
+def test_a_dead_worker_is_replaced_and_its_nodes_trained_again(tmp_path: Path) -> None:
+    task, records = run_here(tmp_path, fakes.die_once_at_dp, "DP", "QD")
+    assert sorted(record.order for record in records) == ["D", "DP", "Q", "QD"]
+    assert all(record.error is None for record in records)
+    assert calls(task).count("DP 0") == 2
+
+
+def test_a_second_dead_worker_ends_the_run_with_advice(tmp_path: Path) -> None:
+    with pytest.raises(WorkerDiedError, match=r"died while training .*D P at seed 0.*; was memory short"):
+        run_here(tmp_path, fakes.die_at_dp, "DP")
+    assert len(list((tmp_path / "store").glob("*.json"))) == 2  # the baseline and D are kept
+
+
+def test_workers_compute_with_one_thread_and_name_nodes_as_their_runner_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ordercomp.running.processes.code_version", lambda: "before an edit")
+    _, records = run_here(tmp_path, fakes.describe_worker, "D")
+    assert records[0].extra == {"threads": 1, "version": "before an edit"}
+
+
+def test_two_programs_on_one_store_train_each_node_once(tmp_path: Path) -> None:
+    orders = permutations("DPQ")
+    programs = [start(tmp_path, 0.05, *orders), start(tmp_path, 0.05, *reversed(orders))]
+    outputs = [program.communicate(timeout=240)[0].split() for program in programs]
+    trained = (tmp_path / "calls").read_text().splitlines()
+    assert len(trained) == len(set(trained)) == 16
+    assert [len(set(output[:-2])) for output in outputs] == [15, 15]
+    assert sum(int(output[-1]) for output in outputs) == 15
+
+
+def test_ctrl_c_yields_what_was_running_and_ends_cleanly(tmp_path: Path) -> None:
+    program = start(tmp_path, 0.3, *permutations("DPQE"))
+    first = wait_for_line(program)
+    os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    output, errors = program.communicate(timeout=240)
+    *orders, state, stages = output.split()
+    assert (program.returncode, errors) == (0, "")
+    assert state == "interrupted"
+    trained = (tmp_path / "calls").read_text().splitlines()
+    assert sorted([first, *orders]) == sorted(line.split()[0] for line in trained if line != "- 0")
+    assert int(stages) == len(trained) - 1 <= 4
+
+
+def test_ctrl_c_while_the_workers_start_does_not_break_them(tmp_path: Path) -> None:
+    program = start(tmp_path, 0.0, *permutations("DPQE"))
+    end = time.monotonic() + 60
+    while not children(program.pid) and time.monotonic() < end:
+        time.sleep(0.01)
+    os.killpg(program.pid, signal.SIGINT)
+    output, _ = program.communicate(timeout=240)
+    assert program.returncode in (0, -signal.SIGINT)
+    assert "interrupted" in output or program.returncode == -signal.SIGINT  # before the run began
+
+
+def test_a_second_ctrl_c_kills_the_workers(tmp_path: Path) -> None:
+    program = start(tmp_path, 60.0, "D")
+    end = time.monotonic() + 60
+    while not (tmp_path / "calls").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    os.kill(program.pid, signal.SIGINT)
+    time.sleep(0.2)
+    begin = time.monotonic()
+    os.kill(program.pid, signal.SIGINT)
+    _, errors = program.communicate(timeout=240)
+    assert program.returncode != 0
+    assert "KeyboardInterrupt" in errors
+    assert time.monotonic() - begin < 30
+    assert list((tmp_path / "store").glob("*.json")) == []
+
+
+def test_kill_9_loses_at_most_what_was_in_training(tmp_path: Path) -> None:
+    program = start(tmp_path, 0.1, *permutations("DPQ"))
+    for _ in range(4):
+        wait_for_line(program)
+    workers = children(program.pid)
+    program.kill()
+    program.communicate()
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    started = (tmp_path / "calls").read_text().splitlines()
+    kept = len(list((tmp_path / "store").glob("*.json")))
+    assert len(started) - 2 <= kept
+    output, _ = start(tmp_path, 0.0, *permutations("DPQ")).communicate(timeout=240)
+    everything = (tmp_path / "calls").read_text().splitlines()
+    assert len(output.split()) == 15 + 2
+    assert len(everything) - len(set(everything)) == len(started) - kept <= 2

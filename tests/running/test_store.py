@@ -1,0 +1,181 @@
+"""The store: atomic, verified, capped, safe between processes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ordercomp.records import Record
+from ordercomp.running.jobs import NodeJob, code_version, node_key
+from ordercomp.running.store import Store
+from ordercomp.sequence import StageSequence
+from tests.fakes import FakeTask, make_record
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "deep" / "store")
+
+
+def record_of(order: str = "DP") -> Record:
+    task = FakeTask(Path("unused"))
+    return make_record(NodeJob(task, StageSequence.parse(order), 0, "k", None, Path("unused")))
+
+
+def fill(store: Store, key: str, *, size: int = 10) -> None:
+    store.put(key, record_of(), lambda path: _write(path, b"x" * size))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def test_what_was_put_comes_back(store: Store) -> None:
+    assert store.get("a") is None
+    fill(store, "a")
+    assert store.get("a") == record_of()
+    assert store.network_path("a").read_bytes() == b"x" * 10
+    assert sorted(path.name for path in store.folder.iterdir()) == ["a.json", "a.safetensors", "locks"]
+
+
+def test_a_failed_stage_has_a_record_and_no_network(store: Store) -> None:
+    store.put("a", record_of())
+    assert store.get("a") == record_of()
+    assert not store.has_network("a")
+
+
+def test_a_network_that_cannot_be_written_leaves_nothing(store: Store) -> None:
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        store.put("a", record_of(), fail)
+    assert store.get("a") is None
+    assert [path.name for path in store.folder.iterdir()] == ["locks"]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.safetensors"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "bytes"])
+def test_a_damaged_entry_counts_as_absent_and_is_removed(store: Store, name: str, damage: str) -> None:
+    fill(store, "a", size=1000)
+    path = store.folder / name
+    content = path.read_bytes()
+    flipped = content[:50] + bytes([content[50] ^ 1]) + content[51:]
+    path.write_bytes({"cut": content[:-7], "flip": flipped, "empty": b"", "bytes": b"\xff\xfe\x00"}[damage])
+    assert store.get("a") is None
+    assert [path.name for path in store.folder.iterdir()] == ["locks"]
+    fill(store, "a")
+    assert store.get("a") == record_of()
+
+
+def test_an_entry_under_another_key_is_foreign(store: Store) -> None:
+    fill(store, "a")
+    (store.folder / "a.json").rename(store.folder / "b.json")
+    assert store.get("b") is None
+
+
+def test_an_entry_with_a_changed_result_is_damaged(store: Store) -> None:
+    fill(store, "a")
+    entry = json.loads((store.folder / "a.json").read_text())
+    entry["record"]["epochs"] = 99.0
+    (store.folder / "a.json").write_text(json.dumps(entry))
+    assert store.get("a") is None
+
+
+def test_eviction_takes_the_longest_unused_networks_and_no_records(tmp_path: Path) -> None:
+    store = Store(tmp_path, cap_bytes=250)
+    for age, key in enumerate(["d", "c", "b", "a"]):  # "a" is the oldest
+        fill(store, key, size=100)
+        os.utime(store.network_path(key), (1000 - age, 1000 - age))
+    store.touch("a")
+    assert store.evict(keep={"b"}) == ["c", "d"]
+    assert [key for key in "abcd" if store.has_network(key)] == ["a", "b"]
+    assert all(store.get(key) == record_of() for key in "abcd")
+    assert store.evict(keep={"b"}) == []
+
+
+def test_protected_networks_stay_even_above_the_cap(tmp_path: Path) -> None:
+    store = Store(tmp_path, cap_bytes=0)
+    fill(store, "a")
+    assert store.evict(keep={"a"}) == []
+    assert store.has_network("a")
+
+
+def test_a_claim_excludes_others_until_it_is_released(store: Store) -> None:
+    claim = store.claim("a")
+    assert claim is not None
+    assert Store(store.folder).claim("a") is None
+    assert Store(store.folder).claim("b") is not None
+    claim.release()
+    assert Store(store.folder).claim("a") is not None
+
+
+def test_a_claim_ends_with_a_killed_process(store: Store) -> None:
+    script = (
+        "import sys, time; from ordercomp.running.store import Store; "
+        "claim = Store(sys.argv[1]).claim('a'); print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(store.folder)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    assert store.claim("a") is None
+    process.kill()
+    process.wait()
+    assert store.claim("a") is not None
+
+
+def test_drafts_of_killed_processes_are_removed_once_they_are_old(store: Store) -> None:
+    old, young = store.folder / "draft-a-1-1.json", store.folder / "draft-b-1-1.safetensors"
+    old.write_text("half")
+    young.write_text("half")
+    os.utime(old, (time.time() - 7200, time.time() - 7200))
+    Store(store.folder)
+    assert not old.exists()
+    assert young.exists()
+    assert Store(store.folder, cap_bytes=0).evict() == []  # drafts are no networks
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        OSError, match=r"cannot write results to .*file/store: Not a directory; choose another"
+    ):
+        Store(tmp_path / "file" / "store")
+    with pytest.raises(ValueError, match="cap_bytes must be at least 0, got -1"):
+        Store(tmp_path, cap_bytes=-1)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "locks").mkdir()
+    tmp_path.chmod(0o500)
+    with pytest.raises(OSError, match="cannot write results to"):
+        Store(tmp_path)
+
+
+def test_keys_depend_on_every_step_in_order_and_on_seed_and_task() -> None:
+    texts = ["", "D", "P", "DP", "PD", "D(depth=0.5) P", "D(depth=0.6) P", "DPP"]
+    keys = [
+        node_key(task, StageSequence.parse(text), seed)
+        for task in ("one", "other")
+        for text in texts
+        for seed in (0, 1)
+    ]
+    assert len(set(keys)) == len(keys) == 32
+    assert all(len(key) == 64 for key in keys)
+    assert keys[:2] == [node_key("one", StageSequence(), 0), node_key("one", StageSequence(), 1)]
+
+
+def test_keys_depend_on_the_versions_of_torch_and_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    sequence = StageSequence.parse("DP")
+    before = node_key("task", sequence, 0)
+    monkeypatch.setattr("ordercomp.running.jobs.importlib.metadata.version", lambda _: "0.0.0")
+    other_torch = node_key("task", sequence, 0)
+    monkeypatch.setattr("ordercomp.running.jobs.code_version", lambda: "changed")
+    assert len({before, other_torch, node_key("task", sequence, 0)}) == 3
+    assert code_version() == code_version()

@@ -1,0 +1,32 @@
+"""Which parameters of a study matter, whatever the direction of its objectives."""
+
+import optuna
+import pytest
+
+from ordercomp.search.ask.importance import count_states, parameter_importances
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def study_of(trials: int) -> optuna.Study:
+    """The first objective depends on x alone, and at its worst on nothing; the second on y alone."""
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    for _ in range(trials):
+        trial = study.ask()
+        x, y = trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)
+        study.tell(trial, [max(0.0, x - 0.5), y])
+    return study
+
+
+def test_a_parameter_matters_where_the_objective_depends_on_it() -> None:
+    study = study_of(40)
+    assert parameter_importances(study, 0)["x"] > 0.9
+    assert parameter_importances(study, 1)["y"] > 0.9
+    assert sum(parameter_importances(study, 0).values()) == pytest.approx(1)
+    assert parameter_importances(study, 0) == parameter_importances(study, 0)
+
+
+def test_few_trials_say_nothing_of_parameters() -> None:
+    assert parameter_importances(study_of(9)) == {}
+    assert count_states(study_of(9)) == {"complete": 9}

@@ -1,0 +1,58 @@
+"""optuna-dashboard opens what a search leaves, where it is installed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from ordercomp.search.ask.objective import Objectives
+from ordercomp.search.ask.samplers import make_sampler
+from ordercomp.search.ask.space import Space
+from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.bench.tabular import TableRunner
+from ordercomp.search.tell.drive import Question, run_study
+from ordercomp.search.tell.storage import open_storage
+from ordercomp.search.tell.study import open_study
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+SPACE = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
+
+
+def get(app: Any, path: str) -> Any:
+    """The JSON that a WSGI application answers."""
+    status: list[str] = []
+    environment = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "wsgi.url_scheme": "http",
+    }
+    body = b"".join(app(environment, lambda line, headers, *_: status.append(line)))
+    assert status[0].startswith("200"), (path, status, body)
+    return json.loads(body)
+
+
+@pytest.mark.parametrize("file", ["study.db", "study.log"])
+def test_the_dashboard_shows_the_study_with_its_sequences(tmp_path: Path, file: str) -> None:
+    dashboard = pytest.importorskip("optuna_dashboard")
+    study = open_study(
+        tmp_path / file,
+        name="search",
+        space=SPACE,
+        objectives=Objectives(),
+        sampler=make_sampler("random", SPACE),
+        task="synthetic",
+    )
+    question = Question(space=SPACE, objectives=Objectives())
+    list(run_study(study, TableRunner(SyntheticWorld()), question, trials=4))
+    app = dashboard.wsgi(open_storage(tmp_path / file))
+    (summary,) = get(app, "/api/studies")["study_summaries"]
+    assert summary["study_name"] == "search"
+    detail = get(app, f"/api/studies/{summary['study_id']}")
+    assert len(detail["trials"]) == len(study.trials)
+    assert all(any(one["key"] == "sequence" for one in trial["user_attrs"]) for trial in detail["trials"])

@@ -1,0 +1,89 @@
+"""Studies on a real PostgreSQL server, started for the test where its programs are installed."""
+
+import getpass
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from ordercomp.orders import permutations
+from ordercomp.search.ask.objective import Objectives
+from ordercomp.search.ask.samplers import make_sampler
+from ordercomp.search.ask.space import Space
+from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.bench.tabular import TableRunner
+from ordercomp.search.tell.drive import Question, run_study
+from ordercomp.search.tell.study import enqueue_paired_design, open_study
+from ordercomp.sequence import StageSequence
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+SPACE = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A fresh database: that of ORDERCOMP_POSTGRES_URL, or a server of our own on a free port."""
+    if given := os.environ.get("ORDERCOMP_POSTGRES_URL"):
+        yield given
+        return
+    pytest.importorskip("psycopg2")
+    if not PROGRAMS:
+        pytest.skip("PostgreSQL is not installed")
+    folder = tmp_path_factory.mktemp("postgres")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    programs, data = PROGRAMS[-1].parent, folder / "data"
+    if getpass.getuser() == "root":  # the server refuses to run as root
+        for path in (folder, *folder.parents[:3]):
+            path.chmod(path.stat().st_mode | 0o011)
+        subprocess.run(["chown", "postgres", folder], check=True)
+    start = f"-p {port} -k {folder} -h 127.0.0.1 -c fsync=off"
+    try:
+        _as_server(programs / "initdb", "-D", data, "-A", "trust", "-U", "ordercomp")
+        _as_server(programs / "pg_ctl", "-D", data, "-o", start, "-l", folder / "server.log", "-w", "start")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"PostgreSQL does not start here: {error}")
+    yield f"postgresql://ordercomp@127.0.0.1:{port}/postgres"
+    _as_server(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+
+
+def _as_server(*command: Path | str) -> None:
+    who = ["runuser", "-u", "postgres", "--"] if getpass.getuser() == "root" else []
+    words = [*who, *map(str, command)]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+
+
+def opened(url: str, *, task: str = "synthetic") -> optuna.Study:
+    return open_study(
+        url,
+        name="test",
+        space=SPACE,
+        objectives=Objectives(),
+        sampler=make_sampler("tpe", SPACE),
+        task=task,
+    )
+
+
+def test_a_study_on_a_server_is_filled_resumed_and_guarded(url: str) -> None:
+    study = opened(url)
+    enqueue_paired_design(study, SPACE, map(StageSequence.parse, permutations("DPQE")[:4]), [0])
+    question = Question(space=SPACE, objectives=Objectives())
+    running = run_study(study, TableRunner(SyntheticWorld()), question, trials=6)
+    next(running)
+    running.close()
+    again = opened(url)
+    list(run_study(again, TableRunner(SyntheticWorld()), question, trials=6))
+    told = again.get_trials(states=(TrialState.COMPLETE,))
+    assert len({trial.user_attrs["sequence"] for trial in told}) >= 8
+    assert [trial.user_attrs["design"] for trial in told].count("paired") == 4
+    assert not again.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+    with pytest.raises(ValueError, match="task is 'synthetic' there, 'other' now"):
+        opened(url, task="other")

@@ -1,0 +1,83 @@
+"""Records out of a study, labelled by who chose them."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from builders import make_record
+
+from ordercomp.orders import permutations
+from ordercomp.search.ask.objective import Objectives
+from ordercomp.search.ask.samplers import make_sampler
+from ordercomp.search.ask.space import Space
+from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.bench.tabular import TableRunner
+from ordercomp.search.tell.drive import Question, run_study
+from ordercomp.search.tell.read_back import is_paired, records_from_study
+from ordercomp.search.tell.study import enqueue_paired_design, find_study, open_study
+from ordercomp.sequence import StageSequence
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+SPACE = Space("DPQ", SYNTHETIC_KNOBS, optional=True)
+
+
+def study_with(storage: Path | None, *, orders: list[str], trials: int) -> optuna.Study:
+    study = open_study(
+        storage,
+        name="evidence",
+        space=SPACE,
+        objectives=Objectives(),
+        sampler=make_sampler("random", SPACE, seed=1),
+        task="synthetic",
+    )
+    enqueue_paired_design(study, SPACE, map(StageSequence.parse, orders), [0, 1])
+    question = Question(space=SPACE, objectives=Objectives())
+    list(run_study(study, TableRunner(SyntheticWorld()), question, trials=trials))
+    return study
+
+
+def test_a_designed_study_gives_all_its_nodes_as_pairs(tmp_path: Path) -> None:
+    study_with(tmp_path / "study.db", orders=permutations("DPQ"), trials=12)
+    records = records_from_study(find_study(tmp_path / "study.db"))
+    assert len(records) == 2 * 15
+    assert all(is_paired(record) for record in records)
+    world = SyntheticWorld()
+    assert all(
+        record.points == world(StageSequence.parse(record.sequence), record.seed).points for record in records
+    )
+
+
+def test_what_a_sampler_chose_is_labelled_adaptive() -> None:
+    records = records_from_study(study_with(None, orders=["DP"], trials=12))
+    paired = [record for record in records if is_paired(record)]
+    assert sorted((record.order, record.seed) for record in paired) == [
+        ("D", 0),
+        ("D", 1),
+        ("DP", 0),
+        ("DP", 1),
+    ]
+    assert {record.extra["design"] for record in records} == {"paired", "adaptive"}
+
+
+def test_a_record_without_a_label_may_be_paired() -> None:
+    assert is_paired(make_record("D"))
+    assert is_paired(make_record("D", design="paired"))
+    assert not is_paired(make_record("D", design="adaptive"))
+
+
+def test_a_result_counts_once() -> None:
+    records = records_from_study(study_with(None, orders=["DP", "D"], trials=20))
+    keys = [(record.sequence, record.seed) for record in records]
+    assert len(keys) == len(set(keys))
+
+
+def test_a_foreign_study_is_refused() -> None:
+    study = optuna.create_study(study_name="foreign")
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(ValueError, match="trial 0 of study 'foreign' has no record"):
+        records_from_study(study)
+    study = optuna.create_study(study_name="torn")
+    study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs={"record": {"order": "D"}}))
+    with pytest.raises(ValueError, match="trial 0 of study 'torn': record lacks the key 'sequence'"):
+        records_from_study(study)

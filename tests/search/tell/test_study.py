@@ -1,0 +1,250 @@
+"""Studies on disk: opened, refused, resumed after a crash, shared by many."""
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from ordercomp.orders import permutations
+from ordercomp.search.ask.objective import Objectives
+from ordercomp.search.ask.samplers import make_sampler
+from ordercomp.search.ask.space import Space
+from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.bench.tabular import TableRunner
+from ordercomp.search.tell.drive import Question, run_study
+from ordercomp.search.tell.owners import Heartbeat, is_alive, this_worker
+from ordercomp.search.tell.study import enqueue_paired_design, find_study, open_study, release_stale_trials
+from ordercomp.sequence import StageSequence
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+SPACE = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
+ASKED = Question(space=SPACE, objectives=Objectives())
+ORDERS = [StageSequence.parse(order) for order in permutations("DPQE")]
+
+
+def opened(
+    storage: Path | str | None,
+    *,
+    space: Space = SPACE,
+    objectives: Objectives | None = None,
+    task: str = "synthetic",
+    name: str = "test",
+) -> optuna.Study:
+    return open_study(
+        storage,
+        name=name,
+        space=space,
+        objectives=objectives or Objectives(),
+        sampler=make_sampler("random", space),
+        task=task,
+    )
+
+
+def run(study: optuna.Study, trials: int | None = None) -> None:
+    list(run_study(study, TableRunner(SyntheticWorld()), ASKED, trials=trials))
+
+
+def content(database: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return list(connection.iterdump())
+
+
+@pytest.mark.parametrize("file", ["study.db", "study.log", "study.journal"])
+def test_a_study_in_a_file_is_found_again(tmp_path: Path, file: str) -> None:
+    run(opened(tmp_path / file), trials=3)
+    again = opened(tmp_path / file)
+    assert len(again.get_trials(states=(TrialState.COMPLETE,))) >= 3
+    assert again.metric_names == ["accuracy", "log2_bitops_cr"]
+    assert len(find_study(tmp_path / file).trials) == len(again.trials)
+
+
+def test_plain_optuna_reads_what_we_wrote(tmp_path: Path) -> None:
+    run(opened(tmp_path / "study.db"), trials=3)
+    plain = optuna.load_study(study_name="test", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert [direction.name for direction in plain.directions] == ["MAXIMIZE", "MAXIMIZE"]
+    assert all(StageSequence.parse(trial.user_attrs["sequence"]) for trial in plain.trials)
+    assert plain.best_trials
+
+
+def test_the_design_is_enqueued_once(tmp_path: Path) -> None:
+    study = opened(tmp_path / "study.db")
+    assert enqueue_paired_design(study, SPACE, iter(ORDERS[:3]), iter([0, 1])) == 6
+    assert enqueue_paired_design(study, SPACE, ORDERS[:3], [0, 1]) == 0
+    run(study)
+    again = opened(tmp_path / "study.db")
+    assert enqueue_paired_design(again, SPACE, ORDERS[:3], [0, 1, 2]) == 3
+    waiting = again.get_trials(states=(TrialState.WAITING,))
+    assert {trial.user_attrs["seed"] for trial in waiting} == {2}
+
+
+def test_nothing_is_enqueued_if_one_sequence_lies_outside() -> None:
+    study = opened(None)
+    with pytest.raises(ValueError, match="order 'DD'"):
+        enqueue_paired_design(study, SPACE, [*ORDERS, StageSequence.parse("DD")], [0])
+    assert not study.trials
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "other"}, "task is 'synthetic' there, 'other' now"),
+        ({"space": Space("DPQ", SYNTHETIC_KNOBS, optional=True)}, "space stages is 'DPQE' there, 'DPQ' now"),
+        ({"space": Space("DPQE", SYNTHETIC_KNOBS)}, "space optional is True there, False now"),
+        ({"objectives": Objectives(max_loss=0.01)}, "objectives max_loss is None there, 0.01 now"),
+        (
+            {"objectives": Objectives(names=("accuracy", "latency_ms"))},
+            r"directions \['maximize', 'maximize'\] there, \['maximize', 'minimize'\] now",
+        ),
+    ],
+)
+def test_a_study_of_another_question_is_refused_and_left_alone(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    run(opened(tmp_path / "study.db"), trials=2)
+    before = content(tmp_path / "study.db")
+    with pytest.raises(ValueError, match=message):
+        opened(tmp_path / "study.db", **change)  # type: ignore[arg-type]
+    assert content(tmp_path / "study.db") == before
+
+
+def test_a_foreign_study_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    study = optuna.create_study(study_name="test", storage=url)
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(ValueError, match="1 trials that ordercomp did not make"):
+        opened(url)
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("{}/missing/study.db", "lies in a folder that does not exist"),
+        ("{}", "got the folder"),
+        ("{}/text.db", "cannot be reached: file is not a database"),
+        ("{}/text.log", "is not a readable journal"),
+        ("oracle-of-delphi://x", "must be a path or a database URL"),
+        ("sqlite:///{}/missing/study.db", "folder that does not exist"),
+        ("sqlite://", "would be lost with this process; give the path of a file"),
+        ("sqlite:///:memory:", "would be lost with this process"),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_named(tmp_path: Path, storage: str, message: str) -> None:
+    for name in ("text.db", "text.log"):
+        (tmp_path / name).write_text("this is neither a database nor a journal\n" * 50)
+    with pytest.raises(ValueError, match=message):
+        opened(storage.format(tmp_path))
+
+
+def test_an_unreachable_server_is_named_without_its_password() -> None:
+    pytest.importorskip("psycopg2")
+    with pytest.raises(ValueError, match=r"user:\*\*\*@127\.0\.0\.1:1.* cannot be reached") as caught:
+        opened("postgresql://user:secret@127.0.0.1:1/none")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("scheme", "advice"), [("mysql", False), ("postgresql+pg8000", True)])
+def test_a_driver_is_advised_for_postgresql_only(scheme: str, advice: bool) -> None:
+    with pytest.raises(ValueError, match="storage") as caught:
+        opened(f"{scheme}://user:secret@127.0.0.1:1/none")
+    assert ("psycopg2" in str(caught.value)) == advice
+    assert "secret" not in str(caught.value)
+
+
+def test_find_study_lists_the_studies_there_are(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        opened(tmp_path / "study.db", name=name)
+    assert find_study(tmp_path / "study.db", "two").study_name == "two"
+    with pytest.raises(ValueError, match=r"one of those in the storage \(one, two\), got 'three'"):
+        find_study(tmp_path / "study.db", "three")
+    for storage in (tmp_path / "none.db", f"sqlite:///{tmp_path}/none.db"):
+        with pytest.raises(ValueError, match="does not exist"):
+            find_study(storage)
+    assert not (tmp_path / "none.db").exists()
+
+
+KILLED = """
+import sys, time, optuna
+from ordercomp.search.ask.objective import Objectives
+from ordercomp.search.tell.drive import Question, run_study
+from ordercomp.search.ask.samplers import make_sampler
+from ordercomp.search.ask.space import Space
+from ordercomp.search.tell.study import open_study
+from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.bench.tabular import TableRunner
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+space = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
+study = open_study(sys.argv[1], name="test", space=space, objectives=Objectives(),
+                   sampler=make_sampler("random", space), task="synthetic")
+question = Question(space=space, objectives=Objectives())
+for finished in run_study(study, TableRunner(SyntheticWorld()), question):
+    print(finished.record.sequence, flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("file", ["study.db", "study.log"])
+def test_a_killed_run_is_resumed_without_loss_or_double_count(tmp_path: Path, file: str) -> None:
+    storage = tmp_path / file
+    enqueue_paired_design(opened(storage), SPACE, ORDERS[:3], [0])
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(storage), "0.05"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for _ in range(5):
+            process.stdout.readline()
+        os.kill(process.pid, signal.SIGKILL)
+    study = opened(storage)
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+    run(study)
+    told = study.get_trials(states=(TrialState.COMPLETE,))
+    keys = [(trial.user_attrs["sequence"], trial.user_attrs["seed"]) for trial in told]
+    assert len(keys) == len(set(keys)) == 3 + 6  # and D, DP, DPQ, DPE, DQ, DQP
+    assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+
+
+def test_running_trials_of_a_live_worker_are_left_alone() -> None:
+    study = opened(None)
+    mine, gone, foreign = study.ask(), study.ask(), study.ask()
+    for trial in (mine, gone, foreign):
+        SPACE.suggest(trial)
+        trial.set_user_attr("design", "adaptive")
+    host, pid, _ = this_worker().rsplit(":", 2)
+    mine.set_user_attr("worker", this_worker())
+    gone.set_user_attr("worker", f"{host}:{pid}:1")  # the same process id, started at another time
+    foreign.set_user_attr("worker", "elsewhere:1:1")
+    study.set_user_attr("heartbeat:elsewhere:1:1", time.time())
+    assert release_stale_trials(study) == 1
+    states = [trial.state for trial in study.trials]
+    assert states == [TrialState.RUNNING, TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING]
+    assert study.trials[3].user_attrs["retry_of"] == 1
+    assert study.trials[3].system_attrs["fixed_params"] == study.trials[1].params
+
+
+def test_a_storage_that_fails_meanwhile_is_an_os_error(tmp_path: Path) -> None:
+    study = opened(tmp_path / "study.db")
+    running = run_study(study, TableRunner(SyntheticWorld()), ASKED, trials=3)
+    next(running)
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as connection:
+        connection.execute("ALTER TABLE trial_user_attributes RENAME TO gone")
+    with pytest.raises(OSError, match=r"the storage of study 'test' failed: .*trial_user_attributes"):
+        list(running)
+
+
+def test_a_worker_elsewhere_lives_as_long_as_its_heart_beats() -> None:
+    study = opened(None)
+    assert not is_alive("elsewhere:7:9", study)
+    study.set_user_attr("heartbeat:elsewhere:7:9", time.time() - 60)
+    assert is_alive("elsewhere:7:9", study)
+    study.set_user_attr("heartbeat:elsewhere:7:9", time.time() - 3600)
+    assert not is_alive("elsewhere:7:9", study)
+    with Heartbeat(study):
+        assert study.user_attrs[f"heartbeat:{this_worker()}"] == pytest.approx(time.time(), abs=10)

@@ -1,0 +1,233 @@
+"""Channel pruning: the traps of the tracer, what is removed, what stays."""
+
+import gc
+import inspect
+import weakref
+
+import pytest
+import torch
+import torch_pruning as tp
+import user_nets
+from tiny_networks import apply, logits, snapshot, tiny_network
+from torch import nn
+
+from ordercomp.measuring.cost import measure_cost
+from ordercomp.networks.layers import QuantConv2d, dorefa_weight
+from ordercomp.networks.network import CompressedNetwork
+from ordercomp.stages import StageError
+from ordercomp.stages.channels import classifiers, narrow_channels
+
+
+def widths(network: CompressedNetwork) -> dict[str, int]:
+    return {
+        name: layer.weight.shape[0]
+        for name, layer in network.module.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    }
+
+
+def user_network(name: str) -> CompressedNetwork:
+    network = tiny_network(f"user_nets:{name}")
+    network.module.eval()
+    return network
+
+
+def test_frozen_parameters_are_pruned_and_trainable_afterwards() -> None:
+    network = tiny_network()
+    network.module.requires_grad_(False)
+    achieved = narrow_channels(network, 0.5)
+    assert achieved["ratio"] == 0.5
+    assert all(parameter.requires_grad for parameter in network.module.parameters())
+    assert all(parameter.grad is None for parameter in network.module.parameters())
+
+
+def test_pruning_leaves_evaluation_mode_and_channels_last() -> None:
+    network = tiny_network(channels=3)
+    network.module.train()
+    narrow_channels(network, 0.5)
+    assert not any(part.training for part in network.module.modules())
+    convolutions = [layer for layer in network.module.modules() if isinstance(layer, nn.Conv2d)]
+    assert all(layer.weight.is_contiguous(memory_format=torch.channels_last) for layer in convolutions)
+
+
+def test_pruning_works_where_gradients_are_switched_off() -> None:
+    with torch.no_grad():
+        assert narrow_channels(tiny_network(), 0.5)["ratio"] == 0.5
+
+
+def test_a_pruned_network_is_freed_and_the_library_keeps_nothing() -> None:
+    network = tiny_network()
+    narrow_channels(network, 0.5)
+    gone = weakref.ref(network.module.body)
+    del network
+    gc.collect()
+    assert gone() is None
+    defaults = inspect.signature(tp.pruner.BasePruner.__init__).parameters.values()
+    assert all(not one.default for one in defaults if isinstance(one.default, dict))
+
+
+def test_outputs_of_all_classifiers_are_kept() -> None:
+    network = apply("E", tiny_network())
+    pruned = apply("P", network, ratio=0.75)
+    assert [output.shape for output in logits(pruned)] == [(3, 10)] * 3
+    assert [layer.weight.shape[0] for layer in classifiers(pruned)] == [10, 10, 10]
+    assert [type(layer) for layer in classifiers(pruned)] == [nn.Linear] * 3
+
+
+def test_inputs_of_classifiers_follow_the_features() -> None:
+    pruned = apply("P", apply("E", tiny_network()), ratio=0.5)
+    assert [layer.weight.shape[1] for layer in classifiers(pruned)] == [8, 2, 4]
+
+
+def test_a_local_ratio_holds_in_every_layer() -> None:
+    before = tiny_network("resnet14(width=8)")
+    after = widths(apply("P", before, ratio=0.25))
+    assert after == {
+        name: width if "classifier" in name else width * 3 // 4 for name, width in widths(before).items()
+    }
+
+
+def test_a_global_ratio_holds_for_the_whole_network_and_layers_differ() -> None:
+    before = tiny_network("resnet14(width=8)")
+    after = apply("P", before, ratio=0.3, scope="global")
+    achieved = after.lineage[-1].achieved["ratio"]
+    assert 0.2 < achieved < 0.45
+    kept = {name: round(after / widths(before)[name], 2) for name, after in widths(after).items()}
+    assert len(set(kept.values())) > 2
+
+
+@pytest.mark.parametrize("scope", ["local", "global"])
+def test_a_ratio_of_nine_tenths_leaves_a_channel_in_every_layer(scope: str) -> None:
+    pruned = apply("P", tiny_network(), ratio=0.9, scope=scope)
+    assert min(widths(pruned).values()) >= 1
+    assert all(torch.isfinite(output).all() for output in logits(pruned))
+
+
+def test_narrow_layers_are_pruned_down_to_one_channel_and_not_skipped() -> None:
+    assert set(widths(apply("P", tiny_network(), ratio=0.9)).values()) == {1, 10}  # of 4, 8 and 16
+
+
+def test_the_achieved_ratio_and_the_channels_left_are_recorded() -> None:
+    pruned = apply("P", user_network("flat"), ratio=0.3)  # of 8, 16 and 12 channels go 2, 4 and 3
+    left = [width for name, width in widths(pruned).items() if width != 10]
+    assert pruned.lineage[-1].achieved == {"ratio": round(1 - sum(left) / 36, 4), "channels": sum(left)}
+    assert pruned.lineage[-1].achieved["ratio"] == pytest.approx(0.3, abs=0.06)
+
+
+def test_ratios_compound() -> None:
+    twice = apply("P", apply("P", tiny_network("resnet14(width=16)"), ratio=0.5), ratio=0.5)
+    once = apply("P", tiny_network("resnet14(width=16)"), ratio=0.75)
+    assert widths(twice) == widths(once)
+    assert [step.achieved["ratio"] for step in twice.lineage] == [0.5, 0.5]
+
+
+def test_the_weakest_channels_go() -> None:
+    network = user_network("flat")
+    convolution = network.module.body[0]  # type: ignore[index]
+    with torch.no_grad():
+        convolution.weight[[1, 4, 6]] *= 0.01
+        network.module.body[2].weight[:, [1, 4, 6]] *= 0.01  # type: ignore[index]
+    kept = [0, 2, 3, 5, 7]
+    pruned = apply("P", network, ratio=0.3)
+    survivors = pruned.module.body[0].weight  # type: ignore[index]
+    found = [int((convolution.weight - one).flatten(1).abs().sum(1).argmin()) for one in survivors]
+    assert found == kept
+
+
+def test_quantized_convolutions_are_pruned_counted_and_stay_quantized() -> None:
+    network = apply("Q", tiny_network("resnet14(width=8)"))
+    pruned = apply("P", network, ratio=0.5)
+    assert widths(pruned) == widths(apply("P", tiny_network("resnet14(width=8)"), ratio=0.5))
+    layers = [layer for _, layer in pruned.quantized_layers()]
+    assert len(layers) == len(widths(pruned))
+    assert measure_cost(network).macs == measure_cost(tiny_network("resnet14(width=8)")).macs
+    assert measure_cost(pruned).macs < 0.3 * measure_cost(network).macs
+
+
+def test_importance_can_be_read_off_the_quantized_weights() -> None:
+    """With one bit all channels of a layer weigh the same, so that another choice comes out."""
+    network = apply("Q", user_network("flat"), weights=1)
+    before = snapshot(network)["tensors"]
+    latent, quantized = (
+        apply("P", network, ratio=0.5, importance=name).module.state_dict()
+        for name in ("latent", "quantized")
+    )
+    assert any(not torch.equal(latent[name], quantized[name]) for name in latent)
+    after = network.module.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_reading_importance_off_quantized_weights_leaves_latent_weights_as_they_were() -> None:
+    network = apply("Q", user_network("flat"), weights=2)
+    pruned = apply("P", network, ratio=0.5, importance="quantized")
+    layer, source = pruned.module.body[0], network.module.body[0]  # type: ignore[index]
+    assert isinstance(layer, QuantConv2d)
+    assert all(any(torch.equal(one, other) for other in source.weight) for one in layer.weight)
+    assert not torch.equal(layer.weight, dorefa_weight(layer.weight, 2))
+
+
+def test_latent_importance_does_not_depend_on_the_bits() -> None:
+    plain = apply("P", user_network("flat"), ratio=0.5)
+    quantized = apply("P", apply("Q", user_network("flat"), weights=1), ratio=0.5)
+    for place in (0, 2, 6, 8):
+        assert torch.equal(plain.module.body[place].weight, quantized.module.body[place].weight)  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "mobilenet_v2(width=0.1)",
+        "vgg8(width=4)",
+        "resnet34(blocks=1111,width=4)",
+        *(
+            f"user_nets:{name}"
+            for name in user_nets.__all__
+            if name not in ("tied_weights", "untraceable", "upsampling")
+        ),
+    ],
+)
+def test_any_model_is_pruned_quantized_and_loaded_to_the_same_logits(model: str, tmp_path) -> None:
+    network = tiny_network(model)
+    network.module.eval()
+    for order in ("PQ", "QP"):
+        changed = network
+        for letter in order:
+            changed = apply(letter, changed)
+        assert measure_cost(changed).macs < measure_cost(network).macs
+        changed.save(tmp_path / order)
+        loaded = CompressedNetwork.load(tmp_path / order)
+        assert all(torch.equal(one, two) for one, two in zip(logits(changed), logits(loaded), strict=True))
+
+
+def test_depthwise_convolutions_stay_depthwise() -> None:
+    pruned = apply("P", tiny_network("mobilenet_v2(width=0.25)"), ratio=0.5)
+    depthwise = [
+        layer for layer in pruned.module.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1
+    ]
+    assert len(depthwise) == 17
+    assert all(layer.groups == layer.in_channels == layer.out_channels for layer in depthwise)
+
+
+def test_all_layers_whose_sum_is_the_logits_keep_their_outputs() -> None:
+    pruned = apply("P", user_network("two_classifiers"), ratio=0.5)
+    assert widths(pruned) == {"body.conv": 4, "body.one": 10, "body.two": 10}
+
+
+def test_a_model_that_cannot_be_traced_is_named_in_one_line() -> None:
+    message = "channels of user_nets:untraceable cannot be pruned: no gradients, please"
+    with pytest.raises(StageError, match=message) as caught:
+        apply("P", user_network("untraceable"))
+    assert "\n" not in str(caught.value)
+
+
+def test_pruning_that_tears_tied_weights_apart_is_refused() -> None:
+    with pytest.raises(StageError, match="user_nets:tied_weights cannot be pruned: a network rebuilt"):
+        apply("P", user_network("tied_weights"))
+
+
+def test_layers_that_are_too_narrow_to_be_pruned_are_named() -> None:
+    narrow = apply("P", tiny_network(), ratio=0.9)
+    with pytest.raises(
+        StageError, match=r"ratio 0.4 removes no channel of resnet14\(width=4\), whose layers"
+    ):
+        apply("P", narrow)

@@ -1,0 +1,121 @@
+"""The program from outside: results on stdout, everything else on stderr, and the promised exit statuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from builders import make_record
+
+from ordercomp.records import write_records
+from ordercomp.studies.cli.main import main
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of one call."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+def test_cost_prints_the_contract_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(
+        capsys, "cost", "resnet8(width=8)", "Q(weights=4,activations=8)", "--input", "1x8x8", "--json"
+    )
+    assert status == 0
+    data = json.loads(out)
+    assert set(data) == {"params", "macs", "bitops", "bits", "bitops_cr", "cr"}
+    assert data["bitops_cr"] == pytest.approx(32)
+    assert data["cr"] == pytest.approx(8)
+
+
+def test_law_reads_records_without_torch(tmp_path: Path) -> None:
+    records = [
+        make_record(order, seed=seed, accuracy=accuracy, bitops_cr=8.0)
+        for seed in range(3)
+        for order, accuracy in (("P", 0.97), ("Q", 0.97), ("PQ", 0.96), ("QP", 0.90 - 0.01 * seed))
+    ]
+    path = tmp_path / "records.jsonl"
+    write_records(path, records)
+    program = (
+        "import sys; from ordercomp.studies.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print('torch' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "law", str(path), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.strip().endswith("False")
+    law = json.loads(done.stdout)
+    assert law["stages"] == "PQ"
+    assert [(pair["first"], pair["second"]) for pair in law["pairs"]] == [("P", "Q")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cost", "resnet34", "EE"], "may come only once"),
+        (["cost", "resnet34", "D(dept=1)"], "no knob 'dept'"),
+        (["cost", "resnet34", "P(ratio=2)"], "must lie in"),
+        (["cost", "resnet34", "P(ratio=)"], "column 3"),
+        (["cost", "resnet43", "P"], "model must be one of"),
+        (["cost", "resnet34", "--input", "32x32"], "--input must be"),
+        (["cost", "resnet34", "--convention", "mine"], "--convention must be one of"),
+        (["cost", "resnet34", "--input", "3x00x32"], "--input must be"),
+        (["cost", "resnet34", "--input", "3x99999x99999"], "ten million at most"),
+        (["cost", "resnet34", "--classes", "1"], "Invalid value for '--classes'"),
+        (["cost", "resnet34", "--nope"], "No such option: --nope"),
+        (["cost"], "Missing argument 'model'"),
+        (["nothing"], "No such command 'nothing'"),
+        (["cost", "no_such_module:net"], "no_such_module"),
+        (["cost", "torchvision:squeezenet1_1", "E(exits=9)"], "must lie in"),
+        (["law", "missing.jsonl"], "missing.jsonl"),
+        (["discover", "--task", "nothing", "--out", "x"], "task must be one of"),
+        (["discover", "--stages", "DX", "--out", "x"], "no such stage"),
+        (["discover", "--stages", "D", "--out", "x"], "at least two"),
+        (["discover", "--budget", "soon", "--out", "x"], "--budget must be"),
+        (["compress", "", "--out", "x.safetensors"], "at least one stage"),
+        (["compress", "Z", "--out", "x.safetensors"], "there is no stage 'Z'"),
+        (["search", "--sampler", "luck", "--out", "x"], "sampler must be one of"),
+        (["search", "--trials", "1", "--out", "x"], "must not be fewer than the 2 workers"),
+    ],
+)
+def test_bad_input_is_one_clear_error_and_leaves_nothing_behind(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, *arguments)
+    assert status == 2
+    assert out == ""
+    assert message in err
+    assert err.strip().startswith("ordercomp: ")
+    assert arguments[:3] == ["cost", "resnet34", "P(ratio=)"] or len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_folder_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    status, _, err = run(capsys, "discover", "--out", str(blocked / "out"))
+    assert status == 2
+    assert str(blocked) in err
+
+
+def test_plan_counts_the_trie(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "plan", "--seeds", "2", "--json")
+    assert status == 0
+    plan = json.loads(out)
+    assert plan["orders_shared"] == 2 * 64
+    assert plan["orders_unshared"] == 2 * 196
+    assert plan["controls_and_extras"] == 2 * 15
+    assert plan["seconds"] > 0
