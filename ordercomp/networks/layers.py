@@ -77,6 +77,8 @@ class QuantizedLayer:
     activation_bits: int
     signed: bool  # whether inputs below zero were seen when the range was calibrated
     input_scale: Tensor  # shape (): width of one activation level; the range is [0, 1] before calibration
+    training: bool
+    _kept: "_KeptWeight | None" = None
 
     def set_bits(self, weights: int, activations: int, *, signed: bool = False) -> None:
         """Set bit widths; an existing input range is kept and divided into the new number of levels."""
@@ -108,7 +110,26 @@ class QuantizedLayer:
     def quantized_operands(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The input and the weight as the hardware would see them."""
         inputs = dorefa_activation(values, self.activation_bits, self.input_scale, signed=self.signed)
-        return inputs, dorefa_weight(self.weight, self.weight_bits)
+        return inputs, self.rounded_weight()
+
+    def rounded_weight(self) -> Tensor:
+        """The weight as quantized. In evaluation it is rounded once and kept until something changes it.
+
+        What is kept is used without gradients only, and let go by `train`, since replayed graphs change
+        weights unseen. Writing through `weight.data` is unseen, too: call `train` before, or `eval` after.
+        """
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return dorefa_weight(self.weight, self.weight_bits)
+        if self.weight_bits >= FLOAT_BITS or self.weight.is_inference():
+            return dorefa_weight(self.weight, self.weight_bits)
+        if self._kept is None or not self._kept.fits(self.weight, self.weight_bits):
+            self._kept = _KeptWeight(self.weight, self.weight_bits)
+        return self._kept.rounded
+
+    def train(self, mode: bool = True) -> Any:
+        """As of any module; lets go of the rounded weight."""
+        self._kept = None
+        return super().train(mode)  # type: ignore[misc]
 
     def whole_operands(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Input and weight as whole numbers where they are quantized, and the factor of their product."""
@@ -116,11 +137,34 @@ class QuantizedLayer:
         if self.activation_bits < FLOAT_BITS:
             values = _whole_activation(values, self.activation_bits, self.input_scale, signed=self.signed)
             factor = self.input_scale
-        weight = dorefa_weight(self.weight, self.weight_bits)
+        weight = self.rounded_weight()
         if self.weight_bits < FLOAT_BITS:
             unit = weight.detach().abs().max() / (2**self.weight_bits - 1)
             weight, factor = weight / unit, factor * unit
         return values, weight, factor
+
+
+class _KeptWeight:
+    """A rounded weight, and what tells that it is still that of its source; copies of a layer go without."""
+
+    def __init__(self, source: Tensor, bits: int) -> None:
+        self._source = source  # held, so that no other tensor takes its place in memory
+        self._facts = self._read(source, bits)
+        self.rounded = dorefa_weight(source.detach(), bits)
+
+    def fits(self, source: Tensor, bits: int) -> bool:
+        return source is self._source and self._facts == self._read(source, bits)
+
+    @staticmethod
+    def _read(source: Tensor, bits: int) -> tuple[Any, ...]:
+        return bits, source._version, source.data_ptr(), source.stride(), source.dtype, source.device
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _nothing, ()
+
+
+def _nothing() -> None:
+    return None
 
 
 class QuantConv2d(QuantizedLayer, nn.Conv2d):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from ordercomp.networks import layers
 from ordercomp.networks.layers import (
     ExitHead,
     QuantConv2d,
@@ -280,3 +281,55 @@ def test_a_head_averages_features_and_classifies_them() -> None:
     torch.testing.assert_close(head(features), head.classifier(features.mean((2, 3))))
     assert torch.equal(head(features), head.classifier(head.summarize(features)))
     assert head.summarize(torch.ones(4, 3)).shape == (4, 3)
+
+
+def evaluated(layer: nn.Module, values: Tensor) -> Tensor:
+    with torch.no_grad():
+        output: Tensor = layer.eval()(values)
+    return output
+
+
+@pytest.mark.parametrize("bits", [1, 2, 8])
+def test_evaluation_rounds_weights_once_and_gives_the_same_bits(
+    bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, values = quantized_conv(bits), weights(2, 6, 8, 8)
+    expected = layer.eval()(values).detach()  # with gradients nothing is kept
+    calls: list[int] = []
+    monkeypatch.setattr(
+        layers, "dorefa_weight", lambda weight, bits: calls.append(bits) or dorefa_weight(weight, bits)
+    )
+    assert torch.equal(evaluated(layer, values), expected)
+    with torch.inference_mode():
+        assert torch.equal(layer(values), expected)
+    assert calls == [bits]
+
+
+def test_a_kept_weight_is_rounded_anew_after_every_change() -> None:
+    layer, values = quantized_conv(2), weights(2, 6, 8, 8)
+    before = evaluated(layer, values)
+    changes = [
+        lambda: layer.weight.neg_(),
+        lambda: layer.load_state_dict({**layer.state_dict(), "weight": weights(*layer.weight.shape, seed=5)}),
+        lambda: setattr(layer, "weight", nn.Parameter(weights(*layer.weight.shape, seed=6))),
+        lambda: layer.set_bits(3, 4),
+        lambda: layer.train().weight.data.mul_(-1),
+    ]
+    for change in changes:
+        with torch.no_grad():
+            change()
+        after = evaluated(layer, values)
+        assert torch.equal(after, layer(values).detach())
+        assert not torch.equal(after, before)
+        before = after
+
+
+def test_copies_of_a_layer_go_without_the_kept_weight() -> None:
+    layer, values = quantized_conv(2), weights(2, 6, 8, 8)
+    before = evaluated(layer, values)
+    twin = copy.deepcopy(layer)
+    assert (layer._kept is None, twin._kept) == (False, None)
+    with torch.no_grad():
+        twin.weight.neg_()
+        assert not torch.equal(evaluated(twin, values), before)
+    assert torch.equal(evaluated(layer, values), before)
