@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
+from ordercomp.files import lock_of, replacing
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence
 
@@ -143,33 +144,35 @@ def read_records(path: Path | str) -> list[Record]:
 def append_record(path: Path | str, record: Record) -> None:
     """Append one line and flush it to disk; a torn last line is cut off first.
 
-    Raises ValueError for a compressed file and for an extra that JSON cannot hold.
+    Many processes may append to one file. Raises ValueError for a compressed file and for an extra that JSON
+    cannot hold; OSError if it cannot be written, and no part of the line is left then.
     """
     path = Path(path)
     if path.suffix in _COMPRESSED:
         raise ValueError(f"path must be an uncompressed file to append to, got {path}; use write_records")
     line = _line(record)
-    with path.open("ab+") as file:
+    with lock_of(path), path.open("ab+", buffering=0) as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 _mend_last_line(file)
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+        start = file.tell()
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(start)
+            raise
 
 
 def write_records(path: Path | str, records: Iterable[Record]) -> None:
     """Write all records at once, replacing the file atomically; `.gz` and `.xz` are compressed."""
     path = Path(path)
     content = b"".join(_line(record) for record in records)
-    draft = path.with_name(path.name + ".part")
-    try:
-        with _open(draft, "wb", suffix=path.suffix) as file:
-            file.write(content)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replacing(path) as draft, _open(draft, "wb", suffix=path.suffix) as file:
+        file.write(content)
 
 
 _COMPRESSED = (".gz", ".xz")

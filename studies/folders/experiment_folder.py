@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ordercomp.analysis.showing.files import replace_file
-from ordercomp.records import Record, append_record, read_records
-from ordercomp.running.jobs import code_version
+from ordercomp.files import replace_file
+from ordercomp.records import Record, read_records
+from ordercomp.running.jobs import Finished, code_version
+from ordercomp.running.record_file import RecordFile
 from ordercomp.studies.paper.experiment import Outcome, Part
 from ordercomp.training.device import choose_device, describe_hardware
 
@@ -27,24 +28,23 @@ class ResultFolder:
         """
         self.path = path
         marker = path / "experiment.json"
-        records = path / "records.jsonl"
         if marker.exists():
             _check(path, json.loads(marker.read_text(encoding="utf-8")), facts)
         elif path.exists() and any(path.iterdir()):
             raise ValueError(f"{path} holds other files, without an experiment.json; choose another --out")
         path.mkdir(parents=True, exist_ok=True)
         if not marker.exists():
-            marker.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        self._file = records
-        self.records: list[Record] = read_records(records) if records.exists() else []
-        self._known = {_identity(record) for record in self.records}
+            replace_file(marker, json.dumps(facts, indent=2) + "\n")
+        self._file = RecordFile(path / "records.jsonl")
 
-    def add(self, record: Record) -> None:
-        """Append a record unless it is there already."""
-        if _identity(record) not in self._known:
-            append_record(self._file, record)
-            self._known.add(_identity(record))
-            self.records.append(record)
+    @property
+    def records(self) -> list[Record]:
+        """All records in the folder."""
+        return self._file.records
+
+    def add(self, finished: Finished) -> None:
+        """Write the record of a finished node, as a `RecordFile` does."""
+        self._file.add(finished)
 
     def write(self, outcome: Outcome, figures: Mapping[str, str]) -> None:
         """Write outcome.json, outcome.md and the figures, all of which come from the records alone."""
@@ -100,7 +100,3 @@ def _named(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return "task " + ", ".join(f"{task} ({str(digest)[:8]})" for task, digest in value.items())
     return f"{name} {value}"
-
-
-def _identity(record: Record) -> tuple[str, str, int, object]:
-    return record.task, record.sequence, record.seed, record.extra.get("digest")

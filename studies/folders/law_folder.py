@@ -9,41 +9,18 @@ from typing import Any
 
 from ordercomp.analysis.fronts.front import best_reductions
 from ordercomp.analysis.law.derive import Law
-from ordercomp.analysis.showing.files import replace_file
 from ordercomp.analysis.showing.report import write_report
-from ordercomp.records import Record, append_record, read_records
+from ordercomp.files import replace_file
+from ordercomp.records import Record
 from ordercomp.running.node import create_network
 from ordercomp.running.runner import Trainings
 from ordercomp.running.store import Store
 from ordercomp.task import Task
 from ordercomp.training.device import probe_precision
 
-__all__ = ["RecordFile", "law_json", "settle_precision", "write_outcome"]
+__all__ = ["law_json", "settle_precision", "write_outcome"]
 
 TOLERANCES = (0.002, 0.006, 0.01, 0.02)  # accuracy lost, fractions
-
-
-class RecordFile:
-    """Records of one task in a JSON-lines file; each node is written once, whatever run it comes from."""
-
-    def __init__(self, path: Path, task: Task) -> None:
-        """Open or start the file. Raises ValueError if it holds records of another task."""
-        self._path = path
-        self.records: list[Record] = read_records(path) if path.exists() else []
-        for record in self.records:
-            if record.task != task.name:
-                raise ValueError(
-                    f"{path} holds records of task {record.task!r}, not {task.name!r}; choose another folder"
-                )
-        self._known = {(record.sequence, record.seed, record.extra.get("digest")) for record in self.records}
-
-    def add(self, record: Record) -> None:
-        """Append a record unless it is there already."""
-        identity = (record.sequence, record.seed, record.extra.get("digest"))
-        if identity not in self._known:
-            append_record(self._path, record)
-            self._known.add(identity)
-            self.records.append(record)
 
 
 def settle_precision(task: Task, store: Store) -> Task:

@@ -5,8 +5,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from ordercomp.analysis.showing.files import replace_file
 from ordercomp.analysis.showing.report import write_search_report
+from ordercomp.files import replace_file
 from ordercomp.records import Record
 from ordercomp.running.store import Store
 from ordercomp.studies.folders.search_result import SearchResult

@@ -16,6 +16,7 @@ from ordercomp.orders import PrefixTrie, permutations
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import train_node
+from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner, Trainings
 from ordercomp.running.store import Store
 from ordercomp.search.ask.objective import Objectives
@@ -25,7 +26,7 @@ from ordercomp.search.tell.study import enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages import known_stages
 from ordercomp.studies.design.checks import check_task
-from ordercomp.studies.folders.law_folder import RecordFile, settle_precision, write_outcome
+from ordercomp.studies.folders.law_folder import settle_precision, write_outcome
 from ordercomp.studies.main.search import task_space
 from ordercomp.task import Task
 
@@ -120,11 +121,10 @@ def discover(
     store = Store(folder / "store")
     task = settle_precision(task, store)
     design = Design(task=task, seeds=tuple(range(seeds)))
-    file = RecordFile(folder / "records.jsonl", task)
+    file = RecordFile(folder / "records.jsonl", task=task.name)
     with Runner(task, store, workers=workers, budget_seconds=budget_seconds, work=train_node) as runner:
         for finished in _train(design, runner, folder, adaptive=budget_seconds is not None):
-            if finished.kept:  # what failed for a passing reason is tried again by the next run
-                file.add(finished.record)
+            file.add(finished)
             report(finished)
         records = file.records
         if not any(record.points for record in records):

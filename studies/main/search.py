@@ -13,6 +13,7 @@ from ordercomp.knobs import Knob
 from ordercomp.orders import Order
 from ordercomp.running.jobs import Finished
 from ordercomp.running.node import train_node
+from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.search.ask.abandonment import Abandonment
@@ -28,7 +29,7 @@ from ordercomp.search.tell.study import ADAPTIVE, PAIRED, open_study
 from ordercomp.sequence import KnobValue
 from ordercomp.stages import known_stages
 from ordercomp.studies.design.checks import check_task
-from ordercomp.studies.folders.law_folder import RecordFile, settle_precision
+from ordercomp.studies.folders.law_folder import settle_precision
 from ordercomp.studies.folders.search_folder import write_search_outcome
 from ordercomp.studies.folders.search_result import SearchResult
 from ordercomp.task import Task, load_task
@@ -132,7 +133,7 @@ def run_search(
     storage = _open_storage(plan)
     task = plan.task if runner else settle_precision(plan.task, Store(plan.out / "store"))
     task = replace(task, latency=plan.measures_latency)
-    file = RecordFile(plan.out / "records.jsonl", task)
+    file = RecordFile(plan.out / "records.jsonl", task=task.name)
     study = open_study(
         storage,
         name=plan.study,
@@ -208,11 +209,10 @@ def _make_runner(plan: SearchPlan, task: Task) -> Runner:
 
 
 def _recorded(nodes: Iterable[Finished], study: Study, file: RecordFile) -> Iterator[Finished]:
-    """Pass nodes on, and add them to the file, marked by who chose them; passing failures are left out."""
+    """Pass nodes on, and add them to the file, marked by who chose them."""
     designed = designed_nodes(study.get_trials(deepcopy=False))
     for finished in nodes:
         record = finished.record
-        if finished.kept:
-            design = PAIRED if (record.sequence, record.seed) in designed else ADAPTIVE
-            file.add(replace(record, extra={**record.extra, "design": design}))
+        design = PAIRED if (record.sequence, record.seed) in designed else ADAPTIVE
+        file.add(replace(finished, record=replace(record, extra={**record.extra, "design": design})))
         yield finished

@@ -173,8 +173,9 @@ def _train(
             work=options.work,
         ) as runner:
             for finished in runner.run(part.requests):
-                folder.add(finished.record)
-                found.append(finished.record)
+                folder.add(finished)
+                if finished.kept:
+                    found.append(finished.record)
                 options.report(finished)
             total = _sum(total, runner.trainings)
             if runner.interrupted:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from ordercomp.analysis.showing.files import replace_file
 from ordercomp.analysis.showing.tables import Column, Table
+from ordercomp.files import replace_file
 from ordercomp.studies.folders.experiment_folder import read_outcomes
 from ordercomp.studies.paper.experiment import Finding, Verdict, table_markdown
 

@@ -8,7 +8,6 @@ from ordercomp.analysis.fronts.front import DEFAULT_SCALE, TOLERANCES, Scale
 from ordercomp.analysis.law.ranking import RankedOrder, permutation_records, rank_orders
 from ordercomp.analysis.law.sensitivity import alternatives, sensitivity, sensitivity_table
 from ordercomp.analysis.showing import plots, tables
-from ordercomp.analysis.showing.files import replace_file
 from ordercomp.analysis.showing.report.elements import (
     Fact,
     Picture,
@@ -19,6 +18,7 @@ from ordercomp.analysis.showing.report.elements import (
     render,
 )
 from ordercomp.analysis.showing.words import STAGE_NAMES, Verdict, read_verdict
+from ordercomp.files import replace_file
 from ordercomp.orders import Order
 from ordercomp.records import Record
 

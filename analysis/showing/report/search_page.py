@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 
 from ordercomp.analysis.fronts.front import Scale, front
 from ordercomp.analysis.showing import plots
-from ordercomp.analysis.showing.files import replace_file
 from ordercomp.analysis.showing.report import search_tables
 from ordercomp.analysis.showing.report.elements import (
     Fact,
@@ -19,6 +18,7 @@ from ordercomp.analysis.showing.report.elements import (
     render,
 )
 from ordercomp.analysis.showing.tables import loss_text, times_text
+from ordercomp.files import replace_file
 from ordercomp.orders import Order
 from ordercomp.records import Record
 

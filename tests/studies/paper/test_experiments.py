@@ -239,3 +239,20 @@ def test_a_fresh_student_makes_d_first_true_by_construction() -> None:
     assert found["DP over PD"] == found["DQ over QD"] == "true by construction"
     assert found["DE over ED"] == "agree"  # a fresh student keeps the exits
     assert any("not a finding" in finding.sentence for finding in findings[:6])
+
+
+def test_a_lack_of_memory_is_tried_again_and_never_recorded(tmp_path: Path) -> None:
+    short: list[str] = []
+
+    def run_short_once(job: NodeJob) -> Record:
+        if job.sequence.order == "P" and not short:
+            short.append("P")
+            raise MemoryError("no memory left")
+        return pretend(job)
+
+    first = run("pairwise", tmp_path, work=run_short_once)
+    assert not first.complete
+    assert all(record.error is None for record in read_records(first.folder / "records.jsonl"))
+    again = run("pairwise", tmp_path, work=run_short_once)
+    assert again.complete
+    assert all(record.error is None for record in read_records(again.folder / "records.jsonl"))

@@ -1,0 +1,120 @@
+"""The pen: the one file of records that a run leaves, and that several runs may write at once."""
+
+import json
+import os
+from pathlib import Path
+
+from ordercomp.files import lock_of, replacing
+from ordercomp.records import Record, RecordError, append_record, read_records
+from ordercomp.running.jobs import Finished
+
+__all__ = ["Identity", "RecordFile", "identity"]
+
+Identity = tuple[str, str, int, object]
+
+
+def identity(record: Record) -> Identity:
+    """What two records of the same node share: task, sequence, seed and the node's key."""
+    return record.task, record.sequence, record.seed, record.extra.get("digest")
+
+
+class RecordFile:
+    """Records in a JSON-lines file: each node once, whatever run, process or day it comes from.
+
+    A success takes the place of a failure of the same node; a failure that may pass is never written.
+    """
+
+    def __init__(self, path: Path, *, task: str | None = None) -> None:
+        """Open the file; it is made with the first record.
+
+        Raises ValueError if it holds records of another task than `task`; None: of whatever task.
+        """
+        self._path = path
+        self._found: dict[Identity, Record] = {}
+        self._state: tuple[int, int] | None = None  # inode and length of the file as far as it was read
+        self._catch_up()
+        for record in self.records:
+            if task is not None and record.task != task:
+                raise ValueError(
+                    f"{path} holds records of task {record.task!r}, not {task!r}; choose another folder"
+                )
+
+    @property
+    def records(self) -> list[Record]:
+        """The records in the order of their first line, those of other processes as far as seen."""
+        return list(self._found.values())
+
+    def add(self, finished: Finished) -> None:
+        """Write the record of a finished node, unless the file has it or its failure is to pass.
+
+        Raises OSError if it cannot be written; the file is then as it was.
+        """
+        if not finished.kept:
+            return
+        record, name = finished.record, identity(finished.record)
+        if name in self._found and self._found[name].error is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with lock_of(self._path):
+            self._catch_up()
+            if self._is_there(record):
+                return
+            if name in self._found:
+                self._replace(record)
+            else:
+                append_record(self._path, record)
+            self._found[name] = record
+            self._state = self._look()
+
+    def _is_there(self, record: Record) -> bool:
+        known = self._found.get(identity(record))
+        return known is not None and (known.error is None or record.error is not None)
+
+    def _catch_up(self) -> None:
+        """Read what others have written since the last look."""
+        now = self._look()
+        if now == self._state or now is None:
+            return
+        start = 0
+        if self._state is not None and now[0] == self._state[0] and now[1] > self._state[1]:
+            start = self._state[1]
+        with self._path.open("rb") as file:
+            file.seek(start)
+            text = file.read()
+        if start == 0:
+            self._found.clear()
+        for record in _whole_lines(text) if start > 0 else read_records(self._path):
+            if not self._is_there(record):
+                self._found[identity(record)] = record
+        self._state = now[0], start + text.rfind(b"\n") + 1  # a torn last line is read again once it is whole
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            facts = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return facts.st_ino, facts.st_size
+
+    def _replace(self, record: Record) -> None:
+        """Put a record in the place of its failure; every other line stays as it is, byte for byte."""
+        new = json.dumps(record.to_json(), allow_nan=False).encode()
+        lines = [
+            new if (found := _read_line(line)) is not None and identity(found) == identity(record) else line
+            for line in self._path.read_bytes().split(b"\n")
+        ]
+        with replacing(self._path) as draft, draft.open("wb") as file:
+            file.write(b"\n".join(lines))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _whole_lines(text: bytes) -> list[Record]:
+    return [record for line in text.split(b"\n") if (record := _read_line(line)) is not None]
+
+
+def _read_line(line: bytes) -> Record | None:
+    """The record of a line; None for what a writer of ours did not write."""
+    try:
+        return Record.from_json(json.loads(line))
+    except (ValueError, TypeError, AttributeError, RecursionError, RecordError):
+        return None
