@@ -5,16 +5,13 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ordercomp.networks.layers import QuantizedLayer
+from ordercomp.networks.leaving import run_until
 from ordercomp.networks.network import CompressedNetwork, MultiExit
 
 __all__ = ["exit_latencies"]
-
-
-class _LeftError(Exception):
-    """Raised inside the body when an image leaves, so that the rest of it does not run."""
 
 
 def exit_latencies(network: CompressedNetwork, *, repeats: int = 30) -> list[float]:
@@ -30,40 +27,14 @@ def exit_latencies(network: CompressedNetwork, *, repeats: int = 30) -> list[flo
             layer.set_bits(32, 32)
     image = network.architecture.example(1).to(next(module.parameters()).device)
     exits = len(module.split_points) + 1
-    return [_median_ms(_leaving_at(module, place, image), repeats, image.device) for place in range(exits)]
+    return [_median_ms(_until(module, image, place), repeats, image.device) for place in range(exits)]
 
 
-def _leaving_at(module: MultiExit, place: int, image: Tensor) -> Callable[[], None]:
-    """A run of `image` that evaluates all heads up to exit `place` and stops there."""
-
-    def run() -> None:
-        seen = [0]
-
-        def leave(head: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-            def hook(_block: nn.Module, _inputs: tuple[Tensor, ...], features: Tensor) -> None:
-                head(features)
-                seen[0] += 1
-                if seen[0] > place:
-                    raise _LeftError
-
-            return hook
-
-        hooks = [
-            module.body.get_submodule(name).register_forward_hook(leave(head))
-            for name, head in zip(module.split_points, module.heads, strict=True)
-        ]
-        try:
-            module.body(image)
-        except _LeftError:
-            pass
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    return run
+def _until(module: MultiExit, image: Tensor, last: int) -> Callable[[], object]:
+    return lambda: run_until(module, image, lambda place, _logits: place == last)
 
 
-def _median_ms(run: Callable[[], None], repeats: int, device: torch.device) -> float:
+def _median_ms(run: Callable[[], object], repeats: int, device: torch.device) -> float:
     times = []
     with torch.inference_mode():
         for _ in range(3):

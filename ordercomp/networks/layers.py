@@ -19,9 +19,12 @@ __all__ = [
     "QuantConv2d",
     "QuantLinear",
     "QuantizedLayer",
+    "activation_range",
     "dorefa_activation",
     "dorefa_weight",
     "quantized_layer",
+    "weight_numbers",
+    "weight_of_numbers",
 ]
 
 FLOAT_BITS = 32
@@ -40,6 +43,30 @@ def dorefa_weight(weight: Tensor, bits: int) -> Tensor:
     return quantized
 
 
+def weight_numbers(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """The whole numbers 0 … 2^bits - 1 (as float32) that `dorefa_weight` makes of weights, and their range.
+
+    Less than 32 bits. `weight_of_numbers` makes the quantized weights of both again, bit for bit.
+    """
+    weight = weight.detach().float()
+    if bits == 1:
+        return (weight >= 0).float(), weight.abs().mean()
+    return _bounded_numbers(weight.tanh(), bits)
+
+
+def _bounded_numbers(bounded: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    top = bounded.abs().max().clamp_min(1e-12)
+    return ((bounded / (2 * top) + 0.5) * (2**bits - 1)).round_(), top
+
+
+def weight_of_numbers(numbers: Tensor, top: Tensor, bits: int) -> Tensor:
+    """Quantized weights: evenly spaced levels on [-top, top], of which `numbers` counts from below."""
+    if bits == 1:
+        return (2 * numbers - 1) * top
+    weight: Tensor = numbers * (2 * top / (2**bits - 1))
+    return weight.sub_(top)
+
+
 def dorefa_activation(values: Tensor, bits: int, scale: Tensor, *, signed: bool = False) -> Tensor:
     """Round `values` to multiples of `scale`, shape (), clipped to 2^bits levels; result is float32.
 
@@ -49,7 +76,7 @@ def dorefa_activation(values: Tensor, bits: int, scale: Tensor, *, signed: bool 
     """
     if bits >= FLOAT_BITS:
         return values
-    low, high = _integer_range(bits, signed=signed)
+    low, high = activation_range(bits, signed=signed)
     if values.device.type == "cpu":  # four vectorized passes take a quarter of the built-in's time
         quantized: Tensor = _ActivationQuantizer.apply(values, float(scale), low, high, False)  # type: ignore[no-untyped-call]
         return quantized
@@ -64,7 +91,7 @@ def _whole_activation(values: Tensor, bits: int, scale: Tensor, *, signed: bool)
     """As dorefa_activation, divided by the scale; on the CPU in the precision of autocast."""
     if values.device.type != "cpu":
         return dorefa_activation(values, bits, scale, signed=signed) / scale
-    low, high = _integer_range(bits, signed=signed)
+    low, high = activation_range(bits, signed=signed)
     whole: Tensor = _ActivationQuantizer.apply(values, float(scale), low, high, True)  # type: ignore[no-untyped-call]
     return whole
 
@@ -83,8 +110,8 @@ class QuantizedLayer:
     def set_bits(self, weights: int, activations: int, *, signed: bool = False) -> None:
         """Set bit widths; an existing input range is kept and divided into the new number of levels."""
         if hasattr(self, "activation_bits"):
-            before = _integer_range(self.activation_bits, signed=self.signed)[1]
-            self.input_scale.mul_(before / _integer_range(activations, signed=self.signed)[1])
+            before = activation_range(self.activation_bits, signed=self.signed)[1]
+            self.input_scale.mul_(before / activation_range(activations, signed=self.signed)[1])
         self.weight_bits, self.activation_bits = weights, activations
         self.signed = signed or getattr(self, "signed", False)
 
@@ -96,7 +123,7 @@ class QuantizedLayer:
         values = values.float().flatten()
         self.signed = self.activation_bits > 1 and bool(values.min() < 0)
         top = values.abs().max().clamp_min(1e-6)
-        levels = _integer_range(self.activation_bits, signed=self.signed)[1]
+        levels = activation_range(self.activation_bits, signed=self.signed)[1]
         candidates = top * torch.linspace(0.1, 1.0, 19, device=values.device) / max(levels, 1)
         sample = values[:: max(1, len(values) // 16384)]
         errors = [
@@ -221,7 +248,7 @@ def quantized_layer(layer: nn.Module, weights: int, activations: int, *, signed:
     if "input_scale" in twin._buffers:
         twin._buffers["input_scale"] = twin._buffers["input_scale"].clone()
     else:
-        top = _integer_range(activations, signed=False)[1]
+        top = activation_range(activations, signed=False)[1]
         twin.register_buffer("input_scale", torch.tensor(1 / top, device=layer.weight.device))
     twin.set_bits(weights, activations, signed=signed)
     quantized: nn.Module = twin
@@ -237,7 +264,8 @@ def _twin(kind: type[Any], layer: nn.Module) -> Any:
     return twin
 
 
-def _integer_range(bits: int, *, signed: bool) -> tuple[int, int]:
+def activation_range(bits: int, *, signed: bool) -> tuple[int, int]:
+    """The lowest and the highest whole number of an activation."""
     if bits >= FLOAT_BITS:
         return 0, 1
     if signed and bits > 1:
@@ -254,14 +282,10 @@ class _WeightQuantizer(torch.autograd.Function):
         weight = weight.float()
         if bits == 1:
             ctx.slope = None
-            return torch.where(weight >= 0, 1.0, -1.0) * weight.abs().mean()
+            return weight_of_numbers(*weight_numbers(weight, bits), bits)
         bounded = weight.tanh()
         ctx.slope = 1 - bounded * bounded
-        top = bounded.abs().max().clamp_min(1e-12)
-        steps = 2**bits - 1
-        levels = ((bounded / (2 * top) + 0.5) * steps).round_()
-        quantized: Tensor = levels.mul_(2 * top / steps).sub_(top)
-        return quantized
+        return weight_of_numbers(*_bounded_numbers(bounded, bits), bits)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
