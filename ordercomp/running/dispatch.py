@@ -1,10 +1,10 @@
 """The jobs in training: claimed, handed to a worker, taken back with their record or their failure."""
 
 import logging
+import queue
 import time
-from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from concurrent.futures import BrokenExecutor, Future, wait
 from dataclasses import dataclass
 
 from filelock import FileLock
@@ -12,7 +12,7 @@ from filelock import FileLock
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, NodeJob
 from ordercomp.running.processes import Crew
-from ordercomp.running.states import Walk, failed_record
+from ordercomp.running.states import Graph, Node
 from ordercomp.running.store import Store
 
 __all__ = ["Dispatcher", "Tally", "Work", "WorkerDiedError"]
@@ -22,6 +22,7 @@ Work = Callable[[NodeJob], Record]
 _POLL_SECONDS = 0.2
 _MOST_DEATHS = 1  # of workers, before the runner gives up
 _MOST_ATTEMPTS = 3  # trainings of one node in one run, if its worker or its network gets lost
+_COUNT_SECONDS = 60.0  # after which the networks in the store are counted again, as others add some, too
 
 _log = logging.getLogger(__name__)
 
@@ -41,89 +42,83 @@ class Tally:
 
 
 class Dispatcher:
-    """Starts the walk's jobs on a crew and tells the walk how they ended."""
+    """Starts nodes on a crew and tells the graph how they ended."""
 
-    def __init__(self, walk: Walk, store: Store, crew: Crew, work: Work, tally: Tally) -> None:
-        self._walk = walk
+    def __init__(self, graph: Graph, store: Store, crew: Crew, work: Work, tally: Tally) -> None:
+        self._graph = graph
         self._store = store
         self._crew = crew
         self._work = work
-        self._running: dict[Future[Record], tuple[NodeJob, FileLock]] = {}
-        self._elsewhere: set[str] = set()  # keys that another runner is training
-        self._attempts: Counter[str] = Counter()
         self._tally = tally
+        self._running: dict[Future[Record], tuple[Node, FileLock]] = {}
+        self._ended: queue.SimpleQueue[Future[Record]] = queue.SimpleQueue()
+        self._room = _Room(store)
 
     @property
     def load(self) -> int:
-        """How many jobs are in training here."""
+        """How many nodes are in training here."""
         return len(self._running)
 
-    @property
-    def busy(self) -> set[str]:
-        """Keys of the jobs in training here."""
-        return {job.key for job, _ in self._running.values()}
-
-    @property
-    def waits_for_others(self) -> bool:
-        """Whether a job was left to another runner that holds its claim."""
-        return bool(self._elsewhere)
-
-    def next_job(self) -> NodeJob | None:
-        """Return a job that could start now, or None."""
-        return self._walk.next_job(busy=self.busy | self._elsewhere)
-
-    def start(self, job: NodeJob) -> list[Finished]:
-        """Hand a job to a worker, unless the store holds its result by now or another runner trains it.
+    def start(self, node: Node) -> list[Finished]:
+        """Hand a ready node to a worker, unless the store has its result by now or another runner trains it.
 
         Returns what is finished by that; mostly nothing.
         """
+        job = node.job
         claim = self._store.claim(job.key)
         if claim is None:
-            self._elsewhere.add(job.key)
+            self._graph.leave_to_others(node)
             return []
         stored = self._store.get(job.key)
         if stored is not None and (stored.error is not None or self._store.has_network(job.key)):
             claim.release()
-            return self._walk.settle(job, stored, reused=True)
-        self._attempts[job.key] += 1
-        if self._attempts[job.key] > _MOST_ATTEMPTS:
+            return self._graph.finish(node, stored, reused=True)
+        node.attempts += 1
+        if node.attempts > _MOST_ATTEMPTS:
             claim.release()
-            return self._give_up(job, f"its network was lost after each of {_MOST_ATTEMPTS} trainings")
-        if job.parent_key is not None:
-            self._store.touch(job.parent_key)
+            return self._graph.give_up(node, f"its network was lost after each of {_MOST_ATTEMPTS} trainings")
+        for need in node.needs:
+            self._store.touch(need.job.key)
+        self._graph.start(node)
         try:
-            self._running[self._crew.submit(self._work, job)] = (job, claim)
+            future = self._crew.submit(self._work, job)
         except BrokenExecutor:
             claim.release()
-            self._replace_crew([job])
+            self._replace_crew([node])
+            return []
+        self._running[future] = (node, claim)
+        future.add_done_callback(self._ended.put)
         return []
 
     def collect(self) -> list[Finished]:
-        """Wait a moment for a job to end; return what is finished by that."""
-        self._elsewhere.clear()
+        """Wait a moment for a node to end; return what is finished by that."""
+        self._graph.look_again()
         if not self._running:
             time.sleep(_POLL_SECONDS)
             return []
-        done, _ = wait(self._running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+        done = self._take_ended()
         if any(isinstance(future.exception(), BrokenExecutor) for future in done):
-            done, _ = wait(self._running)  # one death breaks them all
+            wait(self._running)  # one death breaks them all
+            done = list(self._running)
         finished: list[Finished] = []
         lost = []
-        for future in [future for future in self._running if future in done]:
-            job, claim = self._running.pop(future)
+        for future in done:
+            if future not in self._running:
+                continue
+            node, claim = self._running.pop(future)
             claim.release()
             if isinstance(future.exception(), BrokenExecutor):
-                lost.append(job)
+                lost.append(node)
             else:
-                finished += self._take_back(job, future)
+                finished += self._take_back(node, future)
         if lost:
             self._replace_crew(lost)
         if finished:
-            self._store.evict(keep=self._needed())
+            self._room.make(self._graph.needed_networks)
         return finished
 
     def close(self, *, kill: bool) -> None:
-        """Wait for the running jobs, whose results stay in the store, or kill those of our own pool."""
+        """Wait for the running nodes, whose results stay in the store, or kill those of our own pool."""
         if kill:
             self._crew.kill()
         wait(self._running)
@@ -131,29 +126,37 @@ class Dispatcher:
             claim.release()
         self._running.clear()
 
-    def _take_back(self, job: NodeJob, future: Future[Record]) -> list[Finished]:
+    def _take_ended(self) -> list[Future[Record]]:
+        done = []
+        try:
+            done.append(self._ended.get(timeout=_POLL_SECONDS))
+            while True:
+                done.append(self._ended.get_nowait())
+        except queue.Empty:
+            return done
+
+    def _take_back(self, node: Node, future: Future[Record]) -> list[Finished]:
+        job = node.job
         try:
             record = future.result()
         except Exception as error:
             if isinstance(error, ValueError | AssertionError) or job.parent_key is None:
                 raise
-            if not self._store.has_network(job.parent_key):
-                return []  # evicted by another runner: the walk trains it again, then comes back here
+            if not all(self._store.has_network(need.job.key) for need in node.needs):
+                self._graph.put_back(node)  # a network was evicted by another runner: it is trained again
+                return []
             _log.warning("%s at seed %d failed", job.sequence, job.seed, exc_info=error)
-            return self._give_up(job, f"{type(error).__name__}: {error}")
+            return self._graph.give_up(node, f"{type(error).__name__}: {error}")
         if job.parent_key is None:
             self._tally.baselines += 1
         else:
             self._tally.stages += 1
-        return self._walk.settle(job, record, reused=False)
+        self._room.count(job.key)
+        return self._graph.finish(node, record, reused=False)
 
-    def _give_up(self, job: NodeJob, error: str) -> list[Finished]:
-        """Report a failure of this run alone: the next run tries again."""
-        before = self._walk.record_of(job.key) or self._walk.record_of(job.parent_key)
-        return self._walk.settle(job, failed_record(job, before, error=error), reused=False, kept=False)
-
-    def _replace_crew(self, lost: list[NodeJob]) -> None:
-        names = ", ".join(f"{job.sequence or 'the baseline'} at seed {job.seed}" for job in lost)
+    def _replace_crew(self, lost: list[Node]) -> None:
+        jobs = [node.job for node in lost]
+        names = ", ".join(f"{job.sequence or 'the baseline'} at seed {job.seed}" for job in jobs)
         if self._crew.borrowed or self._crew.deaths >= _MOST_DEATHS:
             raise WorkerDiedError(
                 f"a worker process died while training {names}; was memory short, or does the calling script "
@@ -161,7 +164,26 @@ class Dispatcher:
             )
         _log.warning("a worker process died; training again: %s", names)
         self._crew.drop_broken_pool()
+        for node in lost:
+            self._graph.put_back(node)
 
-    def _needed(self) -> set[str]:
-        running = {job.parent_key for job, _ in self._running.values() if job.parent_key is not None}
-        return running | self._walk.needed_networks()
+
+class _Room:
+    """The room that networks take in a store, counted anew only now and then, since that reads the folder."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._bytes = 0
+        self._counted = -float("inf")  # when
+
+    def count(self, key: str) -> None:
+        """Add a new network."""
+        self._bytes += self._store.network_bytes(key)
+
+    def make(self, needed: Callable[[], set[str]]) -> None:
+        """Evict networks that are not needed, if all of them take more than the store's cap."""
+        now = time.monotonic()
+        if now - self._counted > _COUNT_SECONDS or self._bytes > self._store.cap_bytes:
+            self._store.evict(keep=needed())
+            self._bytes = self._store.network_bytes()
+            self._counted = now

@@ -8,14 +8,25 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ordercomp.records import Record
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import StageSequence, Step
 
-__all__ = ["Finished", "NodeJob", "Request", "TaskIdentity", "adopt_code_version", "code_version", "node_key"]
+__all__ = [
+    "Finished",
+    "NodeJob",
+    "Request",
+    "TaskIdentity",
+    "adopt_code_version",
+    "code_version",
+    "job_chain",
+    "loads_baseline",
+    "node_key",
+]
 
 KEY_FORMAT = 1
 _UPPER_LAYERS = {"analysis", "search", "studies"}
@@ -68,11 +79,37 @@ def node_key(task_digest: str, sequence: StageSequence, seed: int) -> str:
 
     It covers every earlier step, the seed, the task, the versions of torch and of this package's code.
     """
-    torch_version = importlib.metadata.version("torch")
-    key = _hash(KEY_FORMAT, code_version(), torch_version, task_digest, seed)
+    *_, key = _keys(task_digest, sequence, seed)
+    return key
+
+
+def job_chain(task: TaskIdentity, request: Request, store_root: Path) -> list[NodeJob]:
+    """The jobs that lead to a request, from the baseline to its own sequence."""
+    jobs: list[NodeJob] = []
+    sequences = (StageSequence(), *request.sequence.prefixes)
+    for sequence, key in zip(sequences, _keys(task.digest, request.sequence, request.seed), strict=True):
+        parent_key = jobs[-1].key if jobs else None
+        jobs.append(NodeJob(task, sequence, request.seed, key, parent_key, store_root))
+    return jobs
+
+
+def loads_baseline(step: Step) -> bool:
+    """Whether a step learns from the uncompressed network, which must then be in the store, too."""
+    return step.stage == "K" or step.settings.get("teacher") == "baseline"
+
+
+def _keys(task_digest: str, sequence: StageSequence, seed: int) -> Iterator[str]:
+    """The keys of the baseline and of every prefix."""
+    key = _hash(KEY_FORMAT, code_version(), _torch_version(), task_digest, seed)
+    yield key
     for step in sequence.steps:
         key = _hash(key, str(step))
-    return key
+        yield key
+
+
+@functools.cache
+def _torch_version() -> str:
+    return importlib.metadata.version("torch")
 
 
 def code_version() -> str:

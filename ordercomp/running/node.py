@@ -16,7 +16,7 @@ from ordercomp.measuring.latency import exit_latencies
 from ordercomp.measuring.operating_points import measure
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Baseline, OperatingPoint, Record
-from ordercomp.running.jobs import NodeJob, code_version, node_key
+from ordercomp.running.jobs import NodeJob, code_version, loads_baseline, node_key
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from ordercomp.stages import StageError, make_stage
@@ -107,7 +107,7 @@ def _apply_last_step(job: NodeJob, task: Task, store: Store) -> CompressedNetwor
     step = job.sequence.steps[-1]
     parent = CompressedNetwork.load(store.network_path(job.parent_key))
     baseline = None
-    if step.stage == "K" or step.settings.get("teacher") == "baseline":
+    if loads_baseline(step):
         baseline = CompressedNetwork.load(
             store.network_path(node_key(task.digest, StageSequence(), job.seed))
         )

@@ -15,7 +15,7 @@ from ordercomp.running.dispatch import Dispatcher, Tally, Work, WorkerDiedError
 from ordercomp.running.jobs import Finished, NodeJob, Request, TaskIdentity
 from ordercomp.running.node import train_node
 from ordercomp.running.processes import Crew
-from ordercomp.running.states import Walk
+from ordercomp.running.states import Graph
 from ordercomp.running.store import Store
 
 __all__ = ["Finished", "NodeJob", "Request", "Runner", "Trainings", "WorkerDiedError"]
@@ -121,31 +121,33 @@ class Runner:
         """
         if self._started is None:
             self._started = time.monotonic()
-        walk = Walk(self.task, self.store)
-        dispatcher = Dispatcher(walk, self.store, self._crew, self._work, self._tally)
+        graph = Graph(self.task, self.store)
+        dispatcher = Dispatcher(graph, self.store, self._crew, self._work, self._tally)
         source = _Source(requests)
         with self._listen():
             try:
                 while True:
-                    for finished in self._start_jobs(dispatcher, walk, source, lookahead):
+                    for finished in self._start_nodes(
+                        dispatcher, graph, source, max(lookahead, 2 * self.workers)
+                    ):
                         yield self._count(finished)
-                    if dispatcher.load == 0 and (self._stopped or not dispatcher.waits_for_others):
+                    if dispatcher.load == 0 and (self._stopped or not graph.waits_for_others):
                         break
                     for finished in dispatcher.collect():
                         yield self._count(finished)
             finally:
                 self._close(dispatcher)
 
-    def _start_jobs(
-        self, dispatcher: Dispatcher, walk: Walk, source: "_Source", lookahead: int
+    def _start_nodes(
+        self, dispatcher: Dispatcher, graph: Graph, source: "_Source", lookahead: int
     ) -> Iterator[Finished]:
-        """Give every idle worker a job, taking requests until there is one."""
+        """Give every idle worker a node, taking requests until there is one."""
         while dispatcher.load < self.workers and not self._stopped:
-            job = dispatcher.next_job()
-            if job is not None:
-                yield from dispatcher.start(job)
-            elif walk.open_requests < lookahead and (request := source.take()) is not None:
-                yield from walk.add(request, busy=dispatcher.busy)
+            node = graph.next_node()
+            if node is not None:
+                yield from dispatcher.start(node)
+            elif graph.open_requests < lookahead and (request := source.take()) is not None:
+                yield from graph.add(request)
             else:
                 return
 

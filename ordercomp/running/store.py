@@ -54,10 +54,11 @@ class Store:
         """Whether the network of a node is there; it may be gone while its record stays."""
         return self.network_path(key).is_file()
 
-    def get(self, key: str) -> Record | None:
+    def get(self, key: str, *, check_network: bool = True) -> Record | None:
         """Return the record of a finished node, or None. A damaged entry is removed and counts as absent.
 
-        The record and the network, if that is still there, are checked against their SHA-256.
+        The record and the network, if that is still there, are checked against their SHA-256; without
+        `check_network` the record alone, which spares reading the network.
         """
         try:
             text = self._record_path(key).read_text(encoding="utf-8")
@@ -70,7 +71,7 @@ class Store:
         except (ValueError, KeyError, TypeError):  # JSON and record errors are ValueErrors
             self.remove(key)
             return None
-        if network is not None and self.has_network(key) and _fingerprint(self.network_path(key)) != network:
+        if check_network and network is not None and not self._holds(key, network):
             self.remove(key)
             return None
         return record
@@ -136,6 +137,22 @@ class Store:
                 total -= size
                 evicted.append(key)
         return evicted
+
+    def network_bytes(self, key: str | None = None) -> int:
+        """Size of the network of a node, 0 if it is not there; of all networks without a key."""
+        if key is None:
+            return sum(size for _, _, size in self._networks())
+        try:
+            return self.network_path(key).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _holds(self, key: str, network: dict[str, Any]) -> bool:
+        """Whether the network is the one that was put there, or was evicted."""
+        try:
+            return _fingerprint(self.network_path(key)) == network
+        except FileNotFoundError:
+            return True
 
     def _networks(self) -> list[tuple[int, str, int]]:
         """Time of last use in nanoseconds, key and size in bytes of each network."""
