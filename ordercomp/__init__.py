@@ -6,7 +6,7 @@ Names load when first used, so that `import ordercomp` needs neither torch nor O
 import importlib
 from typing import Any
 
-__all__ = ["CompressedNetwork", "Record", "StageSequence", "Task", "discover", "load_task"]
+__all__ = ["CompressedNetwork", "Record", "StageSequence", "Task", "discover", "load_network", "load_task"]
 
 _HOMES = {
     "CompressedNetwork": "ordercomp.networks.network",
@@ -14,6 +14,7 @@ _HOMES = {
     "StageSequence": "ordercomp.sequence",
     "Task": "ordercomp.task",
     "discover": "ordercomp.studies.main.discover",
+    "load_network": "ordercomp.shipping.packed",
     "load_task": "ordercomp.task",
 }
 

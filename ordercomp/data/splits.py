@@ -164,3 +164,11 @@ class ImageData:
     validation: Split
     test: Split
     digest: str  # hexadecimal; differs if an image, a label or the split does
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel that images are normalized with, in stored values.
+
+        Two empty tuples where the training part, a class of the user's, does not tell.
+        """
+        return tuple(getattr(self.train, "mean", ())), tuple(getattr(self.train, "std", ()))

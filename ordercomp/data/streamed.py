@@ -39,6 +39,8 @@ class StreamedSplit:
     paths: tuple[str, ...]
     labels: Tensor
     workers: int  # processes that decode; 0: none but this one. The images do not depend on it
+    mean: tuple[float, ...] = tuple(255 * value for value in _MEAN)  # in units of the stored values
+    std: tuple[float, ...] = tuple(255 * value for value in _STD)
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -34,6 +34,23 @@ class Architecture:
     channels: int
     size: tuple[int, int]  # height and width of an input image
 
+    def to_facts(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {
+            "model": self.model,
+            "classes": self.classes,
+            "channels": self.channels,
+            "size": list(self.size),
+        }
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> "Architecture":
+        """Read what `to_facts` made. Raises ValueError, KeyError or TypeError if it is something else."""
+        height, width = facts["size"]
+        return cls(
+            model=facts["model"], classes=facts["classes"], channels=facts["channels"], size=(height, width)
+        )
+
     def build(self) -> nn.Module:
         """A module with fresh weights, drawn from torch's global generator.
 

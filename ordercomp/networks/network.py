@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from ordercomp.networks.heads import head_kind
@@ -27,6 +28,7 @@ from ordercomp.networks.multi_exit import (
     quantize_layers,
     running_order,
 )
+from ordercomp.networks.serving import Serving
 from ordercomp.networks.structure import assemble, build_body, describe
 from ordercomp.sequence import StageSequence, Step
 
@@ -74,6 +76,9 @@ class CompressedNetwork:
     dropped: tuple[str, ...] = ()  # names of body modules that were replaced by nn.Identity
     bits: Bits | None = None  # None: float
     lineage: tuple[StepResult, ...] = ()
+    serving: Serving = field(
+        default_factory=Serving
+    )  # normalization and threshold, for those who use the network
 
     @classmethod
     def create(
@@ -112,6 +117,10 @@ class CompressedNetwork:
         """The same network with one more step in its lineage."""
         return replace(self, lineage=(*self.lineage, result))
 
+    def with_serving(self, serving: Serving) -> "CompressedNetwork":
+        """The same network with another normalization or threshold."""
+        return replace(self, serving=serving)
+
     def quantized_layers(self) -> Iterator[tuple[str, QuantizedLayer]]:
         """Names and modules of all fake-quantized layers, each once."""
         for name, module in self.module.named_modules():
@@ -145,18 +154,14 @@ class CompressedNetwork:
     def save(self, path: Path | str) -> None:
         """Write the network as one safetensors file, replacing it atomically. Raises OSError."""
         facts = {
-            "architecture": {
-                "model": self.architecture.model,
-                "classes": self.architecture.classes,
-                "channels": self.architecture.channels,
-                "size": list(self.architecture.size),
-            },
+            "architecture": self.architecture.to_facts(),
             "structure": describe(self.module, self.dropped),
             "bits": None if self.bits is None else [self.bits.weights, self.bits.activations],
             "lineage": [
                 {"step": str(result.step), "epochs": result.epochs, "achieved": result.achieved}
                 for result in self.lineage
             ],
+            "serving": self.serving.to_facts(),
         }
         write_checkpoint(Path(path), self.module.state_dict(), facts)
 
@@ -169,7 +174,12 @@ class CompressedNetwork:
         Raises CheckpointError for a damaged or foreign file, FileNotFoundError for a missing one.
         """
         tensors, facts = read_checkpoint(Path(path))
+        if "packed" in facts:
+            raise CheckpointError(
+                f"{path} is packed for use and holds no weights to train on; `load_network` reads it"
+            )
         try:
+            _check_shapes(facts["structure"]["shapes"], tensors)
             with torch.random.fork_rng(devices=[]):  # the factory's weights are replaced at once
                 network = _from_facts(facts)
             network.module.load_state_dict(tensors, strict=True)
@@ -180,6 +190,14 @@ class CompressedNetwork:
         return network
 
 
+def _check_shapes(declared: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Raise RuntimeError unless the file holds what it declares, before anything of that size is built."""
+    for name in {**declared, **tensors}:
+        found = list(tensors[name].shape) if name in tensors else None
+        if declared.get(name) != found:
+            raise RuntimeError(f"{name} is declared with shape {declared.get(name)}, the file holds {found}")
+
+
 def _check_logits(module: MultiExit, architecture: Architecture) -> None:
     with torch.no_grad():
         found = [tuple(logits.shape) for logits in module(architecture.example(1))]
@@ -188,13 +206,7 @@ def _check_logits(module: MultiExit, architecture: Architecture) -> None:
 
 
 def _from_facts(facts: Mapping[str, Any]) -> CompressedNetwork:
-    described = facts["architecture"]
-    architecture = Architecture(
-        model=described["model"],
-        classes=described["classes"],
-        channels=described["channels"],
-        size=(described["size"][0], described["size"][1]),
-    )
+    architecture = Architecture.from_facts(facts["architecture"])
     lineage = tuple(
         StepResult(
             step=StageSequence.parse(entry["step"]).steps[0],
@@ -209,4 +221,5 @@ def _from_facts(facts: Mapping[str, Any]) -> CompressedNetwork:
         dropped=tuple(facts["structure"]["dropped"]),
         bits=None if facts["bits"] is None else Bits(*facts["bits"]),
         lineage=lineage,
+        serving=Serving.from_facts(facts["serving"]) if "serving" in facts else Serving(),
     )

@@ -15,6 +15,7 @@ from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.measuring.latency import exit_latencies
 from ordercomp.measuring.operating_points import measure
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.networks.serving import Serving
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.running.jobs import NodeJob, code_version, loads_baseline, node_key
 from ordercomp.running.store import Store
@@ -56,9 +57,11 @@ def train_node(job: NodeJob) -> Record:
 def create_network(task: Task, *, seed: int) -> CompressedNetwork:
     """The task's untrained network."""
     data = task_data(task, seed)
-    return CompressedNetwork.create(
+    network = CompressedNetwork.create(
         task.model, classes=data.classes, channels=data.channels, size=data.size, seed=seed
     )
+    mean, std = data.normalization
+    return replace(network, serving=Serving(mean=mean, std=std))
 
 
 def make_trainer(task: Task, *, seed: int, baseline: CompressedNetwork | None = None) -> DataTrainer:

@@ -1,0 +1,43 @@
+"""What a network needs beside its weights to be used: how images become inputs, and when they leave."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Serving"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Normalization and exit threshold; by default images are taken as they come, and all go to the end."""
+
+    mean: tuple[float, ...] = ()  # of each channel, in units of stored pixel values; empty: no normalization
+    std: tuple[float, ...] = ()
+    threshold: float | None = None  # an image leaves at the first exit whose largest softmax reaches it
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean and std must be equally long, got {len(self.mean)} and {len(self.std)}")
+        if not all(map(math.isfinite, self.mean)) or not all(0 < value < math.inf for value in self.std):
+            raise ValueError(f"mean must be finite and std positive, got {self.mean} and {self.std}")
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise ValueError(f"threshold must be a finite number or None, got {self.threshold}")
+
+    def to_facts(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {"mean": list(self.mean), "std": list(self.std), "threshold": self.threshold}
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> "Serving":
+        """Read what `to_facts` wrote. Raises ValueError, TypeError or KeyError if it is something else."""
+        threshold = facts["threshold"]
+        return cls(
+            mean=_floats(facts["mean"]),
+            std=_floats(facts["std"]),
+            threshold=None if threshold is None else float(threshold),
+        )
+
+
+def _floats(values: Sequence[Any]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
