@@ -30,10 +30,10 @@ class NoTrainer:
     def train(self, network: CompressedNetwork, **_settings: Any) -> float:
         return 0.0
 
-    def train_heads(self, network: CompressedNetwork) -> float:
+    def train_heads(self, network: CompressedNetwork, *, joint: bool = False) -> float:
         return 0.0
 
-    def calibrate(self, network: CompressedNetwork) -> None:
+    def calibrate(self, network: CompressedNetwork, *, again: bool = False) -> None:
         return None
 
 

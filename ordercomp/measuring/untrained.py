@@ -22,10 +22,10 @@ class _NoTraining:
     ) -> float:
         return 0.0
 
-    def train_heads(self, network: CompressedNetwork) -> float:
+    def train_heads(self, network: CompressedNetwork, *, joint: bool = False) -> float:
         return 0.0
 
-    def calibrate(self, network: CompressedNetwork) -> None:
+    def calibrate(self, network: CompressedNetwork, *, again: bool = False) -> None:
         return None
 
 

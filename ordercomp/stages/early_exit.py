@@ -1,8 +1,8 @@
-"""E: add classifiers inside the network, so that easy images leave early. Only the new heads train."""
+"""E: add classifiers inside the network, so that easy images leave early."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
@@ -19,7 +19,9 @@ __all__ = ["EarlyExit"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyExit:
-    """Heads at equal shares of the body's cost, trained on a frozen body; confidence is the largest softmax.
+    """Heads at equal shares of the body's cost; confidence is the largest softmax.
+
+    They train on a frozen body, or with `train=joint` together with it, all exits weighing the same.
 
     On a quantized network the heads are quantized from the start. Fewer split points than `exits` give
     fewer exits, which the lineage tells.
@@ -38,11 +40,18 @@ class EarlyExit:
             searched=False,
             help="pool: global average and a linear layer; bof: a bag of features",
         ),
+        "train": Knob(
+            default="heads",
+            choices=("heads", "joint"),
+            searched=False,
+            help="heads: the body stays as it is; joint: it trains with them",
+        ),
         "epochs": EPOCHS,
     }
 
     exits: int = 2
     head: HeadKind = "pool"
+    train: Literal["heads", "joint"] = "heads"
     epochs: float = 0.0
 
     def apply(self, network: CompressedNetwork, *, trainer: Trainer) -> CompressedNetwork:
@@ -59,7 +68,7 @@ class EarlyExit:
         if network.bits is not None:
             quantize_layers(module.heads, network.bits)
         grown = replace(grown, module=module)
-        epochs = trainer.train_heads(grown)
+        epochs = trainer.train_heads(grown, joint=self.train == "joint")
         return finish(grown, self, epochs, {"exits": list(points)})
 
 

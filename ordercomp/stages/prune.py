@@ -17,7 +17,8 @@ __all__ = ["Prune"]
 class Prune:
     """Channel pruning of body and exit heads (DepGraph, Fang et al. 2023); the ratio is of what is left.
 
-    On a quantized network the fine-tuning is quantization-aware; `importance` says whether channels are
+    On a quantized network the fine-tuning is quantization-aware and starts from activation ranges that are
+    fitted to the channels left, unless the recipe keeps the old ones; `importance` says whether channels are
     ranked by their latent float weights or by the weights as quantized.
     """
 
@@ -56,5 +57,6 @@ class Prune:
         """Return a pruned, fine-tuned copy. Raises StageError if it cannot be traced or pruned."""
         pruned = network.copy()
         achieved = narrow_channels(pruned, self.ratio, scope=self.scope, importance_on=self.importance)
+        trainer.calibrate(pruned, again=True)
         epochs = trainer.train(pruned, fresh=False, teacher=teacher_of(self.teacher, trainer))
         return finish(pruned, self, epochs, achieved)

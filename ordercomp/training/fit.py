@@ -99,6 +99,7 @@ def distillation_loss(
     """(1 - alpha)·CE + alpha·T²·KL(teacher ‖ student), summed over exits (Hinton et al. 2015).
 
     Exit k learns from exit k of the teacher; if their numbers differ, every exit learns from its last.
+    Labels are hard whatever `recipe.label_smoothing` says: the teacher's output is what softens them.
     """
     if len(targets) != len(logits):
         targets = [targets[-1]] * len(logits)

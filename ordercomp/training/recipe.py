@@ -25,10 +25,15 @@ class Recipe:
     warmup: float = 0.25  # fraction of the steps in which the rate rises
     momentum: float = 0.9
     weight_decay: float = 5e-4  # on weights of convolutions and linear layers only
-    label_smoothing: float = 0.05
+    label_smoothing: float = (
+        0.05  # where labels alone teach; with a teacher labels are hard (Hinton et al. 2015)
+    )
     temperature: float = 4.0  # of distillation
     alpha: float = 0.9  # weight of the distillation loss; 1 - alpha is left for the labels
     augment: bool = False
+    refit_ranges: bool = (
+        True  # fit activation ranges again when P has cut a quantized network, or D is training one
+    )
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
@@ -46,7 +51,8 @@ class Recipe:
                 raise ValueError(f"recipe {name} must lie in [0, 1], got {getattr(self, name)!r}")
         if not self.weight_decay >= 0:
             raise ValueError(f"recipe weight_decay must not be negative, got {self.weight_decay!r}")
-        if not isinstance(self.augment, bool):
-            raise ValueError(f"recipe augment must be true or false, got {self.augment!r}")
+        for name in ("augment", "refit_ranges"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"recipe {name} must be true or false, got {getattr(self, name)!r}")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"recipe precision must be auto, float32 or bfloat16, got {self.precision!r}")

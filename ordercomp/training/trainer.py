@@ -1,6 +1,7 @@
 """Trainer: what a stage needs to train a network, and the one that trains on a task's data."""
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -35,11 +36,11 @@ class Trainer(Protocol):
     ) -> float:
         """Train the whole network and return the epochs spent."""
 
-    def train_heads(self, network: CompressedNetwork) -> float:
-        """Train only the exit heads and return the epochs spent."""
+    def train_heads(self, network: CompressedNetwork, *, joint: bool = False) -> float:
+        """Train only the exit heads, or jointly with the body, and return the epochs spent."""
 
-    def calibrate(self, network: CompressedNetwork) -> None:
-        """Set the input ranges of all quantized layers."""
+    def calibrate(self, network: CompressedNetwork, *, again: bool = False) -> None:
+        """Set the input ranges of all quantized layers; `again` where they were set for other weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +65,9 @@ class DataTrainer:
     ) -> float:
         """Train the whole network, all exits jointly, and return the epochs spent.
 
-        `fresh` weights train at the recipe's full rate, others at its fine-tuning rate. With a teacher the
-        loss is distillation, exit from exit, else cross entropy. Raises DivergedError.
+        `fresh` weights train at the recipe's full rate, others at its fine-tuning rate. Activation ranges for
+        fresh weights are fitted again when the rate is at its peak: before, nothing was learned. With a
+        teacher the loss is distillation, exit from exit, else cross entropy. Raises DivergedError.
         """
         module = network.module.to(self.device).train().requires_grad_(True)
         targets = None if teacher is None else self._targets(teacher)
@@ -76,20 +78,26 @@ class DataTrainer:
                 return label_loss(logits, batch.labels, smoothing=self.recipe.label_smoothing)
             return distillation_loss(logits, targets(batch), batch.labels, recipe=self.recipe)
 
-        epochs = self._fit(module, self._batches(), loss_of, fresh=fresh)
+        batches = self._batches()
+        if fresh and any(True for _ in network.quantized_layers()):
+            batches = self._refitting(network, batches)
+        epochs = self._fit(module, batches, loss_of, fresh=fresh)
         module.eval()
         return epochs
 
-    def train_heads(self, network: CompressedNetwork) -> float:
+    def train_heads(self, network: CompressedNetwork, *, joint: bool = False) -> float:
         """Train only the exit heads on features of the frozen body, statistics included; return the epochs.
 
         The features are computed once, so an epoch costs little. Quantized heads are calibrated first.
+        `joint` trains the body with them, at the fine-tuning rate.
         """
         module = network.module.to(self.device).eval().requires_grad_(False)
         features = self._sweep(module.head_inputs)
         labels = self.data.train.labels.to(self.device)
         for head, inputs in zip(module.heads, features, strict=True):
             _calibrate(head, inputs)
+        if joint:
+            return self.train(network, fresh=False)
         rng = self._generator()
 
         def batches() -> Iterator[Tensor]:
@@ -104,8 +112,13 @@ class DataTrainer:
         module.requires_grad_(True)
         return epochs
 
-    def calibrate(self, network: CompressedNetwork) -> None:
-        """Set the input ranges of all quantized layers on one batch of training images."""
+    def calibrate(self, network: CompressedNetwork, *, again: bool = False) -> None:
+        """Set the input ranges of all quantized layers on one batch of training images.
+
+        With `again` the ranges stay as they are if the recipe says so.
+        """
+        if again and not self.recipe.refit_ranges:
+            return
         module = network.module.to(self.device).train()
         batch = next(
             iter(self.data.train.batches(_EVALUATION_BATCH, rng=self._generator(), device=self.device))
@@ -120,9 +133,8 @@ class DataTrainer:
         *,
         fresh: bool,
     ) -> float:
-        steps_an_epoch = max(1, len(self.data.train) // self.recipe.batch_size)
+        steps_an_epoch, steps = self._steps()
         rate = self.recipe.learning_rate * (1 if fresh else self.recipe.fine_tune_factor)
-        steps = max(1, round(self.recipe.epochs * steps_an_epoch))
         fit(
             module,
             batches,
@@ -132,6 +144,26 @@ class DataTrainer:
             autocast=self._autocast(),
         )
         return steps / steps_an_epoch
+
+    def _steps(self) -> tuple[int, int]:
+        """Steps of an epoch, and of the whole training."""
+        steps_an_epoch = max(1, len(self.data.train) // self.recipe.batch_size)
+        return steps_an_epoch, max(1, round(self.recipe.epochs * steps_an_epoch))
+
+    def _refitting(
+        self, network: CompressedNetwork, batches: Callable[[], Iterator[Batch]]
+    ) -> Callable[[], Iterator[Batch]]:
+        """The same batches; ranges are fitted again when the share of the steps that is warm-up is over."""
+        peak = round(self.recipe.warmup * self._steps()[1])
+        steps = itertools.count()
+
+        def refitting() -> Iterator[Batch]:
+            for batch in batches():
+                if next(steps) == peak > 0:
+                    self.calibrate(network, again=True)
+                yield batch
+
+        return refitting
 
     def _batches(self) -> Callable[[], Iterator[Batch]]:
         rng = self._generator()
@@ -179,11 +211,19 @@ class DataTrainer:
 
 @torch.no_grad()
 def _calibrate(module: nn.Module, inputs: Tensor) -> None:
-    """Run `inputs` through `module` once; each quantized layer chooses its range just before it runs."""
+    """Run `inputs` through `module` once; each quantized layer chooses its range just before it runs.
+
+    A layer that runs several times ends with a range for the inputs of all its runs.
+    """
+    seen: dict[nn.Module, Tensor] = {}
 
     def choose(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, QuantizedLayer)
-        layer.calibrate(arguments[0])
+        values = arguments[0]
+        if layer in seen:
+            values = torch.cat([seen[layer], _summary(values)])
+        layer.calibrate(values)
+        seen[layer] = _summary(values)
 
     layers = [layer for layer in module.modules() if isinstance(layer, QuantizedLayer)]
     if not layers:
@@ -194,3 +234,11 @@ def _calibrate(module: nn.Module, inputs: Tensor) -> None:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _summary(values: Tensor, count: int = 16384) -> Tensor:
+    """Evenly spaced values with both extremes: what is needed to choose a range again, in little memory."""
+    flat = values.detach().float().flatten()
+    return torch.cat(
+        [flat[:: max(1, len(flat) // count)], flat.aminmax().min[None], flat.aminmax().max[None]]
+    )

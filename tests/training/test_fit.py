@@ -133,6 +133,15 @@ def test_distillation_loss_by_hand() -> None:
     assert math.isclose(float(found), 0.1 * hard + 0.9 * soft, rel_tol=1e-5)
 
 
+def test_labels_are_hard_where_a_teacher_softens_them() -> None:
+    logits, teacher, labels = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    smooth, hard = (
+        distillation_loss([logits], [teacher], labels, recipe=Recipe(label_smoothing=share))
+        for share in (0.3, 0.0)
+    )
+    assert torch.equal(smooth, hard)
+
+
 def test_a_student_that_equals_its_teacher_has_only_the_label_loss() -> None:
     logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     found = distillation_loss([logits], [logits], labels, recipe=Recipe(alpha=0.9))

@@ -25,10 +25,10 @@ class Listening:
         self.teachers.append(teacher)
         return 1.0
 
-    def train_heads(self, network: CompressedNetwork) -> float:
+    def train_heads(self, network: CompressedNetwork, *, joint: bool = False) -> float:
         return 1.0
 
-    def calibrate(self, network: CompressedNetwork) -> None:
+    def calibrate(self, network: CompressedNetwork, *, again: bool = False) -> None:
         return None
 
 

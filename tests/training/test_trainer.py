@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny_networks import apply, digits, logits, tiny_network, tiny_trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from ordercomp.data.catalog import Batch
+from ordercomp.networks.layers import QuantizedLayer, quantized_layer
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.training import trainer as trainer_module
 from ordercomp.training.fit import DivergedError
+from ordercomp.training.trainer import DataTrainer
 
 
 def tensors(network: CompressedNetwork) -> dict[str, Tensor]:
@@ -169,3 +171,69 @@ def test_every_exit_is_trained_jointly() -> None:
     tiny_trainer(epochs=1).train(network, fresh=False)
     moved = changed(before, network)
     assert {"heads.0.classifier.weight", "heads.1.classifier.weight", "body.conv.weight"} <= moved
+
+
+def test_a_layer_that_runs_twice_gets_one_range_for_both_runs() -> None:
+    torch.manual_seed(0)
+    layer = quantized_layer(nn.Linear(4, 4), 8, 8)
+    small, large = torch.rand(512, 4), 50 * torch.rand(512, 4)
+
+    class Twice(nn.Module):
+        def __init__(self, first: Tensor, then: Tensor) -> None:
+            super().__init__()
+            self.layer, self.first, self.then = layer, first, then
+
+        def forward(self, _images: Tensor) -> Tensor:
+            self.layer(self.first)
+            out: Tensor = self.layer(self.then)
+            return out
+
+    for first, then in ((small, large), (large, small)):
+        trainer_module._calibrate(Twice(first, then), small)
+        assert isinstance(layer, QuantizedLayer)
+        assert float(layer.input_scale) * 255 == pytest.approx(50, rel=0.02)
+
+
+def test_pruning_fits_ranges_again_unless_the_recipe_keeps_them() -> None:
+    quantized = apply("Q", tiny_network(), tiny_trainer())
+    before = {name: layer.input_scale for name, layer in quantized.quantized_layers()}
+
+    def moved(trainer: DataTrainer) -> bool:
+        pruned = apply("P", quantized, trainer, ratio=0.5)
+        return any(
+            not torch.equal(layer.input_scale, before[name]) for name, layer in pruned.quantized_layers()
+        )
+
+    assert moved(tiny_trainer())
+    assert not moved(tiny_trainer(refit_ranges=False))
+
+
+def test_a_quantized_student_gets_ranges_again_at_the_peak_of_the_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quantized = apply("Q", tiny_network(), tiny_trainer())
+    times: list[bool] = []
+    monkeypatch.setattr(trainer_module, "_calibrate", lambda *_items: times.append(True))
+    for trainer, expected in ((tiny_trainer(epochs=2), 2), (tiny_trainer(epochs=2, refit_ranges=False), 1)):
+        times.clear()
+        apply("D", quantized, trainer)
+        assert len(times) == expected
+    times.clear()
+    apply("F", quantized, tiny_trainer(epochs=2))
+    assert times == []
+
+
+def test_joint_training_of_heads_moves_the_body_too() -> None:
+    network = tiny_network()
+    before = tensors(network)
+    alone, joint = (apply("E", network, tiny_trainer(), train=how) for how in ("heads", "joint"))
+    assert changed(before, alone) == set()
+    assert changed(before, joint) == set(before)
+    assert str(joint.lineage[-1].step) == "E(exits=2,train=joint)"
+    assert str(alone.lineage[-1].step) == "E(exits=2)"
+
+
+def test_heads_of_a_quantized_network_are_calibrated_before_joint_training() -> None:
+    network = apply("E", apply("Q", tiny_network(), tiny_trainer()), tiny_trainer(), train="joint")
+    scales = [float(head.classifier.input_scale) for head in network.module.heads]  # type: ignore[union-attr]
+    assert all(scale != pytest.approx(1 / 15) for scale in scales)
