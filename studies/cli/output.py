@@ -9,7 +9,15 @@ from typing import Any, Literal, cast, get_args
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["console", "parse_convention", "parse_duration", "parse_shape", "print_json", "print_pairs"]
+__all__ = [
+    "console",
+    "parse_convention",
+    "parse_duration",
+    "parse_loss",
+    "parse_shape",
+    "print_json",
+    "print_pairs",
+]
 
 console = Console(stderr=True)  # progress and logs; stdout is for results
 
@@ -34,6 +42,15 @@ def parse_duration(text: str) -> float | None:
     if match is None or float(match[1]) <= 0:
         raise ValueError(f"--budget must be a time such as 90s, 8m or 1.5h, or none, got {text!r}")
     return float(match[1]) * _UNITS[match[2]]
+
+
+def parse_loss(text: str) -> float:
+    """A fraction in `2%` or `0.02`. Raises ValueError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text.strip())
+    loss = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if not 0 <= loss < 1:
+        raise ValueError(f"--loss must be a share of the images such as 2% or 0.02, got {text!r}")
+    return loss
 
 
 def parse_shape(text: str) -> tuple[int, int, int]:

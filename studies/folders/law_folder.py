@@ -1,7 +1,6 @@
 """What an experiment leaves in its folder: records as they come, then law, report and the best networks."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from ordercomp.records import Record
 from ordercomp.running.node import create_network
 from ordercomp.running.runner import Trainings
 from ordercomp.running.store import Store
+from ordercomp.shipping.stamp import copy_with_threshold
 from ordercomp.task import Task
 from ordercomp.training.device import probe_precision
 
@@ -59,11 +59,12 @@ def write_outcome(
 
 
 def _keep_networks(folder: Path, records: Sequence[Record], store: Store) -> None:
-    """Copy the most reduced network at each tolerable loss."""
+    """Copy the most reduced network at each tolerable loss, with the threshold that belongs to it."""
     folder.mkdir(exist_ok=True)
     for tolerance, best in best_reductions(records, tolerances=TOLERANCES).items():
         if best is None:
             continue
         source = store.network_path(str(best.record.extra.get("digest")))
         if source.is_file():
-            shutil.copyfile(source, folder / f"loss-{100 * tolerance:g}.safetensors")
+            target = folder / f"loss-{100 * tolerance:g}.safetensors"
+            copy_with_threshold(source, target, best.point.threshold)

@@ -1,7 +1,6 @@
 """What a search leaves in its folder beside the records: search.json, report.html and the best networks."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from ordercomp.analysis.showing.report import write_search_report
 from ordercomp.files import replace_file
 from ordercomp.records import Record
 from ordercomp.running.store import Store
+from ordercomp.shipping.stamp import copy_with_threshold
 from ordercomp.studies.folders.search_result import SearchResult
 
 __all__ = ["write_search_outcome"]
@@ -38,4 +38,4 @@ def _keep_networks(result: SearchResult, folder: Path) -> None:
         network = store.network_path(str(best.record.extra["digest"]))
         if network.is_file():
             folder.mkdir(exist_ok=True)
-            shutil.copyfile(network, folder / name)
+            copy_with_threshold(network, folder / name, best.point.threshold)

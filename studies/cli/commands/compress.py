@@ -1,6 +1,5 @@
 """`ordercomp compress`: train one sequence and save the network."""
 
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -8,14 +7,16 @@ from typing import Annotated
 
 import typer
 
+from ordercomp.analysis.fronts.front import best_reductions
 from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.running.jobs import Request
 from ordercomp.running.node import create_network, train_node
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
+from ordercomp.shipping.stamp import copy_with_threshold
 from ordercomp.stages import complete
-from ordercomp.studies.cli.output import print_json, print_pairs
+from ordercomp.studies.cli.output import parse_loss, print_json, print_pairs
 from ordercomp.studies.cli.progress import watching
 from ordercomp.studies.folders.law_folder import settle_precision
 from ordercomp.task import load_task
@@ -32,11 +33,14 @@ def command(
         "compressed.safetensors"
     ),
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    loss: Annotated[
+        str, typer.Option(help="validation accuracy that leaving early may cost: 2%, 0.02")
+    ] = "2%",
     store: Annotated[Path | None, typer.Option(help="folder of finished trainings")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the record as JSON on stdout")] = False,
 ) -> None:
     """Apply the stages of a sequence, one after the other, and save the compressed network."""
-    chosen = load_task(task)
+    chosen, tolerated = load_task(task), parse_loss(loss)
     wanted = StageSequence.parse(sequence)
     if not wanted.steps:
         raise ValueError("SEQUENCE must hold at least one stage, got an empty one")
@@ -59,7 +63,9 @@ def command(
         if last.error is not None:
             print(f"ordercomp: {last.error}", file=sys.stderr)
             raise typer.Exit(1)
-        _copy(results.network_path(str(last.extra["digest"])), out)
+        chosen_point = best_reductions([last], tolerances=(tolerated,))[tolerated]
+        threshold = None if chosen_point is None else chosen_point.point.threshold
+        copy_with_threshold(results.network_path(str(last.extra["digest"])), out, threshold)
     if as_json:
         print_json(last.to_json())
     else:
@@ -87,12 +93,3 @@ def _check_writable(out: Path) -> None:
             pass
     except OSError as error:
         raise ValueError(f"--out must be a file that can be written, got {out}: {error.strerror}") from None
-
-
-def _copy(network: Path, out: Path) -> None:
-    draft = out.with_name(out.name + ".part")
-    try:
-        shutil.copyfile(network, draft)
-        draft.replace(out)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -1,0 +1,22 @@
+"""Copies of network files with a threshold of their own."""
+
+from pathlib import Path
+
+import torch
+from tiny_networks import apply, logits, tiny_network
+
+from ordercomp.networks.network import CompressedNetwork
+from ordercomp.networks.serving import Serving
+from ordercomp.shipping.stamp import copy_with_threshold
+
+
+def test_a_copy_keeps_all_but_the_threshold(tmp_path: Path) -> None:
+    network = apply("E", tiny_network()).with_serving(Serving(mean=(1.0,), std=(2.0,)))
+    network.save(tmp_path / "one")
+    copy_with_threshold(tmp_path / "one", tmp_path / "two", 0.75)
+    copy_with_threshold(tmp_path / "two", tmp_path / "two", 0.5)  # in place
+    found = CompressedNetwork.load(tmp_path / "two")
+    assert found.serving == Serving(mean=(1.0,), std=(2.0,), threshold=0.5)
+    assert found.lineage == network.lineage
+    assert all(torch.equal(one, two) for one, two in zip(logits(network), logits(found), strict=True))
+    assert CompressedNetwork.load(tmp_path / "one").serving.threshold is None
