@@ -16,6 +16,8 @@ COMMANDS: Mapping[str, str] = {
     "cost": "ordercomp.studies.cli.commands.cost",
     "law": "ordercomp.studies.cli.commands.law",
     "compress": "ordercomp.studies.cli.commands.compress",
+    "export": "ordercomp.studies.cli.commands.export",
+    "bench": "ordercomp.studies.cli.commands.bench",
     "search": "ordercomp.studies.cli.commands.search",
     "study": "ordercomp.studies.cli.commands.study",
 }

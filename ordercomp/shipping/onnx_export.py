@@ -1,0 +1,196 @@
+"""Networks as ONNX files, checked by onnxruntime against our logits."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ordercomp.files import replacing
+from ordercomp.networks.layers import weight_numbers, weight_of_numbers
+from ordercomp.networks.network import CompressedNetwork
+from ordercomp.shipping.onnx_graph import PackedWeight, cut_at_exits, pack_weight, round_by_quantizers
+from ordercomp.shipping.shipped import ship
+
+__all__ = ["Exported", "export_onnx", "onnx_session", "run_parts"]
+
+Array = NDArray[Any]
+LEAST_OPSET, FOUR_BIT_OPSET = 18, 21
+_CHECKED = 8  # images that are compared
+_MOST_DIFFERENCE = 0.05  # mean difference of logits, as a share of their standard deviation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What was written, and how far onnxruntime's logits are from ours."""
+
+    files: tuple[Path, ...]
+    bytes: int  # of all files
+    opset: int
+    quantizers: int  # activations rounded by QuantizeLinear
+    weights: str  # how weights are stored, in words
+    largest_difference: float  # of any logit
+    same_labels: float  # share of images and exits
+
+
+def export_onnx(
+    network: CompressedNetwork, path: Path, *, opset: int | None = None, segments: bool = False
+) -> Exported:
+    """Write a network that takes stored pixel values (n, c, h, w), float32, and gives logits of every exit.
+
+    Args:
+        network: on the CPU.
+        path: the file; with segments `NAME.part1.onnx` and so on stand in its place, which an image goes
+            through until it leaves.
+        opset: version of the operators; by default the lowest that holds the network.
+        segments: cut the network at its exits.
+
+    Raises:
+        ValueError: the opset lacks an operator, or there are no exits to cut at.
+        RuntimeError: onnxruntime computes something else than the network.
+    """
+    if segments and not network.exits:
+        raise ValueError("--segments cuts a network at its exits, and this one has none")
+    packed = _packed_weights(network)
+    four_bits = any(weight.bits <= 4 for weight in packed.values())
+    least = FOUR_BIT_OPSET if four_bits else LEAST_OPSET
+    opset = least if opset is None else opset
+    if opset < least:
+        lacks = "4-bit weights" if four_bits else "what the exporter makes"
+        raise ValueError(f"--opset must be at least {least} for this network, {opset} lacks {lacks}")
+    if opset > onnx.defs.onnx_opset_version():
+        raise ValueError(f"--opset must be at most {onnx.defs.onnx_opset_version()} here, got {opset}")
+    model = _trace(network, opset)
+    quantizers = round_by_quantizers(model.graph)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    for name, weight in packed.items():
+        if name in stored:
+            pack_weight(model.graph, name, weight)
+    onnx.checker.check_model(model)
+    models = cut_at_exits(model) if segments else [model]
+    files = [path.with_suffix(f".part{place}.onnx") for place in range(1, len(models) + 1)]
+    files = files if segments else [path]
+    for part in models:
+        _forget_origins(part)
+    difference, same = _compare(network, models)
+    for file, part in zip(files, models, strict=True):
+        with replacing(file) as draft:
+            draft.write_bytes(part.SerializeToString())
+    return Exported(
+        files=tuple(files),
+        bytes=sum(file.stat().st_size for file in files),
+        opset=opset,
+        quantizers=quantizers,
+        weights=_words(network, packed),
+        largest_difference=difference,
+        same_labels=same,
+    )
+
+
+def onnx_session(model: bytes | str, *, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session on the CPU that unpacks weights when it starts, not at every run."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run_parts(
+    sessions: Sequence[onnxruntime.InferenceSession], image: Array, *, last: int | None = None
+) -> list[Array]:
+    """Logits of the exits, from one session with all of them or from parts up to exit `last`."""
+    known = {"image": image}
+    logits: list[Array] = []
+    for session in sessions[: None if last is None else last + 1]:
+        names = [output.name for output in session.get_outputs()]
+        found = session.run(None, {one.name: known[one.name] for one in session.get_inputs()})
+        known |= dict(zip(names, found, strict=True))
+        logits += found if len(sessions) == 1 else found[:1]
+    return logits
+
+
+def _trace(network: CompressedNetwork, opset: int) -> onnx.ModelProto:
+    shipped, example = ship(network), _images(network, 2)
+    places = [f"exit{place}" for place in range(1, len(network.exits) + 1)]
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            shipped,
+            (example,),
+            dynamo=True,
+            opset_version=opset,
+            input_names=["image"],
+            output_names=[*places, "logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    found = next(one.version for one in model.opset_import if one.domain == "")
+    return model if found == opset else onnx.version_converter.convert_version(model, opset)
+
+
+def _forget_origins(model: onnx.ModelProto) -> None:
+    """Remove what tells of the code that a graph was traced from."""
+    del model.graph.value_info[:]
+    for one in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
+        del one.metadata_props[:]
+        one.ClearField("doc_string")
+
+
+def _packed_weights(network: CompressedNetwork) -> dict[str, PackedWeight]:
+    """Weights of at most 8 bits, by their name in the graph."""
+    packed = {}
+    for name, layer in network.quantized_layers():
+        if layer.weight_bits <= 8:
+            numbers, top = weight_numbers(layer.weight, layer.weight_bits)
+            packed[f"network.{name}.weight"] = PackedWeight(
+                numbers=numbers.contiguous().cpu().numpy(),
+                values=weight_of_numbers(numbers, top, layer.weight_bits).contiguous().cpu().numpy(),
+                bits=layer.weight_bits,
+            )
+    return packed
+
+
+def _words(network: CompressedNetwork, packed: dict[str, PackedWeight]) -> str:
+    if network.bits is None or not packed:
+        return "32-bit floats"
+    bits = network.bits.weights
+    if bits <= 4:
+        return f"{bits}-bit weights in 4 bits each, the fewest that onnxruntime reads"
+    return f"{bits}-bit weights in 8 bits each" + ("" if bits == 8 else ", as ONNX has none between 4 and 8")
+
+
+def _images(network: CompressedNetwork, count: int) -> Tensor:
+    """Noise with the mean and the spread of the images that the network was trained on."""
+    images, serving = network.architecture.example(count), network.serving
+    if not serving.mean:
+        return images
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (serving.mean, serving.std))
+    return images * std + mean
+
+
+def _compare(network: CompressedNetwork, models: Sequence[onnx.ModelProto]) -> tuple[float, float]:
+    """Largest difference of a logit, and share of equal labels. Raises RuntimeError if they are far apart."""
+    images = _images(network, _CHECKED)
+    with torch.inference_mode():
+        ours = np.stack([logits.numpy() for logits in ship(network)(images)])
+    sessions = [onnx_session(model.SerializeToString()) for model in models]
+    theirs = np.stack(run_parts(sessions, images.contiguous().numpy()))
+    difference = np.abs(ours - theirs)
+    if not difference.mean() <= _MOST_DIFFERENCE * max(float(ours.std()), 1e-6):
+        raise RuntimeError(
+            f"onnxruntime's logits differ from the network's by {difference.mean():.3g} on average, "
+            f"whose spread is {ours.std():.3g}; no file was written"
+        )
+    return float(difference.max()), float((ours.argmax(2) == theirs.argmax(2)).mean())

@@ -1,0 +1,118 @@
+"""ONNX files: onnxruntime computes what the network computes, and what cannot be exported is told."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_networks import apply, tiny_network
+
+from ordercomp.networks.network import CompressedNetwork
+from ordercomp.shipping.shipped import ship
+from ordercomp.studies.cli.main import main
+
+onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
+pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+
+from ordercomp.shipping.bench import Bench, bench  # noqa: E402
+from ordercomp.shipping.onnx_export import export_onnx, onnx_session, run_parts  # noqa: E402
+
+
+def made(order: str, *, weights: int = 8, activations: int = 8) -> CompressedNetwork:
+    network = tiny_network()
+    for letter in order:
+        knobs = {"weights": weights, "activations": activations} if letter == "Q" else {}
+        network = apply(letter, network, **knobs)
+    network.module.eval()
+    return network
+
+
+@pytest.mark.parametrize(
+    ("order", "bits", "opset"),
+    [("", (8, 8), 18), ("DPQE", (8, 8), 18), ("EQP", (2, 4), 21), ("PQ", (5, 3), 18), ("Q", (1, 32), 21)],
+)
+def test_onnxruntime_computes_every_exit(
+    order: str, bits: tuple[int, int], opset: int, tmp_path: Path
+) -> None:
+    network = made(order, weights=bits[0], activations=bits[1])
+    exported = export_onnx(network, tmp_path / "n.onnx")
+    graph = onnx.load(tmp_path / "n.onnx").graph
+    kinds = [node.op_type for node in graph.node]
+    images = network.architecture.example(5)
+    with torch.no_grad():
+        ours = [logits.numpy() for logits in ship(network)(images)]
+    theirs = run_parts([onnx_session((tmp_path / "n.onnx").read_bytes())], images.numpy())
+    assert len(theirs) == len(network.exits) + 1
+    assert all(np.abs(one - two).max() < 0.05 * one.std() for one, two in zip(ours, theirs, strict=True))
+    assert exported.opset == opset
+    assert "Round" not in kinds
+    assert kinds.count("QuantizeLinear") == exported.quantizers
+    assert (exported.quantizers > 0) == ("Q" in order and bits[1] <= 8)
+    stored = {tensor.data_type for tensor in graph.initializer}
+    packed = onnx.TensorProto.UINT4 if bits[0] <= 4 else onnx.TensorProto.UINT8
+    assert "Q" not in order or packed in stored
+
+
+def test_parts_compute_what_the_whole_computes_and_hand_on_features(tmp_path: Path) -> None:
+    network = made("DPQE")
+    whole = export_onnx(network, tmp_path / "n.onnx")
+    parts = export_onnx(network, tmp_path / "n.onnx", segments=True)
+    assert [file.name for file in parts.files] == [f"n.part{place}.onnx" for place in (1, 2, 3)]
+    image = network.architecture.example(1).numpy()
+    sessions = [onnx_session(file.read_bytes()) for file in parts.files]
+    every = run_parts([onnx_session(whole.files[0].read_bytes())], image)
+    assert all(
+        np.allclose(one, two, atol=1e-5) for one, two in zip(every, run_parts(sessions, image), strict=True)
+    )
+    assert len(run_parts(sessions, image, last=0)) == 1
+
+
+def test_bench_measures_both_engines_and_every_exit() -> None:
+    found = bench(made("DPQE"), repeats=3, batches=(1, 2))
+    assert isinstance(found, Bench)
+    assert [(one.engine, one.batch) for one in found.latencies] == [
+        ("torch", 1),
+        ("torch", 2),
+        ("onnxruntime", 1),
+        ("onnxruntime", 2),
+    ]
+    assert {engine: len(times) for engine, times in found.exits_ms.items()} == {"torch": 3, "onnxruntime": 3}
+    times = found.exits_ms["torch"]
+    assert found.expected_ms("torch", (0.5, 0.5, 0.0)) == pytest.approx((times[0] + times[1]) / 2)
+    assert "bit operations promise more than this hardware gives" in found.sentence
+
+
+def refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert (caught.value.code, error.count("\n")) == (2, 1)
+    assert message in error
+
+
+def test_bad_input_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text").write_text("no network")
+    made("Q", weights=2).save(tmp_path / "n")
+    out = str(tmp_path / "o.onnx")
+    refused(["export", str(tmp_path / "text"), "--onnx", out], "no safetensors file", capsys)
+    refused(["bench", str(tmp_path / "text")], "no safetensors file", capsys)
+    network = str(tmp_path / "n")
+    refused(["export", network], "export needs --onnx FILE or --packed FILE", capsys)
+    refused(["export", network, "--onnx", out, "--segments"], "and this one has none", capsys)
+    refused(["export", network, "--onnx", out, "--opset", "18"], "18 lacks 4-bit weights", capsys)
+    refused(["export", network, "--onnx", out, "--opset", "999"], "--opset must be at most", capsys)
+    refused(["bench", network, "--shares", "0.5,0.5"], "--shares must be 1 shares that sum to 1", capsys)
+
+
+def test_the_command_writes_both_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made("PQE", weights=2).save(tmp_path / "n")
+    files = ["--onnx", str(tmp_path / "o.onnx"), "--packed", str(tmp_path / "p")]
+    with pytest.raises(SystemExit) as caught:
+        main(["export", str(tmp_path / "n"), *files, "--json"])
+    done = json.loads(capsys.readouterr().out)
+    assert caught.value.code == 0
+    assert done["packed"]["bytes"] == (tmp_path / "p").stat().st_size
+    assert done["onnx"]["bytes"] == (tmp_path / "o.onnx").stat().st_size
+    assert done["onnx"]["same_labels"] == 1.0
