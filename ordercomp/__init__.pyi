@@ -1,0 +1,9 @@
+"""What `ordercomp` offers, for type checkers; `__init__.py` loads it when it is first used."""
+
+from ordercomp.networks.network import CompressedNetwork as CompressedNetwork
+from ordercomp.records import Record as Record
+from ordercomp.sequence import StageSequence as StageSequence
+from ordercomp.shipping.packed import load_network as load_network
+from ordercomp.studies.main.discover import discover as discover
+from ordercomp.task import Task as Task
+from ordercomp.task import load_task as load_task
