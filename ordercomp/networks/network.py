@@ -29,7 +29,7 @@ from ordercomp.networks.multi_exit import (
     running_order,
 )
 from ordercomp.networks.serving import Serving
-from ordercomp.networks.structure import assemble, build_body, describe
+from ordercomp.networks.structure import Rebuilt, assemble, build_body, describe
 from ordercomp.sequence import StageSequence, Step
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Bits",
     "CompressedNetwork",
     "MultiExit",
+    "Rebuilt",
     "StepResult",
     "blank_copy",
     "channels_last",
@@ -74,6 +75,7 @@ class CompressedNetwork:
     module: MultiExit
     architecture: Architecture
     dropped: tuple[str, ...] = ()  # names of body modules that were replaced by nn.Identity
+    rebuilt: tuple[Rebuilt, ...] = ()  # modules that stages of the user's replaced
     bits: Bits | None = None  # None: float
     lineage: tuple[StepResult, ...] = ()
     serving: Serving = field(
@@ -148,14 +150,19 @@ class CompressedNetwork:
                 kind = head_kind(self.module.heads)
                 module = attach_heads(body, self.exits, self.architecture, kind=kind)
             else:
-                module = assemble(self.architecture, describe(self.module, self.dropped))
-        return replace(self, module=channels_last(module), bits=None if original else self.bits)
+                module = assemble(self.architecture, describe(self.module, self.dropped, self.rebuilt))
+        return replace(
+            self,
+            module=channels_last(module),
+            bits=None if original else self.bits,
+            rebuilt=() if original else self.rebuilt,
+        )
 
     def save(self, path: Path | str) -> None:
         """Write the network as one safetensors file, replacing it atomically. Raises OSError."""
         facts = {
             "architecture": self.architecture.to_facts(),
-            "structure": describe(self.module, self.dropped),
+            "structure": describe(self.module, self.dropped, self.rebuilt),
             "bits": None if self.bits is None else [self.bits.weights, self.bits.activations],
             "lineage": [
                 {"step": str(result.step), "epochs": result.epochs, "achieved": result.achieved}
@@ -219,6 +226,7 @@ def _from_facts(facts: Mapping[str, Any]) -> CompressedNetwork:
         module=assemble(architecture, facts["structure"]),
         architecture=architecture,
         dropped=tuple(facts["structure"]["dropped"]),
+        rebuilt=tuple(Rebuilt(*one) for one in facts["structure"].get("rebuilt", ())),
         bits=None if facts["bits"] is None else Bits(*facts["bits"]),
         lineage=lineage,
         serving=Serving.from_facts(facts["serving"]) if "serving" in facts else Serving(),

@@ -1,6 +1,7 @@
 """Structure as facts: what stages made of a module, as plain data, and the module made again from them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -8,15 +9,26 @@ from torch import Tensor, nn
 from ordercomp.networks.heads import make_head
 from ordercomp.networks.layers import QuantizedLayer, quantized_layer
 from ordercomp.networks.multi_exit import Architecture, MultiExit, replace_module
+from ordercomp.plugins import stage_plugins
 
-__all__ = ["assemble", "build_body", "describe"]
+__all__ = ["Rebuilt", "assemble", "build_body", "describe"]
 
 
-def describe(module: MultiExit, dropped: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A module of the body that a stage of the user's replaced, and the facts to make it again from."""
+
+    stage: str  # the letter; its class has a static method `rebuild(module, facts)`
+    module: str  # name in the body
+    facts: Mapping[str, Any]  # as JSON can hold them
+
+
+def describe(module: MultiExit, dropped: Sequence[str], rebuilt: Sequence[Rebuilt] = ()) -> dict[str, Any]:
     """The facts that stages added to the module of the factory, as JSON can hold them."""
     layers = dict(module.named_modules(remove_duplicate=False))
     return {
         "dropped": list(dropped),
+        "rebuilt": [[one.stage, one.module, dict(one.facts)] for one in rebuilt],
         "exits": list(module.split_points),
         "shapes": {name: list(tensor.shape) for name, tensor in module.state_dict().items()},
         "groups": {
@@ -38,6 +50,9 @@ def assemble(architecture: Architecture, structure: Mapping[str, Any]) -> MultiE
     Raises KeyError, RuntimeError or AttributeError if the facts do not fit the factory's module.
     """
     body = build_body(architecture, structure["dropped"])
+    for stage, name, facts in structure.get("rebuilt", ()):
+        if not any(f"{name}.".startswith(f"{gone}.") for gone in structure["dropped"]):
+            replace_module(body, name, stage_plugins()[stage].rebuild(body.get_submodule(name), facts))
     shapes: Mapping[str, Sequence[int]] = structure["shapes"]
     heads = [_head(f"heads.{place}", shapes, architecture) for place in range(len(structure["exits"]))]
     module = MultiExit(body, dict(zip(structure["exits"], heads, strict=True)))

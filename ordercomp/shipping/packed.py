@@ -55,7 +55,7 @@ def save_packed(network: CompressedNetwork, path: Path | str) -> None:
             tensors[name] = pack(numbers, bits[name])
         else:
             tensors[name] = tensor
-    structure = describe(module, network.dropped)
+    structure = describe(module, network.dropped, network.rebuilt)
     structure["shapes"] = {name: structure["shapes"][name] for name in bits}
     facts = {
         "architecture": network.architecture.to_facts(),

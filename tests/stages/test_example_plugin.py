@@ -1,0 +1,67 @@
+"""The example of a stage in a package of its own: found by its entry point, stored, counted, in any order."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_networks import apply, logits, tiny_network, tiny_trainer
+
+from ordercomp.measuring.cost import measure_cost
+from ordercomp.networks.network import CompressedNetwork
+from ordercomp.plugins import stage_plugins
+from ordercomp.shipping.packed import load_network, save_packed
+from ordercomp.stages import known_stages
+from ordercomp.studies.cli.main import main
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "low_rank"
+
+
+@pytest.fixture(autouse=True)
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The package on the path, with the metadata that an installation writes."""
+    metadata = tmp_path / "site" / "ordercomp_low_rank-0.1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: ordercomp-low-rank\nVersion: 0.1.0\n")
+    (metadata / "entry_points.txt").write_text("[ordercomp.stages]\nL = ordercomp_low_rank:LowRank\n")
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    known_stages.cache_clear()
+    stage_plugins.cache_clear()
+    yield
+    known_stages.cache_clear()
+    stage_plugins.cache_clear()
+
+
+@pytest.mark.parametrize("order", ["L", "LP", "PL", "QL", "LQ", "DL", "LD", "EL", "LE", "DPLQE", "QLPED"])
+def test_a_stage_that_changes_structure_is_stored_and_keeps_its_cost(order: str, tmp_path: Path) -> None:
+    network = tiny_network()
+    for letter in order:
+        network = apply(letter, network, tiny_trainer(), **({"weights": 2} if letter == "Q" else {}))
+    network.module.eval()
+    network.save(tmp_path / "n")
+    loaded = CompressedNetwork.load(tmp_path / "n")
+    assert loaded.rebuilt == network.rebuilt
+    assert measure_cost(loaded) == measure_cost(network)
+    save_packed(network, tmp_path / "p")
+    with torch.no_grad():
+        packed = load_network(tmp_path / "p")(network.architecture.example(3))
+    for one, two, three in zip(logits(network), logits(loaded), packed, strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(one, three)
+
+
+def test_the_full_rank_computes_what_the_convolution_computed() -> None:
+    network = tiny_network()
+    network.module.eval()
+    full = apply("L", network, rank=1.0)
+    for one, two in zip(logits(network), logits(full), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_cost_counts_it_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["cost", "resnet14(width=8)", "L(rank=0.25)P", "--input", "1x8x8", "--json"])
+    assert caught.value.code == 0
+    assert json.loads(capsys.readouterr().out)["bitops_cr"] > 2
