@@ -13,7 +13,7 @@ import torch
 
 from ordercomp.running.jobs import adopt_code_version, code_version
 
-__all__ = ["Crew", "local_pool", "shield_from_interrupt"]
+__all__ = ["Crew", "local_pool", "refuse_unguarded", "shield_from_interrupt"]
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -73,6 +73,15 @@ def local_pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
         workers, mp_context=context, initializer=_prepare_worker, initargs=(code_version(),)
     )
+
+
+def refuse_unguarded(name: str) -> None:
+    """Raise RuntimeError in a worker that imports the script of its parent and finds `name` called there."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            f"{name} was called while a worker imports this script; "
+            f'put the call below `if __name__ == "__main__":`'
+        )
 
 
 @contextmanager

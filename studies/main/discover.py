@@ -16,6 +16,7 @@ from ordercomp.orders import PrefixTrie, permutations
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import train_node
+from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner, Trainings
 from ordercomp.running.store import Store
@@ -112,6 +113,7 @@ def discover(
         ValueError: bad arguments, a task that cannot be measured (nothing is written then), or `out` belongs
             to another question. OSError: it cannot be written.
     """
+    refuse_unguarded("discover")
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
     if len(set(task.stages)) < 2:

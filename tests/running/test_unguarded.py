@@ -1,0 +1,20 @@
+"""A script without the `__main__` guard is told so by the workers that import it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+from ordercomp.running.processes import local_pool, refuse_unguarded
+refuse_unguarded("discover")
+with local_pool(1) as pool:
+    pool.submit(print).result()
+"""
+
+
+def test_a_script_without_the_main_guard_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert 'put the call below `if __name__ == "__main__":`' in done.stderr
