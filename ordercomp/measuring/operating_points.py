@@ -95,14 +95,21 @@ def _count_above(values: _FLOATS, bars: _FLOATS, weights: _FLOATS | None = None)
 
 
 def measure(
-    network: CompressedNetwork, *, validation: Split, test: Split, baseline: Cost, points: int = 20
+    network: CompressedNetwork,
+    *,
+    validation: Split,
+    test: Split,
+    baseline: Cost,
+    cost: Cost | None = None,
+    points: int = 20,
 ) -> list[OperatingPoint]:
     """Operating points of a network: one without exits, up to `points` and the full run with them.
 
     Thresholds are chosen on validation data, nondominated in accuracy and expected BitOps and evenly
-    spread over the cost; the test accuracy is reported at the same thresholds.
+    spread over the cost; the test accuracy is reported at the same thresholds. `cost` is that of the network,
+    if it is known.
     """
-    cost = measure_cost(network)
+    cost = measure_cost(network) if cost is None else cost
     seen, unseen = exit_outcome(network, validation), exit_outcome(network, test)
     bars = np.array([np.inf]) if cost.exits == 1 else _choose_thresholds(seen, cost, points)
     on_validation, on_test = sweep_thresholds(seen, bars), sweep_thresholds(unseen, bars)

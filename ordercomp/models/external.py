@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from ordercomp.failures import is_out_of_memory
 from ordercomp.lookup import load_function
 from ordercomp.sequence import KnobValue
 
@@ -38,6 +39,8 @@ def call_factory(path: str, options: Mapping[str, KnobValue], *, classes: int, c
     try:
         network = function(**arguments)
     except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} failed with {arguments}: {type(error).__name__}: {reason}") from error
     if not isinstance(network, nn.Module):

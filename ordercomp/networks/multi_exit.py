@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ordercomp.failures import is_out_of_memory
 from ordercomp.models import build_model
 from ordercomp.networks.heads import HeadKind, make_head
 from ordercomp.networks.layers import FLOAT_BITS, ExitHead, quantized_layer
@@ -62,6 +63,8 @@ class Architecture:
             with torch.no_grad():
                 logits = body(image)
         except Exception as error:  # whatever the module of a user raises
+            if is_out_of_memory(error):
+                raise
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise ValueError(
                 f"model {self.model} fails on an image of shape {tuple(image.shape)}: {reason}"

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ordercomp.failures import is_out_of_memory
 from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from ordercomp.networks.heads import head_kind
 from ordercomp.networks.layers import QuantizedLayer
@@ -173,11 +174,11 @@ class CompressedNetwork:
         write_checkpoint(Path(path), self.module.state_dict(), facts)
 
     @classmethod
-    def load(cls, path: Path | str) -> "CompressedNetwork":
+    def load(cls, path: Path | str, *, model: str | None = None) -> "CompressedNetwork":
         """Read a network that `save` wrote, on the CPU; its logits are bit-identical to the saved one's.
 
         Loading calls the factory that the file names. A name of the form `module:function` imports that
-        module, so load such files only from people whose code you would run.
+        module: load such files only from people whose code you would run, or say which `model` it must name.
         Raises CheckpointError for a damaged or foreign file, FileNotFoundError for a missing one.
         """
         tensors, facts = read_checkpoint(Path(path))
@@ -186,12 +187,24 @@ class CompressedNetwork:
                 f"{path} is packed for use and holds no weights to train on; `load_network` reads it"
             )
         try:
+            if model is not None and facts["architecture"]["model"] != model:
+                raise ValueError(f"it names {facts['architecture']['model']!r}, not {model!r}")
             _check_shapes(facts["structure"]["shapes"], tensors)
             with torch.random.fork_rng(devices=[]):  # the factory's weights are replaced at once
                 network = _from_facts(facts)
             network.module.load_state_dict(tensors, strict=True)
             _check_logits(channels_last(network.module).eval(), network.architecture)
-        except (KeyError, TypeError, IndexError, RuntimeError, AttributeError, ValueError) as error:
+        except (
+            KeyError,
+            TypeError,
+            IndexError,
+            RuntimeError,
+            AttributeError,
+            ValueError,
+            ArithmeticError,
+        ) as error:
+            if is_out_of_memory(error):
+                raise
             reason = " ".join(str(error).split()) or type(error).__name__
             raise CheckpointError(f"{path} does not fit the model it names: {reason}") from None
         return network

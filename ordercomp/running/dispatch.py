@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from filelock import FileLock
 
+from ordercomp.failures import FailedRunError, is_out_of_disk, one_line
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, NodeJob
 from ordercomp.running.processes import Crew
 from ordercomp.running.states import Graph, Node
 from ordercomp.running.store import Store
 
-__all__ = ["Dispatcher", "Tally", "Work", "WorkerDiedError"]
+__all__ = ["DiskFullError", "Dispatcher", "Tally", "Work", "WorkerDiedError"]
 
 Work = Callable[[NodeJob], Record]
 
@@ -27,8 +28,12 @@ _COUNT_SECONDS = 60.0  # after which the networks in the store are counted again
 _log = logging.getLogger(__name__)
 
 
-class WorkerDiedError(RuntimeError):
+class WorkerDiedError(FailedRunError):
     """A worker process died, and another one after the pool was rebuilt."""
+
+
+class DiskFullError(FailedRunError):
+    """The store could not be written any more."""
 
 
 @dataclass(slots=True)
@@ -140,8 +145,13 @@ class Dispatcher:
         try:
             record = future.result()
         except Exception as error:
-            if isinstance(error, ValueError | AssertionError) or job.parent_key is None:
+            if isinstance(error, ValueError | AssertionError | FailedRunError) or job.parent_key is None:
                 raise
+            if is_out_of_disk(error):
+                raise DiskFullError(
+                    f"{self._store.folder} took no more results ({one_line(error)}); finished ones are kept: "
+                    "make room and run again"
+                ) from error
             if not all(self._store.has_network(need.job.key) for need in node.needs):
                 self._graph.put_back(node)  # a network was evicted by another runner: it is trained again
                 return []

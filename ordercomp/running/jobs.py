@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ordercomp.failures import FailedRunError
 from ordercomp.records import Record
 from ordercomp.sequence import StageSequence, Step
 
@@ -20,8 +21,10 @@ __all__ = [
     "Finished",
     "NodeJob",
     "Request",
+    "StaleCodeError",
     "TaskIdentity",
     "adopt_code_version",
+    "check_code_version",
     "code_version",
     "job_chain",
     "loads_baseline",
@@ -30,6 +33,10 @@ __all__ = [
 
 KEY_FORMAT = 1
 _UPPER_LAYERS = {"analysis", "search", "studies"}
+
+
+class StaleCodeError(FailedRunError):
+    """A worker runs other code than the runner that named the nodes."""
 
 
 class TaskIdentity(Protocol):
@@ -123,8 +130,20 @@ def code_version() -> str:
 
 
 def adopt_code_version(version: str) -> None:
-    """Let this worker name nodes as the runner that started it does, even if the source changed since."""
+    """Let this worker name nodes as the runner that started it does."""
     _adopted.append(version)
+
+
+def check_code_version() -> None:
+    """Raise StaleCodeError in a worker that has read another source than the runner that started it.
+
+    Its results would lie under the name of code that did not make them.
+    """
+    if code_version() != _read_code_version():
+        raise StaleCodeError(
+            f"the source of ordercomp was edited while a run went on: it began with {code_version()}, "
+            f"a later worker has {_read_code_version()}; finished nodes are kept: run again"
+        )
 
 
 _adopted: list[str] = []

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 
 from ordercomp.data.catalog import ImageData, load_data
+from ordercomp.failures import is_out_of_memory
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.measuring.latency import exit_latencies
 from ordercomp.measuring.operating_points import measure
+from ordercomp.networks.checkpoint import CheckpointError
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.serving import Serving
 from ordercomp.records import Baseline, OperatingPoint, Record
-from ordercomp.running.jobs import NodeJob, code_version, loads_baseline, node_key
+from ordercomp.running.jobs import NodeJob, check_code_version, code_version, loads_baseline, node_key
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from ordercomp.stages import StageError, make_stage
@@ -35,6 +37,7 @@ def train_node(job: NodeJob) -> Record:
     A stage that diverges or cannot be applied gives a record with `error` and no points, which is stored
     too. Raises OSError if the store or the data cannot be read.
     """
+    check_code_version()
     task = job.task
     assert isinstance(task, Task)
     store = Store(job.store_root)
@@ -101,6 +104,8 @@ def naming_the_model(task: Task) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, DivergedError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())
         raise ValueError(f"{task.model} cannot be trained on {task.data}: {reason}") from error
 
@@ -108,12 +113,10 @@ def naming_the_model(task: Task) -> Iterator[None]:
 def _apply_last_step(job: NodeJob, task: Task, store: Store) -> CompressedNetwork:
     assert job.parent_key is not None
     step = job.sequence.steps[-1]
-    parent = CompressedNetwork.load(store.network_path(job.parent_key))
+    parent = _load(job.parent_key, task, store)
     baseline = None
     if loads_baseline(step):
-        baseline = CompressedNetwork.load(
-            store.network_path(node_key(task.digest, StageSequence(), job.seed))
-        )
+        baseline = _load(node_key(task.digest, StageSequence(), job.seed), task, store)
     occurrence = job.sequence.order.count(step.stage)
     stage = make_stage(step)
     trainer = make_trainer(task, seed=job.seed, baseline=baseline).for_stage(
@@ -122,10 +125,20 @@ def _apply_last_step(job: NodeJob, task: Task, store: Store) -> CompressedNetwor
     return stage.apply(parent, trainer=trainer)
 
 
+def _load(key: str, task: Task, store: Store) -> CompressedNetwork:
+    """Read a network of the task from the store; a damaged or foreign one is removed, to be made again."""
+    path = store.network_path(key)
+    try:
+        return CompressedNetwork.load(path, model=task.model)
+    except CheckpointError as error:
+        store.remove(key)
+        raise FileNotFoundError(f"{path} was removed: {error}") from None
+
+
 def _record(job: NodeJob, task: Task, store: Store, network: CompressedNetwork, start: float) -> Record:
     data = task_data(task, job.seed)
-    dense = measure_cost(create_network(task, seed=job.seed))
-    points = tuple(measure(network, validation=data.validation, test=data.test, baseline=dense))
+    dense, cost = _dense_cost(task.model, data.classes, data.channels, data.size), measure_cost(network)
+    points = tuple(measure(network, validation=data.validation, test=data.test, baseline=dense, cost=cost))
     if task.latency:
         points = _with_latency(points, exit_latencies(network))
     whole = points[0]
@@ -145,10 +158,16 @@ def _record(job: NodeJob, task: Task, store: Store, network: CompressedNetwork, 
         points=points,
         extra={
             **_provenance(job, task, store, start),
-            "costs": _costs(measure_cost(network), dense),
+            "costs": _costs(cost, dense),
             "achieved": [{"step": str(done.step), **done.achieved} for done in network.lineage],
         },
     )
+
+
+@functools.lru_cache(maxsize=2)
+def _dense_cost(model: str, classes: int, channels: int, size: tuple[int, int]) -> Cost:
+    """The cost of the uncompressed network, which no seed changes."""
+    return measure_cost(CompressedNetwork.create(model, classes=classes, channels=channels, size=size))
 
 
 def _with_latency(points: Sequence[OperatingPoint], latencies: Sequence[float]) -> tuple[OperatingPoint, ...]:
@@ -179,13 +198,13 @@ def _failure(job: NodeJob, task: Task, store: Store, start: float, error: str) -
 
 
 def _baseline(job: NodeJob, task: Task, store: Store) -> Baseline:
-    record = store.get(node_key(task.digest, StageSequence(), job.seed))
+    record = store.get(node_key(task.digest, StageSequence(), job.seed), check_network=False)
     assert record is not None, "the runner trains the baseline before any stage"
     return record.baseline
 
 
 def _provenance(job: NodeJob, task: Task, store: Store, start: float) -> dict[str, Any]:
-    parent = store.get(job.parent_key) if job.parent_key else None
+    parent = store.get(job.parent_key, check_network=False) if job.parent_key else None
     before = float(parent.extra.get("cumulative_seconds", 0.0)) if parent else 0.0
     return {
         **({"task_source": task.source} if task.source else {}),

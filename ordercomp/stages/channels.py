@@ -6,6 +6,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from ordercomp.failures import is_out_of_memory
 from ordercomp.networks.layers import QuantizedLayer, dorefa_weight
 from ordercomp.networks.multi_exit import channels_last, running_order
 from ordercomp.networks.network import CompressedNetwork
@@ -34,6 +35,8 @@ def narrow_channels(
         _prune(network, ratio, kept, scope, _Importance(on_quantized=importance_on == "quantized"))
         _check_rebuilt(network)
     except Exception as error:  # the tracer raises whatever comes of a module that it cannot follow
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise StageError(f"channels of {network.architecture.model} cannot be pruned: {reason}") from error
     after = _channels(network.module, kept)

@@ -1,12 +1,17 @@
 """The program `ordercomp`. Commands load when called, so that those that need no torch start at once."""
 
+import ast
 import importlib
+import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+
+from ordercomp.failures import FailedRunError, is_out_of_disk, is_out_of_memory
 
 __all__ = ["main"]
 
@@ -21,23 +26,43 @@ COMMANDS: Mapping[str, str] = {
     "search": "ordercomp.studies.cli.commands.search",
     "study": "ordercomp.studies.cli.commands.study",
 }
-BAD_INPUT, INTERRUPTED = 2, 130
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # of any option; typer gives it no name
 NO_ARGUMENTS = "NoArgsIsHelp"  # in the name of the error that holds the help
 
 
 class _LazyGroup(TyperGroup):
-    """A group whose commands are functions called `command` in modules of their own."""
+    """A group whose commands are functions called `command` in modules of their own.
+
+    The help of the group names all of them and loads none.
+    """
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
-            return None
-        app = typer.Typer(add_completion=False)
-        app.command(cmd_name)(importlib.import_module(COMMANDS[cmd_name]).command)
-        return typer.main.get_command(app)
+        """A command with its summary alone; `resolve_command` gives the one that runs."""
+        return TyperCommand(cmd_name, help=_summary(COMMANDS[cmd_name])) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None else _load(name), rest
+
+
+def _load(name: str) -> Any:
+    app = typer.Typer(add_completion=False)
+    app.command(name)(importlib.import_module(COMMANDS[name]).command)
+    return typer.main.get_command(app)
+
+
+def _summary(module: str) -> str:
+    """The first line of what a module's `command` says it does, read without importing it."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    functions = [one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == "command"]
+    return (ast.get_docstring(functions[0]) or "").partition("\n")[0]
 
 
 app = typer.Typer(cls=_LazyGroup, add_completion=False, no_args_is_help=True)
@@ -56,12 +81,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message = error.format_message()  # type: ignore[attr-defined]
         print(message if NO_ARGUMENTS in type(error).__name__ else f"ordercomp: {message}", file=sys.stderr)
         status = BAD_INPUT
-    except (ValueError, OSError) as error:
-        print(f"ordercomp: {error}", file=sys.stderr)
-        status = BAD_INPUT
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        failed = _is_failure(error)
+        if not failed and isinstance(error, RuntimeError):
+            raise
+        print(f"ordercomp: {str(error) or type(error).__name__}", file=sys.stderr)
+        status = FAILED if failed else BAD_INPUT
     if status == INTERRUPTED:
         print("ordercomp: interrupted", file=sys.stderr)
     sys.exit(status or 0)
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether the input was right and the run failed all the same."""
+    return isinstance(error, FailedRunError) or is_out_of_memory(error) or is_out_of_disk(error)
 
 
 if __name__ == "__main__":

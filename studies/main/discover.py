@@ -12,6 +12,7 @@ from pathlib import Path
 from ordercomp.analysis.evidence.corpus import SEQUENTIAL
 from ordercomp.analysis.evidence.planning import Planner, blocks
 from ordercomp.analysis.law.derive import Law, derive_law
+from ordercomp.failures import FailedRunError
 from ordercomp.orders import PrefixTrie, permutations
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
@@ -132,7 +133,7 @@ def discover(
         if not any(record.points for record in records):
             if runner.interrupted:
                 raise KeyboardInterrupt
-            raise ValueError(_nothing_measured(records, runner))
+            raise FailedRunError(_nothing_measured(records, runner))
         law = derive_law(records, stages=task.stages)
         trainings = runner.trainings
         write_outcome(folder, law, records, trainings, store)

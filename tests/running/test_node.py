@@ -10,11 +10,13 @@ import pytest
 import torch
 from tiny_networks import logits
 
+from ordercomp.failures import FailedRunError
 from ordercomp.measuring.operating_points import accuracy
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Record
-from ordercomp.running import node
-from ordercomp.running.jobs import NodeJob, node_key
+from ordercomp.running import jobs, node
+from ordercomp.running import store as store_module
+from ordercomp.running.jobs import NodeJob, StaleCodeError, node_key
 from ordercomp.running.node import create_network, make_trainer, task_data, train_node
 from ordercomp.running.runner import Request, Runner
 from ordercomp.running.store import Store
@@ -211,3 +213,45 @@ def test_the_seed_decides_split_and_weights() -> None:
     assert not torch.equal(next(one.module.parameters()), next(other.module.parameters()))
     assert not torch.equal(task_data(TINY, 0).train.labels, task_data(TINY, 1).train.labels)
     assert task_data(TINY, 1) is task_data(TINY, 1)
+
+
+def test_a_worker_that_read_edited_source_trains_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_adopted", ["the version before the edit"])
+    with pytest.raises(StaleCodeError, match="edited while a run went on: it began with the version before"):
+        train_node(job("DF", folder))
+    assert issubclass(StaleCodeError, FailedRunError)  # ends the run, as no later worker can do better
+
+
+def test_a_network_that_does_not_fit_is_removed_and_made_again(tmp_path: Path) -> None:
+    train("D", tmp_path)
+    key = job("D", tmp_path).key
+    other = CompressedNetwork.create("user_nets:flat", classes=10, channels=1, size=(8, 8))
+    other.save(Store(tmp_path).network_path(key))
+    with pytest.raises(FileNotFoundError, match=r"was removed: .* it names 'user_nets:flat', not 'resnet14"):
+        train_node(job("DP", tmp_path))
+    assert Store(tmp_path).get(key) is None
+
+
+def test_nothing_is_built_or_counted_twice_to_price_a_node(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train("D", tmp_path)
+    counted, opened = [], []
+    count, fingerprint = node.measure_cost, store_module._fingerprint
+    monkeypatch.setattr(node, "measure_cost", lambda network: counted.append(1) or count(network))
+    monkeypatch.setattr(store_module, "_fingerprint", lambda path: opened.append(path) or fingerprint(path))
+    train_node(job("DP", tmp_path))
+    assert len(counted) == 1
+    assert [path.name.startswith("draft-") for path in opened] == [True]  # only what was written
+
+
+def test_a_lack_of_memory_is_no_lasting_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_short(self: Any, network: CompressedNetwork, **_settings: Any) -> float:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(node.DataTrainer, "train", run_short)
+    for order in ("DK", ""):
+        with pytest.raises(RuntimeError, match="can't allocate memory"):
+            train_node(job(order, folder, replace(TINY, train_limit=64)))

@@ -13,6 +13,7 @@ import pytest
 
 from ordercomp.orders import permutations
 from ordercomp.records import Record
+from ordercomp.running.dispatch import DiskFullError
 from ordercomp.running.jobs import NodeJob
 from ordercomp.running.runner import Finished, Request, Runner, WorkerDiedError
 from ordercomp.running.store import Store
@@ -276,3 +277,16 @@ def test_bad_settings_are_refused(task, store) -> None:
         Runner(task, store, workers=0, work=fakes.work)
     with pytest.raises(ValueError, match=r"budget_seconds must be positive, got -1\.0"):
         Runner(task, store, budget_seconds=-1.0, work=fakes.work)
+
+
+def test_a_full_disk_ends_the_run_instead_of_failing_every_stage(task, store, pool) -> None:
+    def fill(job: NodeJob) -> Record:
+        if job.sequence.order == "DP":
+            raise OSError(28, "No space left on device")
+        return fakes.work(job)
+
+    runner = Runner(task, store, workers=1, executor=pool, work=fill)
+    told = []
+    with pytest.raises(DiskFullError, match=r"took no more results .*make room and run again"):
+        told.extend(runner.run(requests("DPQ", "QD")))
+    assert "QD 0" not in calls(task)

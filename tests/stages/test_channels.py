@@ -231,3 +231,12 @@ def test_layers_that_are_too_narrow_to_be_pruned_are_named() -> None:
         StageError, match=r"ratio 0.4 removes no channel of resnet14\(width=4\), whose layers"
     ):
         apply("P", narrow)
+
+
+def test_a_lack_of_memory_while_pruning_is_no_lasting_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_short(*_arguments: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("ordercomp.stages.channels._prune", run_short)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        narrow_channels(tiny_network(), 0.4)

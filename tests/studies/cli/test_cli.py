@@ -1,5 +1,7 @@
 """The program from outside: results on stdout, everything else on stderr, and the promised exit statuses."""
 
+import errno
+import importlib
 import json
 import subprocess
 import sys
@@ -8,8 +10,9 @@ from pathlib import Path
 import pytest
 from builders import make_record
 
+from ordercomp.failures import FailedRunError
 from ordercomp.records import write_records
-from ordercomp.studies.cli.main import main
+from ordercomp.studies.cli.main import COMMANDS, main
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -119,3 +122,45 @@ def test_plan_counts_the_trie(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan["orders_unshared"] == 2 * 196
     assert plan["controls_and_extras"] == 2 * 15
     assert plan["seconds"] > 0
+
+
+def test_help_names_every_command_and_loads_neither_torch_nor_matplotlib() -> None:
+    program = (
+        "import sys; from ordercomp.studies.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "finally: print(*{'torch', 'matplotlib', 'optuna', 'scipy'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == ""
+    for name, module in COMMANDS.items():
+        summary = (importlib.import_module(module).command.__doc__ or "").partition("\n")[0]
+        assert name in done.stdout
+        assert summary.split()[0] in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (ValueError("seeds must be at least 1"), 2, "seeds must be at least 1"),
+        (FileNotFoundError("no task file at x.toml"), 2, "no task file"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left"),
+        (FailedRunError("every stage failed; the first one: no memory"), 1, "every stage failed"),
+        (MemoryError(), 1, "MemoryError"),
+        (RuntimeError("CUDA out of memory"), 1, "out of memory"),
+    ],
+)
+def test_a_failed_run_ends_with_1_and_bad_input_with_2(
+    error: Exception,
+    status: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ordercomp.studies.cli.commands.cost.parse_shape", fail)
+    found, out, told = run(capsys, "cost", "resnet8")
+    assert (found, out) == (status, "")
+    assert message in told
+    assert told.count("\n") == 1

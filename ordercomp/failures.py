@@ -1,0 +1,54 @@
+"""Kinds of failure: a lack of memory, which may pass, and of disk space, which ends a run. No torch here."""
+
+import errno
+from collections.abc import Iterator
+
+__all__ = ["FailedRunError", "is_out_of_disk", "is_out_of_memory", "one_line"]
+
+_NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "not enough memory")
+_NO_DISK = ("no space left on device", "disk quota exceeded", "disk is full", "input/output error")
+_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+class FailedRunError(RuntimeError):
+    """A run that was asked for rightly, and could not be done."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short, in Python, in torch on any device, or in what the error came from."""
+    return any(
+        isinstance(one, MemoryError)
+        or type(one).__name__ == "OutOfMemoryError"
+        or (isinstance(one, OSError) and one.errno == errno.ENOMEM)
+        or (isinstance(one, RuntimeError) and _says(one, _NO_MEMORY))
+        for one in _chain(error)
+    )
+
+
+def is_out_of_disk(error: BaseException) -> bool:
+    """Whether a disk was full, over its quota or broken, as the error or what it came from says."""
+    return any(
+        (isinstance(one, OSError) and one.errno in _DISK_ERRNOS)
+        or (not isinstance(one, ValueError) and _says(one, _NO_DISK))
+        for one in _chain(error)
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error in one line, or the name of its kind if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _says(error: BaseException, phrases: tuple[str, ...]) -> bool:
+    text = str(error).lower()
+    return any(phrase in text for phrase in phrases)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it came from."""
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or one.__context__
