@@ -11,7 +11,6 @@ Prints one JSON line for each; the exit code is 1 if anything was lost or double
 import argparse
 import json
 import multiprocessing
-import os
 import sys
 import tempfile
 import time
@@ -26,10 +25,11 @@ from ordercomp.orders import permutations
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.samplers import make_sampler
 from ordercomp.search.ask.space import Space
+from ordercomp.search.ask.streams import PREFIX
 from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.tell.drive import Question, run_study
-from ordercomp.search.tell.study import ADAPTIVE, PREFIX, enqueue_paired_design, open_study
+from ordercomp.search.tell.study import ADAPTIVE, enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence
 
 __all__ = ["measure", "measure_sampled"]
@@ -55,12 +55,14 @@ def measure_sampled(storage: str, workers: int, *, trials: int) -> dict[str, obj
     facts = _run(storage, name, workers, trials)
     told = Counter(_told(_open(storage, name)))
     sampled = sum(count for (_, _, design), count in told.items() if design == ADAPTIVE)
+    distinct = sum(design == ADAPTIVE for _, _, design in told)
     doubled = sum(count - 1 for (_, _, design), count in told.items() if design == PREFIX)
     return {
         **facts,
         "trials": sum(told.values()),
         "lost": max(0, trials - sampled),
         "doubled": doubled + max(0, sampled - trials),
+        "distinct": distinct,
     }
 
 
@@ -98,7 +100,7 @@ def _open(storage: str, name: str) -> optuna.Study:
         name=name,
         space=SPACE,
         objectives=Objectives(),
-        sampler=make_sampler("random", SPACE, seed=os.getpid()),
+        sampler=make_sampler("random", SPACE),  # one seed: every trial has its own stream
         task="synthetic",
     )
 

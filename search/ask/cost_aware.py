@@ -22,6 +22,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 from ordercomp.search.ask.history import History, features
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.space import Space
+from ordercomp.search.ask.streams import Numbering
 from ordercomp.sequence import StageSequence
 
 __all__ = ["CostAware", "CostOptions"]
@@ -61,6 +62,7 @@ class CostAware(BaseSampler):
         self._space = space
         self._options = options
         self._history = History(space, objectives, seed)
+        self._numbering = Numbering(seed)
         self._rng = np.random.default_rng(seed)
         self._chosen: dict[int, StageSequence] = {}  # by trial, between the two calls that Optuna makes
 
@@ -87,7 +89,8 @@ class CostAware(BaseSampler):
         return self._base.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Let the sampler within prepare."""
+        """Take up the stream of the trial, and let the sampler within prepare."""
+        self._rng = np.random.default_rng(self._numbering.seed_of(study, trial))
         self._base.before_trial(study, trial)
 
     def after_trial(
@@ -97,9 +100,7 @@ class CostAware(BaseSampler):
         self._base.after_trial(study, trial, state, values)
 
     def reseed_rng(self) -> None:
-        """Draw new random numbers, as Optuna asks in parallel runs."""
-        self._base.reseed_rng()
-        self._rng = np.random.default_rng()
+        """Do nothing: processes draw different streams already."""
 
     def _choose(self, study: Study, trial: FrozenTrial) -> StageSequence:
         if len(self._history.inputs) < self._options.startup:

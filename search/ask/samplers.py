@@ -1,5 +1,6 @@
 """Samplers by name, with defaults for small budgets."""
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 
@@ -19,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ordercomp.search.ask.cost_aware import CostAware, CostOptions
 from ordercomp.search.ask.objective import DEFAULT_OBJECTIVES, Objectives
 from ordercomp.search.ask.space import Space
+from ordercomp.search.ask.streams import Streams
 
 __all__ = ["DENSE_SAMPLERS", "SAMPLERS", "make_sampler"]
 
@@ -38,6 +40,8 @@ def make_sampler(
 ) -> BaseSampler:
     """Make the sampler `name` for a study of about `trials` trials; equal seeds propose alike.
 
+    Each trial of a study has its own stream of random numbers, in whatever process.
+
     The names are tpe, nsga2, nsga3, gp, random, and grid (every sequence of the space once). With `cost`, of
     several proposals the one is taken that promises most per second of untrained stages; it values them by
     `objectives`, and proposes for trainings at `seed`.
@@ -53,12 +57,21 @@ def make_sampler(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if cost is None:
-            return SAMPLERS[name](space, seed, trials)
+            return Streams(functools.partial(_make, SAMPLERS[name], space, trials), seed=seed)
         if name in _WITHOUT_COST:
             raise ValueError(f"sampler {name} cannot weigh costs; leave cost out or use tpe")
         objectives.check_bitops("weighing costs")
         make = _quiet_tpe if name == "tpe" else SAMPLERS[name]
-        return CostAware(make(space, seed, trials), space, objectives=objectives, seed=seed, options=cost)
+        base = Streams(functools.partial(_make, make, space, trials), seed=seed)
+        return CostAware(base, space, objectives=objectives, seed=seed, options=cost)
+
+
+def _make(
+    function: Callable[[Space, int, int], BaseSampler], space: Space, trials: int, seed: int
+) -> BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return function(space, seed, trials)
 
 
 class _Exhaustive(BruteForceSampler):

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,15 +17,18 @@ from ordercomp.running.jobs import Finished, Request
 from ordercomp.search.ask.abandonment import Abandonment, Reach
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.space import Space
+from ordercomp.search.ask.streams import PREFIX
 from ordercomp.search.tell.owners import Heartbeat, this_worker
 from ordercomp.search.tell.read_back import records_from_study
-from ordercomp.search.tell.study import ADAPTIVE, PREFIX, release_trial
+from ordercomp.search.tell.study import ADAPTIVE, release_stale_trials, release_trial
 from ordercomp.search.tell.tell import add_prefix_trial, result_key, tell_abandoned, tell_lost, tell_record
 from ordercomp.sequence import StageSequence
 
 __all__ = ["Question", "RunsRequests", "run_study"]
 
 _Key = tuple[str, int]  # sequence text and seed
+
+_UNSIGNED_SECONDS = 5.0  # from asking for a trial to signing it, at the end of a run, where waiting costs
 
 # Someone who takes this process for dead fails its trials and enqueues them again: leave those so.
 _TAKEN_FOR_DEAD = contextlib.suppress(UpdateFinishedTrialError)
@@ -78,7 +82,7 @@ def run_study(
                 for finished in runner.run(driver.requests(), lookahead=lookahead):
                     driver.settle(finished)
                     yield finished
-                if not driver.wants_another_round:
+                if not driver.wants_another_round and not driver.finds_lost_trials():
                     break
         except StorageInternalError as error:
             raise OSError(f"the storage of study {study.study_name!r} failed: {error.__cause__}") from error
@@ -109,6 +113,18 @@ class _Driver:
     def wants_another_round(self) -> bool:
         """Whether open trials wait for a further prefix although the runner did all it was asked for."""
         return self._ended and bool(self._ready) and not self._requested
+
+    def finds_lost_trials(self) -> bool:
+        """Whether trials of processes that died meanwhile wait again, after all that was known is done."""
+        if not self._ended:
+            return False
+        end = time.monotonic() + 2 * _UNSIGNED_SECONDS  # whatever the clock says
+        while True:
+            release_stale_trials(self._study, self._question.space, unsigned_seconds=_UNSIGNED_SECONDS)
+            running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if all("worker" in trial.user_attrs for trial in running) or time.monotonic() > end:
+                return not self._is_full()
+            time.sleep(_UNSIGNED_SECONDS / 10)
 
     def requests(self) -> Iterator[Request]:
         """Give what to train next: prefixes of open trials first, then new trials."""
@@ -147,7 +163,7 @@ class _Driver:
     def release(self) -> None:
         """Put the trials that are still open back into the queue."""
         for trial in itertools.chain.from_iterable(self._open.values()):
-            release_trial(self._study, trial)
+            release_trial(self._study, trial, self._question.space)
         self._open.clear()
 
     def _ask(self) -> None:
@@ -162,6 +178,9 @@ class _Driver:
             return
         trial.set_user_attr("worker", this_worker())
         sequence = self._question.space.suggest(trial)
+        if trial.user_attrs.get("sequence", str(sequence)) != str(sequence):  # enqueued with a part of it
+            release_trial(self._study, trial, self._question.space)
+            return
         attributes = {"sequence": str(sequence), "seed": self._question.seed, "design": ADAPTIVE}
         there = trial.user_attrs
         for name, value in attributes.items():

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ordercomp.search.ask.objective import Direction, Objectives
 from ordercomp.search.ask.space import Space
+from ordercomp.search.ask.streams import RETRY
 from ordercomp.search.tell.owners import SILENT_SECONDS, is_alive
 from ordercomp.search.tell.storage import open_storage
 from ordercomp.sequence import StageSequence
@@ -26,14 +27,13 @@ from ordercomp.sequence import StageSequence
 __all__ = [
     "ADAPTIVE",
     "PAIRED",
-    "PREFIX",
     "enqueue_paired_design",
     "find_study",
     "open_study",
     "release_stale_trials",
 ]
 
-PAIRED, ADAPTIVE, PREFIX = "paired", "adaptive", "prefix"  # values of a trial's user attribute `design`
+PAIRED, ADAPTIVE = "paired", "adaptive"  # values of a trial's user attribute `design`, beside PREFIX
 
 _IDENTITY = "ordercomp"
 _PROPOSED = ("sequence", "seed", "design")
@@ -79,7 +79,7 @@ def open_study(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(list(objectives.names))
-    release_stale_trials(study)
+    release_stale_trials(study, space)
     return study
 
 
@@ -127,33 +127,38 @@ def enqueue_paired_design(
     return new
 
 
-def release_stale_trials(study: optuna.Study) -> int:
+def release_stale_trials(
+    study: optuna.Study, space: Space, *, unsigned_seconds: float = SILENT_SECONDS
+) -> int:
     """Fail the running trials of processes that are gone, enqueue them again, and return how many there were.
 
-    What such a process had finished training lies in the store, so the new trial starts from there.
+    What such a process had finished training lies in the store, so the new trial starts from there. A trial
+    that nobody has signed within `unsigned_seconds` counts as one of a process that is gone.
     """
     released = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         worker = trial.user_attrs.get("worker")
-        if worker is None and _age_seconds(trial) < SILENT_SECONDS:
+        if worker is None and _age_seconds(trial) < unsigned_seconds:
             continue  # between the process asking for the trial and signing it, which may wait for a lock
-        if not (worker and is_alive(worker, study)) and release_trial(study, trial):
+        if not (worker and is_alive(worker, study)) and release_trial(study, trial, space):
             released += 1
     return released
 
 
-def release_trial(study: optuna.Study, trial: FrozenTrial | Trial) -> bool:
-    """Fail one unfinished trial and enqueue it again; False if someone else was faster."""
+def release_trial(study: optuna.Study, trial: FrozenTrial | Trial, space: Space) -> bool:
+    """Fail one unfinished trial and enqueue its sequence again; False if someone else was faster.
+
+    A trial that a sampler had not yet given its sequence is failed alone.
+    """
     try:
         study.tell(trial.number, state=TrialState.FAIL)
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
         return False
     attributes = trial.user_attrs
-    if attributes.get("design") in (PAIRED, ADAPTIVE):
-        kept: dict[str, Any] = {
-            key: attributes[key] for key in ("sequence", "seed", "design") if key in attributes
-        }
-        study.enqueue_trial(dict(trial.params), user_attrs={**kept, "retry_of": trial.number})
+    if attributes.get("design") in (PAIRED, ADAPTIVE) and all(name in attributes for name in _PROPOSED):
+        kept = {name: attributes[name] for name in _PROPOSED}
+        params = space.params(StageSequence.parse(kept["sequence"]))  # a trial may hold a part of them
+        study.enqueue_trial(params, user_attrs={**kept, RETRY: trial.number})
     return True
 
 

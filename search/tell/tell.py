@@ -8,8 +8,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from ordercomp.records import Record
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.space import Space
+from ordercomp.search.ask.streams import PREFIX
 from ordercomp.search.tell.owners import this_worker
-from ordercomp.search.tell.study import PREFIX
 from ordercomp.sequence import StageSequence
 
 __all__ = ["add_prefix_trial", "result_key", "tell_abandoned", "tell_lost", "tell_record"]

@@ -215,14 +215,15 @@ def test_running_trials_of_a_live_worker_are_left_alone() -> None:
     study = opened(None)
     mine, gone, foreign = study.ask(), study.ask(), study.ask()
     for trial in (mine, gone, foreign):
-        SPACE.suggest(trial)
+        trial.set_user_attr("sequence", str(SPACE.suggest(trial)))
+        trial.set_user_attr("seed", 0)
         trial.set_user_attr("design", "adaptive")
     host, pid, _ = this_worker().rsplit(":", 2)
     mine.set_user_attr("worker", this_worker())
     gone.set_user_attr("worker", f"{host}:{pid}:1")  # the same process id, started at another time
     foreign.set_user_attr("worker", "elsewhere:1:1")
     study.set_user_attr("heartbeat:elsewhere:1:1", time.time())
-    assert release_stale_trials(study) == 1
+    assert release_stale_trials(study, SPACE) == 1
     states = [trial.state for trial in study.trials]
     assert states == [TrialState.RUNNING, TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING]
     assert study.trials[3].user_attrs["retry_of"] == 1
@@ -248,3 +249,50 @@ def test_a_worker_elsewhere_lives_as_long_as_its_heart_beats() -> None:
     assert not is_alive("elsewhere:7:9", study)
     with Heartbeat(study):
         assert study.user_attrs[f"heartbeat:{this_worker()}"] == pytest.approx(time.time(), abs=10)
+
+
+def paired_study(storage: Path | None, count: int = 4) -> optuna.Study:
+    study = opened(storage)
+    enqueue_paired_design(study, SPACE, ORDERS[:count], [0])
+    return study
+
+
+def told_sequences(study: optuna.Study) -> list[tuple[object, object]]:
+    done = study.get_trials(states=(TrialState.COMPLETE,))
+    return sorted((t.user_attrs["sequence"], t.user_attrs["record"]["sequence"]) for t in done)
+
+
+def test_a_trial_of_the_design_that_died_before_all_its_knobs_comes_back_whole() -> None:
+    """It had suggested its order and one knob; what is enqueued again is the sequence, not that part."""
+    study = paired_study(None)
+    trial = study.ask()
+    trial.set_user_attr("worker", "elsewhere:1:1")
+    name, distribution = next(iter(SPACE.distributions(SPACE.complete(ORDERS[0])).items()))
+    trial._suggest(name, distribution)
+    assert len(trial.params) == 1
+    run(study)
+    pairs = told_sequences(study)
+    assert all(planned == measured for planned, measured in pairs)
+    assert {str(SPACE.complete(order)) for order in ORDERS[:4]} <= {planned for planned, _ in pairs}
+
+
+def test_an_order_is_not_dropped_by_a_kill_between_asking_and_signing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ordercomp.search.tell.drive._UNSIGNED_SECONDS", 0.2)
+    study = paired_study(None)
+    study.ask()  # and then the process is killed
+    run(study)
+    assert {str(SPACE.complete(order)) for order in ORDERS[:4]} <= {one for one, _ in told_sequences(study)}
+    assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+
+
+def test_a_trial_that_was_enqueued_with_a_part_of_its_knobs_is_measured_as_planned() -> None:
+    """As versions before this one left it in a study."""
+    study = opened(None)
+    sequence = SPACE.complete(ORDERS[0])
+    params = dict(list(SPACE.params(sequence).items())[:1])
+    study.enqueue_trial(params, user_attrs={"sequence": str(sequence), "seed": 0, "design": "paired"})
+    run(study)
+    assert (str(sequence), str(sequence)) in told_sequences(study)
+    assert all(planned == measured for planned, measured in told_sequences(study))
