@@ -1,14 +1,21 @@
-"""Writing files so that others see them whole or not at all, whatever dies meanwhile. No torch here."""
+"""Writing files that others see whole or not at all, and reading those of strangers. No torch here."""
 
+import gzip
+import lzma
 import os
 import secrets
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
 
-__all__ = ["lock_of", "replace_file", "replacing"]
+__all__ = ["is_digest", "lock_of", "read_bytes", "replace_file", "replacing"]
+
+_SMALL = 64 * 2**20  # bytes that any file may hold
+_MOST_TIMES = 50  # how many times larger a compressed file may become; records become ten times larger
+_PIECE = 2**20
 
 
 @contextmanager
@@ -35,3 +42,32 @@ def lock_of(path: Path) -> FileLock:
     """The lock that writers of `path` hold, a file beside it; one thread may take it again and again."""
     lock: FileLock = FileLock(path.with_name(f"{path.name}.lock"), is_singleton=True)
     return lock
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, decompressed if its name ends in .gz or .xz.
+
+    Raises ValueError in one line for a damaged file, and for a compressed one that would hold much more than
+    its size allows for: a small file of a stranger must not fill the memory. OSError if it cannot be read.
+    """
+    if path.suffix not in (".gz", ".xz"):
+        return path.read_bytes()
+    most = _SMALL + _MOST_TIMES * path.stat().st_size
+    pieces, length = [], 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else lzma.open(path, "rb") as file:
+            while piece := file.read(_PIECE):
+                pieces.append(piece)
+                length += len(piece)
+                if length > most:
+                    raise ValueError(
+                        f"{path} holds more than {most} bytes; decompress it first, if you trust it"
+                    )
+    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged or not compressed as its name says: {error}") from None
+    return b"".join(pieces)
+
+
+def is_digest(text: object) -> bool:
+    """Whether `text` is a SHA-256 in hexadecimal, so that it may be part of a file's name."""
+    return isinstance(text, str) and len(text) == 64 and set(text) <= set("0123456789abcdef")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
-from ordercomp.files import lock_of, replacing
+from ordercomp.files import lock_of, read_bytes, replacing
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence
 
@@ -186,10 +186,9 @@ def _open(path: Path, mode: Literal["rb", "wb"], *, suffix: str) -> IO[bytes]:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        with _open(path, "rb", suffix=path.suffix) as file:
-            return file.read()
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError) as error:
-        raise RecordError(f"{path} is damaged or not compressed as its name says: {error}") from None
+        return read_bytes(path)
+    except ValueError as error:
+        raise RecordError(str(error)) from None
 
 
 def _line(record: Record) -> bytes:

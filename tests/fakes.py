@@ -99,6 +99,15 @@ def die_once_at_dp(job: NodeJob) -> Record:
     return work(job)
 
 
+def stop_once_at_dp(job: NodeJob) -> Record:
+    """Stop the worker process, as a debugger does, at the first try of DP."""
+    first = job.sequence.order == "DP" and "DP 0" not in calls(job.task)
+    if first:
+        count_call(job)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return work(job)
+
+
 def die_at_dp(job: NodeJob) -> Record:
     """Kill the worker process at every try of DP."""
     if job.sequence.order == "DP":

@@ -1,14 +1,15 @@
 """Networks as files: one safetensors file with JSON in its header, no pickle, replaced atomically."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
+
+from ordercomp.files import replacing
 
 __all__ = ["CheckpointError", "read_checkpoint", "write_checkpoint"]
 
@@ -25,14 +26,13 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[s
     An older file at `path` stays whole until the new one is. Raises OSError if it cannot be written.
     """
     header = {"ordercomp": json.dumps({"format": FORMAT, **facts})}
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+    content = save(_apart(tensors), metadata=header)  # the library's own writing leaves drafts after a kill
     try:
-        save_file(_apart(tensors), draft, metadata=header)
-        draft.replace(path)
-    except (SafetensorError, OSError) as error:
-        raise OSError(f"cannot write the network to {path}: {_line(error)}") from None
-    finally:
-        draft.unlink(missing_ok=True)
+        with replacing(path) as draft:
+            draft.write_bytes(content)
+    except OSError as error:
+        problem = f"cannot write the network to {path}: {_line(error)}"
+        raise OSError(error.errno or 0, problem) from None
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

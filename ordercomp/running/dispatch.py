@@ -21,7 +21,7 @@ __all__ = ["DiskFullError", "Dispatcher", "Tally", "Work", "WorkerDiedError"]
 Work = Callable[[NodeJob], Record]
 
 _POLL_SECONDS = 0.2
-_MOST_DEATHS = 1  # of workers, before the runner gives up
+_MOST_DEATHS = 1  # of workers with nothing finished between them, before the runner gives up
 _MOST_ATTEMPTS = 3  # trainings of one node in one run, if its worker or its network gets lost
 _COUNT_SECONDS = 60.0  # after which the networks in the store are counted again, as others add some, too
 
@@ -81,7 +81,9 @@ class Dispatcher:
         node.attempts += 1
         if node.attempts > _MOST_ATTEMPTS:
             claim.release()
-            return self._graph.give_up(node, f"its network was lost after each of {_MOST_ATTEMPTS} trainings")
+            return self._graph.give_up(
+                node, f"its network or its worker was lost in each of {_MOST_ATTEMPTS} trainings"
+            )
         for need in node.needs:
             self._store.touch(need.job.key)
         self._graph.start(node)
@@ -101,6 +103,7 @@ class Dispatcher:
         if not self._running:
             time.sleep(_POLL_SECONDS)
             return []
+        self._crew.watch()
         done = self._take_ended()
         if any(isinstance(future.exception(), BrokenExecutor) for future in done):
             wait(self._running)  # one death breaks them all
@@ -157,6 +160,7 @@ class Dispatcher:
                 return []
             _log.warning("%s at seed %d failed", job.sequence, job.seed, exc_info=error)
             return self._graph.give_up(node, f"{type(error).__name__}: {error}")
+        self._crew.deaths = 0
         if job.parent_key is None:
             self._tally.baselines += 1
         else:

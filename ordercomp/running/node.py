@@ -199,7 +199,8 @@ def _failure(job: NodeJob, task: Task, store: Store, start: float, error: str) -
 
 def _baseline(job: NodeJob, task: Task, store: Store) -> Baseline:
     record = store.get(node_key(task.digest, StageSequence(), job.seed), check_network=False)
-    assert record is not None, "the runner trains the baseline before any stage"
+    if record is None:
+        raise FileNotFoundError(f"the record of the baseline is gone from {store.folder}")
     return record.baseline
 
 

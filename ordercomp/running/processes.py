@@ -1,12 +1,14 @@
-"""Local worker processes: one thread each, deaf to Ctrl-C, gone when their parent is."""
+"""Local worker processes: one thread each, deaf to Ctrl-C and SIGTERM, gone when their parent is."""
 
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -14,6 +16,9 @@ import torch
 from ordercomp.running.jobs import adopt_code_version, code_version
 
 __all__ = ["Crew", "local_pool", "refuse_unguarded", "shield_from_interrupt"]
+
+STOPPED_SECONDS = 60.0  # after which a stopped worker counts as dead
+_WATCH_SECONDS = 1.0
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -26,7 +31,9 @@ class Crew:
         self._borrowed = executor
         self._workers = workers
         self._pool: ProcessPoolExecutor | None = None
-        self.deaths = 0  # pools of ours that were lost with a worker
+        self._stopped: dict[int, float] = {}  # seconds since a worker was seen stopped, by process id
+        self._watched = time.monotonic()
+        self.deaths = 0  # pools of ours that were lost with a worker since something was finished
 
     @property
     def borrowed(self) -> bool:
@@ -48,6 +55,23 @@ class Crew:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
+
+    def watch(self) -> None:
+        """Kill workers of ours that have been stopped for a minute, by SIGSTOP or a debugger: they never end.
+
+        Time in which this process does not run either, such as after Ctrl-Z, does not count.
+        """
+        elapsed = time.monotonic() - self._watched
+        if self._pool is None or elapsed < _WATCH_SECONDS:
+            return
+        self._watched += elapsed
+        for pid, process in list((self._pool._processes or {}).items()):
+            if _is_stopped(pid):
+                self._stopped[pid] = self._stopped.get(pid, 0.0) + min(elapsed, 2 * _WATCH_SECONDS)
+                if self._stopped[pid] > STOPPED_SECONDS:
+                    process.kill()
+            else:
+                self._stopped.pop(pid, None)
 
     def kill(self) -> None:
         """End our own workers at once, whatever they do. Nothing can be done to a borrowed executor."""
@@ -86,14 +110,14 @@ def refuse_unguarded(name: str) -> None:
 
 @contextmanager
 def shield_from_interrupt() -> Iterator[None]:
-    """Keep Ctrl-C away from processes that are started inside; it reaches this one afterwards.
+    """Keep Ctrl-C and SIGTERM away from processes that are started inside; this one gets them afterwards.
 
     A worker would otherwise die of it while it is still importing, before it can ignore it.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
@@ -101,10 +125,20 @@ def shield_from_interrupt() -> Iterator[None]:
 
 
 def _prepare_worker(version: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for one in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, they are the parent's to answer
+        signal.signal(one, signal.SIG_IGN)
     torch.set_num_threads(1)
     adopt_code_version(version)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process is stopped, as the process table tells; False where there is none to read."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state in "Tt"
 
 
 def _die_with_parent() -> None:

@@ -70,7 +70,7 @@ class Runner:
         self.task = task
         self.store = store
         self.workers = workers
-        self.interrupted = False  # whether Ctrl-C asked to stop; nothing starts from then on
+        self.interrupted = False  # whether Ctrl-C or SIGTERM asked to stop; nothing starts from then on
         self._crew = Crew(executor, workers=workers)
         self._budget_seconds = math.inf if budget_seconds is None else budget_seconds
         self._work = work
@@ -114,7 +114,7 @@ class Runner:
         in between, the baseline first, which is not yielded. After a failed stage its descendants come as
         failed records without training. When the budget is spent, or after Ctrl-C (then `interrupted` is
         True), nothing new starts and what runs is still yielded. A second Ctrl-C kills the workers and raises
-        KeyboardInterrupt.
+        KeyboardInterrupt. SIGTERM interrupts, too, but what runs is killed: a cluster grants seconds.
 
         Raises ValueError and AssertionError from a worker as they are, whatever prevents a baseline, and
         WorkerDiedError. Other exceptions end up in a record with `kept` False.
@@ -126,7 +126,7 @@ class Runner:
         source = _Source(requests)
         with self._listen():
             try:
-                while True:
+                while not self._kill:
                     for finished in self._start_nodes(
                         dispatcher, graph, source, max(lookahead, 2 * self.workers)
                     ):
@@ -175,21 +175,22 @@ class Runner:
 
     @contextmanager
     def _listen(self) -> Iterator[None]:
-        """Take Ctrl-C as a wish to stop, for as long as the run lasts; only the main thread can."""
+        """Take Ctrl-C and SIGTERM as a wish to stop while the run lasts; only the main thread can."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGINT, self._on_interrupt)
+        before = {one: signal.signal(one, self._on_interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
-    def _on_interrupt(self, _signal: int, _frame: FrameType | None) -> None:
-        if self.interrupted:
-            self._kill = True
+    def _on_interrupt(self, number: int, _frame: FrameType | None) -> None:
+        again, self.interrupted = self.interrupted, True
+        self._kill = again or number == signal.SIGTERM
+        if again:
             raise KeyboardInterrupt
-        self.interrupted = True
 
 
 class _Source:

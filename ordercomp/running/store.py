@@ -41,9 +41,8 @@ class Store:
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
         except OSError as error:
-            raise OSError(
-                f"cannot write results to {self.folder}: {error.strerror or error}; choose another folder"
-            ) from None
+            problem = f"cannot write results to {self.folder}: {error.strerror or error}"
+            raise OSError(f"{problem}; choose another folder") from error
         self._drop_stale_drafts()
 
     def network_path(self, key: str) -> Path:
@@ -68,7 +67,7 @@ class Store:
             text = ""
         try:
             record, network = _open_entry(text, key)
-        except (ValueError, KeyError, TypeError):  # JSON and record errors are ValueErrors
+        except (ValueError, KeyError, TypeError, RecursionError):  # JSON and record errors are ValueErrors
             self.remove(key)
             return None
         if check_network and network is not None and not self._holds(key, network):
@@ -82,6 +81,7 @@ class Store:
         A failed stage has no network. Store only failures that would happen again, such as divergence.
         """
         network = None
+        self.folder.mkdir(parents=True, exist_ok=True)
         if write_network is not None:
             draft = self._draft(key, "safetensors")
             try:
@@ -110,6 +110,7 @@ class Store:
         The claim ends with its `release()` or with the process, however that dies.
         """
         lock = FileLock(self.folder / "locks" / f"{key}.lock", thread_local=False)
+        (self.folder / "locks").mkdir(parents=True, exist_ok=True)  # somebody may have removed it meanwhile
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -186,6 +187,8 @@ class Store:
 def _open_entry(text: str, key: str) -> tuple[Record, dict[str, Any] | None]:
     """Read an entry and check that it is whole and the key's own."""
     entry = json.loads(text)
+    if not isinstance(entry, dict):
+        raise RecordError(f"entry {key} is damaged")
     checksum = entry.pop("sha256")
     if entry["format"] != FORMAT or entry["key"] != key or checksum != _checksum(entry):
         raise RecordError(f"entry {key} is damaged or foreign")

@@ -20,6 +20,7 @@ from ordercomp.search.ask.space import Space
 from ordercomp.search.ask.streams import PREFIX
 from ordercomp.search.tell.owners import Heartbeat, this_worker
 from ordercomp.search.tell.read_back import records_from_study
+from ordercomp.search.tell.storage import naming_the_storage
 from ordercomp.search.tell.study import ADAPTIVE, release_stale_trials, release_trial
 from ordercomp.search.tell.tell import add_prefix_trial, result_key, tell_abandoned, tell_lost, tell_record
 from ordercomp.sequence import StageSequence
@@ -76,7 +77,7 @@ def run_study(
     driver = _Driver(study, question, trials)
     # A sampler should know what is running, so it is not asked far ahead; a design is known from the start.
     lookahead = 64 if trials is None else 2 * runner.workers
-    with Heartbeat(study):
+    with naming_the_storage(f"study {study.study_name!r}"), Heartbeat(study):
         try:
             while True:
                 for finished in runner.run(driver.requests(), lookahead=lookahead):
@@ -84,8 +85,6 @@ def run_study(
                     yield finished
                 if not driver.wants_another_round and not driver.finds_lost_trials():
                     break
-        except StorageInternalError as error:
-            raise OSError(f"the storage of study {study.study_name!r} failed: {error.__cause__}") from error
         finally:
             with contextlib.suppress(StorageInternalError):
                 driver.release()

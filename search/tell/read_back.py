@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ordercomp.records import Record, RecordError
+from ordercomp.search.tell.storage import naming_the_storage
 from ordercomp.search.tell.study import ADAPTIVE, PAIRED
 from ordercomp.sequence import StageSequence
 
@@ -25,7 +26,8 @@ def records_from_study(study: optuna.Study) -> list[Record]:
     proposed and its prefixes. A sequence that both measured at a seed counts as paired, once.
     Raises ValueError if the study holds completed trials that are not ours.
     """
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    with naming_the_storage(f"study {study.study_name!r}"):
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     designed = designed_nodes(trials)
     found: dict[tuple[str, int], Record] = {}
     for trial in trials:

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import re
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -12,7 +13,9 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-__all__ = ["Storage", "open_storage"]
+from ordercomp.files import lock_of
+
+__all__ = ["Storage", "naming_the_storage", "open_storage"]
 
 Storage = BaseStorage  # for those above this layer, who only pass it on
 
@@ -43,8 +46,23 @@ def open_storage(storage: str | Path | BaseStorage | None) -> BaseStorage:
     if url.startswith("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
         _check_folder(path)
-        _use_write_ahead_log(path)
+        try:
+            with lock_of(path):  # Optuna makes its tables without one: of two processes the later would fail
+                _use_write_ahead_log(path)
+                return _open_database(url)
+        except sqlite3.Error as error:
+            raise ValueError(f"storage {text!r} cannot be opened: {error}") from None
     return _open_database(url)
+
+
+@contextlib.contextmanager
+def naming_the_storage(what: str) -> Iterator[None]:
+    """Turn what a damaged or failing storage raises into an OSError of one line that names `what`."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, sqlite3.Error) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise OSError(f"the storage of {what} failed: {_without_password(reason)}") from error
 
 
 def _open_database(url: str) -> BaseStorage:

@@ -21,7 +21,7 @@ from ordercomp.search.ask.objective import Direction, Objectives
 from ordercomp.search.ask.space import Space
 from ordercomp.search.ask.streams import RETRY
 from ordercomp.search.tell.owners import SILENT_SECONDS, is_alive
-from ordercomp.search.tell.storage import open_storage
+from ordercomp.search.tell.storage import naming_the_storage, open_storage
 from ordercomp.sequence import StageSequence
 
 __all__ = [
@@ -63,6 +63,13 @@ def open_study(
             else; the message says what differs, and the study stays as it was.
     """
     opened = open_storage(storage)
+    with naming_the_storage(f"study {name!r}"):
+        return _open(opened, name, space, objectives, sampler, task)
+
+
+def _open(
+    opened: BaseStorage, name: str, space: Space, objectives: Objectives, sampler: BaseSampler, task: str
+) -> optuna.Study:
     identity = {"task": task, "space": space.describe(), "objectives": objectives.describe()}
     existing = _load(opened, name)
     if existing is not None and (existing.user_attrs.get(_IDENTITY) is not None or existing.trials):
@@ -92,13 +99,14 @@ def find_study(storage: str | Path, name: str | None = None) -> optuna.Study:
     if "://" not in file and not Path(file).exists():
         raise ValueError(f"storage {str(storage)!r} does not exist")
     opened = open_storage(storage)
-    names = optuna.get_all_study_names(opened)
-    if name is None and len(names) == 1:
-        name = names[0]
-    if name not in names:
-        listed = ", ".join(names) or "none"
-        raise ValueError(f"study must name one of those in the storage ({listed}), got {name!r}")
-    return optuna.load_study(study_name=name, storage=opened)
+    with naming_the_storage(file):
+        names = optuna.get_all_study_names(opened)
+        if name is None and len(names) == 1:
+            name = names[0]
+        if name not in names:
+            listed = ", ".join(names) or "none"
+            raise ValueError(f"study must name one of those in the storage ({listed}), got {name!r}")
+        return optuna.load_study(study_name=name, storage=opened)
 
 
 def enqueue_paired_design(

@@ -14,7 +14,12 @@ __all__ = ["watching"]
 @contextmanager
 def watching(total: int | None) -> Iterator[Callable[[Finished], None]]:
     """Show a bar of `total` nodes; yields the function to call with each finished one."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=not console.is_terminal) as bar:
         row = bar.add_task("training", total=total)
 

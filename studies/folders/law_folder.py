@@ -9,7 +9,7 @@ from typing import Any
 from ordercomp.analysis.fronts.front import best_reductions
 from ordercomp.analysis.law.derive import Law
 from ordercomp.analysis.showing.report import write_report
-from ordercomp.files import replace_file
+from ordercomp.files import is_digest, replace_file
 from ordercomp.records import Record
 from ordercomp.running.node import create_network
 from ordercomp.running.runner import Trainings
@@ -62,9 +62,9 @@ def _keep_networks(folder: Path, records: Sequence[Record], store: Store) -> Non
     """Copy the most reduced network at each tolerable loss, with the threshold that belongs to it."""
     folder.mkdir(exist_ok=True)
     for tolerance, best in best_reductions(records, tolerances=TOLERANCES).items():
-        if best is None:
+        if best is None or not is_digest(best.record.extra.get("digest")):
             continue
-        source = store.network_path(str(best.record.extra.get("digest")))
+        source = store.network_path(str(best.record.extra["digest"]))
         if source.is_file():
             target = folder / f"loss-{100 * tolerance:g}.safetensors"
             copy_with_threshold(source, target, best.point.threshold)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ordercomp.analysis.showing.report import write_search_report
-from ordercomp.files import replace_file
+from ordercomp.files import is_digest, replace_file
 from ordercomp.records import Record
 from ordercomp.running.store import Store
 from ordercomp.shipping.stamp import copy_with_threshold
@@ -33,7 +33,7 @@ def _keep_networks(result: SearchResult, folder: Path) -> None:
     store = Store(result.out / "store")
     for tolerance, best in result.best_by_tolerance.items():
         name = f"loss-{100 * tolerance:g}-percent.safetensors"
-        if best is None or "digest" not in best.record.extra:
+        if best is None or not is_digest(best.record.extra.get("digest")):
             continue
         network = store.network_path(str(best.record.extra["digest"]))
         if network.is_file():

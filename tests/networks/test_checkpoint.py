@@ -1,5 +1,6 @@
 """Network files: what is refused and how, and that a failure leaves nothing half-written."""
 
+import errno
 import json
 import os
 import shutil
@@ -13,7 +14,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny_networks import apply, logits, tiny_network
 
-from ordercomp.networks import checkpoint
 from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from ordercomp.networks.network import CompressedNetwork
 
@@ -147,23 +147,29 @@ def test_a_failure_keeps_the_older_file_and_leaves_nothing_beside_it(
 ) -> None:
     before = path.read_bytes()
 
-    def fail_halfway(tensors: object, draft: Path, metadata: object) -> None:
-        Path(draft).write_bytes(b"half")
-        raise OSError("no space left on device")
+    def fail_halfway(draft: Path, content: bytes) -> None:
+        draft.write_text("half")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", fail_halfway)
-    with pytest.raises(OSError, match=f"cannot write the network to {path}: no space left on device"):
+    monkeypatch.setattr(Path, "write_bytes", fail_halfway)
+    with pytest.raises(OSError, match=f"cannot write the network to {path}: .*no space left on device"):
         tiny_network().save(path)
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]
 
 
+def test_a_network_has_the_mode_of_any_new_file(tmp_path: Path) -> None:
+    tiny_network().save(tmp_path / "network")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "network").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(tensors: object, draft: Path, metadata: object) -> None:
-        Path(draft).write_bytes(b"half")
+    def interrupted(draft: Path, content: bytes) -> None:
+        draft.write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "save_file", interrupted)
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tiny_network().save(tmp_path / "network")
     assert os.listdir(tmp_path) == []

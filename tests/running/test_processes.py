@@ -49,6 +49,13 @@ def children(pid: int) -> list[int]:
     return [int(line) for line in found.stdout.split()]
 
 
+def assert_gone(pids: list[int]) -> None:
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
 def test_a_dead_worker_is_replaced_and_its_nodes_trained_again(tmp_path: Path) -> None:
     task, records = run_here(tmp_path, fakes.die_once_at_dp, "DP", "QD")
     assert sorted(record.order for record in records) == ["D", "DP", "Q", "QD"]
@@ -93,6 +100,31 @@ def test_ctrl_c_yields_what_was_running_and_ends_cleanly(tmp_path: Path) -> None
     assert int(stages) == len(trained) - 1 <= 4
 
 
+@pytest.mark.parametrize("to_all", [True, False])
+def test_sigterm_ends_at_once_with_what_is_finished(tmp_path: Path, to_all: bool) -> None:
+    program = start(tmp_path, 20.0, *permutations("DPQE"))
+    end = time.monotonic() + 60
+    while not (tmp_path / "calls").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    workers = children(program.pid)
+    begin = time.monotonic()
+    (os.killpg if to_all else os.kill)(program.pid, signal.SIGTERM)
+    output, errors = program.communicate(timeout=240)
+    assert (program.returncode, errors, output.split()) == (0, "", ["interrupted", "0"])
+    assert time.monotonic() - begin < 15
+    assert_gone(workers)
+
+
+def test_a_worker_that_is_stopped_for_good_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ordercomp.running.processes.STOPPED_SECONDS", 0.5)
+    task, records = run_here(tmp_path, fakes.stop_once_at_dp, "DP", "QD")
+    assert sorted(record.order for record in records) == ["D", "DP", "Q", "QD"]
+    assert all(record.error is None for record in records)
+    assert calls(task).count("DP 0") == 2
+
+
 def test_ctrl_c_while_the_workers_start_does_not_break_them(tmp_path: Path) -> None:
     program = start(tmp_path, 0.0, *permutations("DPQE"))
     end = time.monotonic() + 60
@@ -127,10 +159,7 @@ def test_kill_9_loses_at_most_what_was_in_training(tmp_path: Path) -> None:
     workers = children(program.pid)
     program.kill()
     program.communicate()
-    end = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    assert_gone(workers)
     started = (tmp_path / "calls").read_text().splitlines()
     kept = len(list((tmp_path / "store").glob("*.json")))
     assert len(started) - 2 <= kept

@@ -241,7 +241,7 @@ def test_a_network_that_is_never_kept_ends_in_an_error_instead_of_a_loop(task, s
 
     finished = list(Runner(task, store, executor=pool, work=forget).run(requests("DP")))
     assert finished[-1].record.error == (
-        "not trained: its prefix D failed: its network was lost after each of 3 trainings"
+        "not trained: its prefix D failed: its network or its worker was lost in each of 3 trainings"
     )
 
 

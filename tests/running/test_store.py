@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -138,6 +139,25 @@ def test_drafts_of_killed_processes_are_removed_once_they_are_old(store: Store) 
     assert not old.exists()
     assert young.exists()
     assert Store(store.folder, cap_bytes=0).evict() == []  # drafts are no networks
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "3", "[" * 5000, '{"sha256": 1}', "{", "\ufeff{}"])
+def test_an_entry_of_anything_counts_as_absent_and_is_removed(store: Store, content: str) -> None:
+    path = store.folder / f"{'a' * 64}.json"
+    path.write_text(content)
+    assert store.get("a" * 64) is None
+    assert not path.exists()
+
+
+def test_a_folder_that_was_removed_meanwhile_is_made_again(store: Store) -> None:
+    shutil.rmtree(store.folder)
+    claim = store.claim("a" * 64)
+    assert claim is not None
+    claim.release()
+    shutil.rmtree(store.folder)
+    assert store.get("a" * 64) is None
+    fill(store, "a" * 64)
+    assert store.get("a" * 64) is not None
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.tell.drive import Question, run_study
 from ordercomp.search.tell.owners import Heartbeat, is_alive, this_worker
+from ordercomp.search.tell.read_back import records_from_study
 from ordercomp.search.tell.study import enqueue_paired_design, find_study, open_study, release_stale_trials
 from ordercomp.sequence import StageSequence
 
@@ -296,3 +297,45 @@ def test_a_trial_that_was_enqueued_with_a_part_of_its_knobs_is_measured_as_plann
     run(study)
     assert (str(sequence), str(sequence)) in told_sequences(study)
     assert all(planned == measured for planned, measured in told_sequences(study))
+
+
+STARTS = """
+import sys, time
+from pathlib import Path
+from ordercomp.search.tell.storage import open_storage
+while not Path(sys.argv[2]).exists():
+    time.sleep(0.001)
+open_storage(sys.argv[1])
+"""
+
+
+def test_processes_that_start_together_on_a_new_file_all_open_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STARTS, str(tmp_path / "study.db"), str(tmp_path / "go")]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    time.sleep(1.5)
+    (tmp_path / "go").touch()
+    assert [process.communicate(timeout=120)[1] for process in processes] == [""] * 3
+    assert [process.returncode for process in processes] == [0] * 3
+
+
+@pytest.mark.parametrize("damage", ["text", "flipped", "cut", "empty page"])
+def test_a_damaged_file_is_a_clear_error(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "study.db"
+    run(paired_study(path, count=1))
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = path.read_bytes()
+    changed = {
+        "text": b"this is no database " * 999,
+        "flipped": whole[:4096] + bytes(byte ^ 255 for byte in whole[4096:9000]) + whole[9000:],
+        "cut": whole[: len(whole) // 2],
+        "empty page": bytes(4096) + whole[4096:],
+    }[damage]
+    path.write_bytes(changed)
+
+    def use() -> None:
+        opened(path)
+        records_from_study(find_study(path))
+
+    with pytest.raises((ValueError, OSError), match=r"storage|study"):
+        use()
