@@ -1,0 +1,123 @@
+"""The answer of a law.json in plain sentences: the order, its cost, which are out, what holds anyway."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ordercomp.analysis.showing.tables import loss_text
+
+__all__ = ["AnswerWords", "answer_words", "cost_text", "listed", "where_it_changes"]
+
+MOST_NAMED = 8  # orders listed by name
+LITTLE = 0.005  # doublings that nobody can tell from none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerWords:
+    """What an answer says at one tolerated loss, a sentence each; empty where there is nothing to say."""
+
+    headline: str
+    cost: str
+    out: str
+    holds: str
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The sentences in order, the empty ones left out."""
+        return tuple(line for line in (self.headline, self.cost, self.out, self.holds) if line)
+
+
+def answer_words(answer: Mapping[str, Any], stages: str) -> AnswerWords:
+    """Put the `answer` of a law.json, or an entry of its `by_loss` or `by_rung`, into words."""
+    loss = loss_text(answer["loss"]) if answer.get("loss") is not None else ""
+    order = answer["recommended"]
+    if order is None:
+        return AnswerWords(headline=_nothing(answer, loss), cost="", out="", holds="")
+    tolerated = f" if a loss of {loss} is tolerated" if loss else ""
+    return AnswerWords(
+        headline=f"Take {' → '.join(order)}{tolerated}.",
+        cost=_cost(answer["regret"]),
+        out=_out(answer),
+        holds=_holds(answer, stages),
+    )
+
+
+def cost_text(doublings: float) -> str:
+    """Say what so many doublings more are: "about 9 % more", "about 5 times as many"."""
+    if doublings < LITTLE:
+        return "no more"
+    factor = 2.0**doublings
+    if factor < 1.995:
+        return f"about {max(1.0, round(100 * (factor - 1))):.0f} % more"
+    return f"about {factor:.2g} times as many" if factor < 100 else f"about {factor:.0f} times as many"
+
+
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """Join names as in "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
+
+
+def where_it_changes(answer: Mapping[str, Any]) -> str:
+    """Say at which tolerated losses the recommendation changes; empty if fewer than two losses have one."""
+    told = [(one["loss"], one["recommended"]) for one in answer.get("by_loss", ()) if one["recommended"]]
+    if len(told) < 2:
+        return ""
+    changes = [
+        f"{order} from {loss_text(loss)} on"
+        for (_, before), (loss, order) in itertools.pairwise(told)
+        if order != before
+    ]
+    first = f"At a tolerated loss of {loss_text(told[0][0])} take {told[0][1]}"
+    if not changes:
+        ends = f"from {loss_text(told[0][0])} to {loss_text(told[-1][0])}"
+        return f"{told[0][1]} is recommended at every loss {ends}."
+    return (
+        f"{first}, {', '.join(changes)}. Neighbors in this list often cost about the same: look at the sets."
+    )
+
+
+def _nothing(answer: Mapping[str, Any], loss: str) -> str:
+    where = f" at a tolerated loss of {loss}" if loss else ""
+    needed = answer.get("seeds_needed")
+    more = f" It would take {needed} seeds of the orders that are left." if needed else ""
+    return f"These records cannot tell yet which order to take{where}.{more}"
+
+
+def _cost(regret: Mapping[str, float]) -> str:
+    expected, upper, blind = (cost_text(regret[key]) for key in ("expected", "upper95", "random_order"))
+    return (
+        f"Against the best order, whichever that is, it is expected to need {expected} bit operations, with "
+        f"95 % confidence at most {upper.removeprefix('about ')}; an order taken at random needs {blind}."
+    )
+
+
+def _out(answer: Mapping[str, Any]) -> str:
+    inside, excluded = answer["best_set"], answer["excluded"]
+    every = len(inside) + len(excluded)
+    if not excluded:
+        return f"None of the {every} orders is out: each may be the best."
+    named = f": {listed(inside, 'or')}" if len(inside) <= MOST_NAMED else ""
+    if len(inside) == 1:
+        return f"All other {len(excluded)} of {every} orders are out."
+    return f"{len(excluded)} of {every} orders are out; {len(inside)} may be the best{named}."
+
+
+def _holds(answer: Mapping[str, Any], stages: str) -> str:
+    """The precedences that hold in every order of the best set, without those that follow from others."""
+    pairs = {(first, second) for first, second in answer["precedence"]}
+    if len(answer["best_set"]) == 1 or not pairs:
+        return ""
+    bare = [
+        pair
+        for pair in pairs
+        if not any((pair[0], middle) in pairs and (middle, pair[1]) in pairs for middle in stages)
+    ]
+    told = [
+        f"{first} before {second}" for first, second in sorted(bare, key=lambda one: _places(one, stages))
+    ]
+    return f"Whichever of them is best: {listed(told)}."
+
+
+def _places(pair: tuple[str, str], stages: str) -> tuple[int, int]:
+    return stages.find(pair[0]), stages.find(pair[1])

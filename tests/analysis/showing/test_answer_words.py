@@ -1,0 +1,85 @@
+"""The answer in sentences: nothing is said that the numbers do not, and nothing is guessed."""
+
+from typing import Any
+
+import pytest
+
+from ordercomp.analysis.showing.answer_words import answer_words, cost_text, listed, where_it_changes
+
+
+def answer(**changes: Any) -> dict[str, Any]:
+    told = {
+        "loss": 0.02,
+        "recommended": "DPQE",
+        "best_set": ["DPQE", "DQPE"],
+        "regret": {"expected": 0.124, "upper95": 0.41, "random_order": 2.1},
+        "excluded": {f"out{k}": {"behind": 2.9, "interval": [1.8, 4.0]} for k in range(22)},
+        "precedence": [["D", "P"], ["D", "Q"], ["D", "E"], ["P", "E"], ["Q", "E"]],
+    }
+    return {**told, **changes}
+
+
+def test_the_answer_names_order_cost_what_is_out_and_what_holds() -> None:
+    words = answer_words(answer(), "DPQE")
+    assert words.lines == (
+        "Take D → P → Q → E if a loss of 2 % is tolerated.",
+        "Against the best order, whichever that is, it is expected to need about 9 % more bit operations, "
+        "with 95 % confidence at most 33 % more; an order taken at random needs about 4.3 times as many.",
+        "22 of 24 orders are out; 2 may be the best: DPQE or DQPE.",
+        "Whichever of them is best: D before P, D before Q, P before E and Q before E.",
+    )
+
+
+def test_a_single_order_left_needs_no_precedence_beside_it() -> None:
+    words = answer_words(
+        answer(best_set=["DPQE"], excluded={f"out{k}": {} for k in range(23)}, loss=None), "DPQE"
+    )
+    assert words.headline == "Take D → P → Q → E."
+    assert (words.out, words.holds) == ("All other 23 of 24 orders are out.", "")
+
+
+def test_nothing_is_guessed_where_nothing_can_be_told() -> None:
+    words = answer_words({"loss": 0.01, "recommended": None, "seeds_needed": 3}, "DPQE")
+    assert words.lines == (
+        "These records cannot tell yet which order to take at a tolerated loss of 1 %. It would take 3 seeds "
+        "of the orders that are left.",
+    )
+
+
+def test_no_order_out_is_said_and_a_long_set_is_only_counted() -> None:
+    all_in = [f"in{k}" for k in range(24)]
+    assert answer_words(answer(best_set=all_in, excluded={}, precedence=[]), "DPQE").out == (
+        "None of the 24 orders is out: each may be the best."
+    )
+    long = answer(best_set=all_in[:9], excluded={f"out{k}": {} for k in range(15)})
+    assert answer_words(long, "DPQE").out == "15 of 24 orders are out; 9 may be the best."
+
+
+@pytest.mark.parametrize(
+    ("doublings", "words"),
+    [
+        (0.0, "no more"),
+        (0.006, "about 1 % more"),
+        (0.124, "about 9 % more"),
+        (0.99, "about 99 % more"),
+        (1.0, "about 2 times as many"),
+        (2.1, "about 4.3 times as many"),
+        (8.0, "about 256 times as many"),
+    ],
+)
+def test_doublings_in_words(doublings: float, words: str) -> None:
+    assert cost_text(doublings) == words
+
+
+def test_where_the_recommendation_changes() -> None:
+    told = [(0.01, "DPQE"), (0.02, "DPQE"), (0.05, "DEPQ"), (0.08, None)]
+    by_loss = [{"loss": loss, "recommended": order} for loss, order in told]
+    assert where_it_changes({"by_loss": by_loss}).startswith(
+        "At a tolerated loss of 1 % take DPQE, DEPQ from 5 % on."
+    )
+    assert where_it_changes({"by_loss": by_loss[:2]}) == "DPQE is recommended at every loss from 1 % to 2 %."
+    assert where_it_changes({"by_loss": by_loss[2:]}) == ""
+
+
+def test_names_are_joined() -> None:
+    assert [listed(names) for names in (["a"], ["a", "b"], ["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
