@@ -11,7 +11,7 @@ __all__ = ["Augmentation", "Draws"]
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """The random choices for n images, on the CPU: the corner of each crop and whether it is mirrored."""
+    """The random choices for n images: the corner of each crop and whether it is mirrored."""
 
     rows: Tensor  # int64, shape (n,), in 0 … 2·padding
     columns: Tensor  # int64, shape (n,), in 0 … 2·padding
@@ -19,6 +19,10 @@ class Draws:
 
     def __getitem__(self, part: slice) -> "Draws":
         return Draws(self.rows[part], self.columns[part], self.mirrored[part])
+
+    def to(self, device: torch.device) -> "Draws":
+        """The same choices on another device."""
+        return Draws(self.rows.to(device), self.columns.to(device), self.mirrored.to(device))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +55,19 @@ class Augmentation:
     def crop(self, padded: Tensor, index: Tensor, draws: Draws) -> Tensor:
         """Take the images `index`, shape (k,), out of `padded`, shape (n, h + 2p, w + 2p, c), as drawn.
 
-        `padded` is contiguous on any device, `index` on the CPU. Returns shape (k, h, w, c) of the same type.
+        `padded` is contiguous; all three lie on one device. Returns shape (k, h, w, c) of the same type.
         """
         _, tall, wide, channels = padded.shape
         height, width = tall - 2 * self.padding, wide - 2 * self.padding
         corners = (index * tall + draws.rows) * wide + draws.columns
-        starts = (corners[:, None] + wide * torch.arange(height)).reshape(-1).to(padded.device)
+        starts = (corners[:, None] + wide * torch.arange(height, device=padded.device)).reshape(-1)
         # Every stretch of `width` pixels, as overlapping rows of a view: to take one is to copy memory.
         places = padded.numel() // channels - width + 1
         stretches = padded.view(-1).as_strided((places, width * channels), (channels, 1))
         images = stretches.index_select(0, starts).view(len(index), height, width, channels)
-        if self.flip:
-            mirrored = draws.mirrored.nonzero().squeeze(1).to(padded.device)
-            images.index_copy_(0, mirrored, images.index_select(0, mirrored).flip(2))
-        return images
+        if not self.flip:
+            return images
+        if padded.device.type == "cpu":
+            mirrored = draws.mirrored.nonzero().squeeze(1)
+            return images.index_copy_(0, mirrored, images.index_select(0, mirrored).flip(2))
+        return torch.where(draws.mirrored[:, None, None, None], images.flip(2), images)  # waits for no count

@@ -93,7 +93,8 @@ class MemorySplit:
             raise ValueError("augment needs rng, a generator for the random crops")
         order = torch.arange(len(self)) if rng is None else torch.randperm(len(self), generator=rng)
         if rng is not None and augment and self.augmentation.changes:
-            return self._augmented(batch_size, order, self.augmentation.draw(len(self), rng), device)
+            draws = self.augmentation.draw(len(self), rng).to(device)
+            return self._augmented(batch_size, order.to(device), draws)
         return self._batches(batch_size, order.to(device))
 
     def _batches(self, batch_size: int, order: Tensor) -> Iterator[Batch]:
@@ -106,16 +107,13 @@ class MemorySplit:
                 (pixels if small else self._normalize(pixels)).permute(0, 3, 1, 2), labels[index], index
             )
 
-    def _augmented(
-        self, batch_size: int, order: Tensor, draws: Draws, device: torch.device
-    ) -> Iterator[Batch]:
-        labels, padded = self._labels(device), self._padded(device)
-        there = order.to(device)
+    def _augmented(self, batch_size: int, order: Tensor, draws: Draws) -> Iterator[Batch]:
+        labels, padded = self._labels(order.device), self._padded(order.device)
         for start in range(0, len(self), batch_size):
             part = slice(start, start + batch_size)
             pixels = self.augmentation.crop(padded, order[part], draws[part])
             images = self._normalize(pixels).permute(0, 3, 1, 2)
-            yield Batch(images, labels[there[part]], there[part])
+            yield Batch(images, labels[order[part]], order[part])
 
     def _normalize(self, pixels: Tensor) -> Tensor:
         """Float images of uint8 ones, both of shape (k, h, w, c)."""

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ordercomp.training.recipe import Recipe
+from ordercomp.training.steps import make_steps, own_stream
 
-__all__ = ["DivergedError", "Schedule", "distillation_loss", "fit", "label_loss", "parameter_groups"]
+__all__ = ["DivergedError", "Schedule", "batched", "distillation_loss", "fit", "label_loss"]
 
 Item = TypeVar("Item")
+
+_CPU = torch.device("cpu")
 
 
 class DivergedError(ArithmeticError):
@@ -50,41 +53,23 @@ def fit(
     `batches` starts a new epoch each time it is called. Raises DivergedError when a loss is not finite, at
     the end of the epoch in which it happened.
     """
-    optimizer = torch.optim.SGD(
-        parameter_groups(module, recipe.weight_decay),
-        lr=schedule.peak,
-        momentum=recipe.momentum,
-        nesterov=True,
-    )
     step, mean = 0, math.nan
-    while step < schedule.steps:
-        losses: list[Tensor] = []
-        for item in batches():
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.rate(step)
-            with autocast:
-                loss = loss_of(item)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            losses.append(loss.detach())
-            step += 1
-            if step == schedule.steps:
-                break
-        mean = float(torch.stack(losses).mean())
-        if not math.isfinite(mean):
-            raise DivergedError(f"the training loss became {mean} within {step} of {schedule.steps} steps")
-    optimizer.zero_grad(set_to_none=True)
+    with own_stream(next(module.parameters()).device):
+        steps = make_steps(module, loss_of, recipe=recipe, autocast=autocast)
+        while step < schedule.steps:
+            losses: list[Tensor] = []
+            for item in batches():
+                losses.append(steps.take(item, schedule.rate(step)))
+                step += 1
+                if step == schedule.steps:
+                    break
+            mean = float(torch.stack(losses).mean())
+            if not math.isfinite(mean):
+                raise DivergedError(
+                    f"the training loss became {mean} within {step} of {schedule.steps} steps"
+                )
+        steps.finish()
     return mean
-
-
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Optimizer groups: weight decay on tensors of two and more dimensions, none on biases and norms."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
 
 
 def label_loss(logits: Sequence[Tensor], labels: Tensor, *, smoothing: float) -> Tensor:
@@ -118,9 +103,9 @@ def distillation_loss(
     return (1 - recipe.alpha) * hard + recipe.alpha * soft
 
 
-def batched(count: int, size: int, rng: torch.Generator) -> Iterator[Tensor]:
+def batched(count: int, size: int, rng: torch.Generator, *, device: torch.device = _CPU) -> Iterator[Tensor]:
     """Shuffled indices of one epoch in batches; a smaller last one is left out unless it is alone."""
-    order = torch.randperm(count, generator=rng)
+    order = torch.randperm(count, generator=rng).to(device)
     whole = max(1, count // size) * size
     for start in range(0, min(whole, count), size):
         yield order[start : start + size]

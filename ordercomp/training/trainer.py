@@ -101,10 +101,9 @@ class DataTrainer:
         rng = self._generator()
 
         def batches() -> Iterator[Tensor]:
-            return batched(len(labels), self.recipe.batch_size, rng)
+            return batched(len(labels), self.recipe.batch_size, rng, device=self.device)
 
         def loss_of(index: Tensor) -> Tensor:
-            index = index.to(self.device)
             logits = [head(inputs[index]) for head, inputs in zip(module.heads, features, strict=True)]
             return label_loss(logits, labels[index], smoothing=self.recipe.label_smoothing)
 

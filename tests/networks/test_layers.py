@@ -139,6 +139,27 @@ def test_fast_activations_equal_the_built_in_quantizer_bit_for_bit(
     assert torch.equal(dorefa_activation(values, bits, torch.tensor(scale), signed=signed), expected)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_gpu_rounds_and_passes_gradients_as_a_cpu_does(whole: bool, signed: bool) -> None:
+    outputs, gradients = [], []
+    low, high = (-7, 7) if signed else (0, 15)
+    for quantizer, scale in (
+        (layers._ActivationQuantizer, 0.25),
+        (layers._ScaledQuantizer, torch.tensor(0.25)),
+    ):
+        values = (weights(500) * 3).requires_grad_(True)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = quantizer.apply(values, scale, low, high, whole)
+        rounded.float().pow(2).sum().backward()
+        assert values.grad is not None
+        outputs.append(rounded)
+        gradients.append(values.grad)
+    assert outputs[0].dtype == outputs[1].dtype == (torch.bfloat16 if whole else torch.float32)
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.equal(gradients[0], gradients[1])
+
+
 def test_rounding_is_done_in_float32_on_bfloat16_input() -> None:
     values = (weights(1000) * 20).bfloat16()
     quantized = dorefa_activation(values, 8, torch.tensor(0.13))

@@ -14,9 +14,9 @@ from ordercomp.training.fit import (
     distillation_loss,
     fit,
     label_loss,
-    parameter_groups,
 )
 from ordercomp.training.recipe import Recipe
+from ordercomp.training.steps import parameter_groups
 
 FLOAT32 = torch.autocast("cpu", torch.bfloat16, enabled=False)
 

@@ -1,0 +1,286 @@
+"""One training step: told by Python each time on the CPU, replayed as a captured graph on CUDA.
+
+A small network's step on a GPU is a few hundred tiny kernels, and launching them one by one takes longer
+than they run. A graph holds them all and is launched at once. It needs that nothing in a step waits for the
+host, so the learning rate is a tensor there.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ordercomp.data.splits import Batch
+from ordercomp.failures import is_out_of_memory, one_line
+from ordercomp.networks.layers import QuantizedLayer
+from ordercomp.training.recipe import Recipe
+
+__all__ = [
+    "EagerSteps",
+    "GraphedSteps",
+    "Steps",
+    "TensorRateSGD",
+    "make_steps",
+    "own_stream",
+    "parameter_groups",
+]
+
+GRAPHS_VARIABLE = "ORDERCOMP_CUDA_GRAPHS"  # "off": every step eagerly
+_WARM_UP = 3  # eager steps before a capture: libraries allocate and choose kernels in them
+
+Body = Callable[[], Tensor]
+Capture = Callable[[Body], Body]
+
+_log = logging.getLogger(__name__)
+
+
+class Steps(Protocol):
+    """Takes training steps, one for each item of the data."""
+
+    def take(self, item: Any, rate: float) -> Tensor:
+        """Train on `item` at a learning rate and return the loss, shape (), detached."""
+
+    def finish(self) -> None:
+        """Let go of gradients."""
+
+
+class EagerSteps:
+    """SGD as Python tells it, step by step."""
+
+    def __init__(
+        self, module: nn.Module, loss_of: Callable[[Any], Tensor], *, recipe: Recipe, autocast: torch.autocast
+    ) -> None:
+        self._loss_of, self._autocast = loss_of, autocast
+        self._optimizer = torch.optim.SGD(
+            parameter_groups(module, recipe.weight_decay),
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            nesterov=True,
+        )
+
+    def take(self, item: Any, rate: float) -> Tensor:
+        """Train on `item`, as Steps says."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        with self._autocast:
+            loss = self._loss_of(item)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return loss.detach()
+
+    def finish(self) -> None:
+        """Let go of gradients."""
+        self._optimizer.zero_grad(set_to_none=True)
+
+
+class GraphedSteps:
+    """Steps that are captured once and replayed, if that is faster and nothing speaks against it.
+
+    Eager steps come first, and again whenever an item has another shape or a quantized layer another range
+    of levels, which a graph would not notice. Where a capture fails all steps are eager; `refusal` says why.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss_of: Callable[[Any], Tensor],
+        *,
+        recipe: Recipe,
+        autocast: torch.autocast,
+        capture: Capture,
+        wait: Callable[[], object],
+    ) -> None:
+        """Prepare steps; `capture` makes a replayable body, `wait` waits until the device is done."""
+        self._loss_of, self._autocast = loss_of, autocast
+        self._rate = torch.zeros((), device=next(module.parameters()).device)
+        groups = parameter_groups(module, recipe.weight_decay)
+        self._optimizer = TensorRateSGD(groups, momentum=recipe.momentum, rate=self._rate)
+        self._quantized = [layer for layer in module.modules() if isinstance(layer, QuantizedLayer)]
+        self._capture, self._wait = capture, wait
+        self._facts: object = None  # what the steps since the last warm-up have in common
+        self._eager = 0  # steps since then
+        self._eager_seconds = 0.0
+        self._item: Any = None  # what the graph reads
+        self._replay: Body | None = None
+        self.refusal = "switched off" if os.environ.get(GRAPHS_VARIABLE) == "off" else ""
+
+    def take(self, item: Any, rate: float) -> Tensor:
+        """Train on `item`, as Steps says."""
+        self._rate.fill_(rate)
+        facts = ([part.shape for part in _parts(item)], [layer.signed for layer in self._quantized])
+        if facts != self._facts:
+            self._let_go()
+            self._facts, self._eager = facts, 0
+        if self._replay is not None:
+            _copy(item, to=self._item)
+            return self._replay().clone()
+        if self.refusal or self._eager < _WARM_UP:
+            return self._take_eagerly(item)
+        return self._start_replaying(item)
+
+    def finish(self) -> None:
+        """Let go of gradients and of the graph."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._replay is not None:
+            self._wait()  # what a running graph uses must not be freed
+        self._replay = self._item = None
+        self._optimizer.zero_grad()
+
+    def _take_eagerly(self, item: Any) -> Tensor:
+        timed = self._eager == _WARM_UP - 1
+        if timed:
+            self._wait()
+        start = time.perf_counter()
+        loss = self._train_on(item)
+        if timed:
+            self._wait()
+            self._eager_seconds = time.perf_counter() - start
+        self._eager += 1
+        return loss
+
+    def _start_replaying(self, item: Any) -> Tensor:
+        """Capture the step and replay it on `item`, or say why not and take it eagerly."""
+        self._item = _clone(item)
+        self._optimizer.zero_grad()
+        try:
+            self._replay = self._capture(lambda: self._train_on(self._item))
+        except RuntimeError as error:  # whatever a step does that a graph cannot hold
+            self._let_go()
+            self.refusal = ("memory was short" if is_out_of_memory(error) else one_line(error))[:200]
+            _log.warning("steps are not captured as a graph: %s", self.refusal)
+            return self._take_eagerly(item)
+        self._wait()
+        start = time.perf_counter()
+        loss = self._replay().clone()
+        self._wait()
+        seconds = time.perf_counter() - start
+        if seconds > 1.5 * self._eager_seconds:  # the first replay also uploads the graph
+            self.refusal = f"a replay took {seconds:.2g} s, an eager step {self._eager_seconds:.2g} s"
+            self._let_go()
+        return loss
+
+    def _train_on(self, item: Any) -> Tensor:
+        with self._autocast:
+            loss = self._loss_of(item)
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return loss.detach()
+
+
+class TensorRateSGD:
+    """SGD with Nesterov momentum as torch has it, but with a learning rate that a captured graph reads."""
+
+    def __init__(self, groups: Sequence[dict[str, Any]], *, momentum: float, rate: Tensor) -> None:
+        """Take groups of `params` and `weight_decay`; `rate` is read anew at each step, shape ()."""
+        self._groups = [
+            (group["params"], [torch.zeros_like(one) for one in group["params"]], group["weight_decay"])
+            for group in groups
+        ]
+        self._momentum, self._rate = momentum, rate
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move every parameter that has a gradient."""
+        for parameters, buffers, decay in self._groups:
+            moving = [place for place, one in enumerate(parameters) if one.grad is not None]
+            if not moving:
+                continue
+            weights = [parameters[place] for place in moving]
+            speeds = [buffers[place] for place in moving]
+            slopes = [one.grad for one in weights]
+            if decay:
+                slopes = list(torch._foreach_add(slopes, weights, alpha=decay))
+            torch._foreach_mul_(speeds, self._momentum)
+            torch._foreach_add_(speeds, slopes)
+            changes = list(torch._foreach_add(slopes, speeds, alpha=self._momentum))
+            torch._foreach_mul_(changes, self._rate)
+            torch._foreach_sub_(weights, changes)
+
+    def zero_grad(self) -> None:
+        """Let go of all gradients."""
+        for parameters, _, _ in self._groups:
+            for one in parameters:
+                one.grad = None
+
+
+def make_steps(
+    module: nn.Module, loss_of: Callable[[Any], Tensor], *, recipe: Recipe, autocast: torch.autocast
+) -> Steps:
+    """Graphs for a module on CUDA, else eager steps. On CUDA, use them inside `own_stream`."""
+    device = next(module.parameters()).device
+    if device.type != "cuda":
+        return EagerSteps(module, loss_of, recipe=recipe, autocast=autocast)
+    return GraphedSteps(
+        module,
+        loss_of,
+        recipe=recipe,
+        autocast=autocast,
+        capture=_capture_on_cuda,
+        wait=torch.cuda.current_stream(device).synchronize,
+    )
+
+
+def own_stream(device: torch.device) -> AbstractContextManager[object]:
+    """On CUDA a stream beside the default one, on which nothing can be captured; elsewhere nothing."""
+    return _CudaStream(device) if device.type == "cuda" else nullcontext()
+
+
+class _CudaStream:
+    """A stream that starts after what is under way, and that what follows waits for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._before = torch.cuda.current_stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._inside = torch.cuda.stream(self._stream)
+
+    def __enter__(self) -> None:
+        self._stream.wait_stream(self._before)
+        self._inside.__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *error: Any) -> None:
+        self._inside.__exit__(*error)
+        self._before.wait_stream(self._stream)
+
+
+def _capture_on_cuda(body: Body) -> Body:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
+        loss = body()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return loss
+
+    return replay
+
+
+def _parts(item: Any) -> tuple[Tensor, ...]:
+    """The tensors of an item: a batch, or a tensor by itself."""
+    return (item.images, item.labels, item.index) if isinstance(item, Batch) else (item,)
+
+
+def _clone(item: Any) -> Any:
+    return Batch(*(part.clone() for part in _parts(item))) if isinstance(item, Batch) else item.clone()
+
+
+def _copy(item: Any, *, to: Any) -> None:
+    for source, target in zip(_parts(item), _parts(to), strict=True):
+        target.copy_(source)
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Optimizer groups: weight decay on tensors of two and more dimensions, none on biases and norms."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
