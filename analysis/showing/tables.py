@@ -3,24 +3,21 @@
 Cells are finished text; a `Table` knows its columns, and says in a note what its numbers mean.
 """
 
-import itertools
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from ordercomp.analysis.fronts.front import DEFAULT_SCALE, TOLERANCES, Candidate, Scale, best_reductions
+from ordercomp.analysis.fronts.front import DEFAULT_SCALE, TOLERANCES, Scale, best_reductions
 from ordercomp.analysis.law.ranking import RankedOrder
 from ordercomp.orders import Order, kendall_distance
 from ordercomp.records import Record
 
 __all__ = [
+    "CONVENTIONS",
     "Column",
     "Table",
-    "best_network_table",
-    "compress_command",
     "convergence_table",
     "failure_table",
     "loss_text",
@@ -32,6 +29,13 @@ __all__ = [
     "times_text",
     "verdict_text",
 ]
+
+
+CONVENTIONS: Mapping[str, str] = {
+    "paper": "as the paper does, at one pair of bits for the whole network",
+    "honest": "with each layer's own bits, the image at 8",
+    "apot": "as the paper does, but with at least 8 bits in the first and last layers",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ def reduction_table(
         columns=(*columns, Column("seeds", "right")),
         rows=tuple((order, *map(_spread, reached), str(seeds)) for order, seeds, reached in lines),
         note="Geometric mean over seeds (smallest–largest). Chosen on validation accuracy; a seed without "
-        f"any network within the loss counts as 1×. Cost convention: {scale.convention}."
+        f"any network within the loss counts as 1×. Costs counted {CONVENTIONS[scale.convention]}."
         + (f" {absent} of {len(by_order)} orders have no network within these losses." if absent else ""),
     )
 
@@ -156,47 +160,6 @@ def ranking_table(ranking: Sequence[RankedOrder], *, law: Order) -> Table:
         rows=tuple(rows),
         note=f"Value in doublings of the reduction of bit operations, mean over seeds.{unequal}",
         marked=frozenset(place for place, one in enumerate(ranking) if one.order == law),
-    )
-
-
-def best_network_table(
-    records: Iterable[Record],
-    *,
-    tolerances: Sequence[float] = TOLERANCES,
-    scale: Scale = DEFAULT_SCALE,
-) -> Table:
-    """Tabulate the most compressed network within each tolerated loss, and the command that makes it.
-
-    Tolerances that the same operating point serves share a row.
-    """
-    best = best_reductions(records, tolerances=tolerances, scale=scale)
-    shared = itertools.groupby(best.items(), key=lambda item: item[1])
-    rows = tuple(_network_row([tolerance for tolerance, _ in some], found) for found, some in shared)
-    names = (
-        "tolerated loss",
-        "reduction",
-        "storage",
-        "test accuracy",
-        "test loss",
-        "seed",
-        "threshold",
-        "command",
-    )
-    left = {"command"}
-    return Table(
-        title="Best network within each tolerated loss",
-        columns=tuple(Column(name, "left" if name in left else "right") for name in names),
-        rows=rows,
-        note="Chosen on validation accuracy, so the loss on test data may be larger. Reduction: of bit "
-        f"operations, convention {scale.convention}; threshold: confidence that lets a sample leave early.",
-    )
-
-
-def compress_command(record: Record) -> str:
-    """Return the command line that trains the record's sequence at its seed and saves the network."""
-    task, seed = shlex.quote(record.extra.get("task_source", record.task)), record.seed
-    return (
-        f'ordercomp compress "{record.sequence}" --task {task} --seed {seed} --out {record.order}.safetensors'
     )
 
 
@@ -314,21 +277,4 @@ def _pair_row(pair: Mapping[str, Any]) -> tuple[str, ...]:
         str(pair["contexts"]),
         str(pair["seeds"]),
         "under-trained" if pair.get("under_trained") else "",
-    )
-
-
-def _network_row(tolerances: Sequence[float], found: Candidate | None) -> tuple[str, ...]:
-    within = ", ".join(map(loss_text, tolerances))
-    if found is None:
-        return (within, "–", "", "", "", "", "", "no network is within this loss")
-    threshold = found.point.threshold
-    return (
-        within,
-        times_text(found.bitops_cr),
-        times_text(found.cr),
-        f"{100 * found.reported_accuracy:.2f} %",
-        f"{100 * found.reported_loss:+.2f}",
-        str(found.record.seed),
-        "" if threshold is None else f"{threshold:.3g}",
-        compress_command(found.record),
     )

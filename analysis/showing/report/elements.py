@@ -13,6 +13,8 @@ from ordercomp.records import Record
 
 __all__ = ["Fact", "Picture", "distinct", "duration", "inline", "provenance_of", "render"]
 
+_FILES = {"style": "style.css", "script": "page.js"}
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -28,16 +30,17 @@ class Fact:
 
     value: str
     name: str
+    place: str = ""  # by which a script finds it, where it changes with what is chosen
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
-    """Fill a template of this folder; the style sheet is added to `content` as `style`."""
+    """Fill a template of this folder with `content` and with `style` and `script`, those of the page."""
     loader = PackageLoader("ordercomp.analysis.showing.report", package_path="")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    style = loader.get_source(environment, "style.css")[0]
-    return environment.get_template(template).render(**content, style=style)
+    files = {name: loader.get_source(environment, file)[0] for name, file in _FILES.items()}
+    return environment.get_template(template).render(**content, **files)
 
 
 def inline(figure: Figure, caption: str) -> Picture:

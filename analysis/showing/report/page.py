@@ -1,13 +1,19 @@
-"""Assembly of the report page: pictures and tables from records and law, in one file without links."""
+"""Assembly of the report page: the answer first, then what it rests on, in one file without links."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE, TOLERANCES, Scale
-from ordercomp.analysis.law.ranking import RankedOrder, permutation_records, rank_orders
+from ordercomp.analysis.law.ranking import permutation_records
 from ordercomp.analysis.law.sensitivity import alternatives, sensitivity, sensitivity_table
-from ordercomp.analysis.showing import plots, tables
+from ordercomp.analysis.showing import network_tables, plots, tables
+from ordercomp.analysis.showing.answer_words import where_it_changes
+from ordercomp.analysis.showing.report.answer_view import LossView, loss_views, rung_rows, strip_rows
+from ordercomp.analysis.showing.report.curves import axes_of, curves_svg
 from ordercomp.analysis.showing.report.elements import (
     Fact,
     Picture,
@@ -17,7 +23,8 @@ from ordercomp.analysis.showing.report.elements import (
     provenance_of,
     render,
 )
-from ordercomp.analysis.showing.words import STAGE_NAMES, Verdict, read_verdict
+from ordercomp.analysis.showing.report.reach import network_dots, reach_curves
+from ordercomp.analysis.showing.words import STAGE_NAMES, read_verdict
 from ordercomp.files import replace_file
 from ordercomp.orders import Order
 from ordercomp.records import Record
@@ -25,6 +32,8 @@ from ordercomp.records import Record
 __all__ = ["write_report"]
 
 LOSSES = (*TOLERANCES, 0.05, 0.1)  # those of the paper, and what small networks usually lose
+MOST_NAMED = 10  # orders written at the end of their curve
+_FAKE = " An under-trained stage can fake an order."
 
 
 def write_report(
@@ -36,7 +45,8 @@ def write_report(
 ) -> None:
     """Write one self-contained HTML page about `law`, the content of a law.json, and its records.
 
-    The page opens with the verdict and holds its figures inline: it loads nothing from anywhere. Keys of
+    The page opens with the answer, if `law` holds one, else with the verdict on the pairs. It holds its
+    figures and its script inline, loads nothing from anywhere, and says the same without the script. Keys of
     `law` beyond the contract add sections; without them, or without records, the page is shorter. The same
     input gives the same bytes. The file is replaced at once. Raises OSError if it cannot be written,
     ValueError if records lack the cost convention of `scale`.
@@ -45,57 +55,104 @@ def write_report(
 
 
 def _content(law: Mapping[str, Any], records: Sequence[Record], scale: Scale) -> dict[str, Any]:
-    verdict = read_verdict(law)
-    ranking = rank_orders(records, law["stages"], scale=scale)
+    verdict, answer = read_verdict(law), law.get("answer")
     whole = permutation_records(records, law["stages"])
-    readings = sensitivity(records, law["stages"], verdict.order, scales=alternatives(scale))
+    networks = network_tables.network_table(law["networks"]) if "networks" in law else None
+    views = loss_views(answer, law["stages"], _commands(law)) if answer else []
+    chosen = next((view for view in views if view.chosen), None)
+    asked = verdict.order if chosen is None or chosen.recommended is None else chosen.recommended
     return {
         "law": law,
         "verdict": verdict,
+        "views": views,
+        "chosen": chosen,
+        "strip": strip_rows(views),
+        "changes": where_it_changes(answer) if answer else "",
+        "rungs": rung_rows(answer, law["stages"]) if answer else [],
+        "curves": _curves(whole, views, scale),
         "verification": (law.get("verification") or {}).get("sentence", ""),
         "notes": law.get("notes", ()),
-        "facts": _facts(law, records, verdict),
+        "facts": _facts(law, records, chosen),
         "stages": [(stage, STAGE_NAMES.get(stage, "plug-in stage")) for stage in law["stages"]],
-        "pictures": _pictures(law, records, whole, ranking, verdict, scale),
+        "pictures": _pictures(law),
         "pair_table": tables.pair_table(law),
-        "ranking_table": tables.ranking_table(ranking, law=verdict.order),
         "reduction_table": tables.reduction_table(whole, tolerances=LOSSES, scale=scale),
-        "network_table": tables.best_network_table(records, tolerances=LOSSES, scale=scale),
+        "network_table": networks or network_tables.best_network_table(whole, tolerances=LOSSES, scale=scale),
         "rival_table": tables.rival_table(law),
-        "sensitivity_table": sensitivity_table(readings, verdict.order),
+        "sensitivity_table": _sensitivity(records, law, asked, scale),
         "convergence_table": tables.convergence_table(law),
+        "convergence": _convergence(law),
         "failure_table": tables.failure_table(records),
         "checks": [check["sentence"] for name in ("insertion", "repetition") for check in law.get(name, ())],
         "provenance": _provenance(law, records, scale),
     }
 
 
-def _facts(law: Mapping[str, Any], records: Sequence[Record], verdict: Verdict) -> list[Fact]:
+def _commands(law: Mapping[str, Any]) -> dict[float, str]:
+    """The command of the first network told at each loss."""
+    found: dict[float, str] = {}
+    for network in law.get("networks", ()):
+        found.setdefault(network["loss"], network.get("command", ""))
+    return found
+
+
+def _facts(law: Mapping[str, Any], records: Sequence[Record], chosen: LossView | None) -> list[Fact]:
+    """What stands in large type below the answer; those with a place change with the loss that is chosen."""
     facts = []
-    if verdict.probability is not None:
-        facts.append(Fact(tables.probability_text(verdict.probability), f"probability of {verdict.order}"))
-    decided = sum(pair["verdict"] in ("before", "after") for pair in law["pairs"])
-    facts.append(Fact(f"{decided} of {len(law['pairs'])}", "pairs decided"))
-    if checked := law.get("verification"):
-        tested = checked.get("orders") or [checked.get("order") or verdict.order]
-        facts.append(
-            Fact(f"{checked['rank']} of {checked['of']}", f"rank of {', '.join(tested)} in the check")
-        )
+    if chosen is not None and chosen.recommended is not None:
+        facts = [
+            Fact(chosen.told["left"], "orders may be the best", "left"),
+            Fact(chosen.told["expected"], "bit operations, expected, against the best order", "expected"),
+            Fact(chosen.told["upper"], "at most, with 95 % confidence", "upper"),
+            Fact(chosen.told["random"], "with an order taken at random", "random"),
+        ]
     facts.append(Fact(str(len({record.seed for record in records})), "seeds"))
     facts.append(Fact(str(law["trainings"]["done"]), f"trainings, {duration(law['seconds'])}"))
     return facts
 
 
-def _pictures(
-    law: Mapping[str, Any],
-    records: Sequence[Record],
-    whole: Sequence[Record],
-    ranking: Sequence[RankedOrder],
-    verdict: Verdict,
-    scale: Scale,
-) -> dict[str, Picture]:
-    """Draw what there are data for."""
-    found = {
+def _curves(records: Sequence[Record], views: Sequence[LossView], scale: Scale) -> dict[str, Any] | None:
+    """The picture of what each order reaches, and the data for the script; None without any network."""
+    if not any(record.points for record in records):
+        return None
+    curves = reach_curves(records, scale=scale)
+    axes = axes_of(curves)
+    chosen = next((view for view in views if view.chosen), None)
+    reached = sorted(curves, key=lambda order: -float(curves[order].mean()))
+    named = dict.fromkeys(row.order for row in strip_rows(views))
+    ends = list(dict.fromkeys([*named, reached[0], reached[-1]]))[:MOST_NAMED]
+    data = {
+        "chosen": next((place for place, view in enumerate(views) if view.chosen), 0),
+        "losses": [
+            {
+                **view.to_json(),
+                "band": [axes.left(view.loss / 2), axes.left(1.5 * view.loss)],
+                "at": axes.left(view.loss),
+            }
+            for view in views
+        ],
+        "axes": axes.to_json(),
+        **network_dots(records, scale=scale),
+    }
+    picture = curves_svg(
+        curves,
+        axes=axes,
+        loss=chosen.loss if chosen else None,
+        named=ends,
+        best_set=chosen.best_set if chosen else (),
+        recommended=chosen.recommended if chosen else None,
+    )
+    return {"picture": picture, "data": _script_json(data), "orders": len(curves)}
+
+
+def _script_json(data: Mapping[str, Any]) -> Markup:
+    """JSON that may stand inside of a script element: nothing in it ends the element or opens a comment."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _pictures(law: Mapping[str, Any]) -> dict[str, Picture]:
+    return {
         "precedence": inline(
             plots.precedence_plot(law),
             "Stages from first to last. A solid arrow is a decided pair with its probability; dashed is "
@@ -107,36 +164,24 @@ def _pictures(
             "groups of contexts (what stands before and after, which knobs).",
         ),
     }
-    if any(record.points for record in records):
-        found["progress"] = inline(
-            plots.progress_plot(records, scale=scale),
-            "Value of the best networks found, training by training.",
-        )
-    if not any(record.points for record in whole):
-        return found
-    highlights = _highlights(ranking, verdict)
-    found["fronts"] = inline(
-        plots.pareto_plot(whole, highlights=highlights, scale=scale),
-        "Accuracy against reduction of bit operations. Lines are what at least half of the seeds attain, "
-        "faint dots single seeds, grey all other orders; up and to the right is better.",
-    )
-    found["ranking"] = inline(
-        plots.ranking_plot(ranking, highlights=highlights),
-        "Every order by the value of its networks, all seeds together.",
-    )
-    found["distance"] = inline(
-        plots.distance_plot(ranking, law=verdict.order),
-        f"Does value fall with the distance from {verdict.order}? Orange bars are means.",
-    )
-    return found
 
 
-def _highlights(ranking: Sequence[RankedOrder], verdict: Verdict) -> dict[Order, str]:
-    best, worst = ranking[0].order, ranking[-1].order
-    roles = {verdict.order: verdict.role}
-    for order, role in ((best, "best"), (worst, "worst")):
-        roles[order] = f"{roles[order]}, {role}" if order in roles else role
-    return roles
+def _convergence(law: Mapping[str, Any]) -> str:
+    controls = law.get("convergence", ())
+    if not controls:
+        return "Not tested: there are no control runs with a further fine-tune (F)." + _FAKE
+    counts = {word: sum(one["status"] == word for one in controls) for word in ("under-trained", "unclear")}
+    return (
+        f"Of {len(controls)} sequences with a control {counts['under-trained']} are under-trained and "
+        f"{counts['unclear']} unclear.{_FAKE if any(counts.values()) else ''}"
+    )
+
+
+def _sensitivity(
+    records: Sequence[Record], law: Mapping[str, Any], asked: Order, scale: Scale
+) -> tables.Table:
+    readings = sensitivity(records, law["stages"], asked, scales=alternatives(scale))
+    return sensitivity_table(readings, asked)
 
 
 def _provenance(law: Mapping[str, Any], records: Sequence[Record], scale: Scale) -> list[tuple[str, str]]:
@@ -146,15 +191,19 @@ def _provenance(law: Mapping[str, Any], records: Sequence[Record], scale: Scale)
         ("task", law["task"]),
         (
             "trainings",
-            f"{trainings['done']} done, {trainings['reused']} reused, {trainings['unshared']} unshared",
+            f"{trainings['done']} done, {trainings['reused']} reused, {trainings['unshared']} if no two "
+            "sequences shared their first stages",
         ),
         ("seeds", ", ".join(map(str, sorted({record.seed for record in records})))),
         ("knobs", "; ".join(distinct(step for record in records for step in record.sequence.split(" ")))),
         (
-            "value",
-            f"hypervolume in doublings: the log2 reduction of bit operations, weighted by a {scale.shape} "
-            f"tolerance of {100 * scale.tolerance:g} points of accuracy; {scale.split} data, "
-            f"cost convention {scale.convention}",
+            "costs",
+            f"MACs times bits of weights times bits of activations, {tables.CONVENTIONS[scale.convention]}",
+        ),
+        (
+            "pairs",
+            f"valued in doublings of the reduction of bit operations, weighted by a {scale.shape} tolerance "
+            f"of {100 * scale.tolerance:g} points of accuracy, on {scale.split} data",
         ),
     ]
     lines += provenance_of(records)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ordercomp.analysis.showing.report.elements import duration
-from ordercomp.analysis.showing.tables import Column, Table, loss_text, times_text
+from ordercomp.analysis.showing.tables import CONVENTIONS, Column, Table, loss_text, times_text
 
 __all__ = ["front_table", "importance_table", "network_table", "order_table", "progress_table"]
 
@@ -26,7 +26,7 @@ def network_table(search: Mapping[str, Any]) -> Table:
         [*(Column(name, "right") for name in right), Column("command")],
         rows,
         note="Chosen on validation data, where the loss is measured too. Reduction: of bit operations, "
-        f"convention {search['objectives']['convention']}; threshold: confidence to leave early.",
+        f"counted {CONVENTIONS[search['objectives']['convention']]}; threshold: confidence to leave early.",
     )
 
 

@@ -2,11 +2,10 @@ import pytest
 from builders import make_record
 
 from ordercomp.analysis.law.ranking import rank_orders
+from ordercomp.analysis.showing.network_tables import best_network_table, compress_command
 from ordercomp.analysis.showing.tables import (
     Column,
     Table,
-    best_network_table,
-    compress_command,
     convergence_table,
     failure_table,
     pair_table,

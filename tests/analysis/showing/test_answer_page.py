@@ -1,0 +1,217 @@
+"""The report of a law.json with an answer: what it shows, and what its script does in a browser."""
+
+import itertools
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import make_record
+from pages import Page
+
+from ordercomp.analysis.showing.report import write_report
+from ordercomp.orders import permutations
+from ordercomp.records import Record
+
+STAGES = "DPQ"
+BEHIND = {order: 0.5 * place for place, order in enumerate(permutations(STAGES))}  # DPQ is best
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def entry(loss: float, *, best: str = "DPQ", more: str = "DQP") -> dict[str, Any]:
+    behind = {order: BEHIND[order] + 2.0 * (order not in (best, more)) for order in BEHIND}
+    inside = [best, more]
+    return {
+        "loss": loss,
+        "recommended": best,
+        "best_set": inside,
+        "regret": {"expected": 0.124, "upper95": 0.41, "random_order": 2.1},
+        "seeds_needed": None,
+        "excluded": {
+            o: {"behind": b, "interval": [b - 1, b + 1]} for o, b in behind.items() if o not in inside
+        },
+        "precedence": [
+            pair
+            for pair in itertools.permutations(STAGES, 2)
+            if all(order.index(pair[0]) < order.index(pair[1]) for order in inside)
+        ],
+        "order_matters": {"p": 1e-9, "spread": 3.4},
+        "orders": {
+            order: {
+                "value": 9.0 - b,
+                "behind": b,
+                "interval": [b - 1, b + 1],
+                "probability_best": 0.5 if order in inside else 0.0,
+                "seeds": 3,
+            }
+            for order, b in behind.items()
+        },
+    }
+
+
+def law(**changes: Any) -> dict[str, Any]:
+    answer = {
+        **entry(0.02),
+        "by_loss": [entry(0.02), entry(0.08, best="QPD", more="QDP")],
+        "by_rung": [{**entry(0.02), "rung": "light <knobs>"}],
+    }
+    pair = {
+        "first": "D",
+        "second": "P",
+        "verdict": "undecided",
+        "probability": 0.5,
+        "effect": 0.0,
+        "interval": [-1.0, 1.0],
+        "contexts": 1,
+        "seeds": 2,
+    }
+    return {
+        "task": "synthetic",
+        "stages": STAGES,
+        "law": None,
+        "orders": permutations(STAGES),
+        "unique": False,
+        "cycle": None,
+        "pairs": [pair],
+        "verification": None,
+        "trainings": {"done": 15, "reused": 0, "unshared": 33},
+        "seconds": 90.0,
+        "answer": {**answer, **changes},
+        "networks": [network(0.02, "DPQ"), network(0.08, "QPD")],
+    }
+
+
+def network(loss: float, order: str) -> dict[str, Any]:
+    return {
+        "loss": loss,
+        "order": order,
+        "sequence": order,
+        "seed": 1,
+        "threshold": None,
+        "reduction": 64.0,
+        "storage": 8.0,
+        "test_accuracy": 0.961,
+        "test_loss": 0.014,
+        "interval": [0.004, 0.024],
+        "note": "",
+        "command": f"ordercomp compress {order} --store 'a & b'",
+    }
+
+
+def some_records() -> list[Record]:
+    records = [make_record(order, seed, 0.97, 64.0) for order in permutations(STAGES) for seed in (0, 1)]
+    return [*records, make_record("DPQF", 0, 0.97, 512.0)]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    write_report(path, law(), some_records())
+    return path
+
+
+def test_the_first_screen_tells_order_cost_doubt_and_command(page: Path) -> None:
+    text = page.read_text()
+    assert Page(text).open == []
+    head = text[: text.index("<main>")]
+    for words in (
+        "Take D → P → Q if a loss of 2 % is tolerated.",
+        "about 9 % more bit operations",
+        "4 of 6 orders are out; 2 may be the best: DPQ or DQP.",
+        "Whichever of them is best: D before P and D before Q.",
+        "ordercomp compress DPQ --store &#39;a &amp; b&#39;",
+    ):
+        assert words in head
+    assert "light &lt;knobs&gt;" in text
+
+
+def test_a_control_is_no_network_to_take_and_draws_no_curve(page: Path) -> None:
+    assert "DPQF" not in page.read_text()
+
+
+def test_without_an_answer_to_tell_nothing_is_recommended(tmp_path: Path) -> None:
+    nothing = {
+        **dict.fromkeys(("recommended", "regret", "order_matters")),
+        "loss": 0.02,
+        "seeds_needed": 3,
+        "best_set": [],
+        "excluded": {},
+        "precedence": [],
+        "orders": {},
+    }
+    write_report(tmp_path / "report.html", law(**nothing, by_loss=[], by_rung=[]), some_records())
+    text = (tmp_path / "report.html").read_text()
+    assert "These records cannot tell yet which order to take at a tolerated loss of 2 %" in text
+    assert 'class="taken"' not in text
+    assert Page(text).open == []
+
+
+def test_names_cannot_end_the_script(tmp_path: Path) -> None:
+    records = [make_record(order, 0, 0.97) for order in permutations(STAGES)]
+    sly = [*records, make_record("DPQ", 1, 0.9, sequence="D P(ratio=0.4) Q")]
+    told = law()
+    told["networks"][0]["command"] = "</script><script>alert(1)</script>"
+    write_report(tmp_path / "report.html", told, sly)
+    text = (tmp_path / "report.html").read_text()
+    assert "<script>alert" not in text
+    data = text[text.index('id="page-data">') + 15 :]
+    assert json.loads(data[: data.index("</script>")])["chosen"] == 0
+
+
+PROBE = """
+<script>
+const seen = { errors: [] };
+window.addEventListener("error", (event) => seen.errors.push(String(event.message)));
+addEventListener("load", () => setTimeout(() => {
+  const read = (name) => document.querySelector(`[data-told="${name}"]`).textContent;
+  const clicked = () => new MouseEvent("click", { bubbles: true });
+  const click = (selector) => document.querySelector(selector).dispatchEvent(clicked());
+  seen.before = read("headline");
+  click('button[data-loss="1"]');
+  seen.after = read("headline");
+  seen.command = read("command");
+  seen.taken = [...document.querySelectorAll("#orders .taken")].map((row) => row.dataset.order);
+  seen.graphs = [...document.querySelectorAll("[data-graph]")].map((graph) => graph.hidden);
+  click('#orders tr[data-order="PDQ"]');
+  seen.picked = [...document.querySelectorAll(".picked")].map((node) => node.dataset.order);
+  const frame = document.querySelector(".frame"), box = frame.getBoundingClientRect();
+  const { axes, points } = JSON.parse(document.getElementById("page-data").textContent);
+  const share = (value, axis) => (value - axis[0]) / (axis[1] - axis[0]), scale = box.width / axes.size[0];
+  const x = axes.box[0] + share(points.x[0], axes.x) * (axes.box[2] - axes.box[0]);
+  const y = axes.box[3] - share(points.y[0], axes.y) * (axes.box[3] - axes.box[1]);
+  frame.dispatchEvent(new PointerEvent("pointermove",
+    { bubbles: true, clientX: box.left + x * scale, clientY: box.top + y * scale }));
+  seen.tip = document.querySelector(".tip").textContent;
+  seen.width = document.documentElement.scrollWidth <= innerWidth;
+  document.body.dataset.seen = JSON.stringify(seen);
+}, 50));
+</script>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium, such as Debian's package")
+@pytest.mark.parametrize("width", [400, 1200])
+def test_the_script_shows_what_is_chosen_everywhere(page: Path, tmp_path: Path, width: int) -> None:
+    probe = tmp_path / "probe.html"
+    probe.write_text(page.read_text().replace("<head>", f"<head>{PROBE}", 1))
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900"]
+    run = subprocess.run(
+        [*command, "--virtual-time-budget=3000", "--dump-dom", probe.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    held = run.stdout.split('data-seen="', 1)[1].split('"', 1)[0]
+    seen = json.loads(held.replace("&quot;", '"').replace("&amp;", "&"))
+    assert seen["errors"] == []
+    assert seen["before"] == "Take D → P → Q if a loss of 2 % is tolerated."
+    assert seen["after"] == "Take Q → P → D if a loss of 8 % is tolerated."
+    assert seen["command"] == "ordercomp compress QPD --store 'a & b'"
+    assert seen["taken"] == ["QPD"]
+    assert seen["graphs"] == [True, False]
+    assert set(seen["picked"]) == {"PDQ"}
+    assert "seed 0 · 64.0 times fewer bit operations" in seen["tip"]
+    assert seen["width"]
