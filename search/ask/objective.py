@@ -8,7 +8,7 @@ record is always told alike. All points stay in the trial's `record`, and fronts
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from ordercomp.records import OperatingPoint, Record
@@ -107,6 +107,10 @@ class Objectives:
             raise ValueError(
                 f"{who} goes by bit operations, so objectives must hold log2_bitops_cr, got {self.names}"
             )
+
+    def restrict(self, record: Record) -> Record:
+        """The record without the operating points that break a constraint."""
+        return replace(record, points=tuple(one for one in record.points if self.keeps(record, one)))
 
     def describe(self) -> dict[str, Any]:
         """Plain JSON of what is optimized and what must be respected."""

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "plan": "ordercomp.studies.cli.commands.plan",
     "cost": "ordercomp.studies.cli.commands.cost",
     "law": "ordercomp.studies.cli.commands.law",
+    "report": "ordercomp.studies.cli.commands.report",
     "compress": "ordercomp.studies.cli.commands.compress",
     "export": "ordercomp.studies.cli.commands.export",
     "bench": "ordercomp.studies.cli.commands.bench",

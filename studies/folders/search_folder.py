@@ -1,12 +1,10 @@
 """What a search leaves in its folder beside the records: search.json, report.html and the best networks."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 from ordercomp.analysis.showing.report import write_search_report
 from ordercomp.files import is_digest, replace_file
-from ordercomp.records import Record
 from ordercomp.running.store import Store
 from ordercomp.shipping.stamp import copy_with_threshold
 from ordercomp.studies.folders.search_result import SearchResult
@@ -18,14 +16,8 @@ def write_search_outcome(result: SearchResult) -> None:
     """Write the outcome into the folder of the search. Raises OSError if it cannot be written."""
     data = result.to_json()
     replace_file(result.out / "search.json", json.dumps(data, indent=2, allow_nan=False) + "\n")
-    write_search_report(result.out / "report.html", data, [_allowed(result, one) for one in result.records])
+    write_search_report(result.out / "report.html", data, map(result.objectives.restrict, result.records))
     _keep_networks(result, result.out / "networks")
-
-
-def _allowed(result: SearchResult, record: Record) -> Record:
-    """The record without the operating points that break a constraint."""
-    kept = [point for point in record.points if result.objectives.keeps(record, point)]
-    return replace(record, points=tuple(kept))
 
 
 def _keep_networks(result: SearchResult, folder: Path) -> None:

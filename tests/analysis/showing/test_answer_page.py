@@ -1,103 +1,20 @@
 """The report of a law.json with an answer: what it shows, and what its script does in a browser."""
 
-import itertools
 import json
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from builders import make_record
+from page_data import STAGES, law
 from pages import Page
 
 from ordercomp.analysis.showing.report import write_report
 from ordercomp.orders import permutations
 from ordercomp.records import Record
 
-STAGES = "DPQ"
-BEHIND = {order: 0.5 * place for place, order in enumerate(permutations(STAGES))}  # DPQ is best
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-def entry(loss: float, *, best: str = "DPQ", more: str = "DQP") -> dict[str, Any]:
-    behind = {order: BEHIND[order] + 2.0 * (order not in (best, more)) for order in BEHIND}
-    inside = [best, more]
-    return {
-        "loss": loss,
-        "recommended": best,
-        "best_set": inside,
-        "regret": {"expected": 0.124, "upper95": 0.41, "random_order": 2.1},
-        "seeds_needed": None,
-        "excluded": {
-            o: {"behind": b, "interval": [b - 1, b + 1]} for o, b in behind.items() if o not in inside
-        },
-        "precedence": [
-            pair
-            for pair in itertools.permutations(STAGES, 2)
-            if all(order.index(pair[0]) < order.index(pair[1]) for order in inside)
-        ],
-        "order_matters": {"p": 1e-9, "spread": 3.4},
-        "orders": {
-            order: {
-                "value": 9.0 - b,
-                "behind": b,
-                "interval": [b - 1, b + 1],
-                "probability_best": 0.5 if order in inside else 0.0,
-                "seeds": 3,
-            }
-            for order, b in behind.items()
-        },
-    }
-
-
-def law(**changes: Any) -> dict[str, Any]:
-    answer = {
-        **entry(0.02),
-        "by_loss": [entry(0.02), entry(0.08, best="QPD", more="QDP")],
-        "by_rung": [{**entry(0.02), "rung": "light <knobs>"}],
-    }
-    pair = {
-        "first": "D",
-        "second": "P",
-        "verdict": "undecided",
-        "probability": 0.5,
-        "effect": 0.0,
-        "interval": [-1.0, 1.0],
-        "contexts": 1,
-        "seeds": 2,
-    }
-    return {
-        "task": "synthetic",
-        "stages": STAGES,
-        "law": None,
-        "orders": permutations(STAGES),
-        "unique": False,
-        "cycle": None,
-        "pairs": [pair],
-        "verification": None,
-        "trainings": {"done": 15, "reused": 0, "unshared": 33},
-        "seconds": 90.0,
-        "answer": {**answer, **changes},
-        "networks": [network(0.02, "DPQ"), network(0.08, "QPD")],
-    }
-
-
-def network(loss: float, order: str) -> dict[str, Any]:
-    return {
-        "loss": loss,
-        "order": order,
-        "sequence": order,
-        "seed": 1,
-        "threshold": None,
-        "reduction": 64.0,
-        "storage": 8.0,
-        "test_accuracy": 0.961,
-        "test_loss": 0.014,
-        "interval": [0.004, 0.024],
-        "note": "",
-        "command": f"ordercomp compress {order} --store 'a & b'",
-    }
 
 
 def some_records() -> list[Record]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from builders import make_record
+from page_data import a_search, point
 from pages import Page
 
 from ordercomp.analysis.showing.report import write_search_report
@@ -20,51 +21,6 @@ from ordercomp.analysis.showing.report.search_tables import (
 )
 
 RECORDS = [make_record("DP", accuracy=0.97, bitops_cr=64.0), make_record("PD", accuracy=0.9, bitops_cr=512.0)]
-
-
-def point(sequence: str = "D P", **changes: Any) -> dict[str, Any]:
-    return {
-        "sequence": sequence,
-        "seed": 0,
-        "threshold": None,
-        "accuracy": 0.97,
-        "test_accuracy": 0.9712,
-        "loss": 0.008,
-        "bitops_cr": 64.0,
-        "cr": 8.0,
-        "latency_ms": None,
-        "checkpoint": None,
-        **changes,
-    }
-
-
-def a_search(**changes: Any) -> dict[str, Any]:
-    """The content of a search.json."""
-    best = {**point(), "compress": "ordercomp compress 'D P' --task <mine>"}
-    orders = [
-        {"order": order, "networks": 1, "value": value, "on_front": 1}
-        for order, value in (("DP", 5.5), ("PD", 4.0), ("P", 1.0))
-    ]
-    objectives = {"names": ["accuracy", "log2_bitops_cr"], "convention": "paper"}
-    return {
-        "task": "digits",
-        "study": "search",
-        "objectives": {**objectives, "max_loss": 0.1, "max_bytes": None},
-        "cost": "log2_bitops_cr",
-        "trials": {"complete": 2, "pruned": 0, "fail": 1, "waiting": 0},
-        "networks": 2,
-        "value": 6.25,
-        "front": [point(), point("P D", bitops_cr=512.0)],
-        "best": {"0.002": None, "0.006": None, "0.01": best, "0.02": best},
-        "orders": orders,
-        "winner": "DP",
-        "law": {"order": "PD", "role": "best guess", "evidence": "adaptive", "rank": 2, "of": 2},
-        "progress": [
-            {"networks": n, "trainings": 2 * n, "seconds": 90.0 * n, "value": 3.0 * n} for n in range(1, 21)
-        ],
-        "importances": {"accuracy": {"order": 0.25, "P.ratio": 0.75}, "log2_bitops_cr": {}},
-        **changes,
-    }
 
 
 EMPTY: Mapping[str, Any] = {

@@ -1,0 +1,61 @@
+"""A page made again from a folder, and folders that have none."""
+
+import json
+from pathlib import Path
+
+import pytest
+from builders import make_record
+from page_data import a_search, law
+
+from ordercomp.analysis.showing.report import write_report
+from ordercomp.orders import permutations
+from ordercomp.records import write_records
+from ordercomp.studies.folders.report_folder import write_report_again
+
+RECORDS = [make_record(order, seed, 0.97) for order in permutations("DPQ") for seed in (0, 1)]
+
+
+def filled(folder: Path, **files: object) -> Path:
+    write_records(folder / "records.jsonl", RECORDS)
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    return folder
+
+
+def test_the_page_of_a_law_is_made_again_byte_for_byte(tmp_path: Path) -> None:
+    write_report(tmp_path / "first.html", law(), RECORDS)
+    page = write_report_again(filled(tmp_path, law=law()))
+    assert page == tmp_path / "report.html"
+    assert page.read_bytes() == (tmp_path / "first.html").read_bytes()
+
+
+def test_the_page_of_a_search_leaves_out_what_breaks_a_constraint(tmp_path: Path) -> None:
+    search = a_search()
+    whole = write_report_again(filled(tmp_path, search=search)).read_text()
+    search["objectives"]["max_loss"] = 0.0
+    fewer = write_report_again(filled(tmp_path, search=search)).read_text()
+    assert "Accuracy against reduction" in whole
+    assert "Accuracy against reduction" not in fewer
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({}, "holds records but neither law.json nor search.json"),
+        ({"law": "{"}, "law.json is not valid JSON"),
+        ({"law": []}, "lacks the key 'task'"),
+        ({"law": {**law(), "pairs": [{}]}}, "law.json was not written by this program: KeyError"),
+        ({"search": {}}, "search.json was not written by this program: it lacks the key 'task'"),
+        ({"search": {**a_search(), "objectives": 3}}, "not written by this program: TypeError"),
+    ],
+)
+def test_a_foreign_folder_is_refused_in_one_line(tmp_path: Path, files: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told) as caught:
+        write_report_again(filled(tmp_path, **files))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no records.jsonl in it"):
+        write_report_again(tmp_path)
