@@ -5,7 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_data import write_cifar10
 
+from ordercomp.data.catalog import DataError, load_data
+from ordercomp.measuring.untrained import apply_untrained
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.task import TASKS, Task, load_task
 from ordercomp.training.recipe import Recipe
 
@@ -17,6 +21,21 @@ def test_built_in_tasks_have_complete_sequences(name: str) -> None:
     task = load_task(name)
     assert task.name == name
     assert task.sequence(task.stages).order == task.stages
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10-full"])
+def test_tasks_on_cifar10_take_every_stage_and_say_where_missing_images_come_from(
+    name: str, tmp_path: Path
+) -> None:
+    task = load_task(name)
+    with pytest.raises(DataError, match=r"cifar10 not found: .*download=True.* or set ORDERCOMP_DATA"):
+        load_data(task.data, root=tmp_path)
+    write_cifar10(tmp_path)
+    data = load_data(task.data, root=tmp_path, train_limit=task.train_limit)
+    network = CompressedNetwork.create(
+        task.model, classes=data.classes, channels=data.channels, size=data.size
+    )
+    assert apply_untrained(network, task.sequence("DPQE")).sequence.order == "DPQE"
 
 
 def test_the_knobs_of_a_task_stand_in_its_sequences() -> None:
