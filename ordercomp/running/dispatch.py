@@ -16,9 +16,20 @@ from ordercomp.running.processes import Crew
 from ordercomp.running.states import Graph, Node
 from ordercomp.running.store import Store
 
-__all__ = ["DiskFullError", "Dispatcher", "Tally", "Work", "WorkerDiedError"]
+__all__ = [
+    "ENDED",
+    "STARTED",
+    "DiskFullError",
+    "Dispatcher",
+    "Tally",
+    "Work",
+    "WorkerDiedError",
+    "name_node",
+]
 
 Work = Callable[[NodeJob], Record]
+
+STARTED, ENDED = "started_job", "ended_job"  # attributes of log records at level INFO that hold a NodeJob
 
 _POLL_SECONDS = 0.2
 _MOST_DEATHS = 1  # of workers with nothing finished between them, before the runner gives up
@@ -95,6 +106,7 @@ class Dispatcher:
             return []
         self._running[future] = (node, claim)
         future.add_done_callback(self._ended.put)
+        _log.info("training %s", name_node(job), extra={STARTED: job})
         return []
 
     def collect(self) -> list[Finished]:
@@ -115,6 +127,7 @@ class Dispatcher:
                 continue
             node, claim = self._running.pop(future)
             claim.release()
+            _log.info("no longer training %s", name_node(node.job), extra={ENDED: node.job})
             if isinstance(future.exception(), BrokenExecutor):
                 lost.append(node)
             else:
@@ -170,7 +183,7 @@ class Dispatcher:
 
     def _replace_crew(self, lost: list[Node]) -> None:
         jobs = [node.job for node in lost]
-        names = ", ".join(f"{job.sequence or 'the baseline'} at seed {job.seed}" for job in jobs)
+        names = ", ".join(map(name_node, jobs))
         if self._crew.borrowed or self._crew.deaths >= _MOST_DEATHS:
             raise WorkerDiedError(
                 f"a worker process died while training {names}; was memory short, or does the calling script "
@@ -180,6 +193,11 @@ class Dispatcher:
         self._crew.drop_broken_pool()
         for node in lost:
             self._graph.put_back(node)
+
+
+def name_node(job: NodeJob) -> str:
+    """What people call a node: its sequence, or the baseline, and its seed."""
+    return f"{job.sequence or 'the baseline'} at seed {job.seed}"
 
 
 class _Room:

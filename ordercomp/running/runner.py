@@ -1,5 +1,6 @@
 """The runner: walks the trie of requested sequences and trains each node once, on any executor."""
 
+import logging
 import math
 import signal
 import threading
@@ -19,6 +20,8 @@ from ordercomp.running.states import Graph
 from ordercomp.running.store import Store
 
 __all__ = ["Finished", "NodeJob", "Request", "Runner", "Trainings", "WorkerDiedError"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,7 @@ class Runner:
         self._counted: set[Request] = set()
         self._started: float | None = None
         self._kill = False
+        self._said = False  # whether the log says that the run stops
 
     def __enter__(self) -> Self:
         return self
@@ -133,6 +137,7 @@ class Runner:
                         yield self._count(finished)
                     if dispatcher.load == 0 and (self._stopped or not graph.waits_for_others):
                         break
+                    self._say_when_stopping(dispatcher.load)
                     for finished in dispatcher.collect():
                         yield self._count(finished)
             finally:
@@ -150,6 +155,11 @@ class Runner:
                 yield from graph.add(request)
             else:
                 return
+
+    def _say_when_stopping(self, load: int) -> None:
+        if self.interrupted and not self._said:
+            self._said = True
+            _log.warning("stopping: %d running trainings are finished first; Ctrl-C again ends them", load)
 
     @property
     def _stopped(self) -> bool:

@@ -7,7 +7,9 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
-__all__ = ["Study", "count_states", "parameter_importances"]
+from ordercomp.search.ask.streams import PREFIX
+
+__all__ = ["Study", "count_ended", "count_states", "parameter_importances"]
 
 Study = optuna.Study  # for those above this layer, who hold studies without asking Optuna for more
 
@@ -17,6 +19,14 @@ _FEWEST = 10  # trials that a statement about parameters needs
 def count_states(study: Study) -> Mapping[str, int]:
     """Number of trials by state: "complete", "pruned", "fail", "waiting", "running"."""
     return Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
+
+
+def count_ended(study: Study) -> int:
+    """Number of proposed trials that have ended, well or badly; prefixes on the way were not proposed."""
+    return sum(
+        trial.state.is_finished() and trial.user_attrs.get("design") != PREFIX
+        for trial in study.get_trials(deepcopy=False)
+    )
 
 
 def parameter_importances(study: Study, objective: int = 0) -> dict[str, float]:

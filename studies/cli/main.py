@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from ordercomp.failures import FailedRunError, is_out_of_disk, is_out_of_memory
@@ -27,6 +28,33 @@ COMMANDS: Mapping[str, str] = {
     "search": "ordercomp.studies.cli.commands.search",
     "study": "ordercomp.studies.cli.commands.study",
 }
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "discover": (
+        "ordercomp discover --out out/digits",
+        "ordercomp discover --task mine.toml --out out/mine --budget 30m --workers 4",
+    ),
+    "plan": ("ordercomp plan --task mine.toml --workers 4",),
+    "cost": ('ordercomp cost resnet34 "P(ratio=0.4) Q(weights=1,activations=8)"',),
+    "law": (
+        "ordercomp law out/digits/records.jsonl --json",
+        "ordercomp law --storage out/digits/study.db",
+    ),
+    "compress": (
+        "ordercomp compress DPQE --task digits --loss 2% --out small.safetensors",
+        'ordercomp compress "P(ratio=0.4) Q(weights=4,activations=8)" --store out/digits/store',
+    ),
+    "export": (
+        "ordercomp export small.safetensors --onnx small.onnx",
+        "ordercomp export small.safetensors --packed small.packed",
+    ),
+    "bench": ("ordercomp bench small.safetensors", "ordercomp bench small.safetensors --shares 0.7,0.2,0.1"),
+    "search": (
+        "ordercomp search --out out/search --trials 50",
+        "ordercomp search --task mine.toml --out out/search --budget 30m --max-loss 0.02",
+    ),
+    "study": ("ordercomp study exhaustive --out out/studies --budget 10m",),
+}
+LIGHT = frozenset({"typing", "pathlib", "collections.abc", "typer"})  # imported to read what a command takes
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # of any option; typer gives it no name
 NO_ARGUMENTS = "NoArgsIsHelp"  # in the name of the error that holds the help
@@ -47,26 +75,56 @@ class _LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, command if name is None else _load(name), rest
+        shows = ctx.resilient_parsing or "--help" in rest  # the shell completes, or somebody reads
+        return name, command if name is None else _load(name, runs=not shows), rest
 
 
-def _load(name: str) -> Any:
+def _load(name: str, *, runs: bool) -> Any:
+    """The command, which does nothing unless it `runs`: what it takes is then read without its imports."""
+    function = None if runs else _signature(COMMANDS[name])
     app = typer.Typer(add_completion=False)
-    app.command(name)(importlib.import_module(COMMANDS[name]).command)
+    examples = escape("\n\n".join(("Examples:", *EXAMPLES[name])))
+    app.command(name, epilog=examples)(function or importlib.import_module(COMMANDS[name]).command)
     return typer.main.get_command(app)
+
+
+def _signature(module: str) -> Any:
+    """A module's `command` without its body; None if its options need more than light modules to be read."""
+    tree = _parse(module)
+    kept: list[ast.stmt] = [
+        one for one in tree.body if isinstance(one, ast.ImportFrom | ast.Import) and _modules(one) <= LIGHT
+    ]
+    function = _command(tree)
+    function.body = function.body[:1]
+    names: dict[str, Any] = {}
+    try:
+        exec(compile(ast.Module([*kept, function], []), module, "exec"), names)
+    except NameError:
+        return None
+    return names["command"]
+
+
+def _modules(one: ast.ImportFrom | ast.Import) -> set[str | None]:
+    return {one.module} if isinstance(one, ast.ImportFrom) else {alias.name for alias in one.names}
 
 
 def _summary(module: str) -> str:
     """The first line of what a module's `command` says it does, read without importing it."""
+    return (ast.get_docstring(_command(_parse(module))) or "").partition("\n")[0]
+
+
+def _parse(module: str) -> ast.Module:
     spec = importlib.util.find_spec(module)
     assert spec is not None
     assert spec.origin is not None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    functions = [one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == "command"]
-    return (ast.get_docstring(functions[0]) or "").partition("\n")[0]
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
 
 
-app = typer.Typer(cls=_LazyGroup, add_completion=False, no_args_is_help=True)
+def _command(tree: ast.Module) -> ast.FunctionDef:
+    return next(one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == "command")
+
+
+app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, epilog=f"Start with: {EXAMPLES['discover'][0]}")
 
 
 @app.callback()

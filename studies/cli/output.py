@@ -2,8 +2,10 @@
 
 import json
 import re
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from rich.console import Console
@@ -11,11 +13,13 @@ from rich.table import Table
 
 __all__ = [
     "console",
+    "next_steps",
     "parse_convention",
     "parse_duration",
     "parse_loss",
     "parse_shape",
     "print_json",
+    "print_next",
     "print_pairs",
 ]
 
@@ -68,6 +72,22 @@ def print_json(data: Any) -> None:
     """One JSON document on stdout."""
     json.dump(data, sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+def next_steps(network: Path) -> list[tuple[str, Sequence[object]]]:
+    """What can be done with a network file, with the command for it."""
+    return [
+        ("use it", ("ordercomp", "export", network, "--onnx", network.with_suffix(".onnx"))),
+        ("how fast it is here", ("ordercomp", "bench", network)),
+    ]
+
+
+def print_next(steps: Iterable[tuple[str, Sequence[object]]]) -> None:
+    """Say on stderr what to do next: a purpose, and the words of the command, on a line to be copied."""
+    for purpose, words in steps:
+        console.print(f"{purpose}:", markup=False, highlight=False)
+        line = f"  {shlex.join(map(str, words))}"
+        console.print(line, style="bold", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_pairs(title: str, values: Mapping[str, float]) -> None:

@@ -181,7 +181,7 @@ class SearchResult:
         words = [
             *("ordercomp", "compress", best.record.sequence, "--task", self.task.spelled),
             *("--seed", str(best.record.seed), "--store", str(self.out / "store")),
-            *("--out", "best.safetensors"),
+            *("--loss", f"{tolerance:g}", "--out", "best.safetensors"),
         ]
         return shlex.join(words)
 

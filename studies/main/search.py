@@ -13,12 +13,13 @@ from ordercomp.knobs import Knob
 from ordercomp.orders import Order
 from ordercomp.running.jobs import Finished
 from ordercomp.running.node import train_node
+from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.search.ask.abandonment import Abandonment
 from ordercomp.search.ask.cost_aware import CostOptions
-from ordercomp.search.ask.importance import Study
+from ordercomp.search.ask.importance import Study, count_ended
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.samplers import DENSE_SAMPLERS, make_sampler
 from ordercomp.search.ask.space import Space
@@ -112,13 +113,17 @@ def run_search(
     *,
     runner: RunsRequests | None = None,
     on_finished: Callable[[Finished], None] = lambda finished: None,
+    on_trials: Callable[[int], None] = lambda ended: None,
 ) -> SearchResult:
-    """Run `plan` and return what the study holds then; `on_finished` hears of every node, for progress.
+    """Run `plan` and return what the study holds then.
+
+    For progress, `on_finished` hears of every node and `on_trials` of how many trials have ended.
 
     Without `runner` it makes one with a store in `plan.out`, and settles the precision of the task as all
     experiments do. An interrupt or a spent budget ends the search with what is there. Raises ValueError for
     bad input, also if `plan.out` holds records of another task; OSError if it cannot be written.
     """
+    refuse_unguarded("search")
     question = plan.question
     if runner is None:
         check_task(replace(plan.task, stages=question.space.stages))
@@ -146,6 +151,7 @@ def run_search(
         used = runner or stack.enter_context(_make_runner(plan, task))
         for finished in _recorded(run_study(study, used, question, trials=plan.trials), study, file):
             on_finished(finished)
+            on_trials(count_ended(study))
     result = SearchResult(
         study=study,
         records=tuple(records_from_study(study)),

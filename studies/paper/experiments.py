@@ -60,6 +60,10 @@ def _ignore(finished: Finished) -> None:
     """Hear of a finished node and do nothing."""
 
 
+def _forget(planned: int) -> None:
+    """Hear how many nodes there will be and do nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """How an experiment is run; nothing here changes a result."""
@@ -69,6 +73,7 @@ class RunOptions:
     store: Path | None = None  # finished trainings, shared by experiments; None: `store` in the out folder
     date: str = field(default_factory=lambda: datetime.date.today().isoformat())  # of the result folder
     report: Callable[[Finished], None] = _ignore  # hears of every finished node
+    planned: Callable[[int], None] = _forget  # hears how many nodes there will be
     executor: Executor | None = None  # None: local processes
     work: Work = train_node
 
@@ -124,6 +129,7 @@ def run_experiment(
     ]
     folder = ResultFolder(Path(out) / f"{options.date}_{name}", describe(name, chosen.name, parts))
     wanted = {(part.task.name, text, seed) for part in parts for text, seed in _nodes(part)}
+    options.planned(len(wanted))
     records, trainings, interrupted = _train(parts, folder, store, options)
     enough = len({letter for record in records for letter in record.order} - {"F"}) > 1
     judgement = _with_failures(experiment.judge(records) if enough else TOO_FEW, records)

@@ -16,12 +16,21 @@ from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from ordercomp.shipping.stamp import copy_with_threshold
 from ordercomp.stages import complete
-from ordercomp.studies.cli.output import parse_loss, print_json, print_pairs
+from ordercomp.studies.cli.output import (
+    console,
+    next_steps,
+    parse_loss,
+    print_json,
+    print_next,
+    print_pairs,
+)
 from ordercomp.studies.cli.progress import watching
 from ordercomp.studies.folders.law_folder import settle_precision
 from ordercomp.task import load_task
 
 __all__ = ["command"]
+
+_NO_THRESHOLD = "; no exit threshold is stored, so every image takes the last exit"
 
 
 def command(
@@ -52,10 +61,10 @@ def command(
     with tempfile.TemporaryDirectory(prefix="ordercomp-") as temporary:
         results = Store(store or Path(temporary))
         chosen = settle_precision(chosen, results)
-        with Runner(chosen, results, workers=1, work=train_node) as runner, watching(len(wanted)) as report:
+        with Runner(chosen, results, workers=1, work=train_node) as runner, watching(len(wanted)) as view:
             last = None
             for finished in runner.run([Request(wanted, seed)]):
-                report(finished)
+                view(finished)
                 last = finished.record
             if runner.interrupted:
                 raise KeyboardInterrupt
@@ -80,6 +89,16 @@ def command(
                 "CR": point.cr,
             },
         )
+        if chosen_point is None:
+            lost = 100 * (last.baseline.accuracy - max(one.accuracy for one in last.points))
+            console.print(
+                f"no operating point keeps the loss within {loss}: the best one loses {lost:.2f} %"
+                f"{_NO_THRESHOLD if 'E' in last.order else ''}",
+                markup=False,
+            )
+        elif threshold is not None:
+            console.print(f"{out} lets images leave early at a confidence of {threshold:.3g}", markup=False)
+        print_next(next_steps(out))
 
 
 def _check_writable(out: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ordercomp.studies.cli.law_text import print_law
-from ordercomp.studies.cli.output import console, parse_duration, print_json
+from ordercomp.studies.cli.output import console, next_steps, parse_duration, print_json, print_next
 from ordercomp.studies.cli.progress import watching
 from ordercomp.studies.folders.law_folder import law_json
 from ordercomp.studies.main.discover import Design, discover
@@ -31,14 +31,16 @@ def command(
         chosen = replace(chosen, stages=stages)
     seconds = parse_duration(budget)
     design = Design(task=chosen, seeds=tuple(range(seeds)))
-    with watching(design.size) as report:
-        found = discover(chosen, out=out, seeds=seeds, budget_seconds=seconds, workers=workers, report=report)
+    with watching(design.size, budget_seconds=seconds) as view:
+        found = discover(chosen, out=out, seeds=seeds, budget_seconds=seconds, workers=workers, report=view)
     data = law_json(found.law, found.trainings)
     if as_json:
         print_json(data)
     else:
         print_law(data)
         console.print(f"records, networks and report are in {out}; open {out / 'report.html'}", markup=False)
+        if networks := sorted((out / "networks").glob("*.safetensors")):
+            print_next(next_steps(networks[-1]))
     if found.interrupted:
         console.print("interrupted: this is what was measured until then; the same command goes on from here")
         raise KeyboardInterrupt

@@ -1,13 +1,14 @@
 """`ordercomp search`: an Optuna study over orders and knobs for the best compressed network."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from ordercomp.analysis.fronts.front import Candidate
 from ordercomp.analysis.showing.report.search_page import law_sentence, search_headline
 from ordercomp.analysis.showing.report.search_tables import (
     front_table,
@@ -16,17 +17,27 @@ from ordercomp.analysis.showing.report.search_tables import (
     progress_table,
 )
 from ordercomp.analysis.showing.tables import loss_text, times_text
+from ordercomp.running.jobs import Finished
 from ordercomp.search.ask.abandonment import Abandonment
 from ordercomp.search.ask.cost_aware import CostOptions
 from ordercomp.search.ask.objective import DEFAULT_OBJECTIVES, Objectives
-from ordercomp.studies.cli.output import console, parse_convention, parse_duration, print_json
-from ordercomp.studies.cli.progress import watching
+from ordercomp.studies.cli.output import (
+    console,
+    next_steps,
+    parse_convention,
+    parse_duration,
+    print_json,
+    print_next,
+)
+from ordercomp.studies.cli.progress import View, watching
+from ordercomp.studies.folders.search_ranking import Ranking
 from ordercomp.studies.main.search import SearchPlan, run_search
 from ordercomp.task import load_task
 
 __all__ = ["command"]
 
 MOST_ORDERS = 10
+NOTED_LOSSES = (0.01, 0.02)  # whose best network is shown while the search goes on
 
 
 def command(
@@ -79,16 +90,51 @@ def command(
         workers=workers,
         budget_seconds=parse_duration(budget),
     )
-    with watching(None) as report:
-        result = run_search(plan, on_finished=report)
+    with watching(budget_seconds=plan.budget_seconds) as view:
+        view.count(0, trials, "trials")
+        best = _BestSoFar(view, plan.objectives)
+        result = run_search(
+            plan, on_finished=best, on_trials=lambda ended: view.count(ended, trials, "trials")
+        )
     if as_json:
         print_json(result.to_json())
     else:
         _print(result.to_json())
         console.print(f"records, networks and report are in {out}; open {out / 'report.html'}", markup=False)
+        networks = sorted((out / "networks").glob("*.safetensors"))
+        print_next([*(next_steps(networks[-1]) if networks else []), _dashboard(plan)])
     if result.interrupted:
         console.print("interrupted: this is what was measured until then; the same command goes on from here")
         raise KeyboardInterrupt
+
+
+class _BestSoFar:
+    """Passes nodes on to the view, and notes there the best network of this run."""
+
+    def __init__(self, view: View, objectives: Objectives) -> None:
+        self._view = view
+        self._ranking = Ranking(objectives)
+        self._best: dict[float, Candidate] = {}
+
+    def __call__(self, finished: Finished) -> None:
+        self._view(finished)
+        points = self._ranking.candidates([finished.record])
+        for loss in NOTED_LOSSES:
+            known = [self._best[loss]] if loss in self._best else []
+            if (best := self._ranking.best([*known, *points], loss)) is not None:
+                self._best[loss] = best
+        lines = [
+            f"best so far at a loss of at most {loss_text(loss)}: {times_text(best.bitops_cr)} fewer bit "
+            f"operations, {times_text(best.cr)} less storage, {best.record.sequence}"
+            for loss, best in self._best.items()
+        ]
+        self._view.note(*lines)
+
+
+def _dashboard(plan: SearchPlan) -> tuple[str, Sequence[object]]:
+    storage = str(plan.storage or plan.out / "study.db")
+    url = storage if "://" in storage else f"sqlite:///{storage}"
+    return "look at every trial (pip install 'ordercomp[dashboard]')", ("optuna-dashboard", url)
 
 
 def _print(search: Mapping[str, Any]) -> None:

@@ -9,14 +9,14 @@ from rich.console import Console
 from ordercomp.studies.cli.output import console, parse_duration, print_json
 from ordercomp.studies.cli.progress import watching
 from ordercomp.studies.paper.experiment import Outcome
-from ordercomp.studies.paper.experiments import EXPERIMENTS, RunOptions, run_experiment
+from ordercomp.studies.paper.experiments import RunOptions, run_experiment
 from ordercomp.task import load_task
 
 __all__ = ["command"]
 
 
 def command(
-    name: Annotated[str, typer.Argument(help=", ".join(EXPERIMENTS))],
+    name: Annotated[str, typer.Argument(help="pairwise, exhaustive, insertion, …; another name lists them")],
     out: Annotated[Path, typer.Option(help="folder of result folders and of the shared store")],
     task: Annotated[str, typer.Option(help="a built-in task or a TOML file")] = "digits",
     preset: Annotated[str, typer.Option(help="minutes, hours, paper or a TOML file")] = "minutes",
@@ -28,8 +28,10 @@ def command(
     """Run an experiment of the paper on any task and set its claims beside what was measured."""
     chosen = load_task(task)
     seconds = parse_duration(budget)
-    with watching(None) as report:
-        options = RunOptions(workers=workers, budget_seconds=seconds, store=store, report=report)
+    with watching(budget_seconds=seconds) as view:
+        options = RunOptions(
+            workers=workers, budget_seconds=seconds, store=store, report=view, planned=view.plan
+        )
         outcome = run_experiment(name, task=chosen, preset=preset, out=out, options=options)
     if as_json:
         print_json(outcome.to_json())

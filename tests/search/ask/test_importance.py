@@ -3,7 +3,7 @@
 import optuna
 import pytest
 
-from ordercomp.search.ask.importance import count_states, parameter_importances
+from ordercomp.search.ask.importance import count_ended, count_states, parameter_importances
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -30,3 +30,11 @@ def test_a_parameter_matters_where_the_objective_depends_on_it() -> None:
 def test_few_trials_say_nothing_of_parameters() -> None:
     assert parameter_importances(study_of(9)) == {}
     assert count_states(study_of(9)) == {"complete": 9}
+
+
+def test_trials_that_ended_are_counted_without_prefixes_and_open_ones() -> None:
+    study = study_of(3)
+    study.add_trial(optuna.trial.create_trial(values=[0.5, 0.5], user_attrs={"design": "prefix"}, params={}))
+    study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
+    study.ask()
+    assert count_ended(study) == 4

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,35 @@ def test_law_reads_records_without_torch(tmp_path: Path) -> None:
     law = json.loads(done.stdout)
     assert law["stages"] == "PQ"
     assert [(pair["first"], pair["second"]) for pair in law["pairs"]] == [("P", "Q")]
+
+
+def test_each_help_shows_examples_that_its_command_takes_and_loads_no_torch() -> None:
+    program = (
+        "import shlex, sys\n"
+        "from ordercomp.studies.cli import main\n"
+        "for name, lines in main.EXAMPLES.items():\n"
+        "    command = main._load(name, runs=False)\n"
+        "    for line in lines:\n"
+        "        words = shlex.split(line)\n"
+        "        assert words[:2] == ['ordercomp', name] and line in command.epilog.replace('\\\\[', '[')\n"
+        "        command.make_context(name, words[2:])\n"
+        "print(len(main.EXAMPLES) == len(main.COMMANDS), 'torch' in sys.modules, 'optuna' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stderr, done.stdout.split()) == ("", ["True", "False", "False"])
+
+
+def test_a_shell_completes_options_of_a_command() -> None:
+    program = "import sys; sys.argv[0] = 'ordercomp'; from ordercomp.studies.cli.main import main; main()"
+    wishes = {"COMP_WORDS": "ordercomp compress --s", "COMP_CWORD": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **wishes, "_ORDERCOMP_COMPLETE": "complete_bash"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["--seed", "--store"]
 
 
 @pytest.mark.parametrize(
