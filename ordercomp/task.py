@@ -26,7 +26,9 @@ class Task:
     data: str  # "digits", "fashion-mnist", "cifar10", …
     stages: Order = "DPQE"
     knobs: Mapping[str, Mapping[str, KnobValue]] = field(default_factory=dict)  # by stage letter
-    cases: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = ({},)  # knob settings that every order meets
+    cases: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = (
+        {},
+    )  # the rungs of a ladder of knob settings, from light to hard; every order meets all of them
     extra: tuple[
         Order, ...
     ] = ()  # further orders to measure beside the permutations, such as "DD" or "DPQEQ"
@@ -34,6 +36,7 @@ class Task:
     train_limit: int | None = None  # use this many training images
     accounting: Literal["per-stage", "total"] = "per-stage"
     latency: bool = False  # measure milliseconds of one image, too
+    loss: float = 0.02  # accuracy that a user would give up for a smaller network, a fraction in (0, 1]
     source: str = ""  # the task file, as it was named to `load_task`; no part of what is measured
 
     def __post_init__(self) -> None:
@@ -51,6 +54,8 @@ class Task:
             complete(StageSequence.from_order(check_order(order), {}))
         if self.accounting not in ("per-stage", "total"):
             raise ValueError(f"accounting must be per-stage or total, got {self.accounting!r}")
+        if not 0 < self.loss <= 1:
+            raise ValueError(f"loss must lie in (0, 100 %], got {100 * self.loss:.4g} %")
 
     @property
     def spelled(self) -> str:
@@ -136,6 +141,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "extra": ("a list of orders", lambda value: _is_list(value, _is_text)),
     "train_limit": ("a positive whole number", lambda value: type(value) is int and value > 0),
     "latency": ("true or false", lambda value: isinstance(value, bool)),
+    "loss": ("a fraction such as 0.02 of accuracy", lambda value: type(value) in (int, float)),
 }
 
 _MODERATE: Mapping[str, Mapping[str, KnobValue]] = {
@@ -144,6 +150,15 @@ _MODERATE: Mapping[str, Mapping[str, KnobValue]] = {
     "Q": {"weights": 2, "activations": 4},
     "E": {"exits": 2},
 }
+# Rungs: most networks of the light one lose less than 2 % of accuracy, most of the hard one about 2 % or more.
+_DIGITS_RUNGS: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = (
+    {"D": {"depth": 0.7}, "P": {"ratio": 0.2}, "Q": {"weights": 4, "activations": 8}},
+    {},
+)
+_RUNGS: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = (
+    {"Q": {"weights": 4, "activations": 8}},
+    {},
+)
 
 TASKS: Mapping[str, Task] = {
     "digits": Task(
@@ -151,13 +166,15 @@ TASKS: Mapping[str, Task] = {
         model="resnet14(width=8)",
         data="digits",
         knobs=_MODERATE,
-        recipe=Recipe(epochs=30, batch_size=64, learning_rate=0.2, weight_decay=1e-3, precision="float32"),
+        cases=_DIGITS_RUNGS,
+        recipe=Recipe(epochs=30, batch_size=128, learning_rate=0.2, weight_decay=1e-3, precision="float32"),
     ),
     "fashion-mnist": Task(
         name="fashion-mnist",
         model="resnet14(width=16,stem_stride=3)",
         data="fashion-mnist",
         knobs=_MODERATE,
+        cases=_RUNGS,
         recipe=Recipe(epochs=2, batch_size=128, learning_rate=0.2),
     ),
     # What one core of a CPU trains to the end in under two minutes a stage: more data than an augmented
@@ -168,6 +185,7 @@ TASKS: Mapping[str, Task] = {
         data="cifar10",
         train_limit=32_000,
         knobs=_MODERATE,
+        cases=_RUNGS,
         recipe=Recipe(epochs=8, batch_size=256, learning_rate=0.6),
     ),
     "cifar10-full": Task(  # for a GPU
@@ -175,6 +193,7 @@ TASKS: Mapping[str, Task] = {
         model="resnet18",
         data="cifar10",
         knobs=_MODERATE,
+        cases=_RUNGS,
         recipe=Recipe(epochs=24, batch_size=512, learning_rate=0.4, augment=True),
     ),
 }

@@ -38,6 +38,15 @@ def test_tasks_on_cifar10_take_every_stage_and_say_where_missing_images_come_fro
     assert apply_untrained(network, task.sequence("DPQE")).sequence.order == "DPQE"
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_built_in_tasks_have_a_light_and_a_hard_rung(name: str) -> None:
+    task = load_task(name)
+    light, hard = (task.sequence("Q", case).steps[0].settings for case in task.cases)
+    assert (light["weights"], light["activations"]) == (4, 8)
+    assert (hard["weights"], hard["activations"]) == (2, 4)
+    assert task.loss == 0.02
+
+
 def test_the_knobs_of_a_task_stand_in_its_sequences() -> None:
     task = replace(SMALL, knobs={"P": {"ratio": 0.2}, "Q": {"weights": 1}})
     assert str(task.sequence("QP")) == "Q(weights=1,activations=4) P(ratio=0.2)"
@@ -66,6 +75,7 @@ def test_the_digest_covers_what_shapes_a_result_and_nothing_else() -> None:
     same = [
         replace(SMALL, name="other"),
         replace(SMALL, stages="QP"),
+        replace(SMALL, loss=0.05),
         replace(SMALL, knobs={"P": {"ratio": 0.2}}),
     ]
     assert {task.digest for task in same} == {SMALL.digest}
@@ -135,6 +145,8 @@ def test_a_task_spells_itself_as_a_command_takes_it(tmp_path: Path) -> None:
         ("train_limit = 0\n" + TOML, "train_limit"),
         ('accounting = "none"\n' + TOML, "accounting must be per-stage or total, got 'none'"),
         ('latency = "yes"\n' + TOML, "latency"),
+        ('loss = "2"\n' + TOML, "loss must be a fraction"),
+        ("loss = 2\n" + TOML, r"loss must lie in \(0, 100 %\], got 200 %"),
         ("model = 3\n" + TOML.partition("\n")[2].partition("\n")[2], "model"),
     ],
 )

@@ -49,11 +49,13 @@ def parse_duration(text: str) -> float | None:
 
 
 def parse_loss(text: str) -> float:
-    """A fraction in `2%` or `0.02`. Raises ValueError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text.strip())
+    """A fraction in `2%` or `0.02`. Raises ValueError outside of 0 to 100 %."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
     loss = float(match[1]) / (100 if match[2] else 1) if match else -1.0
-    if not 0 <= loss < 1:
-        raise ValueError(f"--loss must be a share of the images such as 2% or 0.02, got {text!r}")
+    if not 0 <= loss <= 1:
+        raise ValueError(
+            f"--loss must be a share of the images in (0, 100 %], such as 2% or 0.02, got {text!r}"
+        )
     return loss
 
 

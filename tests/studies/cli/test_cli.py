@@ -148,9 +148,9 @@ def test_plan_counts_the_trie(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "plan", "--seeds", "2", "--json")
     assert status == 0
     plan = json.loads(out)
-    assert plan["orders_shared"] == 2 * 64
-    assert plan["orders_unshared"] == 2 * 196
-    assert plan["controls_and_extras"] == 2 * 15
+    assert plan["orders_shared"] == 2 * 127  # two rungs that share E
+    assert plan["orders_unshared"] == 782
+    assert plan["controls_and_extras"] == 2 * 30
     assert plan["seconds"] > 0
 
 

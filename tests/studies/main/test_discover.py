@@ -21,6 +21,7 @@ TINY = replace(
     name="tiny",
     model="resnet8(width=8)",
     stages="PE",
+    cases=({},),
     recipe=Recipe(epochs=0.2, batch_size=64, precision="float32"),
 )
 
@@ -32,10 +33,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Discovery:
 
 def test_the_design_has_every_order_and_controls_of_static_prefixes() -> None:
     design = Design(task=TASKS["digits"], seeds=(0, 1, 2))
-    assert len(design.sequences) == 24
-    assert sorted(sequence.order for sequence in design.controls)[:4] == ["DF", "DPF", "DPQF", "DQF"]
-    assert len(design.controls) == 15
-    assert design.size == 3 * (64 + 15)
+    assert len(design.sequences) == 2 * 24
+    assert sorted({sequence.order for sequence in design.controls})[:4] == ["DF", "DPF", "DPQF", "DQF"]
+    assert len(design.controls) == 2 * 15
+    assert design.size == 3 * (127 + 30)  # two rungs that share E
 
 
 def test_cases_share_the_prefixes_that_are_equal() -> None:
