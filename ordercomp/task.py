@@ -150,7 +150,7 @@ _MODERATE: Mapping[str, Mapping[str, KnobValue]] = {
     "Q": {"weights": 2, "activations": 4},
     "E": {"exits": 2},
 }
-# Rungs: most networks of the light one lose less than 2 % of accuracy, most of the hard one that much or more.
+# Rungs: most networks of the light one lose less than 2 % of accuracy, most of the hard one more or as much.
 _DIGITS_RUNGS: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = (
     {"D": {"depth": 0.7}, "P": {"ratio": 0.2}, "Q": {"weights": 4, "activations": 8}},
     {},
