@@ -1,0 +1,218 @@
+"""The value of an order at a seed: the log2 reduction that its networks reach at the loss a user tolerates.
+
+The networks of one order at one seed are one per rung of the knob ladder, equally many for each order. Their
+operating points form a front; its value is the largest log2 reduction of bit operations within a loss u,
+averaged over u from half to one and a half times the tolerated loss, so that no single point decides. It is
+read on validation and on test images separately and averaged: a value selects no network, so all held-out
+images count. Where no point is within the loss the network is left alone: value 0, the floor.
+
+Control arms, repeated stages and subsets of the stages are no orders and take no part.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ordercomp.orders import Order, check_order
+from ordercomp.records import OperatingPoint, Record
+from ordercomp.sequence import StageSequence
+
+__all__ = [
+    "FLOOR",
+    "LOSSES",
+    "Rung",
+    "ValueTable",
+    "check_loss",
+    "front_reduction",
+    "order_values",
+    "rungs_of",
+]
+
+FloatArray = npt.NDArray[np.float64]
+Convention = Literal["paper", "honest", "apot"]
+Setting = tuple[str, frozenset[str]]  # accounting of epochs, steps with their knobs
+
+FLOOR = 0.0  # value of leaving the network alone
+LOSSES = (0.002, 0.006, 0.01, 0.02, 0.03, 0.05, 0.08)  # the law is told for all of these, as fractions
+WINDOW = (0.5, 1.5)  # times the tolerated loss: where the front is averaged
+LEAST_SHARE = 0.5  # a setting is a rung if it was run at least so often as the most frequent one
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One setting of all knobs, that every order is run with."""
+
+    accounting: str
+    steps: tuple[str, ...]  # each stage with its knobs, in the order of the stages
+
+    def __str__(self) -> str:
+        return " ".join(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class ValueTable:
+    """Values of orders at seeds, in doublings, larger is better; NaN where an order was not run at a seed."""
+
+    stages: Order
+    orders: tuple[Order, ...]  # of these stages; those that were run at some seed
+    seeds: tuple[int, ...]
+    values: FloatArray  # shape (orders, seeds)
+    floor: float | None = FLOOR  # a value here says "this or less"; None: the scale has no floor
+    loss: float | None = None  # tolerated, a fraction; None for values that came from elsewhere
+    rungs: tuple[Rung, ...] = ()
+
+    def __post_init__(self) -> None:
+        shape = (len(self.orders), len(self.seeds))
+        if self.values.shape != shape:
+            raise ValueError(f"values must have shape (orders, seeds) = {shape}, got {self.values.shape}")
+        if len(set(self.orders)) != len(self.orders):
+            raise ValueError(f"orders must be distinct, got {self.orders}")
+        for order in self.orders:
+            if sorted(order) != sorted(self.stages):
+                raise ValueError(f"each order must hold the stages {self.stages!r} once, got {order!r}")
+        if np.isinf(self.values).any():
+            raise ValueError("values must be finite, or NaN where an order was not run, got infinity")
+
+    @property
+    def seeds_of(self) -> dict[Order, int]:
+        """Number of seeds at which each order was run."""
+        counts = np.isfinite(self.values).sum(axis=1)
+        return {order: int(count) for order, count in zip(self.orders, counts, strict=True)}
+
+    @property
+    def complete(self) -> bool:
+        """Whether every order was run at every seed."""
+        return bool(np.isfinite(self.values).all())
+
+    def at(self, seeds: Iterable[int]) -> "ValueTable":
+        """The same table at some of its seeds, in its own order."""
+        wanted = set(seeds)
+        keep = [place for place, seed in enumerate(self.seeds) if seed in wanted]
+        values = self.values[:, keep]
+        rows = np.flatnonzero(np.isfinite(values).any(axis=1))
+        return ValueTable(
+            stages=self.stages,
+            orders=tuple(self.orders[row] for row in rows),
+            seeds=tuple(self.seeds[place] for place in keep),
+            values=values[rows],
+            floor=self.floor,
+            loss=self.loss,
+            rungs=self.rungs,
+        )
+
+
+def check_loss(loss: float) -> float:
+    """Return the tolerated loss, a fraction of accuracy, if it lies in (0, 1]; raise ValueError otherwise."""
+    if not 0 < loss <= 1:
+        raise ValueError(f"loss must lie in (0, 100 %], got {loss:.4g} ({100 * loss:.4g} %)")
+    return loss
+
+
+def rungs_of(records: Iterable[Record], stages: Order) -> tuple[Rung, ...]:
+    """The settings of all knobs that permutations of `stages` were run with as a design, in order of text.
+
+    A setting counts if it was run at least half as often as the most frequent one, and with two orders or
+    more: single trials of a sampler are no rung.
+    """
+    runs: Counter[Setting] = Counter()
+    orders: dict[Setting, set[Order]] = defaultdict(set)
+    for setting, order, _ in _networks(records, stages):
+        runs[setting] += 1
+        orders[setting].add(order)
+    most = max(runs.values(), default=0)
+    kept = [
+        setting for setting, count in runs.items() if count >= LEAST_SHARE * most and len(orders[setting]) > 1
+    ]
+    rungs = [Rung(accounting, _by_stage(steps, stages)) for accounting, steps in kept]
+    return tuple(sorted(rungs, key=lambda rung: (rung.accounting, rung.steps)))
+
+
+def order_values(
+    records: Iterable[Record],
+    stages: Order,
+    *,
+    loss: float,
+    rungs: Sequence[Rung] | None = None,
+    convention: Convention = "paper",
+) -> ValueTable:
+    """Value every order of `stages` at every seed at which all `rungs` of it were run.
+
+    Args:
+        records: any records of one task; what is no permutation of `stages` is left out.
+        stages: distinct letters.
+        loss: tolerated, a fraction of accuracy in (0, 1].
+        rungs: the settings to take part, all that `rungs_of` finds by default.
+        convention: of the cost.
+
+    A failed network adds no point. Of two records of the same network at the same seed the later one counts.
+    Raises ValueError for a loss outside of (0, 1] and for stages that are not distinct letters.
+    """
+    check_loss(loss)
+    if len(set(check_order(stages))) != len(stages):
+        raise ValueError(f"stages must be distinct letters, got {stages!r}")
+    records = list(records)
+    rungs = rungs_of(records, stages) if rungs is None else tuple(rungs)
+    wanted = {(rung.accounting, frozenset(rung.steps)) for rung in rungs}
+    found: dict[tuple[Order, int], dict[Setting, Record]] = defaultdict(dict)
+    for setting, order, record in _networks(records, stages):
+        if setting in wanted:
+            found[order, record.seed][setting] = record
+    whole = {key: list(runs.values()) for key, runs in found.items() if len(runs) == len(wanted)}
+    orders = tuple(sorted({order for order, _ in whole}, key=lambda one: [stages.index(x) for x in one]))
+    seeds = tuple(sorted({seed for _, seed in whole}))
+    values = np.full((len(orders), len(seeds)), np.nan)
+    for (order, seed), networks in whole.items():
+        value = _value(networks, loss, convention)
+        values[orders.index(order), seeds.index(seed)] = value
+    return ValueTable(stages, orders, seeds, values, FLOOR, loss, tuple(rungs))
+
+
+def front_reduction(losses: FloatArray, log2_reductions: FloatArray, *, loss: float) -> float:
+    """Largest log2 reduction within a loss u, averaged over u from loss / 2 to 3 loss / 2; at least 0.
+
+    `losses` and `log2_reductions` are those of operating points, shape (n,); n = 0 gives the floor 0.
+    """
+    low, high = WINDOW[0] * loss, WINDOW[1] * loss
+    inside = losses <= high
+    rise = np.argsort(losses[inside], kind="stable")
+    starts = np.clip(losses[inside][rise], low, high)  # from here on a point is within
+    best = np.maximum.accumulate(np.maximum(log2_reductions[inside][rise], FLOOR))
+    widths = np.diff(starts, append=high)
+    return float(best @ widths / (high - low))
+
+
+def _value(networks: Sequence[Record], loss: float, convention: Convention) -> float:
+    """Mean of the two halves of the held-out images, each with a front of its own."""
+    points = [(record, point) for record in networks for point in record.points]
+    if not points:
+        return FLOOR
+    reductions = np.log2([_reduction(point, convention) for _, point in points])
+    validation = np.array([record.baseline.accuracy - point.accuracy for record, point in points])
+    test = np.array([record.baseline.test_accuracy - point.test_accuracy for record, point in points])
+    halves = [front_reduction(losses, reductions, loss=loss) for losses in (validation, test)]
+    return float(np.mean(halves))
+
+
+def _reduction(point: OperatingPoint, convention: Convention) -> float:
+    if convention == "paper":
+        return point.bitops_cr
+    other = point.extra.get(convention)
+    if not isinstance(other, Mapping) or "bitops_cr" not in other:
+        raise ValueError(f"convention must be one that the records hold, got {convention!r}")
+    return float(other["bitops_cr"])
+
+
+def _networks(records: Iterable[Record], stages: Order) -> Iterable[tuple[Setting, Order, Record]]:
+    letters = sorted(stages)
+    for record in records:
+        if sorted(record.order) == letters:
+            steps = frozenset(map(str, StageSequence.parse(record.sequence).steps))
+            yield (str(record.extra.get("accounting", "per-stage")), steps), record.order, record
+
+
+def _by_stage(steps: frozenset[str], stages: Order) -> tuple[str, ...]:
+    return tuple(sorted(steps, key=lambda step: stages.index(step[0])))

@@ -1,0 +1,261 @@
+"""Does the answer tell the truth? Worlds with a known best order, answered thousands of times.
+
+    python benchmarks/answer_calibration.py                     # 500 simulations of each world
+    python benchmarks/answer_calibration.py --simulations 40    # a quick look
+    python benchmarks/answer_calibration.py --race              # with the race, at every stop
+
+For each world and number of seeds: how often the best set holds the best order, how many orders are left, the
+regret that was stated and the one that came, how often the stated bound held, and how many false precedences
+were told. Worlds called after a data set are fitted to its recorded runs: the means of its orders, and seeds
+that deviate from them as the recorded ones do, in chance mixtures.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ordercomp.analysis.answer.answer import AnswerAt, answer_of, answers_of
+from ordercomp.analysis.answer.features import parts_of, shared_prefixes
+from ordercomp.analysis.answer.model import Effort
+from ordercomp.analysis.answer.race import in_halves, losing
+from ordercomp.analysis.answer.values import ValueTable, order_values, rungs_of
+from ordercomp.orders import permutations
+from ordercomp.studies.folders.recorded import load_recorded
+
+FloatArray = npt.NDArray[np.float64]
+Seed = Callable[[np.random.Generator], FloatArray]
+
+STAGES = "DPQE"
+ORDERS = tuple(permutations(STAGES))
+SEEDS = (3, 5, 8)
+QUICK = Effort(kept=100)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """True values of the orders, and how a seed is drawn."""
+
+    seed: Seed
+    floor: float | None = None
+
+    def truth(self) -> FloatArray:
+        """Values to be expected, shape (orders,)."""
+        rng = np.random.default_rng(7)
+        return np.mean([self.seed(rng) for _ in range(4000)], axis=0)
+
+
+def planted(
+    *,
+    scores: float = 0.0,
+    cycles: float = 0.0,
+    triplets: float = 0.0,
+    own: float = 0.0,
+    noise: float = 0.7,
+    wild: float = 1.0,
+    freedom: float = np.inf,
+    diverged: float = 0.0,
+    level: float = 8.0,
+    floor: float | None = None,
+) -> Callable[[np.random.Generator], World]:
+    """Worlds whose parts have these standard deviations; half of the noise is shared along prefixes.
+
+    `wild` multiplies the noise of the orders in which E comes first or second; `diverged` is the chance that
+    the networks of a prefix diverge at a seed, which puts all orders behind it at 0.
+    """
+    parts = parts_of(ORDERS, STAGES)
+    prefixes = shared_prefixes(ORDERS)
+    late = np.array([wild if "E" in order[:2] else 1.0 for order in ORDERS])
+
+    def draw(rng: np.random.Generator) -> World:
+        value = level + own * rng.standard_normal(len(ORDERS))
+        for size, part in ((scores, parts.scores), (cycles, parts.cycles), (triplets, parts.triplets)):
+            value = value + size * (part @ rng.standard_normal(part.shape[1]))
+
+        def seed(rng: np.random.Generator) -> FloatArray:
+            shared = prefixes @ rng.standard_normal(prefixes.shape[1]) / np.sqrt(2)
+            alone = rng.standard_normal(len(ORDERS))
+            if np.isfinite(freedom):
+                alone = alone / np.sqrt(rng.chisquare(freedom, len(ORDERS)) / freedom)
+            found = value + rng.standard_normal() + noise * late * (shared + alone) / np.sqrt(2)
+            if diverged:
+                gone = prefixes @ (rng.random(prefixes.shape[1]) < diverged) > 0
+                found = np.where(gone, 0.0, found)
+            return found if floor is None else np.maximum(found, floor)
+
+        return World(seed, floor)
+
+    return draw
+
+
+def fitted(name: str, loss: float, *, hard: bool = False) -> Callable[[np.random.Generator], World]:
+    """The world of a recorded data set: at the front over its rungs, or at its hardest rung alone."""
+    records = load_recorded(name)
+    rungs = rungs_of(records, STAGES)
+    chosen = [min(rungs, key=lambda rung: rung.steps[2])] if hard else list(rungs)  # fewest bits of Q
+    table = order_values(records, STAGES, loss=loss, rungs=chosen)
+    values = table.values[[table.orders.index(order) for order in ORDERS]]
+    mean = values.mean(axis=1)
+    around = (values - mean[:, None]) / np.sqrt(values.shape[1] - 1)
+
+    def seed(rng: np.random.Generator) -> FloatArray:
+        return np.maximum(mean + around @ rng.standard_normal(around.shape[1]), 0.0)
+
+    world = World(seed, 0.0)
+    return lambda rng: world
+
+
+WORLDS: Mapping[str, Callable[[], Callable[[np.random.Generator], World]]] = {
+    "no effect": lambda: planted(),
+    "no effect, little noise": lambda: planted(noise=0.2),
+    "scores": lambda: planted(scores=1.0),
+    "cyclic": lambda: planted(scores=0.3, cycles=0.8),
+    "triplets": lambda: planted(scores=0.5, triplets=0.8),
+    "quirks": lambda: planted(scores=0.7, own=0.9),
+    "one stage varies 5x": lambda: planted(scores=1.0, wild=5.0, noise=0.4),
+    "heavy tails": lambda: planted(scores=1.0, freedom=3.0),
+    "a prefix may diverge": lambda: planted(scores=1.0, diverged=0.02),
+    "half at the floor": lambda: planted(scores=2.0, level=0.0, floor=0.0),
+    "digits, 2 %": lambda: fitted("digits", 0.02),
+    "digits, 5 %": lambda: fitted("digits", 0.05),
+    "digits, hard, 2 %": lambda: fitted("digits", 0.02, hard=True),
+    "digits, hard, 5 %": lambda: fitted("digits", 0.05, hard=True),
+    "fashion-mnist, 2 %": lambda: fitted("fashion-mnist", 0.02),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One answer beside the truth."""
+
+    held: bool  # the best order is in the best set
+    left: float  # share of the orders in the set
+    stated: float  # expected regret
+    realized: float
+    random: float  # realized regret of an order taken at random
+    bounded: bool  # realized regret within the stated bound
+    false_edges: bool  # some precedence that the best order does not keep, or any where nothing differs
+
+
+def compare(answer: AnswerAt, truth: FloatArray) -> Outcome:
+    """Set one answer beside the true values."""
+    assert answer.recommended is not None
+    assert answer.regret is not None
+    best = ORDERS[int(truth.argmax())]
+    realized = float(truth.max() - truth[ORDERS.index(answer.recommended)])
+    alike = float(np.ptp(truth)) < 0.1  # what 4,000 draws leave
+    wrong = [pair for pair in answer.precedence if alike or best.index(pair[0]) > best.index(pair[1])]
+    near = {order for order, value in zip(ORDERS, truth, strict=True) if value >= truth.max() - 0.02}
+    return Outcome(
+        held=bool(near & set(answer.best_set)),
+        left=len(answer.best_set) / len(ORDERS),
+        stated=answer.regret.expected,
+        realized=realized,
+        random=float(truth.max() - truth.mean()),
+        bounded=realized <= answer.regret.upper95 + 1e-9,
+        false_edges=bool(wrong),
+    )
+
+
+def table_of(world: World, columns: FloatArray) -> ValueTable:
+    """Values of shape (orders, seeds), the orders that were never run left out."""
+    rows = np.flatnonzero(np.isfinite(columns).any(axis=1))
+    return ValueTable(
+        STAGES,
+        tuple(ORDERS[row] for row in rows),
+        tuple(range(columns.shape[1])),
+        columns[rows],
+        world.floor,
+    )
+
+
+def full_designs(make: Callable[[np.random.Generator], World], simulations: int) -> dict[int, list[Outcome]]:
+    """All orders at all seeds."""
+    rng = np.random.default_rng(1)
+    worlds = [make(rng) for _ in range(simulations)]
+    known = {id(world): world.truth() for world in {id(world): world for world in worlds}.values()}
+    truths = [known[id(world)] for world in worlds]
+    found: dict[int, list[Outcome]] = {}
+    for seeds in SEEDS:
+        tables = [table_of(w, np.stack([w.seed(rng) for _ in range(seeds)], axis=1)) for w in worlds]
+        answers = [
+            one
+            for start in range(0, simulations, 50)
+            for one in answers_of(tables[start : start + 50], effort=QUICK)
+        ]
+        found[seeds] = [compare(answer, truth) for answer, truth in zip(answers, truths, strict=True)]
+    return found
+
+
+def races(
+    make: Callable[[np.random.Generator], World], simulations: int, most: int = 8
+) -> dict[int, list[Outcome]]:
+    """The race, stopped after each seed from the third on."""
+    rng = np.random.default_rng(2)
+    found: dict[int, list[Outcome]] = {seeds: [] for seeds in range(3, most + 1)}
+    known: dict[int, tuple[World, FloatArray]] = {}
+    for _ in range(simulations):
+        world = make(rng)
+        if id(world) not in known:
+            known[id(world)] = world, world.truth()
+        truth = known[id(world)][1]
+        columns = np.full((len(ORDERS), 0), np.nan)
+        gone: set[str] = set()
+        for block in range(most):
+            run = in_halves(STAGES, [order for order in ORDERS if order not in gone], block)
+            column = np.where([order in run for order in ORDERS], world.seed(rng), np.nan)
+            columns = np.hstack([columns, column[:, None]])
+            if block >= 2:
+                table = table_of(world, columns)
+                found[block + 1].append(compare(answer_of(table, effort=QUICK), truth))
+                gone |= losing(table)
+    return found
+
+
+def report(name: str, seeds: int, outcomes: list[Outcome]) -> dict[str, float | str]:
+    """Means over the simulations."""
+    return {
+        "world": name,
+        "seeds": seeds,
+        "held": float(np.mean([one.held for one in outcomes])),
+        "left": 24 * float(np.mean([one.left for one in outcomes])),
+        "stated": float(np.mean([one.stated for one in outcomes])),
+        "realized": float(np.mean([one.realized for one in outcomes])),
+        "random": float(np.mean([one.random for one in outcomes])),
+        "bounded": float(np.mean([one.bounded for one in outcomes])),
+        "false edges": float(np.mean([one.false_edges for one in outcomes])),
+    }
+
+
+def main() -> None:
+    """Simulate and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--simulations", type=int, default=500)
+    parser.add_argument("--race", action="store_true", help="race instead of all orders at all seeds")
+    parser.add_argument("--worlds", nargs="*", default=list(WORLDS), help="names of worlds")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    lines = []
+    for name in options.worlds:
+        started = time.perf_counter()
+        found = (races if options.race else full_designs)(WORLDS[name](), options.simulations)
+        for seeds, outcomes in found.items():
+            line = report(name, seeds, outcomes)
+            lines.append(line)
+            if not options.json:
+                numbers = "  ".join(
+                    f"{key} {value:6.3f}" for key, value in line.items() if key not in ("world", "seeds")
+                )
+                print(f"{name:26} {seeds} seeds  {numbers}", flush=True)
+        if not options.json:
+            print(f"{'':26} {time.perf_counter() - started:.0f} s", flush=True)
+    if options.json:
+        print(json.dumps(lines))
+
+
+if __name__ == "__main__":
+    main()
