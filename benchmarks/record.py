@@ -2,8 +2,8 @@
 
     python benchmarks/record.py studies/recordings/cifar10.toml --out out/cifar10.jsonl --minutes 7
 
-Within a seed come all full orders, the task's further orders, then the control arms (F after every prefix of
-static stages). A record is written as soon as its node is done; a run that is stopped goes on from its store.
+Within a seed come all full orders, the task's further orders, then, at the first seeds, the control arms (F
+after every prefix of static stages). A record is written as soon as its node is done; a run that is stopped goes on from its store.
 On a GPU `--workers 6` lets six networks share it; CUDA_VISIBLE_DEVICES= (empty) keeps a run on the CPU.
 """
 
@@ -34,23 +34,27 @@ from ordercomp.training.device import probe_precision
 
 
 def design(task: Task) -> list[StageSequence]:
-    """All that is measured at one seed, in the order of its worth."""
-    orders = permutations(task.stages)
-    whole = [task.sequence(order, case) for order in orders for case in task.cases]
-    further = [task.sequence(order, case) for order in task.extra for case in task.cases]
-    static = [
+    """All orders at all knob settings, then the task's further orders."""
+    orders = (*permutations(task.stages), *task.extra)
+    return list(dict.fromkeys(task.sequence(order, case) for order in orders for case in task.cases))
+
+
+def controls(sequences: Sequence[StageSequence]) -> list[StageSequence]:
+    """F after every prefix of static stages."""
+    found = [
         prefix + Step("F")
-        for sequence in whole
+        for sequence in sequences
         for prefix in sequence.prefixes
         if not any(known_stages()[step.stage].dynamic for step in prefix.steps)
     ]
-    return list(dict.fromkeys((*whole, *further, *static)))
+    return list(dict.fromkeys(found))
 
 
-def requests(task: Task, seeds: Sequence[int]) -> Iterator[Request]:
+def requests(task: Task, seeds: Sequence[int], controlled: int) -> Iterator[Request]:
     """One seed after the other."""
-    for seed in seeds:
-        for sequence in design(task):
+    whole = design(task)
+    for place, seed in enumerate(seeds):
+        for sequence in (*whole, *(controls(whole) if place < controlled else ())):
             yield Request(sequence, seed)
 
 
@@ -95,7 +99,7 @@ def record(task: Task, options: argparse.Namespace) -> dict[str, Any]:
         suppress(KeyboardInterrupt),
     ):
         # Many open requests, so that the next seed begins before the last nodes of this one are done.
-        for finished in runner.run(requests(task, seeds), lookahead=256):
+        for finished in runner.run(requests(task, seeds, options.controls), lookahead=256):
             file.add(finished)
             if not finished.kept:
                 print(task.name, finished.request, finished.record.error, flush=True)
@@ -123,6 +127,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a .jsonl file, which is added to")
     parser.add_argument("--store", type=Path, help="folder of trained networks; default: beside the file")
     parser.add_argument("--seeds", default="0-2", help="first and last")
+    parser.add_argument("--controls", type=int, default=2, help="how many of the seeds have control arms")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--until", type=float, help="and in any case not beyond, in seconds since 1970")
