@@ -3,7 +3,8 @@
     python benchmarks/record.py studies/recordings/cifar10.toml --out out/cifar10.jsonl --minutes 7
 
 Within a seed come all full orders, the task's further orders, then, at the first seeds, the control arms (F
-after every prefix of static stages). A record is written as soon as its node is done; a run that is stopped goes on from its store.
+after every prefix of static stages). A record is written as soon as its node is done; a run that is stopped
+goes on from its store.
 On a GPU `--workers 6` lets six networks share it; CUDA_VISIBLE_DEVICES= (empty) keeps a run on the CPU.
 """
 
