@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ordercomp.networks.heads import make_head
 from ordercomp.networks.layers import QuantizedLayer, quantized_layer
 from ordercomp.networks.multi_exit import Architecture, MultiExit, replace_module
-from ordercomp.plugins import stage_plugins
+from ordercomp.plugins import rebuild_module
 
 __all__ = ["Rebuilt", "assemble", "build_body", "describe"]
 
@@ -47,12 +47,12 @@ def describe(module: MultiExit, dropped: Sequence[str], rebuilt: Sequence[Rebuil
 def assemble(architecture: Architecture, structure: Mapping[str, Any]) -> MultiExit:
     """A module of that structure with fresh weights, drawn from torch's global generator.
 
-    Raises KeyError, RuntimeError or AttributeError if the facts do not fit the factory's module.
+    Raises KeyError, RuntimeError, ValueError or AttributeError if the facts do not fit the factory's module.
     """
     body = build_body(architecture, structure["dropped"])
     for stage, name, facts in structure.get("rebuilt", ()):
         if not any(f"{name}.".startswith(f"{gone}.") for gone in structure["dropped"]):
-            replace_module(body, name, stage_plugins()[stage].rebuild(body.get_submodule(name), facts))
+            replace_module(body, name, rebuild_module(stage, body.get_submodule(name), facts))
     shapes: Mapping[str, Sequence[int]] = structure["shapes"]
     heads = [_head(f"heads.{place}", shapes, architecture) for place in range(len(structure["exits"]))]
     module = MultiExit(body, dict(zip(structure["exits"], heads, strict=True)))

@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from ordercomp.shipping.shipped import ship
 __all__ = ["Exported", "export_onnx", "onnx_session", "run_parts"]
 
 Array = NDArray[Any]
+SESSION_OPTIONS: Mapping[str, str] = {"session.disable_quant_qdq": "1"}
 LEAST_OPSET, FOUR_BIT_OPSET = 18, 21
 _CHECKED = 8  # images that are compared
 _MOST_DIFFERENCE = 0.05  # mean difference of logits, as a share of their standard deviation
@@ -38,6 +39,9 @@ class Exported:
     opset: int
     quantizers: int  # activations rounded by QuantizeLinear
     weights: str  # how weights are stored, in words
+    session_options: dict[
+        str, str
+    ]  # that a session of onnxruntime needs, so that packed weights cost no time
     largest_difference: float  # of any logit
     same_labels: float  # share of images and exits
 
@@ -91,6 +95,7 @@ def export_onnx(
         opset=opset,
         quantizers=quantizers,
         weights=_words(network, packed),
+        session_options=dict(SESSION_OPTIONS) if packed else {},
         largest_difference=difference,
         same_labels=same,
     )
@@ -101,7 +106,8 @@ def onnx_session(model: bytes | str, *, threads: int = 1) -> onnxruntime.Inferen
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    for name, value in SESSION_OPTIONS.items():
+        options.add_session_config_entry(name, value)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

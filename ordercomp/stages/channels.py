@@ -21,18 +21,24 @@ def narrow_channels(
     *,
     scope: Literal["local", "global"] = "local",
     importance_on: Literal["latent", "quantized"] = "latent",
+    round_to: int = 1,
 ) -> dict[str, object]:
     """Remove, in place, a `ratio` of the channels of what is left and return what was achieved.
 
     Importance is the group's L2 norm (DepGraph, Fang et al. 2023). `local` removes the same ratio in every
     group, the channels left rounded down, but at least one; `global` takes the weakest channels of the whole
-    network. Outputs of classifiers are never pruned, and not counted. Raises StageError if the module cannot
-    be traced, if nothing could be removed, or if the pruned module could not be made again from its shapes.
+    network. Widths left are rounded down to multiples of `round_to`, but not below it, and a layer without
+    room for that stays as it is; `global` cannot round. Outputs of classifiers are never pruned, and not
+    counted. Raises StageError if the scope cannot round, if the module cannot be traced, if nothing could be
+    removed, or if the pruned module could not be made again from its shapes.
     """
+    if round_to > 1 and scope == "global":
+        raise StageError(f"round_to={round_to} needs scope=local, as global ranks channels one by one")
     kept = classifiers(network)
     before = _channels(network.module, kept)
     try:
-        _prune(network, ratio, kept, scope, _Importance(on_quantized=importance_on == "quantized"))
+        importance = _Importance(on_quantized=importance_on == "quantized")
+        _prune(network, ratio, kept, importance, scope=scope, round_to=round_to)
         _check_rebuilt(network)
     except Exception as error:  # the tracer raises whatever comes of a module that it cannot follow
         if is_out_of_memory(error):
@@ -59,8 +65,10 @@ def _prune(
     network: CompressedNetwork,
     ratio: float,
     kept: list[nn.Module],
-    scope: str,
     importance: tp.importance.Importance,
+    *,
+    scope: str,
+    round_to: int,
 ) -> None:
     module = network.module
     device = next(module.parameters()).device
@@ -80,21 +88,28 @@ def _prune(
             out_channel_groups={},
             num_heads={},
             channel_groups={},
-            pruning_ratio_dict=_of_narrow_layers(module, ratio) if scope == "local" else {},
+            pruning_ratio_dict=_of_odd_layers(module, ratio, round_to) if scope == "local" else {},
         )
         pruner.step()
     module.zero_grad(set_to_none=True)
     channels_last(module).requires_grad_(True)
 
 
-def _of_narrow_layers(module: nn.Module, ratio: float) -> dict[nn.Module, float]:
-    """Ratios that leave one channel where `ratio` would leave none; the library would then leave them all."""
+def _of_odd_layers(module: nn.Module, ratio: float, round_to: int) -> dict[nn.Module, float]:
+    """Ratios of the layers that are to keep more channels or fewer than `ratio` leaves.
+
+    Where it would leave none, the library would leave them all.
+    """
     widths = {
         layer: len(layer.weight) for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))
     }
-    return {
-        layer: 1 - 1.5 / width for layer, width in widths.items() if width > 1 and width * (1 - ratio) < 1
-    }
+    ratios = {}
+    for layer, width in widths.items():
+        left = int(width * (1 - ratio))
+        wanted = min(width, max(left - left % round_to, round_to))
+        if wanted != left and width > 1:
+            ratios[layer] = 1 - (wanted + 0.5) / width if wanted < width else 0.0
+    return ratios
 
 
 @torch.no_grad()

@@ -43,6 +43,13 @@ class Prune:
             searched=False,
             help="which weights rank channels",
         ),
+        "round_to": Knob(
+            default=1,
+            low=1,
+            high=64,
+            searched=False,
+            help="widths that are left are multiples of it, as processors like them",
+        ),
         "teacher": TEACHER,
         "epochs": EPOCHS,
     }
@@ -50,13 +57,16 @@ class Prune:
     ratio: float = 0.4
     scope: Literal["local", "global"] = "local"
     importance: Literal["latent", "quantized"] = "latent"
+    round_to: int = 1
     teacher: Literal["none", "baseline"] = "none"
     epochs: float = 0.0
 
     def apply(self, network: CompressedNetwork, *, trainer: Trainer) -> CompressedNetwork:
         """Return a pruned, fine-tuned copy. Raises StageError if it cannot be traced or pruned."""
         pruned = network.copy()
-        achieved = narrow_channels(pruned, self.ratio, scope=self.scope, importance_on=self.importance)
+        achieved = narrow_channels(
+            pruned, self.ratio, scope=self.scope, importance_on=self.importance, round_to=self.round_to
+        )
         trainer.calibrate(pruned, again=True)
         epochs = trainer.train(pruned, fresh=False, teacher=teacher_of(self.teacher, trainer))
         return finish(pruned, self, epochs, achieved)

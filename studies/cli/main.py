@@ -39,6 +39,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "ordercomp law out/digits/records.jsonl --json",
         "ordercomp law --storage out/digits/study.db",
     ),
+    "report": ("ordercomp report out/digits",),
     "compress": (
         "ordercomp compress DPQE --task digits --loss 2% --out small.safetensors",
         'ordercomp compress "P(ratio=0.4) Q(weights=4,activations=8)" --store out/digits/store',
@@ -84,7 +85,7 @@ def _load(name: str, *, runs: bool) -> Any:
     """The command, which does nothing unless it `runs`: what it takes is then read without its imports."""
     function = None if runs else _signature(COMMANDS[name])
     app = typer.Typer(add_completion=False)
-    examples = escape("\n\n".join(("Examples:", *EXAMPLES[name])))
+    examples = escape("\n\n".join(("Examples:", *EXAMPLES[name]))) if name in EXAMPLES else None
     app.command(name, epilog=examples)(function or importlib.import_module(COMMANDS[name]).command)
     return typer.main.get_command(app)
 

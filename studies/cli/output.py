@@ -14,6 +14,7 @@ from rich.table import Table
 __all__ = [
     "console",
     "next_steps",
+    "number_text",
     "parse_convention",
     "parse_duration",
     "parse_loss",
@@ -92,9 +93,16 @@ def print_next(steps: Iterable[tuple[str, Sequence[object]]]) -> None:
         console.print(line, style="bold", markup=False, highlight=False, soft_wrap=True)
 
 
+def number_text(value: float) -> str:
+    """Shares with four decimals, other fractions with two, whole numbers with commas."""
+    if not isinstance(value, float):
+        return f"{value:,}"
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:,.2f}"
+
+
 def print_pairs(title: str, values: Mapping[str, float]) -> None:
     """Names and numbers as a small table on stdout."""
     table = Table(title=title, show_header=False)
     for name, value in values.items():
-        table.add_row(name, f"{value:,.2f}" if isinstance(value, float) else f"{value:,}")
+        table.add_row(name, number_text(value))
     Console().print(table)

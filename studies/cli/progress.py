@@ -131,7 +131,7 @@ class View:
     def _times(self) -> str:
         elapsed = duration_text(self._clock() - self._begun)
         left = self.seconds_left
-        return elapsed if left is None else f"{elapsed}, about {duration_text(left)} left"
+        return elapsed if not left else f"{elapsed}, about {duration_text(left)} left"
 
     def _say_how_far(self) -> None:
         if self._clock() - self._told >= _PLAIN_SECONDS:

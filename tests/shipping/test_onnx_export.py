@@ -8,7 +8,9 @@ import pytest
 import torch
 from tiny_networks import apply, tiny_network
 
+from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.sequence import StageSequence
 from ordercomp.shipping.shipped import ship
 from ordercomp.studies.cli.main import main
 
@@ -69,6 +71,7 @@ def test_parts_compute_what_the_whole_computes_and_hand_on_features(tmp_path: Pa
     assert len(run_parts(sessions, image, last=0)) == 1
 
 
+@pytest.mark.slow
 def test_bench_measures_both_engines_and_every_exit() -> None:
     found = bench(made("DPQE"), repeats=3, batches=(1, 2))
     assert isinstance(found, Bench)
@@ -116,3 +119,29 @@ def test_the_command_writes_both_files(tmp_path: Path, capsys: pytest.CaptureFix
     assert done["packed"]["bytes"] == (tmp_path / "p").stat().st_size
     assert done["onnx"]["bytes"] == (tmp_path / "o.onnx").stat().st_size
     assert done["onnx"]["same_labels"] == 1.0
+    assert done["onnx"]["session_options"] == {"session.disable_quant_qdq": "1"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sequence", ["Q(weights=4,activations=8) E(exits=2)", "P(ratio=0.3) Q(weights=8)"])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x0_5", "densenet121"])
+def test_networks_of_other_families_are_exported(name: str, sequence: str, tmp_path: Path) -> None:
+    if name.startswith("shufflenet") and sequence.startswith("P"):
+        pytest.skip("the tracer cannot prune channels that are shuffled")
+    torch.manual_seed(0)
+    network = CompressedNetwork.create(f"torchvision:{name}", classes=10, channels=3, size=(32, 32))
+    network.module.train()  # so that logits do not vanish
+    with torch.no_grad():
+        for _ in range(20):
+            network.module(network.architecture.example(32))
+    network = apply_untrained(network, StageSequence.parse(sequence))
+    network.module.eval()
+    exported = export_onnx(network, tmp_path / "n.onnx")
+    images = network.architecture.example(16)
+    with torch.no_grad():
+        ours = [logits.numpy() for logits in ship(network)(images)]
+    theirs = run_parts([onnx_session((tmp_path / "n.onnx").read_bytes())], images.numpy())
+    for one, two in zip(ours, theirs, strict=True):
+        assert one.std() > 1e-3, "logits vanish, so nothing is compared"
+        assert np.abs(one - two).mean() < 0.05 * one.std()
+    assert exported.same_labels > 0.8

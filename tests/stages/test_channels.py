@@ -14,7 +14,8 @@ from torch import nn
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.layers import QuantConv2d, dorefa_weight
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.stages import StageError
+from ordercomp.sequence import StageSequence
+from ordercomp.stages import StageError, complete
 from ordercomp.stages.channels import classifiers, narrow_channels
 
 
@@ -225,6 +226,20 @@ def test_pruning_that_tears_tied_weights_apart_is_refused() -> None:
         apply("P", user_network("tied_weights"))
 
 
+def test_widths_are_rounded_to_multiples_and_narrow_layers_left_alone() -> None:
+    network = tiny_network("resnet8(width=8)")
+    before = widths(network)
+    narrow_channels(network, 0.3, round_to=16)
+    kept = {name: width for name, width in widths(network).items() if "classifier" not in name}
+    assert {before[name]: width for name, width in kept.items()} == {8: 8, 16: 16, 32: 16}
+    assert str(complete(StageSequence.parse("P(ratio=0.3,round_to=1)"))) == "P(ratio=0.3)"
+
+
+def test_global_pruning_cannot_round() -> None:
+    with pytest.raises(StageError, match="round_to=8 needs scope=local"):
+        apply("P", tiny_network(), scope="global", round_to=8)
+
+
 def test_layers_that_are_too_narrow_to_be_pruned_are_named() -> None:
     narrow = apply("P", tiny_network(), ratio=0.9)
     with pytest.raises(
@@ -234,7 +249,7 @@ def test_layers_that_are_too_narrow_to_be_pruned_are_named() -> None:
 
 
 def test_a_lack_of_memory_while_pruning_is_no_lasting_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_short(*_arguments: object) -> None:
+    def run_short(*_arguments: object, **_options: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr("ordercomp.stages.channels._prune", run_short)

@@ -9,6 +9,7 @@ import torch
 from tiny_networks import apply, logits, tiny_network, tiny_trainer
 
 from ordercomp.measuring.cost import measure_cost
+from ordercomp.networks.checkpoint import CheckpointError
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.plugins import stage_plugins
 from ordercomp.shipping.packed import load_network, save_packed
@@ -50,6 +51,19 @@ def test_a_stage_that_changes_structure_is_stored_and_keeps_its_cost(order: str,
     for one, two, three in zip(logits(network), logits(loaded), packed, strict=True):
         assert torch.equal(one, two)
         assert torch.equal(one, three)
+
+
+def test_a_network_whose_stage_is_not_installed_names_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = apply("L", tiny_network(), tiny_trainer())
+    network.save(tmp_path / "n")
+    save_packed(network, tmp_path / "p")
+    monkeypatch.undo()  # takes the package away
+    stage_plugins.cache_clear()
+    for load, file in ((CompressedNetwork.load, "n"), (load_network, "p")):
+        with pytest.raises(CheckpointError, match=rf"{file} .*: stage L made layers of it, and no installed"):
+            load(tmp_path / file)
 
 
 def test_the_full_rank_computes_what_the_convolution_computed() -> None:

@@ -13,6 +13,8 @@ from ordercomp.studies.cli.output import print_json
 
 __all__ = ["command"]
 
+QDQ_HINT = "set this in onnxruntime's session options, or weights are unpacked at every run"
+
 
 def command(
     network: Annotated[Path, typer.Argument(help="a file that compress, discover or search left")],
@@ -57,6 +59,8 @@ def command(
         facts = done["onnx"]
         print(f"{', '.join(facts['files'])}: {facts['bytes']:,} bytes, opset {facts['opset']}")
         print(f"weights: {facts['weights']}; {facts['quantizers']} activations are quantized (QDQ)")
+        if facts["session_options"]:
+            print(f"{QDQ_HINT}: {', '.join('='.join(one) for one in facts['session_options'].items())}")
         print(
             f"onnxruntime agrees: same label in {facts['same_labels']:.0%}, "
             f"logits differ by {facts['largest_difference']:.2g} at most"

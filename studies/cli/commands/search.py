@@ -123,11 +123,13 @@ class _BestSoFar:
             known = [self._best[loss]] if loss in self._best else []
             if (best := self._ranking.best([*known, *points], loss)) is not None:
                 self._best[loss] = best
-        lines = [
-            f"best so far at a loss of at most {loss_text(loss)}: {times_text(best.bitops_cr)} fewer bit "
-            f"operations, {times_text(best.cr)} less storage, {best.record.sequence}"
-            for loss, best in self._best.items()
-        ]
+        lines = []
+        for best, losses in itertools.groupby(self._best, key=lambda loss: self._best[loss]):
+            within = ", ".join(map(loss_text, losses))
+            lines.append(
+                f"best so far, losing up to {within}: {times_text(best.bitops_cr)} fewer bit operations, "
+                f"{times_text(best.cr)} less storage, {best.record.sequence}"
+            )
         self._view.note(*lines)
 
 

@@ -14,6 +14,7 @@ from builders import make_record
 from ordercomp.failures import FailedRunError
 from ordercomp.records import write_records
 from ordercomp.studies.cli.main import COMMANDS, main
+from ordercomp.studies.cli.output import number_text
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -70,10 +71,15 @@ def test_each_help_shows_examples_that_its_command_takes_and_loads_no_torch() ->
         "        words = shlex.split(line)\n"
         "        assert words[:2] == ['ordercomp', name] and line in command.epilog.replace('\\\\[', '[')\n"
         "        command.make_context(name, words[2:])\n"
-        "print(len(main.EXAMPLES) == len(main.COMMANDS), 'torch' in sys.modules, 'optuna' in sys.modules)"
+        "print(set(main.EXAMPLES) <= set(main.COMMANDS), 'torch' in sys.modules, 'optuna' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.stderr, done.stdout.split()) == ("", ["True", "False", "False"])
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.07, "0.0700"), (621.118, "621.12"), (12345, "12,345")])
+def test_shares_are_told_with_four_decimals(value: float, text: str) -> None:
+    assert number_text(value) == text
 
 
 def test_a_shell_completes_options_of_a_command() -> None:
