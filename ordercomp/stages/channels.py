@@ -103,7 +103,7 @@ def _of_odd_layers(module: nn.Module, ratio: float, round_to: int) -> dict[nn.Mo
     widths = {
         layer: len(layer.weight) for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))
     }
-    ratios = {}
+    ratios: dict[nn.Module, float] = {}
     for layer, width in widths.items():
         left = int(width * (1 - ratio))
         wanted = min(width, max(left - left % round_to, round_to))

@@ -54,7 +54,6 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "ordercomp search --task mine.toml --out out/search --budget 30m --max-loss 0.02",
     ),
     "study": ("ordercomp study exhaustive --out out/studies --budget 10m",),
-    "report": ("ordercomp report out/digits",),
 }
 LIGHT = frozenset({"typing", "pathlib", "collections.abc", "typer"})  # imported to read what a command takes
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
