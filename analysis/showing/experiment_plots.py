@@ -15,9 +15,10 @@ from ordercomp.analysis.fronts.attainment import attainment_surface
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE, Candidate, Scale, candidates, front
 from ordercomp.analysis.fronts.pareto import FloatArray
 from ordercomp.analysis.showing.plots import BLUE, BROWN, GREEN, GREY, INK, ORANGE, RED, SLATE, STYLE
+from ordercomp.orders import Order
 from ordercomp.records import Record
 
-__all__ = ["Panel", "Path", "claims_plot", "panels_plot", "paths_plot"]
+__all__ = ["Panel", "Path", "claims_plot", "loss_plot", "panels_plot", "paths_plot"]
 
 COLORS = (BLUE, RED, GREEN, ORANGE, BROWN, SLATE, INK)
 MARKERS = ("o", "s", "^", "v", "D", "P", "X")
@@ -107,6 +108,39 @@ def claims_plot(claims: Sequence[tuple[str, str, float, tuple[float, float] | No
     axes.set_ylim(len(claims) - 0.4, -0.6)
     axes.set_xlabel("value in doublings; to the right speaks for the claim")
     axes.grid(axis="y", visible=False)
+    return figure
+
+
+def loss_plot(curves: Mapping[Order, Sequence[tuple[float, float]]]) -> Figure:
+    """Draw the value of each order, in doublings, against the tolerated loss, a fraction.
+
+    Orders that are the best at some loss are drawn in color and named.
+    """
+    figure = _figure(8.6, 4.4)
+    axes = figure.add_subplot()
+    losses = sorted({loss for curve in curves.values() for loss, _ in curve})
+    values = {order: dict(curve) for order, curve in curves.items()}
+    leaders = list(
+        dict.fromkeys(max(values, key=lambda order: values[order].get(loss, -np.inf)) for loss in losses)
+    )
+    for order in [*(one for one in curves if one not in leaders), *leaders]:
+        leads = order in leaders
+        color, marker = _look(leaders.index(order)) if leads else (GREY, "")
+        points = sorted(curves[order])
+        axes.plot(
+            [100 * loss for loss, _ in points],
+            [value for _, value in points],
+            marker=marker,
+            color=color,
+            linewidth=2.4 if leads else 0.9,
+            label=order if leads else None,
+        )
+    axes.set_xscale("log")
+    axes.set_xticks([100 * loss for loss in losses], [f"{100 * loss:g}" for loss in losses])
+    axes.minorticks_off()
+    axes.set(xlabel="tolerated loss of accuracy, %", ylabel="value in doublings")
+    if leaders:
+        axes.legend(frameon=False, fontsize=9)
     return figure
 
 

@@ -1,0 +1,79 @@
+"""Claims read off answers, and the page of findings."""
+
+import pytest
+from builders import make_record
+
+from ordercomp.analysis.answer.answer import Answer, AnswerAt, Regret, Standing
+from ordercomp.analysis.answer.values import LOSSES
+from ordercomp.orders import Order
+from ordercomp.studies.paper.findings import Source, findings_page
+from ordercomp.studies.paper.order_claims import Claim, before, is_order, read_claim
+
+
+def answer(loss: float, best: tuple[Order, ...], behind: dict[Order, float]) -> AnswerAt:
+    """At three seeds; the first order is recommended with a regret of a tenth of a doubling."""
+    chances = {order: (1 / len(best) if order in best else 0.0) for order in behind}
+    return AnswerAt(
+        loss=loss,
+        recommended=next(iter(behind)),
+        best_set=best,
+        regret=Regret(expected=0.1, upper95=0.4, random_order=1.0),
+        standings={
+            order: Standing(
+                value=9 - lag,
+                behind=lag,
+                interval=(0.0 if order in best else lag / 2, 2 * lag),
+                probability_best=chances[order],
+                seeds=3,
+            )
+            for order, lag in behind.items()
+        },
+        precedence=(("D", "E"),),
+        p_value=0.001,
+        spread=2.0,
+    )
+
+
+BEHIND = {"DPQE": 0.1, "DQPE": 0.3, "EPQD": 2.1}
+
+
+@pytest.mark.parametrize(
+    ("agrees", "expected"),
+    [
+        (before("D", "E"), "holds (1.00)"),
+        (before("E", "D"), "fails (0.00, costs 2.00)"),
+        (before("P", "Q"), "open (0.50)"),
+        (is_order("DQPE"), "open (0.50, costs 0.20)"),
+        (is_order(None), "-"),
+    ],
+)
+def test_a_claim_holds_fails_or_is_open_by_the_orders_that_may_be_best(agrees: object, expected: str) -> None:
+    claim = Claim("text", "who", agrees)  # type: ignore[arg-type]
+    assert str(read_claim(claim, answer(0.02, ("DPQE", "DQPE"), BEHIND))) == expected
+
+
+def test_where_nothing_can_be_told_no_claim_is_read() -> None:
+    assert str(read_claim(Claim("", "", is_order("DPQE")), AnswerAt(loss=0.02, standings={}))) == "-"
+
+
+def source(name: str, answers: dict[float, AnswerAt]) -> Source:
+    records = [make_record("DPQE", seed=seed, hardware="a chip", precision="float32") for seed in range(3)]
+    told = tuple(answers[loss] for loss in LOSSES)
+    rung = AnswerAt(loss=0.02, standings={}, seeds_needed=3, rung="D(depth=0.5)")
+    return Source(
+        name=name, records=records, answer=Answer(asked=told[3], by_loss=told, by_rung=(rung,)), weaker="DQPE"
+    )
+
+
+def test_the_page_tells_law_claims_and_what_is_open_for_each_recording() -> None:
+    plain = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
+    flipped = {**plain, 0.05: answer(0.05, ("EPQD",), {"EPQD": 0.1, "DPQE": 1.1, "DQPE": 1.3})}
+    page = findings_page([source("digits", plain), source("cifar10", flipped)])
+    assert "| digits | 3 | 3 | 98.0 % | 98.0 % | a chip | float32 |" in page
+    assert "| CIFAR-10 (JPEG copies) | 3 | 3 |" in page
+    assert "| 2 % | DPQE | DPQE, DQPE | 0.10 | 0.40 | 1.00 | 2.0 | 0.001 |" in page
+    assert "| D(depth=0.5), 2 % | - | it takes 3 seeds |" in page
+    assert "- At a tolerated loss of 0.2 % take DPQE, EPQD from 5 % on, DPQE from 8 % on." in page
+    assert "- CIFAR-10 (JPEG copies), 5 %: EPQD alone is left." in page
+    assert "- digits, 2 %: 1 beside DPQE may be best" in page
+    assert "weaker first: digits DQPE, CIFAR-10 (JPEG copies) DQPE" in page
