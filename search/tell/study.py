@@ -27,6 +27,7 @@ from ordercomp.sequence import StageSequence
 __all__ = [
     "ADAPTIVE",
     "PAIRED",
+    "enqueue_first",
     "enqueue_paired_design",
     "find_study",
     "open_study",
@@ -133,6 +134,21 @@ def enqueue_paired_design(
             study.enqueue_trial(values, user_attrs=attributes)
             new += 1
     return new
+
+
+def enqueue_first(study: optuna.Study, space: Space, sequences: Iterable[StageSequence], *, seed: int) -> int:
+    """Enqueue what a new study should try first, before its sampler is asked; return how many there are.
+
+    A study that holds trials gets none. Raises ValueError if a sequence lies outside the space.
+    """
+    chosen = [space.complete(sequence) for sequence in sequences]
+    params = [space.params(sequence) for sequence in chosen]
+    if study.get_trials(deepcopy=False):
+        return 0
+    for sequence, values in zip(chosen, params, strict=True):
+        attributes = {"sequence": str(sequence), "seed": seed, "design": ADAPTIVE}
+        study.enqueue_trial(values, user_attrs=attributes)
+    return len(chosen)
 
 
 def release_stale_trials(

@@ -12,7 +12,7 @@ from pathlib import Path
 from ordercomp.knobs import Knob
 from ordercomp.orders import Order
 from ordercomp.running.jobs import Finished
-from ordercomp.running.node import train_node
+from ordercomp.running.node import create_network, train_node
 from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner
@@ -26,10 +26,11 @@ from ordercomp.search.ask.space import Space
 from ordercomp.search.tell.drive import Question, RunsRequests, run_study
 from ordercomp.search.tell.read_back import designed_nodes, records_from_study
 from ordercomp.search.tell.storage import Storage, open_storage
-from ordercomp.search.tell.study import ADAPTIVE, PAIRED, open_study
+from ordercomp.search.tell.study import ADAPTIVE, PAIRED, enqueue_first, open_study
 from ordercomp.sequence import KnobValue
 from ordercomp.stages import known_stages
 from ordercomp.studies.design.checks import check_task
+from ordercomp.studies.design.proposals import first_sequences, useful_space
 from ordercomp.studies.folders.law_folder import settle_precision
 from ordercomp.studies.folders.search_folder import write_search_outcome
 from ordercomp.studies.folders.search_result import SearchResult
@@ -119,14 +120,18 @@ def run_search(
 
     For progress, `on_finished` hears of every node and `on_trials` of how many trials have ended.
 
-    Without `runner` it makes one with a store in `plan.out`, and settles the precision of the task as all
-    experiments do. An interrupt or a spent budget ends the search with what is there. Raises ValueError for
-    bad input, also if `plan.out` holds records of another task; OSError if it cannot be written.
+    Without `runner` it makes one with a store in `plan.out`, settles the precision of the task as all
+    experiments do, leaves out knobs that make no difference to the network, and lets a new study try a few
+    sensible sequences first (not for the grid, which tries everything). An interrupt or a spent budget ends
+    the search with what is there. Raises ValueError for bad input, also if `plan.out` holds records of
+    another task; OSError if it cannot be written.
     """
     refuse_unguarded("search")
     question = plan.question
     if runner is None:
         check_task(replace(plan.task, stages=question.space.stages))
+        network = create_network(plan.task, seed=0)
+        question = replace(question, space=useful_space(question.space, network))
     sampler = make_sampler(
         plan.sampler,
         question.space,
@@ -147,6 +152,9 @@ def run_search(
         sampler=sampler,
         task=f"{task.name} {task.digest}",
     )
+    if runner is None and plan.sampler != "grid":
+        first = first_sequences(plan.task, question.space)[: plan.trials // 4]
+        enqueue_first(study, question.space, first, seed=plan.seed)
     with contextlib.ExitStack() as stack:
         used = runner or stack.enter_context(_make_runner(plan, task))
         for finished in _recorded(run_study(study, used, question, trials=plan.trials), study, file):

@@ -22,7 +22,13 @@ from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.tell.drive import Question, run_study
 from ordercomp.search.tell.owners import Heartbeat, is_alive, this_worker
 from ordercomp.search.tell.read_back import records_from_study
-from ordercomp.search.tell.study import enqueue_paired_design, find_study, open_study, release_stale_trials
+from ordercomp.search.tell.study import (
+    enqueue_first,
+    enqueue_paired_design,
+    find_study,
+    open_study,
+    release_stale_trials,
+)
 from ordercomp.sequence import StageSequence
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -85,6 +91,18 @@ def test_the_design_is_enqueued_once(tmp_path: Path) -> None:
     assert enqueue_paired_design(again, SPACE, ORDERS[:3], [0, 1, 2]) == 3
     waiting = again.get_trials(states=(TrialState.WAITING,))
     assert {trial.user_attrs["seed"] for trial in waiting} == {2}
+
+
+def test_a_new_study_tries_first_what_it_is_given_and_counts_it_as_proposed() -> None:
+    study = opened(None)
+    first = [StageSequence.parse(text) for text in ("DPQE", "PQE")]
+    assert enqueue_first(study, SPACE, first, seed=3) == 2
+    run(study, trials=4)
+    told = [trial for trial in study.trials if trial.user_attrs["design"] == "adaptive"]
+    assert [trial.user_attrs["sequence"] for trial in told[:2]] == [str(SPACE.complete(one)) for one in first]
+    assert ([trial.user_attrs["seed"] for trial in told[:2]], len(told)) == ([3, 3], 4)
+    assert {one.extra["design"] for one in records_from_study(study)} == {"adaptive"}
+    assert enqueue_first(study, SPACE, first, seed=3) == 0
 
 
 def test_nothing_is_enqueued_if_one_sequence_lies_outside() -> None:
