@@ -35,7 +35,7 @@ class Exhaustive:
     order: Order  # the order put to the test, or the one most often so
     orders: tuple[Order, ...]  # all that were put to the test, at one seed or another
     best: Order
-    rank: int  # 1: nothing is better
+    rank: int  # 1: nothing is better; the mean of the seeds' ranks if their orders differ
     of: int
     regret: float  # value of the best minus value of the law, log2 units, at least 0
     probability_best: float  # NaN with one seed, which cannot tell
@@ -80,17 +80,18 @@ def exhaustive(
     best = int(means.argmax())
     regret = max(0.0, float(means[best]) - law_mean)
     distances = np.array([[kendall_distance(order, law) for law in laws] for order in orders])
-    better = int((means > law_mean + 1e-12).sum())
+    better = (table > law_values + 1e-12).sum(axis=0)  # at each seed, of which each may have a law of its own
     ranked = [
         Ranked(order, float(mean), float(distance))
         for order, mean, distance in zip(orders, means, distances.mean(axis=1), strict=True)
     ]
     one_law = len(set(laws)) == 1
+    ahead = int((means > law_mean + 1e-12).sum()) if one_law else round(float(better.mean()))
     found = Exhaustive(
         order=max(set(laws), key=lambda law: (laws.count(law), law)),
         orders=tuple(sorted(set(laws), key=lambda law: (-laws.count(law), law))),
         best=orders[best],
-        rank=better + 1,
+        rank=ahead + 1,
         of=len(orders),
         regret=regret,
         probability_best=_probability_best(table, law_values, resamples, rng),

@@ -85,14 +85,17 @@ def _network_row(tolerances: Sequence[float], found: Candidate | None) -> tuple[
 
 
 def _taken_row(network: Mapping[str, Any]) -> tuple[str, ...]:
-    low, high = network["interval"]
+    told = f"{100 * network['test_loss']:+.2f}"
+    if network["interval"] is not None:
+        low, high = network["interval"]
+        told += f" ({100 * low:+.2f} to {100 * high:+.2f})"
     return (
         loss_text(network["loss"]),
         network["order"],
         times_text(network["reduction"]),
         times_text(network["storage"]),
         f"{100 * network['test_accuracy']:.2f} %",
-        f"{100 * network['test_loss']:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})",
+        told,
         str(network["seed"]),
         network.get("note", ""),
         network["command"],

@@ -54,7 +54,7 @@ def read_verdict(law: Mapping[str, Any]) -> Verdict:
         )
     else:
         headline = f"Undecided: {_possible(law)}."
-        detail = f"{_open_pairs(law)} The best guess is {order}{_chance(probability, ', which comes out')}."
+        detail = _open_pairs(law)
     detail += _torn(law) + _weak_pairs(law)
     role = "law" if law["law"] else "best guess"
     return Verdict(headline=headline, detail=detail, order=order, role=role, probability=probability)

@@ -1,4 +1,4 @@
-"""Experiment: which law do the trials of a study support, if any?
+"""Experiment: which order do the records of a design or of a study recommend, and which law do they show?
 
 Trials of a paired design are evidence like any records. Trials that a sampler chose are not: they are
 compared by the fronts that they reach, and what follows from them is labelled "adaptive".
@@ -10,18 +10,25 @@ from typing import Any
 
 import numpy as np
 
+from ordercomp.analysis.answer.answer import derive_answer
 from ordercomp.analysis.evidence.sampled import adaptive_evidence
 from ordercomp.analysis.law.derive import derive_law
 from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.search.tell.read_back import is_paired, records_from_study
 from ordercomp.search.tell.study import find_study
+from ordercomp.studies.folders.answer_keys import answer_keys
 
 __all__ = ["law_of_records", "law_of_study"]
 
 
 def law_of_study(
-    storage: str | Path, study: str | None = None, *, stages: Order | None = None, seed: int = 0
+    storage: str | Path,
+    study: str | None = None,
+    *,
+    stages: Order | None = None,
+    loss: float = 0.02,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Give the law.json that a study supports, as `law_of_records` reads its trials.
 
@@ -31,26 +38,45 @@ def law_of_study(
     records = records_from_study(find_study(storage, study))
     if not records:
         raise ValueError(f"the study in {str(storage)!r} holds no finished trial to derive a law from")
-    return law_of_records(records, stages=stages, seed=seed)
+    return law_of_records(records, stages=stages, loss=loss, seed=seed)
 
 
 def law_of_records(
-    records: Sequence[Record], *, stages: Order | None = None, seed: int = 0
+    records: Sequence[Record],
+    *,
+    stages: Order | None = None,
+    loss: float = 0.02,
+    store: Path | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Give the law.json that records support, with `evidence` "paired" or "adaptive".
 
-    With records of a design among them, the law rests on these alone, and what a sampler's say stands beside
-    it under `adaptive` (None if there are none, or none with all of `stages`). Without any, the whole is the
-    adaptive reading. Raises ValueError if nothing is measured, or for stages that do not occur.
+    Args:
+        records: of one task.
+        stages: letters to order, default those that occur.
+        loss: tolerated, a fraction of accuracy, for the `answer`.
+        store: where the networks lie, for the commands that make them.
+        seed: of the resampling.
+
+    With records of a design among them, answer and law rest on these alone, and what a sampler's say stands
+    beside them under `adaptive` (None if there are none, or none with all of `stages`). Without any, the
+    whole is the adaptive reading, which recommends no order. Raises ValueError if nothing is measured, for
+    stages that do not occur and for a loss outside of (0, 1].
     """
     designed = [record for record in records if is_paired(record)]
     chosen = [record for record in records if not is_paired(record) and record.points]
-    if not designed:
-        return _adaptive(chosen, stages, seed)
-    law = derive_law(designed, stages=stages, seed=seed).to_json()
-    occurring = {letter for record in chosen for letter in record.order}
-    speaks = bool(chosen) and set(stages or "") <= occurring
-    return {**law, "evidence": "paired", "adaptive": _adaptive(chosen, stages, seed) if speaks else None}
+    if designed:
+        held = "".join(sorted({letter for record in designed for letter in record.order}))
+        if missing := set(stages or "") - set(held):
+            raise ValueError(f"stages must be among those that occur, {held}, got {min(missing)!r}")
+        law = derive_law(designed, stages=stages, seed=seed).to_json()
+        occurring = {letter for record in chosen for letter in record.order}
+        speaks = bool(chosen) and set(stages or "") <= occurring
+        law |= {"evidence": "paired", "adaptive": _adaptive(chosen, stages, seed) if speaks else None}
+    else:
+        law = _adaptive(chosen, stages, seed)
+    answer = derive_answer(designed, stages=law["stages"], loss=loss)
+    return law | answer_keys(answer, law, [*designed, *chosen], store=store)
 
 
 def _adaptive(records: Sequence[Record], stages: Order | None, seed: int) -> dict[str, Any]:

@@ -83,8 +83,13 @@ def test_orders_that_differ_by_seed_are_all_named() -> None:
     found = check(values, ["DQP", "DPQ", "DQP"])
     assert found.orders == ("DQP", "DPQ")
     assert found.sentence.startswith(
-        "The orders suggested (DQP, DPQ) differ by seed. Together they are undecided: on average rank 5 of 6"
+        "The orders suggested (DQP, DPQ) differ by seed. Together they are undecided: on average rank 2 of 6"
     )
+
+
+def test_orders_that_differ_by_seed_never_rank_beyond_the_last() -> None:
+    found = check({"PE": [0.0, 2.0], "EP": [2.0, 0.0]}, ["PE", "EP"])
+    assert (found.rank, found.of) == (2, 2)
 
 
 def test_ranking_lists_every_order_with_its_distance() -> None:

@@ -72,7 +72,7 @@ def test_law_without_probabilities_claims_none() -> None:
 def test_no_draws_make_no_probability() -> None:
     verdict = read_verdict({**bare_law("undecided"), "kemeny": "PDQ", "laws": []})
     assert verdict.probability is None
-    assert verdict.detail.endswith("The best guess is PDQ.")
+    assert verdict.detail.endswith("P and Q are unsettled.")
 
 
 def test_orders_beyond_those_that_are_listed_are_not_called_counted() -> None:
@@ -84,7 +84,7 @@ def test_orders_beyond_those_that_are_listed_are_not_called_counted() -> None:
 def test_nothing_decided_is_undecided() -> None:
     verdict = read_verdict({**bare_law("undecided"), "kemeny": "PDQ"})
     assert verdict.headline == "Undecided: the records leave all 6 orders possible."
-    assert verdict.detail == ("The order of D and P; D and Q; P and Q are unsettled. The best guess is PDQ.")
+    assert verdict.detail == "The order of D and P; D and Q; P and Q are unsettled."
     assert verdict.role == "best guess"
 
 
