@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.answer.answer import LEAST_SEEDS, RISK, least_behind
+from ordercomp.analysis.answer.answer import BAND, LEAST_SEEDS, least_behind
 from ordercomp.analysis.answer.features import pair_signs, parts_of
 from ordercomp.analysis.answer.model import Draws, Effort, draw_values
 from ordercomp.analysis.answer.values import ValueTable
@@ -88,7 +88,7 @@ def surviving(table: ValueTable) -> tuple[Order, ...]:
 def losing(table: ValueTable) -> set[Order]:
     """The orders that leave the race at one look: they lie behind, at an error level that all looks share."""
     draws = _look(table)
-    least = least_behind(draws.values, RISK / MOST_SEEDS)
+    least = least_behind(draws.values, BAND / MOST_SEEDS)
     return {order for order, behind in zip(draws.orders, least, strict=True) if behind > 0}
 
 
