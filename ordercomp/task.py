@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -37,7 +38,10 @@ class Task:
     accounting: Literal["per-stage", "total"] = "per-stage"
     latency: bool = False  # measure milliseconds of one image, too
     loss: float = 0.02  # accuracy that a user would give up for a smaller network, a fraction in (0, 1]
+    weights: str = ""  # a file of trained weights, or "pretrained"; the baseline then starts from them
+    baseline_epochs: float | None = None  # None: those of the recipe, or 0 where there are weights
     source: str = ""  # the task file, as it was named to `load_task`; no part of what is measured
+    outside: str = ""  # a hash over what the task only names: weights, data, functions; see `seal_task`
 
     def __post_init__(self) -> None:
         check_order(self.stages)
@@ -56,6 +60,10 @@ class Task:
             raise ValueError(f"accounting must be per-stage or total, got {self.accounting!r}")
         if not 0 < self.loss <= 1:
             raise ValueError(f"loss must lie in (0, 100 %], got {100 * self.loss:.4g} %")
+        if self.baseline_epochs is not None and not 0 <= self.baseline_epochs < math.inf:
+            raise ValueError(f"baseline_epochs must be finite and not negative, got {self.baseline_epochs}")
+        if self.baseline_epochs == 0 and not self.weights:
+            raise ValueError("baseline_epochs = 0 needs weights: without them nothing would be trained")
 
     @property
     def spelled(self) -> str:
@@ -65,7 +73,11 @@ class Task:
     @property
     def digest(self) -> str:
         """SHA-256 of everything that shapes a result but the sequence and the seed."""
-        facts = [self.model, self.data, self.train_limit, self.latency, dataclasses.asdict(self.recipe)]
+        facts: list[object] = [self.model, self.data, self.train_limit, self.latency]
+        facts.append(dataclasses.asdict(self.recipe))
+        set_ = {name: getattr(self, name) for name in _HASHED_IF_SET}
+        if chosen := {name: str(value) for name, value in set_.items() if value != _DEFAULTS[name]}:
+            facts.append(chosen)
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def sequence(
@@ -142,7 +154,13 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "train_limit": ("a positive whole number", lambda value: type(value) is int and value > 0),
     "latency": ("true or false", lambda value: isinstance(value, bool)),
     "loss": ("a fraction such as 0.02 of accuracy", lambda value: type(value) in (int, float)),
+    "weights": ("a file of weights, or 'pretrained'", _is_text),
+    "baseline_epochs": ("a number of epochs", lambda value: type(value) in (int, float)),
 }
+
+# Keys that joined later: where they have their defaults, they are no part of a task's digest.
+_HASHED_IF_SET = ("weights", "baseline_epochs", "outside")
+_DEFAULTS = {one.name: one.default for one in dataclasses.fields(Task)}
 
 _MODERATE: Mapping[str, Mapping[str, KnobValue]] = {
     "D": {"depth": 0.5},
@@ -213,7 +231,7 @@ def load_task(name: str) -> Task:
 def _check_keys(what: str, data: Any, kind: type[Any]) -> None:
     if not isinstance(data, Mapping):
         raise ValueError(f"{what} must be a table of settings, got {data!r}")
-    known = [one.name for one in dataclasses.fields(kind) if one.name != "source"]
+    known = [one.name for one in dataclasses.fields(kind) if one.name not in ("source", "outside")]
     for key in data:
         if key not in known:
             raise ValueError(f"{what} has no setting {key!r}; its settings are: {', '.join(known)}")

@@ -1,13 +1,15 @@
-"""torchvision's classification networks with fresh weights."""
+"""torchvision's classification networks, and where their trained weights lie."""
 
 import difflib
+from pathlib import Path
 
+import torch
 from torch import nn
 
 from ordercomp.data.vision import models
 from ordercomp.sequence import KnobValue
 
-__all__ = ["torchvision_model"]
+__all__ = ["pretrained_file", "torchvision_model"]
 
 
 def torchvision_model(name: str, *, classes: int, channels: int, **options: KnobValue) -> nn.Module:
@@ -30,3 +32,19 @@ def torchvision_model(name: str, *, classes: int, channels: int, **options: Knob
             f"torchvision:{name} failed with {options}: {' '.join(str(error).split())}"
         ) from error
     return network
+
+
+def pretrained_file(name: str) -> Path:
+    """Return the file of torchvision's best weights for `name`, from the folder of torch's downloads.
+
+    Raises ValueError if torchvision has none, or the file is not there: it says from where to get it.
+    """
+    try:
+        entry = models.get_model_weights(name)["DEFAULT"]
+    except (KeyError, ValueError):
+        raise ValueError(f"torchvision has no trained weights for {name!r}") from None
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path: Path = folder / str(entry.url).rpartition("/")[2]
+    if not path.is_file():
+        raise ValueError(f"weights of torchvision:{name} are not on disk: put {entry.url} into {folder}")
+    return path

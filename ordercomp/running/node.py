@@ -18,6 +18,7 @@ from ordercomp.measuring.operating_points import measure
 from ordercomp.networks.checkpoint import CheckpointError
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.serving import Serving
+from ordercomp.networks.weights import fit_weights, read_weights, weights_path
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.running.jobs import NodeJob, check_code_version, code_version, loads_baseline, node_key
 from ordercomp.running.store import Store
@@ -28,7 +29,14 @@ from ordercomp.training.device import choose_device, describe_hardware
 from ordercomp.training.fit import DivergedError
 from ordercomp.training.trainer import DataTrainer
 
-__all__ = ["create_network", "make_trainer", "naming_the_model", "task_data", "train_node"]
+__all__ = [
+    "create_network",
+    "make_trainer",
+    "naming_the_model",
+    "start_network",
+    "task_data",
+    "train_node",
+]
 
 
 def train_node(job: NodeJob) -> Record:
@@ -55,6 +63,24 @@ def train_node(job: NodeJob) -> Record:
             return record
     store.put(job.key, record, network.save)
     return record
+
+
+def start_network(task: Task, *, seed: int) -> tuple[CompressedNetwork, tuple[str, ...]]:
+    """The network from which the baseline starts, with the task's weights if there are any.
+
+    Also returns the names that keep new values: a classifier for other classes, which is taken only where
+    the baseline is trained on. Raises ValueError if the weights cannot be read or do not fit.
+    """
+    network = create_network(task, seed=seed)
+    if not task.weights:
+        return network, ()
+    path = weights_path(task.weights, task.model)
+    classes = network.architecture.classes if task.baseline_epochs else None
+    try:
+        new = fit_weights(network.module.body, read_weights(path), classes=classes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+    return network, tuple(new)
 
 
 def create_network(task: Task, *, seed: int) -> CompressedNetwork:
@@ -91,9 +117,11 @@ def task_data(task: Task, seed: int) -> ImageData:
 
 
 def _train_baseline(task: Task, seed: int) -> CompressedNetwork:
-    network = create_network(task, seed=seed)
-    with naming_the_model(task):
-        make_trainer(task, seed=seed).for_stage("baseline").train(network, fresh=True)
+    network, _ = start_network(task, seed=seed)
+    if not task.weights or task.baseline_epochs:
+        trainer = make_trainer(task, seed=seed).for_stage("baseline", epochs=task.baseline_epochs or 0.0)
+        with naming_the_model(task):
+            trainer.train(network, fresh=not task.weights)
     network.module.eval()
     return network
 

@@ -41,6 +41,8 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
                 raise ValueError(f"recipe {name} must be a finite number, got {value!r}")
+            if name != "batch_size":
+                object.__setattr__(self, name, float(value))  # 30 and 30.0 are one recipe
         if not isinstance(self.batch_size, int):
             raise ValueError(f"recipe batch_size must be a whole number, got {self.batch_size!r}")
         for name in _POSITIVE:

@@ -1,7 +1,7 @@
 """Whether a task can be measured at all, found out before anything is trained or written."""
 
 from ordercomp.measuring.untrained import apply_untrained
-from ordercomp.running.node import create_network
+from ordercomp.running.node import start_network
 from ordercomp.task import Task
 
 __all__ = ["check_task"]
@@ -11,9 +11,9 @@ def check_task(task: Task) -> None:
     """Load the data, build the model, and apply each stage alone to it, without training.
 
     Raises ValueError if one of these fails, in one line that names it: data that are not there, a model that
-    cannot be built or traced, a model without a block that D could drop.
+    cannot be built or traced, weights that do not fit it, a model without a block that D could drop.
     """
-    network = create_network(task, seed=0)
+    network, _ = start_network(task, seed=0)
     alone = {task.sequence(letter, case) for letter in task.stages for case in task.cases}
     for sequence in sorted(alone, key=str):
         apply_untrained(network, sequence)

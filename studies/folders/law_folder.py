@@ -13,6 +13,7 @@ from ordercomp.files import is_digest, replace_file
 from ordercomp.records import Record
 from ordercomp.running.node import create_network
 from ordercomp.running.runner import Trainings
+from ordercomp.running.sealing import seal_task
 from ordercomp.running.store import Store
 from ordercomp.shipping.stamp import copy_with_threshold
 from ordercomp.task import Task
@@ -24,10 +25,11 @@ TOLERANCES = (0.002, 0.006, 0.01, 0.02)  # accuracy lost, fractions
 
 
 def settle_precision(task: Task, store: Store) -> Task:
-    """Replace the recipe's precision "auto" by what a one-second probe finds faster.
+    """Seal the task, and replace the recipe's precision "auto" by what a one-second probe finds faster.
 
     The finding is kept in the store, so that a later run of the same task decides alike.
     """
+    task = seal_task(task)
     if task.recipe.precision != "auto":
         return task
     path = store.folder / f"precision-{task.digest[:16]}.json"

@@ -10,7 +10,7 @@ import typer
 from ordercomp.analysis.fronts.front import best_reductions
 from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.running.jobs import Request
-from ordercomp.running.node import create_network, train_node
+from ordercomp.running.node import start_network, train_node
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
@@ -57,7 +57,7 @@ def command(
         chosen.sequence(wanted.order) if not any(step.knobs for step in wanted.steps) else complete(wanted)
     )
     _check_writable(out)
-    apply_untrained(create_network(chosen, seed=seed), wanted)  # what cannot be applied is told at once
+    apply_untrained(start_network(chosen, seed=seed)[0], wanted)  # what cannot be applied is told at once
     with tempfile.TemporaryDirectory(prefix="ordercomp-") as temporary:
         results = Store(store or Path(temporary))
         chosen = settle_precision(chosen, results)

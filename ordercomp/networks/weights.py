@@ -1,0 +1,160 @@
+"""Trained weights from elsewhere: found on disk, read without pickle's code, fitted to a network by name."""
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ordercomp.failures import is_out_of_memory
+from ordercomp.lookup import load_function
+from ordercomp.networks.checkpoint import CheckpointError
+
+__all__ = ["PRETRAINED", "fit_weights", "read_weights", "weights_digest", "weights_path"]
+
+PRETRAINED = "pretrained"  # the weights that a library ships for a model of its own
+_TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+_WRAPPINGS = ("state_dict", "model_state_dict", "model", "module", "net")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "body.", "net.")
+_OPTIONAL = "num_batches_tracked"  # counters that files written long ago do not have
+_SHOWN = 5
+
+
+def weights_path(weights: str, model: str) -> Path:
+    """Return the file that a task's `weights` stand for.
+
+    `pretrained` is the newest file that torchvision names for `model`, which must lie where torch keeps
+    downloads; nothing is downloaded. Raises ValueError if there is no such file, with what to do.
+    """
+    if weights == PRETRAINED:
+        package, _, name = model.partition("(")[0].partition(":")
+        if package != "torchvision":
+            raise ValueError(f"weights = 'pretrained' needs a model torchvision:NAME, got {model!r}")
+        # Looked up by name: torchvision takes two seconds to load, and other models do without.
+        path: Path = load_function("ordercomp.models.torchvision_zoo:pretrained_file")(name)
+        return path
+    path = Path(weights).expanduser()
+    if path.suffix != ".safetensors" and path.suffix not in _TORCH_SUFFIXES:
+        kinds = ", ".join((".safetensors", *_TORCH_SUFFIXES))
+        raise ValueError(f"weights must be a file ({kinds}) or 'pretrained', got {weights!r}")
+    if not path.is_file():
+        raise ValueError(f"weights not found: there is no file {path}")
+    return path
+
+
+def weights_digest(path: Path) -> str:
+    """SHA-256 of a file, read again only when its size or time of change differs."""
+    facts = path.stat()
+    return _file_digest(str(path.resolve()), facts.st_size, facts.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _file_digest(path: str, _size: int, _changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read tensors by name: safetensors, or what torch saved, with `weights_only=True`.
+
+    Takes the state of a module, or a training checkpoint that holds one under `state_dict`, `model` and the
+    like. Raises ValueError if the file is damaged or holds anything else, or a value that is not finite.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            found: Any = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes the readers raise anything
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"weights {path} cannot be read: {reason}; save `module.state_dict()`, not the module"
+        ) from None
+    for key in _WRAPPINGS:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not found or not all(map(_is_entry, found.items())):
+        raise ValueError(f"weights {path} must hold tensors by name, got {_kind(found)}")
+    bad = [name for name, one in found.items() if one.is_floating_point() and not one.isfinite().all()]
+    if bad:
+        raise ValueError(f"weights {path} hold values that are not finite in {_listed(bad)}")
+    return dict(found)
+
+
+def fit_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, classes: int | None = None) -> list[str]:
+    """Copy `tensors` into `module`, in place, and return the names that keep their own values.
+
+    A common prefix of all names, as wrappers of modules leave it, is dropped. With `classes` a tensor may
+    differ in its first dimension where the module has `classes` there: a classifier for other classes, whose
+    layer then stays new. Raises ValueError that lists the names that are missing, left over or of another
+    shape.
+    """
+    own = dict(module.state_dict())
+    given = _without_prefix(tensors, own)
+    missing = [name for name in own if name not in given and not name.endswith(_OPTIONAL)]
+    extra = [name for name in given if name not in own]
+    odd = [name for name in own if name in given and given[name].shape != own[name].shape]
+    fresh = [name for name in odd if _is_classifier(own[name], given[name], classes)]
+    layers = {name.rpartition(".")[0] for name in fresh}
+    fresh = [name for name in own if name.rpartition(".")[0] in layers]
+    wrong = [name for name in odd if name not in fresh]
+    problems = [
+        f"{what} {_listed(names)}"
+        for what, names in (
+            ("lack", missing),
+            ("hold the unknown", extra),
+            ("have another shape in", [_shapes(name, own, given) for name in wrong]),
+        )
+        if names
+    ]
+    if problems:
+        raise ValueError(f"weights do not fit the model: they {'; they '.join(problems)}")
+    with torch.no_grad():
+        for name, value in own.items():
+            if name in given and name not in fresh:
+                value.copy_(given[name])
+    return fresh
+
+
+def _without_prefix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with the names that share most with `own`, after dropping what wrappers put before them."""
+    best = given = dict(tensors)
+    while prefix := next((p for p in _PREFIXES if given and all(name.startswith(p) for name in given)), None):
+        given = {name[len(prefix) :]: value for name, value in given.items()}
+        if len(given.keys() & own.keys()) > len(best.keys() & own.keys()):
+            best = given
+    return best
+
+
+def _is_classifier(own: Tensor, given: Tensor, classes: int | None) -> bool:
+    return (
+        classes is not None
+        and own.dim() == given.dim() > 0
+        and own.shape[0] == classes
+        and own.shape[1:] == given.shape[1:]
+    )
+
+
+def _shapes(name: str, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    return f"{name} ({'x'.join(map(str, given[name].shape))} for {'x'.join(map(str, own[name].shape))})"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _is_entry(entry: tuple[object, object]) -> bool:
+    return isinstance(entry[0], str) and isinstance(entry[1], Tensor)
+
+
+def _kind(found: object) -> str:
+    if isinstance(found, Mapping):
+        return f"a mapping with the keys {_listed([str(key) for key in found])}"
+    return type(found).__name__

@@ -1,0 +1,122 @@
+"""Trained weights from elsewhere: read, fitted by name, and refused in one line where they do not fit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ordercomp.networks.network import CompressedNetwork
+from ordercomp.networks.weights import fit_weights, read_weights, weights_digest, weights_path
+
+SIZE = (8, 8)
+
+
+def body(classes: int = 10, *, seed: int = 0) -> nn.Module:
+    network = CompressedNetwork.create("resnet8(width=4)", classes=classes, channels=1, size=SIZE, seed=seed)
+    return network.module.body
+
+
+def state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module.", "body."])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
+def test_the_network_takes_the_weights_of_a_file(tmp_path: Path, prefix: str, suffix: str) -> None:
+    trained, fresh = body(seed=1), body(seed=2)
+    tensors = {prefix + name: value.contiguous() for name, value in state(trained).items()}
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save({"epoch": 3, "state_dict": tensors} if suffix == ".pt" else tensors, path)
+    assert fit_weights(fresh, read_weights(weights_path(str(path), "resnet8(width=4)"))) == []
+    image = torch.randn(2, 1, *SIZE)
+    assert torch.equal(trained.eval()(image), fresh.eval()(image))
+
+
+def test_names_that_do_not_fit_are_listed() -> None:
+    tensors = state(body())
+    tensors["classifier.weights"] = tensors.pop("classifier.weight")
+    name = next(name for name, one in tensors.items() if one.dim() == 4)
+    tensors[name] = torch.zeros(1, 1, 3, 3)
+    told = rf"lack classifier.weight; they hold the unknown classifier.weights; .* in {name} \(1x1x3x3 for "
+    with pytest.raises(ValueError, match=told):
+        fit_weights(body(), tensors)
+
+
+def test_a_classifier_for_other_classes_stays_new_only_where_it_may() -> None:
+    module, tensors = body(), state(body(100, seed=1))
+    with pytest.raises(ValueError, match=r"another shape in classifier.weight .100x16 for 10x16."):
+        fit_weights(module, tensors)
+    before = state(module)
+    assert fit_weights(module, tensors, classes=10) == ["classifier.weight", "classifier.bias"]
+    after = state(module)
+    for name, value in after.items():
+        assert torch.equal(value, (before if name.startswith("classifier") else tensors)[name]), name
+
+
+def test_files_without_the_counters_of_batch_normalization_fit() -> None:
+    tensors = {
+        name: one for name, one in state(body(seed=1)).items() if not name.endswith("num_batches_tracked")
+    }
+    assert fit_weights(body(), tensors) == []
+
+
+class _Whole(nn.Module):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"epoch": 3, "loss": 0.5}, "must hold tensors by name, got a mapping with the keys epoch, loss"),
+        ([torch.zeros(3)], "must hold tensors by name, got list"),
+        ({}, "must hold tensors by name"),
+        ({"a": torch.tensor([1.0, float("nan")])}, "not finite in a"),
+        (_Whole(), "save `module.state_dict.*`, not the module"),
+    ],
+)
+def test_other_contents_are_refused_in_one_line(tmp_path: Path, content: object, told: str) -> None:
+    path = tmp_path / "w.pt"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=told) as error:
+        read_weights(path)
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_files_and_wrong_names_are_refused(tmp_path: Path) -> None:
+    for name in ("w.safetensors", "w.pt"):
+        (tmp_path / name).write_bytes(b"nothing of the kind")
+        with pytest.raises(ValueError, match=f"weights .*{name} cannot be read"):
+            read_weights(tmp_path / name)
+    with pytest.raises(ValueError, match=r"weights must be a file .* or 'pretrained', got 'best'"):
+        weights_path("best", "resnet8")
+    with pytest.raises(ValueError, match="weights not found: there is no file"):
+        weights_path(str(tmp_path / "none.pt"), "resnet8")
+    with pytest.raises(ValueError, match="needs a model torchvision:NAME, got 'resnet8'"):
+        weights_path("pretrained", "resnet8")
+
+
+def test_pretrained_weights_are_looked_for_where_torch_keeps_downloads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(ValueError, match=r"not on disk: put https://.*/resnet18-\w+\.pth into .*checkpoints"):
+        weights_path("pretrained", "torchvision:resnet18")
+    (tmp_path / "checkpoints").mkdir()
+    file = tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
+    file.touch()
+    assert weights_path("pretrained", "torchvision:resnet18") == file
+    with pytest.raises(ValueError, match="torchvision has no trained weights for 'resnet17'"):
+        weights_path("pretrained", "torchvision:resnet17")
+
+
+def test_the_digest_follows_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    path.write_bytes(b"a")
+    first = weights_digest(path)
+    path.write_bytes(b"bc")
+    assert weights_digest(path) != first
