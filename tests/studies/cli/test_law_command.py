@@ -97,7 +97,7 @@ def test_a_table_of_other_results_gets_the_same_kind_of_answer(
         (("run", "--lower-is-better"), "belong to a table"),
         ((), "needs either a folder or files of records, or --storage"),
         (("nowhere",), "no file of records at nowhere"),
-        (("run", "--stages", "DXZ"), "DXZ"),
+        (("run", "--stages", "DXZ"), "among those that occur, DPQ, got 'X'"),
     ],
 )
 def test_bad_input_is_told_in_one_line(
