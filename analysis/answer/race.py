@@ -18,7 +18,16 @@ from ordercomp.analysis.answer.model import Draws, Effort, draw_values
 from ordercomp.analysis.answer.values import ValueTable
 from ordercomp.orders import Order, permutations
 
-__all__ = ["MOST_SEEDS", "in_halves", "losing", "next_orders", "starting_orders", "surviving"]
+__all__ = [
+    "ALL_UP_TO",
+    "MOST_LATER",
+    "MOST_SEEDS",
+    "in_halves",
+    "losing",
+    "next_orders",
+    "starting_orders",
+    "surviving",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -30,6 +39,7 @@ _HALF = ("DPQE", "DEPQ", "DEQP", "PDQE", "PEQD", "PEDQ", "QDPE", "QPDE", "QEPD",
 _FRACTION = {5: 12, 6: 24, 7: 30, 8: 36, 9: 42, 10: 48}  # orders that start, by the number of stages
 _PROPOSED = 6  # orders that were never run and enter at a seed
 _KEPT = 6  # from five stages on: the best of those in the race, beside the proposed ones
+MOST_LATER = _KEPT + _PROPOSED  # orders at a seed after the first two, from five stages on
 _TRIES = 400  # of the search for a balanced fraction
 
 
@@ -43,7 +53,8 @@ def next_orders(stages: Order, table: ValueTable | None) -> tuple[Order, ...]:
         raise ValueError(f"stages must be 2 to {max(_FRACTION)} letters for a race, got {stages!r}")
     done = 0 if table is None else len(table.seeds)
     if len(stages) <= ALL_UP_TO:
-        left = tuple(permutations(stages)) if table is None else surviving(table)
+        lost = set() if table is None else set(table.orders) - set(surviving(table))
+        left = tuple(order for order in permutations(stages) if order not in lost)  # many never ran as yet
         return () if len(left) < 2 else in_halves(stages, left, done)
     if table is None or done < 2:
         return starting_orders(stages, done)

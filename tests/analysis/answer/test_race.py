@@ -50,6 +50,8 @@ def test_orders_that_lose_leave_and_do_not_come_back() -> None:
     truth = {order: 3.0 * order.index("E") for order in ORDERS}
     blocks = run("DPQE", truth, MOST_SEEDS)
     assert [len(block) for block in blocks[:3]] == [12, 12, 12]
+    assert sorted((*blocks[0], *blocks[1])) == sorted(ORDERS)
+    assert blocks[2] == blocks[0]
     assert len(blocks[-1]) <= 6
     assert all(order.endswith("E") for order in blocks[-1])
     for earlier, later in itertools.pairwise(blocks[3:]):

@@ -1,0 +1,154 @@
+"""The race of a task: which sequences run at the next seed, which controls, and how many trainings that makes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ordercomp.analysis.answer.race import ALL_UP_TO, MOST_LATER, next_orders, starting_orders
+from ordercomp.analysis.answer.values import Rung, ValueTable, order_values
+from ordercomp.orders import Order, PrefixTrie
+from ordercomp.records import Record
+from ordercomp.sequence import StageSequence, Step
+from ordercomp.stages import known_stages
+from ordercomp.studies.folders.recorded import load_recorded
+from ordercomp.task import Task
+
+__all__ = ["CONTROLLED_SEEDS", "Race", "RacePlan", "plan_race"]
+
+CONTROL = Step("F")  # more training without compression
+CONTROLLED_SEEDS = 2  # at which a prefix of an order that may be the best gets its control
+EXAMPLE, EXAMPLE_STAGES = "digits", "DPQE"  # the recording that a race of four stages is tried out on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Race:
+    """Orders of a task's stages, run seed by seed at all its knob settings, fewer as they lose.
+
+    Raises ValueError for fewer than two or more than ten stages, doubled ones, and fewer than one seed.
+    """
+
+    task: Task
+    seeds: int  # at most
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {self.seeds}")
+        if len(set(self.task.stages)) < 2:
+            raise ValueError(f"stages must hold at least two letters to be ordered, got {self.task.stages!r}")
+        if len(set(self.task.stages)) < len(self.task.stages):
+            raise ValueError(f"stages must be distinct letters, got {self.task.stages!r}")
+        next_orders(self.task.stages, None)  # refuses too many
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        """The knob settings that every order is run with."""
+        found: dict[Rung, None] = {}
+        for case in self.task.cases:
+            steps = self.task.sequence(self.task.stages, case).steps
+            found[Rung(self.task.accounting, tuple(map(str, steps)))] = None
+        return tuple(found)
+
+    def next_block(self, records: Iterable[Record], finished: Sequence[int]) -> list[StageSequence]:
+        """The sequences of the next seed, given the records of the finished ones; empty at the end.
+
+        A function of the values at these seeds alone, so a race that is taken up again goes the same way.
+        """
+        stages = self.task.stages
+        if len(finished) >= self.seeds:
+            return []
+        if not finished:
+            return self.sequences(next_orders(stages, None))
+        table = order_values(records, stages, loss=self.task.loss, rungs=self.rungs).at(finished)
+        return self.sequences(next_orders(stages, table))
+
+    def sequences(self, orders: Iterable[Order]) -> list[StageSequence]:
+        """Every order at every knob setting."""
+        task = self.task
+        return list(dict.fromkeys(task.sequence(order, case) for order in orders for case in task.cases))
+
+    def controls(self, orders: Iterable[Order]) -> list[StageSequence]:
+        """F after each static prefix of the orders, at every knob setting: was it trained to the end?"""
+        stages = known_stages()
+        found: dict[StageSequence, None] = {}
+        for sequence in self.sequences(orders):
+            for prefix in sequence.prefixes:
+                if any(stages[step.stage].dynamic for step in prefix.steps):
+                    break
+                found[prefix + CONTROL] = None
+        return list(found)
+
+    @property
+    def extras(self) -> list[StageSequence]:
+        """The task's further orders at every knob setting, measured at every seed."""
+        return self.sequences(self.task.extra)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RacePlan:
+    """What a race would train: for each seed the sequences, with their controls at the end."""
+
+    race: Race
+    blocks: tuple[tuple[StageSequence, ...], ...]
+    controls: tuple[StageSequence, ...]
+
+    @property
+    def nodes(self) -> list[StageSequence]:
+        """Every training, seed by seed, then those of the controls."""
+        extras = self.race.extras
+        found = [
+            StageSequence(node)
+            for block in self.blocks
+            for node in PrefixTrie(sequence.steps for sequence in (*block, *extras))
+        ]
+        return found + list(self.controls) * min(CONTROLLED_SEEDS, len(self.blocks))
+
+    @property
+    def unshared(self) -> int:
+        """Stage trainings if each network started from its baseline."""
+        return sum(len(node) for node in self.nodes)
+
+
+def plan_race(race: Race, *, losing: bool) -> RacePlan:
+    """Plan a race in which no order loses, or, with `losing`, one in which orders lose as in an example.
+
+    The example of four stages is the shipped recording of digits, at the task's tolerated loss. With fewer
+    stages hardly an order loses; with more, the number that runs at a later seed is bounded anyway.
+    """
+    task, stages = race.task, race.task.stages
+    if len(stages) > ALL_UP_TO:
+        first = [starting_orders(stages, place) for place in range(min(2, race.seeds))]
+        blocks = [*first, *[first[0][:MOST_LATER]] * (race.seeds - len(first))]
+    elif losing and len(stages) == len(EXAMPLE_STAGES):
+        blocks = _example(race.seeds, task.loss, dict(zip(EXAMPLE_STAGES, stages, strict=True)))
+    else:
+        blocks = [starting_orders(stages, place) for place in range(race.seeds)]
+    left = blocks[-1] if losing else tuple(dict.fromkeys(order for block in blocks for order in block))
+    return RacePlan(
+        race=race,
+        blocks=tuple(tuple(race.sequences(orders)) for orders in blocks),
+        controls=tuple(race.controls(left)),
+    )
+
+
+def _example(seeds: int, loss: float, letters: Mapping[str, str]) -> list[tuple[Order, ...]]:
+    """The orders that run at each seed of a race in the recorded world."""
+    world = order_values(load_recorded(EXAMPLE), EXAMPLE_STAGES, loss=loss)
+    blocks: list[tuple[Order, ...]] = []
+    table: ValueTable | None = None
+    for _ in range(min(seeds, len(world.seeds))):
+        block = next_orders(EXAMPLE_STAGES, table)
+        if not block:
+            break
+        blocks.append(block)
+        table = _revealed(world, blocks)
+    return [tuple("".join(letters[stage] for stage in order) for order in block) for block in blocks]
+
+
+def _revealed(world: ValueTable, blocks: Sequence[Sequence[Order]]) -> ValueTable:
+    """What a race knows that has run these orders at the world's first seeds."""
+    values = world.values[:, : len(blocks)].copy()
+    for place, block in enumerate(blocks):
+        for row, order in enumerate(world.orders):
+            if order not in block:
+                values[row, place] = float("nan")
+    seeds = world.seeds[: len(blocks)]
+    return ValueTable(world.stages, world.orders, seeds, values, world.floor, world.loss).at(seeds)
