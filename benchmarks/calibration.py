@@ -3,9 +3,8 @@
     python benchmarks/calibration.py                      # 500 simulations of each kind
     python benchmarks/calibration.py --simulations 40     # a quick look
 
-Prints one table for each question: interval coverage, false verdicts without any effect, also when the
-adaptive plan adds seeds and looks after each training, the planted cycle, flip and artefact, heavy tails
-with a diverged seed, and the power at effects of 0.25, 0.5 and 1 doublings.
+Prints one table for each question: interval coverage, false verdicts without any effect, the planted cycle,
+flip and artefact, heavy tails with a diverged seed, and the power at effects of 0.25, 0.5 and 1 doublings.
 """
 
 import argparse
@@ -22,21 +21,15 @@ import numpy as np
 
 from ordercomp.analysis.evidence.convergence import controls
 from ordercomp.analysis.evidence.corpus import collect
-from ordercomp.analysis.evidence.pairs import Evidence, Verdict, gather
-from ordercomp.analysis.evidence.planning import Planner, blocks
+from ordercomp.analysis.evidence.pairs import Evidence, gather
 from ordercomp.analysis.evidence.simulation import Planted, simulate
 from ordercomp.analysis.evidence.units import pair_tables
 from ordercomp.analysis.law.derive import Law, LawOptions, derive_law
-from ordercomp.records import Record
-
-Pair = tuple[str, str]
 
 SEEDS = (3, 5, 8)
 STAGES = "DPQE"
 OPTIONS = LawOptions(resamples=200)
 WILD = {(stage, "E"): 0.5 for stage in "DPQ"}  # seeds differ five times as much on E as on other pairs
-WRONG = ("before", "after", "conditional")  # verdicts, where there is no effect
-FURTHER = 5  # seeds that the adaptive plan may add to the planned ones
 
 CONDITIONS: Mapping[str, Planted] = {
     "no effect": Planted(),
@@ -105,42 +98,6 @@ def measure_coverage(condition: str, truth: Planted, seeds: int, simulations: in
     )
 
 
-def measure_looks(simulations: int, planned: int = 3, stages: str = "DPQ") -> dict[str, float]:
-    """How often the adaptive plan reaches a verdict without any effect.
-
-    At any look is more often than at the end: that is what someone gets who stops at the first edge.
-    """
-    last, any_look, anywhere = [], [], []
-    for number in range(simulations):
-        records = simulate(
-            Planted(stages=stages), seeds=planned + FURTHER, rng=np.random.default_rng([number, 7])
-        )
-        ends, seen = _look(Planner(stages, blocks(stages, [{}], range(planned + FURTHER))), records, planned)
-        pairs = len(ends)
-        last.append(sum(verdict in WRONG for verdict in ends) / pairs)
-        any_look.append(len(seen) / pairs)
-        anywhere.append(bool(seen))
-    return {
-        "pairs with an edge or a condition at the end": float(np.mean(last)),
-        "pairs with one at any look": float(np.mean(any_look)),
-        "simulations with one at any look": float(np.mean(anywhere)),
-    }
-
-
-def _look(planner: Planner, records: Sequence[Record], planned: int) -> tuple[list[Verdict], set[Pair]]:
-    """Verdicts once the menu is used up, and the pairs that had a wrong one at any look before."""
-    runs = {(record.sequence, record.seed): record for record in records}
-    for record in records:
-        if record.seed < planned:
-            planner.learn(record)
-    seen: set[Pair] = set()
-    while (block := planner.propose()) is not None:
-        for node in block.nodes:
-            planner.learn(runs[node])
-        seen |= {(pair.first, pair.second) for pair in planner.evidence if pair.verdict in WRONG}
-    return [pair.verdict for pair in planner.evidence], seen
-
-
 def measure_special_cases(simulations: int, seeds: int = 5) -> dict[str, float]:
     """Share of simulations in which each planted trouble is told for what it is."""
     cycle = Planted(effects={("D", "P"): 0.6, ("P", "Q"): 0.6, ("Q", "D"): 0.6, ("D", "E"): 0.6})
@@ -194,10 +151,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start = time.perf_counter()
     count = chosen.simulations
     coverages = _print_coverages(count)
-    looks = measure_looks(max(1, count // 2))
-    print(f"\nno effect, 3 planned seeds and up to {FURTHER} further ones, a look after each training")
-    for name, share in looks.items():
-        print(f"{name:55} {share:.4f}", flush=True)
     power = measure_power(max(1, count // 5))
     print("\npairs decided rightly, by number of seeds")
     for name, shares in power.items():
@@ -214,7 +167,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "coverage": [
                 {name: getattr(one, name) for name in Coverage.__dataclass_fields__} for one in coverages
             ],
-            "looks": looks,
             "power": power,
             "special": special,
         }

@@ -17,7 +17,7 @@ from ordercomp import CompressedNetwork, Record, StageSequence, discover, load_n
 
 def main() -> None:
     found = discover(load_task("digits"), out="out", budget_seconds=60)
-    law: str | None = found.law.law
+    law: str | None = found.answer.recommended
     records: list[Record] = list(found.records)
     network = CompressedNetwork.load("out/networks/loss-1.safetensors")
     sequence: StageSequence = network.sequence

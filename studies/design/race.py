@@ -1,4 +1,4 @@
-"""The race of a task: which sequences run at the next seed, which controls, and how many trainings that makes."""
+"""The race of a task: which sequences run at the next seed, which controls, how many trainings that makes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,12 +1,12 @@
 """What an experiment leaves in its folder: records as they come, then law, report and the best networks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ordercomp.analysis.fronts.front import best_reductions
+from ordercomp.analysis.answer.answer import Answer
 from ordercomp.analysis.law.derive import Law
 from ordercomp.analysis.showing.report import write_report
 from ordercomp.files import is_digest, replace_file
@@ -16,12 +16,11 @@ from ordercomp.running.runner import Trainings
 from ordercomp.running.sealing import seal_task
 from ordercomp.running.store import Store
 from ordercomp.shipping.stamp import copy_with_threshold
+from ordercomp.studies.folders.answer_keys import answer_keys
 from ordercomp.task import Task
 from ordercomp.training.device import probe_precision
 
 __all__ = ["law_json", "settle_precision", "write_outcome"]
-
-TOLERANCES = (0.002, 0.006, 0.01, 0.02)  # accuracy lost, fractions
 
 
 def settle_precision(task: Task, store: Store) -> Task:
@@ -41,7 +40,7 @@ def settle_precision(task: Task, store: Store) -> Task:
 
 
 def law_json(law: Law, trainings: Trainings | None = None) -> dict[str, Any]:
-    """The content of law.json; `trainings` tells what this run did, instead of what the records tell."""
+    """The content of law.json but for the answer; `trainings` tells what this run did, not the records."""
     data = law.to_json()
     if trainings is not None:
         counts = asdict(trainings)
@@ -51,22 +50,50 @@ def law_json(law: Law, trainings: Trainings | None = None) -> dict[str, Any]:
 
 
 def write_outcome(
-    folder: Path, law: Law, records: Sequence[Record], trainings: Trainings, store: Store
-) -> None:
-    """Write law.json, report.html and networks/ into `folder`."""
+    folder: Path, law: Law, answer: Answer, records: Sequence[Record], trainings: Trainings, store: Store
+) -> dict[str, Any]:
+    """Write law.json, report.html and networks/ into `folder`, and return the content of law.json.
+
+    A run that trained nothing and says the same as the files that are there leaves them as they are.
+    """
     data = law_json(law, trainings)
-    replace_file(folder / "law.json", json.dumps(data, indent=2) + "\n")
-    write_report(folder / "report.html", data, records)
-    _keep_networks(folder / "networks", records, store)
+    data |= {"evidence": "paired", "adaptive": None}
+    data |= answer_keys(answer, data, records, store=store.folder)
+    page, path = folder / "report.html", folder / "law.json"
+    if trainings.done == 0 and page.is_file() and (there := _same(path, data)) is not None:
+        return there
+    replace_file(path, json.dumps(data, indent=2) + "\n")
+    write_report(page, data, records)
+    _keep_networks(folder / "networks", data["networks"], records, store)
+    return data
 
 
-def _keep_networks(folder: Path, records: Sequence[Record], store: Store) -> None:
-    """Copy the most reduced network at each tolerable loss, with the threshold that belongs to it."""
+def _same(path: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The law.json at `path` if it differs from `data` only in what its run trained; else None."""
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    now = json.loads(json.dumps(data))
+    told = {"trainings", "seconds"}
+    if not isinstance(there, dict) or {*there} != {*now}:
+        return None
+    return there if all(there[key] == now[key] for key in now if key not in told) else None
+
+
+def _keep_networks(
+    folder: Path, networks: Sequence[Mapping[str, Any]], records: Sequence[Record], store: Store
+) -> None:
+    """Copy the network to take at each tolerated loss, with the threshold that belongs to it."""
     folder.mkdir(exist_ok=True)
-    for tolerance, best in best_reductions(records, tolerances=TOLERANCES).items():
-        if best is None or not is_digest(best.record.extra.get("digest")):
+    digests = {(record.sequence, record.seed): record.extra.get("digest") for record in records}
+    written: set[str] = set()
+    for network in networks:
+        name = f"loss-{100 * network['loss']:g}.safetensors"
+        digest = digests[network["sequence"], network["seed"]]
+        if name in written or not is_digest(digest):
             continue
-        source = store.network_path(str(best.record.extra["digest"]))
+        written.add(name)
+        source = store.network_path(str(digest))
         if source.is_file():
-            target = folder / f"loss-{100 * tolerance:g}.safetensors"
-            copy_with_threshold(source, target, best.point.threshold)
+            copy_with_threshold(source, folder / name, network["threshold"])

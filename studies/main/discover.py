@@ -1,19 +1,20 @@
 """Discover: in which order should this network be compressed? The main experiment.
 
-One multi-objective Optuna study. Its space is the stage permutation plus the per-stage knobs; the paired
-design (every order at the same knobs and seeds) is enqueued as its trials, control arms with F run beside
-it, and what is left of the budget goes to pairs that are still undecided.
+One multi-objective Optuna study, whose space is the stage permutation plus the per-stage knobs. A race over
+seeds is enqueued in it, block by block: a block is a seed at which all orders that are still in the race run
+at all knob settings of the task; orders leave it as they lose. Control arms with F run beside it, for orders
+that may be the best. After each block the answer is there.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ordercomp.analysis.evidence.corpus import SEQUENTIAL
-from ordercomp.analysis.evidence.planning import Planner, blocks
+from ordercomp.analysis.answer.answer import LEAST_SEEDS, Answer, answer_of, derive_answer
+from ordercomp.analysis.answer.values import order_values
 from ordercomp.analysis.law.derive import Law, derive_law
 from ordercomp.failures import FailedRunError
-from ordercomp.orders import PrefixTrie, permutations
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import train_node
@@ -21,69 +22,31 @@ from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner, Trainings
 from ordercomp.running.store import Store
+from ordercomp.search.ask.importance import Study
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.samplers import make_sampler
 from ordercomp.search.tell.drive import Question, run_study
 from ordercomp.search.tell.study import enqueue_paired_design, open_study
-from ordercomp.sequence import StageSequence, Step
-from ordercomp.stages import known_stages
+from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.checks import check_task
+from ordercomp.studies.design.race import CONTROLLED_SEEDS, Race
 from ordercomp.studies.folders.law_folder import settle_precision, write_outcome
 from ordercomp.studies.main.search import task_space
 from ordercomp.task import Task
 
-__all__ = ["Design", "Discovery", "discover"]
+__all__ = ["SEEDS", "Discovery", "discover"]
 
 STUDY = "discover"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Design:
-    """The paired design: every order of the stages at each knob setting of the task and each seed."""
-
-    task: Task
-    seeds: tuple[int, ...]
-
-    @property
-    def sequences(self) -> list[StageSequence]:
-        """Every full order at every knob setting."""
-        orders = permutations(self.task.stages)
-        return [self.task.sequence(order, case) for case in self.task.cases for order in orders]
-
-    @property
-    def controls(self) -> list[StageSequence]:
-        """F after every prefix of static stages: shows whether those were trained to the end."""
-        static = "".join(letter for letter in self.task.stages if not known_stages()[letter].dynamic)
-        if not static:
-            return []
-        found: dict[StageSequence, None] = {}
-        for case in self.task.cases:
-            for order in PrefixTrie(permutations(static)):
-                found[self.task.sequence("".join(order) + "F", case)] = None
-        return list(found)
-
-    @property
-    def extras(self) -> list[StageSequence]:
-        """The task's further orders at every knob setting."""
-        task = self.task
-        return [task.sequence(order, case) for case in task.cases for order in task.extra]
-
-    @property
-    def trie(self) -> PrefixTrie[Step]:
-        """All nodes of one seed."""
-        return PrefixTrie(sequence.steps for sequence in (*self.sequences, *self.controls, *self.extras))
-
-    @property
-    def size(self) -> int:
-        """Number of nodes at all seeds."""
-        return len(self.trie) * len(self.seeds)
+SEEDS = 4  # at most, by default: what digits takes in ten minutes on two cores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discovery:
     """What `discover` found, and where it lies."""
 
-    law: Law
+    answer: Answer  # which order to take
+    law: Law  # what the pairs of stages say
+    law_json: dict[str, Any]  # the content of law.json
     records: tuple[Record, ...]
     trainings: Trainings
     interrupted: bool
@@ -94,85 +57,155 @@ def discover(
     task: Task,
     *,
     out: Path | str,
-    seeds: int = 3,
+    seeds: int = SEEDS,
     budget_seconds: float | None = 480.0,
     workers: int = 2,
     report: Callable[[Finished], None] = lambda finished: None,
+    answered: Callable[[Discovery], None] = lambda found: None,
 ) -> Discovery:
-    """Run the paired design, spend the rest of the budget where it helps, and write everything to `out`.
+    """Race the orders of the task's stages, and write everything to `out` after each seed.
 
     Args:
-        task: model, data, recipe, stages and knobs.
+        task: model, data, recipe, stages, knobs, and the tolerated loss.
         out: folder for records.jsonl, law.json, report.html, networks/, study.db and the store of results;
-            what a former run left there is used again.
-        seeds: the full design runs at seeds 0 to `seeds` - 1; further ones are used adaptively.
-        budget_seconds: wall time of training; None runs exactly the design.
+            what a former run left there is used again. A finished race trains and changes nothing.
+        seeds: at most; the race ends earlier if one order is left.
+        budget_seconds: wall time after which no training starts; the next run goes on. None: no limit.
         workers: processes, one thread each.
         report: called with every finished node.
+        answered: called with what is known after each seed.
 
     Raises:
         ValueError: bad arguments, a task that cannot be measured (nothing is written then), or `out` belongs
             to another question. OSError: it cannot be written.
     """
     refuse_unguarded("discover")
-    if seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {seeds}")
-    if len(set(task.stages)) < 2:
-        raise ValueError(f"stages must hold at least two letters to be ordered, got {task.stages!r}")
+    Race(task=task, seeds=seeds)  # bad arguments are told before anything starts
     check_task(task)
     folder = Path(out)
     store = Store(folder / "store")
     task = settle_precision(task, store)
-    design = Design(task=task, seeds=tuple(range(seeds)))
+    race = Race(task=task, seeds=seeds)
     file = RecordFile(folder / "records.jsonl", task=task.name)
     with Runner(task, store, workers=workers, budget_seconds=budget_seconds, work=train_node) as runner:
-        for finished in _train(design, runner, folder, adaptive=budget_seconds is not None):
-            file.add(finished)
-            report(finished)
-        records = file.records
-        if not any(record.points for record in records):
-            if runner.interrupted:
-                raise KeyboardInterrupt
-            raise FailedRunError(_nothing_measured(records, runner))
-        law = derive_law(records, stages=task.stages)
-        trainings = runner.trainings
-        write_outcome(folder, law, records, trainings, store)
-        return Discovery(
-            law=law,
-            records=tuple(records),
-            trainings=trainings,
-            interrupted=runner.interrupted,
-            folder=folder,
+        run = _Run(race, runner, file, folder, report)
+        found = None
+        for _ in run.blocks():
+            found = _write(run)
+            answered(found)
+        return _write(run) if found is None else found
+
+
+class _Run:
+    """One run of a race: its study, what it writes down, and the seeds that are whole."""
+
+    def __init__(
+        self,
+        race: Race,
+        runner: Runner,
+        file: RecordFile,
+        folder: Path,
+        report: Callable[[Finished], None],
+    ) -> None:
+        self.race, self.runner, self.file, self.folder = race, runner, file, folder
+        self._report = report
+        self._fresh = False  # whether nodes came in since the last answer
+        self._question = Question(space=task_space(race.task, optional=False), objectives=Objectives())
+        self._study = self._open_study()
+
+    def blocks(self) -> Iterator[int]:
+        """Run seed after seed; yield the number of seeds whenever there is something new to be told."""
+        finished: list[int] = []
+        while not self.stopped and (block := self.race.next_block(self.file.records, finished)):
+            seed = len(finished)
+            self._train(block, seed)
+            finished.append(seed)
+            if self._fresh:
+                self._control(len(finished))
+                self._fresh = False
+                yield len(finished)
+        self._control(len(finished))  # those that the last run did not come to
+        if self._fresh:
+            yield len(finished)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the budget is spent or someone asked to stop."""
+        return self.runner.interrupted or self.runner.budget_spent
+
+    def _train(self, block: Sequence[StageSequence], seed: int) -> None:
+        """Enqueue what of the block the study lacks and run it; then whatever has no record as yet."""
+        enqueue_paired_design(self._study, self._question.space, block, [seed])
+        for finished in run_study(self._study, self.runner, self._question):
+            self._keep(finished)
+        self._complete([Request(sequence, seed) for sequence in (*block, *self.race.extras)])
+
+    def _control(self, seeds: int) -> None:
+        """Train on with F, without compressing, after the prefixes of orders that may be the best."""
+        if self.stopped or seeds < LEAST_SEEDS:
+            return
+        task, records = self.race.task, self.file.records
+        best = answer_of(order_values(records, task.stages, loss=task.loss, rungs=self.race.rungs)).best_set
+        where: dict[str, list[int]] = {}
+        for record in records:
+            where.setdefault(record.sequence, []).append(record.seed)
+        self._complete(
+            [
+                Request(control, seed)
+                for control in self.race.controls(best)
+                for seed in sorted(where.get(str(control.prefixes[-2]), ()))[:CONTROLLED_SEEDS]
+            ]
+        )
+
+    def _complete(self, requests: Sequence[Request]) -> None:
+        """Measure what the file of records lacks; the store often has it."""
+        written = {(record.sequence, record.seed) for record in self.file.records}
+        missing = [
+            request
+            for request in requests
+            if any((str(prefix), request.seed) not in written for prefix in request.sequence.prefixes)
+        ]
+        if missing and not self.stopped:
+            for finished in self.runner.run(missing):
+                self._keep(finished)
+
+    def _keep(self, finished: Finished) -> None:
+        self._fresh = True
+        self.file.add(finished)
+        self._report(finished)
+
+    def _open_study(self) -> Study:
+        space, task = self._question.space, self.race.task
+        return open_study(
+            self.folder / "study.db",
+            name=STUDY,
+            space=space,
+            objectives=self._question.objectives,
+            sampler=make_sampler("random", space),
+            task=f"{task.name} {task.digest}",
         )
 
 
-def _train(design: Design, runner: Runner, folder: Path, *, adaptive: bool) -> Iterator[Finished]:
-    task, objectives = design.task, Objectives()
-    space = task_space(task, optional=False)
-    study = open_study(
-        folder / "study.db",
-        name=STUDY,
-        space=space,
-        objectives=objectives,
-        sampler=make_sampler("random", space),
-        task=f"{task.name} {task.digest}",
+def _write(run: _Run) -> Discovery:
+    """Derive answer and law from what there is, and write them down."""
+    records, runner, task = run.file.records, run.runner, run.race.task
+    if not any(record.points for record in records):
+        if runner.interrupted:
+            raise KeyboardInterrupt
+        raise FailedRunError(_nothing_measured(records, runner))
+    law = derive_law(records, stages=task.stages)
+    answer = derive_answer(records, stages=task.stages, loss=task.loss)
+    trainings = runner.trainings
+    data = write_outcome(run.folder, law, answer, records, trainings, runner.store)
+    return Discovery(
+        answer=answer,
+        law=law,
+        law_json=data,
+        records=tuple(records),
+        trainings=trainings,
+        interrupted=runner.interrupted,
+        folder=run.folder,
     )
-    enqueue_paired_design(study, space, design.sequences, design.seeds)
-    question = Question(space=space, objectives=objectives)
-    planner = _planner(design)
-    for finished in run_study(study, _WithControls(runner, design), question):
-        planner.learn(finished.record)
-        yield finished
-    if adaptive:
-        for finished in runner.run(_propose(planner, design), lookahead=2 * runner.workers):
-            planner.learn(finished.record)
-            yield _marked(finished)
-
-
-def _marked(finished: Finished) -> Finished:
-    """The same, its record marked as trained because of the results so far, which the law accounts for."""
-    extra = {**finished.record.extra, "design": SEQUENTIAL}
-    return replace(finished, record=replace(finished.record, extra=extra))
 
 
 def _nothing_measured(records: Sequence[Record], runner: Runner) -> str:
@@ -182,46 +215,3 @@ def _nothing_measured(records: Sequence[Record], runner: Runner) -> str:
         return f"every stage failed; the first one: {errors[0]}"
     seconds = runner.trainings.seconds
     return f"the budget was spent after {seconds:.0f} s, before a network was measured; raise it"
-
-
-def _planner(design: Design) -> Planner:
-    task, first = design.task, len(design.seeds)
-    settings = [
-        {letter: task.sequence(letter, case).steps[0].settings for letter in task.stages}
-        for case in task.cases
-    ]
-    return Planner(task.stages, blocks(task.stages, settings, range(first + 16)))
-
-
-def _propose(planner: Planner, design: Design) -> Iterator[Request]:
-    """Both sides of the blocks that the planner chooses, until every pair is settled."""
-    while (block := planner.propose()) is not None:
-        for text in block.texts:
-            yield Request(StageSequence.parse(text), block.seed)
-
-
-class _WithControls:
-    """A runner that adds, after the trials of each seed, its control arms and the task's further orders."""
-
-    def __init__(self, runner: Runner, design: Design) -> None:
-        self.workers = runner.workers
-        self._runner = runner
-        self._arms: Sequence[StageSequence] = (*design.controls, *design.extras)
-        self._seeds = design.seeds
-
-    def run(self, requests: Iterable[Request], *, lookahead: int = 64) -> Iterator[Finished]:
-        """Yield the nodes of the requests and of the controls."""
-        return self._runner.run(self._merge(requests), lookahead=lookahead)
-
-    def _merge(self, requests: Iterable[Request]) -> Iterator[Request]:
-        due = list(self._seeds)
-        for request in requests:
-            while due and due[0] < request.seed:
-                yield from self._beside(due.pop(0))
-            yield request
-        for seed in due:
-            yield from self._beside(seed)
-
-    def _beside(self, seed: int) -> Iterator[Request]:
-        for sequence in self._arms:
-            yield Request(sequence, seed)

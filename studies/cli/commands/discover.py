@@ -1,4 +1,4 @@
-"""`ordercomp discover`: the main experiment, from a task to its law."""
+"""`ordercomp discover`: the main experiment, from a task to the order to take."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,11 +6,19 @@ from typing import Annotated
 
 import typer
 
+from ordercomp.analysis.showing.answer_words import answer_words
 from ordercomp.studies.cli.law_text import print_law
-from ordercomp.studies.cli.output import console, next_steps, parse_duration, print_json, print_next
-from ordercomp.studies.cli.progress import watching
-from ordercomp.studies.folders.law_folder import law_json
-from ordercomp.studies.main.discover import Design, discover
+from ordercomp.studies.cli.output import (
+    console,
+    next_steps,
+    parse_duration,
+    parse_loss,
+    print_json,
+    print_next,
+)
+from ordercomp.studies.cli.progress import View, watching
+from ordercomp.studies.design.race import Race, plan_race
+from ordercomp.studies.main.discover import Discovery, discover
 from ordercomp.task import load_task
 
 __all__ = ["command"]
@@ -20,27 +28,49 @@ def command(
     out: Annotated[Path, typer.Option(help="folder for records, law, report and networks")],
     task: Annotated[str, typer.Option(help="a built-in task or a TOML file")] = "digits",
     stages: Annotated[str | None, typer.Option(help="letters to order, default the task's")] = None,
-    budget: Annotated[str, typer.Option(help="time to train, e.g. 8m; none: the whole design")] = "8m",
-    seeds: Annotated[int, typer.Option(min=1, help="seeds at which the whole design runs")] = 3,
+    loss: Annotated[
+        str | None, typer.Option(help="tolerated loss of accuracy, e.g. 2%; default the task's")
+    ] = None,
+    budget: Annotated[str, typer.Option(help="time to train, e.g. 8m; none: until the race ends")] = "8m",
+    seeds: Annotated[int, typer.Option(min=1, help="seeds of the race, at most")] = 4,
     workers: Annotated[int, typer.Option(min=1, help="processes, one thread each")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="print law.json on stdout")] = False,
 ) -> None:
-    """Find out in which order to apply the stages, how sure that is, and keep the best networks."""
+    """Find out in which order to apply the stages, what that may cost, and keep the networks to take."""
     chosen = load_task(task)
     if stages is not None:
         chosen = replace(chosen, stages=stages)
+    if loss is not None:
+        chosen = replace(chosen, loss=parse_loss(loss))
     seconds = parse_duration(budget)
-    design = Design(task=chosen, seeds=tuple(range(seeds)))
-    with watching(design.size, budget_seconds=seconds) as view:
-        found = discover(chosen, out=out, seeds=seeds, budget_seconds=seconds, workers=workers, report=view)
-    data = law_json(found.law, found.trainings)
+    planned = len(plan_race(Race(task=chosen, seeds=seeds), losing=True).nodes)
+    with watching(planned, budget_seconds=seconds) as view:
+
+        def answered(found: Discovery) -> None:
+            _note(view, found)
+
+        found = discover(
+            chosen,
+            out=out,
+            seeds=seeds,
+            budget_seconds=seconds,
+            workers=workers,
+            report=view,
+            answered=answered,
+        )
     if as_json:
-        print_json(data)
+        print_json(found.law_json)
     else:
-        print_law(data)
+        print_law(found.law_json)
         console.print(f"records, networks and report are in {out}; open {out / 'report.html'}", markup=False)
         if networks := sorted((out / "networks").glob("*.safetensors")):
             print_next(next_steps(networks[-1]))
     if found.interrupted:
         console.print("interrupted: this is what was measured until then; the same command goes on from here")
         raise KeyboardInterrupt
+
+
+def _note(view: View, found: Discovery) -> None:
+    """Show the answer so far beside the progress."""
+    words = answer_words(found.law_json["answer"], found.law.stages)
+    view.note(f"so far: {words.headline}", *(line for line in (words.cost, words.out) if line))

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.tree import Tree
 
 from ordercomp.orders import PrefixTrie
-from ordercomp.sequence import StageSequence, Step
+from ordercomp.sequence import Step
 from ordercomp.studies.cli.output import print_json
 from ordercomp.studies.design.estimates import probe_steps
 from ordercomp.studies.design.plan import ExperimentPlan, plan_experiments
-from ordercomp.studies.main.discover import Design
+from ordercomp.studies.design.race import Race, plan_race
 from ordercomp.task import load_task
 
 __all__ = ["command"]
@@ -22,14 +22,14 @@ __all__ = ["command"]
 def command(
     task: Annotated[str, typer.Option(help="a built-in task or a TOML file")] = "digits",
     stages: Annotated[str | None, typer.Option(help="letters to order, default the task's")] = None,
-    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    seeds: Annotated[int, typer.Option(min=1)] = 4,
     workers: Annotated[int, typer.Option(min=1)] = 2,
     preset: Annotated[
         str | None, typer.Option(help="plan the paper's experiments: minutes, hours, paper")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON on stdout")] = False,
 ) -> None:
-    """Show the trie of shared prefixes with its trainings and the estimated time."""
+    """Show what a race of the orders would train, at most and as expected, and the estimated time."""
     torch.set_num_threads(1)  # as workers do
     chosen = load_task(task)
     if stages is not None:
@@ -37,26 +37,27 @@ def command(
     if preset is not None:
         _show_experiments(plan_experiments(task=chosen, preset=preset, workers=workers), as_json=as_json)
         return
-    design = Design(task=chosen, seeds=tuple(range(seeds)))
-    orders = PrefixTrie(sequence.steps for sequence in design.sequences)
+    race = Race(task=chosen, seeds=seeds)
+    worst, expected = plan_race(race, losing=False), plan_race(race, losing=True)
     times = probe_steps(chosen)
-    seconds = seeds * times.total(StageSequence(node) for node in design.trie) / workers
     summary = {
         "task": chosen.name,
         "stages": chosen.stages,
         "knob_settings": len(chosen.cases),
         "seeds": seeds,
-        "trainings": seeds * len(design.trie),
-        "orders_shared": seeds * len(orders),
-        "orders_unshared": seeds * orders.unshared_trainings,
-        "controls_and_extras": seeds * (len(design.trie) - len(orders)),
-        "seconds": round(seconds, 1),
+        "orders_at_the_first_seed": len(worst.blocks[0]) // len(race.rungs),
+        "trainings_at_most": len(worst.nodes),
+        "trainings_expected": len(expected.nodes),
+        "expected_unshared": expected.unshared,
+        "seconds_at_most": round(times.total(worst.nodes) / workers, 1),
+        "seconds_expected": round(times.total(expected.nodes) / workers, 1),
     }
     if as_json:
         print_json(summary)
         return
     console = Console()
-    console.print(_tree(f"{chosen.name}: {chosen.model} on {chosen.data}", orders))
+    first = PrefixTrie(sequence.steps for sequence in worst.blocks[0])
+    console.print(_tree(f"{chosen.name}: {chosen.model} on {chosen.data}, first seed", first))
     for name, value in summary.items():
         console.print(f"{name.replace('_', ' ')}: {value}", markup=False, highlight=False)
 

@@ -1,18 +1,17 @@
 """The main job on a tiny task: what it writes, what a second run reuses, what it refuses."""
 
 import json
-import sys
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
 
-from ordercomp.analysis.evidence.corpus import SEQUENTIAL
-from ordercomp.analysis.evidence.planning import blocks
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import read_records
-from ordercomp.studies.main.discover import Design, Discovery, discover
+from ordercomp.studies.main.discover import Discovery, discover
+from ordercomp.studies.main.study_law import law_of_study
 from ordercomp.task import TASKS, Task
 from ordercomp.training.recipe import Recipe
 
@@ -26,25 +25,13 @@ TINY = replace(
 )
 
 
+def _study(folder: Path) -> optuna.Study:
+    return optuna.load_study(study_name="discover", storage=f"sqlite:///{folder / 'study.db'}")
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Discovery:
-    return discover(TINY, out=tmp_path_factory.mktemp("discover"), seeds=2, budget_seconds=None, workers=1)
-
-
-def test_the_design_has_every_order_and_controls_of_static_prefixes() -> None:
-    design = Design(task=TASKS["digits"], seeds=(0, 1, 2))
-    assert len(design.sequences) == 2 * 24
-    assert sorted({sequence.order for sequence in design.controls})[:4] == ["DF", "DPF", "DPQF", "DQF"]
-    assert len(design.controls) == 2 * 15
-    assert design.size == 3 * (127 + 30)  # two rungs that share E
-
-
-def test_cases_share_the_prefixes_that_are_equal() -> None:
-    cases = ({"P": {"ratio": 0.2}}, {"P": {"ratio": 0.4}})
-    design = Design(task=replace(TINY, stages="QP", cases=cases), seeds=(0,))
-    texts = {" ".join(map(str, node)) for node in design.trie}
-    assert "Q(weights=2,activations=4)" in texts
-    assert len(texts) == 1 + 2 + 4 + 1 + 2 + 4  # Q, two P, four pairs, and F after each
+    return discover(TINY, out=tmp_path_factory.mktemp("discover"), seeds=3, budget_seconds=None, workers=1)
 
 
 @pytest.mark.parametrize(
@@ -70,20 +57,27 @@ def test_everything_is_written(found: Discovery) -> None:
     law = json.loads((found.folder / "law.json").read_text())
     assert law["task"] == "tiny"
     assert law["stages"] == "PE"
-    assert law["trainings"]["done"] == 2 * 5  # P, E, PE, EP and PF at two seeds
-    assert law["trainings"]["unshared"] == 2 * 8
+    assert law["trainings"]["done"] == 3 * 4 + 2  # P, E, PE and EP at three seeds, PF at two
+    assert law["trainings"]["unshared"] == 3 * 6 + 2 * 2
     orders = sorted((record.order, record.seed) for record in read_records(found.folder / "records.jsonl"))
-    assert orders == [(order, seed) for order in ("E", "EP", "P", "PE", "PF") for seed in (0, 1)]
+    assert orders == sorted(
+        [(order, seed) for order in ("E", "EP", "P", "PE") for seed in (0, 1, 2)] + [("PF", 0), ("PF", 1)]
+    )
+    assert law["answer"]["loss"] == 0.02
+    assert law["answer"]["recommended"] in ("PE", "EP")
+    assert {network["order"] for network in law["networks"]} <= {"PE", "EP"}
 
 
 def test_the_study_holds_a_trial_for_each_order_and_seed(found: Discovery) -> None:
-    study = optuna.load_study(study_name="discover", storage=f"sqlite:///{found.folder / 'study.db'}")
+    study = _study(found.folder)
     told = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
     assert sorted((trial.user_attrs["sequence"].count("("), trial.user_attrs["seed"]) for trial in told) == [
         (2, 0),
         (2, 0),
         (2, 1),
         (2, 1),
+        (2, 2),
+        (2, 2),
     ]
     assert all(len(trial.values) == 2 for trial in told)
 
@@ -95,33 +89,67 @@ def test_the_best_networks_load(found: Discovery) -> None:
     assert str(CompressedNetwork.load(found.folder / checkpoint).sequence) == found.records[0].sequence
 
 
-def test_a_second_run_trains_nothing_and_writes_the_same_law(found: Discovery) -> None:
-    before = (found.folder / "records.jsonl").read_text()
-    law = json.loads((found.folder / "law.json").read_text())
-    again = discover(TINY, out=found.folder, seeds=2, budget_seconds=None, workers=1)
+@pytest.mark.parametrize("budget", [None, 600.0])
+def test_a_second_run_trains_nothing_and_changes_nothing(found: Discovery, budget: float | None) -> None:
+    def state() -> dict[str, bytes]:
+        names = ("records.jsonl", "law.json", "report.html")
+        networks = (found.folder / "networks").glob("*")
+        return {
+            str(path): path.read_bytes() for path in (*(found.folder / name for name in names), *networks)
+        }
+
+    before, trials = state(), len(_study(found.folder).trials)
+    again = discover(TINY, out=found.folder, seeds=3, budget_seconds=budget, workers=1)
     assert again.trainings.done == 0
-    assert (found.folder / "records.jsonl").read_text() == before
-    assert json.loads((found.folder / "law.json").read_text())["pairs"] == law["pairs"]
+    assert state() == before
+    assert len(_study(found.folder).trials) == trials
+
+
+def test_records_that_were_lost_come_back_from_the_store(found: Discovery, tmp_path: Path) -> None:
+    shutil.copytree(found.folder, tmp_path / "out")
+    path = tmp_path / "out" / "records.jsonl"
+    before = path.read_text().splitlines()
+    path.write_text("\n".join(before[3:]) + "\n")
+    again = discover(TINY, out=tmp_path / "out", seeds=3, budget_seconds=None, workers=1)
+    assert sorted(path.read_text().splitlines()) == sorted(before)
+    assert again.trainings.done == 0
+
+
+def test_further_seeds_go_on_from_a_finished_race(found: Discovery, tmp_path: Path) -> None:
+    shutil.copytree(found.folder, tmp_path / "out")
+    heard: list[int] = []
+    again = discover(
+        TINY,
+        out=tmp_path / "out",
+        seeds=4,
+        budget_seconds=None,
+        workers=1,
+        answered=lambda one: heard.append(len({record.seed for record in one.records})),
+    )
+    assert heard == [4]
+    assert again.trainings.done == 4
+    assert {record.seed for record in again.records} == {0, 1, 2, 3}
+
+
+def test_the_law_of_the_study_is_that_of_the_records(found: Discovery) -> None:
+    law = law_of_study(found.folder / "study.db", loss=0.02)
+    assert law["answer"]["recommended"] == found.answer.recommended
+    assert law["answer"]["orders"] == found.law_json["answer"]["orders"]
+
+
+def test_two_seeds_recommend_nothing_and_have_no_controls(tmp_path: Path) -> None:
+    found = discover(TINY, out=tmp_path, seeds=2, budget_seconds=None, workers=1)
+    assert found.answer.recommended is None
+    assert found.answer.asked.seeds_needed == 3
+    assert not any(record.order.endswith("F") for record in found.records)
 
 
 def test_a_folder_of_another_task_is_refused(found: Discovery) -> None:
     before = (found.folder / "law.json").read_text()
     other: Task = replace(TINY, name="other")
     with pytest.raises(ValueError, match="records of task 'tiny', not 'other'"):
-        discover(other, out=found.folder, seeds=2, budget_seconds=None)
+        discover(other, out=found.folder, seeds=3, budget_seconds=None)
     assert (found.folder / "law.json").read_text() == before
-
-
-def test_what_follows_from_results_is_marked_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The design at seed 0, then the planner's blocks at seed 1, which is all that it may choose from."""
-    module = sys.modules["ordercomp.studies.main.discover"]
-    settings = [{letter: TINY.sequence(letter, {}).steps[0].settings for letter in "PE"}]
-    monkeypatch.setattr(module, "blocks", lambda *_: blocks("PE", settings, [1]))
-    monkeypatch.setattr(Design, "controls", [])  # which would find these few epochs too short to judge
-    found = discover(TINY, out=tmp_path, seeds=1, budget_seconds=600.0, workers=1)
-    marks = {record.seed: record.extra.get("design") for record in found.records if record.order}
-    assert marks == {0: None, 1: SEQUENTIAL}
-    assert any(note.startswith("Seed 1 came in after looking") for note in found.law.notes)
 
 
 @pytest.mark.parametrize(
