@@ -150,14 +150,14 @@ def test_an_unwritable_folder_is_named(capsys: pytest.CaptureFixture[str], tmp_p
     assert str(blocked) in err
 
 
-def test_plan_counts_the_trie(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_counts_the_race(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "plan", "--seeds", "2", "--json")
     assert status == 0
     plan = json.loads(out)
-    assert plan["orders_shared"] == 2 * 127  # two rungs that share E
-    assert plan["orders_unshared"] == 782
-    assert plan["controls_and_extras"] == 2 * 30
-    assert plan["seconds"] > 0
+    assert plan["orders_at_the_first_seed"] == 12
+    assert plan["trainings_at_most"] == 2 * 73 + 2 * 30  # two rungs that share E, and the controls of all
+    assert plan["trainings_expected"] < plan["trainings_at_most"]
+    assert plan["seconds_expected"] > 0
 
 
 def test_help_names_every_command_and_loads_neither_torch_nor_matplotlib() -> None:
