@@ -1,6 +1,10 @@
 """The example of a stage in a package of its own: found by its entry point, stored, counted, in any order."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +16,11 @@ from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.checkpoint import CheckpointError
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.plugins import stage_plugins
+from ordercomp.records import read_records
 from ordercomp.shipping.packed import load_network, save_packed
 from ordercomp.stages import known_stages
 from ordercomp.studies.cli.main import main
+from ordercomp.testing import StageCheck, stage_checks
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "low_rank"
 
@@ -79,3 +85,57 @@ def test_cost_counts_it_from_the_command_line(capsys: pytest.CaptureFixture[str]
         main(["cost", "resnet14(width=8)", "L(rank=0.25)P", "--input", "1x8x8", "--json"])
     assert caught.value.code == 0
     assert json.loads(capsys.readouterr().out)["bitops_cr"] > 2
+
+
+@pytest.mark.parametrize("order", [None, "", "P", "Q", "E", "DPQE", "QEDP"], ids=str)
+def test_the_example_keeps_the_contract_of_stages(order: str | None) -> None:
+    check = StageCheck(known_stages()["L"], order)
+    assert check in stage_checks(known_stages()["L"])
+    check()
+
+
+TASK = """
+model = "resnet8(width=4)"
+data = "digits"
+stages = "PL"
+train_limit = 128
+
+[recipe]
+epochs = 0.1
+batch_size = 64
+precision = "float32"
+"""
+
+
+@pytest.mark.slow
+def test_the_example_is_installed_by_pip_and_takes_part_in_discover(tmp_path: Path) -> None:
+    """As a user would: pip writes the entry point, and a program that knows nothing of it finds L."""
+    shutil.copytree(EXAMPLE, tmp_path / "example")
+    options = [
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--quiet",
+        "--target",
+        str(tmp_path / "site"),
+    ]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, str(tmp_path / "example")], check=True, timeout=300
+    )
+    (tmp_path / "mine.toml").write_text(TASK)
+    path = os.pathsep.join([str(tmp_path / "site"), str(EXAMPLE.parents[1])])
+    arguments = ["discover", "--task", "mine.toml", "--out", "out", "--budget", "none", "--workers", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ordercomp.studies.cli.main", *arguments, "--seeds", "2", "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    records = read_records(tmp_path / "out" / "records.jsonl")
+    assert {"L", "PL", "LP"} <= {record.order for record in records}
+    assert not [record.error for record in records if record.error]
+    assert json.loads(done.stdout)["stages"] == "PL"
