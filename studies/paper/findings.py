@@ -26,11 +26,14 @@ from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.studies.folders.recorded import load_recorded, recorded_names
 from ordercomp.studies.paper.experiment import table_markdown
+from ordercomp.studies.paper.experiments import EXPERIMENTS
 from ordercomp.studies.paper.order_claims import CLAIMS, LEFT_OUT, Claim, is_order, read_claim
+from ordercomp.studies.paper.verdict_tables import verdict_table
 
 __all__ = ["Source", "findings_page"]
 
 STAGES: Order = "DPQE"
+JUDGED = ("single", "pairwise", "insertion", "combination", "exhaustive", "rivals")  # experiments
 SHOWN = (0.01, 0.02, 0.05)  # losses at which claims are read
 NOT_BENCHMARKS = ("digits-grid",)  # one seed: for studies of samplers
 
@@ -57,6 +60,11 @@ def findings_page(sources: Sequence[Source]) -> str:
         title, picture = _title(source.name), f"figures/findings-{source.name}.svg"
         blocks += [f"## The law on {title}", "", f"![values of all orders by tolerated loss]({picture})", ""]
         blocks += [*_table(_law_table(source)), "", *_sentences(source), ""]
+    blocks += ["## The paper's experiments", "", _COURT_NOTE, ""]
+    recordings = {_title(source.name): source.records for source in sources}
+    for name in JUDGED:
+        title = f"{name}: {EXPERIMENTS[name].question}"
+        blocks += [*_table(verdict_table(title, EXPERIMENTS[name].judge, recordings)), ""]
     blocks += ["## What stays open", "", *_open(sources), "", _LIMITS]
     return "\n".join(blocks).rstrip("\n") + "\n"
 
@@ -224,6 +232,9 @@ loss of accuracy ([evidence.md](evidence.md)).
 _CLAIMS_NOTE = """*holds*: every order that may be best (95 %) agrees; *fails*: none does; *open*: some do. In
 brackets the probability that the best order agrees, and what the best such order should cost beyond the
 recommended one, in doublings (0.1 is 7 % more bit operations, 1 is twice as many)."""
+
+_COURT_NOTE = """Judged by the experiments' own rules on the same records (`ordercomp study` runs them anew).
+Effects are in doublings of their value with 95 % intervals, positive where they speak for the claim."""
 
 _LIMITS = """## Limits
 

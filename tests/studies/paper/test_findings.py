@@ -6,8 +6,10 @@ from builders import make_record
 from ordercomp.analysis.answer.answer import Answer, AnswerAt, Regret, Standing
 from ordercomp.analysis.answer.values import LOSSES
 from ordercomp.orders import Order
+from ordercomp.studies.paper.experiment import Finding, Judgement
 from ordercomp.studies.paper.findings import Source, findings_page
 from ordercomp.studies.paper.order_claims import Claim, before, is_order, read_claim
+from ordercomp.studies.paper.verdict_tables import verdict_table
 
 
 def answer(loss: float, best: tuple[Order, ...], behind: dict[Order, float]) -> AnswerAt:
@@ -54,6 +56,22 @@ def test_a_claim_holds_fails_or_is_open_by_the_orders_that_may_be_best(agrees: o
 
 def test_where_nothing_can_be_told_no_claim_is_read() -> None:
     assert str(read_claim(Claim("", "", is_order("DPQE")), AnswerAt(loss=0.02, standings={}))) == "-"
+
+
+def test_claims_of_an_experiment_stand_beside_each_other() -> None:
+    judged = {
+        "a": [Finding(claim="x", measured="", verdict="agree", seeds=3, effect=0.5, interval=(0.1, 0.9))],
+        "b": [
+            Finding(claim="y", measured="", verdict="undecided", seeds=3),
+            Finding(claim="x", measured="", verdict="disagree", seeds=3, effect=-0.5),
+        ],
+    }
+    recordings = {name: [make_record("D", task=name)] for name in judged}
+    table = verdict_table(
+        "title", lambda records: Judgement(findings=tuple(judged[records[0].task]), tables=()), recordings
+    )
+    assert [column.name for column in table.columns] == ["claim", "a", "b"]
+    assert table.rows == (("x", "agree, +0.50 [+0.10, +0.90]", "disagree, -0.50"), ("y", "-", "undecided"))
 
 
 def source(name: str, answers: dict[float, AnswerAt]) -> Source:
