@@ -1,7 +1,8 @@
 # Sets everything up on first use. The same commands without make stand in README.md.
 #   make discover     the main job: which order is best on the digits task (ARGS="--budget 5m" and so on)
 #   make test         the tests            make slow    the tests that train for minutes
-#   make lint         style and types      make clean   remove what make and the tests made
+#   make lint         style and types      make docs    the documentation as a site, in site/
+#   make clean        remove what make and the tests made
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
@@ -11,7 +12,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: setup discover test slow lint clean
+.PHONY: setup discover test slow lint docs clean
 
 setup: $(VENV)/.dev-installed
 
@@ -29,8 +30,11 @@ lint: $(VENV)/.dev-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.dev-installed
+	$(BIN)/zensical build --strict
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

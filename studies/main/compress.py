@@ -1,0 +1,111 @@
+"""Compress: train one sequence of stages, and keep its network with the threshold for leaving early."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ordercomp.analysis.fronts.front import best_reductions
+from ordercomp.failures import FailedRunError
+from ordercomp.measuring.untrained import apply_untrained
+from ordercomp.records import OperatingPoint, Record
+from ordercomp.running.jobs import Finished, Request
+from ordercomp.running.node import start_network, train_node
+from ordercomp.running.processes import refuse_unguarded
+from ordercomp.running.runner import Runner
+from ordercomp.running.store import Store
+from ordercomp.sequence import StageSequence
+from ordercomp.shipping.stamp import copy_with_threshold
+from ordercomp.stages import complete
+from ordercomp.studies.folders.law_folder import settle_precision
+from ordercomp.task import Task, load_task
+
+__all__ = ["Compressed", "compress"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compressed:
+    """A network that was written."""
+
+    record: Record  # all that was measured of it
+    point: OperatingPoint  # at the threshold that is stored; where no point keeps the loss, the last exit's
+    keeps_loss: bool  # whether some operating point keeps the tolerated loss
+    path: Path
+
+    @property
+    def threshold(self) -> float | None:
+        """The confidence at which images leave early, stored in the file; None: all go to the last exit."""
+        return self.point.threshold
+
+
+def compress(
+    sequence: StageSequence | str,
+    task: Task | str,
+    *,
+    out: Path | str,
+    seed: int = 0,
+    loss: float = 0.02,
+    store: Path | str | None = None,
+    report: Callable[[Finished], None] = lambda finished: None,
+) -> Compressed:
+    """Apply the stages of a sequence, one after the other, and write the compressed network to `out`.
+
+    Args:
+        sequence: with knobs as given and defaults elsewhere; letters alone take the knobs of the task.
+        task: a task, a built-in name or a TOML file.
+        out: the file, *.safetensors, in an existing folder.
+        seed: of split and training.
+        loss: validation accuracy, a fraction, that leaving early may cost; it chooses the stored threshold.
+        store: folder of finished trainings, which are not done again; None: one that is removed afterwards.
+        report: called with every finished node.
+
+    Raises:
+        ValueError: bad arguments, or stages that cannot be applied to the network; nothing is trained then.
+        FailedRunError: a training failed.
+    """
+    refuse_unguarded("compress")
+    chosen = load_task(task) if isinstance(task, str) else task
+    wanted = StageSequence.parse(sequence) if isinstance(sequence, str) else sequence
+    if not wanted.steps:
+        raise ValueError("SEQUENCE must hold at least one stage, got an empty one")
+    bare = not any(step.knobs for step in wanted.steps)
+    wanted = chosen.sequence(wanted.order) if bare else complete(wanted)
+    path = Path(out)
+    _check_writable(path)
+    apply_untrained(start_network(chosen, seed=seed)[0], wanted)  # what cannot be applied is told at once
+    with tempfile.TemporaryDirectory(prefix="ordercomp-") as temporary:
+        results = Store(Path(store or temporary))
+        chosen = settle_precision(chosen, results)
+        last = _train(chosen, Request(wanted, seed), results, report)
+        if last.error is not None:
+            raise FailedRunError(last.error)
+        best = best_reductions([last], tolerances=(loss,))[loss]
+        point = last.points[0] if best is None else best.point
+        copy_with_threshold(results.network_path(str(last.extra["digest"])), path, point.threshold)
+    return Compressed(record=last, point=point, keeps_loss=best is not None, path=path)
+
+
+def _train(task: Task, request: Request, store: Store, report: Callable[[Finished], None]) -> Record:
+    """The record of the request. Raises KeyboardInterrupt if it was interrupted."""
+    last: Record | None = None
+    with Runner(task, store, workers=1, work=train_node) as runner:
+        for finished in runner.run([request]):
+            report(finished)
+            last = finished.record
+        if runner.interrupted:
+            raise KeyboardInterrupt
+    assert last is not None
+    return last
+
+
+def _check_writable(out: Path) -> None:
+    """Raise ValueError unless a file can be written there."""
+    if not out.parent.is_dir():
+        raise ValueError(f"--out must lie in an existing folder, got {out}")
+    if out.is_dir():
+        raise ValueError(f"--out must be a file, got the folder {out}")
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"--out must be a file that can be written, got {out}: {error.strerror}") from None

@@ -1,0 +1,135 @@
+"""The documentation: commands and options that exist, names that can be imported, links that lead somewhere.
+
+The tutorial is run as it is written, with a smaller budget.
+"""
+
+import ast
+import importlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ordercomp.lookup import load_function
+from ordercomp.studies.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(
+    r"^```(?P<kind>\w*)[^\n]*?(?:title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```", re.M | re.S
+)
+HIDDEN = {"my_package", "ordercomp_low_rank"}  # modules of packages that a page tells of
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str, str]]:
+    """Kind, title and text of the fenced blocks of a page, in order."""
+    for found in BLOCK.finditer(page.read_text(encoding="utf-8")):
+        yield found["kind"], found["title"] or "", found["text"]
+
+
+def commands(page: Path) -> list[str]:
+    """Lines that call the program, in blocks without a language."""
+    lines = [line for kind, _, text in blocks(page) if kind in ("", "sh") for line in text.splitlines()]
+    return [
+        line.removeprefix(".venv/bin/")
+        for line in lines
+        if line.removeprefix(".venv/bin/").startswith("ordercomp ") and "[" not in line
+    ]
+
+
+EVERY = [(page.name, line) for page in PAGES for line in commands(page)]
+
+
+@pytest.mark.parametrize(
+    ("page", "line"), EVERY, ids=[f"{page}-{place}" for place, (page, _) in enumerate(EVERY)]
+)
+def test_commands_take_what_the_pages_give_them(page: str, line: str) -> None:
+    program, name, *arguments = shlex.split(line, comments=True)
+    assert program == "ordercomp"
+    assert name in main.COMMANDS, f"{page} calls a command that is not there: {line}"
+    main._load(name, runs=True).make_context(name, arguments)
+
+
+def test_the_pages_show_commands_and_code() -> None:
+    assert len(EVERY) >= 12
+    assert sum(kind == "python" for page in PAGES for kind, _, _ in blocks(page)) >= 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_that_the_pages_import_are_there(page: Path) -> None:
+    for kind, title, text in blocks(page):
+        if kind != "python":
+            continue
+        tree = ast.parse(text, filename=f"{page.name} {title}")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] not in HIDDEN:
+                module = importlib.import_module(node.module)
+                assert not [one.name for one in node.names if not hasattr(module, one.name)]
+
+
+def test_every_command_has_a_call_in_python() -> None:
+    table = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `ordercomp (\w+)[^|]*\| `([\w.]+)\.(\w+)\(", table, re.M)
+    assert {name for name, _, _ in rows} <= set(main.COMMANDS)
+    assert len({name for name, _, _ in rows}) >= 9
+    for _, module, function in rows:
+        assert callable(load_function(f"{module}:{function}"))
+
+
+def test_the_site_holds_every_page() -> None:
+    listed = re.findall(r"(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
+    assert sorted(listed) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("zensical", reason="the extra `docs` is not installed")
+    for name in ("docs", "mkdocs.yml", "ordercomp", "search", "analysis", "studies"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "zensical", "build", "--strict"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    reference = (tmp_path / "site" / "reference.html").read_text(encoding="utf-8")
+    assert "Run the paired design" in reference or "discover" in reference
+    assert "ordercomp.testing.stage_checks" in reference
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_as_it_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    for kind, title, text in blocks(ROOT / "docs" / "tutorial.md"):
+        if title:
+            (tmp_path / title).write_text(text, encoding="utf-8")
+            continue
+        calls = [["-c", text]] if kind == "python" else []
+        if kind == "":
+            for line in text.splitlines():
+                words = shlex.split(line.replace("--budget 5m", "--budget 40s"))
+                calls += [["-m", "ordercomp.studies.cli.main", *words[1:]]] if words[0] == "ordercomp" else []
+        for call in calls:
+            done = subprocess.run(
+                [sys.executable, *call],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=600,
+                check=False,
+            )
+            assert done.returncode == 0, f"{call}\n{done.stderr}"
+    assert (tmp_path / "small.onnx").stat().st_size > 1000
+    assert (tmp_path / "out" / "mine" / "report.html").exists()
