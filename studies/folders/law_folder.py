@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ordercomp.analysis.answer.answer import Answer
+from ordercomp.analysis.answer.networks import Taken
 from ordercomp.analysis.law.derive import Law
 from ordercomp.analysis.showing.report import write_report
 from ordercomp.files import is_digest, replace_file
@@ -50,15 +51,23 @@ def law_json(law: Law, trainings: Trainings | None = None) -> dict[str, Any]:
 
 
 def write_outcome(
-    folder: Path, law: Law, answer: Answer, records: Sequence[Record], trainings: Trainings, store: Store
+    folder: Path,
+    law: Law,
+    answer: Answer,
+    records: Sequence[Record],
+    trainings: Trainings,
+    store: Store,
+    *,
+    certified: Sequence[Taken] | None = None,
 ) -> dict[str, Any]:
     """Write law.json, report.html and networks/ into `folder`, and return the content of law.json.
 
-    A run that trained nothing and says the same as the files that are there leaves them as they are.
+    `certified` networks take the place of those that the records alone would name. A run that trained nothing
+    the same as the files that are there leaves them as they are.
     """
     data = law_json(law, trainings)
     data |= {"evidence": "paired", "adaptive": None}
-    data |= answer_keys(answer, data, records, store=store.folder)
+    data |= answer_keys(answer, data, records, store=store.folder, certified=certified)
     page, path = folder / "report.html", folder / "law.json"
     if trainings.done == 0 and page.is_file() and (there := _same(path, data)) is not None:
         return there

@@ -1,11 +1,12 @@
 """Compress: train one sequence of stages, and keep its network with the threshold for leaving early."""
 
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ordercomp.analysis.fronts.front import best_reductions
+from ordercomp.analysis.answer.networks import choose_point, images_in
 from ordercomp.failures import FailedRunError
 from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.records import OperatingPoint, Record
@@ -17,6 +18,7 @@ from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from ordercomp.shipping.stamp import copy_with_threshold
 from ordercomp.stages import complete
+from ordercomp.studies.folders.guaranteed import certify_network, measure_at
 from ordercomp.studies.folders.law_folder import settle_precision
 from ordercomp.task import Task, load_task
 
@@ -45,6 +47,8 @@ def compress(
     out: Path | str,
     seed: int = 0,
     loss: float = 0.02,
+    threshold: float | None = None,
+    guarantee: bool = False,
     store: Path | str | None = None,
     report: Callable[[Finished], None] = lambda finished: None,
 ) -> Compressed:
@@ -55,13 +59,15 @@ def compress(
         task: a task, a built-in name or a TOML file.
         out: the file, *.safetensors, in an existing folder.
         seed: of split and training.
-        loss: validation accuracy, a fraction, that leaving early may cost; it chooses the stored threshold.
+        loss: accuracy, a fraction, that the network may lose; it chooses the stored threshold.
+        threshold: to be stored instead, a confidence from 0 to 1; infinity: no image leaves early.
+        guarantee: choose the threshold so that the loss holds with 95 % confidence.
         store: folder of finished trainings, which are not done again; None: one that is removed afterwards.
         report: called with every finished node.
 
     Raises:
         ValueError: bad arguments, or stages that cannot be applied to the network; nothing is trained then.
-        FailedRunError: a training failed.
+        FailedRunError: a training failed, or the loss cannot be guaranteed; nothing is written then.
     """
     refuse_unguarded("compress")
     chosen = load_task(task) if isinstance(task, str) else task
@@ -70,6 +76,12 @@ def compress(
         raise ValueError("SEQUENCE must hold at least one stage, got an empty one")
     bare = not any(step.knobs for step in wanted.steps)
     wanted = chosen.sequence(wanted.order) if bare else complete(wanted)
+    if threshold is not None and not (0 <= threshold <= 1 or threshold == math.inf):
+        raise ValueError(f"threshold must be a confidence from 0 to 1, or infinity, got {threshold}")
+    if guarantee and threshold is not None:
+        raise ValueError("guarantee chooses the threshold, so that threshold cannot be given, too")
+    if guarantee and not 0 < loss < 1:
+        raise ValueError(f"loss must lie between 0 and 1 to be guaranteed, got {loss}")
     path = Path(out)
     _check_writable(path)
     apply_untrained(start_network(chosen, seed=seed)[0], wanted)  # what cannot be applied is told at once
@@ -79,10 +91,32 @@ def compress(
         last = _train(chosen, Request(wanted, seed), results, report)
         if last.error is not None:
             raise FailedRunError(last.error)
-        best = best_reductions([last], tolerances=(loss,))[loss]
-        point = last.points[0] if best is None else best.point
+        if threshold is not None:
+            best: OperatingPoint | None = measure_at(chosen, results, last, threshold)
+        elif guarantee:
+            best = _certified(chosen, results, last, loss)
+        else:
+            best = _within(last, loss)
+        point = last.points[0] if best is None else best
         copy_with_threshold(results.network_path(str(last.extra["digest"])), path, point.threshold)
     return Compressed(record=last, point=point, keeps_loss=best is not None, path=path)
+
+
+def _within(record: Record, loss: float) -> OperatingPoint | None:
+    """The most reduced point that is surely enough within the loss, as for the networks to take."""
+    shares = [record.baseline.accuracy, *(point.accuracy for point in record.points)]
+    found = choose_point([record], loss, images=images_in(shares))
+    return None if found is None else found[1]
+
+
+def _certified(task: Task, store: Store, record: Record, loss: float) -> OperatingPoint:
+    taken = certify_network(task, store, record, loss=loss)
+    if taken is None:
+        raise FailedRunError(
+            f"the loss of {record.order} cannot be certified to be at most {100 * loss:g} % with 95 % "
+            "confidence; no network is written"
+        )
+    return taken.point
 
 
 def _train(task: Task, request: Request, store: Store, report: Callable[[Finished], None]) -> Record:

@@ -30,6 +30,7 @@ from ordercomp.search.tell.study import enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.design.race import CONTROLLED_SEEDS, Race
+from ordercomp.studies.folders.guaranteed import guaranteed_networks
 from ordercomp.studies.folders.law_folder import settle_precision, write_outcome
 from ordercomp.studies.main.search import task_space
 from ordercomp.task import Task
@@ -60,6 +61,7 @@ def discover(
     seeds: int = SEEDS,
     budget_seconds: float | None = 480.0,
     workers: int = 2,
+    guarantee: bool = False,
     report: Callable[[Finished], None] = lambda finished: None,
     answered: Callable[[Discovery], None] = lambda found: None,
 ) -> Discovery:
@@ -72,6 +74,7 @@ def discover(
         seeds: at most; the race ends earlier if one order is left.
         budget_seconds: wall time after which no training starts; the next run goes on. None: no limit.
         workers: processes, one thread each.
+        guarantee: take only networks whose loss holds with 95 % confidence, at thresholds chosen so.
         report: called with every finished node.
         answered: called with what is known after each seed.
 
@@ -91,9 +94,9 @@ def discover(
         run = _Run(race, runner, file, folder, report)
         found = None
         for _ in run.blocks():
-            found = _write(run)
+            found = _write(run, guarantee=guarantee)
             answered(found)
-        return _write(run) if found is None else found
+        return _write(run, guarantee=guarantee) if found is None else found
 
 
 class _Run:
@@ -186,7 +189,7 @@ class _Run:
         )
 
 
-def _write(run: _Run) -> Discovery:
+def _write(run: _Run, *, guarantee: bool) -> Discovery:
     """Derive answer and law from what there is, and write them down."""
     records, runner, task = run.file.records, run.runner, run.race.task
     if not any(record.points for record in records):
@@ -196,7 +199,8 @@ def _write(run: _Run) -> Discovery:
     law = derive_law(records, stages=task.stages)
     answer = derive_answer(records, stages=task.stages, loss=task.loss)
     trainings = runner.trainings
-    data = write_outcome(run.folder, law, answer, records, trainings, runner.store)
+    certified = guaranteed_networks(task, runner.store, records, answer) if guarantee else None
+    data = write_outcome(run.folder, law, answer, records, trainings, runner.store, certified=certified)
     return Discovery(
         answer=answer,
         law=law,

@@ -1,5 +1,6 @@
 """`ordercomp compress`: train one sequence and save the network."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,12 @@ def command(
     loss: Annotated[
         str, typer.Option(help="validation accuracy that leaving early may cost: 2%, 0.02")
     ] = "2%",
+    threshold: Annotated[
+        str | None, typer.Option(help="confidence to leave early at instead: 0 to 1, or none")
+    ] = None,
+    guarantee: Annotated[
+        bool, typer.Option("--guarantee", help="choose it so that the loss holds with 95 % confidence")
+    ] = False,
     store: Annotated[Path | None, typer.Option(help="folder of finished trainings")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the record as JSON on stdout")] = False,
 ) -> None:
@@ -42,7 +49,17 @@ def command(
     chosen, tolerated = load_task(task), parse_loss(loss)
     wanted = StageSequence.parse(sequence)
     with watching(len(wanted)) as view:
-        done = compress(wanted, chosen, out=out, seed=seed, loss=tolerated, store=store, report=view)
+        done = compress(
+            wanted,
+            chosen,
+            out=out,
+            seed=seed,
+            loss=tolerated,
+            threshold=None if threshold is None else _parse_threshold(threshold),
+            guarantee=guarantee,
+            store=store,
+            report=view,
+        )
     if as_json:
         print_json(done.record.to_json())
         return
@@ -59,6 +76,14 @@ def command(
     for line in _remarks(done, loss):
         console.print(line, markup=False)
     print_next(next_steps(out))
+
+
+def _parse_threshold(text: str) -> float:
+    """A confidence, or infinity for `none`. Raises ValueError."""
+    try:
+        return math.inf if text == "none" else float(text)
+    except ValueError:
+        raise ValueError(f"--threshold must be a confidence from 0 to 1, or none, got {text!r}") from None
 
 
 def _remarks(done: Compressed, loss: str) -> list[str]:

@@ -34,6 +34,9 @@ def command(
     budget: Annotated[str, typer.Option(help="time to train, e.g. 8m; none: until the race ends")] = "8m",
     seeds: Annotated[int, typer.Option(min=1, help="seeds of the race, at most")] = 4,
     workers: Annotated[int, typer.Option(min=1, help="processes, one thread each")] = 2,
+    guarantee: Annotated[
+        bool, typer.Option("--guarantee", help="take only networks whose loss holds with 95 % confidence")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print law.json on stdout")] = False,
 ) -> None:
     """Find out in which order to apply the stages, what that may cost, and keep the networks to take."""
@@ -55,6 +58,7 @@ def command(
             seeds=seeds,
             budget_seconds=seconds,
             workers=workers,
+            guarantee=guarantee,
             report=view,
             answered=answered,
         )

@@ -1,6 +1,7 @@
 """The main job on a tiny task: what it writes, what a second run reuses, what it refuses."""
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,13 @@ from pathlib import Path
 import optuna
 import pytest
 
+from ordercomp.analysis.answer.answer import derive_answer
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import read_records
+from ordercomp.running.store import Store
+from ordercomp.studies.cli.main import main
+from ordercomp.studies.folders.answer_keys import answer_keys
+from ordercomp.studies.folders.guaranteed import guaranteed_networks
 from ordercomp.studies.main.discover import Discovery, discover
 from ordercomp.studies.main.study_law import law_of_study
 from ordercomp.task import TASKS, Task
@@ -23,6 +29,15 @@ TINY = replace(
     cases=({},),
     recipe=Recipe(epochs=0.2, batch_size=64, precision="float32"),
 )
+
+TINY_TOML = """
+name = "tiny"
+model = "resnet8(width=8)"
+data = "digits"
+stages = "PE"
+knobs = { P = { ratio = 0.4 }, E = { exits = 2 } }
+recipe = { epochs = 0.2, batch_size = 64, precision = "float32" }
+"""
 
 
 def _study(folder: Path) -> optuna.Study:
@@ -161,3 +176,47 @@ def test_bad_arguments_are_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=message):
         discover(replace(TINY, stages=stages), out=tmp_path / "out", seeds=seeds)
     assert not (tmp_path / "out").exists()
+
+
+def test_certified_networks_are_the_order_s_own_and_make_again_by_their_command(
+    found: Discovery, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(found.folder / "store")
+    answer = derive_answer(found.records, stages="PE", loss=0.95)
+    taken = {one.loss: one for one in guaranteed_networks(TINY, store, found.records, answer)}
+    assert taken[0.95].record.order == answer.recommended
+    assert taken[0.95].note == "certified: it loses at most 95 % with 95 % confidence"
+    law = {"cycle": None, "orders": [], "stages": "PE"}
+    keys = answer_keys(answer, law, found.records, store=store.folder, certified=list(taken.values()))
+    words = shlex.split(keys["networks"][-1]["command"])
+    assert "--threshold" in words
+    (tmp_path / "tiny.toml").write_text(TINY_TOML)
+    words = [str(tmp_path / "tiny.toml") if word == "tiny" else word for word in words]
+    made = tmp_path / "made.safetensors"
+    with pytest.raises(SystemExit) as ended:
+        main([*words[1:-1], str(made)])
+    assert not ended.value.code, capsys.readouterr().err
+    threshold = CompressedNetwork.load(made).serving.threshold
+    assert threshold == pytest.approx(taken[0.95].point.threshold)
+
+
+def test_a_loss_that_cannot_be_certified_writes_no_network(
+    found: Discovery, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY_TOML)
+    out = tmp_path / "made.safetensors"
+    words = ["compress", "PE", "--task", str(tmp_path / "tiny.toml"), "--store", str(found.folder / "store")]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--guarantee", "--loss", "0.1%", "--out", str(out)])
+    assert ended.value.code == 1
+    assert (
+        "the loss of PE cannot be certified to be at most 0.1% with 95 % confidence"
+        in capsys.readouterr().err
+    )
+    assert not out.exists()
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--guarantee", "--threshold", "0.5", "--out", str(out)])
+    assert ended.value.code == 2
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--threshold", "1.5", "--out", str(out)])
+    assert ended.value.code == 2
