@@ -210,7 +210,7 @@ def test_a_loss_that_cannot_be_certified_writes_no_network(
         main([*words, "--guarantee", "--loss", "0.1%", "--out", str(out)])
     assert ended.value.code == 1
     assert (
-        "the loss of PE cannot be certified to be at most 0.1% with 95 % confidence"
+        "the loss of PE cannot be certified to be at most 0.1 % with 95 % confidence"
         in capsys.readouterr().err
     )
     assert not out.exists()
