@@ -3,39 +3,10 @@
 Import torchvision's parts from here: `from ordercomp.data.vision import datasets, models, transforms`.
 """
 
-import importlib.util
-import sys
-from pathlib import Path
-
-import torch
+from ordercomp.models.operators import declare_missing_operators
 
 __all__ = ["datasets", "models", "transforms"]
 
-
-def _declare_missing_operators() -> torch.library.Library | None:
-    """Declare the operators that `import torchvision` describes to torch, unless its own library does it.
-
-    A torchvision built for another torch (say for CUDA beside a CPU torch) cannot load its library. It says
-    nothing about that, but then its import stops at `operator torchvision::nms does not exist`. The two
-    detection operators stay without an implementation; nothing in ordercomp calls them.
-    """
-    found = importlib.util.find_spec("torchvision")
-    if "torchvision" in sys.modules or found is None or found.origin is None:
-        return None  # imported before, or about to fail with a clear error
-    for compiled in Path(found.origin).parent.glob("_C*"):
-        try:
-            torch.ops.load_library(str(compiled))  # type: ignore[no-untyped-call]
-        except (ImportError, OSError):
-            continue
-        return None
-    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-    for name in ("nms", "qnms"):
-        schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        library.define(schema)  # type: ignore[no-untyped-call]
-    return library
-
-
-# The declarations live as long as this object.
-_operators = _declare_missing_operators()
+declare_missing_operators()
 
 from torchvision import datasets, models, transforms  # noqa: E402

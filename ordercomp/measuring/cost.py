@@ -8,6 +8,10 @@ counts 32 · 32. The conventions differ in the bits they assume:
 - `honest`: each layer's true bits; the image is 8 bits; batch normalization is one float operation per
   value; biases, folded normalization and quantizer scales are stored as floats.
 - `apot`: as `paper`, but first layer and classifiers have at least 8 bits (Li et al. 2019).
+
+What is multiplied outside of those layers (weights that a module multiplies by itself, attention by `@`) is
+counted by torch's own counter of operations, against which every layer is checked. No quantizer reaches it:
+in every convention it runs in float and is stored in float.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +21,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from ordercomp.measuring.operations import Operations, used_parameters
 from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer
 from ordercomp.networks.network import Bits, CompressedNetwork
 
@@ -42,6 +47,7 @@ class LayerCost:
     bits: Bits  # as really run
     edge: bool = False  # the first layer, a classifier or a head: at least 8 bits in "apot"
     normalization: bool = False
+    reached: bool = True  # by quantizers; what is not stays in float, whatever the nominal bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,17 @@ class Cost:
     def macs(self) -> int:
         """Multiply-accumulates of one image that goes through everything."""
         return sum(layer.macs for layer in self.layers if not layer.normalization)
+
+    @property
+    def unreached(self) -> dict[str, dict[str, int]]:
+        """What no quantizer reaches, by the name of its module: `weights` stored and `macs` run in float."""
+        found: dict[str, dict[str, int]] = {}
+        for layer in self.layers:
+            if not layer.reached:
+                entry = found.setdefault(layer.name, {"weights": 0, "macs": 0})
+                entry["weights"] += layer.weights
+                entry["macs"] += layer.macs
+        return found
 
     def bits(self, convention: Convention = "paper") -> float:
         """Storage in bits."""
@@ -92,6 +109,8 @@ class Cost:
         return layer.weights * bits.weights + (layer.others + layer.scales) * FLOAT_BITS
 
     def _assumed(self, layer: LayerCost, convention: Convention) -> Bits:
+        if not layer.reached:
+            return Bits(FLOAT_BITS, FLOAT_BITS)
         if convention == "honest":
             return layer.bits
         if convention == "apot" and layer.edge:
@@ -102,16 +121,16 @@ class Cost:
 def measure_cost(network: CompressedNetwork) -> Cost:
     """Count the cost of each layer by one forward pass of an example image, on a copy of the network.
 
-    Raises ValueError for layers that multiply by weights, but are neither Conv2d nor Linear, and for a
-    network that has neither.
+    Raises ValueError for layers that multiply by weights in a way that is not known, for one that multiplies
+    less often than it says, and for a network that has neither Conv2d nor Linear.
     """
     module = network.copy().module.eval()
-    counter = _Counter()
+    counter = _Counter(quantized=network.bits is not None)
     counter.watch("body", module.body)
     for name in module.split_points:  # after the counting hooks: a split point may be a counted layer
         module.body.get_submodule(name).register_forward_hook(counter.next_segment)
     image = network.architecture.example(1).to(next(module.parameters()).device)
-    with torch.inference_mode():
+    with torch.no_grad(), counter.operations:
         features, _ = module.split(image)
         body = [*counter.layers]
         for place, (head, feature) in enumerate(zip(module.heads, features, strict=True)):
@@ -125,31 +144,98 @@ def measure_cost(network: CompressedNetwork) -> Cost:
     for place in (0, last):
         body[place] = replace(body[place], edge=True)
     nominal = network.bits or Bits(FLOAT_BITS, FLOAT_BITS)
-    return Cost(layers=(*body, *heads), nominal=nominal, exits=len(module.split_points) + 1)
+    layers = (*_in_float(body, counter), *heads, *_outside(network, module, counter))
+    return Cost(layers=layers, nominal=nominal, exits=len(module.split_points) + 1)
+
+
+def _in_float(layers: Sequence[LayerCost], counter: "_Counter") -> list[LayerCost]:
+    """The layers, those that multiply weights by themselves being no normalizations; adds what they multiply.
+
+    Raises ValueError for a layer that multiplies less often than was counted.
+    """
+    rest = counter.operations.left()
+    for (name, _), macs in rest.items():
+        if macs < 0:
+            raise ValueError(
+                f"the cost of {name} is not known: it runs {-macs} multiply-accumulates fewer than its "
+                "weights and its output tell"
+            )
+    own = {name for name, _ in rest}
+    known = [
+        replace(layer, macs=0, normalization=False, reached=False, weights=layer.parameters, others=0)
+        if layer.normalization and layer.name in own
+        else layer
+        for layer in layers
+    ]
+    float_bits = Bits(FLOAT_BITS, FLOAT_BITS)
+    extra = [
+        LayerCost(
+            name=name,
+            segment=segment,
+            macs=macs,
+            weights=0,
+            others=0,
+            parameters=0,
+            bits=float_bits,
+            reached=False,
+        )
+        for (name, segment), macs in rest.items()
+    ]
+    return [*known, *extra]
+
+
+def _outside(network: CompressedNetwork, ran: nn.Module, counter: "_Counter") -> list[LayerCost]:
+    """Weights that make a difference, but belong to modules that never ran: others read them."""
+    unseen = {name for name, one in ran.named_parameters() if id(one) not in counter.stored}
+    if not unseen:
+        return []
+    return [
+        LayerCost(
+            name=name.rpartition(".")[0],
+            segment=0,
+            macs=0,
+            weights=size,
+            others=0,
+            parameters=size,
+            bits=Bits(FLOAT_BITS, FLOAT_BITS),
+            reached=False,
+        )
+        for name, size in used_parameters(network, unseen).items()
+    ]
 
 
 class _Counter:
     """Forward hooks that note the cost of every layer with parameters as it runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quantized: bool) -> None:
         self.layers: list[LayerCost] = []
         self.segment = 0
-        self._stored: set[int] = set()  # identities of parameters
+        self.operations = Operations()
+        self.stored: set[int] = set()  # identities of parameters
+        self._quantized = quantized
 
     def watch(self, prefix: str, module: nn.Module) -> None:
         for name, layer in module.named_modules():
+            path = f"{prefix}.{name}" if name else prefix
+            self.operations.watch(path, layer)
             if any(True for _ in layer.parameters(recurse=False)):
-                layer.register_forward_hook(self._count(f"{prefix}.{name}"))
+                layer.register_forward_hook(self._count(path))
+            self.operations.close(layer)
 
     def next_segment(self, _module: nn.Module, _inputs: tuple[Tensor, ...], _output: Tensor) -> None:
         self.segment += 1
+        self.operations.next_segment()
 
     def _count(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            new = [one for one in layer.parameters(recurse=False) if id(one) not in self._stored]
-            self._stored.update(map(id, new))  # what is used again is stored once
+            new = [one for one in layer.parameters(recurse=False) if id(one) not in self.stored]
+            self.stored.update(map(id, new))  # what is used again is stored once
             first = not self.layers
-            self.layers.append(_layer_cost(name, layer, output, self.segment, reads_image=first, new=new))
+            cost = _layer_cost(name, layer, output, self.segment, reads_image=first, new=new)
+            if not cost.normalization:
+                self.operations.explain(name, cost.macs)
+                cost = replace(cost, reached=not self._quantized or isinstance(layer, QuantizedLayer))
+            self.layers.append(cost)
 
         return hook
 

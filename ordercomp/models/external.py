@@ -7,6 +7,7 @@ from torch import nn
 
 from ordercomp.failures import is_out_of_memory
 from ordercomp.lookup import load_function
+from ordercomp.models.operators import declare_missing_operators
 from ordercomp.sequence import KnobValue
 
 __all__ = ["call_factory"]
@@ -21,6 +22,7 @@ def call_factory(path: str, options: Mapping[str, KnobValue], *, classes: int, c
     `classes`, `num_classes` and `channels`, `in_channels`, `in_chans`; if it takes any keyword, under the
     first of these. Raises ValueError in one line if it does not take the options, fails or makes no module.
     """
+    declare_missing_operators()  # modules of users import torchvision, too
     function = load_function(path)
     try:
         signature = inspect.signature(function)

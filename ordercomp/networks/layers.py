@@ -22,6 +22,7 @@ __all__ = [
     "activation_range",
     "dorefa_activation",
     "dorefa_weight",
+    "has_plain_forward",
     "quantized_layer",
     "weight_numbers",
     "weight_of_numbers",
@@ -246,6 +247,16 @@ def quantized_layer(layer: nn.Module, weights: int, activations: int, *, signed:
     twin.set_bits(weights, activations, signed=signed)
     quantized: nn.Module = twin
     return quantized
+
+
+def has_plain_forward(layer: nn.Module) -> bool:
+    """Whether a convolution or linear layer computes what its class in torch computes, quantized or not."""
+    if isinstance(layer, QuantizedLayer):
+        return True
+    plain: type[nn.Conv2d | nn.Linear] = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear
+    names = ("forward", "_conv_forward", "__call__")
+    kept = all(getattr(type(layer), name, None) is getattr(plain, name, None) for name in names)
+    return kept and "forward" not in vars(layer) and not layer._forward_hooks and not layer._forward_pre_hooks
 
 
 def _twin(kind: type[Any], layer: nn.Module) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ordercomp.failures import is_out_of_memory
 from ordercomp.models import build_model
 from ordercomp.networks.heads import HeadKind, make_head
-from ordercomp.networks.layers import FLOAT_BITS, ExitHead, quantized_layer
+from ordercomp.networks.layers import FLOAT_BITS, ExitHead, has_plain_forward, quantized_layer
 
 __all__ = [
     "Architecture",
@@ -177,12 +177,12 @@ def replace_module(module: nn.Module, name: str, child: nn.Module) -> None:
 def quantize_layers(module: nn.Module, bits: Bits, *, image_reader: str | None = None) -> None:
     """Replace, in place, every Conv2d and Linear below `module` by its quantized twin.
 
-    The layer called `image_reader` takes its input, the image, as it is. A layer that stands in several
-    places stays one layer.
+    A subclass with a forward of its own, which the twin would lose, stays as it is. The layer called
+    `image_reader` takes its input, the image, as it is. A layer in several places stays one layer.
     """
     twins: dict[nn.Module, nn.Module] = {}
     for name, layer in list(module.named_modules(remove_duplicate=False)):
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+        if isinstance(layer, (nn.Conv2d, nn.Linear)) and has_plain_forward(layer):
             if layer not in twins:
                 activations = FLOAT_BITS if name == image_reader else bits.activations
                 twins[layer] = quantized_layer(layer, bits.weights, activations)

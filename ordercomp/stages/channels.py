@@ -10,6 +10,7 @@ from ordercomp.failures import is_out_of_memory
 from ordercomp.networks.layers import QuantizedLayer, dorefa_weight
 from ordercomp.networks.multi_exit import channels_last, running_order
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.stages.checks import Cut, check_pruning
 from ordercomp.stages.stage import StageError
 
 __all__ = ["classifiers", "narrow_channels"]
@@ -30,7 +31,8 @@ def narrow_channels(
     network. Widths left are rounded down to multiples of `round_to`, but not below it, and a layer without
     room for that stays as it is; `global` cannot round. Outputs of classifiers are never pruned, and not
     counted. Raises StageError if the scope cannot round, if the module cannot be traced, if nothing could be
-    removed, or if the pruned module could not be made again from its shapes.
+    removed, if the pruned module computes something else than the old one with those channels silenced, or if
+    it could not be made again from its shapes.
     """
     if round_to > 1 and scope == "global":
         raise StageError(f"round_to={round_to} needs scope=local, as global ranks channels one by one")
@@ -38,7 +40,9 @@ def narrow_channels(
     before = _channels(network.module, kept)
     try:
         importance = _Importance(on_quantized=importance_on == "quantized")
-        _prune(network, ratio, kept, importance, scope=scope, round_to=round_to)
+        whole = network.copy()
+        cuts = _prune(network, ratio, kept, importance, scope=scope, round_to=round_to)
+        check_pruning(whole, cuts)
         _check_rebuilt(network)
     except Exception as error:  # the tracer raises whatever comes of a module that it cannot follow
         if is_out_of_memory(error):
@@ -69,7 +73,8 @@ def _prune(
     *,
     scope: str,
     round_to: int,
-) -> None:
+) -> list[Cut]:
+    """Cut in place, and return what was cut."""
     module = network.module
     device = next(module.parameters()).device
     # Frozen parameters would make the tracer skip layers silently, and tracing needs gradients.
@@ -93,6 +98,7 @@ def _prune(
         pruner.step()
     module.zero_grad(set_to_none=True)
     channels_last(module).requires_grad_(True)
+    return [(name, outputs, list(channels)) for name, outputs, channels in pruner.pruning_history()]
 
 
 def _of_odd_layers(module: nn.Module, ratio: float, round_to: int) -> dict[nn.Module, float]:

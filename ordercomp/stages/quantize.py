@@ -1,14 +1,17 @@
 """Q: fake-quantize weights and activations of the whole network, then train on."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ordercomp.knobs import Knob
+from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.layers import FLOAT_BITS
 from ordercomp.networks.multi_exit import Bits
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.stages.stage import EPOCHS, TEACHER, Granularity, finish, teacher_of
+from ordercomp.stages.checks import check_quantizing
+from ordercomp.stages.stage import EPOCHS, TEACHER, Granularity, StageError, finish, teacher_of
 from ordercomp.training.trainer import Trainer
 
 __all__ = ["Quantize"]
@@ -19,7 +22,8 @@ class Quantize:
     """Quantization-aware training with DoReFa quantizers (Zhou et al. 2016), exit heads included.
 
     The first layer reads the image as it is (8 bits by nature). On a quantized network the new bit
-    widths replace the old ones.
+    widths replace the old ones. Layers with a forward of their own and weights that are multiplied outside of
+    layers stay in float, are counted so, and the lineage names them.
     """
 
     letter: ClassVar[str] = "Q"
@@ -42,8 +46,18 @@ class Quantize:
     epochs: float = 0.0
 
     def apply(self, network: CompressedNetwork, *, trainer: Trainer) -> CompressedNetwork:
-        """Return a quantized, fine-tuned copy; every exit learns from the teacher if there is one."""
+        """Return a quantized, fine-tuned copy; every exit learns from the teacher if there is one.
+
+        Raises StageError if there is no layer that it can quantize, or if 32 bits would change the logits.
+        """
+        check_quantizing(network)
         quantized = network.quantized(Bits(self.weights, self.activations))
+        if not any(True for _ in quantized.quantized_layers()):
+            raise StageError(f"Q finds no Conv2d or Linear in {network.architecture.model} to quantize")
         trainer.calibrate(quantized)
         epochs = trainer.train(quantized, fresh=False, teacher=teacher_of(self.teacher, trainer))
-        return finish(quantized, self, epochs, {"layers": sum(1 for _ in quantized.quantized_layers())})
+        achieved: dict[str, object] = {"layers": sum(1 for _ in quantized.quantized_layers())}
+        with suppress(ValueError):  # a network that cannot be counted is refused where its cost is asked for
+            if left := measure_cost(quantized).unreached:
+                achieved["in_float"] = left
+        return finish(quantized, self, epochs, achieved)

@@ -47,7 +47,7 @@ def test_the_canonical_text_writes_searched_knobs_and_others_that_were_changed()
         ("X", "there is no stage 'X'; known stages: D \\(Distill\\), P"),
         (
             "P(share=0.3)",
-            "stage P has no knob 'share'; its knobs are: ratio, scope, importance, teacher, epochs",
+            "stage P has no knob 'share'; its knobs are: ratio, scope, importance, round_to, teacher, epochs",
         ),
         ("P(ratio=0.95)", r"stage P knob ratio must lie in \[0.05, 0.9\], got 0.95"),
         ("P(scope=some)", "stage P knob scope must be one of local, global, got 'some'"),

@@ -1,0 +1,155 @@
+"""Checks of what a stage did to a network's structure, on weights that tell every channel apart.
+
+A network that nobody here knows may multiply by weights in ways that quantizers replace, or move channels
+about in ways that no tracer follows. Each check runs on copies, in float, and leaves the random generators
+alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from ordercomp.networks.layers import FLOAT_BITS
+from ordercomp.networks.network import Bits, CompressedNetwork
+from ordercomp.stages.silence import Quiet, silence
+from ordercomp.stages.stage import StageError
+
+__all__ = ["Cut", "check_pruning", "check_quantizing", "same_logits"]
+
+_TOLERANCE = 1e-3  # of the largest logit; float32 keeps far closer, wrong channels are far off
+
+Cut = tuple[str, bool, Sequence[int]]  # a module's name, whether its outputs are cut, and which channels
+
+
+def check_quantizing(network: CompressedNetwork) -> None:
+    """Raise StageError unless 32 bits, which round nothing, leave the logits of the network as they are."""
+    before = network.copy()
+    before.module.eval()
+    after = before.quantized(Bits(FLOAT_BITS, FLOAT_BITS))
+    after.module.eval()
+    images = network.architecture.example(2)
+    if network.bits is not None:
+        before = _in_float(before)
+    expected, found, again = (_logits(one, images) for one in (before, after, before))
+    model = network.architecture.model
+    if not same_logits(expected, again):
+        raise StageError(f"{model} gives other logits each time it sees the same images, in evaluation, too")
+    if not same_logits(expected, found):
+        raise StageError(
+            f"{model} cannot be quantized: with 32 bits, which round nothing, its logits change; "
+            "a layer of it does more in its forward than Conv2d and Linear do"
+        )
+
+
+def check_pruning(network: CompressedNetwork, cuts: Sequence[Cut]) -> None:
+    """Raise StageError unless `cuts` leave what the network computes with the cut channels silenced.
+
+    Normalizations over several channels are taken over those that are left, in both.
+    """
+    whole = _in_float(network.copy())
+    _make_unique(whole.module)
+    whole.module.eval()
+    cut = whole.copy()
+    cut.module.eval()
+    try:
+        removed = _cut(cut, cuts)
+        images = whole.architecture.example(2).to(next(whole.module.parameters()).device)
+        silence(whole.module, cut.module, removed)
+        with torch.no_grad(), Quiet():
+            quiet, found = whole.module(images), cut.module(images)
+    except (RuntimeError, ValueError, IndexError, AttributeError, TypeError) as error:
+        raise StageError(f"{' '.join(str(error).split())}") from error
+    if not same_logits(quiet, found):
+        layer = _culprit(network, cuts)
+        raise StageError(
+            f"without the channels cut from {layer} it computes something else than with them silenced; "
+            "channels are moved about behind that layer, or are told apart by more than their weights"
+        )
+
+
+def same_logits(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    """Whether the logits of all exits agree up to rounding in float32; NaN agrees with nothing."""
+    return all(
+        first.shape == second.shape
+        and bool((first - second).abs().max() <= _TOLERANCE * first.abs().max().clamp_min(1e-6))
+        for first, second in zip(one, other, strict=True)
+    )
+
+
+def _culprit(network: CompressedNetwork, cuts: Sequence[Cut]) -> str:
+    """The first module whose own cut is wrong; all of them if only together they are."""
+    for one in cuts if len(cuts) > 1 else ():
+        try:
+            check_pruning(network, [one])
+        except StageError:
+            return one[0].removeprefix("body.")
+    return ", ".join(name.removeprefix("body.") for name, _, _ in cuts[:3])
+
+
+def _logits(network: CompressedNetwork, images: Tensor) -> tuple[Tensor, ...]:
+    with torch.no_grad():
+        logits: tuple[Tensor, ...] = network.module(images.to(next(network.module.parameters()).device))
+    return logits
+
+
+def _in_float(network: CompressedNetwork) -> CompressedNetwork:
+    """The same network, changed in place to quantizers that do not round."""
+    for _, layer in network.quantized_layers():
+        layer.set_bits(FLOAT_BITS, FLOAT_BITS)
+    return replace(network, bits=None)
+
+
+@torch.no_grad()
+def _make_unique(module: nn.Module) -> None:
+    """Give every weight another value, of a size at which signals neither vanish nor explode."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(tensor: Tensor) -> Tensor:
+        return torch.rand(tensor.shape, generator=generator).to(tensor)
+
+    for layer in module.modules():
+        for name, parameter in layer.named_parameters(recurse=False):
+            if parameter.dim() >= 2 and isinstance(layer, (nn.Conv2d, nn.Linear)):
+                parameter.copy_((drawn(parameter) - 0.5) * (12 / parameter[0].numel()) ** 0.5)
+            elif name == "bias":
+                parameter.copy_((drawn(parameter) - 0.5) / 5)
+            elif parameter.is_floating_point():
+                parameter.copy_(drawn(parameter) + 0.5)
+        for name, buffer in layer.named_buffers(recurse=False):
+            if name == "running_mean":
+                buffer.copy_((drawn(buffer) - 0.5) / 5)
+            elif name == "running_var":
+                buffer.copy_(drawn(buffer) + 0.5)
+
+
+def _cut(network: CompressedNetwork, cuts: Sequence[Cut]) -> dict[str, list[int]]:
+    """Make the cuts, in place, and return the output channels that went, by module or parameter."""
+    module = network.module
+    names = {id(one): name for name, one in module.named_modules()}
+    left: dict[str, list[int]] = {}
+    removed: dict[str, list[int]] = {}
+    images = network.architecture.example(2).to(next(module.parameters()).device)
+    with torch.enable_grad():
+        graph = tp.DependencyGraph().build_dependency(module, images, verbose=False)
+    for root, outputs, channels in cuts:
+        layer = module.get_submodule(root)
+        pruner = graph.get_pruner_of_module(layer)
+        function = pruner.prune_out_channels if outputs else pruner.prune_in_channels
+        group = graph.get_pruning_group(layer, function, list(channels))
+        for dependency, indices in group:
+            target = dependency.target.module
+            parameter = isinstance(target, nn.Parameter)
+            name = graph._param_to_name.get(target) if parameter else names.get(id(target))
+            if name is None or not graph.is_out_channel_pruning_fn(dependency.handler):
+                continue
+            if name not in left:
+                left[name] = list(range(graph.get_out_channels(target) or 0))
+            gone = {left[name][int(index)] for index in indices}
+            removed.setdefault(name, []).extend(sorted(gone))
+            left[name] = [channel for channel in left[name] if channel not in gone]
+        group.prune(record_history=False)
+    module.zero_grad(set_to_none=True)
+    return removed

@@ -1,0 +1,212 @@
+"""Networks that do what tracers and quantizers do not expect, named in tests as `odd_nets:NAME`."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = [
+    "attention",
+    "cosine_classifier",
+    "flipped",
+    "functional_weights",
+    "gated",
+    "layer_read_by_its_parent",
+    "layer_scale",
+    "lora",
+    "mean_of_channels",
+    "rolled",
+    "shuffled",
+    "sigmoids",
+    "standardized",
+    "token_norm",
+]
+
+
+def _tail(width: int, classes: int) -> list[nn.Module]:
+    return [nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)]
+
+
+class _OwnWeight(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3) / 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(x, self.weight, padding=1)
+
+
+def functional_weights(classes: int, channels: int) -> nn.Module:
+    """A module that multiplies by a weight of its own."""
+    return nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), _OwnWeight(8, 16), *_tail(16, classes))
+
+
+class _Standardized(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        weight = weight / (weight.std((1, 2, 3), keepdim=True) + 1e-5)
+        return self._conv_forward(x, weight, self.bias)
+
+
+def standardized(classes: int, channels: int) -> nn.Module:
+    """A convolution that standardizes its weights, between plain ones."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), _Standardized(8, 8, 3), *_tail(8, classes)
+    )
+
+
+class _Cosine(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return 5 * functional.linear(functional.normalize(x), functional.normalize(self.weight))
+
+
+def cosine_classifier(classes: int, channels: int) -> nn.Module:
+    """Logits are cosines."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, padding=1), *_tail(8, 8)[:-1], _Cosine(8, classes, bias=False)
+    )
+
+
+class _Move(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.roll(3, 1) if self.how == "roll" else x.flip(1)
+
+
+def _moved(move: nn.Module, classes: int, channels: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, padding=1),
+        nn.ReLU(),
+        move,
+        nn.Conv2d(8, 16, 3, padding=1),
+        *_tail(16, classes),
+    )
+
+
+def shuffled(classes: int, channels: int) -> nn.Module:
+    """Channels are shuffled between two convolutions."""
+    return _moved(nn.ChannelShuffle(2), classes, channels)
+
+
+def rolled(classes: int, channels: int) -> nn.Module:
+    """Channels are rolled."""
+    return _moved(_Move("roll"), classes, channels)
+
+
+def flipped(classes: int, channels: int) -> nn.Module:
+    """Channels are turned round."""
+    return _moved(_Move("flip"), classes, channels)
+
+
+class _Gate(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(width, width // 2, 1), nn.Conv2d(width // 2, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.up(functional.relu(self.down(x.mean((2, 3), keepdim=True)))))
+
+
+def gated(classes: int, channels: int) -> nn.Module:
+    """A gate for every channel."""
+    return _moved(_Gate(8), classes, channels)
+
+
+class _MeanGate(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x.mean(1, keepdim=True))
+
+
+def mean_of_channels(classes: int, channels: int) -> nn.Module:
+    """A gate that depends on how many channels there are."""
+    return _moved(_MeanGate(), classes, channels)
+
+
+def sigmoids(classes: int, channels: int) -> nn.Module:
+    """Activations that are not zero at zero."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, padding=1),
+        nn.Sigmoid(),
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.Softplus(),
+        *_tail(16, classes),
+    )
+
+
+class _Tokens(nn.Module):
+    def __init__(self, classes: int, channels: int, *, attends: bool) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 8, 4, stride=4)
+        self.place = nn.Parameter(torch.randn(1, 4, 8))
+        self.norm = nn.LayerNorm(8)
+        self.attends = attends
+        self.one, self.two = nn.Linear(8, 16), nn.Linear(16, 8)
+        self.scale = nn.Parameter(torch.ones(8))
+        self.classifier = nn.Linear(8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.stem(x).flatten(2).transpose(1, 2) + self.place
+        if self.attends:
+            tokens = (tokens @ tokens.transpose(1, 2)).softmax(-1) @ tokens
+        tokens = tokens + self.scale * self.two(functional.gelu(self.one(self.norm(tokens))))
+        out: Tensor = self.classifier(tokens.mean(1))
+        return out
+
+
+def attention(classes: int, channels: int) -> nn.Module:
+    """Multiplies activations by activations."""
+    return _Tokens(classes, channels, attends=True)
+
+
+def token_norm(classes: int, channels: int) -> nn.Module:
+    """Normalizes over channels, adds places and scales channels."""
+    return _Tokens(classes, channels, attends=False)
+
+
+class _LayerScale(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.scale = nn.Parameter(torch.full((width, 1, 1), 1e-6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.scale * self.conv(x)
+
+
+def layer_scale(classes: int, channels: int) -> nn.Module:
+    """A weight for every channel of a residual branch."""
+    return _moved(_LayerScale(8), classes, channels)
+
+
+class _ReadByParent(nn.Module):
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 8, 3)
+        self.inner, self.unused = nn.Linear(8, 8), nn.Linear(8, 80)
+        self.classifier = nn.Linear(8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).relu().mean((2, 3))
+        out: Tensor = self.classifier(functional.linear(x, self.inner.weight))
+        return out
+
+
+def layer_read_by_its_parent(classes: int, channels: int) -> nn.Module:
+    """Multiplies by the weight of a layer that never runs itself; another layer is not used at all."""
+    return _ReadByParent(classes, channels)
+
+
+class _Lora(nn.Linear):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.down, self.up = nn.Parameter(torch.randn(2, inputs)), nn.Parameter(torch.randn(outputs, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + x @ self.down.T @ self.up.T
+
+
+def lora(classes: int, channels: int) -> nn.Module:
+    """A linear layer that multiplies more than it shows."""
+    return nn.Sequential(nn.Conv2d(channels, 8, 3), *_tail(8, 8)[:-1], _Lora(8, classes))

@@ -1,0 +1,102 @@
+"""Nothing silently wrong: what is counted, 32 bits that change nothing, channels that are silenced."""
+
+import odd_nets
+import pytest
+import torch
+from tiny_networks import apply, logits, tiny_network
+from torch.utils.flop_counter import FlopCounterMode
+
+from ordercomp.measuring.cost import measure_cost
+from ordercomp.networks.multi_exit import Bits
+from ordercomp.networks.network import CompressedNetwork
+from ordercomp.stages import StageError
+from ordercomp.stages.checks import same_logits
+
+
+def odd(name: str, *, seed: int = 0) -> CompressedNetwork:
+    network = tiny_network(f"odd_nets:{name}", seed=seed)
+    network.module.eval()
+    return network
+
+
+@pytest.mark.parametrize("name", odd_nets.__all__)
+def test_every_multiplication_is_counted(name: str) -> None:
+    network = odd(name)
+    with FlopCounterMode(display=False) as operations, torch.no_grad():
+        network.module(network.architecture.example(1))
+    assert measure_cost(network).macs == operations.get_total_flops() // 2
+
+
+def test_weights_of_a_modules_own_are_stored_and_run_in_float() -> None:
+    network = odd("functional_weights")
+    dense, quantized = measure_cost(network), apply("Q", network, weights=1, activations=1)
+    cost = measure_cost(quantized)
+    own = 64 * 16 * 72
+    assert dense.unreached == {"body.1": {"weights": 1152, "macs": own}}
+    assert dense.macs == 64 * 8 * 9 + own + 160
+    for convention in ("paper", "apot", "honest"):
+        assert cost.bitops(convention) > own * 1024
+        assert cost.bits(convention) > 1152 * 32
+    assert cost.bitops("paper") == (64 * 8 * 9 + 160) + own * 1024
+    assert quantized.lineage[-1].achieved["in_float"] == dense.unreached
+
+
+def test_weights_of_layers_that_others_read_are_counted_and_those_that_nobody_reads_are_not() -> None:
+    cost = measure_cost(odd("layer_read_by_its_parent"))
+    assert cost.parameters == 80 + 64 + 90
+    assert cost.unreached == {"body": {"weights": 0, "macs": 64}, "body.inner": {"weights": 64, "macs": 0}}
+
+
+def test_attention_is_counted_in_float() -> None:
+    cost = measure_cost(apply("Q", odd("attention"), weights=2, activations=2))
+    assert cost.unreached["body"]["macs"] == 2 * 4 * 4 * 8
+
+
+@pytest.mark.parametrize("name", odd_nets.__all__)
+def test_32_bits_change_no_logit(name: str) -> None:
+    network = odd(name)
+    assert same_logits(logits(network), logits(network.quantized(Bits(32, 32))))
+
+
+@pytest.mark.parametrize(("name", "layer"), [("standardized", "body.2"), ("cosine_classifier", "body.4")])
+def test_a_layer_with_a_forward_of_its_own_keeps_it_and_stays_in_float(name: str, layer: str) -> None:
+    quantized = apply("Q", odd(name), weights=8, activations=8)
+    assert list(quantized.lineage[-1].achieved["in_float"]) == [layer]
+    assert same_logits(logits(odd(name)), logits(quantized)) is False  # the other layers round
+    assert measure_cost(odd(name)).bitops() / measure_cost(quantized).bitops() < 16
+
+
+@pytest.mark.parametrize("name", ["shuffled", "rolled", "flipped", "mean_of_channels"])
+@pytest.mark.parametrize("bits", [None, 2])
+def test_channels_that_a_tracer_loses_sight_of_are_not_pruned(name: str, bits: int | None) -> None:
+    network = odd(name) if bits is None else apply("Q", odd(name), weights=bits, activations=bits)
+    with pytest.raises(StageError, match=f"odd_nets:{name} cannot be pruned: .*cut from 0 .*silenced"):
+        apply("P", network, ratio=0.25)
+
+
+@pytest.mark.parametrize("name", ["gated", "sigmoids", "layer_scale", "token_norm"])
+@pytest.mark.parametrize("bits", [None, 2])
+def test_channels_that_can_be_followed_are_pruned(name: str, bits: int | None) -> None:
+    network = odd(name) if bits is None else apply("Q", odd(name), weights=bits, activations=bits)
+    assert measure_cost(apply("P", network, ratio=0.5)).macs < measure_cost(network).macs
+
+
+@pytest.mark.parametrize("name", ["standardized", "lora"])
+def test_layers_whose_weights_depend_on_how_many_inputs_there_are_are_not_pruned(name: str) -> None:
+    with pytest.raises(StageError, match=f"odd_nets:{name} cannot be pruned"):
+        apply("P", odd(name), ratio=0.5)
+
+
+def test_checks_leave_the_random_generator_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    apply("Q", apply("P", odd("gated")))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_network_of_chance_is_refused() -> None:
+    network = odd("gated")
+    network.module.body[2].forward = lambda x: x * torch.rand(())  # type: ignore[index]
+    with pytest.raises(StageError, match="gives other logits each time"):
+        apply("Q", network)
