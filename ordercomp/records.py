@@ -5,11 +5,12 @@ import json
 import lzma
 import math
 import os
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
+from ordercomp.codec import REST, Number, decode, encode, parse_json
 from ordercomp.files import lock_of, read_bytes, replacing
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence
@@ -33,9 +34,9 @@ class RecordError(ValueError):
 class Baseline:
     """Accuracy of the uncompressed network at the record's seed, as fractions in [0, 1]."""
 
-    accuracy: float  # on validation data
-    test_accuracy: float
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: Number  # on validation data
+    test_accuracy: Number
+    extra: Mapping[str, Any] = field(default_factory=dict, metadata=REST)
 
     def __post_init__(self) -> None:
         _check_accuracies("baseline", self.accuracy, self.test_accuracy)
@@ -45,17 +46,21 @@ class Baseline:
 class OperatingPoint:
     """Accuracy and cost at one exit threshold. Reductions say how many times smaller than the baseline."""
 
-    threshold: (
-        float | None
-    )  # confidence above which a sample leaves early; None: every sample goes to the end
-    accuracy: float  # on validation data, a fraction
-    test_accuracy: float
-    bitops_cr: float  # convention "paper"; larger is better
-    cr: float  # storage, convention "paper"; larger is better
-    extra: Mapping[str, Any] = field(default_factory=dict)  # e.g. "honest": {"bitops_cr": …, "cr": …}
+    threshold: Number | None  # confidence above which a sample leaves early; None: all go to the end
+    accuracy: Number  # on validation data, a fraction
+    test_accuracy: Number
+    bitops_cr: Number  # convention "paper"; larger is better
+    cr: Number  # storage, convention "paper"; larger is better
+    extra: Mapping[str, Any] = field(default_factory=dict, metadata=REST)  # e.g. "honest"
 
     def __post_init__(self) -> None:
         _check_accuracies("point", self.accuracy, self.test_accuracy)
+        if self.threshold is not None:
+            _check_finite("point", "threshold", self.threshold)
+        for name, value in (("bitops_cr", self.bitops_cr), ("cr", self.cr)):
+            _check_finite("point", name, value)
+            if value <= 0:
+                raise RecordError(f"point key {name!r} must be positive, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,61 +71,37 @@ class Record:
     sequence: str  # text that StageSequence.parse reads
     task: str
     seed: int
-    epochs: float  # spent since the baseline, all stages together
-    seconds: float  # of the last stage alone
+    epochs: Number  # spent since the baseline, all stages together
+    seconds: Number  # of the last stage alone
     baseline: Baseline
     points: tuple[OperatingPoint, ...]
     error: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)  # provenance and whatever else a file holds
+    extra: Mapping[str, Any] = field(default_factory=dict, metadata=REST)  # provenance and more
+
+    def __post_init__(self) -> None:
+        _check_finite("record", "epochs", self.epochs)
+        _check_finite("record", "seconds", self.seconds)
+        if self.seed < 0:
+            raise RecordError(f"record key 'seed' must not be negative, got {self.seed}")
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Record":
         """Build a record from a JSON object; unknown keys go to `extra`. Raises RecordError."""
-        known = _pick(data, _RECORD_KEYS, "record")
-        _check_origin(known)
-        error = data.get("error")
-        if not isinstance(error, str | None):
-            raise RecordError(f"record key 'error' must be str or null, got {error!r}")
-        baseline = Baseline(
-            **_pick(known["baseline"], _BASELINE_KEYS, "baseline"),
-            extra=_rest(known["baseline"], _BASELINE_KEYS),
-        )
-        points = tuple(_point(point) for point in known["points"])
-        extra = _rest(data, {*_RECORD_KEYS, "error"})
-        return cls(**{**known, "baseline": baseline, "points": points}, error=error, extra=extra)
+        try:
+            record = decode(data, cls, "record")
+        except RecordError:
+            raise
+        except ValueError as error:
+            raise RecordError(str(error)) from None
+        _check_origin(record)
+        return record
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of this record, extras at the top level as they were read."""
-        data: dict[str, Any] = {name: getattr(self, name) for name in _RECORD_KEYS}
-        facts = {name: getattr(self.baseline, name) for name in _BASELINE_KEYS}
-        data["baseline"] = {**facts, **self.baseline.extra}
-        data["points"] = [
-            {**{name: getattr(point, name) for name in _POINT_KEYS}, **point.extra} for point in self.points
-        ]
-        if self.error is not None:
-            data["error"] = self.error
-        return {**data, **self.extra}
-
-
-_NUMBER = (int, float)
-_RECORD_KEYS: Mapping[str, tuple[type, ...]] = {
-    "order": (str,),
-    "sequence": (str,),
-    "task": (str,),
-    "seed": (int,),
-    "epochs": _NUMBER,
-    "seconds": _NUMBER,
-    "baseline": (dict,),
-    "points": (list,),
-}
-_BASELINE_KEYS: Mapping[str, tuple[type, ...]] = {"accuracy": _NUMBER, "test_accuracy": _NUMBER}
-_POINT_KEYS: Mapping[str, tuple[type, ...]] = {
-    "threshold": (int, float, type(None)),
-    "accuracy": _NUMBER,
-    "test_accuracy": _NUMBER,
-    "bitops_cr": _NUMBER,
-    "cr": _NUMBER,
-}
+        data: dict[str, Any] = encode(self)
+        if self.error is None:
+            del data["error"]
+        return data
 
 
 def read_records(path: Path | str) -> list[Record]:
@@ -192,7 +173,10 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _line(record: Record) -> bytes:
-    return json.dumps(record.to_json(), allow_nan=False).encode() + b"\n"
+    try:
+        return json.dumps(record.to_json(), allow_nan=False).encode() + b"\n"
+    except RecursionError:
+        raise ValueError("record must be plain JSON, got values nested too deeply") from None
 
 
 def _mend_last_line(file: IO[bytes]) -> None:
@@ -217,74 +201,35 @@ def _is_json(line: bytes) -> bool:
 
 def _object(line: bytes) -> Mapping[str, Any]:
     try:
-        data = json.loads(line.decode("utf-8"))
-    except json.JSONDecodeError as error:
-        raise RecordError(f"not valid JSON at column {error.colno}: {error.msg}") from None
-    except UnicodeDecodeError:
-        raise RecordError("not valid UTF-8") from None
-    except RecursionError:
-        raise RecordError("not valid JSON: nested too deeply") from None
+        data = parse_json(line)
+    except ValueError as error:
+        raise RecordError(str(error)) from None
     if not isinstance(data, dict):
         raise RecordError(f"expected a JSON object, got {type(data).__name__}")
     return data
 
 
-def _point(data: Any) -> OperatingPoint:
-    if not isinstance(data, dict):
-        raise RecordError(f"each of points must be an object, got {type(data).__name__}")
-    known = _pick(data, _POINT_KEYS, "point")
-    for name in ("bitops_cr", "cr"):
-        if known[name] <= 0:
-            raise RecordError(f"point key {name!r} must be positive, got {known[name]!r}")
-    return OperatingPoint(**known, extra=_rest(data, _POINT_KEYS))
-
-
-def _rest(data: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
-    return {key: value for key, value in data.items() if key not in known}
-
-
-def _check_origin(known: Mapping[str, Any]) -> None:
+def _check_origin(record: Record) -> None:
     """Raise RecordError unless the sequence can be read and has the record's order."""
     try:
-        order = StageSequence.parse(known["sequence"]).order
+        order = StageSequence.parse(record.sequence).order
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise RecordError(f"record key 'sequence' cannot be read: {reason}") from None
-    if order != known["order"]:
-        raise RecordError(
-            f"record key 'order' must be that of the sequence, {order!r}, got {known['order']!r}"
-        )
-    if known["seed"] < 0:
-        raise RecordError(f"record key 'seed' must not be negative, got {known['seed']}")
+    if order != record.order:
+        raise RecordError(f"record key 'order' must be that of the sequence, {order!r}, got {record.order!r}")
+
+
+def _check_finite(what: str, name: str, value: Number) -> None:
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        finite = False
+    if not finite:
+        raise RecordError(f"{what} key {name!r} must be finite, got {str(value)[:40]}")
 
 
 def _check_accuracies(what: str, accuracy: float, test_accuracy: float) -> None:
     for name, value in (("accuracy", accuracy), ("test_accuracy", test_accuracy)):
         if not 0 <= value <= 1:
             raise RecordError(f"{what} key {name!r} must be a fraction in [0, 1], got {value!r}")
-
-
-def _pick(data: Mapping[str, Any], keys: Mapping[str, tuple[type, ...]], what: str) -> dict[str, Any]:
-    """Take the known keys, checking presence and kind."""
-    picked = {}
-    for key, kinds in keys.items():
-        if key not in data:
-            raise RecordError(f"{what} lacks the key {key!r}")
-        value = data[key]
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            raise RecordError(f"{what} key {key!r} must be {_names(kinds)}, got {value!r}")
-        if float in kinds and isinstance(value, _NUMBER) and not _is_finite(value):
-            raise RecordError(f"{what} key {key!r} must be finite, got {str(value)[:40]}")
-        picked[key] = value
-    return picked
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond all floats
-        return False
-
-
-def _names(kinds: tuple[type, ...]) -> str:
-    return " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "studies": {"studies", "search", "analysis", "core"},
 }
 PLAIN = {
+    "ordercomp.codec",
     "ordercomp.files",
     "ordercomp.orders",
     "ordercomp.records",

@@ -98,7 +98,11 @@ def _note(trial: Trial, record: Record) -> None:
 
 def _facts(record: Record) -> dict[str, object]:
     """What a trial carries of a record: all of it, and the parts that a dashboard shows by themselves."""
-    facts = {"record": record.to_json(), "epochs": record.epochs, "seconds": record.seconds}
+    facts: dict[str, object] = {
+        "record": record.to_json(),
+        "epochs": record.epochs,
+        "seconds": record.seconds,
+    }
     if "checkpoint" in record.extra:
         facts["checkpoint"] = record.extra["checkpoint"]
     return facts
