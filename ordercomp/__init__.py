@@ -6,16 +6,32 @@ Names load when first used, so that `import ordercomp` needs neither torch nor O
 import importlib
 from typing import Any
 
-__all__ = ["CompressedNetwork", "Record", "StageSequence", "Task", "discover", "load_network", "load_task"]
+__all__ = [
+    "CompressedNetwork",
+    "Record",
+    "StageSequence",
+    "Task",
+    "compress",
+    "discover",
+    "load_network",
+    "load_task",
+    "read_records",
+    "run_search",
+    "show",
+]
 
 _HOMES = {
     "CompressedNetwork": "ordercomp.networks.network",
     "Record": "ordercomp.records",
     "StageSequence": "ordercomp.sequence",
     "Task": "ordercomp.task",
+    "compress": "ordercomp.studies.main.compress",
     "discover": "ordercomp.studies.main.discover",
     "load_network": "ordercomp.shipping.packed",
     "load_task": "ordercomp.task",
+    "read_records": "ordercomp.records",
+    "run_search": "ordercomp.studies.main.search",
+    "show": "ordercomp.studies.main.show",
 }
 
 

@@ -12,7 +12,8 @@ import ordercomp
 ROOT = Path(__file__).parent.parent
 SCRIPT = """
 import torch
-from ordercomp import CompressedNetwork, Record, StageSequence, discover, load_network, load_task
+from ordercomp import CompressedNetwork, Record, StageSequence
+from ordercomp import compress, discover, load_network, load_task, show
 
 
 def main() -> None:
@@ -26,6 +27,9 @@ def main() -> None:
     prediction = shipped.predict(torch.zeros(1, 8, 8))
     label: int = prediction.label
     print(law, len(records), sequence, exits, label, prediction.confidence)
+    small = compress("DPQE", "digits", out="small.safetensors")
+    threshold: float | None = small.threshold
+    print(show(found), show(records), threshold)
     reveal_type(discover)
 
 

@@ -1,6 +1,5 @@
 """What a search found: the study, the front, the best network per tolerance, and how it came about."""
 
-import html
 import shlex
 from collections import Counter
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ordercomp.analysis.fronts.front import TOLERANCES, Candidate
+from ordercomp.analysis.showing.shown import Shown, shown_front
 from ordercomp.analysis.showing.words import read_verdict
 from ordercomp.orders import Order
 from ordercomp.records import Record
@@ -207,14 +207,11 @@ class SearchResult:
             },
         }
 
+    def __rich__(self) -> Shown:
+        return shown_front(self.front)
+
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(one.record.sequence)}</td><td>{one.accuracy:.4f}</td>"
-            f"<td>{one.bitops_cr:.1f}</td></tr>"
-            for one in self.front
-        )
-        head = "<tr><th>sequence</th><th>accuracy</th><th>BitOps reduction</th></tr>"
-        return f"<table>{head}{rows}</table>"
+        return shown_front(self.front)._repr_html_()
 
     def _rivals(self, order: Order) -> list[Order]:
         """The tried orders of the same stages, best first."""

@@ -14,6 +14,7 @@ from typing import Any
 from ordercomp.analysis.answer.answer import LEAST_SEEDS, Answer, answer_of, derive_answer
 from ordercomp.analysis.answer.values import order_values
 from ordercomp.analysis.law.derive import Law, derive_law
+from ordercomp.analysis.showing.shown import Shown, shown_law
 from ordercomp.failures import FailedRunError
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
@@ -52,6 +53,12 @@ class Discovery:
     trainings: Trainings
     interrupted: bool
     folder: Path
+
+    def __rich__(self) -> Shown:
+        return shown_law(self.law_json)
+
+    def _repr_html_(self) -> str:
+        return shown_law(self.law_json)._repr_html_()
 
 
 def discover(
