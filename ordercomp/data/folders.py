@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
 from ordercomp.data.assemble import Labeled, assemble
 from ordercomp.data.augmentation import Augmentation
+from ordercomp.data.pixels import is_gray, read_pixels
 from ordercomp.data.source import DataError, Source, find_folder
 from ordercomp.data.splits import ImageData
 from ordercomp.data.tree import Tree, find_parts
@@ -39,7 +39,7 @@ def load_folder(source: Source) -> ImageData:
 
 def _load(source: Source, folder: Path, augmentation: Augmentation) -> ImageData:
     trees = find_parts(source, folder)
-    first = _open(trees[0].paths[0], "L" if _is_gray(trees[0].paths[0]) else "RGB")
+    first = read_pixels(trees[0].paths[0], "L" if is_gray(trees[0].paths[0]) else "RGB")
     total = first.nbytes * sum(len(tree.paths) for tree in trees)
     if total > _MOST_BYTES:
         raise DataError(f"{source.name} takes {total / 2**30:.0f} GiB of memory; name it photos:{folder}")
@@ -58,7 +58,7 @@ def _read(tree: Tree, like: npt.NDArray[np.uint8], folder: Path) -> Labeled:
     images = np.empty((len(tree.paths), *like.shape), dtype=np.uint8)
 
     def fill(place: int) -> None:
-        image = _open(tree.paths[place], mode)
+        image = read_pixels(tree.paths[place], mode)
         if image.shape != like.shape:
             raise DataError(
                 f"images must have one size, got {like.shape[1]}x{like.shape[0]} and "
@@ -70,20 +70,3 @@ def _read(tree: Tree, like: npt.NDArray[np.uint8], folder: Path) -> Labeled:
         for _ in pool.map(fill, range(len(tree.paths))):
             pass
     return Labeled(images, tree.labels)
-
-
-def _open(path: str, mode: str) -> npt.NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert(mode))
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} is no image that can be read: {error}") from error
-    return pixels[..., None] if mode == "L" else pixels
-
-
-def _is_gray(path: str) -> bool:
-    try:
-        with Image.open(path) as image:
-            return image.mode in ("1", "L", "I;16")
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} is no image that can be read: {error}") from error

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ordercomp.data.assemble import check_labels, keep_limit
+from ordercomp.data.pixels import check_image, open_image
 from ordercomp.data.source import DataError, Source, find_folder
 from ordercomp.data.splits import Batch, ImageData
 from ordercomp.data.tree import find_parts
-from ordercomp.data.vision import datasets, transforms
+from ordercomp.data.vision import transforms
 
 __all__ = ["StreamedSplit", "load_imagenet", "load_photos"]
 
@@ -44,6 +46,12 @@ class StreamedSplit:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def check(self) -> None:
+        """Decode every image as quickly as can be. Raises DataError for one that is damaged."""
+        with ThreadPoolExecutor() as pool:
+            for _ in pool.map(check_image, self.paths):
+                pass
 
     def batches(
         self,
@@ -106,11 +114,7 @@ class _Images(Dataset[Tensor]):
         return len(self.order)
 
     def __getitem__(self, place: int) -> Tensor:
-        path = self.paths[self.order[place]]
-        try:
-            image = datasets.folder.pil_loader(path)
-        except OSError as error:
-            raise DataError(f"{path} is no image that can be read: {error}") from error
+        image = open_image(self.paths[self.order[place]]).convert("RGB")
         with torch.random.fork_rng(devices=[]):  # the transforms draw from the global generator
             torch.manual_seed(self.seeds[place])
             pixels: Tensor = self.transform(image)
@@ -143,7 +147,8 @@ def _load(source: Source, folder: Path) -> ImageData:
     splits = []
     for tree in (train, *held_out):
         for path, label in zip(tree.paths, tree.labels.tolist(), strict=True):
-            facts = f"{os.path.relpath(path, folder)} {os.path.getsize(path)} {label}\n"
+            file = os.stat(path)
+            facts = f"{os.path.relpath(path, folder)} {file.st_size} {file.st_mtime_ns} {label}\n"
             digest.update(facts.encode())
         splits.append(StreamedSplit(paths=tree.paths, labels=torch.from_numpy(tree.labels), workers=workers))
     return ImageData(

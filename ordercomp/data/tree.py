@@ -37,7 +37,8 @@ def find_parts(source: Source, folder: Path) -> tuple[Tree, Tree, Tree]:
       and validation images are cut from `train`.
     - class folders alone: a fifth each is drawn for validation and test.
 
-    Raises DataError if there are no class folders, a class has no image, or the parts have other classes.
+    Folders whose names start with a dot or two underscores are no classes. Raises DataError if there are not
+    at least two class folders, a class has no image in a part, or the parts have other classes.
     """
     if not folder.is_dir():
         raise DataError(f"{source.name} not found: {folder} is no folder")
@@ -45,7 +46,7 @@ def find_parts(source: Source, folder: Path) -> tuple[Tree, Tree, Tree]:
     if not (folder / "train").is_dir():
         if others:
             raise DataError(f"{source.name}: {folder} has {others[0].name} but no folder train beside it")
-        return _draw_parts(_read_tree(source, folder), source)
+        return _whole(source, _draw_parts(_read_tree(source, folder), source))
     if not others or len(others) > 2 or (len(others) == 2 and others[1].name != "test"):
         raise DataError(
             f"{source.name}: beside {folder / 'train'} there must be val, test, or both, "
@@ -59,7 +60,21 @@ def find_parts(source: Source, folder: Path) -> tuple[Tree, Tree, Tree]:
     if len(rest) == 2:
         return train, rest[0], rest[1]
     kept, held_out = hold_out(train.labels, split_seed=source.split_seed)
-    return train[kept], train[held_out], rest[0]
+    return _whole(source, (train[kept], train[held_out], rest[0]))
+
+
+def _whole(source: Source, parts: tuple[Tree, Tree, Tree]) -> tuple[Tree, Tree, Tree]:
+    """The parts, if each holds every class of the user's: one that is not measured could be lost unseen."""
+    if ":" not in source.name:
+        return parts
+    for tree, name in zip(parts, ("training", "validation", "test"), strict=True):
+        missing = sorted(set(range(len(tree.classes))) - set(tree.labels.tolist()))
+        if missing:
+            raise DataError(
+                f"{source.name}: the {name} part drawn from {tree.root} has no image of the class "
+                f"{tree.classes[missing[0]]!r}: give it more images, or folders train, val and test"
+            )
+    return parts
 
 
 def _draw_parts(tree: Tree, source: Source) -> tuple[Tree, Tree, Tree]:
@@ -74,13 +89,29 @@ def _draw_parts(tree: Tree, source: Source) -> tuple[Tree, Tree, Tree]:
     return train, validation, test
 
 
+class _Classes(datasets.ImageFolder):  # type: ignore[misc]
+    """Class folders without those that programs leave behind, such as .ipynb_checkpoints and __MACOSX."""
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        classes, _ = super().find_classes(directory)
+        kept = [name for name in classes if not name.startswith((".", "__"))]
+        if not kept:
+            raise FileNotFoundError(f"no class folder in {directory}")
+        return kept, {name: place for place, name in enumerate(kept)}
+
+
 def _read_tree(source: Source, folder: Path) -> Tree:
     try:
-        listing = datasets.ImageFolder(folder)
+        listing = _Classes(folder)
     except FileNotFoundError as error:
         reason = textwrap.shorten(str(error), 200)
         raise DataError(
             f"{source.name}: {folder} must hold a folder of images for each class ({reason})"
         ) from error
+    if len(listing.classes) < 2:
+        raise DataError(
+            f"{source.name}: {folder} must hold a folder for each of at least two classes, got only "
+            f"{listing.classes[0]!r}; is it a level too high?"
+        )
     paths = tuple(path for path, _ in listing.samples)
     return Tree(folder, paths, np.asarray(listing.targets, dtype=np.int64), tuple(listing.classes))

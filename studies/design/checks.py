@@ -1,7 +1,7 @@
 """Whether a task can be measured at all, found out before anything is trained or written."""
 
 from ordercomp.measuring.untrained import apply_untrained
-from ordercomp.running.node import start_network
+from ordercomp.running.node import start_network, task_data
 from ordercomp.task import Task
 
 __all__ = ["check_task"]
@@ -13,6 +13,10 @@ def check_task(task: Task) -> None:
     Raises ValueError if one of these fails, in one line that names it: data that are not there, a model that
     cannot be built or traced, weights that do not fit it, a model without a block that D could drop.
     """
+    data = task_data(task, 0)
+    if task.data.startswith("photos:"):  # of other data, what lies in memory was decoded already
+        for split in (data.train, data.validation, data.test):
+            getattr(split, "check")()  # noqa: B009
     network, _ = start_network(task, seed=0)
     alone = {task.sequence(letter, case) for letter in task.stages for case in task.cases}
     for sequence in sorted(alone, key=str):
