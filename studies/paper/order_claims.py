@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from ordercomp.analysis.answer.answer import AnswerAt
 from ordercomp.orders import Order
 
-__all__ = ["CLAIMS", "LEFT_OUT", "Claim", "Reading", "before", "is_order", "read_claim"]
+__all__ = ["CLAIMS", "LEFT_OUT", "Claim", "Reading", "before", "is_order", "is_told", "read_claim"]
 
 LEFT_OUT = "-"  # where nothing can be told
+LEAST_REGRET = 0.02  # doublings that an order taken at random costs, where there is something to tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,15 @@ class Reading:
         return f"{self.verdict} ({self.probability:.2f}{cost})"
 
 
+def is_told(answer: AnswerAt) -> bool:
+    """Whether an answer tells orders apart: not where no network loses so little, and all values are 0."""
+    regret = answer.regret
+    return answer.recommended is not None and regret is not None and regret.random_order >= LEAST_REGRET
+
+
 def read_claim(claim: Claim, answer: AnswerAt) -> Reading:
     """Read a claim off the answer at one loss."""
-    if answer.recommended is None:
+    if not is_told(answer):
         return Reading(LEFT_OUT)
     agreeing = [order for order in answer.standings if claim.agrees(order)]
     if not agreeing:

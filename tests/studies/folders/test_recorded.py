@@ -28,6 +28,35 @@ def test_fashion_mnist_holds_every_order_with_controls_at_two_knob_settings() ->
     assert min(record.baseline.test_accuracy for record in records) > 0.89
 
 
+@pytest.mark.parametrize(("name", "seeds", "least"), [("cifar10", 5, 0.75), ("fashion-mnist-gpu", 4, 0.89)])
+def test_recordings_of_a_gpu_hold_every_prefix_of_every_order_at_two_knob_settings(
+    name: str, seeds: int, least: float
+) -> None:
+    records = load_recorded(name)
+    assert all(record.error is None for record in records)
+    assert {record.extra["hardware"] for record in records} == {"NVIDIA H200"}
+    assert min(record.baseline.test_accuracy for record in records) > least
+    nodes: dict[int, set[str]] = {}
+    for record in records:
+        if "F" not in record.order:
+            nodes.setdefault(record.seed, set()).add(record.sequence)
+    assert len(nodes) == seeds
+    assert len({frozenset(texts) for texts in nodes.values()}) == 1
+    orders = [record.order for record in records if record.seed == min(nodes) and len(record.order) == 4]
+    assert sorted({order for order in orders if "F" not in order}) == sorted(permutations("DPQE"))
+
+
+def test_controls_of_cifar10_tell_that_the_orders_ahead_were_trained_to_the_end() -> None:
+    records = {record.sequence: record for record in load_recorded("cifar10") if record.seed == 0}
+    gains = {
+        record.order: record.points[0].accuracy - records[text.removesuffix(" F")].points[0].accuracy
+        for text, record in records.items()
+        if record.order in ("DF", "DPF", "DQF", "DPQF", "DQPF")
+    }
+    assert len(gains) == 5
+    assert max(gains.values()) < 0.012
+
+
 def test_the_grid_on_digits_answers_every_proposal_of_a_search() -> None:
     records = [record for record in load_recorded("digits-grid") if "F" not in record.order]
     space = space_of(records)
@@ -51,6 +80,6 @@ def test_a_law_is_derived_from_recorded_runs() -> None:
 
 
 def test_an_unknown_recording_is_refused() -> None:
-    with pytest.raises(ValueError, match="recording must be one of digits"):
+    with pytest.raises(ValueError, match="recording must be one of cifar10, digits"):
         load_recorded("faces")
     assert recorded_names() == sorted(recorded_names())

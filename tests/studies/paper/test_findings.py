@@ -1,5 +1,7 @@
 """Claims read off answers, and the page of findings."""
 
+from dataclasses import replace
+
 import pytest
 from builders import make_record
 
@@ -58,6 +60,17 @@ def test_where_nothing_can_be_told_no_claim_is_read() -> None:
     assert str(read_claim(Claim("", "", is_order("DPQE")), AnswerAt(loss=0.02, standings={}))) == "-"
 
 
+def test_where_no_network_loses_so_little_nothing_is_told() -> None:
+    hollow = replace(
+        answer(0.002, ("DPQE",), BEHIND), regret=Regret(expected=0.0, upper95=0.0, random_order=0.0)
+    )
+    assert str(read_claim(Claim("", "", is_order("DPQE")), hollow)) == "-"
+    told = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
+    page = findings_page([source("digits", {**told, 0.002: hollow})])
+    assert "| 0.2 % | - | no network loses so little |" in page
+    assert "DPQE is recommended at every loss from 0.6 % to 8 %." in page
+
+
 def test_claims_of_an_experiment_stand_beside_each_other() -> None:
     judged = {
         "a": [Finding(claim="x", measured="", verdict="agree", seeds=3, effect=0.5, interval=(0.1, 0.9))],
@@ -93,5 +106,7 @@ def test_the_page_tells_law_claims_and_what_is_open_for_each_recording() -> None
     assert "| D(depth=0.5), 2 % | - | it takes 3 seeds |" in page
     assert "- At a tolerated loss of 0.2 % take DPQE, EPQD from 5 % on, DPQE from 8 % on." in page
     assert "- CIFAR-10 (JPEG copies), 5 %: EPQD alone is left." in page
+    assert "- digits: Take D → P → Q → E if a loss of 2 % is tolerated." in page
     assert "- digits, 2 %: 1 beside DPQE may be best" in page
-    assert "weaker first: digits DQPE, CIFAR-10 (JPEG copies) DQPE" in page
+    weaker = "| weaker first | a rival: by the loss of each stage alone |"
+    assert f"{weaker} DQPE: open (0.50, costs 0.20) | DQPE: fails (0.00, costs 1.20) |" in page
