@@ -26,6 +26,7 @@ from ordercomp.studies.paper import (
     pairwise,
     repetition,
     rivals,
+    robustness,
     single,
     stagewise,
     versus,
@@ -38,18 +39,19 @@ from ordercomp.task import Task
 __all__ = ["EXPERIMENTS", "RunOptions", "find_experiment", "judge_folder", "run_experiment"]
 
 EXPERIMENTS: Mapping[str, Experiment] = {
-    one.EXPERIMENT.name: one.EXPERIMENT
+    one.name: one
     for one in (
-        single,
-        pairwise,
-        insertion,
-        combination,
-        exhaustive,
-        repetition,
-        stagewise,
-        zoo,
-        rivals,
-        versus,
+        single.EXPERIMENT,
+        pairwise.EXPERIMENT,
+        insertion.EXPERIMENT,
+        combination.EXPERIMENT,
+        exhaustive.EXPERIMENT,
+        repetition.EXPERIMENT,
+        stagewise.EXPERIMENT,
+        zoo.EXPERIMENT,
+        rivals.EXPERIMENT,
+        versus.EXPERIMENT,
+        *robustness.EXPERIMENTS,
     )
 }
 

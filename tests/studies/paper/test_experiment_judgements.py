@@ -291,7 +291,7 @@ def test_a_duration_has_two_digits(seconds: float, text: str) -> None:
 
 
 def test_experiments_have_different_names_and_questions() -> None:
-    assert len({one.question for one in EXPERIMENTS.values()}) == len(EXPERIMENTS) == 10
+    assert len({one.question for one in EXPERIMENTS.values()}) == len(EXPERIMENTS) == 14
 
 
 def test_versus_runs_a_method_at_its_own_bits() -> None:
