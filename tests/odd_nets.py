@@ -210,3 +210,85 @@ class _Lora(nn.Linear):
 def lora(classes: int, channels: int) -> nn.Module:
     """A linear layer that multiplies more than it shows."""
     return nn.Sequential(nn.Conv2d(channels, 8, 3), *_tail(8, 8)[:-1], _Lora(8, classes))
+
+
+class _Views(nn.Module):
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 8, 3, padding=1)
+        self.next = nn.Conv2d(8, 8, 3, padding=1, stride=2)
+        self.classifier = nn.Linear(128, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.next(self.conv(x).relu()).relu()
+        out: Tensor = self.classifier(x.view(x.size(0), -1))
+        return out
+
+
+def views(classes: int, channels: int) -> nn.Module:
+    """Flattens by `view`, which needs rows one after the other."""
+    return _Views(classes, channels)
+
+
+class _Remembers(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.stride = 1
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        self.features = [self.norm(self.conv(x))]
+        return x + self.features[0].relu()
+
+
+class _Keyworded(nn.Module):
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 8, 3, padding=1)
+        self.blocks = nn.ModuleList([_Remembers(8) for _ in range(4)])
+        self.classifier = nn.Linear(8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            assert block.stride == 1
+            x = block(x=x, mask=None)
+        self.embedding = x.mean((2, 3))
+        print("embedding of", len(x))
+        out: Tensor = self.classifier(self.embedding)
+        return out
+
+
+def keyworded(classes: int, channels: int) -> nn.Module:
+    """Calls blocks by keyword, asks them for attributes, keeps features in itself, and prints."""
+    return _Keyworded(classes, channels)
+
+
+def weight_norm(classes: int, channels: int) -> nn.Module:
+    """A layer with a weight that is computed."""
+    layer = nn.utils.parametrizations.weight_norm(nn.Conv2d(channels, 8, 3))
+    return nn.Sequential(layer, *_tail(8, classes))
+
+
+def spectral_norm(classes: int, channels: int) -> nn.Module:
+    """The same in the old way, by a hook."""
+    layer = nn.utils.spectral_norm(nn.Conv2d(channels, 8, 3))
+    return nn.Sequential(layer, *_tail(8, classes))
+
+
+def scripted(classes: int, channels: int) -> nn.Module:
+    """A part that is no Python any more."""
+    return nn.Sequential(torch.jit.script(nn.Conv2d(channels, 8, 3)), *_tail(8, classes))
+
+
+class _FailsInTraining(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            raise KeyError("epoch")
+        return super().forward(x)
+
+
+def fails_in_training(classes: int, channels: int) -> nn.Module:
+    """Works in evaluation only."""
+    return nn.Sequential(_FailsInTraining(channels, 8, 3), *_tail(8, classes))

@@ -1,13 +1,18 @@
 """What a sequence makes of a model without training: its structure and its cost."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ordercomp.measuring.cost import Convention, Cost
+import torch
+
+from ordercomp.failures import is_out_of_memory, one_line
+from ordercomp.measuring.cost import Convention, Cost, measure_cost
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
-from ordercomp.stages import complete, make_stage
+from ordercomp.stages import StageError, complete, make_stage
 
-__all__ = ["apply_untrained", "cost_summary"]
+__all__ = ["apply_untrained", "cost_summary", "rehearse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +37,48 @@ class _NoTraining:
 def apply_untrained(network: CompressedNetwork, sequence: StageSequence) -> CompressedNetwork:
     """Apply every stage of `sequence` to a copy of `network`, without any training.
 
-    Raises ValueError for an unknown stage, knob or value, StageError if a stage cannot be applied.
+    Raises ValueError for an unknown stage, knob or value, StageError in one line if a stage cannot be
+    applied, whatever the code of the network raises.
     """
     for step in complete(sequence).steps:
-        network = make_stage(step).apply(network, trainer=_NoTraining(baseline=network))
+        with _naming(f"{step} cannot be applied to {network.architecture.model}"):
+            network = make_stage(step).apply(network, trainer=_NoTraining(baseline=network))
     return network
+
+
+def rehearse(network: CompressedNetwork) -> None:
+    """Let the network take one step of training on random images and be copied, saved and counted after it.
+
+    All on a copy. Raises StageError in one line if one of these fails.
+    """
+    model = network.architecture.model
+    twin = network.copy()
+    after = f" after {network.sequence}" if network.lineage else ""
+    with _naming(f"{model} cannot be trained{after}"):
+        twin.module.train()
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            logits = twin.module(network.architecture.example(2))
+            sum(one.square().sum() for one in logits).backward()
+    with _naming(f"{model} cannot be copied{after}"):
+        again = twin.copy().rebuild(seed=0)
+        again.module.load_state_dict(twin.module.state_dict(), strict=True)
+    with _naming(f"the cost of {model} cannot be counted{after}"):
+        measure_cost(again)
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Turn what the code of a network raises into a StageError of one line; one of ours stays."""
+    try:
+        yield
+    except ValueError as error:
+        if "\n" not in str(error):
+            raise
+        raise StageError(f"{what}: {one_line(error)}") from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise StageError(f"{what}: {type(error).__name__}: {one_line(error)}") from error
 
 
 def cost_summary(cost: Cost, baseline: Cost, convention: Convention) -> dict[str, float]:

@@ -10,6 +10,14 @@ from torch import Tensor, nn
 
 from ordercomp.failures import is_out_of_memory
 from ordercomp.models import build_model
+from ordercomp.networks.habits import (
+    Dropped,
+    check_own_modules,
+    keep_rows,
+    keeps_rows,
+    kept_results,
+    needs_rows,
+)
 from ordercomp.networks.heads import HeadKind, make_head
 from ordercomp.networks.layers import FLOAT_BITS, ExitHead, has_plain_forward, quantized_layer
 
@@ -20,6 +28,7 @@ __all__ = [
     "attach_heads",
     "blank_copy",
     "channels_last",
+    "drop_module",
     "quantize_layers",
     "replace_module",
     "running_order",
@@ -75,6 +84,9 @@ class Architecture:
                 f"model {self.model} must map an image of shape {tuple(image.shape)} to logits of shape "
                 f"{(1, self.classes)}, got {came}"
             )
+        check_own_modules(body, self.model)
+        if ":" in self.model and needs_rows(body, self.example(2)):
+            keep_rows(body)
         return body.train()
 
     def example(self, count: int = 2) -> Tensor:
@@ -129,6 +141,8 @@ class MultiExit(nn.Module):
 
         At once, as at run time: a later layer may work in place on the same features.
         """
+        if keeps_rows(self.body):
+            images = images.clone(memory_format=torch.contiguous_format)  # also the strides of one channel
         if not self.split_points:
             return [], _tensor(self.body(images))
         read: dict[str, Tensor] = {}
@@ -174,6 +188,11 @@ def replace_module(module: nn.Module, name: str, child: nn.Module) -> None:
     setattr(module.get_submodule(parent), attribute, child)
 
 
+def drop_module(module: nn.Module, name: str) -> None:
+    """Let the submodule called `name` hand on what it is given. Raises AttributeError if there is none."""
+    replace_module(module, name, Dropped(module.get_submodule(name)))
+
+
 def quantize_layers(module: nn.Module, bits: Bits, *, image_reader: str | None = None) -> None:
     """Replace, in place, every Conv2d and Linear below `module` by its quantized twin.
 
@@ -202,13 +221,17 @@ def running_order(module: MultiExit, architecture: Architecture) -> list[str]:
 
 
 def channels_last(module: MultiExit) -> MultiExit:
-    """The same module with its weights laid out channels last, in place; the layout shapes rounding."""
-    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    """The same module with its weights laid out channels last, in place; the layout shapes rounding.
+
+    A body that needs rows laid out one after the other, as `x.view(n, -1)` does, keeps them.
+    """
+    layout = torch.contiguous_format if keeps_rows(module.body) else torch.channels_last
+    return module.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
 def blank_copy(module: nn.Module) -> Any:
     """A deep copy without gradients, all parameters trainable."""
     for parameter in module.parameters():
         parameter.grad = None
-    twin = copy.deepcopy(module)
+    twin = copy.deepcopy(module, kept_results(module))
     return twin.requires_grad_(True)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ordercomp.networks.heads import make_head
 from ordercomp.networks.layers import QuantizedLayer, quantized_layer
-from ordercomp.networks.multi_exit import Architecture, MultiExit, replace_module
+from ordercomp.networks.multi_exit import Architecture, MultiExit, drop_module, replace_module
 from ordercomp.plugins import rebuild_module
 
 __all__ = ["Rebuilt", "assemble", "build_body", "describe"]
@@ -78,10 +78,10 @@ def _head(name: str, shapes: Mapping[str, Sequence[int]], architecture: Architec
 
 
 def build_body(architecture: Architecture, dropped: Sequence[str]) -> nn.Module:
-    """The factory's module with nn.Identity in the place of the dropped ones."""
+    """The factory's module with the dropped ones handing on what they are given."""
     body = architecture.build()
     for name in dropped:
-        replace_module(body, name, nn.Identity())
+        drop_module(body, name)
     return body
 
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -127,6 +128,7 @@ def shield_from_interrupt() -> Iterator[None]:
 def _prepare_worker(version: str) -> None:
     for one in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, they are the parent's to answer
         signal.signal(one, signal.SIG_IGN)
+    sys.stdout = sys.stderr  # what a model prints is no result
     torch.set_num_threads(1)
     adopt_code_version(version)
     threading.Thread(target=_die_with_parent, daemon=True).start()

@@ -7,6 +7,7 @@ blocks is no block itself, nor is a part without parameters, such as a stage tha
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,18 +111,22 @@ def _run(body: nn.Module, image: Tensor, names: dict[str, nn.Module]) -> list[Bl
         assert isinstance(layer, (nn.Conv2d, nn.Linear))
         macs[0] += output.numel() * layer.weight[0].numel()
 
-    def note(name: str, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def note(name: str, inputs: tuple[Any, ...], output: Tensor) -> None:
         runs[name] += 1
         if runs[name] > 1 or not isinstance(output, Tensor):
             return
-        same = len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].shape == output.shape
+        tensors = [one for one in inputs if isinstance(one, Tensor)]
+        same = len(tensors) == 1 and tensors[0] is inputs[0] and tensors[0].shape == output.shape
         blocks.append(Block(name, same, output.dim() == 4, output.shape[1], macs[0]))
 
     for layer in body.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             layer.register_forward_hook(count)
     for name, module in names.items():
-        module.register_forward_hook(lambda _module, inputs, output, name=name: note(name, inputs, output))
+        module.register_forward_hook(
+            lambda _module, inputs, named, output, name=name: note(name, (*inputs, *named.values()), output),
+            with_kwargs=True,
+        )
     body(image.to(next(body.parameters()).device))
     once = [block for block in blocks if runs[block.name] == 1]  # others stand in several places
     return [replace(block, share=block.share / max(macs[0], 1)) for block in once]

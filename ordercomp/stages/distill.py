@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from torch import nn
-
 from ordercomp.knobs import Knob
-from ordercomp.networks.multi_exit import replace_module
+from ordercomp.networks.multi_exit import drop_module
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.blocks import blocks_to_drop, find_blocks
 from ordercomp.stages.channels import narrow_channels
@@ -62,7 +60,7 @@ class Distill:
                 "try D(depth=1.0,width=0.5)"
             )
         for name in dropped:
-            replace_module(student.module.body, name, nn.Identity())
+            drop_module(student.module.body, name)
         student = replace(student, dropped=(*student.dropped, *dropped))
         if self.width < 1:
             narrow_channels(student, 1 - self.width)

@@ -3,10 +3,12 @@
 import ast
 import importlib
 import importlib.util
+import io
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 from rich.markup import escape
@@ -135,8 +137,10 @@ def _describe() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted with partial results."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        status = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        with redirect_stdout(_Aside(sys.stdout)) if "--json" in given else nullcontext():
+            status = app(args=given, standalone_mode=False)
     except USAGE_ERROR as error:
         message = error.format_message()  # type: ignore[attr-defined]
         print(message if NO_ARGUMENTS in type(error).__name__ else f"ordercomp: {message}", file=sys.stderr)
@@ -150,6 +154,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if status == INTERRUPTED:
         print("ordercomp: interrupted", file=sys.stderr)
     sys.exit(status or 0)
+
+
+class _Aside(io.TextIOBase):
+    """Stands for stdout where `--json` is asked for: what a model prints goes to stderr."""
+
+    def __init__(self, results: TextIO) -> None:
+        self.results = results  # where `print_json` writes
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def _is_failure(error: BaseException) -> bool:

@@ -72,9 +72,10 @@ def parse_shape(text: str) -> tuple[int, int, int]:
 
 
 def print_json(data: Any) -> None:
-    """One JSON document on stdout."""
-    json.dump(data, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    """One JSON document on stdout, also where stdout is kept clear of what models print."""
+    results = getattr(sys.stdout, "results", sys.stdout)
+    json.dump(data, results, indent=2)
+    results.write("\n")
 
 
 def next_steps(network: Path) -> list[tuple[str, Sequence[object]]]:
