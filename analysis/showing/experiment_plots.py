@@ -114,14 +114,17 @@ def claims_plot(claims: Sequence[tuple[str, str, float, tuple[float, float] | No
 def loss_plot(curves: Mapping[Order, Sequence[tuple[float, float]]]) -> Figure:
     """Draw the value of each order, in doublings, against the tolerated loss, a fraction.
 
-    Orders that are the best at some loss are drawn in color and named.
+    Orders that are the best at some loss, with at least a tenth of a doubling, are drawn in color and named.
     """
     figure = _figure(8.6, 4.4)
     axes = figure.add_subplot()
     losses = sorted({loss for curve in curves.values() for loss, _ in curve})
     values = {order: dict(curve) for order, curve in curves.items()}
+    best = [max(values, key=lambda order: values[order].get(loss, -np.inf)) for loss in losses]
     leaders = list(
-        dict.fromkeys(max(values, key=lambda order: values[order].get(loss, -np.inf)) for loss in losses)
+        dict.fromkeys(
+            order for order, loss in zip(best, losses, strict=True) if values[order].get(loss, 0.0) > 0.1
+        )
     )
     for order in [*(one for one in curves if one not in leaders), *leaders]:
         leads = order in leaders
