@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
+from ordercomp.analysis.evidence.judge import interval_alone
 from ordercomp.analysis.evidence.units import PairTable, parsed
 from ordercomp.analysis.fronts.readouts import Measured
 from ordercomp.sequence import StageSequence
@@ -78,11 +78,7 @@ def controls(runs: Mapping[tuple[str, str, int], Measured], *, margin: float) ->
 
 def _control(accounting: str, sequence: str, gains: list[float], margin: float) -> Control:
     mean = float(np.mean(gains))
-    low, high = -1.0, 1.0
-    if len(gains) > 1:
-        error = float(np.std(gains, ddof=1)) / np.sqrt(len(gains))
-        half = float(stats.t.ppf(0.975, len(gains) - 1)) * error
-        low, high = float(max(low, mean - half)), float(min(high, mean + half))
+    low, high = interval_alone(np.array(gains), bound=1.0)
     status: Status = "under-trained" if mean > margin else "converged" if high < margin else "unclear"
     return Control(sequence, accounting, mean, (low, high), len(gains), status)
 

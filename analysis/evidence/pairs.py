@@ -8,56 +8,20 @@ added after a look at the results, each look has a share of the error of its own
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from ordercomp.analysis.evidence.convergence import Guard
-from ordercomp.analysis.evidence.resampling import (
-    Estimate,
-    estimate,
-    holm,
-    row_scores,
-    sign_flip_p,
-    variance_prior,
-)
+from ordercomp.analysis.evidence.judge import Direction, Rules, estimate_all, judge_directions, signs_differ
+from ordercomp.analysis.evidence.resampling import Estimate, row_scores, sign_flip_p
 from ordercomp.analysis.evidence.units import Cell, PairTable
 
-__all__ = ["Counted", "Evidence", "Group", "Rules", "Verdict", "count_cells", "gather"]
+__all__ = ["Counted", "Evidence", "Group", "Verdict", "count_cells", "gather"]
 
 Pair = tuple[str, str]
 Verdict = Literal["before", "after", "tied", "undecided", "conditional"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """When evidence decides."""
-
-    margin: float = 0.1  # region of practical equivalence, log2 units: 0.1 is 7 % fewer bit operations
-    alpha: float = 0.05  # family-wise error over all pairs
-    level: float = 0.95  # of the intervals
-    least_seeds: int = 3  # fewer decide nothing
-    prior_cap: float = 2.0  # most degrees of freedom that a pair may borrow from the others
-
-    def __post_init__(self) -> None:
-        if self.margin < 0:
-            raise ValueError(f"margin must not be negative, got {self.margin}")
-        for name in ("alpha", "level"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
-        if self.prior_cap < 0:
-            raise ValueError(f"prior_cap must not be negative, got {self.prior_cap}")
-
-    def at_look(self, further: int) -> "Rules":
-        """The rules once `further` seeds were added, one by one, for the sake of pairs still undecided.
-
-        Half of the error is spent on the seeds that were planned, and 1 / (2 k (k + 1)) on the look at the
-        k-th further one. These shares add up to the whole error however long one goes on (alpha spending
-        after Lan and DeMets 1983). Intervals widen alike.
-        """
-        share = 0.5 / (further * (further + 1)) if further > 0 else 0.5
-        return replace(self, alpha=self.alpha * share, level=1 - (1 - self.level) * share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,21 +88,17 @@ def gather(
     """
     counted = count_cells(tables, guard)
     scores = [row_scores(one.table.effects) for one in counted.values()]
-    prior = variance_prior(scores, cap=rules.prior_cap)
     looks = [_rules_for(len(rows), planned, rules) for rows in scores]
-    effects = [
-        estimate(rows, prior=prior, level=look.level, bound=bound)
-        for rows, look in zip(scores, looks, strict=True)
-    ]
-    adjusted = holm([effect.p_value for effect in effects])
+    effects = estimate_all(scores, rules=looks, bound=bound)
+    directions = judge_directions(effects, [len(rows) for rows in scores], rules=looks)
     groups = _grouped([one.table for one in counted.values()], rules, bound)
     return [
         Evidence(
             first=pair[0],
             second=pair[1],
-            verdict=_verdict(one, effect, p_value, parts, look, pairs=len(tables)),
+            verdict=_verdict(one, direction, parts, look, pairs=len(tables)),
             effect=effect,
-            adjusted_p=p_value,
+            adjusted_p=direction.shared,
             sign_flip_p=sign_flip_p(rows, rng=rng),
             reduction=_mean(one.table.reductions),
             accuracy=_mean(one.table.accuracies),
@@ -148,8 +108,8 @@ def gather(
             under_trained=one.doubtful,
             groups=parts,
         )
-        for (pair, one), rows, look, effect, p_value, parts in zip(
-            counted.items(), scores, looks, effects, adjusted, groups, strict=True
+        for (pair, one), rows, look, effect, direction, parts in zip(
+            counted.items(), scores, looks, effects, directions, groups, strict=True
         )
     ]
 
@@ -173,36 +133,14 @@ def count_cells(tables: Mapping[Pair, PairTable], guard: Guard) -> dict[Pair, Co
 
 
 def _verdict(
-    counted: Counted,
-    effect: Estimate,
-    adjusted_p: float,
-    groups: Sequence[Group],
-    rules: Rules,
-    *,
-    pairs: int,
+    counted: Counted, direction: Direction, groups: Sequence[Group], rules: Rules, *, pairs: int
 ) -> Verdict:
     seeds = int(np.isfinite(counted.table.effects).any(axis=1).sum())
     if counted.doubtful or seeds < rules.least_seeds:
         return "undecided"
-    if _signs_differ(groups, rules, pairs):
+    if signs_differ([group.effect for group in groups], rules=rules, families=pairs):
         return "conditional"
-    if -rules.margin <= effect.low and effect.high <= rules.margin:
-        return "tied"
-    if adjusted_p <= rules.alpha and abs(effect.mean) > rules.margin:
-        return "before" if effect.mean > 0 else "after"
-    return "undecided"
-
-
-def _signs_differ(groups: Sequence[Group], rules: Rules, pairs: int) -> bool:
-    """Both signs occur beyond the margin, each significant after Bonferroni over groups and pairs."""
-    limit = rules.alpha / max(1, len(groups) * pairs)
-
-    def occurs(sign: int) -> bool:
-        return any(
-            sign * group.effect.mean > rules.margin and group.effect.p_value / 2 <= limit for group in groups
-        )
-
-    return occurs(1) and occurs(-1)
+    return direction.verdict
 
 
 def _grouped(tables: Sequence[PairTable], rules: Rules, bound: float) -> list[tuple[Group, ...]]:
@@ -213,10 +151,9 @@ def _grouped(tables: Sequence[PairTable], rules: Rules, bound: float) -> list[tu
         for name in _varying(table.cells)
     ]
     scores = [row_scores(part.effects) for _, _, part in parts]
-    prior = variance_prior(scores, cap=rules.prior_cap)
+    effects = estimate_all(scores, rules=rules, bound=bound)
     result: list[list[Group]] = [[] for _ in tables]
-    for (place, name, part), rows in zip(parts, scores, strict=True):
-        effect = estimate(rows, prior=prior, level=rules.level, bound=bound)
+    for (place, name, part), effect in zip(parts, effects, strict=True):
         result[place].append(Group(name, len(part.cells), effect))
     return [tuple(groups) for groups in result]
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ordercomp.analysis.evidence.judge import RULES
 from ordercomp.analysis.evidence.precedence import (
     find_cycle,
     kemeny_order,
@@ -30,7 +31,6 @@ __all__ = ["AdaptiveEvidence", "AdaptivePair", "adaptive_evidence"]
 
 SCALE = Scale(split="validation")
 FEWEST = 5  # networks on a side before a pair may be decided
-FEWEST_SEEDS = 3  # seeds on a side before a pair may be decided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +168,7 @@ def _compare(
     probability = float((differences > 0).mean() + (differences == 0).mean() / 2) if drawn else 0.5
     low, high = np.quantile(differences, [0.025, 0.975]) if drawn else (0.0, 0.0)
     verdict: Literal["before", "after", "undecided"] = "undecided"
-    if size >= FEWEST and seeds >= FEWEST_SEEDS and min(probability, 1 - probability) <= limit:
+    if size >= FEWEST and seeds >= RULES.least_seeds and min(probability, 1 - probability) <= limit:
         verdict = "before" if probability > 0.5 else "after"
     return AdaptivePair(
         first=first,

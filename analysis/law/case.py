@@ -7,7 +7,8 @@ import numpy as np
 
 from ordercomp.analysis.evidence.convergence import controls
 from ordercomp.analysis.evidence.corpus import Corpus, collect
-from ordercomp.analysis.evidence.pairs import Rules, gather
+from ordercomp.analysis.evidence.judge import Rules
+from ordercomp.analysis.evidence.pairs import gather
 from ordercomp.analysis.evidence.units import PairTable, pair_tables
 from ordercomp.analysis.fronts.front import Scale
 from ordercomp.analysis.law.opinion import Opinion

@@ -111,7 +111,7 @@ def _verify(case: Case, suggested: Mapping[int, Order], rng: np.random.Generator
         {order: value[places] for order, value in values.items()},
         [suggested[seed] for seed in seeds],
         method=method,
-        margin=case.options.rules.margin,
+        rules=case.options.rules,
         resamples=case.options.resamples,
         rng=rng,
     )

@@ -3,20 +3,17 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from ordercomp.analysis.evidence.judge import RULES, Outcome, Rules, judge_best
 from ordercomp.orders import Order, kendall_distance
 
-__all__ = ["Exhaustive", "Outcome", "Ranked", "exhaustive"]
+__all__ = ["Exhaustive", "Ranked", "exhaustive"]
 
 FloatArray = npt.NDArray[np.float64]
-LEAST_SEEDS = 3  # fewer decide nothing
-ALPHA = 0.05
-Outcome = Literal["holds", "fails", "undecided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ def exhaustive(
     laws: Sequence[Order],
     *,
     method: str,
-    margin: float,
+    rules: Rules = RULES,
     resamples: int,
     rng: np.random.Generator,
 ) -> Exhaustive:
@@ -63,14 +60,11 @@ def exhaustive(
             gaps.
         laws: the order to test at each seed; they differ if every seed is kept out of its own law.
         method: words that say how seeds were kept apart.
-        margin: region of practical equivalence, log2 units.
+        rules: margin, error level, least seeds.
         resamples: draws for the probability of being best.
         rng: source of randomness.
 
-    The law holds if every permutation is better by no more than the margin, by the upper 95 % bounds of
-    paired t intervals. It fails if some permutation is better beyond the margin and significantly so (paired
-    t test at 5 %, Bonferroni over the permutations). Else, and always with fewer than three seeds, the
-    outcome is undecided.
+    Whether the law holds, says `judge_best`.
     """
     orders = list(values)
     table = np.stack([values[order] for order in orders])  # (orders, seeds)
@@ -96,7 +90,7 @@ def exhaustive(
         regret=regret,
         probability_best=_probability_best(table, law_values, resamples, rng),
         kendall_tau=_kendall_tau(distances, means[:, None] if one_law else table),
-        outcome=_outcome(table - law_values, margin),
+        outcome=judge_best(table - law_values, rules=rules),
         method=method,
         seeds=table.shape[1],
         ranking=tuple(sorted(ranked, key=lambda one: (-one.value, one.order))),
@@ -122,19 +116,6 @@ def _sentence(found: Exhaustive) -> str:
         f"{opening} over {found.seeds} seeds, {found.regret:.2f} log2 units behind the best ({found.best}), "
         f"{chance}Kendall tau {found.kendall_tau:+.2f} between distance and value ({found.method})."
     )
-
-
-def _outcome(differences: FloatArray, margin: float) -> Outcome:
-    """`differences`: every permutation minus the law, shape (orders, seeds)."""
-    count, seeds = differences.shape
-    if seeds < LEAST_SEEDS:
-        return "undecided"
-    means, errors = differences.mean(axis=1), differences.std(axis=1, ddof=1) / math.sqrt(seeds)
-    # To hold, the law has to pass every one of the comparisons, so that none of them needs to be stricter.
-    if bool((means + stats.t.ppf(1 - ALPHA / 2, seeds - 1) * errors <= margin).all()):
-        return "holds"
-    limit = stats.t.ppf(1 - ALPHA / max(1, count - 1), seeds - 1)
-    return "fails" if bool(((means - margin) > limit * errors).any()) else "undecided"
 
 
 def _probability_best(

@@ -7,13 +7,12 @@ from typing import Literal
 
 import numpy as np
 
-from ordercomp.analysis.evidence.pairs import Rules
-from ordercomp.analysis.evidence.resampling import Estimate, estimate, holm, row_scores, variance_prior
+from ordercomp.analysis.evidence.judge import Outcome, Rules, estimate_all, judge_directions
+from ordercomp.analysis.evidence.resampling import Estimate, row_scores
 from ordercomp.analysis.evidence.units import PairTable
-from ordercomp.analysis.law.exhaustive import Outcome
 from ordercomp.analysis.law.opinion import Opinion
 
-__all__ = ["Insertion", "Place", "check_insertions"]
+__all__ = ["PLACES", "Insertion", "Place", "Where", "check_insertions", "judge_places"]
 
 Pair = tuple[str, str]
 Where = Literal["before", "between", "after"]
@@ -63,9 +62,8 @@ def check_insertions(
         rules: error level, interval level, fewest seeds.
         bound: largest difference of value that is possible, log2 units.
 
-    A place holds if the direction gains, fails if it loses, each by Holm's p-value over all places, and is
-    undecided otherwise, also without records or with few seeds. An insertion fails if any of its places does
-    and holds if all do.
+    Whether a place holds, says `judge_places`. An insertion fails if any of its places does and holds if all
+    do.
     """
     decided = [pair for pair in neighbors if own.direction(pair)]
     signed = {pair: (_signed(neighbors[pair], unseen), _signed(apart[pair], unseen)) for pair in decided}
@@ -76,11 +74,33 @@ def check_insertions(
         for where in PLACES
     ]
     tables = [_placed(*signed[pair], stage, where) for pair, stage, where in cases]
-    places = _judge([where for _, _, where in cases], tables, rules, bound)
+    places = judge_places([where for _, _, where in cases], tables, rules=rules, bound=bound)
     found: dict[tuple[Pair, str], list[Place]] = defaultdict(list)
     for (pair, stage, _), place in zip(cases, places, strict=True):
         found[pair if own.direction(pair) > 0 else pair[::-1], stage].append(place)
     return [_insertion(*names, stage, tuple(three)) for (names, stage), three in found.items()]
+
+
+def judge_places(
+    wheres: Sequence[Where], tables: Sequence[PairTable], *, rules: Rules, bound: float
+) -> list[Place]:
+    """Judge all places together, on tables whose positive effects speak for the direction under test.
+
+    A place holds if the direction gains, fails if it loses, each by Holm's p-value over all places, and is
+    undecided otherwise, also without records or with few seeds.
+    """
+    gains = estimate_all([row_scores(table.effects) for table in tables], rules=rules, bound=bound)
+    seen = [np.isfinite(table.effects) for table in tables]
+    seeds = [
+        tuple(table.seeds[row] for row in np.flatnonzero(some.any(axis=1)))
+        for table, some in zip(tables, seen, strict=True)
+    ]
+    judged = judge_directions(gains, list(map(len, seeds)), rules=replace(rules, margin=0.0))
+    outcomes: dict[str, Outcome] = {"before": "holds", "after": "fails"}
+    return [
+        Place(where, int(some.any(axis=0).sum()), own, gain, outcomes.get(one.verdict, "undecided"))
+        for where, some, own, gain, one in zip(wheres, seen, seeds, gains, judged, strict=True)
+    ]
 
 
 def _signed(table: PairTable, unseen: Mapping[int, Opinion]) -> PairTable:
@@ -104,22 +124,6 @@ def _placed(near: PairTable, apart: PairTable, stage: str, where: Where) -> Pair
     if where == "before":
         return near.choose(stage in cell.prefix for cell in near.cells)
     return near.choose(stage in cell.suffix for cell in near.cells)
-
-
-def _judge(wheres: Sequence[Where], tables: Sequence[PairTable], rules: Rules, bound: float) -> list[Place]:
-    scores = [row_scores(table.effects) for table in tables]
-    prior = variance_prior(scores, cap=rules.prior_cap)
-    gains = [estimate(rows, prior=prior, level=rules.level, bound=bound) for rows in scores]
-    adjusted = holm([gain.p_value for gain in gains])
-    places = []
-    for where, table, gain, p_value in zip(wheres, tables, gains, adjusted, strict=True):
-        seen = np.isfinite(table.effects)
-        seeds = tuple(table.seeds[row] for row in np.flatnonzero(seen.any(axis=1)))
-        outcome: Outcome = "undecided"
-        if len(seeds) >= rules.least_seeds and p_value <= rules.alpha:
-            outcome = "holds" if gain.mean > 0 else "fails"
-        places.append(Place(where, int(seen.any(axis=0).sum()), seeds, gain, outcome))
-    return places
 
 
 def _insertion(first: str, second: str, stage: str, places: tuple[Place, ...]) -> Insertion:

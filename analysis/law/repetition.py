@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.evidence.pairs import Rules
-from ordercomp.analysis.evidence.resampling import Estimate, estimate, row_scores, variance_prior
+from ordercomp.analysis.evidence.judge import Outcome, Rules, estimate_all, judge_alone
+from ordercomp.analysis.evidence.resampling import Estimate, row_scores
 from ordercomp.analysis.evidence.units import Run, parsed
 from ordercomp.analysis.fronts.readouts import Measured
-from ordercomp.analysis.law.exhaustive import Outcome
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence
 
@@ -55,8 +54,8 @@ def check_repetitions(
     The harder X is the one of those with other knobs than the first of the two X whose reduction of bit
     operations comes closest to theirs; it has to come as close as the margin, or the comparison would be one
     of reductions. Compared are the validation values, paired by seed. The claim that the repeat gains nothing
-    holds if the interval ends below the margin, fails if it lies above 0 and its mean above the margin.
-    Where there is nothing to compare with, it is undecided; where nothing was repeated, nothing is said.
+    is judged as "not better", each by itself. Where there is nothing to compare with, it is undecided; where
+    nothing was repeated, nothing is said.
     """
     by_text: dict[tuple[str, str], dict[int, Measured]] = defaultdict(dict)
     for (accounting, text, seed), measured in sorted(runs.items()):
@@ -71,10 +70,10 @@ def check_repetitions(
             repeat, gains = _law_and_more(by_text, accounting, text, law, suggested)
             cases[repeat].append(gains)
     scores = {repeat: _scores(columns) for repeat, columns in cases.items()}
-    prior = variance_prior([rows for _, rows in scores.values()], cap=rules.prior_cap)
+    effects = estimate_all([rows for _, rows in scores.values()], rules=rules, bound=bound)
     return [
-        _repetition(repeat, estimate(rows, prior=prior, level=rules.level, bound=bound), seeds, rules)
-        for repeat, (seeds, rows) in scores.items()
+        _repetition(repeat, effect, seeds, rules)
+        for (repeat, (seeds, _)), effect in zip(scores.items(), effects, strict=True)
     ]
 
 
@@ -148,12 +147,7 @@ def _scores(columns: Sequence[Mapping[int, float]]) -> tuple[list[int], FloatArr
 
 
 def _repetition(repeat: _Repeat, effect: Estimate, seeds: Sequence[int], rules: Rules) -> Repetition:
-    outcome: Outcome = "undecided"
-    if len(seeds) >= rules.least_seeds:
-        if effect.high <= rules.margin:
-            outcome = "holds"
-        elif effect.low > 0 and effect.mean > rules.margin:
-            outcome = "fails"
+    outcome = judge_alone("not better", effect, len(seeds), rules=rules).outcome
     reason = repeat.missing
     if seeds:
         numbers = f"{effect.mean:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"

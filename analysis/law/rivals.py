@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from ordercomp.analysis.evidence.corpus import Corpus
+from ordercomp.analysis.evidence.judge import interval_alone
 from ordercomp.orders import Order
 
 __all__ = ["RIVALS", "Proposal", "Rival", "try_rivals", "weaker_first"]
@@ -120,19 +120,14 @@ def _rival(
     others = [order for order in means if order not in tried] or list(means)
     best = max(others, key=lambda order: means[order])
     costs = values[best] - own
-    cost, low, high = float(costs.mean()), -bound, bound
-    if len(costs) > 1:
-        error = float(costs.std(ddof=1)) / len(costs) ** 0.5
-        half = float(stats.t.ppf(0.975, len(costs) - 1)) * error
-        low, high = max(low, cost - half), min(high, cost + half)
     rank = 1 + sum(mean > float(own.mean()) + 1e-12 for mean in means.values())
     return Rival(
         proposal.order,
         proposal.claim,
         proposal.source,
         best,
-        cost,
-        (low, high),
+        float(costs.mean()),
+        interval_alone(costs, bound=bound),
         rank,
         len(means),
         len(costs),

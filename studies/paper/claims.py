@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,20 +16,24 @@ import numpy.typing as npt
 from ordercomp.analysis.evidence.convergence import CONTROL, Control
 from ordercomp.analysis.evidence.convergence import controls as find_controls
 from ordercomp.analysis.evidence.corpus import collect
-from ordercomp.analysis.evidence.resampling import Estimate, estimate, variance_prior
+from ordercomp.analysis.evidence.judge import RULES, Decision, Hypothesis, estimate_all, judge_together
+from ordercomp.analysis.evidence.resampling import Estimate
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE, front_value
+from ordercomp.analysis.law.exhaustive import Exhaustive
 from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.sequence import StageSequence
-from ordercomp.studies.paper.decide import RULES, Decision, Kind, decide
-from ordercomp.studies.paper.experiment import Finding
+from ordercomp.studies.paper.experiment import Finding, Verdict
 from ordercomp.studies.paper.facts import LAW
 
 __all__ = [
     "CONSTRUCTION",
     "GUARD_MARGIN",
     "Claim",
+    "Kind",
+    "best_verdict",
     "by_order",
+    "chance_of_best",
     "convergence",
     "even_out",
     "has_fresh_student",
@@ -40,6 +45,8 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
+
+Kind = Hypothesis | Literal["worse"]  # that the second is better than the first
 
 GUARD_MARGIN = 0.01  # accuracy that F may add, a fraction, before a prefix counts as under-trained
 CONSTRUCTION = (
@@ -144,19 +151,32 @@ def judge_claims(claims: Sequence[Claim], guard: Iterable[Control] = ()) -> list
     """Judge all claims together, one finding each, in their order.
 
     What leans on under-trained prefixes is undecided. A claim that puts D first is true by construction where
-    D trains a fresh student. For the rest see `decide`.
+    D trains a fresh student. For the rest see `judge_together`.
     """
     controls = list(guard)
     signs = [-1.0 if claim.kind == "worse" else 1.0 for claim in claims]
     scores = [sign * _scores(claim) for sign, claim in zip(signs, claims, strict=True)]
-    prior = variance_prior(scores, cap=RULES.prior_cap)
     bound = max((abs(float(score)) for some in scores for score in some), default=0.0)
-    effects = [estimate(some, prior=prior, level=RULES.level, bound=max(10.0, 2 * bound)) for some in scores]
-    decisions = decide([claim.kind for claim in claims], effects, [len(some) for some in scores])
+    effects = estimate_all(scores, rules=RULES, bound=max(10.0, 2 * bound))
+    hypotheses: list[Hypothesis] = ["better" if one.kind == "worse" else one.kind for one in claims]
+    decisions = judge_together(hypotheses, effects, [len(some) for some in scores])
     return [
         _finding(claim, some, effect, decision, controls)
         for claim, some, effect, decision in zip(claims, scores, effects, decisions, strict=True)
     ]
+
+
+def best_verdict(found: Exhaustive) -> Verdict:
+    """The verdict on "this order is the best": agreed to where it holds and is sure enough to be the best."""
+    if found.outcome == "holds":
+        return "agree" if found.probability_best >= RULES.sure else "undecided"
+    return "disagree" if found.outcome == "fails" else "undecided"
+
+
+def chance_of_best(found: Exhaustive) -> str:
+    """How probable it is that the order is the best, in words; nothing with one seed, which cannot tell."""
+    chance = found.probability_best
+    return f", best with probability {chance:.2f}" if math.isfinite(chance) else ""
 
 
 def _scores(claim: Claim) -> FloatArray:
@@ -177,7 +197,8 @@ def _by_seed(records: Iterable[Record]) -> dict[int, list[Record]]:
 def _finding(
     claim: Claim, scores: FloatArray, effect: Estimate, decision: Decision, guard: Sequence[Control]
 ) -> Finding:
-    verdict, caveat = decision.verdict, decision.caveat
+    verdict: Verdict = decision.verdict
+    caveat = decision.caveat
     if short := leans_on(claim.first, claim.second, guard):
         verdict, caveat = "undecided", f"This leans on under-trained prefixes: {'; '.join(short[:3])}."
     if _by_construction(claim):

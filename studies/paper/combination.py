@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from ordercomp.analysis.evidence.resampling import Prior, estimate
+from ordercomp.analysis.evidence.judge import RULES, Rules, estimate_all, judge_alone, shifted
 from ordercomp.analysis.fronts.front import front
 from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
 from ordercomp.analysis.showing.plots import to_svg
@@ -24,8 +24,7 @@ from ordercomp.studies.paper.claims import (
     latest,
     stages_of,
 )
-from ordercomp.studies.paper.decide import FEWEST_SEEDS
-from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part, Verdict
+from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part
 from ordercomp.studies.paper.facts import LAW
 from ordercomp.task import Task
 
@@ -82,16 +81,14 @@ def _reachable(orders: dict[Order, list[Record]], law: Order) -> list[Finding]:
     )
     if not len(differences):
         return []
-    effect = estimate(differences, prior=Prior(0.0, 0.0), level=0.95, bound=1.0)
-    verdict: Verdict = "undecided"
-    if len(seeds) >= FEWEST_SEEDS:
-        verdict = "agree" if effect.low >= -SLIGHT else "disagree" if effect.high < -SLIGHT else "undecided"
+    (effect,) = estimate_all([differences], rules=RULES, bound=1.0)
+    decision = judge_alone("better", shifted(effect, SLIGHT), len(seeds), rules=Rules(margin=0.0))
     told = f"{100 * effect.mean:+.2f} [{100 * effect.low:+.2f}, {100 * effect.high:+.2f}] points"
     return [
         Finding(
             claim=f"{law} reaches slightly less accuracy than the pairs do, by less than 1 %",
             measured=f"{told} against the best pair of each seed",
-            verdict=verdict,
+            verdict=decision.verdict,
             seeds=len(seeds),
         )
     ]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ordercomp.analysis.evidence.corpus import collect
+from ordercomp.analysis.evidence.judge import RULES
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE
 from ordercomp.analysis.law.derive import derive_law
 from ordercomp.analysis.law.exhaustive import Exhaustive, exhaustive
@@ -18,14 +19,15 @@ from ordercomp.studies.design.preset import Preset
 from ordercomp.studies.paper.claims import (
     CONSTRUCTION,
     Claim,
+    best_verdict,
     by_order,
+    chance_of_best,
     convergence,
     has_fresh_student,
     judge_claims,
     latest,
     stages_of,
 )
-from ordercomp.studies.paper.decide import FEWEST_SEEDS, RULES, best_verdict, chance_of_best
 from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part, Verdict
 from ordercomp.studies.paper.facts import LAW, TABLE_1, TABLE_1_LOSSES, TABLE_1_NOTE
 from ordercomp.task import Task
@@ -110,7 +112,6 @@ def _verify(records: Sequence[Record], stages: Order, law: Order) -> Exhaustive 
         values,
         [law] * len(seeds),
         method="the paper's law, ranked on all seeds",
-        margin=RULES.margin,
         resamples=RESAMPLES,
         rng=np.random.default_rng(0),
     )
@@ -118,7 +119,7 @@ def _verify(records: Sequence[Record], stages: Order, law: Order) -> Exhaustive 
 
 def _whole_findings(found: Exhaustive, caveat: str) -> list[Finding]:
     near: Verdict = "undecided"
-    if found.seeds >= FEWEST_SEEDS and abs(found.kendall_tau) >= 0.3:
+    if found.seeds >= RULES.least_seeds and abs(found.kendall_tau) >= 0.3:
         near = "agree" if found.kendall_tau < 0 else "disagree"
     return [
         Finding(

@@ -4,13 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
 from ordercomp.analysis.evidence.convergence import controls
 from ordercomp.analysis.evidence.corpus import Corpus, collect
-from ordercomp.analysis.evidence.resampling import Estimate, estimate, row_scores, variance_prior
+from ordercomp.analysis.evidence.judge import RULES, Decision, judge_together
+from ordercomp.analysis.evidence.resampling import Estimate
 from ordercomp.analysis.evidence.units import PairTable, pair_tables
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE
+from ordercomp.analysis.law.insertion import PLACES, Place, Where, judge_places
 from ordercomp.analysis.showing.experiment_plots import Panel, claims_plot, panels_plot
 from ordercomp.analysis.showing.plots import to_svg
 from ordercomp.analysis.showing.tables import Column, Table
@@ -27,15 +28,11 @@ from ordercomp.studies.paper.claims import (
     latest,
     stages_of,
 )
-from ordercomp.studies.paper.decide import RULES, Decision, decide, negated
 from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part, Verdict
 from ordercomp.studies.paper.facts import INSERTIONS, LAW, PAIRS
 from ordercomp.task import Task
 
 __all__ = ["EXPERIMENT", "Insertion", "figures", "judge", "parts"]
-
-Where = Literal["before", "between", "after"]
-PLACES: tuple[Where, ...] = ("before", "between", "after")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,29 +113,37 @@ def _insertions(records: Sequence[Record]) -> list[Insertion]:
         cases.append((first, second, stage, where))
         short.append(2 * len(sound.cells) <= len(every.cells) and bool(every.cells))
         tables.append(every if short[-1] else sound)
-    scores = [row_scores(table.effects) for table in tables]
-    prior = variance_prior(scores, cap=RULES.prior_cap)
-    effects = [estimate(some, prior=prior, level=RULES.level, bound=2 * corpus.bound) for some in scores]
-    seeds = [len(some) for some in scores]
-    decisions = decide(["better"] * len(effects), effects, seeds)
-    turned = decide(["worse"] * len(effects), [negated(effect) for effect in effects], seeds)
+    wheres = [where for *_, where in cases]
+    places = judge_places(wheres, tables, rules=RULES, bound=2 * corpus.bound)
+    gains = judge_together(
+        ["better"] * len(places), [one.effect for one in places], [len(one.seeds) for one in places]
+    )
     return [
         Insertion(
             first=first,
             second=second,
             stage=stage,
-            where=where,
-            effect=effect,
-            verdict=_final(decision.verdict, lean=lean, construed=is_by_construction(first, second, records)),
-            turned=not lean and back.verdict == "agree",
-            seeds=len(some),
+            where=place.where,
+            effect=place.effect,
+            verdict=_final(
+                _verdict(place, decision),
+                lean=lean,
+                construed=is_by_construction(first, second, records),
+            ),
+            turned=not lean and place.outcome == "fails",
+            seeds=len(place.seeds),
             under_trained=lean,
             decision=decision,
         )
-        for (first, second, stage, where), some, effect, decision, back, lean in zip(
-            cases, scores, effects, decisions, turned, short, strict=True
-        )
+        for (first, second, stage, _), place, decision, lean in zip(cases, places, gains, short, strict=True)
     ]
+
+
+def _verdict(place: Place, gain: Decision) -> Verdict:
+    """As the law says where it decides; a direction that surely gains less than the margin is no better."""
+    if place.outcome == "undecided":
+        return "disagree" if gain.verdict == "disagree" else "undecided"
+    return "agree" if place.outcome == "holds" else "disagree"
 
 
 def _final(verdict: Verdict, *, lean: bool, construed: bool) -> Verdict:

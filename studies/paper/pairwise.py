@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import combinations
 
+from ordercomp.analysis.evidence.judge import RULES
 from ordercomp.analysis.evidence.pairs import Evidence
 from ordercomp.analysis.law.derive import derive_law
 from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
@@ -22,7 +23,6 @@ from ordercomp.studies.paper.claims import (
     latest,
     stages_of,
 )
-from ordercomp.studies.paper.decide import RULES
 from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part, Verdict
 from ordercomp.studies.paper.facts import LAW, PAIRS
 from ordercomp.task import Task

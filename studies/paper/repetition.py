@@ -13,8 +13,7 @@ from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages import complete, known_stages
 from ordercomp.studies.design.arms import one_part, restrict, rungs, sequences
 from ordercomp.studies.design.preset import Preset
-from ordercomp.studies.paper.claims import Claim, judge_claims, latest
-from ordercomp.studies.paper.decide import Kind
+from ordercomp.studies.paper.claims import Claim, Kind, judge_claims, latest
 from ordercomp.studies.paper.experiment import Experiment, Judgement, Part
 from ordercomp.studies.paper.facts import LAW, REPETITIONS
 from ordercomp.studies.paper.measured import measured_table, short_name
@@ -26,7 +25,7 @@ LEAST_CUT = 0.05  # doublings that a further stage must save to count as a repet
 
 # What the paper's words mean as a comparison of values.
 TWICE: Mapping[str, Kind] = {"D": "alike", "P": "worse", "Q": "better"}
-AFTER: Mapping[str, Kind] = {"D": "no worse", "P": "no worse", "Q": "no better"}
+AFTER: Mapping[str, Kind] = {"D": "not worse", "P": "not worse", "Q": "not better"}
 
 
 def parts(task: Task, preset: Preset) -> list[Part]:
@@ -142,7 +141,7 @@ def _twice_claims(texts: Mapping[str, Sequence[Record]]) -> list[Claim]:
         once = min(singles, key=lambda other: singles[other], default=None)
         if once is not None:
             words = said.get(stage, "no better than once but harder")
-            kind = TWICE.get(stage, "no better")
+            kind = TWICE.get(stage, "not better")
             claim = f"{2 * stage} is {words} ({text} against {once})"
             claims.append(Claim(text=claim, first=some, second=texts[once], kind=kind))
     return claims

@@ -23,12 +23,13 @@ from ordercomp.studies.design.preset import Preset
 from ordercomp.studies.paper.claims import (
     CONSTRUCTION,
     Claim,
+    best_verdict,
     by_order,
+    chance_of_best,
     has_fresh_student,
     judge_claims,
     latest,
 )
-from ordercomp.studies.paper.decide import RULES, best_verdict, chance_of_best
 from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part
 from ordercomp.studies.paper.facts import LAW
 from ordercomp.studies.paper.measured import measured_table
@@ -174,7 +175,6 @@ def _finding(rival: Rival, corpus: Corpus, *, fresh: bool) -> Finding:
         values,
         [rival.order] * len(seeds),
         method="as proposed",
-        margin=RULES.margin,
         resamples=2000,
         rng=np.random.default_rng(0),
     )

@@ -8,8 +8,7 @@ from ordercomp.analysis.showing.tables import Column, Table, reduction_table
 from ordercomp.records import Record
 from ordercomp.studies.design.arms import one_part, rungs
 from ordercomp.studies.design.preset import Preset
-from ordercomp.studies.paper.claims import Claim, by_order, convergence, even_out, judge_claims, latest
-from ordercomp.studies.paper.decide import Kind
+from ordercomp.studies.paper.claims import Claim, Kind, by_order, convergence, even_out, judge_claims, latest
 from ordercomp.studies.paper.experiment import Experiment, Judgement, Part
 from ordercomp.studies.paper.facts import LAW, SINGLES
 from ordercomp.studies.paper.measured import measured_table

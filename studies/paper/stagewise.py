@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ordercomp.analysis.evidence.resampling import Estimate, Prior, estimate
+from ordercomp.analysis.evidence.judge import RULES, Rules, estimate_all, judge_every, shifted
+from ordercomp.analysis.evidence.resampling import Estimate
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE, candidates
 from ordercomp.analysis.showing.experiment_plots import Path, paths_plot
 from ordercomp.analysis.showing.plots import to_svg
@@ -17,7 +18,6 @@ from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.arms import one_part, restrict, sequences
 from ordercomp.studies.design.preset import Preset
 from ordercomp.studies.paper.claims import latest, stages_of
-from ordercomp.studies.paper.decide import FEWEST_SEEDS
 from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part, Verdict
 from ordercomp.studies.paper.facts import LAW
 from ordercomp.studies.paper.measured import measured_table
@@ -120,52 +120,49 @@ def _over_seeds(values: Sequence[tuple[int, float]], bound: float) -> Estimate:
     for seed, value in values:
         by_seed[seed].append(value)
     means = np.array([np.mean(some) for some in by_seed.values()])
-    return estimate(means, prior=Prior(0.0, 0.0), level=0.95, bound=bound)
+    return estimate_all([means], rules=RULES, bound=bound)[0]
 
 
 def _findings(steps: Mapping[str, Sequence[tuple[int, float, float]]]) -> list[Finding]:
     if not steps:
         return []
-    seeds = max(len({seed for seed, *_ in some}) for some in steps.values())
+    counts = {order: len({seed for seed, *_ in some}) for order, some in steps.items()}
+    seeds = max(counts.values())
     cuts = {order: _over_seeds([(seed, cut) for seed, cut, _ in some], 20.0) for order, some in steps.items()}
     gains = {
         order: _over_seeds([(seed, gain) for seed, _, gain in some], 1.0)
         for order, some in steps.items()
         if len(order) > 1
     }
+    crucial = judge_every(
+        "better",
+        [shifted(cut, -math.log2(CRUCIAL)) for cut in cuts.values()],
+        list(counts.values()),
+        rules=Rules(margin=0.0),
+    )
+    none_rises = judge_every(
+        "not better",
+        list(gains.values()),
+        [counts[order] for order in gains],
+        rules=Rules(margin=1e-9),  # no change at all is no rise
+    )
+    turned: Mapping[Verdict, Verdict] = {"agree": "disagree", "disagree": "agree"}
     told = ", ".join(f"{order[-1]} {2**cut.mean:.2f}×" for order, cut in cuts.items())
     rises = ", ".join(f"{order[-1]} {100 * gain.mean:+.2f}" for order, gain in gains.items())
     return [
         Finding(
             claim="each stage of the law plays a crucial role in reducing the computation",
             measured=f"further reduction by {told} (crucial from {CRUCIAL}× on)",
-            verdict=_all_cut(list(cuts.values())) if seeds >= FEWEST_SEEDS else "undecided",
+            verdict=crucial,
             seeds=seeds,
         ),
         Finding(
             claim="a later stage may make up for the accuracy that an earlier one lost",
             measured=f"change of accuracy by {rises} points",
-            verdict=_some_rise(list(gains.values())) if seeds >= FEWEST_SEEDS else "undecided",
+            verdict=turned.get(none_rises, "undecided"),
             seeds=seeds,
         ),
     ]
-
-
-def _all_cut(cuts: Sequence[Estimate]) -> Verdict:
-    least = math.log2(CRUCIAL)
-    if any(not math.isfinite(cut.error) for cut in cuts):
-        return "undecided"
-    if all(cut.low >= least for cut in cuts):
-        return "agree"
-    return "disagree" if any(cut.high < least for cut in cuts) else "undecided"
-
-
-def _some_rise(gains: Sequence[Estimate]) -> Verdict:
-    if not gains or any(not math.isfinite(gain.error) for gain in gains):
-        return "undecided"
-    if any(gain.low > 0 for gain in gains):
-        return "agree"
-    return "disagree" if all(gain.high <= 0 for gain in gains) else "undecided"
 
 
 def _step_table(steps: Mapping[str, Sequence[tuple[int, float, float]]]) -> Table:

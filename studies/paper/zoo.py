@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ordercomp.analysis.evidence.resampling import Prior, estimate
+from ordercomp.analysis.evidence.judge import RULES, Rules, estimate_all, judge_alone
 from ordercomp.analysis.fronts.front import Candidate, best_reductions
 from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
 from ordercomp.analysis.showing.plots import to_svg
@@ -17,8 +17,7 @@ from ordercomp.sequence import KnobValue
 from ordercomp.studies.design.arms import one_part, restrict, sequences
 from ordercomp.studies.design.preset import Preset
 from ordercomp.studies.paper.claims import latest
-from ordercomp.studies.paper.decide import FEWEST_SEEDS
-from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part, Verdict
+from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part
 from ordercomp.studies.paper.facts import LAW, TABLE_2, TABLE_2_NOTE, Compressed
 from ordercomp.task import Task
 from ordercomp.training.recipe import Recipe
@@ -185,15 +184,13 @@ def _finding(claim: str, records: Sequence[Record], *, wanted: float, tolerance:
     """Agree if the reduction within the loss is at least the wanted one at 95 %, over seeds."""
     best = _best(records, tolerance)
     logs = np.array([0.0 if one is None else max(0.0, one.log2_reduction) for one in best])
-    effect = estimate(logs - math.log2(wanted), prior=Prior(0.0, 0.0), level=0.95, bound=20.0)
-    verdict: Verdict = "undecided"
-    if len(best) >= FEWEST_SEEDS:
-        verdict = "agree" if effect.low >= 0 else "disagree" if effect.high < 0 else "undecided"
+    (effect,) = estimate_all([logs - math.log2(wanted)], rules=RULES, bound=20.0)
+    decision = judge_alone("better", effect, len(best), rules=Rules(margin=0.0))
     reached = ", ".join("none" if one is None else f"{one.bitops_cr:.4g}×" for one in best)
     return Finding(
         claim=claim,
         measured=f"within {100 * tolerance:.2f} points on validation data {reached}",
-        verdict=verdict,
+        verdict=decision.verdict,
         seeds=len(best),
         effect=effect.mean if len(best) else None,
         interval=(effect.low, effect.high) if math.isfinite(effect.error) else None,

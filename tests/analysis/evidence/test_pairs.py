@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ordercomp.analysis.evidence.convergence import Guard
-from ordercomp.analysis.evidence.pairs import Evidence, Rules, gather
+from ordercomp.analysis.evidence.judge import Rules
+from ordercomp.analysis.evidence.pairs import Evidence, gather
 from ordercomp.analysis.evidence.simulation import Planted, simulate
 from ordercomp.analysis.evidence.units import Cell, PairTable
 from ordercomp.analysis.law.derive import derive_law

@@ -15,7 +15,6 @@ def check(values: dict[str, list[float]], laws: list[str]) -> Exhaustive:
         {order: np.array(value) for order, value in values.items()},
         laws,
         method="by hand",
-        margin=0.1,
         resamples=2000,
         rng=np.random.default_rng(0),
     )
