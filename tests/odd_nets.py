@@ -292,3 +292,55 @@ class _FailsInTraining(nn.Conv2d):
 def fails_in_training(classes: int, channels: int) -> nn.Module:
     """Works in evaluation only."""
     return nn.Sequential(_FailsInTraining(channels, 8, 3), *_tail(8, classes))
+
+
+class _Stuck(nn.Module):
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.conv, self.inner = nn.Conv2d(channels, 8, 3), nn.Conv2d(8, 4, 1)
+        self.wide = nn.Conv2d(4, 32 * classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.wide(self.inner(self.conv(x).relu()).relu())
+        return x.mean((2, 3)).unflatten(1, (-1, 32)).sum(2)
+
+
+def stuck(classes: int, channels: int) -> nn.Module:
+    """Most of its channels are logits."""
+    return nn.Sequential(_Stuck(classes, channels), nn.Linear(classes, classes))
+
+
+class _Hidden(nn.Module):
+    def __init__(self, width: int, *, first: bool) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(width // 2, width, 2, stride=2) if first else nn.Identity()
+        for place in range(3):
+            self.add_module(f"b{place}", _Remembers(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.down(x)
+        for place in range(3):
+            x = self.get_submodule(f"b{place}")(x)
+        return x
+
+
+def hidden_blocks(classes: int, channels: int) -> nn.Module:
+    """Blocks that stand in no container, in stages of which one keeps the shape."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, padding=1),
+        nn.Sequential(_Hidden(8, first=False), _Hidden(16, first=True)),
+        *_tail(16, classes),
+    )
+
+
+def norms_between(classes: int, channels: int) -> nn.Module:
+    """All that keeps its shape is next to nothing."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3),
+        nn.Sequential(
+            nn.Sequential(nn.Conv2d(8, 8, 1, groups=8), nn.ReLU()),
+            nn.Sequential(nn.Conv2d(8, 64, 3), nn.ReLU()),
+            nn.Sequential(nn.Sequential(nn.BatchNorm2d(64), nn.ReLU())),
+        ),
+        *_tail(64, classes),
+    )

@@ -2,7 +2,9 @@
 
 A block is a module with children of its own that stands in an nn.Sequential or nn.ModuleList, outermost
 ones only: a residual block, an inverted residual, a convolution with its normalization. A sequence of
-blocks is no block itself, nor is a part without parameters, such as a stage that is dropped as a whole.
+blocks is no block itself, nor is a part without weights, such as a normalization or a stage that is dropped
+as a whole. Where that finds less than two blocks to drop in a network of others, the modules of one class are
+its blocks, of the class with most to drop.
 """
 
 from collections import Counter
@@ -40,8 +42,21 @@ class Block:
 def find_blocks(network: CompressedNetwork) -> list[Block]:
     """The blocks of the body in the order in which they run; blocks dropped before are no longer there."""
     body = network.copy().module.body.eval()
-    names = dict(_outermost_blocks(body))
-    return _run(body, network.architecture.example(1), names)
+    image = network.architecture.example(1)
+    blocks = _run(body, image, dict(_outermost_blocks(body)))
+    if ":" not in network.architecture.model or sum(block.droppable for block in blocks) > 1:
+        return blocks
+    others = [_run(network.copy().module.body.eval(), image, names) for names in _by_kind(body)]
+    return max([blocks, *others], key=lambda found: sum(block.droppable for block in found))
+
+
+def _by_kind(body: nn.Module) -> list[dict[str, nn.Module]]:
+    """Modules of the same class that have parts and weights, wherever they stand, outer classes first."""
+    kinds: dict[type[nn.Module], dict[str, nn.Module]] = {}
+    for name, module in body.named_modules():
+        if name and type(module) is not nn.Sequential and not _is_leaf(module) and _has_weights(module):
+            kinds.setdefault(type(module), {})[name] = module
+    return list(kinds.values())
 
 
 def split_candidates(network: CompressedNetwork) -> list[Block]:
@@ -89,12 +104,17 @@ def _outermost_blocks(
     parts = list(module.children())
     container = isinstance(module, _CONTAINERS) and not (held and all(_is_leaf(part) for part in parts))
     if held and parts and not container:
-        return [(prefix, module)] if any(True for _ in module.parameters()) else []
+        return [(prefix, module)] if _has_weights(module) else []
     found = []
     for name, child in module.named_children():
         path = f"{prefix}.{name}" if prefix else name
         found += _outermost_blocks(child, path, held=container)
     return found
+
+
+def _has_weights(module: nn.Module) -> bool:
+    """Whether it holds more than a normalization does."""
+    return any(parameter.dim() > 1 for parameter in module.parameters())
 
 
 def _is_leaf(module: nn.Module) -> bool:
@@ -122,8 +142,8 @@ def _run(body: nn.Module, image: Tensor, names: dict[str, nn.Module]) -> list[Bl
     for layer in body.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             layer.register_forward_hook(count)
-    for name, module in names.items():
-        module.register_forward_hook(
+    for name in names:
+        body.get_submodule(name).register_forward_hook(
             lambda _module, inputs, named, output, name=name: note(name, (*inputs, *named.values()), output),
             with_kwargs=True,
         )

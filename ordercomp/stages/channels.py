@@ -15,6 +15,8 @@ from ordercomp.stages.stage import StageError
 
 __all__ = ["classifiers", "narrow_channels"]
 
+_TOO_MUCH = 0.1  # share of all channels by which more may go than was asked for
+
 
 def narrow_channels(
     network: CompressedNetwork,
@@ -31,13 +33,14 @@ def narrow_channels(
     network. Widths left are rounded down to multiples of `round_to`, but not below it, and a layer without
     room for that stays as it is; `global` cannot round. Outputs of classifiers are never pruned, and not
     counted. Raises StageError if the scope cannot round, if the module cannot be traced, if nothing could be
-    removed, if the pruned module computes something else than the old one with those channels silenced, or if
-    it could not be made again from its shapes.
+    removed, if a local ratio is missed by far, if the pruned module computes something else than the old one
+    with those channels silenced, or if it could not be made again from its shapes.
     """
     if round_to > 1 and scope == "global":
         raise StageError(f"round_to={round_to} needs scope=local, as global ranks channels one by one")
     kept = classifiers(network)
     before = _channels(network.module, kept)
+    widths = [width for width in _widths(network.module, kept) if width > 1]
     try:
         importance = _Importance(on_quantized=importance_on == "quantized")
         whole = network.copy()
@@ -54,7 +57,10 @@ def narrow_channels(
         raise StageError(
             f"ratio {ratio:g} removes no channel of {network.architecture.model}, whose layers are too narrow"
         )
-    return {"ratio": round(1 - after / before, 4), "channels": after}
+    achieved = 1 - after / before
+    if scope == "local":
+        _check_kept(network, ratio, achieved, widths, round_to)
+    return {"ratio": round(achieved, 4), "channels": after}
 
 
 def classifiers(network: CompressedNetwork) -> list[nn.Module]:
@@ -115,6 +121,11 @@ def _of_odd_layers(module: nn.Module, ratio: float, round_to: int) -> dict[nn.Mo
         wanted = min(width, max(left - left % round_to, round_to))
         if wanted != left and width > 1:
             ratios[layer] = 1 - (wanted + 0.5) / width if wanted < width else 0.0
+    for layer in widths:  # of each of several groups of channels one is left
+        if isinstance(layer, nn.Conv2d) and 1 < layer.groups < layer.out_channels:
+            size = layer.out_channels // layer.groups
+            if int(size * (1 - ratio)) == 0 and round_to == 1:
+                ratios[layer] = 1 - 1.5 / size
     return ratios
 
 
@@ -134,10 +145,28 @@ def _check_rebuilt(network: CompressedNetwork) -> None:
             raise RuntimeError("a network rebuilt from the pruned shapes computes something else")
 
 
+def _check_kept(
+    network: CompressedNetwork, ratio: float, achieved: float, widths: list[int], round_to: int
+) -> None:
+    """Raise StageError if less than a third of `ratio` was removed, or far more, rounding apart."""
+    total = max(sum(widths), 1)
+    left = [min(width, max(int(width * (1 - ratio)) // round_to * round_to, round_to)) for width in widths]
+    asked = min(ratio, 1 - sum(left) / total)
+    if achieved < asked / 3 or achieved > max(ratio, 1 - sum(left) / total) + _TOO_MUCH:
+        raise StageError(
+            f"a ratio of {ratio:g} removes {achieved:.0%} of the channels of {network.architecture.model}: "
+            "layers that must stay as wide as others, or divisible into groups, do not follow the ratio"
+        )
+
+
 def _channels(module: nn.Module, kept: list[nn.Module]) -> int:
     """Number of output channels of all convolutions and linear layers that may be pruned."""
+    return sum(_widths(module, kept))
+
+
+def _widths(module: nn.Module, kept: list[nn.Module]) -> list[int]:
     layers = [layer for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
-    return sum(layer.weight.shape[0] for layer in layers if layer not in kept)
+    return [layer.weight.shape[0] for layer in layers if layer not in kept]
 
 
 class _Importance(tp.importance.GroupMagnitudeImportance):  # type: ignore[misc]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from ordercomp.knobs import Knob
+from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.multi_exit import drop_module
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.blocks import blocks_to_drop, find_blocks
@@ -49,8 +50,12 @@ class Distill:
     epochs: float = 0.0
 
     def apply(self, network: CompressedNetwork, *, trainer: Trainer) -> CompressedNetwork:
-        """Return a trained student of `network`. Raises StageError if there is no block to drop."""
+        """Return a trained student of `network`.
+
+        Raises StageError if there is no block to drop, or if it saves less than a tenth of what is asked for.
+        """
         student = network.rebuild(seed=trainer.seed, original=self.student == "fresh")
+        whole = student.copy()
         blocks = find_blocks(student)
         dropped = blocks_to_drop(blocks, self.depth)
         if self.depth < 1 and not dropped:
@@ -64,6 +69,21 @@ class Distill:
         student = replace(student, dropped=(*student.dropped, *dropped))
         if self.width < 1:
             narrow_channels(student, 1 - self.width)
+        _check_saved(whole, student, asked=1 - self.depth * self.width)
         trainer.calibrate(student)
         epochs = trainer.train(student, fresh=True, teacher=network)
         return finish(student, self, epochs, {"dropped": dropped, "blocks": len(blocks) - len(dropped)})
+
+
+def _check_saved(whole: CompressedNetwork, student: CompressedNetwork, *, asked: float) -> None:
+    """Raise StageError if neither MACs nor parameters fall by a tenth of the share `asked`."""
+    try:
+        before, after = measure_cost(whole), measure_cost(student)
+    except ValueError:  # what cannot be counted is refused where its cost is asked for
+        return
+    saved = 1 - min(after.macs / before.macs, after.parameters / before.parameters)
+    if saved < asked / 10:
+        raise StageError(
+            f"D was to save {asked:.0%} of {whole.architecture.model} and saves {saved:.1%}: what it can "
+            "drop there is next to nothing; try D(depth=1.0,width=0.5)"
+        )

@@ -69,4 +69,4 @@ class Prune:
         )
         trainer.calibrate(pruned, again=True)
         epochs = trainer.train(pruned, fresh=False, teacher=teacher_of(self.teacher, trainer))
-        return finish(pruned, self, epochs, achieved)
+        return finish(pruned, self, epochs, {"asked": self.ratio, **achieved})

@@ -148,3 +148,15 @@ def test_a_model_without_droppable_blocks_is_named_with_a_way_out(model: str) ->
 def test_a_model_without_a_place_for_an_exit_is_named() -> None:
     with pytest.raises(StageError, match="E found no place for an exit in user_nets:dense_only"):
         apply("E", tiny_network("user_nets:dense_only"))
+
+
+def test_blocks_outside_of_containers_are_found() -> None:
+    found = [block for block in find_blocks(tiny_network("odd_nets:hidden_blocks")) if block.droppable]
+    assert [block.name for block in found] == [
+        f"1.{stage}.b{place}" for stage in (0, 1) for place in range(3)
+    ]
+
+
+def test_a_student_that_saves_next_to_nothing_is_refused() -> None:
+    with pytest.raises(StageError, match=r"D was to save 50% of odd_nets:norms_between and saves \d.\d%"):
+        apply("D", tiny_network("odd_nets:norms_between"), depth=0.5)

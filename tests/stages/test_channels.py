@@ -111,7 +111,11 @@ def test_narrow_layers_are_pruned_down_to_one_channel_and_not_skipped() -> None:
 def test_the_achieved_ratio_and_the_channels_left_are_recorded() -> None:
     pruned = apply("P", user_network("flat"), ratio=0.3)  # of 8, 16 and 12 channels go 2, 4 and 3
     left = [width for name, width in widths(pruned).items() if width != 10]
-    assert pruned.lineage[-1].achieved == {"ratio": round(1 - sum(left) / 36, 4), "channels": sum(left)}
+    assert pruned.lineage[-1].achieved == {
+        "asked": 0.3,
+        "ratio": round(1 - sum(left) / 36, 4),
+        "channels": sum(left),
+    }
     assert pruned.lineage[-1].achieved["ratio"] == pytest.approx(0.3, abs=0.06)
 
 
@@ -255,3 +259,14 @@ def test_a_lack_of_memory_while_pruning_is_no_lasting_failure(monkeypatch: pytes
     monkeypatch.setattr("ordercomp.stages.channels._prune", run_short)
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         narrow_channels(tiny_network(), 0.4)
+
+
+def test_a_ratio_that_groups_round_away_still_leaves_one_channel_in_each() -> None:
+    shares = [apply("P", user_network("grouped"), ratio=ratio).lineage[-1].achieved for ratio in (0.5, 0.9)]
+    assert shares[0]["ratio"] <= shares[1]["ratio"]
+    assert [one["asked"] for one in shares] == [0.5, 0.9]
+
+
+def test_a_ratio_that_is_missed_is_refused() -> None:
+    with pytest.raises(StageError, match=r"a ratio of 0.9 removes \d+% of the channels of odd_nets:stuck"):
+        apply("P", tiny_network("odd_nets:stuck"), ratio=0.9)
