@@ -10,6 +10,7 @@ from typing import Any, Literal, cast, get_args
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 __all__ = [
     "console",
@@ -103,7 +104,7 @@ def number_text(value: float) -> str:
 
 def print_pairs(title: str, values: Mapping[str, float]) -> None:
     """Names and numbers as a small table on stdout."""
-    table = Table(title=title, show_header=False)
+    table = Table(title=Text(title), show_header=False)
     for name, value in values.items():
         table.add_row(name, number_text(value))
     Console().print(table)

@@ -68,6 +68,7 @@ class SearchResult:
     objectives: Objectives
     seconds: Mapping[tuple[str, int], float] = field(default_factory=dict)  # of each training, by its node
     interrupted: bool = False  # by Ctrl-C: the same search goes on from here
+    storage: str = ""  # path or URL of the study
 
     @property
     def ranking(self) -> Ranking:
@@ -185,12 +186,21 @@ class SearchResult:
         ]
         return shlex.join(words)
 
+    @property
+    def dashboard_line(self) -> str | None:
+        """The command that opens the study in a browser; None without a storage, or with a password in it."""
+        if not self.storage or "@" in self.storage:
+            return None
+        plain = "://" in self.storage or self.storage.endswith((".log", ".journal"))
+        return shlex.join(["optuna-dashboard", self.storage if plain else f"sqlite:///{self.storage}"])
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, the content of search.json."""
         states = count_states(self.study)
         return {
             "task": self.task.name,
             "study": self.study.study_name,
+            "dashboard": self.dashboard_line,
             "objectives": self.objectives.describe(),
             "cost": self.ranking.cost,
             "trials": {state: states[state] for state in ("complete", "pruned", "fail", "waiting")},

@@ -168,6 +168,7 @@ def run_search(
         objectives=plan.objectives,
         seconds={(record.sequence, record.seed): record.seconds for record in file.records},
         interrupted=isinstance(used, Runner) and used.interrupted,
+        storage=str(plan.storage or plan.out / "study.db"),
     )
     write_search_outcome(result)
     return result

@@ -1,6 +1,7 @@
 """Assembly of the page of a search: the networks to take first, then how they were found."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ __all__ = ["law_sentence", "search_headline", "write_search_report"]
 
 HEADLINE_LOSS = "0.01"  # the tolerance that the page opens with, if a network keeps it
 MOST_ORDERS = 25
+MOST_LOSS = 0.06  # of accuracy, beyond which nothing is drawn if there is something within
+DRAWN_LOSSES = (0.01, 0.02)  # marked by lines
 
 
 def write_search_report(path: Path | str, search: Mapping[str, Any], records: Iterable[Record]) -> None:
@@ -61,7 +64,15 @@ def law_sentence(search: Mapping[str, Any]) -> str:
     what = f"The {law['role']} of the {law['evidence']} evidence in this study is {law['order']}"
     if law["rank"] is None:
         return f"{what}; the search did not try it."
-    return f"{what}: rank {law['rank']} of {law['of']} tried orders of these stages."
+    rank = f"{what}: rank {law['rank']} of {law['of']} tried orders of these stages"
+    values = {
+        one["order"]: one["value"] for one in search["orders"] if sorted(one["order"]) == sorted(law["order"])
+    }
+    best = max(values, key=values.__getitem__)
+    worth = f"worth {values[law['order']]:.2f} doublings"
+    if best == law["order"]:
+        return f"{rank}, {worth}."
+    return f"{rank}, {worth}; the best of them is {best}, worth {values[best]:.2f}."
 
 
 def _content(search: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
@@ -114,7 +125,8 @@ def _pictures(search: Mapping[str, Any], records: Sequence[Record]) -> dict[str,
         "fronts": inline(
             _fronts_plot(search, records, scale),
             "Accuracy against reduction of bit operations. Orange: the front of the whole search; grey: the "
-            "fronts of the other orders. Up and to the right is better.",
+            "fronts of the other orders. Up and to the right is better. What loses more than "
+            f"{loss_text(MOST_LOSS)} is left out.",
         )
     }
     if search["cost"] != "log2_cr":
@@ -126,12 +138,31 @@ def _pictures(search: Mapping[str, Any], records: Sequence[Record]) -> dict[str,
 
 
 def _fronts_plot(search: Mapping[str, Any], records: Sequence[Record], scale: Scale) -> Figure:
-    """Draw the fronts of the orders, and over them that of all together."""
-    figure = plots.pareto_plot(records, highlights=_highlights(search), scale=scale)
+    """Draw the fronts of the orders, and over them that of all together, as far as somebody would go."""
     whole = front(records, scale=scale)
-    reductions, accuracies = [one.bitops_cr for one in whole], [one.accuracy for one in whole]
-    figure.axes[0].step(reductions, accuracies, where="pre", color=plots.ORANGE, linewidth=2.8, zorder=3)
+    wanted = [one for one in whole if one.loss <= MOST_LOSS] or whole
+    near = [_without_far_points(record, MOST_LOSS) for record in records] if wanted is not whole else records
+    figure = plots.pareto_plot(near, highlights=_highlights(search), scale=scale)
+    reductions, accuracies = [one.bitops_cr for one in wanted], [one.accuracy for one in wanted]
+    axes = figure.axes[0]
+    axes.step(reductions, accuracies, where="pre", color=plots.ORANGE, linewidth=2.8, zorder=3)
+    baseline = sum(one.accuracy + one.loss for one in wanted) / len(wanted)
+    for loss in DRAWN_LOSSES:
+        axes.axhline(baseline - loss, color=plots.GREY, linewidth=0.8, linestyle=(0, (2, 4)), zorder=0)
+        axes.annotate(
+            f"−{loss_text(loss)}",
+            (0.01, baseline - loss),
+            xycoords=("axes fraction", "data"),
+            va="bottom",
+            fontsize=9,
+        )
     return figure
+
+
+def _without_far_points(record: Record, most: float) -> Record:
+    """The record without the operating points that lose more than `most`."""
+    floor = record.baseline.accuracy - most
+    return replace(record, points=tuple(point for point in record.points if point.accuracy >= floor))
 
 
 def _highlights(search: Mapping[str, Any]) -> dict[Order, str]:

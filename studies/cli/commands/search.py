@@ -1,7 +1,8 @@
 """`ordercomp search`: an Optuna study over orders and knobs for the best compressed network."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -102,7 +103,10 @@ def command(
         _print(result.to_json())
         console.print(f"records, networks and report are in {out}; open {out / 'report.html'}", markup=False)
         networks = sorted((out / "networks").glob("*.safetensors"))
-        print_next([*(next_steps(networks[-1]) if networks else []), _dashboard(plan)])
+        steps = next_steps(networks[-1]) if networks else []
+        if line := result.dashboard_line:
+            steps.append(("look at every trial (pip install 'ordercomp[dashboard]')", shlex.split(line)))
+        print_next(steps)
     if result.interrupted:
         console.print("interrupted: this is what was measured until then; the same command goes on from here")
         raise KeyboardInterrupt
@@ -131,12 +135,6 @@ class _BestSoFar:
                 f"{times_text(best.cr)} less storage, {best.record.sequence}"
             )
         self._view.note(*lines)
-
-
-def _dashboard(plan: SearchPlan) -> tuple[str, Sequence[object]]:
-    storage = str(plan.storage or plan.out / "study.db")
-    url = storage if "://" in storage else f"sqlite:///{storage}"
-    return "look at every trial (pip install 'ordercomp[dashboard]')", ("optuna-dashboard", url)
 
 
 def _print(search: Mapping[str, Any]) -> None:

@@ -10,8 +10,14 @@ from builders import make_record
 from page_data import a_search, point
 from pages import Page
 
+from ordercomp.analysis.fronts.front import Scale
 from ordercomp.analysis.showing.report import write_search_report
-from ordercomp.analysis.showing.report.search_page import law_sentence, search_headline
+from ordercomp.analysis.showing.report.search_page import (
+    MOST_LOSS,
+    _fronts_plot,
+    law_sentence,
+    search_headline,
+)
 from ordercomp.analysis.showing.report.search_tables import (
     front_table,
     importance_table,
@@ -87,7 +93,13 @@ def test_the_headline_names_the_cost_that_was_searched_for() -> None:
         (None, ""),
         (
             {"order": "DP", "role": "law", "evidence": "paired", "rank": 1, "of": 2},
-            "The law of the paired evidence in this study is DP: rank 1 of 2 tried orders of these stages.",
+            "The law of the paired evidence in this study is DP: rank 1 of 2 tried orders of these stages, "
+            "worth 5.00 doublings.",
+        ),
+        (
+            {"order": "PD", "role": "law", "evidence": "paired", "rank": 2, "of": 2},
+            "The law of the paired evidence in this study is PD: rank 2 of 2 tried orders of these stages, "
+            "worth 4.50 doublings; the best of them is DP, worth 5.00.",
         ),
         (
             {"order": "DP", "role": "law", "evidence": "paired", "rank": None, "of": 0},
@@ -96,7 +108,20 @@ def test_the_headline_names_the_cost_that_was_searched_for() -> None:
     ],
 )
 def test_the_law_s_order_is_ranked_in_a_sentence(law: Mapping[str, Any] | None, sentence: str) -> None:
-    assert law_sentence({"law": law}) == sentence
+    orders = [{"order": order, "value": value} for order, value in (("E", 9.0), ("DP", 5.0), ("PD", 4.5))]
+    assert law_sentence({"law": law, "orders": orders}) == sentence
+
+
+def test_what_loses_too_much_is_not_drawn_and_the_dashboard_is_one_command_away(tmp_path: Path) -> None:
+    far = make_record("DP", points=[(0.97, 64.0), (0.40, 4000.0)])
+    scale = Scale(split="validation")
+    figure = _fronts_plot(a_search(), [far, RECORDS[1]], scale)
+    assert figure.axes[0].get_ylim()[0] > 0.98 - MOST_LOSS - 0.02
+    only = _fronts_plot(a_search(), [make_record("DP", accuracy=0.40)], scale)
+    assert only.axes[0].get_ylim()[0] < 0.41  # nothing is within, so what there is, is drawn
+    line = "optuna-dashboard sqlite:///out/study.db"
+    write_search_report(tmp_path / "report.html", {**a_search(), "dashboard": line}, RECORDS)
+    assert line in (tmp_path / "report.html").read_text()
 
 
 def test_tolerances_that_one_network_serves_share_a_row() -> None:

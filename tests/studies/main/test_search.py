@@ -243,3 +243,19 @@ def test_knobs_off_the_grid_stay_where_the_task_sets_them() -> None:
     assert space.contains(task.sequence("DP"))
     assert set(space.params(task.sequence("DP"))) == {"order", "D.depth"}
     assert space.contains(task.sequence("DPP"))
+
+
+@pytest.mark.parametrize(
+    ("storage", "line"),
+    [
+        ("out/my study.db", "optuna-dashboard 'sqlite:///out/my study.db'"),
+        ("out/study.log", "optuna-dashboard out/study.log"),
+        ("postgresql://host/name", "optuna-dashboard postgresql://host/name"),
+        ("postgresql://user:secret@host/name", None),
+        ("", None),
+    ],
+)
+def test_the_line_for_the_dashboard_opens_the_storage_and_tells_no_password(
+    result: SearchResult, storage: str, line: str | None
+) -> None:
+    assert replace(result, storage=storage).dashboard_line == line
