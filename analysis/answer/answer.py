@@ -10,7 +10,8 @@ Everything is read off draws of the model of an order's value (`model`):
 - *Precedence*: the pairs that stand the same way round in every order of the best set. Acyclic, since the
   set is not empty, and free of multiplicity between pairs.
 
-Nothing is recommended from fewer than three seeds: two cannot tell noise from a difference.
+Nothing is recommended from fewer than three seeds, as two cannot tell noise from a difference, nor where
+hardly any network loses so little, as then all orders are worth leaving the network alone.
 """
 
 from collections import defaultdict
@@ -45,6 +46,7 @@ RISK = 0.05  # of leaving out the best order, and of an interval that does not h
 BAND = 0.2  # nominal error of the posterior's band; shrinkage makes it wide: RISK is kept in every world of
 # benchmarks/answer_calibration.py, ties among the best included
 LEAST_SEEDS = 3
+LEAST_WORTH = 0.1  # share of the values that must lie above the floor
 THOROUGH = Effort(kept=250)
 
 
@@ -81,7 +83,7 @@ class AnswerAt:
     p_value: float | None = None  # of "the order does not matter"
     spread: float | None = None  # best minus worst order, doublings
     scores_explain: float | None = None  # share of the differences between orders that stage scores explain
-    seeds_needed: int | None = None  # of every order, where nothing can be told
+    seeds_needed: int | None = None  # of every order, where there are too few
     rung: str | None = None  # the only one that took part; None: all
 
     @property
@@ -200,6 +202,8 @@ def answers_of(tables: Sequence[ValueTable], *, effort: Effort = THOROUGH) -> li
     for place, table in enumerate(tables):
         if _seeds(table) < LEAST_SEEDS:
             answers[place] = AnswerAt(loss=table.loss, standings={}, seeds_needed=LEAST_SEEDS)
+        elif _share_of_worth(table) < LEAST_WORTH:
+            answers[place] = AnswerAt(loss=table.loss, standings={})
         else:
             groups[table.orders, len(table.seeds)].append(place)
     for places in groups.values():
@@ -215,6 +219,14 @@ def answers_of(tables: Sequence[ValueTable], *, effort: Effort = THOROUGH) -> li
 def _seeds(table: ValueTable) -> int:
     """The seeds at which orders can be compared."""
     return int((np.isfinite(table.values).sum(axis=0) > 1).sum())
+
+
+def _share_of_worth(table: ValueTable) -> float:
+    """Share of the values that say more than that the network is best left alone."""
+    if table.floor is None:
+        return 1.0
+    known = table.values[np.isfinite(table.values)]
+    return float((known > table.floor + 1e-9).mean())
 
 
 def _read(table: ValueTable, draws: Draws) -> AnswerAt:
@@ -248,7 +260,7 @@ def _read(table: ValueTable, draws: Draws) -> AnswerAt:
         best_set=best_set,
         regret=Regret(
             expected=float(behind[:, taken].mean()),
-            upper95=float(np.quantile(behind[:, taken], 1 - RISK)),
+            upper95=max(float(np.quantile(behind[:, taken], 1 - RISK)), float(behind[:, taken].mean())),
             random_order=float(behind.mean()),
         ),
         standings=standings,

@@ -80,8 +80,12 @@ def where_it_changes(answer: Mapping[str, Any]) -> str:
 def _nothing(answer: Mapping[str, Any], loss: str) -> str:
     where = f" at a tolerated loss of {loss}" if loss else ""
     needed = answer.get("seeds_needed")
-    more = f" It would take {needed} seeds of the orders that are left." if needed else ""
-    return f"These records cannot tell yet which order to take{where}.{more}"
+    if not needed:
+        return f"No order is recommended{where}: hardly any network loses so little. Try gentler knobs."
+    return (
+        f"These records cannot tell yet which order to take{where}. "
+        f"It would take {needed} seeds of the orders that are left."
+    )
 
 
 def _cost(regret: Mapping[str, float]) -> str:

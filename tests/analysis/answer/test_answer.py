@@ -71,6 +71,13 @@ def test_fewer_than_three_seeds_tell_nothing() -> None:
     assert answer.to_json()["recommended"] is None
 
 
+def test_where_hardly_any_network_loses_so_little_nothing_is_recommended() -> None:
+    values = np.zeros((24, 5))
+    values[ORDERS.index("DPQE"), :2] = 3.0
+    answer = answer_of(table(values, floor=0.0), effort=QUICK)
+    assert (answer.recommended, answer.best_set, answer.seeds_needed) == (None, (), None)
+
+
 def test_a_half_that_was_not_run_at_a_seed_is_filled_in_by_the_model() -> None:
     values = noisy(LATE, 6)
     half = np.arange(24) % 2

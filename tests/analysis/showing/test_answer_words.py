@@ -46,6 +46,13 @@ def test_nothing_is_guessed_where_nothing_can_be_told() -> None:
     )
 
 
+def test_a_loss_that_hardly_any_network_keeps_to_is_named() -> None:
+    assert answer_words({"loss": 0.002, "recommended": None, "seeds_needed": None}, "DPQE").lines == (
+        "No order is recommended at a tolerated loss of 0.2 %: hardly any network loses so little. "
+        "Try gentler knobs.",
+    )
+
+
 def test_no_order_out_is_said_and_a_long_set_is_only_counted() -> None:
     all_in = [f"in{k}" for k in range(24)]
     assert answer_words(answer(best_set=all_in, excluded={}, precedence=[]), "DPQE").out == (
