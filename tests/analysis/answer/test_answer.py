@@ -3,15 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import stats
 
-from ordercomp.analysis.answer.answer import (
-    answer_of,
-    chances_of_best,
-    derive_answer,
-    least_behind,
-    order_matters,
-    precedence_of,
-)
+from ordercomp.analysis.answer.answer import answer_of, derive_answer
+from ordercomp.analysis.answer.comparisons import chances_of_best, least_behind, order_matters, precedence_of
 from ordercomp.analysis.answer.features import pair_signs, parts_of
 from ordercomp.analysis.answer.model import Effort
 from ordercomp.analysis.answer.values import LOSSES, ValueTable
@@ -161,8 +156,6 @@ def test_the_test_of_order_is_the_two_way_f_test_where_noise_is_independent() ->
     rows, columns = values.mean(axis=1), values.mean(axis=0)
     between = 3 * ((rows - values.mean()) ** 2).sum() / 2
     rest = ((values - rows[:, None] - columns + values.mean()) ** 2).sum() / 4
-    from scipy import stats
-
     assert order_matters(values, np.eye(3)) == pytest.approx(stats.f.sf(between / rest, 2, 4))
 
 
