@@ -53,6 +53,7 @@ BAND = 0.2  # nominal error of the posterior's band; shrinkage makes it wide: RI
 LEAST_SEEDS = 3
 LEAST_WORTH = 0.1  # share of the values that must lie above the floor
 THOROUGH = Effort(kept=250)
+FEW_STAGES, BRIEF = 5, Effort(chains=4, kept=125)  # beyond, a fit of a hundred orders takes a minute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +173,7 @@ def derive_answer(
     stages: Order,
     loss: float = 0.02,
     convention: Convention = "paper",
-    effort: Effort = THOROUGH,
+    effort: Effort | None = None,
 ) -> Answer:
     """Answer from records, at `loss` and at all of `LOSSES`, over all rungs and for each alone.
 
@@ -180,6 +181,7 @@ def derive_answer(
     ValueError for a loss outside of (0, 1], stages that are no distinct letters, and a cost convention that
     the records do not hold.
     """
+    effort = effort or (THOROUGH if len(stages) <= FEW_STAGES else BRIEF)
     held = list(records)
     rungs = rungs_of(held, stages)
     losses = sorted({*LOSSES, loss})

@@ -1,5 +1,6 @@
 """The records that one law is derived from: one task, valued, by sequence and seed, with their caveats."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ class Corpus:
                 found[key] += 1
                 if (accounting, text, seed) in self.runs:
                     measured.add(key)
-        wanted = len(permutations(stages))
+        wanted = math.factorial(len(stages))
         complete: dict[tuple[str, frozenset[str]], set[int]] = defaultdict(set)
         for (accounting, setting, seed), count in found.items():
             if count == wanted and (accounting, setting, seed) in measured:

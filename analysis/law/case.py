@@ -85,12 +85,12 @@ class Case:
 def prepare(records: Sequence[Record], stages: Order | None, options: LawOptions) -> Case:
     """Value the records, pair them and split the seeds.
 
-    Raises ValueError if there are no records, several tasks, fewer than two or more than nine stages, or too
+    Raises ValueError if there are no records, several tasks, fewer than two or more than ten stages, or too
     few complete seeds for `options.held_out`.
     """
     corpus = collect(records, stages=stages, scale=options.scale)
-    if not 2 <= len(corpus.stages) <= 9:
-        raise ValueError(f"stages must be 2 to 9 letters, got {corpus.stages!r}")
+    if not 2 <= len(corpus.stages) <= 10:
+        raise ValueError(f"stages must be 2 to 10 letters, got {corpus.stages!r}")
     neighbors, apart = (pair_tables(corpus.runs, corpus.stages, neighbors=near) for near in (True, False))
     return Case(corpus, options, neighbors, apart, *_split_seeds(corpus, options.held_out))
 

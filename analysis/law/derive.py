@@ -47,7 +47,7 @@ def derive_law(
         reused: trainings that were found in a store, for the account of trainings.
         options: margins, error level, resamples.
 
-    Raises ValueError if there are no records, several tasks, or fewer than two or more than nine stages.
+    Raises ValueError if there are no records, several tasks, or fewer than two or more than ten stages.
     """
     case, rng = prepare(records, stages, options), np.random.default_rng(seed)
     own = case.judge(case.seeds, rng)

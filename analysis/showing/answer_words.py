@@ -79,6 +79,8 @@ def where_it_changes(answer: Mapping[str, Any]) -> str:
 
 def _nothing(answer: Mapping[str, Any], loss: str) -> str:
     where = f" at a tolerated loss of {loss}" if loss else ""
+    if answer.get("withheld"):
+        return f"These records cannot tell which order to take{where}: {answer['withheld']}."
     needed = answer.get("seeds_needed")
     if not needed:
         return f"No order is recommended{where}: hardly any network loses so little. Try gentler knobs."

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ordercomp.analysis.answer.answer import Answer
+from ordercomp.analysis.answer.answer import Answer, AnswerAt
 from ordercomp.analysis.answer.networks import Taken, networks_to_take
 from ordercomp.records import Record
 
-__all__ = ["answer_keys", "make_command"]
+__all__ = ["answer_keys", "make_command", "unless_under_trained"]
 
 
 def answer_keys(
@@ -26,9 +26,12 @@ def answer_keys(
     there than exist, if they are many) and how many of these may be the best. The commands of `networks` name
     `store`, if there is one. `certified` networks take the place of those that the records alone would name.
     """
+    answer = unless_under_trained(answer, law)
     sorts = [] if law["cycle"] else list(law["orders"])
     inside = sum(order in answer.best_set for order in sorts)
     told = {**answer.to_json(), "topological_sorts": {"number": len(sorts), "in_best_set": inside}}
+    if reason := _under_trained(law):
+        told["withheld"] = reason
     taken = networks_to_take(records, answer, law["stages"]) if certified is None else certified
     return {
         "answer": told,
@@ -37,6 +40,33 @@ def answer_keys(
             for one in taken
         ],
     }
+
+
+def unless_under_trained(answer: Answer, law: Mapping[str, Any]) -> Answer:
+    """The answer, or one that recommends nothing where most controls of the law say that training was short.
+
+    Under-trained stages fake an order: the epochs of a later stage serve an earlier one, too.
+    """
+    if not _under_trained(law):
+        return answer
+
+    def silent(one: AnswerAt) -> AnswerAt:
+        return AnswerAt(loss=one.loss, rung=one.rung, standings={})
+
+    return Answer(
+        asked=silent(answer.asked),
+        by_loss=tuple(map(silent, answer.by_loss)),
+        by_rung=tuple(map(silent, answer.by_rung)),
+    )
+
+
+def _under_trained(law: Mapping[str, Any]) -> str:
+    """Why the training was too short to recommend an order; empty if it was not, as far as known."""
+    controls = law.get("convergence") or ()
+    short = sum(control["status"] == "under-trained" for control in controls)
+    if 2 * short <= len(controls):
+        return ""
+    return f"{short} of {len(controls)} networks gain from further epochs alone: train for longer"
 
 
 def make_command(taken: Taken, *, store: Path | None, exact: bool = False) -> str:

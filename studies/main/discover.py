@@ -31,6 +31,7 @@ from ordercomp.search.tell.study import enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.design.race import CONTROLLED_SEEDS, Race
+from ordercomp.studies.folders.answer_keys import unless_under_trained
 from ordercomp.studies.folders.guaranteed import guaranteed_networks
 from ordercomp.studies.folders.law_folder import settle_precision, write_outcome
 from ordercomp.studies.main.search import task_space
@@ -205,6 +206,7 @@ def _write(run: _Run, *, guarantee: bool) -> Discovery:
         raise FailedRunError(_nothing_measured(records, runner))
     law = derive_law(records, stages=task.stages)
     answer = derive_answer(records, stages=task.stages, loss=task.loss)
+    answer = unless_under_trained(answer, law.to_json())
     trainings = runner.trainings
     certified = guaranteed_networks(task, runner.store, records, answer) if guarantee else None
     data = write_outcome(run.folder, law, answer, records, trainings, runner.store, certified=certified)

@@ -102,7 +102,7 @@ def test_no_records_are_refused() -> None:
 
 
 def test_one_stage_has_no_order() -> None:
-    with pytest.raises(ValueError, match="stages must be 2 to 9 letters, got 'D'"):
+    with pytest.raises(ValueError, match="stages must be 2 to 10 letters, got 'D'"):
         derive_law([make_record("D")])
 
 

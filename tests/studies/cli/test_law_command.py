@@ -57,6 +57,21 @@ def test_with_too_few_seeds_nothing_is_recommended(
     assert "probability 0." not in text.split("\n\n")[0]
 
 
+def test_short_training_withholds_the_recommendation(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = folder(tmp_path / "run", 3)
+    prefixes = [make_record("D", seed, 0.9) for seed in range(3)]
+    controls = [make_record("DF", seed, 0.96) for seed in range(3)]
+    write_records(path / "records.jsonl", [*networks(3), *prefixes, *controls])
+    law = json.loads(run(capsys, str(path), "--json"))
+    assert {one["recommended"] for one in (law["answer"], *law["answer"]["by_loss"])} == {None}
+    assert run(capsys, str(path)).startswith(
+        "These records cannot tell which order to take at a tolerated loss of 2 %: 1 of 1 networks gain from "
+        "further epochs alone: train for longer."
+    )
+
+
 def test_the_loss_of_the_folder_is_taken_unless_another_is_asked_for(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
