@@ -3,8 +3,7 @@
 Everything is read off draws of the model of an order's value (`model`):
 
 - *Best set*: multiple comparisons with the best (Hsu 1984), by the posterior. An order is excluded where a
-  band around its differences to all others, calibrated to keep the best with 95 %, has one of them ahead;
-  none is where the test of "the order does not matter" does not reject at 5 %.
+  band around its differences to all others, calibrated to keep the best with 95 %, has one of them ahead.
 - *Recommended*: the order with the least expected regret; its regret is how far it lies behind the best
   order, whichever that is, in doublings.
 - *Precedence*: the pairs that stand the same way round in every order of the best set. Acyclic, since the
@@ -239,10 +238,7 @@ def _share_of_worth(table: ValueTable) -> float:
 def _read(table: ValueTable, draws: Draws) -> AnswerAt:
     behind = draws.values.max(axis=1, keepdims=True) - draws.values
     chances = chances_of_best(draws.values)
-    p_value = order_matters(table.values, draws.noise)
     least = least_behind(draws.values, BAND)
-    if p_value is None or p_value > RISK:
-        least = np.zeros_like(least)
     means = draws.values.mean(axis=0)
     offset = float(np.nanmean(table.values - means[:, None]))
     order = np.argsort(-means, kind="stable")
@@ -272,7 +268,7 @@ def _read(table: ValueTable, draws: Draws) -> AnswerAt:
         ),
         standings=standings,
         precedence=precedence_of(best_set, table.stages),
-        p_value=p_value,
+        p_value=order_matters(table.values, draws.noise),
         spread=float(means.max() - means.min()),
         scores_explain=scores,
     )
