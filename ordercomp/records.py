@@ -17,6 +17,7 @@ from ordercomp.sequence import StageSequence
 
 __all__ = [
     "Baseline",
+    "Convention",
     "OperatingPoint",
     "Record",
     "RecordError",
@@ -24,6 +25,8 @@ __all__ = [
     "read_records",
     "write_records",
 ]
+
+Convention = Literal["paper", "honest", "apot"]  # of counting costs
 
 
 class RecordError(ValueError):
@@ -83,6 +86,11 @@ class Record:
         _check_finite("record", "seconds", self.seconds)
         if self.seed < 0:
             raise RecordError(f"record key 'seed' must not be negative, got {self.seed}")
+
+    @property
+    def accounting(self) -> str:
+        """How epochs were counted when this was trained."""
+        return str(self.extra.get("accounting", "per-stage"))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Record":

@@ -28,9 +28,10 @@ from ordercomp.analysis.answer.comparisons import (
     precedence_of,
 )
 from ordercomp.analysis.answer.model import Draws, Effort, draw_values
-from ordercomp.analysis.answer.values import LOSSES, Convention, ValueTable, order_values, rungs_of
+from ordercomp.analysis.answer.values import LOSSES, ValueTable, order_values, rungs_of
+from ordercomp.analysis.evidence.judge import RULES
 from ordercomp.orders import Order
-from ordercomp.records import Record
+from ordercomp.records import Convention, Record
 
 __all__ = [
     "LEAST_SEEDS",
@@ -49,7 +50,7 @@ FloatArray = npt.NDArray[np.float64]
 RISK = 0.05  # of leaving out the best order, and of an interval that does not hold
 BAND = 0.2  # nominal error of the posterior's band; shrinkage makes it wide: RISK is kept in every world of
 # benchmarks/answer_calibration.py, ties among the best included
-LEAST_SEEDS = 3
+LEAST_SEEDS = RULES.least_seeds
 LEAST_WORTH = 0.1  # share of the values that must lie above the floor
 THOROUGH = Effort(kept=250)
 FEW_STAGES, BRIEF = 5, Effort(chains=4, kept=125)  # beyond, a fit of a hundred orders takes a minute

@@ -12,13 +12,12 @@ Control arms, repeated stages and subsets of the stages are no orders and take n
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ordercomp.orders import Order, check_order
-from ordercomp.records import OperatingPoint, Record
+from ordercomp.records import Convention, OperatingPoint, Record
 from ordercomp.sequence import StageSequence
 
 __all__ = [
@@ -33,7 +32,6 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
-Convention = Literal["paper", "honest", "apot"]
 Setting = tuple[str, frozenset[str]]  # accounting of epochs, steps with their knobs
 
 FLOOR = 0.0  # value of leaving the network alone
@@ -211,7 +209,7 @@ def _networks(records: Iterable[Record], stages: Order) -> Iterable[tuple[Settin
     for record in records:
         if sorted(record.order) == letters:
             steps = frozenset(map(str, StageSequence.parse(record.sequence).steps))
-            yield (str(record.extra.get("accounting", "per-stage")), steps), record.order, record
+            yield (record.accounting, steps), record.order, record
 
 
 def _by_stage(steps: frozenset[str], stages: Order) -> tuple[str, ...]:

@@ -122,7 +122,7 @@ def collect(records: Sequence[Record], *, stages: Order | None, scale: Scale) ->
 
 
 def _run(record: Record) -> Run:
-    accounting = str(record.extra.get("accounting", "per-stage"))
+    accounting = record.accounting
     return accounting, str(parsed(record.sequence)), record.seed
 
 

@@ -5,27 +5,13 @@ between two sets of runs as in López-Ibáñez et al. (2010): they show *where* 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.fronts.pareto import FloatArray, check_costs, is_nondominated
 
-__all__ = ["AttainmentDifference", "attainment", "attainment_difference", "attainment_surface"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttainmentDifference:
-    """Share of runs that attain each cell, first set minus second set, on a grid of two costs.
-
-    `difference[i, j]` holds for all costs in [first[i], first[i + 1]) × [second[j], second[j + 1]); the last
-    cells reach to infinity, and below the grid nothing is attained. Positive where the first set is better.
-    """
-
-    first: FloatArray  # rising, shape (k,)
-    second: FloatArray  # rising, shape (l,)
-    difference: FloatArray  # in [-1, 1], shape (k, l)
+__all__ = ["attainment", "attainment_surface"]
 
 
 def attainment(points: npt.ArrayLike, runs: Sequence[npt.ArrayLike]) -> FloatArray:
@@ -56,23 +42,6 @@ def attainment_surface(runs: Sequence[npt.ArrayLike], share: float) -> FloatArra
     corners: FloatArray = np.column_stack([firsts, seconds])[np.isfinite(seconds)]
     surface: FloatArray = corners[is_nondominated(corners)]
     return surface
-
-
-def attainment_difference(
-    first: Sequence[npt.ArrayLike], second: Sequence[npt.ArrayLike]
-) -> AttainmentDifference:
-    """Where `first` attains more than `second`, on the grid that the rows of all runs span.
-
-    The two sets may differ in their number of runs, not in the training that went into each run. Takes
-    memory for k·l numbers, k and l distinct costs. Raises ValueError as `attainment`.
-    """
-    every = np.concatenate([*_checked(first), *_checked(second)])
-    rows, columns = np.unique(every[:, 0]), np.unique(every[:, 1])
-    shares = [
-        np.mean([_best_second(run, rows)[:, None] <= columns for run in _checked(runs)], axis=0)
-        for runs in (first, second)
-    ]
-    return AttainmentDifference(first=rows, second=columns, difference=shares[0] - shares[1])
 
 
 def _best_second(run: FloatArray, firsts: FloatArray) -> FloatArray:

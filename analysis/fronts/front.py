@@ -21,14 +21,13 @@ import numpy as np
 
 from ordercomp.analysis.fronts.hypervolume import hypervolume
 from ordercomp.analysis.fronts.pareto import FloatArray, coverage, is_nondominated
-from ordercomp.records import OperatingPoint, Record
+from ordercomp.records import Convention, OperatingPoint, Record
 
 __all__ = [
     "DEFAULT_SCALE",
     "TOLERANCES",
     "Candidate",
     "Comparison",
-    "Convention",
     "Scale",
     "best_reductions",
     "candidates",
@@ -42,7 +41,6 @@ __all__ = [
     "value_of",
 ]
 
-Convention = Literal["paper", "honest", "apot"]
 Split = Literal["validation", "test"]
 Shape = Literal["soft", "hard"]
 

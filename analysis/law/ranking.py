@@ -75,4 +75,4 @@ def rank_orders(
 
 def _cell(record: Record) -> Cell:
     steps = frozenset(map(str, StageSequence.parse(record.sequence).steps))
-    return str(record.extra.get("accounting", "per-stage")), steps, record.seed
+    return record.accounting, steps, record.seed

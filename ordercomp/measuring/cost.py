@@ -16,7 +16,7 @@ in every convention it runs in float and is stored in float.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from ordercomp.measuring.operations import Operations, used_parameters
 from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer
 from ordercomp.networks.network import Bits, CompressedNetwork
+from ordercomp.records import Convention
 
-__all__ = ["CONVENTIONS", "Convention", "Cost", "LayerCost", "measure_cost"]
+__all__ = ["CONVENTIONS", "Cost", "LayerCost", "measure_cost"]
 
-Convention = Literal["paper", "honest", "apot"]
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 _IMAGE_BITS = 8
 _UNCOUNTED = (nn.modules.conv._ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.Bilinear)

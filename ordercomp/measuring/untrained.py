@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from ordercomp.failures import is_out_of_memory, one_line
-from ordercomp.measuring.cost import Convention, Cost, measure_cost
+from ordercomp.measuring.cost import Cost, measure_cost
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.records import Convention
 from ordercomp.sequence import StageSequence
 from ordercomp.stages import StageError, complete, make_stage
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from ordercomp.records import OperatingPoint, Record
+from ordercomp.records import Convention, OperatingPoint, Record
 
 __all__ = [
     "DEFAULT_OBJECTIVES",
@@ -23,7 +23,6 @@ __all__ = [
 ]
 
 Direction = Literal["minimize", "maximize"]
-Convention = Literal["paper", "honest", "apot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

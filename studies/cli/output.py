@@ -6,11 +6,13 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from ordercomp.records import Convention
 
 __all__ = [
     "console",
@@ -27,7 +29,6 @@ __all__ = [
 
 console = Console(stderr=True)  # progress and logs; stdout is for results
 
-Convention = Literal["paper", "honest", "apot"]
 _MOST_PIXELS = 10_000_000
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 

@@ -70,7 +70,7 @@ def latest(records: Iterable[Record]) -> list[Record]:
     """One record of each task, accounting, sequence and seed: the last."""
     found: dict[tuple[str, str, str, int], Record] = {}
     for record in records:
-        accounting = str(record.extra.get("accounting", "per-stage"))
+        accounting = record.accounting
         found[record.task, accounting, record.sequence, record.seed] = record
     return list(found.values())
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import slow_attainment
 
-from ordercomp.analysis.fronts.attainment import attainment, attainment_difference, attainment_surface
+from ordercomp.analysis.fronts.attainment import attainment, attainment_surface
 from ordercomp.analysis.fronts.pareto import FloatArray
 
 RUNS = [np.array([[1.0, 3.0], [3.0, 1.0]]), np.array([[2.0, 2.0]])]
@@ -43,18 +43,6 @@ def test_surface_bounds_what_its_share_of_runs_attains(runs: list[FloatArray], s
     assert below == (attainment(points, runs) >= share - 1e-9).tolist()
 
 
-@given(a=several_runs(), b=several_runs())
-def test_difference_holds_in_every_cell_and_changes_sign_with_the_sides(
-    a: list[FloatArray], b: list[FloatArray]
-) -> None:
-    grid = attainment_difference(a, b)
-    cells = [(x, y) for x in grid.first for y in grid.second]
-    inside = np.array(cells).reshape(-1, 2) + 0.5
-    expected = (attainment(inside, a) - attainment(inside, b)).reshape(grid.difference.shape)
-    assert grid.difference == pytest.approx(expected)
-    assert attainment_difference(b, a).difference == pytest.approx(-grid.difference)
-
-
 def test_surface_of_runs_without_rows_is_empty() -> None:
     assert attainment_surface([[], RUNS[1]], 1.0).shape == (0, 2)
     assert attainment_surface([[], RUNS[1]], 0.5).tolist() == [[2, 2]]
@@ -77,6 +65,6 @@ def test_bad_input_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="each run must have 2 objectives, got 3"):
         attainment([[1, 2]], [[[1, 2, 3]]])
     with pytest.raises(ValueError, match="each run must hold no NaN"):
-        attainment_difference(RUNS, [[[1, np.nan]]])
+        attainment([[1, 2]], [[[1, np.nan]]])
     with pytest.raises(ValueError, match=r"share must lie in \(0, 1\], got 0"):
         attainment_surface(RUNS, 0)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -100,6 +101,11 @@ def test_every_experiment_runs_judges_and_draws(name: str, tmp_path: Path) -> No
     assert figures
     assert all(figure.read_text().startswith("<?xml") for figure in figures)
     assert outcome.to_text().startswith(outcome.verdict)
+    again = EXPERIMENTS[name].judge(read_records(outcome.folder / "records.jsonl"))
+    assert told["findings"] == [finding.to_json() for finding in again.findings]
+    assert {path.stem for path in figures} == set(
+        EXPERIMENTS[name].figures(read_records(outcome.folder / "records.jsonl"))
+    )
 
 
 def test_the_second_experiment_trains_only_what_the_first_did_not(tmp_path: Path) -> None:
@@ -168,8 +174,12 @@ def test_an_unknown_experiment_lists_the_known_ones(tmp_path: Path) -> None:
 def test_half_of_the_records_can_be_judged_and_drawn(name: str) -> None:
     records = simulate(Planted.law("DPQE", 1.0), seeds=2, rng=np.random.default_rng(0))
     for count in (7, 40):
-        EXPERIMENTS[name].judge(records[:count])
-        EXPERIMENTS[name].figures(records[:count])
+        findings = EXPERIMENTS[name].judge(records[:count]).findings
+        assert all(finding.seeds <= 2 for finding in findings)
+        assert {finding.verdict for finding in findings} <= {"undecided", "true by construction"}
+        figures = EXPERIMENTS[name].figures(records[:count])
+        assert figures
+        assert all(ElementTree.fromstring(text).tag.endswith("svg") for text in figures.values())
 
 
 def test_the_index_lists_every_result_of_a_folder_and_what_was_decided(tmp_path: Path) -> None:
