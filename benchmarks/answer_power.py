@@ -124,14 +124,13 @@ def _stop(
     seen: ValueTable, judge: FloatArray, orders: Sequence[Order], best: int, done: int, trainings: int
 ) -> Stop:
     answer = answer_of(seen, effort=QUICK)
-    assert answer.recommended is not None
-    assert answer.regret is not None
-    value = judge[list(orders).index(answer.recommended)]
+    told = answer.recommended is not None and answer.regret is not None
+    value = judge[list(orders).index(answer.recommended)] if answer.recommended else judge.mean()
     return Stop(
         seeds=done,
         trainings=trainings,
-        left=len(answer.best_set),
-        stated=answer.regret.expected,
+        left=len(answer.best_set) if told else len(orders),  # nothing told: an order at random
+        stated=answer.regret.expected if answer.regret else float(judge.max() - judge.mean()),
         regret=float(judge[best] - value),
         random=float(judge[best] - judge.mean()),
         rank=1 + int((judge > value + 1e-12).sum()),
