@@ -150,7 +150,7 @@ def test_conventions_are_never_mixed() -> None:
 
 
 def test_impossible_reduction_is_refused_with_its_record() -> None:
-    with pytest.raises(ValueError, match="point key 'bitops_cr' must be positive, got 0.0"):
+    with pytest.raises(ValueError, match=r"point key 'bitops_cr' must be positive, got 0.0"):
         make_record("DP", bitops_cr=0.0)
     with pytest.raises(ValueError, match=r"bitops_cr must be positive and finite, got 0.0 in record 'DP'"):
         record_value(make_record("DP", conventions={"honest": 0.0}), scale=Scale(convention="honest"))
