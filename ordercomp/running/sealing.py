@@ -3,12 +3,14 @@
 Results are kept by that digest, so that changed data or code train anew instead of meeting old results.
 """
 
+import ast
 import hashlib
 import importlib.metadata
 import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,36 +59,73 @@ def source_digest(path: str) -> str:
     """
     load_function(path)
     digest = hashlib.sha256()
-    for name, module in sorted(_reached(path.partition(":")[0]).items()):
-        origin = Path(str(module.__file__))
+    for name, origin in sorted(_reached(path.partition(":")[0]).items()):
         digest.update(f"{name} {_version(name)}\n".encode())
         if not _is_installed(origin):
             digest.update(origin.read_bytes())
     return digest.hexdigest()
 
 
-def _reached(first: str) -> dict[str, ModuleType]:
-    """The module, and every one of the user's that is imported from it or from one of these, by name."""
-    found: dict[str, ModuleType] = {}
+def _reached(first: str) -> dict[str, Path]:
+    """Files of the module, and of every one of the user's that it or one of these imports, by name."""
+    found: dict[str, Path] = {}
     waiting = [first]
     while waiting:
         name = waiting.pop()
-        module = sys.modules.get(name)
-        if name in found or module is None or not getattr(module, "__file__", None):
+        origin = _origin(name)
+        if name in found or origin is None:
             continue
-        found[name] = module
-        if not _is_installed(Path(str(module.__file__))):
-            waiting.extend(_imported(module))
+        found[name] = origin
+        if not _is_installed(origin):
+            waiting.extend(one for one in _imported(name, origin) if _is_users(one))
     return found
 
 
-def _imported(module: ModuleType) -> Iterator[str]:
-    """Names of the modules that the values of a module come from, where they lie beside it or below."""
-    for value in vars(module).values():
-        name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-        origin = getattr(sys.modules.get(name or ""), "__file__", None) if isinstance(name, str) else None
-        if isinstance(name, str) and origin and not _is_installed(Path(origin)):
-            yield name
+def _imported(name: str, origin: Path) -> Iterator[str]:
+    """Names of modules that a module's values come from or that its source imports, within functions, too."""
+    for value in vars(sys.modules.get(name, object)).values():
+        home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+        if isinstance(home, str):
+            yield home
+    package = name if origin.stem == "__init__" else name.rpartition(".")[0]
+    for statement in _imports(origin):
+        if isinstance(statement, ast.Import):
+            names = [alias.name for alias in statement.names]
+        else:
+            start = ".".join(package.split(".")[: len(package.split(".")) - max(statement.level - 1, 0)])
+            base = ".".join(part for part in (start if statement.level else "", statement.module) if part)
+            names = [base, *(f"{base}.{alias.name}" for alias in statement.names)]
+        for one in names:
+            parts = one.split(".")
+            yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+
+
+def _imports(origin: Path) -> list[ast.Import | ast.ImportFrom]:
+    """The import statements of a source file; none of what is not, or no valid, Python source."""
+    try:
+        tree = ast.parse(origin.read_bytes()) if origin.suffix == ".py" else None
+    except SyntaxError:
+        tree = None
+    nodes = ast.walk(tree) if tree else ()
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def _origin(name: str) -> Path | None:
+    """The file of a module, found without importing it; None if there is none."""
+    if file := getattr(sys.modules.get(name), "__file__", None):
+        return Path(file)
+    parts, places = name.split("."), None
+    for length in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:length]), places)
+        if spec is None or (length < len(parts) and spec.submodule_search_locations is None):
+            return None
+        places = spec.submodule_search_locations
+    return Path(spec.origin) if spec and spec.has_location and spec.origin else None
+
+
+def _is_users(name: str) -> bool:
+    origin = _origin(name)
+    return origin is not None and not _is_installed(origin)
 
 
 def _is_installed(path: Path) -> bool:

@@ -15,7 +15,7 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running import node
 from ordercomp.running.jobs import NodeJob, node_key
 from ordercomp.running.node import create_network, start_network, train_node
-from ordercomp.running.sealing import seal_task
+from ordercomp.running.sealing import seal_task, source_digest
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from ordercomp.task import Task, load_task
@@ -54,8 +54,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "sealed_layers.py").write_text(LAYERS.format(size=3))
     (tmp_path / "sealed_net.py").write_text(NET.format(layers="sealed_layers"))
     yield tmp_path
-    for name in ("sealed_layers", "sealed_net"):
-        sys.modules.pop(name, None)
+    for name in [name for name in sys.modules if name.startswith("sealed_")]:
+        sys.modules.pop(name)
 
 
 def digest(task: Task) -> str:
@@ -84,6 +84,44 @@ def test_an_edited_module_that_a_model_imports_is_another_task(package: Path) ->
     first = digest(task)
     (package / "sealed_layers.py").write_text(LAYERS.format(size=5))
     assert digest(task) != first
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from sealed_layers import SCALE\n",
+        "from sealed_layers import *\n",
+        "def scale():\n    import sealed_layers\n    return sealed_layers.SCALE\n",
+        "try:\n    from no_such import SCALE\nexcept ImportError:\n    from sealed_layers import SCALE\n",
+    ],
+)
+def test_an_edited_constant_that_a_model_imports_is_another_task(package: Path, source: str) -> None:
+    (package / "sealed_net.py").write_text(
+        source
+        + NET.format(layers="torch.nn")
+        .replace("conv\n", "Conv2d\n")
+        .replace("conv(channels, 4)", "Conv2d(channels, 4, 3)")
+    )
+    task = replace(TINY, model="sealed_net:net")
+    (package / "sealed_layers.py").write_text("SCALE = 1.0\n")
+    first = digest(task)
+    assert digest(task) == first
+    (package / "sealed_layers.py").write_text("SCALE = 50.0\n")
+    assert digest(task) != first
+
+
+def test_an_edited_part_of_a_package_is_another_task(package: Path) -> None:
+    inner = package / "sealed_package" / "inner"
+    inner.mkdir(parents=True)
+    (package / "sealed_package" / "__init__.py").write_text("")
+    (inner / "__init__.py").write_text("from ..sizes import SIZE\n")
+    (package / "sealed_package" / "sizes.py").write_text("SIZE = 1\n")
+    (package / "sealed_net.py").write_text(
+        "from sealed_package.inner import SIZE\n\n\ndef net():\n    return SIZE\n"
+    )
+    first = source_digest("sealed_net:net")
+    (package / "sealed_package" / "sizes.py").write_text("SIZE = 2\n")
+    assert source_digest("sealed_net:net") != first
 
 
 def test_replaced_images_are_another_task(tmp_path: Path) -> None:
