@@ -89,9 +89,11 @@ def assemble(
     """Make a data set of training, validation and test images, in this order.
 
     `augmentation` is the usual one, where the source asks for no other. Means and standard deviations come
-    from the training images that are kept. Raises DataError on labels that do not fit or too few images.
+    from the training images that are kept. Raises DataError on arrays of another type or shape, labels
+    that do not fit or too few images.
     """
     for part, purpose, least in zip(parts, ("training", "validation", "test"), (classes, 1, 1), strict=True):
+        _check_arrays(f"{source.name} ({purpose} part)", part)
         check_labels(f"{source.name} ({purpose} part)", part.labels, classes=classes, least=least)
     train = parts[0][keep_limit(parts[0].labels, source, classes=classes)]
     augmentation = augmentation if source.augmentation is None else source.augmentation
@@ -117,6 +119,20 @@ def assemble(
         test=splits[2],
         digest=_digest(splits, f"{classes} {source.split_seed} {augmentation}"),
     )
+
+
+def _check_arrays(name: str, part: Labeled) -> None:
+    """Raise DataError unless images are uint8 of shape (n, h, w, c) and labels n whole numbers."""
+    images, labels = np.asarray(part.images), np.asarray(part.labels)
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise DataError(
+            f"images of {name} must be uint8 of shape (n, h, w, c), got {images.dtype} of {images.shape}"
+        )
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"labels of {name} must be whole numbers of shape ({len(images)},), "
+            f"got {labels.dtype} of {labels.shape}"
+        )
 
 
 def _digest(splits: Sequence[MemorySplit], facts: str) -> str:

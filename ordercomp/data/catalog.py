@@ -11,6 +11,7 @@ from pathlib import Path
 from ordercomp.data.augmentation import Augmentation
 from ordercomp.data.source import DataError, Source
 from ordercomp.data.splits import Batch, ImageData, MemorySplit, Split
+from ordercomp.failures import is_out_of_disk, is_out_of_memory, one_line
 from ordercomp.lookup import load_function
 
 __all__ = ["DATASETS", "Batch", "DataError", "ImageData", "MemorySplit", "Split", "load_data"]
@@ -57,7 +58,7 @@ def load_data(
     Raises:
         DataError: (a ValueError) the name is unknown; the files are missing, incomplete, damaged or in the
             wrong layout; there are fewer images than classes. It says where, and how to get the data.
-        ValueError: a function of yours cannot be imported.
+        ValueError: a function of yours cannot be imported, or fails.
     """
     kind, colon, path = name.partition(":")
     own = colon != "" and kind not in DATASETS
@@ -79,10 +80,23 @@ def load_data(
     )
     if download:
         load_function("ordercomp.data.download:download")(source)
-    data = load_function(name if own else DATASETS[kind])(source)
+    data = _call_own(name, source) if own else load_function(DATASETS[kind])(source)
     if not isinstance(data, ImageData):
         raise DataError(f"{name} must return ImageData, got {type(data).__name__}")
     return data
+
+
+def _call_own(path: str, source: Source) -> object:
+    """What a function of the user's makes of a Source; whatever it raises becomes one line that names it."""
+    function = load_function(path)
+    try:
+        return function(source)
+    except DataError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error) or is_out_of_disk(error):
+            raise
+        raise DataError(f"{path} failed: {type(error).__name__}: {one_line(error)}") from error
 
 
 def _default_root() -> Path:

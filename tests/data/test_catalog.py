@@ -1,5 +1,6 @@
 """Data sets: names, splits, batches."""
 
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -214,3 +215,63 @@ def test_a_function_of_the_user_can_make_the_data(tmp_path: Path, monkeypatch: p
         load_data("user_stripes:nothing")
     with pytest.raises(ValueError, match="cannot import 'no_such_module'"):
         load_data("no_such_module:stripes")
+
+
+FAILING_MODULE = """
+import numpy as np
+from ordercomp.data.assemble import Labeled, assemble
+
+IMAGES = np.zeros((6, 4, 4, 1), dtype=np.uint8)
+LABELS = np.arange(6) % 2
+
+def make(source, images=IMAGES, labels=LABELS):
+    return assemble(source, (Labeled(images, labels),) * 3, classes=2)
+
+def broken(source):
+    raise RuntimeError("no\\nsuch file")
+
+def leaving(source):
+    raise SystemExit("bye")
+
+def empty_handed():
+    return None
+
+def nan(source):
+    return make(source, labels=np.where(LABELS, np.nan, 0.0))
+
+def column(source):
+    return make(source, labels=LABELS[:, None])
+
+def short(source):
+    return make(source, labels=LABELS[:5])
+
+def fractions(source):
+    return make(source, images=IMAGES / 255)
+
+def flat(source):
+    return make(source, images=IMAGES[..., 0])
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("broken", "user_failing:broken failed: RuntimeError: no such file"),
+        ("leaving", "user_failing:leaving failed: SystemExit: bye"),
+        ("empty_handed", "user_failing:empty_handed failed: TypeError: empty_handed.. takes 0 positional"),
+        ("nan", r"labels of user_failing:nan .training part. must be whole numbers .*, got float64 of .6,."),
+        ("column", r"whole numbers of shape .6,., got int64 of .6, 1."),
+        ("short", r"whole numbers of shape .6,., got int64 of .5,."),
+        ("fractions", r"must be uint8 of shape .n, h, w, c., got float64 of .6, 4, 4, 1."),
+        ("flat", r"must be uint8 of shape .n, h, w, c., got uint8 of .6, 4, 4."),
+    ],
+)
+def test_a_failing_function_of_the_user_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, message: str
+) -> None:
+    (tmp_path / "user_failing.py").write_text(FAILING_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "user_failing", raising=False)
+    with pytest.raises(DataError, match=message) as caught:
+        load_data(f"user_failing:{function}")
+    assert "\n" not in str(caught.value)
