@@ -170,9 +170,10 @@ def _after_claims(texts: Mapping[str, Sequence[Record]], law: Order) -> list[Cla
         if _log2_reduction(some) > _log2_reduction(texts[before]) + LEAST_CUT:  # else it only trains on
             kind = AFTER[steps[-1].stage]
             words = f"{steps[-1]} after {short_name(before)}: {said[steps[-1].stage]}"
+            held = kind.replace("not ", "no ")
             claims.append(
                 Claim(
-                    text=f"{words}, so {kind} in value than without it",
+                    text=f"{words}, so {held} in value than without it",
                     first=some,
                     second=texts[before],
                     kind=kind,
