@@ -29,7 +29,12 @@ class Numbering:
         self._before = [0]  # proposals before each trial
 
     def seed_of(self, study: Study, trial: FrozenTrial) -> int:
-        """A seed for the proposal of `trial`, by the seed of all and the number of proposals before it."""
+        """A seed for the proposal of `trial`, by the seed of all and the number of proposals before it.
+
+        A trial that was enqueued again proposes what the first one would have.
+        """
+        while RETRY in trial.user_attrs:
+            trial = study.get_trials(deepcopy=False)[trial.user_attrs[RETRY]]
         if trial.number >= len(self._before):
             known = len(self._before) - 1
             for earlier in study.get_trials(deepcopy=False)[known : trial.number]:

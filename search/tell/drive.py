@@ -176,16 +176,16 @@ class _Driver:
             self._study.tell(trial, state=TrialState.FAIL)
             return
         trial.set_user_attr("worker", this_worker())
+        for name, value in {"seed": self._question.seed, "design": ADAPTIVE}.items():
+            if name not in trial.user_attrs:
+                trial.set_user_attr(name, value)
         sequence = self._question.space.suggest(trial)
         if trial.user_attrs.get("sequence", str(sequence)) != str(sequence):  # enqueued with a part of it
             release_trial(self._study, trial, self._question.space)
             return
-        attributes = {"sequence": str(sequence), "seed": self._question.seed, "design": ADAPTIVE}
-        there = trial.user_attrs
-        for name, value in attributes.items():
-            if name not in there:
-                trial.set_user_attr(name, value)
-        key = (str(sequence), int(there.get("seed", self._question.seed)))
+        if "sequence" not in trial.user_attrs:
+            trial.set_user_attr("sequence", str(sequence))
+        key = (str(sequence), int(trial.user_attrs["seed"]))
         if key in self._nodes:
             self._tell(trial, self._nodes[key])
             return

@@ -16,7 +16,7 @@ from ordercomp.search.tell.storage import naming_the_storage
 from ordercomp.search.tell.study import ADAPTIVE, PAIRED
 from ordercomp.sequence import StageSequence
 
-__all__ = ["designed_nodes", "is_paired", "records_from_study"]
+__all__ = ["designed_nodes", "is_paired", "measured_nodes", "records_from_study"]
 
 
 def records_from_study(study: optuna.Study) -> list[Record]:
@@ -36,6 +36,18 @@ def records_from_study(study: optuna.Study) -> list[Record]:
         design = PAIRED if key in designed else ADAPTIVE
         found.setdefault(key, replace(record, extra={**record.extra, "design": design}))
     return list(found.values())
+
+
+def measured_nodes(study: optuna.Study) -> list[tuple[StageSequence, int]]:
+    """Sequences and seeds that the finished trials have measured or, where abandoned, had measured last."""
+    found: dict[tuple[str, int], None] = {}
+    for trial in study.get_trials(deepcopy=False):
+        told = trial.user_attrs
+        if trial.state.is_finished() and "record" in told:
+            found[told["sequence"], told["seed"]] = None
+        elif trial.state == TrialState.PRUNED and "abandoned_after" in told:
+            found[told["abandoned_after"], told["seed"]] = None
+    return [(StageSequence.parse(text), seed) for text, seed in found]
 
 
 def is_paired(record: Record) -> bool:

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ordercomp.search.ask.objective import Direction, Objectives
 from ordercomp.search.ask.space import Space
 from ordercomp.search.ask.streams import RETRY
-from ordercomp.search.tell.owners import SILENT_SECONDS, is_alive
+from ordercomp.search.tell.owners import SILENT_SECONDS, is_alive, this_worker
 from ordercomp.search.tell.storage import naming_the_storage, open_storage
 from ordercomp.sequence import StageSequence
 
@@ -38,6 +38,7 @@ PAIRED, ADAPTIVE = "paired", "adaptive"  # values of a trial's user attribute `d
 
 _IDENTITY = "ordercomp"
 _PROPOSED = ("sequence", "seed", "design")
+_RELEASER = "released_by"  # attribute of a trial that was failed to be enqueued again: who did so
 
 
 def open_study(
@@ -160,7 +161,16 @@ def release_stale_trials(
     that nobody has signed within `unsigned_seconds` counts as one of a process that is gone.
     """
     released = 0
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+    trials = study.get_trials(deepcopy=False)
+    retried = {trial.user_attrs.get(RETRY) for trial in trials}
+    for trial in trials:
+        releaser = trial.user_attrs.get(_RELEASER)
+        if trial.state == TrialState.FAIL and releaser and trial.number not in retried:
+            if not is_alive(releaser, study):  # it was killed between failing the trial and enqueueing it
+                _enqueue_again(study, trial, space)
+            continue
+        if trial.state != TrialState.RUNNING:
+            continue
         worker = trial.user_attrs.get("worker")
         if worker is None and _age_seconds(trial) < unsigned_seconds:
             continue  # between the process asking for the trial and signing it, which may wait for a lock
@@ -170,20 +180,28 @@ def release_stale_trials(
 
 
 def release_trial(study: optuna.Study, trial: FrozenTrial | Trial, space: Space) -> bool:
-    """Fail one unfinished trial and enqueue its sequence again; False if someone else was faster.
+    """Fail one unfinished trial and enqueue it again; False if someone else was faster.
 
-    A trial that a sampler had not yet given its sequence is failed alone.
+    A trial that a sampler had not yet given its sequence comes back without one, and the sampler gives it
+    that. One of which nobody had said what it is for is failed alone.
     """
     try:
+        Trial(study, trial._trial_id).set_user_attr(_RELEASER, this_worker())
         study.tell(trial.number, state=TrialState.FAIL)
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
         return False
-    attributes = trial.user_attrs
-    if attributes.get("design") in (PAIRED, ADAPTIVE) and all(name in attributes for name in _PROPOSED):
-        kept = {name: attributes[name] for name in _PROPOSED}
-        params = space.params(StageSequence.parse(kept["sequence"]))  # a trial may hold a part of them
-        study.enqueue_trial(params, user_attrs={**kept, RETRY: trial.number})
+    _enqueue_again(study, trial, space)
     return True
+
+
+def _enqueue_again(study: optuna.Study, trial: FrozenTrial | Trial, space: Space) -> None:
+    attributes = trial.user_attrs
+    if attributes.get("design") not in (PAIRED, ADAPTIVE):
+        return
+    kept = {name: attributes[name] for name in _PROPOSED if name in attributes}
+    sequence = kept.get("sequence")  # a trial may hold a part of its parameters
+    params = {} if sequence is None else space.params(StageSequence.parse(sequence))
+    study.enqueue_trial(params, user_attrs={**kept, RETRY: trial.number})
 
 
 def _load(storage: BaseStorage, name: str) -> optuna.Study | None:

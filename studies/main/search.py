@@ -5,13 +5,14 @@ asks for good networks, not for the law: its trials follow the sampler's prefere
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ordercomp.knobs import Knob
 from ordercomp.orders import Order
-from ordercomp.running.jobs import Finished
+from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import create_network, train_node
 from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.record_file import RecordFile
@@ -24,7 +25,7 @@ from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.samplers import DENSE_SAMPLERS, make_sampler
 from ordercomp.search.ask.space import Space
 from ordercomp.search.tell.drive import Question, RunsRequests, run_study
-from ordercomp.search.tell.read_back import designed_nodes, records_from_study
+from ordercomp.search.tell.read_back import designed_nodes, measured_nodes, records_from_study
 from ordercomp.search.tell.storage import Storage, open_storage
 from ordercomp.search.tell.study import ADAPTIVE, PAIRED, enqueue_first, open_study
 from ordercomp.sequence import KnobValue
@@ -157,7 +158,11 @@ def run_search(
         enqueue_first(study, question.space, first, seed=plan.seed)
     with contextlib.ExitStack() as stack:
         used = runner or stack.enter_context(_make_runner(plan, task))
-        for finished in _recorded(run_study(study, used, question, trials=plan.trials), study, file):
+        lost = _lost_nodes(study, file)
+        nodes = itertools.chain(
+            used.run(lost) if lost else (), run_study(study, used, question, trials=plan.trials)
+        )
+        for finished in _recorded(nodes, study, file):
             on_finished(finished)
             on_trials(count_ended(study))
     result = SearchResult(
@@ -221,6 +226,19 @@ def _make_runner(plan: SearchPlan, task: Task) -> Runner:
         budget_seconds=plan.budget_seconds,
         work=train_node,
     )
+
+
+def _lost_nodes(study: Study, file: RecordFile) -> list[Request]:
+    """What the study was told and the file lacks: a run was killed in between, or lost the file.
+
+    The store has most of it.
+    """
+    written = {(record.sequence, record.seed) for record in file.records}
+    return [
+        Request(sequence, seed)
+        for sequence, seed in measured_nodes(study)
+        if any((str(prefix), seed) not in written for prefix in sequence.prefixes)
+    ]
 
 
 def _recorded(nodes: Iterable[Finished], study: Study, file: RecordFile) -> Iterator[Finished]:

@@ -295,6 +295,48 @@ def test_a_trial_of_the_design_that_died_before_all_its_knobs_comes_back_whole()
     assert {str(SPACE.complete(order)) for order in ORDERS[:4]} <= {planned for planned, _ in pairs}
 
 
+def test_a_trial_that_died_before_its_sequence_comes_back_and_proposes_what_it_would_have() -> None:
+    calm, study = opened(None), opened(None)
+    run(calm, trials=4)
+    trial = study.ask()
+    for name, value in {"worker": "elsewhere:1:1", "seed": 0, "design": "adaptive"}.items():
+        trial.set_user_attr(name, value)
+    trial._suggest(*next(iter(SPACE.distributions(SPACE.complete(ORDERS[0])).items())))
+    assert release_stale_trials(study, SPACE) == 1
+    run(study, trials=4)
+    assert proposals(study) == proposals(calm)
+
+
+@pytest.mark.parametrize("design", ["paired", "adaptive"])
+def test_a_kill_between_failing_a_trial_and_enqueueing_it_again_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, design: str
+) -> None:
+    study = paired_study(None, count=1)
+    trial = study.ask()
+    attributes = {"worker": "elsewhere:1:1", "design": design}
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)
+    with monkeypatch.context() as patch:
+        patch.setattr("ordercomp.search.tell.study.this_worker", lambda: "elsewhere:2:2")
+        patch.setattr(optuna.Study, "enqueue_trial", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            release_stale_trials(study, SPACE)
+    assert [one.state for one in study.trials] == [TrialState.FAIL]
+    for _ in range(2):
+        release_stale_trials(study, SPACE)
+    assert [one.state for one in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert study.trials[1].system_attrs["fixed_params"] == SPACE.params(SPACE.complete(ORDERS[0]))
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def proposals(study: optuna.Study) -> set[object]:
+    done = study.get_trials(states=(TrialState.COMPLETE,))
+    return {one.user_attrs["sequence"] for one in done if one.user_attrs["design"] == "adaptive"}
+
+
 def test_an_order_is_not_dropped_by_a_kill_between_asking_and_signing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -185,6 +185,16 @@ def test_what_the_next_run_tries_again_is_not_written(tmp_path: Path) -> None:
     assert any("Q" in record.order for record in again.records)
 
 
+@pytest.mark.parametrize("kept", [0, 5])
+def test_records_that_a_kill_kept_from_the_file_come_back(tmp_path: Path, kept: int) -> None:
+    run_search(plan(tmp_path), runner=TableRunner(world))
+    path = tmp_path / "records.jsonl"
+    whole = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(whole[:kept]))
+    run_search(plan(tmp_path), runner=TableRunner(world))
+    assert sorted(path.read_text().splitlines(keepends=True)) == sorted(whole)
+
+
 def test_a_folder_of_another_task_is_refused_before_its_study_is_touched(tmp_path: Path) -> None:
     run_search(plan(tmp_path), runner=TableRunner(world))
     before = (tmp_path / "records.jsonl").read_bytes()
