@@ -3,14 +3,14 @@
     python benchmarks/soak.py --kills 60 --faults 30 --seed 0 [--jobs discover,search,study]
 
 Runs `ordercomp discover`, `search` and `study` on a task that trains in moments, undisturbed first. Then,
-life by life, in a fresh folder: the same command is started again and again and meets blows (kill -9 of the group,
-the parent or a worker, SIGSTOP, SIGTERM, SIGINT, a second run beside it) or faults (no room, a folder that is
-read-only or removed, files cut, flipped, emptied), until it has met enough; then it is left alone until it
-ends, and what it leaves is compared with the undisturbed run: records, points bit for bit, law or outcome,
-networks. Each run is a fork of this process, whose workers are forks, too, so that a run starts in a tenth of
-a second; the command line, the runner, the storage and the files are the real ones. Prints one JSON line a life
-and the sums; the exit code is 1 if anything was lost, doubled, changed or left over, or an error was not told
-in a line.
+life by life, in a fresh folder: the same command is started again and again and meets blows (kill -9 of the
+group, the parent or a worker, SIGSTOP, SIGTERM, SIGINT, a second run beside it) or faults (no room, a
+folder that is read-only or removed, files cut, flipped, emptied), until it has met enough; then it is left
+alone until it ends, and what it leaves is compared with the undisturbed run: records, points bit for bit,
+law or outcome, networks. Each run is a fork of this process, whose workers are forks, too, so that a run
+starts in a tenth of a second; the command line, the runner, the storage and the files are the real ones.
+Prints one JSON line a life and the sums; the exit code is 1 if anything was lost, doubled, changed or left
+over, or an error was not told in a line.
 """
 
 import argparse
@@ -67,8 +67,6 @@ ENDS = (0, 1, 2, 130)
 UNLIKE = frozenset(  # keys that differ between equal runs
     {"seconds", "trainings", "cumulative_seconds", "progress", "started", "fail"}
 )
-    {"seconds", "trainings", "cumulative_seconds", "progress", "started"}
-)  # between equal runs
 
 
 @dataclass(slots=True)
