@@ -2,6 +2,7 @@
 #   make discover     the main job: which order is best on the digits task (ARGS="--budget 5m" and so on)
 #   make test         the tests            make slow    the tests that train for minutes
 #   make lint         style and types      make docs    the documentation as a site, in site/
+#   make soak         kills and faults for four minutes
 #   make clean        remove what make and the tests made
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +13,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: setup discover test slow lint docs clean
+.PHONY: setup discover test slow soak lint docs clean
 
 setup: $(VENV)/.dev-installed
 
@@ -24,6 +25,9 @@ test: $(VENV)/.dev-installed
 
 slow: $(VENV)/.dev-installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(ARGS)
+
+soak: $(VENV)/.dev-installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --kills 20 --faults 6 $(ARGS)
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

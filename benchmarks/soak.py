@@ -29,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ordercomp.running import processes
 from ordercomp.running.jobs import code_version
@@ -57,6 +58,8 @@ JOBS = {
     ),
     "study": ("study", "pairwise", "--task", "tiny.toml", "--out", "out"),
 }
+Outcome = dict[str, dict[str, Any]]  # records, told files and networks, by name
+
 COMMANDS = (discover, search, study)  # loaded before the forks
 BLOWS = ("group", "group", "parent", "worker", "stop", "term", "int", "twin")
 FAULTS = ("cut", "flip", "empty", "no_room", "read_only", "store_gone", "all_gone")
@@ -130,14 +133,14 @@ class Life:
                 return code if code >= 0 else None
             time.sleep(0.02)
         self.note("hanging", f"after {seconds:.0f} s")
-        self.kill(child, child)
+        self.kill(child)
         return None
 
-    def kill(self, child: int, *victims: int) -> None:
-        """Kill processes, a group by the number of its leader, and wait until nobody of the run is left."""
-        for victim in victims:
-            os.killpg(victim, signal.SIGKILL) if victim == child else os.kill(victim, signal.SIGKILL)
+    def kill(self, child: int, send: Callable[[int, int], None] = os.killpg) -> None:
+        """Kill a run, the whole group or its parent alone, and wait until nobody of it is left."""
+        send(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        self.met["kills"] += 1
         self.bury(child)
 
     def bury(self, child: int) -> None:
@@ -172,19 +175,14 @@ class Life:
             self.bury(child)
             self.met["too_late"] += 1
         elif kind in ("group", "twin"):
-            self.kill(child, child)
-            self.met["kills"] += 1
+            self.kill(child)
         elif kind == "parent":
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            self.bury(child)
-            self.met["kills"] += 1
+            self.kill(child, os.kill)
         elif kind == "stop":
             os.killpg(child, signal.SIGSTOP)
             time.sleep(0.3)
             os.killpg(child, signal.SIGCONT)
-            self.kill(child, child)
-            self.met["kills"] += 1
+            self.kill(child)
             self.met["stops"] += 1
         elif kind == "worker":
             if workers := [one for one in _members(child) if one != child]:
@@ -192,8 +190,7 @@ class Life:
                 self.met["kills"] += 1
             time.sleep(self.chance.uniform(0.05, 1.0))
             if not os.waitpid(child, os.WNOHANG)[0]:
-                self.kill(child, child)
-                self.met["kills"] += 1
+                self.kill(child)
             else:
                 self.bury(child)
         else:
@@ -259,9 +256,9 @@ def _damage(path: Path, kind: str, chance: random.Random) -> None:
     path.write_bytes(content[:kept])
 
 
-def _outcome(folder: Path) -> dict[str, object]:
+def _outcome(folder: Path) -> Outcome:
     """What must be equal: each record with its points, and law, search or outcome without their times."""
-    records: dict[str, list[object]] = {}
+    records: dict[str, Any] = {}
     for path in folder.glob("out/**/records.jsonl"):
         for line in path.read_text().splitlines():
             record = json.loads(line)
@@ -281,7 +278,7 @@ def _timeless(data: object) -> object:
     return [_timeless(one) for one in data] if isinstance(data, list) else data
 
 
-def _compare(life: Life, wanted: dict[str, dict[str, object]]) -> None:
+def _compare(life: Life, wanted: Outcome) -> None:
     found = _outcome(life.folder)
     for name in {**wanted["records"], **found["records"]}:
         ours, theirs = found["records"].get(name, []), wanted["records"].get(name, [])
@@ -318,11 +315,12 @@ def main() -> int:
     chosen = parser.parse_args()
     own = types.SimpleNamespace(**vars(multiprocessing))
     own.get_context = lambda _: multiprocessing.get_context("fork")
-    processes.multiprocessing = own  # type: ignore[assignment]
+    setattr(processes, "multiprocessing", own)  # noqa: B010
     code_version()  # read once, before the forks
     root = Path(tempfile.mkdtemp(prefix="soak-"))
     root.chmod(0o755)
-    jobs, wanted, met, wrong = chosen.jobs.split(","), {}, Counter(), Counter()
+    jobs, wanted = chosen.jobs.split(","), dict[str, tuple[Outcome, float]]()
+    met, wrong = Counter[str](), Counter[str]()
     for job in jobs:
         start = time.monotonic()
         calm = _live(job, root, 0, chosen.seed, 0.0)
