@@ -22,6 +22,7 @@ __all__ = [
     "Record",
     "RecordError",
     "append_record",
+    "metric_of",
     "read_records",
     "write_records",
 ]
@@ -35,7 +36,7 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """Accuracy of the uncompressed network at the record's seed, as fractions in [0, 1]."""
+    """The uncompressed network at the record's seed: accuracy, or the record's metric, in [0, 1]."""
 
     accuracy: Number  # on validation data
     test_accuracy: Number
@@ -47,7 +48,10 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatingPoint:
-    """Accuracy and cost at one exit threshold. Reductions say how many times smaller than the baseline."""
+    """Accuracy, or the record's metric, and cost at one exit threshold.
+
+    Reductions say how many times smaller than the baseline.
+    """
 
     threshold: Number | None  # confidence above which a sample leaves early; None: all go to the end
     accuracy: Number  # on validation data, a fraction
@@ -88,6 +92,11 @@ class Record:
             raise RecordError(f"record key 'seed' must not be negative, got {self.seed}")
 
     @property
+    def metric(self) -> str:
+        """What its figures are: accuracy, where nothing else is said."""
+        return str(self.extra.get("metric", "accuracy"))
+
+    @property
     def accounting(self) -> str:
         """How epochs were counted when this was trained."""
         return str(self.extra.get("accounting", "per-stage"))
@@ -110,6 +119,11 @@ class Record:
         if self.error is None:
             del data["error"]
         return data
+
+
+def metric_of(records: Iterable[Record]) -> str:
+    """What the figures of records are, which are of one task; accuracy if nothing is measured."""
+    return next((record.metric for record in records if record.points), "accuracy")
 
 
 def read_records(path: Path | str) -> list[Record]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ordercomp.measuring.metrics import class_metric
 from ordercomp.orders import Order, check_order
 from ordercomp.sequence import KnobValue, StageSequence, Step
 from ordercomp.stages import complete, known_stages
@@ -37,7 +38,8 @@ class Task:
     train_limit: int | None = None  # use this many training images
     accounting: Literal["per-stage", "total"] = "per-stage"
     latency: bool = False  # measure milliseconds of one image, too
-    loss: float = 0.02  # accuracy that a user would give up for a smaller network, a fraction in (0, 1]
+    loss: float = 0.02  # of the metric, that a user would give up for a smaller network, in (0, 1]
+    metric: str = "accuracy"  # what losses are about: a name of CLASS_METRICS
     weights: str = ""  # a file of trained weights, or "pretrained"; the baseline then starts from them
     baseline_epochs: float | None = None  # None: those of the recipe, or 0 where there are weights
     source: str = ""  # the task file, as it was named to `load_task`; no part of what is measured
@@ -58,6 +60,7 @@ class Task:
             complete(StageSequence.from_order(check_order(order), {}))
         if self.accounting not in ("per-stage", "total"):
             raise ValueError(f"accounting must be per-stage or total, got {self.accounting!r}")
+        class_metric(self.metric)
         if not 0 < self.loss <= 1:
             raise ValueError(f"loss must lie in (0, 100 %], got {100 * self.loss:.4g} %")
         if self.baseline_epochs is not None and not 0 <= self.baseline_epochs < math.inf:
@@ -154,12 +157,13 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "train_limit": ("a positive whole number", lambda value: type(value) is int and value > 0),
     "latency": ("true or false", lambda value: isinstance(value, bool)),
     "loss": ("a fraction such as 0.02 of accuracy", lambda value: type(value) in (int, float)),
+    "metric": ("text", _is_text),
     "weights": ("a file of weights, or 'pretrained'", _is_text),
     "baseline_epochs": ("a number of epochs", lambda value: type(value) in (int, float)),
 }
 
 # Keys that joined later: where they have their defaults, they are no part of a task's digest.
-_HASHED_IF_SET = ("weights", "baseline_epochs", "outside")
+_HASHED_IF_SET = ("weights", "baseline_epochs", "outside", "metric")
 _DEFAULTS = {one.name: one.default for one in dataclasses.fields(Task)}
 
 _MODERATE: Mapping[str, Mapping[str, KnobValue]] = {

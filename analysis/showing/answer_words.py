@@ -34,7 +34,8 @@ def answer_words(answer: Mapping[str, Any], stages: str) -> AnswerWords:
     order = answer["recommended"]
     if order is None:
         return AnswerWords(headline=_nothing(answer, loss), cost="", out="", holds="")
-    tolerated = f" if a loss of {loss} is tolerated" if loss else ""
+    of_what = f" of {answer['metric']}" if "metric" in answer else ""
+    tolerated = f" if a loss of {loss}{of_what} is tolerated" if loss else ""
     return AnswerWords(
         headline=f"Take {' → '.join(order)}{tolerated}.",
         cost=_cost(answer["regret"]),

@@ -24,7 +24,7 @@ from ordercomp.analysis.fronts.pareto import FloatArray
 from ordercomp.analysis.law.ranking import RankedOrder
 from ordercomp.analysis.showing.tables import probability_text, verdict_text
 from ordercomp.orders import Order, kendall_distance
-from ordercomp.records import Record
+from ordercomp.records import Record, metric_of
 
 __all__ = [
     "distance_plot",
@@ -79,7 +79,8 @@ def pareto_plot(
     seeds are shown too, all other orders stay grey. What loses over three times the tolerance is cut off.
     """
     by_order: dict[Order, dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
+    every = list(records)
+    for record in every:
         by_order[record.order][record.seed].append(record)
     figure, axes = _canvas(8.6, 5.0)
     colors = _colors(highlights)
@@ -94,7 +95,7 @@ def pareto_plot(
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.set(
         xlabel=f"reduction of bit operations, convention {scale.convention}",
-        ylabel=f"accuracy on {scale.split} data",
+        ylabel=f"{metric_of(every)} on {scale.split} data",
     )
     if shown:
         _frame_fronts(axes, shown, scale)

@@ -13,7 +13,7 @@ from ordercomp.analysis.fronts.front import Candidate
 from ordercomp.analysis.showing.answer_words import answer_words
 from ordercomp.analysis.showing.tables import Column, Table, pair_table, times_text
 from ordercomp.analysis.showing.words import read_verdict
-from ordercomp.records import Record
+from ordercomp.records import Record, metric_of
 
 __all__ = ["Shown", "shown_front", "shown_law", "shown_records"]
 
@@ -48,7 +48,7 @@ def shown_law(law: Mapping[str, Any]) -> Shown:
     verdict = read_verdict(law)
     said = answer_words(law["answer"], law["stages"]).lines if "answer" in law else ()
     pairs = f"By pairs of stages. {verdict.headline}" if said else verdict.headline
-    return Shown((*said, pairs, verdict.detail), (pair_table(law),))
+    return Shown((*said, pairs, verdict.detail), (pair_table(law).about(law.get("metric", "accuracy")),))
 
 
 def shown_records(records: Iterable[Record]) -> Shown:
@@ -68,6 +68,7 @@ def shown_records(records: Iterable[Record]) -> Shown:
         note="The most reduced operating point that loses at most 2 % on validation data, or the most "
         "accurate one. Reduction: of bit operations.",
     )
+    table = table.about(metric_of(chosen))
     failed = sum(record.error is not None for record in chosen)
     return Shown((f"{len(chosen)} records, {failed} of them failed.",), (table,))
 
@@ -80,6 +81,7 @@ def shown_front(front: Sequence[Candidate]) -> Shown:
     )
     columns = (Column("sequence"), *(Column(name, "right") for name in ("seed", *_POINTS)))
     table = Table(title="Front", columns=columns, rows=rows, note="Reduction: of bit operations.")
+    table = table.about(metric_of(one.record for one in front))
     return Shown((f"{len(front)} operating points on the front.",), (table,))
 
 

@@ -4,7 +4,7 @@ Cells are finished text; a `Table` knows its columns, and says in a note what it
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -60,6 +60,17 @@ class Table:
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(f"rows must have {len(self.columns)} cells like columns, got {row}")
+
+    def about(self, metric: str) -> "Table":
+        """The same table of another metric than accuracy, which title, headings and note then name."""
+        if metric == "accuracy":
+            return self
+
+        def told(text: str) -> str:
+            return text.replace("accuracy", metric)
+
+        columns = tuple(replace(column, name=told(column.name)) for column in self.columns)
+        return replace(self, title=told(self.title), columns=columns, note=told(self.note))
 
     def to_text(self) -> str:
         """Lay the table out in a fixed-width font: title, heading, rows, note."""

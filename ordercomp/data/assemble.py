@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from ordercomp.data.augmentation import Augmentation
+from ordercomp.data.balance import class_notices
 from ordercomp.data.source import DataError, Source
 from ordercomp.data.splits import ImageData, MemorySplit
 
@@ -16,6 +17,7 @@ __all__ = ["IntArray", "Labeled", "assemble", "check_labels", "hold_out", "keep_
 
 IntArray = npt.NDArray[np.int64]
 
+_PURPOSES = ("training", "validation", "test")
 _HELD_OUT_SHARE, _MOST_HELD_OUT = 0.1, 50_000
 
 
@@ -85,14 +87,15 @@ def assemble(
     *,
     classes: int,
     augmentation: Augmentation = Augmentation(),  # noqa: B008 (frozen)
+    names: Sequence[str] = (),
 ) -> ImageData:
     """Make a data set of training, validation and test images, in this order.
 
-    `augmentation` is the usual one, where the source asks for no other. Means and standard deviations come
-    from the training images that are kept. Raises DataError on arrays of another type or shape, labels
-    that do not fit or too few images.
+    `augmentation` is the usual one, where the source asks for no other; `names` are those of the classes.
+    Means and standard deviations come from the training images that are kept. Raises DataError on arrays of
+    another type or shape, labels that do not fit or too few images.
     """
-    for part, purpose, least in zip(parts, ("training", "validation", "test"), (classes, 1, 1), strict=True):
+    for part, purpose, least in zip(parts, _PURPOSES, (classes, 1, 1), strict=True):
         _check_arrays(f"{source.name} ({purpose} part)", part)
         check_labels(f"{source.name} ({purpose} part)", part.labels, classes=classes, least=least)
     train = parts[0][keep_limit(parts[0].labels, source, classes=classes)]
@@ -109,6 +112,7 @@ def assemble(
         for part in (train, *parts[1:])
     ]
     height, width, channels = train.images.shape[1:]
+    held = dict(zip(_PURPOSES, (train.labels, parts[1].labels, parts[2].labels), strict=True))
     return ImageData(
         name=source.name,
         classes=classes,
@@ -118,6 +122,8 @@ def assemble(
         validation=splits[1],
         test=splits[2],
         digest=_digest(splits, f"{classes} {source.split_seed} {augmentation}"),
+        names=tuple(names),
+        notices=class_notices(source, held, classes=classes, names=names),
     )
 
 

@@ -49,6 +49,7 @@ def _load(source: Source, folder: Path, augmentation: Augmentation) -> ImageData
         (train, validation, test),
         classes=len(trees[0].classes),
         augmentation=augmentation,
+        names=trees[0].classes,
     )
 
 

@@ -162,6 +162,8 @@ class ImageData:
     validation: Split
     test: Split
     digest: str  # hexadecimal; differs if an image, a label or the split does
+    names: tuple[str, ...] = ()  # of the classes, in the order of their numbers; empty: not known
+    notices: tuple[str, ...] = ()  # what a user should know of these data, a line each
 
     @property
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ordercomp.data.assemble import check_labels, keep_limit
+from ordercomp.data.balance import class_notices
 from ordercomp.data.pixels import check_image, open_image
 from ordercomp.data.source import DataError, Source, find_folder
 from ordercomp.data.splits import Batch, ImageData
@@ -145,7 +146,8 @@ def _load(source: Source, folder: Path) -> ImageData:
     workers = min(_MOST_WORKERS, (os.cpu_count() or 1) - 1)
     digest = hashlib.sha256(f"{classes} {source.split_seed}".encode())
     splits = []
-    for tree in (train, *held_out):
+    parts = dict(zip(("training", "validation", "test"), (train, *held_out), strict=True))
+    for tree in parts.values():
         for path, label in zip(tree.paths, tree.labels.tolist(), strict=True):
             file = os.stat(path)
             facts = f"{os.path.relpath(path, folder)} {file.st_size} {file.st_mtime_ns} {label}\n"
@@ -160,4 +162,11 @@ def _load(source: Source, folder: Path) -> ImageData:
         validation=splits[1],
         test=splits[2],
         digest=digest.hexdigest(),
+        names=train.classes,
+        notices=class_notices(
+            source,
+            {what: tree.labels for what, tree in parts.items()},
+            classes=classes,
+            names=train.classes,
+        ),
     )

@@ -6,7 +6,15 @@ from torch import Tensor, nn
 
 from ordercomp.networks.multi_exit import MultiExit
 
-__all__ = ["run_until"]
+__all__ = ["agreement", "run_until"]
+
+
+def agreement(before: Tensor, now: Tensor) -> Tensor:
+    """How much two consecutive exits agree on numbers: 1 / (1 + difference), which is 1 for the same number.
+
+    Outputs come as the network gives them, where 1 is a standard deviation of the targets.
+    """
+    return 1 / (1 + (now - before).abs())
 
 
 class _LeftError(Exception):

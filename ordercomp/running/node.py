@@ -20,6 +20,7 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.serving import Serving
 from ordercomp.networks.weights import fit_weights, read_weights, weights_path
 from ordercomp.records import Baseline, OperatingPoint, Record
+from ordercomp.running.aims import metric_keys, task_metric
 from ordercomp.running.jobs import NodeJob, check_code_version, code_version, loads_baseline, node_key
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
@@ -166,7 +167,10 @@ def _load(key: str, task: Task, store: Store) -> CompressedNetwork:
 def _record(job: NodeJob, task: Task, store: Store, network: CompressedNetwork, start: float) -> Record:
     data = task_data(task, job.seed)
     dense, cost = _dense_cost(task.model, data.classes, data.channels, data.size), measure_cost(network)
-    points = tuple(measure(network, validation=data.validation, test=data.test, baseline=dense, cost=cost))
+    metric = task_metric(task, data)
+    points = tuple(
+        measure(network, validation=data.validation, test=data.test, baseline=dense, cost=cost, metric=metric)
+    )
     if task.latency:
         points = _with_latency(points, exit_latencies(network))
     whole = points[0]
@@ -185,6 +189,7 @@ def _record(job: NodeJob, task: Task, store: Store, network: CompressedNetwork, 
         baseline=baseline,
         points=points,
         extra={
+            **metric_keys(metric),
             **_provenance(job, task, store, start),
             "costs": _costs(cost, dense),
             "achieved": [{"step": str(done.step), **done.achieved} for done in network.lineage],

@@ -45,7 +45,12 @@ def print_law(law: Mapping[str, Any]) -> None:
     if "answer" in law and law["answer"]["recommended"] is not None:
         _print(console, sorts_text(law))
     console.print()
-    console.print(pair_table(law).to_text(), markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        pair_table(law).about(law.get("metric", "accuracy")).to_text(),
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     if law["verification"] is not None:
         console.print()
         _print(console, law["verification"]["sentence"])

@@ -57,7 +57,7 @@ class View:
         self._reused += finished.reused
         self._failed += record.error is not None
         self._done += not self._counted_elsewhere
-        result = record.error or f"accuracy {record.points[0].accuracy:.3f}"
+        result = record.error or f"{record.metric} {record.points[0].accuracy:.3f}"
         self._last = f"{record.order} seed {record.seed}: {result}"
         if not self._console.is_terminal:
             note = "reused" if finished.reused else f"{record.seconds:.1f} s"

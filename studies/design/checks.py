@@ -1,6 +1,7 @@
 """Whether a task can be measured at all, found out before anything is trained or written."""
 
 from ordercomp.measuring.untrained import apply_untrained, rehearse
+from ordercomp.running.aims import task_metric, tell_notices
 from ordercomp.running.node import start_network, task_data
 from ordercomp.task import Task
 
@@ -16,6 +17,8 @@ def check_task(task: Task) -> None:
     cannot be built or traced, weights that do not fit it, a model without a block that D could drop.
     """
     data = task_data(task, 0)
+    task_metric(task, data)
+    tell_notices(data)
     if task.data.startswith("photos:"):  # of other data, what lies in memory was decoded already
         for split in (data.train, data.validation, data.test):
             getattr(split, "check")()  # noqa: B009

@@ -7,7 +7,7 @@ from typing import Any
 
 from ordercomp.analysis.answer.answer import Answer, AnswerAt
 from ordercomp.analysis.answer.networks import Taken, networks_to_take
-from ordercomp.records import Record
+from ordercomp.records import Record, metric_of
 
 __all__ = ["answer_keys", "make_command", "unless_under_trained"]
 
@@ -24,16 +24,20 @@ def answer_keys(
 
     `answer` says under `topological_sorts` how many orders satisfy the law's decided pairs (fewer are listed
     there than exist, if they are many) and how many of these may be the best. The commands of `networks` name
-    `store`, if there is one. `certified` networks take the place of those that the records alone would name.
+    `store`, if there is one. `metric`, here and in the answer, names what is lost where that is not accuracy.
+    `certified` networks take the place of those that the records alone would name.
     """
     answer = unless_under_trained(answer, law)
     sorts = [] if law["cycle"] else list(law["orders"])
     inside = sum(order in answer.best_set for order in sorts)
-    told = {**answer.to_json(), "topological_sorts": {"number": len(sorts), "in_best_set": inside}}
+    metric = metric_of(records)
+    named = {} if metric == "accuracy" else {"metric": metric}
+    told = {**answer.to_json(), **named, "topological_sorts": {"number": len(sorts), "in_best_set": inside}}
     if reason := _under_trained(law):
         told["withheld"] = reason
     taken = networks_to_take(records, answer, law["stages"]) if certified is None else certified
     return {
+        **named,
         "answer": told,
         "networks": [
             {**one.to_json(), "command": make_command(one, store=store, exact=certified is not None)}

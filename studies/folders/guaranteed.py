@@ -18,6 +18,7 @@ from ordercomp.measuring.operating_points import ExitOutcome, exit_outcome, swee
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.orders import Order
 from ordercomp.records import OperatingPoint, Record
+from ordercomp.running.aims import task_metric
 from ordercomp.running.jobs import node_key
 from ordercomp.running.node import task_data
 from ordercomp.running.store import Store
@@ -120,13 +121,14 @@ def _most_reduced(tested: Sequence[_Tested], loss: float) -> Taken | None:
 
 def _test(task: Task, store: Store, record: Record) -> _Tested:
     data = task_data(task, record.seed)
+    metric = task_metric(task, data)
     network = CompressedNetwork.load(store.network_path(str(record.extra["digest"])))
     baseline = CompressedNetwork.load(store.network_path(_baseline_key(task, record)))
     return _Tested(
         record=record,
         cost=measure_cost(network),
         dense=measure_cost(baseline),
-        seen=exit_outcome(network, data.validation),
-        unseen=exit_outcome(network, data.test),
-        right_before=exit_outcome(baseline, data.validation).correct[-1],
+        seen=exit_outcome(network, data.validation, metric=metric),
+        unseen=exit_outcome(network, data.test, metric=metric),
+        right_before=exit_outcome(baseline, data.validation, metric=metric).correct[-1],
     )

@@ -239,6 +239,7 @@ def _point(one: Candidate) -> dict[str, Any]:
         "threshold": one.point.threshold,
         "accuracy": one.accuracy,
         "test_accuracy": one.point.test_accuracy,
+        **({} if one.record.metric == "accuracy" else {"metric": one.record.metric}),
         "loss": one.loss,
         "bitops_cr": one.bitops_cr,
         "cr": one.cr,

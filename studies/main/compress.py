@@ -10,8 +10,9 @@ from ordercomp.analysis.answer.networks import choose_point, images_in
 from ordercomp.failures import FailedRunError
 from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.records import OperatingPoint, Record
+from ordercomp.running.aims import check_guarantee, task_metric, tell_notices
 from ordercomp.running.jobs import Finished, Request
-from ordercomp.running.node import start_network, train_node
+from ordercomp.running.node import start_network, task_data, train_node
 from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
@@ -59,7 +60,7 @@ def compress(
         task: a task, a built-in name or a TOML file.
         out: the file, *.safetensors, in an existing folder.
         seed: of split and training.
-        loss: accuracy, a fraction, that the network may lose; it chooses the stored threshold.
+        loss: of the task's metric, a fraction, that the network may lose; it chooses the stored threshold.
         threshold: to be stored instead, a confidence from 0 to 1; infinity: no image leaves early.
         guarantee: choose the threshold so that the loss holds with 95 % confidence.
         store: folder of finished trainings, which are not done again; None: one that is removed afterwards.
@@ -84,6 +85,11 @@ def compress(
         raise ValueError(f"loss must lie between 0 and 1 to be guaranteed, got {loss}")
     path = Path(out)
     _check_writable(path)
+    data = task_data(chosen, seed)
+    metric = task_metric(chosen, data)
+    if guarantee:
+        check_guarantee(metric)
+    tell_notices(data)
     apply_untrained(start_network(chosen, seed=seed)[0], wanted)  # what cannot be applied is told at once
     with tempfile.TemporaryDirectory(prefix="ordercomp-") as temporary:
         results = Store(Path(store or temporary))

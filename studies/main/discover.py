@@ -17,8 +17,9 @@ from ordercomp.analysis.law.derive import Law, derive_law
 from ordercomp.analysis.showing.shown import Shown, shown_law
 from ordercomp.failures import FailedRunError
 from ordercomp.records import Record
+from ordercomp.running.aims import check_guarantee, task_metric
 from ordercomp.running.jobs import Finished, Request
-from ordercomp.running.node import train_node
+from ordercomp.running.node import task_data, train_node
 from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner, Trainings
@@ -93,6 +94,8 @@ def discover(
     refuse_unguarded("discover")
     Race(task=task, seeds=seeds)  # bad arguments are told before anything starts
     check_task(task)
+    if guarantee:
+        check_guarantee(task_metric(task, task_data(task, 0)))
     folder = Path(out)
     store = Store(folder / "store")
     task = settle_precision(task, store)

@@ -51,7 +51,10 @@ def loss_views(answer: Mapping[str, Any], stages: str, commands: Mapping[float, 
 
     `commands` gives the command line of the network to take at a loss, as far as there is one.
     """
-    entries = {one["loss"]: one for one in answer.get("by_loss", ())}
+    named = {key: answer[key] for key in ("metric",) if key in answer}
+    entries: dict[float, Mapping[str, Any]] = {
+        one["loss"]: {**one, **named} for one in answer.get("by_loss", ())
+    }
     entries[answer["loss"]] = answer
     return [
         _view(entries[loss], stages, commands.get(loss, ""), chosen=loss == answer["loss"])

@@ -55,11 +55,12 @@ def curves_svg(
     named: Sequence[Order],
     best_set: Collection[Order],
     recommended: Order | None,
+    metric: str = "accuracy",
 ) -> Markup:
     """Draw one curve per order, given on `LOSS_GRID` in log2 reduction, and the band of losses around `loss`.
 
-    `named` orders are written at the end of their curve. The classes "inside" and "taken" tell those that may
-    be best and the recommended one; colors come from the style sheet of the page.
+    `named` orders are written at the end of their curve; `metric` is what is lost. The classes "inside" and
+    "taken" tell those that may be best and the recommended one; colors come from the style sheet of the page.
     """
     looks = {
         order: " ".join(
@@ -70,7 +71,7 @@ def curves_svg(
     parts = [
         f'<svg class="curves" viewBox="0 0 {_SIZE[0]:g} {_SIZE[1]:g}" role="img" '
         'aria-label="log2 reduction of bit operations against tolerated loss, one curve per order">',
-        _grid(axes),
+        _grid(axes, metric),
     ]
     if loss is not None:
         low, at, high = axes.left(loss / 2), axes.left(loss), axes.left(1.5 * loss)
@@ -98,7 +99,7 @@ def curves_svg(
     return Markup("".join(parts) + "</svg>")  # every text in it was escaped
 
 
-def _grid(axes: Axes) -> str:
+def _grid(axes: Axes, metric: str) -> str:
     lines = []
     steps = range(0, int(axes.y[1]) + 1, 2 if axes.y[1] > 7 else 1)
     for step in steps:
@@ -116,7 +117,7 @@ def _grid(axes: Axes) -> str:
     middle = (_BOX[0] + _BOX[2]) / 2
     lines.append(
         f'<text class="axis" text-anchor="middle" x="{middle}" y="{_SIZE[1] - 6}">'
-        "tolerated loss of accuracy</text>"
+        f"tolerated loss of {escape(metric)}</text>"
     )
     return "".join(lines)
 

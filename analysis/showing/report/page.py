@@ -27,7 +27,7 @@ from ordercomp.analysis.showing.report.reach import network_dots, reach_curves
 from ordercomp.analysis.showing.words import STAGE_NAMES, read_verdict
 from ordercomp.files import replace_file
 from ordercomp.orders import Order
-from ordercomp.records import Record
+from ordercomp.records import Record, metric_of
 
 __all__ = ["write_report"]
 
@@ -57,12 +57,18 @@ def write_report(
 def _content(law: Mapping[str, Any], records: Sequence[Record], scale: Scale) -> dict[str, Any]:
     verdict, answer = read_verdict(law), law.get("answer")
     whole = permutation_records(records, law["stages"])
-    networks = network_tables.network_table(law["networks"]) if "networks" in law else None
+    networks = (
+        network_tables.network_table(law["networks"])
+        if "networks" in law
+        else network_tables.best_network_table(whole, tolerances=LOSSES, scale=scale)
+    )
     views = loss_views(answer, law["stages"], _commands(law)) if answer else []
     chosen = next((view for view in views if view.chosen), None)
+    metric = metric_of(records)
     asked = verdict.order if chosen is None or chosen.recommended is None else chosen.recommended
     return {
         "law": law,
+        "metric": metric,
         "verdict": verdict,
         "views": views,
         "chosen": chosen,
@@ -75,12 +81,12 @@ def _content(law: Mapping[str, Any], records: Sequence[Record], scale: Scale) ->
         "facts": _facts(law, records, chosen),
         "stages": [(stage, STAGE_NAMES.get(stage, "plug-in stage")) for stage in law["stages"]],
         "pictures": _pictures(law),
-        "pair_table": tables.pair_table(law),
-        "reduction_table": tables.reduction_table(whole, tolerances=LOSSES, scale=scale),
-        "network_table": networks or network_tables.best_network_table(whole, tolerances=LOSSES, scale=scale),
+        "pair_table": tables.pair_table(law).about(metric),
+        "reduction_table": tables.reduction_table(whole, tolerances=LOSSES, scale=scale).about(metric),
+        "network_table": networks.about(metric),
         "rival_table": tables.rival_table(law),
         "sensitivity_table": _sensitivity(records, law, asked, scale),
-        "convergence_table": tables.convergence_table(law),
+        "convergence_table": tables.convergence_table(law).about(metric),
         "convergence": _convergence(law),
         "failure_table": tables.failure_table(records),
         "checks": [check["sentence"] for name in ("insertion", "repetition") for check in law.get(name, ())],
@@ -141,6 +147,7 @@ def _curves(records: Sequence[Record], views: Sequence[LossView], scale: Scale) 
         named=ends,
         best_set=chosen.best_set if chosen else (),
         recommended=chosen.recommended if chosen else None,
+        metric=metric_of(records),
     )
     return {"picture": picture, "data": _script_json(data), "orders": len(curves)}
 
@@ -181,7 +188,7 @@ def _sensitivity(
     records: Sequence[Record], law: Mapping[str, Any], asked: Order, scale: Scale
 ) -> tables.Table:
     readings = sensitivity(records, law["stages"], asked, scales=alternatives(scale))
-    return sensitivity_table(readings, asked)
+    return sensitivity_table(readings, asked).about(metric_of(records))
 
 
 def _provenance(law: Mapping[str, Any], records: Sequence[Record], scale: Scale) -> list[tuple[str, str]]:
@@ -203,7 +210,7 @@ def _provenance(law: Mapping[str, Any], records: Sequence[Record], scale: Scale)
         (
             "pairs",
             f"valued in doublings of the reduction of bit operations, weighted by a {scale.shape} tolerance "
-            f"of {100 * scale.tolerance:g} points of accuracy, on {scale.split} data",
+            f"of {100 * scale.tolerance:g} points of {metric_of(records)}, on {scale.split} data",
         ),
     ]
     lines += provenance_of(records)

@@ -21,7 +21,7 @@ from ordercomp.analysis.showing.report.elements import (
 from ordercomp.analysis.showing.tables import loss_text, times_text
 from ordercomp.files import replace_file
 from ordercomp.orders import Order
-from ordercomp.records import Record
+from ordercomp.records import Record, metric_of
 
 __all__ = ["law_sentence", "search_headline", "write_search_report"]
 
@@ -76,15 +76,16 @@ def law_sentence(search: Mapping[str, Any]) -> str:
 
 
 def _content(search: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
+    metric = metric_of(records)
     return {
         "search": search,
         "headline": search_headline(search),
-        "asked": _asked(search),
+        "asked": _asked(search).replace("accuracy", metric),
         "facts": _facts(search),
         "law": law_sentence(search),
         "pictures": _pictures(search, records),
-        "network_table": search_tables.network_table(search),
-        "front_table": search_tables.front_table(search),
+        "network_table": search_tables.network_table(search).about(metric),
+        "front_table": search_tables.front_table(search).about(metric),
         "progress_table": search_tables.progress_table(search),
         "order_table": search_tables.order_table(search, most=MOST_ORDERS),
         "importance_table": search_tables.importance_table(search),
@@ -120,12 +121,14 @@ def _pictures(search: Mapping[str, Any], records: Sequence[Record]) -> dict[str,
     """Draw what there are data for; the progress only where its value is that of bit operations."""
     if not any(record.points for record in records):
         return {}
+    metric = metric_of(records)
     scale = Scale(split="validation", convention=search["objectives"]["convention"])
     found = {
         "fronts": inline(
             _fronts_plot(search, records, scale),
-            "Accuracy against reduction of bit operations. Orange: the front of the whole search; grey: the "
-            "fronts of the other orders. Up and to the right is better. What loses more than "
+            f"{metric[0].upper()}{metric[1:]} against reduction of bit operations. Orange: the front of the "
+            "whole search; grey: the fronts of the other orders. Up and to the right is better. What loses "
+            "more than "
             f"{loss_text(MOST_LOSS)} is left out.",
         )
     }

@@ -34,7 +34,7 @@ def command(
     ),
     seed: Annotated[int, typer.Option(min=0)] = 0,
     loss: Annotated[
-        str, typer.Option(help="validation accuracy that leaving early may cost: 2%, 0.02")
+        str, typer.Option(help="loss on validation data that leaving early may cost: 2%, 0.02")
     ] = "2%",
     threshold: Annotated[
         str | None, typer.Option(help="confidence to leave early at instead: 0 to 1, or none")
@@ -63,12 +63,13 @@ def command(
     if as_json:
         print_json(done.record.to_json())
         return
+    metric = done.record.metric
     print_pairs(
         f"{done.record.sequence} → {out}",
         {
-            "validation accuracy": done.point.accuracy,
-            "test accuracy": done.point.test_accuracy,
-            "baseline test accuracy": done.record.baseline.test_accuracy,
+            f"validation {metric}": done.point.accuracy,
+            f"test {metric}": done.point.test_accuracy,
+            f"baseline test {metric}": done.record.baseline.test_accuracy,
             "BitOpsCR": done.point.bitops_cr,
             "CR": done.point.cr,
         },

@@ -162,6 +162,6 @@ def _network_text(best: Mapping[str, Any]) -> str:
         f"{times_text(best['bitops_cr'])} fewer bit operations",
         f"{times_text(best['cr'])} less storage",
         *([] if best["latency_ms"] is None else [f"{best['latency_ms']:.3g} ms"]),
-        f"test accuracy {best['test_accuracy']:.4f}",
+        f"test {best.get('metric', 'accuracy')} {best['test_accuracy']:.4f}",
     ]
     return f"{', '.join(numbers)}\n  {best['compress']}"

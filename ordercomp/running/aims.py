@@ -1,0 +1,39 @@
+"""What the networks of a task are judged by, once its data are known."""
+
+import logging
+
+from ordercomp.data.catalog import ImageData
+from ordercomp.measuring.metrics import ACCURACY, Metric, class_metric
+from ordercomp.task import Task
+
+__all__ = ["check_guarantee", "metric_keys", "task_metric", "tell_notices"]
+
+_log = logging.getLogger(__name__)
+
+
+def task_metric(task: Task, data: ImageData) -> Metric:
+    """The metric that the task names. Raises ValueError if it does not suit the data."""
+    metric = class_metric(task.metric)
+    if task.metric == "top-5" and data.classes <= 5:
+        raise ValueError(f"metric top-5 needs more than 5 classes, {data.name} has {data.classes}")
+    return metric
+
+
+def metric_keys(metric: Metric) -> dict[str, str]:
+    """The key of a record that names its metric; accuracy goes without saying."""
+    return {} if metric.name == ACCURACY.name else {"metric": metric.name}
+
+
+def check_guarantee(metric: Metric) -> None:
+    """Raise ValueError unless a loss of the metric can be certified by counting images."""
+    if not metric.share:
+        raise ValueError(
+            f"guarantee counts images that are right, which {metric.name} is not a share of; "
+            "leave it out, or take accuracy for the metric"
+        )
+
+
+def tell_notices(data: ImageData) -> None:
+    """Log, as warnings, what a user should know of the data."""
+    for notice in data.notices:
+        _log.warning(notice)
