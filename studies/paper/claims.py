@@ -67,12 +67,20 @@ class Claim:
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """One record of each task, accounting, sequence and seed: the last."""
+    """One record of each task, accounting, sequence and seed: the last; in an order of their own.
+
+    So nothing that is told of the records depends on which training ended first.
+    """
     found: dict[tuple[str, str, str, int], Record] = {}
     for record in records:
         accounting = record.accounting
         found[record.task, accounting, record.sequence, record.seed] = record
-    return list(found.values())
+    return [found[key] for key in sorted(found, key=_place)]
+
+
+def _place(key: tuple[str, str, str, int]) -> tuple[str, str, str, str, int]:
+    task, accounting, sequence, seed = key
+    return task, accounting, sequence.rpartition(" ")[2], sequence, seed
 
 
 def has_fresh_student(records: Iterable[Record]) -> bool:
