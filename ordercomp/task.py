@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ordercomp.data.source import ImageOptions
 from ordercomp.measuring.metrics import class_metric
 from ordercomp.orders import Order, check_order
 from ordercomp.sequence import KnobValue, StageSequence, Step
@@ -40,6 +41,11 @@ class Task:
     latency: bool = False  # measure milliseconds of one image, too
     loss: float = 0.02  # of the metric, that a user would give up for a smaller network, in (0, 1]
     metric: str = "accuracy"  # what losses are about: a name of CLASS_METRICS
+    image_size: int = 0  # these five are about images of your own, see ImageOptions
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    class_names: tuple[str, ...] = ()
+    val_is: Literal["", "validation", "test"] = ""
     weights: str = ""  # a file of trained weights, or "pretrained"; the baseline then starts from them
     baseline_epochs: float | None = None  # None: those of the recipe, or 0 where there are weights
     source: str = ""  # the task file, as it was named to `load_task`; no part of what is measured
@@ -61,6 +67,9 @@ class Task:
         if self.accounting not in ("per-stage", "total"):
             raise ValueError(f"accounting must be per-stage or total, got {self.accounting!r}")
         class_metric(self.metric)
+        for name in ("mean", "std", "class_names"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        self.image_options  # noqa: B018 (checks them)
         if not 0 < self.loss <= 1:
             raise ValueError(f"loss must lie in (0, 100 %], got {100 * self.loss:.4g} %")
         if self.baseline_epochs is not None and not 0 <= self.baseline_epochs < math.inf:
@@ -72,6 +81,17 @@ class Task:
     def spelled(self) -> str:
         """What `--task` takes to name this task: its file if it has one, else its name."""
         return self.source or self.name
+
+    @property
+    def image_options(self) -> ImageOptions:
+        """What the task says of its images."""
+        return ImageOptions(
+            image_size=self.image_size,
+            mean=self.mean,
+            std=self.std,
+            class_names=self.class_names,
+            val_is=self.val_is,
+        )
 
     @property
     def digest(self) -> str:
@@ -137,6 +157,10 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
+
+
 def _is_table_of_tables(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(inner, Mapping) for inner in value.values())
 
@@ -158,12 +182,27 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "latency": ("true or false", lambda value: isinstance(value, bool)),
     "loss": ("a fraction such as 0.02 of accuracy", lambda value: type(value) in (int, float)),
     "metric": ("text", _is_text),
+    "image_size": ("a whole number of pixels", lambda value: type(value) is int),
+    "mean": ("a list of numbers, one for each channel", lambda value: _is_list(value, _is_number)),
+    "std": ("a list of numbers, one for each channel", lambda value: _is_list(value, _is_number)),
+    "class_names": ("a list of texts", lambda value: _is_list(value, _is_text)),
+    "val_is": ("validation or test", _is_text),
     "weights": ("a file of weights, or 'pretrained'", _is_text),
     "baseline_epochs": ("a number of epochs", lambda value: type(value) in (int, float)),
 }
 
 # Keys that joined later: where they have their defaults, they are no part of a task's digest.
-_HASHED_IF_SET = ("weights", "baseline_epochs", "outside", "metric")
+_HASHED_IF_SET = (
+    "weights",
+    "baseline_epochs",
+    "outside",
+    "metric",
+    "image_size",
+    "mean",
+    "std",
+    "class_names",
+    "val_is",
+)
 _DEFAULTS = {one.name: one.default for one in dataclasses.fields(Task)}
 
 _MODERATE: Mapping[str, Mapping[str, KnobValue]] = {

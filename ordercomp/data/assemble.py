@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ _HELD_OUT_SHARE, _MOST_HELD_OUT = 0.1, 50_000
 class Labeled:
     """Images and labels as read from disk."""
 
-    images: npt.NDArray[np.uint8]  # shape (n, h, w, c)
+    images: npt.NDArray[Any]  # uint8, or float32 of any range, shape (n, h, w, c)
     labels: IntArray  # shape (n,)
 
     def __getitem__(self, index: IntArray) -> "Labeled":
@@ -88,10 +89,12 @@ def assemble(
     classes: int,
     augmentation: Augmentation = Augmentation(),  # noqa: B008 (frozen)
     names: Sequence[str] = (),
+    notices: Sequence[str] = (),
 ) -> ImageData:
     """Make a data set of training, validation and test images, in this order.
 
-    `augmentation` is the usual one, where the source asks for no other; `names` are those of the classes.
+    `augmentation` is the usual one, where the source asks for no other; `names` are those of the classes,
+    `notices` what else a user should know.
     Means and standard deviations come from the training images that are kept. Raises DataError on arrays of
     another type or shape, labels that do not fit or too few images.
     """
@@ -100,7 +103,7 @@ def assemble(
         check_labels(f"{source.name} ({purpose} part)", part.labels, classes=classes, least=least)
     train = parts[0][keep_limit(parts[0].labels, source, classes=classes)]
     augmentation = augmentation if source.augmentation is None else source.augmentation
-    mean, std = _channel_statistics(train.images)
+    mean, std = _normalization(source, train.images)
     splits = [
         MemorySplit(
             images=torch.from_numpy(np.ascontiguousarray(part.images)),
@@ -123,17 +126,20 @@ def assemble(
         test=splits[2],
         digest=_digest(splits, f"{classes} {source.split_seed} {augmentation}"),
         names=tuple(names),
-        notices=class_notices(source, held, classes=classes, names=names),
+        notices=(*notices, *class_notices(source, held, classes=classes, names=names)),
     )
 
 
 def _check_arrays(name: str, part: Labeled) -> None:
-    """Raise DataError unless images are uint8 of shape (n, h, w, c) and labels n whole numbers."""
+    """Raise DataError unless images are uint8 or finite float32, (n, h, w, c), and labels n whole numbers."""
     images, labels = np.asarray(part.images), np.asarray(part.labels)
-    if images.dtype != np.uint8 or images.ndim != 4:
+    if images.dtype not in (np.uint8, np.float32) or images.ndim != 4:
         raise DataError(
-            f"images of {name} must be uint8 of shape (n, h, w, c), got {images.dtype} of {images.shape}"
+            f"images of {name} must be uint8 or float32 of shape (n, h, w, c), "
+            f"got {images.dtype} of {images.shape}"
         )
+    if images.dtype == np.float32 and not np.isfinite(images).all():
+        raise DataError(f"images of {name} must be finite")
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise DataError(
             f"labels of {name} must be whole numbers of shape ({len(images)},), "
@@ -150,8 +156,24 @@ def _digest(splits: Sequence[MemorySplit], facts: str) -> str:
     return digest.hexdigest()
 
 
-def _channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalization(source: Source, images: npt.NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What the task tells, in stored values, or what the training images have."""
+    told = source.options
+    if not told.mean:
+        return _channel_statistics(images)
+    if len(told.mean) != images.shape[3]:
+        raise DataError(
+            f"mean and std must have {images.shape[3]} numbers for {source.name}, got {len(told.mean)}"
+        )
+    white = 255 if images.dtype == np.uint8 else 1
+    return tuple(white * one for one in told.mean), tuple(white * one for one in told.std)
+
+
+def _channel_statistics(images: npt.NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, exactly; a constant channel has std 1."""
+    if images.dtype != np.uint8:
+        flat = images.reshape(-1, images.shape[3]).astype(np.float64)
+        return tuple(flat.mean(axis=0)), tuple(float(one) or 1.0 for one in flat.std(axis=0))
     values = np.arange(256, dtype=np.float64)
     means, stds = [], []
     for channel in range(images.shape[3]):

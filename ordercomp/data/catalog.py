@@ -6,11 +6,13 @@
 import difflib
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ordercomp.data.augmentation import Augmentation
-from ordercomp.data.source import DataError, Source
+from ordercomp.data.source import DataError, ImageOptions, Source
 from ordercomp.data.splits import Batch, ImageData, MemorySplit, Split
+from ordercomp.data.torch_datasets import from_datasets, takes_source
 from ordercomp.failures import is_out_of_disk, is_out_of_memory, one_line
 from ordercomp.lookup import load_function
 
@@ -40,6 +42,7 @@ def load_data(
     train_limit: int | None = None,
     download: bool = False,
     augmentation: Augmentation | None = None,
+    options: ImageOptions = ImageOptions(),  # noqa: B008 (frozen)
 ) -> ImageData:
     """Load a data set and split it; the splits are stratified and depend on `split_seed` alone.
 
@@ -48,12 +51,14 @@ def load_data(
     Args:
         name: a name of DATASETS; `folder:PATH` for small images of one size, with a folder per class, that
             fit into memory; `photos:PATH` for images of any size, treated like ImageNet's; or
-            `package.module:function`, a function of yours from a Source to ImageData, as `assemble` makes it.
+            `package.module:function` or `module.py:function`, a function of yours that returns torch
+            Datasets, as `from_datasets` reads them, or, from a Source, ImageData, as `assemble` makes it.
         root: folder of the data sets; else that in the variable ORDERCOMP_DATA, or ~/.cache/ordercomp/data.
         split_seed: not negative; draws the validation images, and the test images where none are official.
         train_limit: keep at most that many training images, in the classes' shares.
         download: get it from the internet first, if it is not in the root.
         augmentation: in place of the usual one of the data set. It only acts where batches are augmented.
+        options: size, normalization, names of classes, and what a folder val is, of images of your own.
 
     Raises:
         DataError: (a ValueError) the name is unknown; the files are missing, incomplete, damaged or in the
@@ -77,20 +82,33 @@ def load_data(
         split_seed=split_seed,
         train_limit=train_limit,
         augmentation=augmentation,
+        options=options,
     )
     if download:
         load_function("ordercomp.data.download:download")(source)
+    if options.image_size and (own or kind not in _WITH_PATH):
+        raise DataError(f"image_size is for folder:PATH and photos:PATH; {name} has images of its own size")
     data = _call_own(name, source) if own else load_function(DATASETS[kind])(source)
-    if not isinstance(data, ImageData):
-        raise DataError(f"{name} must return ImageData, got {type(data).__name__}")
-    return data
+    return _named(data, options)
 
 
-def _call_own(path: str, source: Source) -> object:
-    """What a function of the user's makes of a Source; whatever it raises becomes one line that names it."""
+def _named(data: ImageData, options: ImageOptions) -> ImageData:
+    """The data with the names of classes that the task tells."""
+    if not options.class_names:
+        return data
+    if len(options.class_names) != data.classes:
+        raise DataError(
+            f"class_names must name the {data.classes} classes of {data.name}, got {len(options.class_names)}"
+        )
+    return replace(data, names=options.class_names)
+
+
+def _call_own(path: str, source: Source) -> ImageData:
+    """What a function of the user's makes; whatever it raises becomes one line that names it."""
     function = load_function(path)
     try:
-        return function(source)
+        found = function(source) if takes_source(function) else function()
+        return found if isinstance(found, ImageData) else from_datasets(found, source)
     except DataError:
         raise
     except (Exception, SystemExit) as error:

@@ -11,7 +11,7 @@ from ordercomp.data.augmentation import Augmentation
 from ordercomp.data.pixels import is_gray, read_pixels
 from ordercomp.data.source import DataError, Source, find_folder
 from ordercomp.data.splits import ImageData
-from ordercomp.data.tree import Tree, find_parts
+from ordercomp.data.tree import Tree, find_parts, parts_notices
 
 __all__ = ["load_cinic10", "load_folder"]
 
@@ -29,41 +29,44 @@ def load_cinic10(source: Source) -> ImageData:
 
 
 def load_folder(source: Source) -> ImageData:
-    """The images of `folder:PATH`, all of one size; laid out as find_parts says. Usually not augmented.
+    """The images of `folder:PATH`, of one size or resized to the task's image_size. Usually not augmented.
 
-    They are gray if the first image is, else in color. Raises DataError if sizes differ or 8 GiB are not
-    enough; `photos:PATH` takes such images.
+    They are laid out as find_parts says, and gray if the first image is, else in color. Raises DataError if
+    sizes differ or 8 GiB are not enough; `photos:PATH` takes such images.
     """
     return _load(source, Path(source.name.partition(":")[2]).expanduser(), Augmentation())
 
 
 def _load(source: Source, folder: Path, augmentation: Augmentation) -> ImageData:
     trees = find_parts(source, folder)
-    first = read_pixels(trees[0].paths[0], "L" if is_gray(trees[0].paths[0]) else "RGB")
+    side = source.options.image_size
+    first = read_pixels(trees[0].paths[0], "L" if is_gray(trees[0].paths[0]) else "RGB", side=side)
     total = first.nbytes * sum(len(tree.paths) for tree in trees)
     if total > _MOST_BYTES:
         raise DataError(f"{source.name} takes {total / 2**30:.0f} GiB of memory; name it photos:{folder}")
-    train, validation, test = (_read(tree, first, folder) for tree in trees)
+    train, validation, test = (_read(tree, first, folder, side) for tree in trees)
     return assemble(
         source,
         (train, validation, test),
         classes=len(trees[0].classes),
         augmentation=augmentation,
         names=trees[0].classes,
+        notices=parts_notices(source, folder),
     )
 
 
-def _read(tree: Tree, like: npt.NDArray[np.uint8], folder: Path) -> Labeled:
+def _read(tree: Tree, like: npt.NDArray[np.uint8], folder: Path, side: int) -> Labeled:
     """Read the images of a tree, which must all have the shape of `like`; threads decode side by side."""
     mode = "L" if like.shape[2] == 1 else "RGB"
     images = np.empty((len(tree.paths), *like.shape), dtype=np.uint8)
 
     def fill(place: int) -> None:
-        image = read_pixels(tree.paths[place], mode)
+        image = read_pixels(tree.paths[place], mode, side=side)
         if image.shape != like.shape:
             raise DataError(
                 f"images must have one size, got {like.shape[1]}x{like.shape[0]} and "
-                f"{image.shape[1]}x{image.shape[0]} in {tree.paths[place]}; name it photos:{folder}"
+                f"{image.shape[1]}x{image.shape[0]} in {tree.paths[place]}; set image_size, or name it "
+                f"photos:{folder}"
             )
         images[place] = image
 

@@ -13,9 +13,15 @@ _OPEN_ENDED = ("I", "F")  # 32 bits a pixel: nothing says what white is
 _SMALL = (32, 32)
 
 
-def read_pixels(path: str, mode: str) -> npt.NDArray[np.uint8]:
-    """Read an image in the mode "L" or "RGB", shape (h, w, 1 or 3). Raises DataError as `open_image` does."""
-    pixels = np.asarray(open_image(path).convert(mode))
+def read_pixels(path: str, mode: str, *, side: int = 0) -> npt.NDArray[np.uint8]:
+    """Read an image in the mode "L" or "RGB", shape (h, w, 1 or 3). Raises DataError as `open_image` does.
+
+    With `side` its middle is cut to a square and resized to that many pixels.
+    """
+    image = open_image(path).convert(mode)
+    pixels = np.asarray(
+        ImageOps.fit(image, (side, side), method=Image.Resampling.BILINEAR) if side else image
+    )
     return pixels[..., None] if mode == "L" else pixels
 
 

@@ -4,14 +4,44 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ordercomp.data.augmentation import Augmentation
 
-__all__ = ["DataError", "Source", "download_advice", "find_folder"]
+__all__ = ["DataError", "ImageOptions", "Source", "download_advice", "find_folder", "val_notice"]
+
+_MOST_SIDE = 4096
 
 
 class DataError(ValueError):
     """A data set that is not there or not as it should be; the message says where and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOptions:
+    """What a task says of its images, where the data set leaves it open; by default nothing."""
+
+    image_size: int = 0  # height and width that images are cropped and resized to; 0: as they are
+    mean: tuple[float, ...] = ()  # of each channel, white being 1; empty: that of the training images
+    std: tuple[float, ...] = ()
+    class_names: tuple[str, ...] = ()  # in the order of their numbers; empty: those of the folders
+    val_is: Literal["", "validation", "test"] = ""  # what a folder val is where there is no folder test
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.image_size <= _MOST_SIDE:
+            raise ValueError(f"image_size must be a number of pixels to {_MOST_SIDE}, got {self.image_size}")
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean and std must have a number for each channel, got {len(self.mean)} and {len(self.std)}"
+            )
+        if not all(-10 <= one <= 10 for one in self.mean) or not all(0 < one <= 10 for one in self.std):
+            raise ValueError(
+                f"mean and std must be told in units in which white is 1, got {self.mean} and {self.std}"
+            )
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError(f"class_names must be distinct, got {list(self.class_names)}")
+        if self.val_is not in ("", "validation", "test"):
+            raise ValueError(f"val_is must be validation or test, got {self.val_is!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +53,22 @@ class Source:
     split_seed: int
     train_limit: int | None
     augmentation: Augmentation | None  # None: the usual one of the data set
+    options: ImageOptions = ImageOptions()
 
 
 def download_advice(name: str) -> str:
     """How to get a data set that torchvision can download, or to say where it lies."""
     call = f"from ordercomp.data.catalog import load_data; load_data('{name}', download=True)"
     return f'download it with python -c "{call}", or set ORDERCOMP_DATA to the folder that holds it'
+
+
+def val_notice(source: Source, name: str) -> str:
+    """What is done with a part that is called validation where there is no test part."""
+    return (
+        f"{source.name}: there is {name} and no test, so that {name} is the test part and validation images "
+        "are drawn from train; val_is = 'validation' in the task keeps it for validation and draws test "
+        "images from train, val_is = 'test' says that it is meant so"
+    )
 
 
 def find_folder(source: Source, folders: Sequence[str | Path], needed: Sequence[str], *, advice: str) -> Path:

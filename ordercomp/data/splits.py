@@ -55,7 +55,7 @@ class Split(Protocol):
 class MemorySplit:
     """A split that lies in memory as one tensor."""
 
-    images: Tensor  # uint8, shape (n, h, w, c)
+    images: Tensor  # uint8 or float32, shape (n, h, w, c)
     labels: Tensor  # int64, shape (n,)
     mean: tuple[float, ...]  # of each channel, in units of the stored values
     std: tuple[float, ...]
@@ -63,8 +63,10 @@ class MemorySplit:
     _resident: dict[tuple[torch.device, str], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.dim() != 4:
-            raise ValueError(f"images must be uint8 of shape (n, h, w, c), got {tuple(self.images.shape)}")
+        if self.images.dtype not in (torch.uint8, torch.float32) or self.images.dim() != 4:
+            raise ValueError(
+                f"images must be uint8 or float32 of shape (n, h, w, c), got {tuple(self.images.shape)}"
+            )
         if len(self.images) != len(self.labels):
             raise ValueError(f"{len(self.images)} images do not fit {len(self.labels)} labels")
 

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from ordercomp.data.assemble import check_labels, keep_limit
 from ordercomp.data.balance import class_notices
 from ordercomp.data.pixels import check_image, open_image
-from ordercomp.data.source import DataError, Source, find_folder
+from ordercomp.data.source import DataError, ImageOptions, Source, find_folder
 from ordercomp.data.splits import Batch, ImageData
-from ordercomp.data.tree import find_parts
+from ordercomp.data.tree import find_parts, parts_notices
 from ordercomp.data.vision import transforms
 
 __all__ = ["StreamedSplit", "load_imagenet", "load_photos"]
@@ -41,9 +41,20 @@ class StreamedSplit:
 
     paths: tuple[str, ...]
     labels: Tensor
+    side: int = _SIDE  # height and width of an image
     workers: int  # processes that decode; 0: none but this one. The images do not depend on it
-    mean: tuple[float, ...] = tuple(255 * value for value in _MEAN)  # in units of the stored values
-    std: tuple[float, ...] = tuple(255 * value for value in _STD)
+    unit_mean: tuple[float, ...] = _MEAN  # of each channel, white being 1
+    unit_std: tuple[float, ...] = _STD
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of each channel that images are normalized with, in units of the stored values."""
+        return tuple(255 * value for value in self.unit_mean)
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of each channel, in the same units."""
+        return tuple(255 * value for value in self.unit_std)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -75,7 +86,7 @@ class StreamedSplit:
         else:
             order = torch.randperm(len(self), generator=rng)
             seeds = torch.randint(2**62, (len(self),), generator=rng)
-        items = _Images(self.paths, order.tolist(), seeds.tolist(), augment)
+        items = _Images(self.paths, order.tolist(), seeds.tolist(), augment, self.side)
         return self._batches(
             DataLoader(
                 items,
@@ -89,7 +100,10 @@ class StreamedSplit:
         )
 
     def _batches(self, loader: "DataLoader[Tensor]", order: Tensor, device: torch.device) -> Iterator[Batch]:
-        mean, std = (255 * torch.tensor(values, device=device).view(3, 1, 1) for values in (_MEAN, _STD))
+        mean, std = (
+            255 * torch.tensor(values, device=device).view(3, 1, 1)
+            for values in (self.unit_mean, self.unit_std)
+        )
         start = 0
         for pixels in loader:
             index = order[start : start + len(pixels)]
@@ -103,12 +117,14 @@ class StreamedSplit:
 
 
 class _Images(Dataset[Tensor]):
-    """Decoded uint8 images (3, 224, 224) in a given order; each random crop has its own seed."""
+    """Decoded uint8 images (3, side, side) in a given order; each random crop has its own seed."""
 
-    def __init__(self, paths: tuple[str, ...], order: list[int], seeds: list[int], augment: bool) -> None:
+    def __init__(
+        self, paths: tuple[str, ...], order: list[int], seeds: list[int], augment: bool, side: int
+    ) -> None:
         self.paths, self.order, self.seeds, self.augment = paths, order, seeds, augment
-        random = [transforms.RandomResizedCrop(_SIDE), transforms.RandomHorizontalFlip()]
-        fixed = [transforms.Resize(_SHORTER_SIDE), transforms.CenterCrop(_SIDE)]
+        random = [transforms.RandomResizedCrop(side), transforms.RandomHorizontalFlip()]
+        fixed = [transforms.Resize(round(side * _SHORTER_SIDE / _SIDE)), transforms.CenterCrop(side)]
         self.transform = transforms.Compose([*(random if augment else fixed), transforms.PILToTensor()])
 
     def __len__(self) -> int:
@@ -139,12 +155,17 @@ def load_photos(source: Source) -> ImageData:
 def _load(source: Source, folder: Path) -> ImageData:
     if source.augmentation is not None:
         raise DataError(f"{source.name} has an augmentation of its own; leave out {source.augmentation}")
+    options = source.options
+    side, mean, std = options.image_size or _SIDE, options.mean or _MEAN, options.std or _STD
+    if len(mean) != 3:
+        raise DataError(f"mean and std must have 3 numbers for {source.name}, got {len(mean)}")
     train, *held_out = find_parts(source, folder)
     classes = len(train.classes)
     check_labels(f"{source.name} (training part)", train.labels, classes=classes, least=classes)
     train = train[keep_limit(train.labels, source, classes=classes)]
     workers = min(_MOST_WORKERS, (os.cpu_count() or 1) - 1)
     digest = hashlib.sha256(f"{classes} {source.split_seed}".encode())
+    digest.update(f"{side} {mean} {std}".encode() if options != ImageOptions() else b"")
     splits = []
     parts = dict(zip(("training", "validation", "test"), (train, *held_out), strict=True))
     for tree in parts.values():
@@ -152,21 +173,33 @@ def _load(source: Source, folder: Path) -> ImageData:
             file = os.stat(path)
             facts = f"{os.path.relpath(path, folder)} {file.st_size} {file.st_mtime_ns} {label}\n"
             digest.update(facts.encode())
-        splits.append(StreamedSplit(paths=tree.paths, labels=torch.from_numpy(tree.labels), workers=workers))
+        splits.append(
+            StreamedSplit(
+                paths=tree.paths,
+                labels=torch.from_numpy(tree.labels),
+                unit_mean=mean,
+                unit_std=std,
+                side=side,
+                workers=workers,
+            )
+        )
     return ImageData(
         name=source.name,
         classes=classes,
         channels=3,
-        size=(_SIDE, _SIDE),
+        size=(side, side),
         train=splits[0],
         validation=splits[1],
         test=splits[2],
         digest=digest.hexdigest(),
         names=train.classes,
-        notices=class_notices(
-            source,
-            {what: tree.labels for what, tree in parts.items()},
-            classes=classes,
-            names=train.classes,
+        notices=(
+            *parts_notices(source, folder),
+            *class_notices(
+                source,
+                {what: tree.labels for what, tree in parts.items()},
+                classes=classes,
+                names=train.classes,
+            ),
         ),
     )

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ordercomp.data.assemble import IntArray, hold_out, stratified
-from ordercomp.data.source import DataError, Source
+from ordercomp.data.source import DataError, Source, val_notice
 from ordercomp.data.vision import datasets
 
-__all__ = ["Tree", "find_parts"]
+__all__ = ["Tree", "find_parts", "parts_notices"]
 
 _VALIDATION_NAMES = ("val", "valid", "validation")
 _HELD_OUT_SHARE = 0.2  # of a tree without any parts of its own, for validation and for test each
@@ -34,7 +34,8 @@ def find_parts(source: Source, folder: Path) -> tuple[Tree, Tree, Tree]:
 
     - `train`, `val` (or `valid`, `validation`) and `test`: the three parts.
     - `train` and only one of the others: that one is the test part (ImageNet's test images have no labels),
-      and validation images are cut from `train`.
+      and validation images are cut from `train`; with the option `val_is = "validation"` a `val` stays what
+      it is called, and test images are cut from `train`.
     - class folders alone: a fifth each is drawn for validation and test.
 
     Folders whose names start with a dot or two underscores are no classes. Raises DataError if there are not
@@ -60,7 +61,18 @@ def find_parts(source: Source, folder: Path) -> tuple[Tree, Tree, Tree]:
     if len(rest) == 2:
         return train, rest[0], rest[1]
     kept, held_out = hold_out(train.labels, split_seed=source.split_seed)
+    if others[0].name != "test" and source.options.val_is == "validation":
+        return _whole(source, (train[kept], rest[0], train[held_out]))
     return _whole(source, (train[kept], train[held_out], rest[0]))
+
+
+def parts_notices(source: Source, folder: Path) -> tuple[str, ...]:
+    """Say, of images of the user's, that a folder val serves as the test part, unless the task says so."""
+    held_out = [name for name in (*_VALIDATION_NAMES, "test") if (folder / name).is_dir()]
+    is_val = len(held_out) == 1 and held_out[0] != "test" and (folder / "train").is_dir()
+    if not is_val or source.options.val_is or ":" not in source.name:
+        return ()
+    return (val_notice(source, held_out[0]),)
 
 
 def _whole(source: Source, parts: tuple[Tree, Tree, Tree]) -> tuple[Tree, Tree, Tree]:

@@ -14,6 +14,7 @@ class Serving:
 
     mean: tuple[float, ...] = ()  # of each channel, in units of stored pixel values; empty: no normalization
     std: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()  # of the classes, in the order of their numbers; empty: not known
     threshold: float | None = None  # an image leaves at the first exit whose largest softmax reaches it
 
     def __post_init__(self) -> None:
@@ -26,7 +27,8 @@ class Serving:
 
     def to_facts(self) -> dict[str, Any]:
         """As JSON can hold it."""
-        return {"mean": list(self.mean), "std": list(self.std), "threshold": self.threshold}
+        told = {"mean": list(self.mean), "std": list(self.std), "threshold": self.threshold}
+        return {**told, **({"names": list(self.names)} if self.names else {})}
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "Serving":
@@ -35,8 +37,15 @@ class Serving:
         return cls(
             mean=_floats(facts["mean"]),
             std=_floats(facts["std"]),
+            names=_texts(facts.get("names", ())),
             threshold=None if threshold is None else float(threshold),
         )
+
+
+def _texts(values: Sequence[Any]) -> tuple[str, ...]:
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"names must be a list of texts, got {values!r}")
+    return tuple(values)
 
 
 def _floats(values: Sequence[Any]) -> tuple[float, ...]:

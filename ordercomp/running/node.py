@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ordercomp.data.catalog import ImageData, load_data
+from ordercomp.data.source import ImageOptions
 from ordercomp.failures import is_out_of_memory
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.measuring.latency import exit_latencies
@@ -91,7 +92,7 @@ def create_network(task: Task, *, seed: int) -> CompressedNetwork:
         task.model, classes=data.classes, channels=data.channels, size=data.size, seed=seed
     )
     mean, std = data.normalization
-    return replace(network, serving=Serving(mean=mean, std=std))
+    return replace(network, serving=Serving(mean=mean, std=std, names=data.names))
 
 
 def make_trainer(task: Task, *, seed: int, baseline: CompressedNetwork | None = None) -> DataTrainer:
@@ -108,13 +109,13 @@ def make_trainer(task: Task, *, seed: int, baseline: CompressedNetwork | None = 
 
 
 @functools.lru_cache(maxsize=2)
-def _data(name: str, split_seed: int, train_limit: int | None) -> ImageData:
-    return load_data(name, split_seed=split_seed, train_limit=train_limit)
+def _data(name: str, split_seed: int, train_limit: int | None, options: ImageOptions) -> ImageData:
+    return load_data(name, split_seed=split_seed, train_limit=train_limit, options=options)
 
 
 def task_data(task: Task, seed: int) -> ImageData:
     """The task's data, split by `seed`; kept in memory for the next call."""
-    return _data(task.data, seed, task.train_limit)
+    return _data(task.data, seed, task.train_limit, task.image_options)
 
 
 def _train_baseline(task: Task, seed: int) -> CompressedNetwork:

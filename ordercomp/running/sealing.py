@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ordercomp.lookup import load_function
+from ordercomp.lookup import load_function, module_name
 from ordercomp.networks.weights import weights_digest, weights_path
 from ordercomp.running.node import create_network, task_data
 from ordercomp.sequence import parse_call
@@ -59,7 +59,7 @@ def source_digest(path: str) -> str:
     """
     load_function(path)
     digest = hashlib.sha256()
-    for name, origin in sorted(_reached(path.partition(":")[0]).items()):
+    for name, origin in sorted(_reached(module_name(path)).items()):
         digest.update(f"{name} {_version(name)}\n".encode())
         if not _is_installed(origin):
             digest.update(origin.read_bytes())

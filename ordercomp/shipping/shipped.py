@@ -24,6 +24,7 @@ class Prediction:
     confidence: float  # the largest softmax
     exit: int  # where the image left, from 0; the last exit has the largest number
     logits: tuple[float, ...]
+    name: str = ""  # of the class; empty where the network was not told them
 
 
 class ShippedNetwork(nn.Module):
@@ -70,7 +71,8 @@ class ShippedNetwork(nn.Module):
         place, logits = run_until(self.network, self.normalize(pixels), sure)
         chances = logits[0].float().softmax(dim=0)
         label = int(chances.argmax())
-        return Prediction(label, float(chances[label]), place, tuple(logits[0].tolist()))
+        name = self.serving.names[label] if self.serving.names else ""
+        return Prediction(label, float(chances[label]), place, tuple(logits[0].tolist()), name)
 
     def _one(self, image: Any) -> Tensor:
         """The image as a batch of one."""

@@ -255,7 +255,9 @@ def test_folders_in_the_wrong_layout_are_explained(tmp_path: Path) -> None:
 def test_images_of_two_sizes_or_none_at_all_are_named(tmp_path: Path) -> None:
     write_image_tree(tmp_path, classes=2, per_class=5)
     write_image_tree(tmp_path / "class0" / "sub", classes=1, per_class=1, size=(8, 9))
-    with pytest.raises(DataError, match=r"must have one size, got 32x32 and 8x9 in .*; name it photos:"):
+    with pytest.raises(
+        DataError, match=r"must have one size, got 32x32 and 8x9 in .*; set image_size, or name it photos:"
+    ):
         load_data(f"folder:{tmp_path}")
     (tmp_path / "class1" / "0.png").write_bytes(b"text")
     (tmp_path / "class0" / "sub" / "class0" / "0.png").unlink()

@@ -1,0 +1,265 @@
+"""Torch Datasets of the user's: read into memory once, checked item by item, split where they are not."""
+
+import inspect
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ordercomp.data.assemble import IntArray, Labeled, assemble, hold_out, keep_limit, stratified
+from ordercomp.data.source import DataError, Source, val_notice
+from ordercomp.data.splits import Batch, ImageData, MemorySplit
+
+__all__ = ["DatasetSplit", "from_datasets", "takes_source"]
+
+_CPU = torch.device("cpu")
+_HELD_OUT_SHARE = 0.2  # of a dataset without any parts of its own, for validation and for test each
+_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_FORMS = "a Dataset, (train, validation, test), or a mapping with train, val and test"
+
+
+def takes_source(function: Callable[..., Any]) -> bool:
+    """Whether a function of the user's wants to be told what is asked for: it has a parameter to be given."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in parameters)
+
+
+def from_datasets(found: object, source: Source) -> ImageData:
+    """Read what a function of the user's returned: a torch Dataset for each part, or one to be split.
+
+    A Dataset has `len` and gives (image, class number) for 0 … len - 1. An image is a PIL image, or a tensor
+    (c, h, w) or an array (h, w, c), uint8 or float; floats from 0 to 1, as ToTensor makes them, are taken
+    as 8-bit pixels, others as they are. All images have one shape. Without parts a fifth each is drawn for
+    validation and test, in the classes' shares. Transforms that draw random numbers run anew in each epoch
+    if the recipe says `augment = true`; else each image is transformed once, as the held-out ones are.
+
+    Raises DataError that names the item, what was expected and what came.
+    """
+    parts = {name: _read(f"{source.name} ({name})", one) for name, one in _parts(found, source).items()}
+    train, validation, test = _three(parts, source)
+    classes = 1 + int(max(part.labels.max() for part in (train, validation, test)))
+    if classes < 2:
+        raise DataError(f"{source.name} must have images of at least two classes, got one")
+    train = train[keep_limit(train.labels, source, classes=classes)]
+    held_out = "val" in parts and "test" not in parts and not source.options.val_is
+    data = assemble(
+        replace(source, train_limit=None),
+        (train.labeled, validation.labeled, test.labeled),
+        classes=classes,
+        notices=(val_notice(source, "val"),) if held_out else (),
+    )
+    if not train.draws or not isinstance(data.train, MemorySplit):
+        return data
+    return replace(data, train=DatasetSplit(memory=data.train, dataset=train.dataset, places=train.places))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSplit:
+    """A part whose transforms draw random numbers: anew for each epoch with `augment`, else as read once."""
+
+    memory: MemorySplit
+    dataset: Any
+    places: IntArray  # of the images of this part in the dataset
+
+    @property
+    def labels(self) -> Tensor:
+        """As Split says."""
+        return self.memory.labels
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of each channel that images are normalized with."""
+        return self.memory.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of each channel."""
+        return self.memory.std
+
+    def __len__(self) -> int:
+        return len(self.memory)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        rng: torch.Generator | None = None,
+        augment: bool = False,
+        device: torch.device = _CPU,
+    ) -> Iterator[Batch]:
+        """Go through the split once, as Split says; with `augment` every image is transformed anew."""
+        if rng is None or not augment:
+            return self.memory.batches(batch_size, rng=rng, augment=augment, device=device)
+        order = torch.randperm(len(self), generator=rng)
+        seeds = torch.randint(2**31, (len(self),), generator=rng)
+        return self._transformed(batch_size, order, seeds, device)
+
+    def _transformed(
+        self, batch_size: int, order: Tensor, seeds: Tensor, device: torch.device
+    ) -> Iterator[Batch]:
+        images = self.memory.images
+        for index in torch.split(order, batch_size):
+            pixels = np.empty((len(index), *images.shape[1:]), images.numpy().dtype)
+            for place, which in enumerate(index.tolist()):
+                item = _item(self.dataset, int(self.places[which]), "the dataset", seed=int(seeds[which]))
+                pixels[place] = _as_kind(item.pixels, pixels.dtype)
+            one = replace(
+                self.memory, images=torch.from_numpy(pixels), labels=self.labels[index], _resident={}
+            )
+            (batch,) = one.batches(len(index), device=device)
+            yield Batch(batch.images, batch.labels, index.to(device))
+
+
+@dataclass(frozen=True)
+class _Item:
+    pixels: npt.NDArray[Any]  # shape (h, w, c)
+    label: int
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What was read of one dataset."""
+
+    dataset: Any
+    places: IntArray
+    images: npt.NDArray[Any]
+    labels: IntArray
+    draws: bool  # whether its transforms draw random numbers
+
+    def __getitem__(self, index: IntArray) -> "_Part":
+        return replace(self, places=self.places[index], images=self.images[index], labels=self.labels[index])
+
+    @property
+    def labeled(self) -> Labeled:
+        return Labeled(self.images, self.labels)
+
+
+def _parts(found: Any, source: Source) -> dict[str, Any]:
+    """The datasets by the name of their part; one alone is "all"."""
+    if isinstance(found, Mapping):
+        named = {_NAMES.get(str(name), str(name)): one for name, one in found.items()}
+        if set(named) in ({"train", "val"}, {"train", "test"}, {"train", "val", "test"}):
+            return named
+        raise DataError(f"{source.name} must return {_FORMS}, got a mapping with {sorted(map(str, found))}")
+    if isinstance(found, tuple | list) and len(found) == 3 and all(map(_is_dataset, found)):
+        return dict(zip(("train", "val", "test"), found, strict=True))
+    if not _is_dataset(found) or isinstance(found, tuple | list):
+        raise DataError(f"{source.name} must return {_FORMS}, or ImageData, got {type(found).__name__}")
+    return {"all": found}
+
+
+def _is_dataset(one: object) -> bool:
+    return hasattr(one, "__len__") and hasattr(one, "__getitem__") and not isinstance(one, str | Mapping)
+
+
+def _three(parts: Mapping[str, _Part], source: Source) -> tuple[_Part, _Part, _Part]:
+    """Training, validation and test part; what is missing is drawn in the classes' shares."""
+    if whole := parts.get("all"):
+        held_out = max(1, round(_HELD_OUT_SHARE * len(whole.labels)))
+        sizes = (max(1, len(whole.labels) - 2 * held_out), held_out, held_out)
+        if sum(sizes) > len(whole.labels):
+            raise DataError(f"{source.name} has {len(whole.labels)} images, too few for three parts")
+        drawn = stratified(whole.labels, sizes, rng=np.random.default_rng(source.split_seed))
+        train, validation, test = (whole[index] for index in drawn)
+        return train, validation, test
+    if {"val", "test"} <= set(parts):
+        return parts["train"], parts["val"], parts["test"]
+    train = parts["train"]
+    kept, cut = (train[index] for index in hold_out(train.labels, split_seed=source.split_seed))
+    if source.options.val_is == "validation" and "val" in parts:
+        return kept, parts["val"], cut
+    return kept, cut, parts["test"] if "test" in parts else parts["val"]
+
+
+def _read(name: str, dataset: Any) -> _Part:
+    count = len(dataset)
+    if count < 1:
+        raise DataError(f"{name} has no images")
+    first = _item(dataset, 0, name, seed=0)
+    again = _item(dataset, 0, name, seed=1)
+    draws = first.pixels.shape != again.pixels.shape or not np.array_equal(first.pixels, again.pixels)
+    images = np.empty(
+        (count, *first.pixels.shape), np.float32 if first.pixels.dtype != np.uint8 else np.uint8
+    )
+    labels = np.empty(count, np.int64)
+    for place in range(count):
+        item = _item(dataset, place, name, seed=place)
+        if item.pixels.shape != first.pixels.shape:
+            raise DataError(
+                f"images of {name} must have one shape, got {first.pixels.shape} and {item.pixels.shape} "
+                f"(h, w, c) in item {place}: resize them in the dataset's transform"
+            )
+        images[place], labels[place] = _as_kind(item.pixels, images.dtype), item.label
+    if images.dtype == np.float32 and images.min() >= 0 and images.max() <= 1:
+        images = np.round(255 * images).astype(np.uint8)
+    return _Part(dataset, np.arange(count), images, labels, draws)
+
+
+def _as_kind(pixels: npt.NDArray[Any], kind: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Pixels of another kind than those that were read, such as fractions where they are bytes."""
+    if pixels.dtype != np.uint8 and kind == np.uint8:
+        return np.clip(np.round(255 * pixels), 0, 255).astype(np.uint8)
+    return pixels
+
+
+def _item(dataset: Any, place: int, name: str, *, seed: int) -> _Item:
+    """Item `place`, transformed with `seed`. Raises DataError unless it is (image, class number)."""
+    with _seeded(seed):
+        item = dataset[place]
+    what = f"item {place} of {name}"
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        came = f"{len(item)} things" if isinstance(item, tuple | list) else type(item).__name__
+        raise DataError(f"{what} must be (image, target), got {came}")
+    return _Item(_pixels(item[0], what), _label(item[1], what))
+
+
+def _pixels(image: Any, what: str) -> npt.NDArray[Any]:
+    """An image as (h, w, c), uint8 or float32."""
+    if isinstance(image, Image.Image):
+        image = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    elif isinstance(image, Tensor):
+        image = image.detach().cpu().numpy()
+        image = image.transpose(1, 2, 0) if image.ndim == 3 else image
+    pixels = image[..., None] if isinstance(image, np.ndarray) and image.ndim == 2 else image
+    if not isinstance(pixels, np.ndarray) or pixels.ndim != 3 or pixels.dtype.kind not in "uf":
+        came = f"{pixels.dtype} of {pixels.shape}" if isinstance(pixels, np.ndarray) else type(image).__name__
+        raise DataError(
+            f"the image of {what} must be a PIL image, a tensor (c, h, w) or an array (h, w, c), uint8 or "
+            f"float, got {came}"
+        )
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise DataError(f"the image of {what} must be finite")
+    return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+
+
+def _label(target: Any, what: str) -> int:
+    value = np.asarray(target.detach().cpu() if isinstance(target, Tensor) else target)
+    if value.size != 1 or value.dtype.kind not in "iu":
+        came = f"{value.dtype} of {value.shape}" if value.ndim else f"{value.dtype} {value}"
+        raise DataError(f"the target of {what} must be a class number, got {came}")
+    return int(value.reshape(()))
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Let every generator that a transform may draw from start at `seed`, and afterwards go on as before."""
+    before = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])

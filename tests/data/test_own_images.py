@@ -1,0 +1,100 @@
+"""What a task says of its images: size, normalization, names, and what a folder val is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_data import write_image_tree
+
+from ordercomp import CompressedNetwork, load_network
+from ordercomp.data.catalog import load_data
+from ordercomp.data.source import ImageOptions
+from ordercomp.running.node import create_network
+from ordercomp.shipping.packed import save_packed
+from ordercomp.task import Task
+
+TASK = {"name": "mine", "model": "resnet8(width=4)", "data": "digits"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "photos"])
+def test_images_take_the_size_and_the_normalization_of_the_task(kind: str, tmp_path: Path) -> None:
+    write_image_tree(tmp_path, classes=2, per_class=5, size=(30, 20))
+    Image.fromarray(np.full((40, 24, 3), 255, np.uint8)).save(tmp_path / "class0" / "tall.png")
+    told = ImageOptions(image_size=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    data = load_data(f"{kind}:{tmp_path}", options=told)
+    images = torch.cat(
+        [batch.images for part in (data.train, data.validation, data.test) for batch in part.batches(100)]
+    )
+    assert (data.size, images.shape) == ((16, 16), (11, 3, 16, 16))
+    assert images.max() == pytest.approx(2, abs=1e-5)  # white, in units of std
+    assert data.normalization == ((127.5,) * 3, (63.75,) * 3)
+    assert data.names == ("class0", "class1")
+    assert data.digest != load_data(f"{kind}:{tmp_path}", options=replace(told, image_size=8)).digest
+
+
+@pytest.mark.parametrize("kind", ["folder", "photos"])
+def test_a_folder_val_without_test_is_told_or_said(kind: str, tmp_path: Path) -> None:
+    for part, count in (("train", 20), ("val", 3)):
+        write_image_tree(tmp_path / part, classes=2, per_class=count)
+    name = f"{kind}:{tmp_path}"
+    told = load_data(name)
+    assert (len(told.validation), len(told.test)) == (4, 6)
+    (notice,) = told.notices
+    assert "val is the test part" in notice
+    said = load_data(name, options=ImageOptions(val_is="validation"))
+    assert (len(said.validation), len(said.test), said.notices) == (6, 4, ())
+    assert load_data(name, options=ImageOptions(val_is="test")).notices == ()
+
+
+def test_names_of_classes_are_kept_in_every_file_and_told_with_a_prediction(tmp_path: Path) -> None:
+    names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    network = create_network(Task.from_mapping({**TASK, "class_names": list(names)}), seed=0)
+    network.save(tmp_path / "whole.safetensors")
+    save_packed(network, tmp_path / "packed.safetensors")
+    assert CompressedNetwork.load(tmp_path / "whole.safetensors").serving.names == names
+    for file in ("whole", "packed"):
+        told = load_network(tmp_path / f"{file}.safetensors").predict(torch.zeros(1, 8, 8))
+        assert told.name == names[told.label]
+    assert load_network(tmp_path / "whole.safetensors").serving.names == names
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("image_size", -1, "image_size must be a number of pixels"),
+        ("image_size", 32.5, "image_size must be a whole number of pixels, got 32.5"),
+        ("mean", [0.5], "mean and std must have a number for each channel, got 1 and 0"),
+        ("mean", 0.5, "mean must be a list of numbers"),
+        ("class_names", ["cat", "cat"], "class_names must be distinct"),
+        ("class_names", "cats", "class_names must be a list of texts"),
+        ("val_is", "training", "val_is must be validation or test, got 'training'"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(key: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Task.from_mapping({**TASK, key: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mean": (127.0,), "std": (50.0,)}, "white is 1"),
+        ({"mean": (0.5,) * 3, "std": (0.5,) * 3}, "must have 1 numbers for digits, got 3"),
+        ({"image_size": 16}, "image_size is for folder:PATH and photos:PATH; digits has"),
+        ({"class_names": ("a", "b")}, "class_names must name the 10 classes of digits, got 2"),
+    ],
+)
+def test_options_that_do_not_suit_the_data_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_data("digits", options=ImageOptions(**options))  # type: ignore[arg-type]
+
+
+def test_only_options_that_are_set_make_another_task() -> None:
+    plain = Task.from_mapping(TASK)
+    for key, value in (("mean", [0.5]), ("class_names", ["a", "b"]), ("val_is", "test")):
+        more = {"std": [0.5]} if key == "mean" else {}
+        assert Task.from_mapping({**TASK, key: value, **more}).digest != plain.digest
+    assert Task.from_mapping({**TASK, "mean": [], "val_is": "", "image_size": 0}).digest == plain.digest

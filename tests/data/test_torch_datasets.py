@@ -1,0 +1,170 @@
+"""Torch Datasets of the user's: what is read, how it is split, what is refused in one line."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from ordercomp.data.catalog import load_data
+from ordercomp.data.source import DataError, ImageOptions, Source
+from ordercomp.data.torch_datasets import DatasetSplit, from_datasets
+
+SOURCE = Source(name="mine:data", root=Path(), split_seed=0, train_limit=None, augmentation=None)
+
+
+class Made(Dataset[Any]):
+    """Items made by a function of their place."""
+
+    def __init__(self, make: Any, count: int = 40) -> None:
+        self.make, self.count = make, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, place: int) -> Any:
+        return self.make(place)
+
+
+def pixels(place: int) -> np.ndarray:
+    return np.random.default_rng(place).integers(256, size=(6, 5, 3), dtype=np.uint8)
+
+
+def plain(place: int) -> tuple[Any, Any]:
+    return pixels(place), place % 4
+
+
+FORMS = {
+    "an array": lambda place: (pixels(place), place % 4),
+    "a tensor": lambda place: (torch.from_numpy(pixels(place)).permute(2, 0, 1), torch.tensor(place % 4)),
+    "fractions": lambda place: (torch.from_numpy(pixels(place)).permute(2, 0, 1) / 255, place % 4),
+    "a picture": lambda place: (Image.fromarray(pixels(place)), np.int64(place % 4)),
+    "a list": lambda place: [pixels(place), place % 4],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_of_every_form_are_the_same_data(form: str) -> None:
+    data = from_datasets(Made(FORMS[form]), SOURCE)
+    assert (data.classes, data.channels, data.size) == (4, 3, (6, 5))
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [24, 8, 8]
+    assert data.digest == from_datasets(Made(plain), SOURCE).digest
+
+
+def test_parts_that_are_drawn_have_the_shares_of_the_classes() -> None:
+    data = from_datasets(Made(lambda place: (pixels(place), int(place % 10 == 0)), 100), SOURCE)
+    assert [int(part.labels.sum()) for part in (data.train, data.validation, data.test)] == [6, 2, 2]
+    assert "classes are uneven" in data.notices[0]
+
+
+def test_normalized_floats_stay_floats() -> None:
+    data = from_datasets(Made(lambda place: (torch.full((1, 4, 4), place - 20.5), place % 2)), SOURCE)
+    images = torch.cat([batch.images for batch in data.train.batches(100)])
+    assert images.mean().abs() < 1e-6
+    assert images.std(correction=0) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_val_without_test_is_told_or_said() -> None:
+    made = {"train": Made(plain), "val": Made(plain, 12)}
+    told = from_datasets(made, SOURCE)
+    assert (len(told.train), len(told.validation), len(told.test)) == (36, 4, 12)
+    assert "there is val and no test" in told.notices[0]
+    for val_is, sizes in (("validation", (36, 12, 4)), ("test", (36, 4, 12))):
+        options = ImageOptions(val_is=val_is)  # type: ignore[arg-type]
+        source = Source(
+            name="mine:data", root=Path(), split_seed=0, train_limit=None, augmentation=None, options=options
+        )
+        said = from_datasets(made, source)
+        assert (len(said.train), len(said.validation), len(said.test)) == sizes
+        assert said.notices == ()
+
+
+def test_random_transforms_run_anew_in_each_epoch_and_the_same_for_the_same_seed() -> None:
+    def noisy(place: int) -> tuple[Any, int]:
+        return torch.rand(1, 4, 4) / 2 + np.random.rand() / 2, place % 2
+
+    data = from_datasets(Made(noisy), SOURCE)
+    assert isinstance(data.train, DatasetSplit)
+
+    def epoch(seed: int, *, augment: bool) -> torch.Tensor:
+        batches = data.train.batches(5, rng=torch.Generator().manual_seed(seed), augment=augment)
+        found = torch.empty(len(data.train), 1, 4, 4)
+        for batch in batches:
+            found[batch.index] = batch.images
+            assert (data.train.labels[batch.index] == batch.labels).all()
+        return found
+
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    assert torch.equal(epoch(1, augment=True), epoch(1, augment=True))
+    assert not torch.equal(epoch(1, augment=True), epoch(2, augment=True))
+    assert torch.equal(epoch(1, augment=False), epoch(2, augment=False))
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+
+
+BAD = {
+    "three things": (
+        lambda place: (pixels(place), 1, 2),
+        r"item 0 of .* must be \(image, target\), got 3",
+    ),
+    "an image alone": (lambda place: pixels(place), r"must be \(image, target\), got ndarray"),
+    "a path": (lambda place: ("a.png", 1), r"must be a PIL image, a tensor .* got str"),
+    "a row": (lambda place: (np.zeros(3, np.uint8), 1), r"got uint8 of \(3,\)"),
+    "sizes": (
+        lambda place: (np.zeros((4, 4 + place, 1), np.uint8), 1),
+        r"one shape, got .4, 4, 1. and .4, 5",
+    ),
+    "no number": (lambda place: (pixels(place), "cat"), "must be a class number, got"),
+    "two numbers": (lambda place: (pixels(place), [1, 2]), r"must be a class number, got int64 of \(2,\)"),
+    "not finite": (lambda place: (torch.full((1, 4, 4), torch.nan), 1), "item 0 of .* must be finite"),
+    "one class": (lambda place: (pixels(place), 0), "at least two classes"),
+    "negative": (lambda place: (pixels(place), place % 3 - 1), "must have labels 0 to 1, got -1 to 1"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_is_no_image_and_target_is_told_in_one_line(what: str) -> None:
+    make, message = BAD[what]
+    with pytest.raises(DataError, match=message) as told:
+        from_datasets(Made(make), SOURCE)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("found", [None, 3, {"a": Made(plain)}, (Made(plain), Made(plain)), "text"])
+def test_what_is_no_dataset_is_told(found: object) -> None:
+    with pytest.raises(DataError, match=r"must return a Dataset, .* a mapping with train, val and test"):
+        from_datasets(found, SOURCE)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory with a module of the user's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("shapes_of_mine", None)
+
+
+def test_a_dataset_is_named_by_file_and_function(here: Path) -> None:
+    (here / "shapes_of_mine.py").write_text(
+        "import numpy as np\n"
+        "def images():\n"
+        "    return [(np.full((4, 4), 10 * k, np.uint8), k % 2) for k in range(20)]\n"
+        "class Twenty:\n"
+        "    def __len__(self): return 20\n"
+        "    def __getitem__(self, k): return images()[k]\n"
+        "def data(): return Twenty()\n"
+        "def broken(source): raise OSError('disk\\nis gone')\n"
+    )
+    named = ImageOptions(class_names=("even", "odd"))
+    data = load_data("shapes_of_mine.py:data", options=named)
+    assert (data.names, data.digest) == (("even", "odd"), load_data("shapes_of_mine:data").digest)
+    with pytest.raises(DataError, match="failed: OSError: disk is gone"):
+        load_data("shapes_of_mine.py:broken")
+    with pytest.raises(DataError, match=r"class_names must name the 2 classes of .*, got 3"):
+        load_data("shapes_of_mine.py:data", options=ImageOptions(class_names=("a", "b", "c")))
