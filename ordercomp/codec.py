@@ -9,11 +9,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-__all__ = ["REST", "Number", "decode", "encode", "parse_json"]
+__all__ = ["REST", "Number", "decode", "encode", "parse_json", "read_json"]
 
 Number = int | float  # stays what it was: 3 is not written back as 3.0
 REST: Mapping[str, bool] = {"rest": True}
@@ -43,6 +44,14 @@ def parse_json(text: bytes) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _parse_slowly(text)  # knows the column, and which key is not finite
+
+
+def read_json(path: Path) -> Any:
+    """The value that a JSON file holds. Raises ValueError as `parse_json` does, naming the file; OSError."""
+    try:
+        return parse_json(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def decode(data: object, kind: type[T], what: str) -> T:

@@ -6,8 +6,14 @@ from collections.abc import Iterator
 __all__ = ["FailedRunError", "is_out_of_disk", "is_out_of_memory", "one_line"]
 
 _NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "not enough memory")
-_NO_DISK = ("no space left on device", "disk quota exceeded", "disk is full", "input/output error")
-_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_NO_DISK = (
+    "no space left on device",
+    "disk quota exceeded",
+    "disk is full",
+    "input/output error",
+    "file too large",
+)
+_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
 
 class FailedRunError(RuntimeError):

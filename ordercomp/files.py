@@ -1,9 +1,13 @@
 """Writing files that others see whole or not at all, and reading those of strangers. No torch here."""
 
 import gzip
+import hashlib
 import lzma
 import os
+import platform
+import re
 import secrets
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +15,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
-__all__ = ["is_digest", "lock_of", "read_bytes", "replace_file", "replacing"]
+__all__ = ["drop_drafts", "is_digest", "lock_of", "read_bytes", "replace_file", "replacing"]
 
 _SMALL = 64 * 2**20  # bytes that any file may hold
 _MOST_TIMES = 50  # how many times larger a compressed file may become; records become ten times larger
 _PIECE = 2**20
+_DRAFT = re.compile(r"\.(?P<host>[0-9a-f]{8})-(?P<writer>\d{1,10})-[0-9a-f]{8}\.part")
+_OLD_SECONDS = 3600.0  # of a draft that another machine writes: long enough for any file
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 @contextmanager
@@ -24,12 +31,32 @@ def replacing(path: Path) -> Iterator[Path]:
 
     If the block fails, the draft is removed and `path` stays as it was.
     """
-    draft = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    draft = path.with_name(f"{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield draft
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def drop_drafts(folder: Path) -> None:
+    """Remove the drafts that killed processes left in a folder, at once if they ran on this machine.
+
+    Those of other machines are removed once they are an hour old.
+    """
+    for path in folder.glob("*.part"):
+        draft = _DRAFT.search(path.name)
+        if draft is None:
+            continue
+        try:
+            if draft["host"] == _HOST:
+                left = not _is_running(int(draft["writer"]))
+            else:
+                left = time.time() - path.stat().st_mtime > _OLD_SECONDS
+            if left:
+                path.unlink()
+        except FileNotFoundError:
+            continue  # finished or removed by another process meanwhile
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -71,3 +98,16 @@ def read_bytes(path: Path) -> bytes:
 def is_digest(text: object) -> bool:
     """Whether `text` is a SHA-256 in hexadecimal, so that it may be part of a file's name."""
     return isinstance(text, str) and len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process of this machine runs; True where that cannot be told."""
+    if not hasattr(os, "killpg"):  # Windows, where the question would be an interrupt
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # it runs, and is somebody else's
+    return True

@@ -124,8 +124,10 @@ class Task:
         path = Path(path)
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no valid TOML: {error}") from None
+        except ValueError as error:  # no TOML, no UTF-8, or an integer of thousands of digits
+            raise ValueError(f"{path} is no valid TOML: {str(error).partition(';')[0]}") from None
+        except RecursionError:
+            raise ValueError(f"{path} is no valid TOML: nested too deeply") from None
         try:
             return replace(cls.from_mapping({"name": path.stem, **data}), source=str(path))
         except ValueError as error:

@@ -37,6 +37,7 @@ def test_a_lack_of_memory_is_known_in_every_form() -> None:
 def test_a_full_disk_is_known_in_every_form() -> None:
     assert is_out_of_disk(OSError(errno.ENOSPC, "No space left on device"))
     assert is_out_of_disk(OSError("cannot write: I/O error: No space left on device (os error 28)"))
+    assert is_out_of_disk(OSError(errno.EFBIG, "File too large"))
     assert is_out_of_disk(RuntimeError("(sqlite3.OperationalError) database or disk is full"))
     assert not is_out_of_disk(FileNotFoundError(errno.ENOENT, "No such file or directory"))
     assert not is_out_of_disk(ValueError("no file called 'disk is full'"))

@@ -1,5 +1,5 @@
 """Networks by name: built-in CIFAR models, torchvision's, and any function of the user's."""
 
-from ordercomp.models.catalog import build_model
+from ordercomp.models.catalog import build_model, count_parameters
 
-__all__ = ["build_model"]
+__all__ = ["build_model", "count_parameters"]

@@ -1,10 +1,13 @@
 """The catalog of models: a text such as `resnet8(width=8)` becomes a network with fresh weights."""
 
 import difflib
+import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
+import torch
 from torch import nn
 
 from ordercomp.knobs import Knob, check_knobs
@@ -13,9 +16,9 @@ from ordercomp.models.external import call_factory
 from ordercomp.models.mobilenet import mobilenet_v2
 from ordercomp.models.resnet import ladder_resnet, thin_resnet
 from ordercomp.models.vgg import vgg
-from ordercomp.sequence import SequenceSyntaxError, parse_call
+from ordercomp.sequence import KnobValue, SequenceSyntaxError, parse_call
 
-__all__ = ["MODELS", "Model", "build_model"]
+__all__ = ["MODELS", "Model", "build_model", "count_parameters"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +110,38 @@ def build_model(spec: str, *, classes: int, channels: int = 3) -> nn.Module:
             f"got {name!r}{hint}"
         )
     model = MODELS[name]
-    return model.build(classes=classes, channels=channels, **check_knobs(name, model.options, options))
+    settings = check_knobs(name, model.options, options)
+    needed, there = 4 * _parameters(name, tuple(settings.items()), classes, channels), _memory_bytes()
+    if needed > there / 2:
+        raise ValueError(
+            f"model {spec} has {needed // 4:,} parameters, {needed / 2**30:.1f} GiB; this machine has "
+            f"{there / 2**30:.1f} GiB, of which training takes several times that"
+        )
+    return model.build(classes=classes, channels=channels, **settings)
+
+
+def count_parameters(spec: str, *, classes: int, channels: int = 3) -> int | None:
+    """How many parameters a built-in network has, without making them; None for other people's functions.
+
+    Raises ValueError as `build_model` does for a name or an option that it does not know.
+    """
+    name, options = parse_call(spec)
+    if name not in MODELS:
+        return None
+    settings = check_knobs(name, MODELS[name].options, options)
+    return _parameters(name, tuple(settings.items()), classes, channels)
+
+
+@cache
+def _parameters(name: str, settings: tuple[tuple[str, KnobValue], ...], classes: int, channels: int) -> int:
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        network = MODELS[name].build(classes=classes, channels=channels, **dict(settings))
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _memory_bytes() -> float:
+    """Of this machine; infinite where that is not told."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf

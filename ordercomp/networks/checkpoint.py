@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ordercomp.codec import parse_json
 from ordercomp.files import replacing
 
 __all__ = ["CheckpointError", "read_checkpoint", "write_checkpoint"]
@@ -44,9 +45,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise FileNotFoundError(f"no network file at {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("ordercomp", "null"))
+            facts = parse_json((file.metadata() or {}).get("ordercomp", "null").encode())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file: {_line(error)}") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise CheckpointError(f"{path} was not written by this version of ordercomp (format {FORMAT})")

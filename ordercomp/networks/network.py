@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ordercomp.failures import is_out_of_memory
+from ordercomp.models import count_parameters
 from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from ordercomp.networks.heads import head_kind
 from ordercomp.networks.layers import QuantizedLayer
@@ -44,6 +45,9 @@ __all__ = [
     "channels_last",
     "quantize_layers",
 ]
+
+_SMALL = 64 * 2**20  # bytes that the uncompressed network of any file may take
+_MOST_TIMES = 200  # how many times larger than its file it may be: stages cut widths and blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +194,7 @@ class CompressedNetwork:
             if model is not None and facts["architecture"]["model"] != model:
                 raise ValueError(f"it names {facts['architecture']['model']!r}, not {model!r}")
             _check_shapes(facts["structure"]["shapes"], tensors)
+            _check_size(Architecture.from_facts(facts["architecture"]), Path(path).stat().st_size)
             with torch.random.fork_rng(devices=[]):  # the factory's weights are replaced at once
                 network = _from_facts(facts)
             network.module.load_state_dict(tensors, strict=True)
@@ -216,6 +221,16 @@ def _check_shapes(declared: Mapping[str, Any], tensors: Mapping[str, Tensor]) ->
         found = list(tensors[name].shape) if name in tensors else None
         if declared.get(name) != found:
             raise RuntimeError(f"{name} is declared with shape {declared.get(name)}, the file holds {found}")
+
+
+def _check_size(architecture: Architecture, file_bytes: int) -> None:
+    """Raise RuntimeError if the network before its stages is too large for what a file of this size holds."""
+    count = count_parameters(architecture.model, classes=architecture.classes, channels=architecture.channels)
+    most = (_SMALL + _MOST_TIMES * file_bytes) // 4
+    if count is not None and count > most:
+        raise RuntimeError(
+            f"it names a network of {count:,} parameters, {count / most:.1f} times more than its size allows for"
+        )
 
 
 def _check_logits(module: MultiExit, architecture: Architecture) -> None:

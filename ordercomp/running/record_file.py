@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from ordercomp.files import lock_of, replacing
+from ordercomp.files import drop_drafts, lock_of, replacing
 from ordercomp.records import Record, RecordError, append_record, read_records
 from ordercomp.running.jobs import Finished
 
@@ -25,13 +25,14 @@ class RecordFile:
     """
 
     def __init__(self, path: Path, *, task: str | None = None) -> None:
-        """Open the file; it is made with the first record.
+        """Open the file, which is made with the first record; drafts left beside it are removed.
 
         Raises ValueError if it holds records of another task than `task`; None: of whatever task.
         """
         self._path = path
         self._found: dict[Identity, Record] = {}
         self._state: tuple[int, int] | None = None  # inode and length of the file as far as it was read
+        drop_drafts(path.parent)
         self._catch_up()
         for record in self.records:
             if task is not None and record.task != task:

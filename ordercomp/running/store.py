@@ -8,20 +8,19 @@ import hashlib
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ordercomp.files import drop_drafts, replace_file, replacing
 from ordercomp.records import Record, RecordError
 
 __all__ = ["DEFAULT_CAP_BYTES", "Store"]
 
 DEFAULT_CAP_BYTES = 20 * 2**30
 FORMAT = 1
-_STALE_DRAFT_SECONDS = 3600.0
 
 
 class Store:
@@ -43,7 +42,7 @@ class Store:
         except OSError as error:
             problem = f"cannot write results to {self.folder}: {error.strerror or error}"
             raise OSError(f"{problem}; choose another folder") from error
-        self._drop_stale_drafts()
+        drop_drafts(self.folder)
 
     def network_path(self, key: str) -> Path:
         """Where the network of a node lies, if it is there."""
@@ -83,21 +82,12 @@ class Store:
         network = None
         self.folder.mkdir(parents=True, exist_ok=True)
         if write_network is not None:
-            draft = self._draft(key, "safetensors")
-            try:
+            with replacing(self.network_path(key)) as draft:
                 write_network(draft)
                 network = _fingerprint(draft)
-                draft.replace(self.network_path(key))
-            finally:
-                draft.unlink(missing_ok=True)
         entry = {"format": FORMAT, "key": key, "record": record.to_json(), "network": network}
         entry["sha256"] = _checksum(entry)
-        draft = self._draft(key, "json")
-        try:
-            draft.write_text(json.dumps(entry, allow_nan=False), encoding="utf-8")
-            draft.replace(self._record_path(key))
-        finally:
-            draft.unlink(missing_ok=True)
+        replace_file(self._record_path(key), json.dumps(entry, allow_nan=False))
 
     def remove(self, key: str) -> None:
         """Forget a node; nothing happens if it is not there."""
@@ -159,8 +149,6 @@ class Store:
         """Time of last use in nanoseconds, key and size in bytes of each network."""
         found = []
         for path in self.folder.glob("*.safetensors"):
-            if path.name.startswith("draft-"):
-                continue
             try:
                 facts = path.stat()
             except FileNotFoundError:
@@ -170,18 +158,6 @@ class Store:
 
     def _record_path(self, key: str) -> Path:
         return self.folder / f"{key}.json"
-
-    def _draft(self, key: str, kind: str) -> Path:
-        return self.folder / f"draft-{key}-{os.getpid()}-{time.monotonic_ns()}.{kind}"
-
-    def _drop_stale_drafts(self) -> None:
-        """Remove what killed processes left; a draft in the making is younger than that."""
-        for path in self.folder.glob("draft-*"):
-            try:
-                if time.time() - path.stat().st_mtime > _STALE_DRAFT_SECONDS:
-                    path.unlink()
-            except FileNotFoundError:
-                continue  # finished or removed by another process meanwhile
 
 
 def _open_entry(text: str, key: str) -> tuple[Record, dict[str, Any] | None]:

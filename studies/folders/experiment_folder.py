@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ordercomp.codec import read_json
 from ordercomp.files import replace_file
 from ordercomp.records import Record, read_records
 from ordercomp.running.jobs import Finished, code_version
@@ -29,7 +30,7 @@ class ResultFolder:
         self.path = path
         marker = path / "experiment.json"
         if marker.exists():
-            _check(path, json.loads(marker.read_text(encoding="utf-8")), facts)
+            _check(path, _read(marker), facts)
         elif path.exists() and any(path.iterdir()):
             raise ValueError(f"{path} holds other files, without an experiment.json; choose another --out")
         path.mkdir(parents=True, exist_ok=True)
@@ -74,17 +75,24 @@ def read_results(path: Path | str) -> tuple[str, list[Record]]:
     marker, records = Path(path) / "experiment.json", Path(path) / "records.jsonl"
     if not marker.is_file() or not records.is_file():
         raise ValueError(f"{path} must hold experiment.json and records.jsonl, as an experiment leaves them")
-    return str(json.loads(marker.read_text(encoding="utf-8"))["experiment"]), read_records(records)
+    return str(_read(marker).get("experiment")), read_records(records)
 
 
 def read_outcomes(out: Path) -> dict[str, Any]:
     """Content of outcome.json of every result folder in `out`, by the folder's name, in order of names."""
     folders = sorted(marker.parent for marker in out.glob("*/experiment.json"))
     return {
-        folder.name: json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
+        folder.name: _read(folder / "outcome.json")
         for folder in folders
         if (folder / "outcome.json").exists()
     }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(data).__name__}")
+    return data
 
 
 def _check(path: Path, held: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

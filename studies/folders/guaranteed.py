@@ -122,8 +122,8 @@ def _most_reduced(tested: Sequence[_Tested], loss: float) -> Taken | None:
 def _test(task: Task, store: Store, record: Record) -> _Tested:
     data = task_data(task, record.seed)
     metric = task_metric(task, data)
-    network = CompressedNetwork.load(store.network_path(str(record.extra["digest"])))
-    baseline = CompressedNetwork.load(store.network_path(_baseline_key(task, record)))
+    network = CompressedNetwork.load(store.network_path(str(record.extra["digest"])), model=task.model)
+    baseline = CompressedNetwork.load(store.network_path(_baseline_key(task, record)), model=task.model)
     return _Tested(
         record=record,
         cost=measure_cost(network),

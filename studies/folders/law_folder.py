@@ -10,7 +10,8 @@ from ordercomp.analysis.answer.answer import Answer
 from ordercomp.analysis.answer.networks import Taken
 from ordercomp.analysis.law.derive import Law
 from ordercomp.analysis.showing.report import write_report
-from ordercomp.files import is_digest, replace_file
+from ordercomp.codec import read_json
+from ordercomp.files import drop_drafts, is_digest, replace_file
 from ordercomp.records import Record
 from ordercomp.running.node import create_network
 from ordercomp.running.runner import Trainings
@@ -33,11 +34,22 @@ def settle_precision(task: Task, store: Store) -> Task:
     if task.recipe.precision != "auto":
         return task
     path = store.folder / f"precision-{task.digest[:16]}.json"
-    if not path.exists():
+    chosen = _found_precision(path)
+    if chosen is None:
         probe = probe_precision(create_network(task, seed=0), batch_size=task.recipe.batch_size)
         replace_file(path, json.dumps(probe))
-    chosen = json.loads(path.read_text())["precision"]
+        chosen = str(probe["precision"])
     return replace(task, recipe=replace(task.recipe, precision=chosen))
+
+
+def _found_precision(path: Path) -> Any:
+    """What an earlier run found; None if there was none, or its file is damaged."""
+    try:
+        found = read_json(path)
+    except (FileNotFoundError, ValueError):
+        return None
+    chosen = found.get("precision") if isinstance(found, dict) else None
+    return chosen if chosen in ("float32", "bfloat16") else None
 
 
 def law_json(law: Law, trainings: Trainings | None = None) -> dict[str, Any]:
@@ -95,6 +107,7 @@ def _keep_networks(
 ) -> None:
     """Copy the network to take at each tolerated loss, with the threshold that belongs to it."""
     folder.mkdir(exist_ok=True)
+    drop_drafts(folder)
     digests = {(record.sequence, record.seed): record.extra.get("digest") for record in records}
     written: set[str] = set()
     for network in networks:

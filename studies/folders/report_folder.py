@@ -1,11 +1,11 @@
 """The page of a folder made again from what lies in it: records, and law.json or search.json."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ordercomp.analysis.showing.report import write_report, write_search_report
+from ordercomp.codec import read_json
 from ordercomp.records import read_records
 from ordercomp.search.ask.objective import Objectives
 
@@ -53,8 +53,8 @@ def write_report_again(folder: Path) -> Path:
 
 def _read(path: Path, keys: tuple[str, ...]) -> Mapping[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
+        data = read_json(path)
+    except ValueError:
         raise ValueError(f"{path} is not valid JSON") from None
     missing = keys if not isinstance(data, dict) else [key for key in keys if key not in data]
     if missing:

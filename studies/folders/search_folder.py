@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from ordercomp.analysis.showing.report import write_search_report
-from ordercomp.files import is_digest, replace_file
+from ordercomp.files import drop_drafts, is_digest, replace_file
 from ordercomp.running.store import Store
 from ordercomp.shipping.stamp import copy_with_threshold
 from ordercomp.studies.folders.search_result import SearchResult
@@ -23,6 +23,7 @@ def write_search_outcome(result: SearchResult) -> None:
 def _keep_networks(result: SearchResult, folder: Path) -> None:
     """Copy the best network of each tolerance out of the store, where one is there."""
     store = Store(result.out / "store")
+    drop_drafts(folder)
     for tolerance, best in result.best_by_tolerance.items():
         name = f"loss-{100 * tolerance:g}-percent.safetensors"
         if best is None or not is_digest(best.record.extra.get("digest")):

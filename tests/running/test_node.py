@@ -244,7 +244,7 @@ def test_nothing_is_built_or_counted_twice_to_price_a_node(
     monkeypatch.setattr(store_module, "_fingerprint", lambda path: opened.append(path) or fingerprint(path))
     train_node(job("DP", tmp_path))
     assert len(counted) == 1
-    assert [path.name.startswith("draft-") for path in opened] == [True]  # only what was written
+    assert [path.suffix == ".part" for path in opened] == [True]  # only what was written
 
 
 def test_a_lack_of_memory_is_no_lasting_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

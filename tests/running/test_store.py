@@ -130,15 +130,32 @@ def test_a_claim_ends_with_a_killed_process(store: Store) -> None:
     assert store.claim("a") is not None
 
 
-def test_drafts_of_killed_processes_are_removed_once_they_are_old(store: Store) -> None:
-    old, young = store.folder / "draft-a-1-1.json", store.folder / "draft-b-1-1.safetensors"
-    old.write_text("half")
-    young.write_text("half")
-    os.utime(old, (time.time() - 7200, time.time() - 7200))
+def test_a_draft_is_no_network_and_is_gone_once_its_writer_is(store: Store) -> None:
+    program = (
+        "import os, signal, sys; from ordercomp.files import replacing; from pathlib import Path\n"
+        "with replacing(Path(sys.argv[1])) as draft:\n"
+        "    draft.write_text('half'); print(draft, flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(store.network_path("a"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        draft = Path(process.stdout.readline().strip())
+        assert Store(store.folder, cap_bytes=0).evict() == []
+        assert draft.exists()
+        process.kill()
     Store(store.folder)
-    assert not old.exists()
-    assert young.exists()
-    assert Store(store.folder, cap_bytes=0).evict() == []  # drafts are no networks
+    assert not draft.exists()
+
+
+def test_drafts_of_other_machines_are_removed_once_they_are_old_and_other_files_never(store: Store) -> None:
+    names = ("a.json.00000000-1-00000000.part", "b.json.00000000-1-00000000.part", "film.part")
+    old, young, foreign = (store.folder / name for name in names)
+    for path in (old, young, foreign):
+        path.write_text("half")
+    for path in (old, foreign):
+        os.utime(path, (time.time() - 7200, time.time() - 7200))
+    Store(store.folder)
+    assert [path.exists() for path in (old, young, foreign)] == [False, True, True]
 
 
 @pytest.mark.parametrize("content", ["null", "[]", "3", "[" * 5000, '{"sha256": 1}', "{", "\ufeff{}"])

@@ -1,0 +1,113 @@
+"""Files of strangers: whatever they hold, a reader ends with a result or with one documented error."""
+
+import json
+import lzma
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from builders import make_record
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ordercomp.analysis.answer.table import read_results
+from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint
+from ordercomp.networks.network import CompressedNetwork
+from ordercomp.records import RecordError, read_records
+from ordercomp.running.store import Store
+from ordercomp.studies.folders.experiment_folder import read_results as read_experiment
+from ordercomp.task import Task, load_task
+
+ODD = ("9" * 400, "9" * 5000, "[" * 3000, "1e400", "NaN", "Infinity", "null", "", "\ufeff{}", "\x00")
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RECORD = json.dumps(make_record("DP").to_json()).encode() + b"\n"
+TOML = b'name = "mine"\nmodel = "resnet8(width=4)"\ndata = "digits"\n[recipe]\nepochs = 1\n[knobs.P]\nratio = 0.3\n'
+CSV = b"order,seed,accuracy,reduction\n,0,0.9,1\nPQ,0,0.8,4\nQP,0,0.7,4\n"
+
+
+def checkpoint(facts: str) -> bytes:
+    header = json.dumps({"__metadata__": {"ordercomp": facts}}).encode()
+    return struct.pack("<Q", len(header)) + header
+
+
+READERS: dict[str, tuple[str, bytes, Callable[[Path], object], type[Exception]]] = {
+    "records": ("records.jsonl", RECORD, read_records, RecordError),
+    "xz": ("records.jsonl.xz", lzma.compress(RECORD), read_records, RecordError),
+    "task": ("mine.toml", TOML, lambda path: load_task(str(path)), ValueError),
+    "table": ("table.csv", CSV, read_results, ValueError),
+    "checkpoint": ("net.safetensors", checkpoint('{"format": 1}'), read_checkpoint, CheckpointError),
+}
+
+
+@pytest.mark.parametrize("kind", READERS)
+@QUICK
+@given(data=st.data())
+def test_a_changed_file_is_read_or_refused_in_words(tmp_path: Path, kind: str, data: st.DataObject) -> None:
+    name, content, read, error = READERS[kind]
+    changed = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(changed)))
+        length = data.draw(st.integers(0, 8))
+        piece = st.one_of(st.binary(max_size=8), st.sampled_from([one.encode() for one in ODD]))
+        changed[start : start + length] = data.draw(piece)
+    (tmp_path / name).write_bytes(changed)
+    told = "read"
+    try:
+        read(tmp_path / name)
+    except error as refused:
+        told = str(refused)
+    assert told
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_odd_facts_of_a_network_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "net").write_bytes(checkpoint(text))
+    with pytest.raises(CheckpointError, match="net"):
+        read_checkpoint(tmp_path / "net")
+
+
+@pytest.mark.parametrize(("value", "reason"), [("9" * 5000, "limit"), ("[" * 3000, "nested too deeply")])
+def test_a_task_file_beyond_all_bounds_is_refused_with_its_name(
+    tmp_path: Path, value: str, reason: str
+) -> None:
+    (tmp_path / "mine.toml").write_text(f"x = {value}")
+    with pytest.raises(ValueError, match=rf"mine\.toml is no valid TOML: .*{reason}"):
+        load_task(str(tmp_path / "mine.toml"))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3", *ODD])
+def test_a_damaged_marker_of_an_experiment_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "experiment.json").write_text(text)
+    (tmp_path / "records.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"experiment\.json"):
+        read_experiment(tmp_path)
+
+
+def test_a_small_task_file_cannot_ask_for_all_memory() -> None:
+    with pytest.raises(ValueError, match=r"resnet110\(width=4096\) has 112,.* parameters, .* GiB; .* has"):
+        CompressedNetwork.create("resnet110(width=4096)", classes=10)
+
+
+def test_a_small_network_file_cannot_ask_for_a_large_network(tmp_path: Path) -> None:
+    path = tmp_path / "small.safetensors"
+    CompressedNetwork.create("resnet8(width=2)", classes=10, channels=1, size=(8, 8)).save(path)
+    path.write_bytes(path.read_bytes().replace(b"resnet8(width=2)", b"vgg19(width=500)"))
+    with pytest.raises(CheckpointError, match=r"names a network of .* parameters, .* more than"):
+        CompressedNetwork.load(path)
+
+
+def test_an_entry_of_the_store_without_end_is_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for number, text in enumerate(ODD):
+        key = f"{number:064x}"
+        (tmp_path / f"{key}.json").write_text(text)
+        assert store.get(key) is None
+        assert not (tmp_path / f"{key}.json").exists()
+
+
+def test_a_plain_task_still_loads(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(TOML)
+    task = load_task(str(tmp_path / "mine.toml"))
+    assert isinstance(task, Task)
+    assert task.recipe.epochs == 1
