@@ -22,7 +22,7 @@ from ordercomp.task import Task, load_task
 ODD = ("9" * 400, "9" * 5000, "[" * 3000, "1e400", "NaN", "Infinity", "null", "", "\ufeff{}", "\x00")
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RECORD = json.dumps(make_record("DP").to_json()).encode() + b"\n"
-TOML = b'name = "mine"\nmodel = "resnet8(width=4)"\ndata = "digits"\n[recipe]\nepochs = 1\n[knobs.P]\nratio = 0.3\n'
+TOML = b'model = "resnet8(width=4)"\ndata = "digits"\n[recipe]\nepochs = 1\n[knobs.P]\nratio = 0.3\n'
 CSV = b"order,seed,accuracy,reduction\n,0,0.9,1\nPQ,0,0.8,4\nQP,0,0.7,4\n"
 
 

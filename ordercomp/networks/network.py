@@ -229,7 +229,7 @@ def _check_size(architecture: Architecture, file_bytes: int) -> None:
     most = (_SMALL + _MOST_TIMES * file_bytes) // 4
     if count is not None and count > most:
         raise RuntimeError(
-            f"it names a network of {count:,} parameters, {count / most:.1f} times more than its size allows for"
+            f"it names a network of {count:,} parameters, {count / most:.1f} times more than its size allows"
         )
 
 
