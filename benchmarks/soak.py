@@ -14,6 +14,7 @@ over, or an error was not told in a line.
 """
 
 import argparse
+import ctypes
 import json
 import multiprocessing
 import os
@@ -65,7 +66,6 @@ BLOWS = ("group", "group", "parent", "worker", "stop", "term", "int", "twin")
 FAULTS = ("cut", "flip", "empty", "no_room", "read_only", "store_gone", "all_gone")
 PATIENCE = 120.0  # seconds that a run may take which is left alone
 BURIAL = 10.0  # seconds in which workers must follow their parent
-NOBODY = 65534
 ENDS = (0, 1, 2, 130)
 UNLIKE = frozenset(  # keys that differ between equal runs
     {"seconds", "trainings", "cumulative_seconds", "progress", "started", "fail"}
@@ -223,16 +223,22 @@ class Life:
             self.wait(child, PATIENCE)
 
     def read_only(self) -> None:
-        """A run by somebody who may not write; root may, so it becomes nobody."""
+        """A run by somebody who may not write; root may, so it gives up that right."""
         folders = [self.folder, *(path for path in self.folder.rglob("*") if path.is_dir())]
         before = {path: path.stat().st_mode for path in folders}
         (self.folder / "log").touch()
-        (self.folder / "log").chmod(0o666)
         for path in folders:
             path.chmod(0o555)
-        self.wait(self.start(lambda: os.setuid(NOBODY) if os.geteuid() == 0 else None), PATIENCE)
+        self.wait(self.start(_give_up_rights), PATIENCE)
         for path, mode in before.items():
             path.chmod(mode)
+
+
+def _give_up_rights() -> None:
+    """Drop all capabilities of this process (Linux, version 3 of the call), so that modes bind root, too."""
+    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    if ctypes.CDLL(None).capset(header, none):
+        raise OSError("the rights of root could not be given up")
 
 
 def _members(group: int) -> list[int]:

@@ -29,6 +29,8 @@ COMMANDS: Mapping[str, str] = {
     "bench": "ordercomp.studies.cli.commands.bench",
     "search": "ordercomp.studies.cli.commands.search",
     "study": "ordercomp.studies.cli.commands.study",
+    "store": "ordercomp.studies.cli.commands.store",
+    "rerun": "ordercomp.studies.cli.commands.rerun",
 }
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "discover": (
@@ -56,6 +58,15 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "ordercomp search --task mine.toml --out out/search --budget 30m --max-loss 0.02",
     ),
     "study": ("ordercomp study exhaustive --out out/studies --budget 10m",),
+    "store": (
+        "ordercomp store ls out/digits",
+        "ordercomp store verify out/digits",
+        "ordercomp store gc out/digits --cap 500MiB",
+    ),
+    "rerun": (
+        "ordercomp rerun out/digits --line 12",
+        'ordercomp rerun out/digits --sequence "D(depth=0.5) P(ratio=0.4)" --seed 1',
+    ),
 }
 LIGHT = frozenset({"typing", "pathlib", "collections.abc", "typer"})  # imported to read what a command takes
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130

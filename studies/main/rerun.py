@@ -1,0 +1,130 @@
+"""Experiment: is a record what its task gives again? One node is trained anew and compared bit for bit."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ordercomp.failures import FailedRunError
+from ordercomp.records import Record, read_records
+from ordercomp.running.jobs import Finished, Request, code_version, node_key
+from ordercomp.running.processes import refuse_unguarded
+from ordercomp.running.runner import Runner
+from ordercomp.running.sealing import seal_task
+from ordercomp.running.store import Store
+from ordercomp.sequence import StageSequence
+from ordercomp.task import Task
+
+__all__ = ["Repeated", "choose_record", "rerun"]
+
+_TIMED = ("latency_ms",)  # keys of a point that no second run repeats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeated:
+    """A record, the same node trained anew, and where they differ."""
+
+    record: Record
+    again: Record
+    differences: tuple[str, ...]  # empty: equal bit for bit
+    same_setting: bool  # of code, torch and hardware; only then are equal bits promised
+
+
+def choose_record(path: Path, *, line: int | None = None, sequence: str = "", seed: int = 0) -> Record:
+    """The record in a line of a file, counted from 1, or that of a sequence or an order at a seed.
+
+    Raises ValueError if there is none, or several of them.
+    """
+    records = read_records(path)
+    if line is not None:
+        if not 1 <= line <= len(records):
+            raise ValueError(f"line must be one of the {len(records)} records of {path}, got {line}")
+        return records[line - 1]
+    found = [one for one in records if one.seed == seed and sequence in (one.sequence, one.order)]
+    if len(found) != 1:
+        raise ValueError(
+            f"{path} must hold one record of {sequence!r} at seed {seed}, it holds {len(found)}; "
+            "name a line, or the sequence with its knobs"
+        )
+    return found[0]
+
+
+def rerun(
+    record: Record,
+    task: Task,
+    *,
+    report: Callable[[Finished], None] = lambda finished: None,
+) -> Repeated:
+    """Train the record's node again, from the baseline on, in a store of its own, and compare.
+
+    Accuracies, thresholds and reductions of every operating point are compared bit for bit, times are not.
+
+    Raises ValueError if the task is not the one that the record was made with, as far as that can be told;
+    FailedRunError if the training ends without a result.
+    """
+    refuse_unguarded("rerun")
+    sequence = StageSequence.parse(record.sequence)
+    precision = record.extra.get("precision")
+    if precision in ("float32", "bfloat16"):
+        task = replace(task, recipe=replace(task.recipe, precision=precision))
+    latency = any("latency_ms" in point.extra for point in record.points)
+    task = replace(seal_task(task), latency=latency)
+    version = _made_with(record).get("ordercomp")
+    if version == code_version() and node_key(task.digest, sequence, record.seed) != record.extra.get(
+        "digest"
+    ):
+        raise ValueError(
+            f"task {task.name!r} is not what the record of {record.sequence!r} was made with: "
+            "its model, data or recipe differ; name its file with --task"
+        )
+    found = None
+    with (
+        tempfile.TemporaryDirectory(prefix="ordercomp-rerun-") as folder,
+        Runner(task, Store(folder), workers=1) as runner,
+    ):
+        for finished in runner.run([Request(sequence, record.seed)]):
+            report(finished)
+            found = finished if finished.request.sequence == sequence else found
+    if found is None or not found.kept:
+        reason = "it was interrupted" if found is None else found.record.error
+        raise FailedRunError(f"{record.sequence!r} was not trained again: {reason}")
+    again = found.record
+    return Repeated(
+        record=record,
+        again=again,
+        differences=tuple(_differences("", _measured(record), _measured(again))),
+        same_setting=_setting(record) == _setting(again),
+    )
+
+
+def _measured(record: Record) -> dict[str, Any]:
+    """What a record says that was measured, as plain JSON."""
+    data = record.to_json()
+    points = [{key: value for key, value in one.items() if key not in _TIMED} for one in data["points"]]
+    kept = {name: data.get(name) for name in ("baseline", "epochs", "error", "costs", "achieved")}
+    return {**kept, "points": points}
+
+
+def _differences(place: str, there: Any, now: Any) -> list[str]:
+    if isinstance(there, Mapping) and isinstance(now, Mapping):
+        keys = sorted({*there, *now})
+        return [line for key in keys for line in _differences(f"{place} {key}", there.get(key), now.get(key))]
+    if isinstance(there, list) and isinstance(now, list) and len(there) == len(now):
+        pairs = enumerate(zip(there, now, strict=True))
+        return [line for at, (one, other) in pairs for line in _differences(f"{place} {at}", one, other)]
+    return [] if there == now else [f"{place.strip()}: {_short(there)} there, {_short(now)} now"]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _made_with(record: Record) -> Mapping[str, Any]:
+    versions = record.extra.get("versions")
+    return versions if isinstance(versions, Mapping) else {}
+
+
+def _setting(record: Record) -> Sequence[object]:
+    return [_made_with(record), record.extra.get("hardware")]
