@@ -14,7 +14,9 @@ over, or an error was not told in a line.
 """
 
 import argparse
+import contextlib
 import ctypes
+import fcntl
 import json
 import multiprocessing
 import os
@@ -83,18 +85,24 @@ class Life:
     met: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
     told: list[str] = field(default_factory=list)  # what was wrong, in words
+    said: str = ""  # by the last run
+    outputs: dict[int, int] = field(default_factory=dict)  # pipe of each run, by its process id
 
     def start(self, prepare: Callable[[], None] = lambda: None) -> int:
         """Fork a run in a group of its own; return its process id."""
+        output, end = os.pipe()  # not a file: those may find no room
+        fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 2**20)
+        os.set_blocking(output, False)
         child = os.fork()
         if child:
+            os.close(end)
+            self.outputs[child] = output
             return child
         try:
             os.setsid()
             os.chdir(self.folder)
-            log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             for number in (1, 2):
-                os.dup2(log, number)
+                os.dup2(end, number)
             prepare()
             ordercomp(JOBS[self.job])
         except SystemExit as end:
@@ -112,7 +120,7 @@ class Life:
             status = self.wait(self.start(), PATIENCE)
             if status == 0:
                 return
-            lines = (self.folder / "log").read_text(errors="replace").splitlines()
+            lines = self.said.splitlines()
             last = next((line for line in reversed(lines) if line.startswith("ordercomp: ")), "")
             named = [path for path in self.files() if path.name in last]
             for path in named:
@@ -128,7 +136,7 @@ class Life:
             if gone:
                 self.bury(child)
                 code = os.waitstatus_to_exitcode(status)
-                if code >= 0 and code not in ENDS:
+                if (code >= 0 and code not in ENDS) or "Traceback" in self.said:
                     self.note("unclear", self.tail())
                 return code if code >= 0 else None
             time.sleep(0.02)
@@ -151,6 +159,11 @@ class Life:
         if left:
             self.note("leftovers", f"{len(left)} processes")
             os.killpg(child, signal.SIGKILL)
+        self.said = ""
+        with contextlib.suppress(BlockingIOError), open(self.outputs.pop(child), "rb", buffering=0) as output:
+            self.said = (output.read() or b"").decode(errors="replace")
+        with (self.folder / "log").open("a") as log:
+            log.write(self.said)
 
     def files(self) -> list[Path]:
         """Everything that a run has written."""
@@ -163,7 +176,7 @@ class Life:
 
     def tail(self) -> str:
         """The last lines of the log."""
-        return " | ".join((self.folder / "log").read_text(errors="replace").splitlines()[-3:])
+        return " | ".join(self.said.splitlines()[-3:])
 
     def blow(self) -> None:
         """Start a run and meet it with a blow at a random moment."""
@@ -226,7 +239,6 @@ class Life:
         """A run by somebody who may not write; root may, so it gives up that right."""
         folders = [self.folder, *(path for path in self.folder.rglob("*") if path.is_dir())]
         before = {path: path.stat().st_mode for path in folders}
-        (self.folder / "log").touch()
         for path in folders:
             path.chmod(0o555)
         self.wait(self.start(_give_up_rights), PATIENCE)

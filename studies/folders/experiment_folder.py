@@ -28,14 +28,12 @@ class ResultFolder:
         Raises ValueError if it holds results of another experiment, task or preset: nothing is written then.
         """
         self.path = path
-        marker = path / "experiment.json"
-        if marker.exists():
-            _check(path, _read(marker), facts)
-        elif path.exists() and any(path.iterdir()):
+        self._facts = facts
+        if self._marker.exists():
+            _check(path, _read(self._marker), facts)
+        elif path.exists() and not _is_ours(path, facts):
             raise ValueError(f"{path} holds other files, without an experiment.json; choose another --out")
-        path.mkdir(parents=True, exist_ok=True)
-        if not marker.exists():
-            replace_file(marker, json.dumps(facts, indent=2) + "\n")
+        self._mark()
         self._file = RecordFile(path / "records.jsonl")
 
     @property
@@ -45,14 +43,26 @@ class ResultFolder:
 
     def add(self, finished: Finished) -> None:
         """Write the record of a finished node, as a `RecordFile` does."""
+        self._mark()
         self._file.add(finished)
 
     def write(self, outcome: Outcome, figures: Mapping[str, str]) -> None:
         """Write outcome.json, outcome.md and the figures, all of which come from the records alone."""
+        self._mark()
         replace_file(self.path / "outcome.json", json.dumps(outcome.to_json(), indent=2) + "\n")
         replace_file(self.path / "outcome.md", outcome.to_markdown())
         for name, svg in figures.items():
             replace_file(self.path / f"{name}.svg", svg)
+
+    @property
+    def _marker(self) -> Path:
+        return self.path / "experiment.json"
+
+    def _mark(self) -> None:
+        """Say whose folder it is, unless it says so: it may be new, or somebody has removed it meanwhile."""
+        if not self._marker.exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            replace_file(self._marker, json.dumps(self._facts, indent=2) + "\n")
 
 
 def describe(experiment: str, preset: str, parts: Sequence[Part]) -> dict[str, Any]:
@@ -93,6 +103,19 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(data).__name__}")
     return data
+
+
+def _is_ours(path: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether a folder that lost its marker holds nothing but what an experiment on these tasks leaves."""
+    known = all(
+        one.name in ("records.jsonl", "outcome.json", "outcome.md")
+        or one.suffix in (".svg", ".lock", ".part")
+        for one in path.iterdir()
+    )
+    records = path / "records.jsonl"
+    return known and (
+        not records.exists() or all(one.task in facts["tasks"] for one in read_records(records))
+    )
 
 
 def _check(path: Path, held: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
