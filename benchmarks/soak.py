@@ -32,7 +32,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from soak_outcome import Outcome, read_outcome
 
 from ordercomp.running import processes
 from ordercomp.running.jobs import code_version
@@ -61,17 +62,12 @@ JOBS = {
     ),
     "study": ("study", "pairwise", "--task", "tiny.toml", "--out", "out"),
 }
-Outcome = dict[str, dict[str, Any]]  # records, told files and networks, by name
-
 COMMANDS = (discover, search, study)  # loaded before the forks
 BLOWS = ("group", "group", "parent", "worker", "stop", "term", "int", "twin")
 FAULTS = ("cut", "flip", "empty", "no_room", "read_only", "store_gone", "all_gone")
 PATIENCE = 120.0  # seconds that a run may take which is left alone
 BURIAL = 10.0  # seconds in which workers must follow their parent
 ENDS = (0, 1, 2, 130)
-UNLIKE = frozenset(  # keys that differ between equal runs
-    {"seconds", "trainings", "cumulative_seconds", "progress", "started", "fail"}
-)
 
 
 @dataclass(slots=True)
@@ -274,30 +270,8 @@ def _damage(path: Path, kind: str, chance: random.Random) -> None:
     path.write_bytes(content[:kept])
 
 
-def _outcome(folder: Path) -> Outcome:
-    """What must be equal: each record with its points, and law, search or outcome without their times."""
-    records: dict[str, Any] = {}
-    for path in folder.glob("out/**/records.jsonl"):
-        for line in path.read_text().splitlines():
-            record = json.loads(line)
-            records.setdefault(f"{record['sequence']} {record['seed']}", []).append(_timeless(record))
-    told = {
-        path.name: _timeless(json.loads(path.read_text()))
-        for pattern in ("law.json", "search.json", "*/outcome.json")
-        for path in folder.glob(f"out/{pattern}")
-    }
-    networks = {path.name: path.read_bytes() for path in folder.glob("out/networks/*.safetensors")}
-    return {"records": records, "told": told, "networks": networks}
-
-
-def _timeless(data: object) -> object:
-    if isinstance(data, dict):
-        return {key: _timeless(value) for key, value in data.items() if key not in UNLIKE}
-    return [_timeless(one) for one in data] if isinstance(data, list) else data
-
-
 def _compare(life: Life, wanted: Outcome) -> None:
-    found = _outcome(life.folder)
+    found = read_outcome(life.folder)
     for name in {**wanted["records"], **found["records"]}:
         ours, theirs = found["records"].get(name, []), wanted["records"].get(name, [])
         if len(ours) < len(theirs):
@@ -345,7 +319,7 @@ def main() -> int:
         calm.finish()
         if calm.wrong:
             sys.exit(f"the undisturbed {job} failed: {calm.told}")
-        wanted[job] = (_outcome(calm.folder), time.monotonic() - start)
+        wanted[job] = (read_outcome(calm.folder), time.monotonic() - start)
     number, start = 0, time.monotonic()
     while met["kills"] < chosen.kills or met["faults"] < chosen.faults:
         number += 1

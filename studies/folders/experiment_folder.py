@@ -107,11 +107,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _is_ours(path: Path, facts: Mapping[str, Any]) -> bool:
     """Whether a folder that lost its marker holds nothing but what an experiment on these tasks leaves."""
-    known = all(
-        one.name in ("records.jsonl", "outcome.json", "outcome.md")
-        or one.suffix in (".svg", ".lock", ".part")
-        for one in path.iterdir()
-    )
+    names, suffixes = ("records.jsonl", "outcome.json", "outcome.md"), (".svg", ".lock", ".part")
+    known = all(one.name in names or one.suffix in suffixes for one in path.iterdir())
     records = path / "records.jsonl"
     return known and (
         not records.exists() or all(one.task in facts["tasks"] for one in read_records(records))

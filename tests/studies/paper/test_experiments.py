@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import shutil
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +14,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from builders import make_record
 
 from ordercomp.analysis.evidence.simulation import Planted, simulate
 from ordercomp.records import Baseline, OperatingPoint, Record, read_records
-from ordercomp.running.jobs import NodeJob
+from ordercomp.running.jobs import Finished, NodeJob, Request
 from ordercomp.running.store import Store
+from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.preset import Preset
+from ordercomp.studies.folders.experiment_folder import ResultFolder, read_results
 from ordercomp.studies.paper.experiment import Outcome, Verdict
 from ordercomp.studies.paper.experiments import EXPERIMENTS, RunOptions, judge_folder, run_experiment
 from ordercomp.task import TASKS
@@ -150,6 +154,28 @@ def test_a_folder_of_another_task_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds results of preset small, not preset long"):
         run_experiment("repetition", task=DIGITS, preset=preset, out=tmp_path, options=options)
     assert {path: path.read_bytes() for path in outcome.folder.iterdir()} == before
+
+
+def test_a_folder_that_lost_its_marker_is_taken_up_again_by_its_own_task_alone(tmp_path: Path) -> None:
+    outcome = run("repetition", tmp_path)
+    marker = outcome.folder / "experiment.json"
+    before = (outcome.folder / "records.jsonl").read_bytes()
+    marker.unlink()
+    options = RunOptions(work=pretend, date="2026-01-02")
+    other = replace(DIGITS, name="other", model="resnet8(width=8)", cases=({},))
+    with pytest.raises(ValueError, match="holds other files, without an experiment"):
+        run_experiment("repetition", task=other, preset=SMALL, out=tmp_path, options=options)
+    assert run("repetition", tmp_path).folder == outcome.folder
+    assert marker.exists()
+    assert (outcome.folder / "records.jsonl").read_bytes() == before
+
+
+def test_a_folder_that_is_removed_in_a_run_is_marked_again(tmp_path: Path) -> None:
+    folder = ResultFolder(tmp_path / "out", {"experiment": "one", "tasks": {"digits": "1"}})
+    shutil.rmtree(tmp_path / "out")
+    record = make_record("DP", task="digits")
+    folder.add(Finished(Request(StageSequence.parse(record.sequence), 0), record, reused=False))
+    assert read_results(tmp_path / "out") == ("one", [record])
 
 
 def test_a_folder_with_other_files_is_left_as_it_is(tmp_path: Path) -> None:
