@@ -2,12 +2,12 @@
 
     python benchmarks/fuzz.py --inputs 1000000 --seed 0 [--only records,task]
 
-Changes good files at random (bits, bytes, pieces cut, doubled, swapped with those of other files, numbers and
-brackets beyond all bounds) and hands them to the reader. A changed file that is answered by words not heard before
-is kept and changed further, so that the search gets past the first check. Counts inputs, refusals, and exceptions
-other than the documented one; of one input in fifty also the peak of Python's memory against the size of the
-file. Prints one JSON line a parser; the exit code is 1 after an undocumented exception or a peak beyond ten times
-the file and 4 MiB.
+Changes good files at random (bits, bytes, pieces cut, doubled, swapped with those of other files, numbers
+and brackets beyond all bounds) and hands them to the reader. A changed file that is answered by words not
+heard before is kept and changed further, so that the search gets past the first check. Counts inputs,
+refusals, and exceptions other than the documented one; of one input in fifty also the peak of Python's
+memory against the size of the file. Prints one JSON line a parser; the exit code is 1 after an undocumented
+exception or a peak beyond ten times the file and 4 MiB.
 """
 
 import argparse
@@ -40,34 +40,9 @@ __all__ = ["Parser", "main"]
 ODD = tuple(
     text.encode()
     for text in (
-        *(
-            "9" * 400,
-            "9" * 5000,
-            "-1",
-            "0",
-            "1e400",
-            "1e-400",
-            "NaN",
-            "Infinity",
-            "null",
-            "true",
-            '""',
-            "\ufeff",
-        ),
-        *(
-            "[" * 3000,
-            "{" * 300,
-            '{"a":' * 1500,
-            "\\ud800",
-            "\x00",
-            ",",
-            ":",
-            "\n",
-            "..",
-            "../../x",
-            "=",
-            "[[a]]",
-        ),
+        *("9" * 400, "9" * 5000, "-1", "0", "1e400", "1e-400", "NaN", "Infinity", "null", "true"),
+        *("[" * 3000, "{" * 300, '{"a":' * 1500, "\\ud800", "\x00", ",", ":", "\n", "=", "[[a]]"),
+        *('""', "\ufeff", "..", "../../x"),
     )
 )
 MOST_KEPT = 400  # inputs that are changed further
