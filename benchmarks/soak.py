@@ -179,7 +179,7 @@ class Life:
         kind = self.chance.choice(BLOWS)
         child = self.start()
         twin = self.start() if kind == "twin" else None
-        time.sleep(self.chance.uniform(0.05, self.seconds))
+        time.sleep(0.05 + self.seconds * self.chance.random() ** 2)
         if os.waitpid(child, os.WNOHANG)[0]:
             self.bury(child)
             self.met["too_late"] += 1
@@ -206,8 +206,10 @@ class Life:
             os.killpg(child, signal.SIGTERM if kind == "term" else signal.SIGINT)
             self.wait(child, PATIENCE)
             self.met["signals"] += 1
-        if twin is not None:
+        if twin is not None and self.chance.random() < 0.3:
             self.wait(twin, PATIENCE)
+        elif twin is not None:
+            self.kill(twin)
 
     def fault(self) -> None:
         """Damage what is there, or let a run meet a folder that fails it."""
@@ -227,7 +229,7 @@ class Life:
             self.read_only()
         else:
             child = self.start()
-            time.sleep(self.chance.uniform(0.05, self.seconds))
+            time.sleep(0.05 + self.seconds * self.chance.random() ** 2)
             shutil.rmtree(self.folder / "out" / ("store" if kind == "store_gone" else ""), ignore_errors=True)
             self.wait(child, PATIENCE)
 
