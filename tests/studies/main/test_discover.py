@@ -1,8 +1,10 @@
 """The main job on a tiny task: what it writes, what a second run reuses, what it refuses."""
 
 import json
+import os
 import shlex
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -221,3 +223,13 @@ def test_a_loss_that_cannot_be_certified_writes_no_network(
     with pytest.raises(SystemExit) as ended:
         main([*words, "--threshold", "1.5", "--out", str(out)])
     assert ended.value.code == 2
+
+
+def test_sigterm_leaves_the_law_of_what_was_measured_until_then(tmp_path: Path) -> None:
+    def terminate(_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    found = discover(TINY, out=tmp_path, seeds=3, budget_seconds=None, workers=1, report=terminate)
+    assert found.interrupted
+    assert 0 < len(read_records(tmp_path / "records.jsonl")) < 4
+    assert json.loads((tmp_path / "law.json").read_text())["stages"] == "PE"
