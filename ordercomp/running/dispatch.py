@@ -117,7 +117,7 @@ class Dispatcher:
             return []
         self._crew.watch()
         done = self._take_ended()
-        if any(isinstance(future.exception(), BrokenExecutor) for future in done):
+        if any(map(_is_lost, done)):
             wait(self._running)  # one death breaks them all
             done = list(self._running)
         finished: list[Finished] = []
@@ -128,7 +128,7 @@ class Dispatcher:
             node, claim = self._running.pop(future)
             claim.release()
             _log.info("no longer training %s", name_node(node.job), extra={ENDED: node.job})
-            if isinstance(future.exception(), BrokenExecutor):
+            if _is_lost(future):
                 lost.append(node)
             else:
                 finished += self._take_back(node, future)
@@ -193,6 +193,11 @@ class Dispatcher:
         self._crew.drop_broken_pool()
         for node in lost:
             self._graph.put_back(node)
+
+
+def _is_lost(future: Future[Record]) -> bool:
+    """Whether the executor has lost a job with its worker or its scheduler."""
+    return future.cancelled() or isinstance(future.exception(), BrokenExecutor)
 
 
 def name_node(job: NodeJob) -> str:

@@ -44,7 +44,7 @@ class Crew:
     def submit(self, work: Callable[[Argument], Result], argument: Argument) -> Future[Result]:
         """Hand `work(argument)` to a worker."""
         if self._borrowed is not None:
-            return self._borrowed.submit(work, argument)
+            return self._borrowed.submit(_work_elsewhere, code_version(), work, argument)
         if self._pool is None:
             self._pool = local_pool(self._workers)
         with shield_from_interrupt():
@@ -123,6 +123,14 @@ def shield_from_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work_elsewhere(version: str, work: Callable[[Argument], Result], argument: Argument) -> Result:
+    """Work as a worker of ours does: with one thread, and by the names that the runner gives to nodes."""
+    torch.set_num_threads(1)
+    if version != code_version():
+        adopt_code_version(version)
+    return work(argument)
 
 
 def _prepare_worker(version: str) -> None:

@@ -7,6 +7,7 @@ that may be the best. After each block the answer is there.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def discover(
     budget_seconds: float | None = 480.0,
     workers: int = 2,
     guarantee: bool = False,
+    executor: Executor | None = None,
     report: Callable[[Finished], None] = lambda finished: None,
     answered: Callable[[Discovery], None] = lambda found: None,
 ) -> Discovery:
@@ -82,8 +84,9 @@ def discover(
             what a former run left there is used again. A finished race trains and changes nothing.
         seeds: at most; the race ends earlier if one order is left.
         budget_seconds: wall time after which no training starts; the next run goes on. None: no limit.
-        workers: processes, one thread each.
+        workers: processes, one thread each; with an executor, how many nodes are in training at once.
         guarantee: take only networks whose loss holds with 95 % confidence, at thresholds chosen so.
+        executor: any `concurrent.futures` executor whose workers see the store under the same path.
         report: called with every finished node.
         answered: called with what is known after each seed.
 
@@ -101,7 +104,9 @@ def discover(
     task = settle_precision(task, store)
     race = Race(task=task, seeds=seeds)
     file = RecordFile(folder / "records.jsonl", task=task.name)
-    with Runner(task, store, workers=workers, budget_seconds=budget_seconds, work=train_node) as runner:
+    with Runner(
+        task, store, workers=workers, executor=executor, budget_seconds=budget_seconds, work=train_node
+    ) as runner:
         run = _Run(race, runner, file, folder, report)
         found = None
         for _ in run.blocks():

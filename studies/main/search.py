@@ -7,6 +7,7 @@ asks for good networks, not for the law: its trials follow the sampler's prefere
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -114,6 +115,7 @@ def run_search(
     plan: SearchPlan,
     *,
     runner: RunsRequests | None = None,
+    executor: Executor | None = None,
     on_finished: Callable[[Finished], None] = lambda finished: None,
     on_trials: Callable[[int], None] = lambda ended: None,
 ) -> SearchResult:
@@ -121,11 +123,11 @@ def run_search(
 
     For progress, `on_finished` hears of every node and `on_trials` of how many trials have ended.
 
-    Without `runner` it makes one with a store in `plan.out`, settles the precision of the task as all
-    experiments do, leaves out knobs that make no difference to the network, and lets a new study try a few
-    sensible sequences first (not for the grid, which tries everything). An interrupt or a spent budget ends
-    the search with what is there. Raises ValueError for bad input, also if `plan.out` holds records of
-    another task; OSError if it cannot be written.
+    Without `runner` it makes one, on `executor` or on local processes, with a store in `plan.out`,
+    settles the precision of the task as all experiments do, leaves out knobs that make no difference to
+    the network, and lets a new study try a few sensible sequences first (not for the grid, which tries
+    everything). An interrupt or a spent budget ends the search with what is there. Raises ValueError
+    for bad input, also if `plan.out` holds records of another task; OSError if it cannot be written.
     """
     refuse_unguarded("search")
     question = plan.question
@@ -157,7 +159,7 @@ def run_search(
         first = first_sequences(plan.task, question.space)[: plan.trials // 4]
         enqueue_first(study, question.space, first, seed=plan.seed)
     with contextlib.ExitStack() as stack:
-        used = runner or stack.enter_context(_make_runner(plan, task))
+        used = runner or stack.enter_context(_make_runner(plan, task, executor))
         lost = _lost_nodes(study, file)
         nodes = itertools.chain(
             used.run(lost) if lost else (), run_study(study, used, question, trials=plan.trials)
@@ -218,11 +220,12 @@ def _open_storage(plan: SearchPlan) -> Storage:
         raise
 
 
-def _make_runner(plan: SearchPlan, task: Task) -> Runner:
+def _make_runner(plan: SearchPlan, task: Task, executor: Executor | None) -> Runner:
     return Runner(
         task,
         Store(plan.out / "store"),
         workers=plan.workers,
+        executor=executor,
         budget_seconds=plan.budget_seconds,
         work=train_node,
     )

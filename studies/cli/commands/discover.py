@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ordercomp.analysis.showing.answer_words import answer_words
+from ordercomp.running.cluster import executor_at
 from ordercomp.studies.cli.law_text import print_law
 from ordercomp.studies.cli.output import (
     console,
@@ -37,6 +38,7 @@ def command(
     guarantee: Annotated[
         bool, typer.Option("--guarantee", help="take only networks whose loss holds with 95 % confidence")
     ] = False,
+    dask: Annotated[str | None, typer.Option(help="address of a Dask scheduler to train on")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print law.json on stdout")] = False,
 ) -> None:
     """Find out in which order to apply the stages, what that may cost, and keep the networks to take."""
@@ -47,7 +49,10 @@ def command(
         chosen = replace(chosen, loss=parse_loss(loss))
     seconds = parse_duration(budget)
     planned = len(plan_race(Race(task=chosen, seeds=seeds), losing=True).nodes)
-    with watching(planned, budget_seconds=seconds) as view:
+    with (
+        executor_at(dask, workers=workers) as (executor, many),
+        watching(planned, budget_seconds=seconds) as view,
+    ):
 
         def answered(found: Discovery) -> None:
             _note(view, found)
@@ -57,7 +62,8 @@ def command(
             out=out,
             seeds=seeds,
             budget_seconds=seconds,
-            workers=workers,
+            workers=many,
+            executor=executor,
             guarantee=guarantee,
             report=view,
             answered=answered,

@@ -3,6 +3,7 @@
 import itertools
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from ordercomp.analysis.showing.report.search_tables import (
     progress_table,
 )
 from ordercomp.analysis.showing.tables import loss_text, times_text
+from ordercomp.running.cluster import executor_at
 from ordercomp.running.jobs import Finished
 from ordercomp.search.ask.abandonment import Abandonment
 from ordercomp.search.ask.cost_aware import CostOptions
@@ -66,6 +68,7 @@ def command(
     abandon: Annotated[bool, typer.Option(help="end pipelines that are beyond repair early")] = False,
     workers: Annotated[int, typer.Option(min=1, help="processes, one thread each")] = 2,
     budget: Annotated[str, typer.Option(help="time to train, e.g. 30m, or none")] = "none",
+    dask: Annotated[str | None, typer.Option(help="address of a Dask scheduler to train on")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
 ) -> None:
     """Search jointly over stages, their order and their knobs for the best compressed networks."""
@@ -91,11 +94,17 @@ def command(
         workers=workers,
         budget_seconds=parse_duration(budget),
     )
-    with watching(budget_seconds=plan.budget_seconds) as view:
+    with (
+        executor_at(dask, workers=workers) as (executor, many),
+        watching(budget_seconds=plan.budget_seconds) as view,
+    ):
         view.count(0, trials, "trials")
         best = _BestSoFar(view, plan.objectives)
         result = run_search(
-            plan, on_finished=best, on_trials=lambda ended: view.count(ended, trials, "trials")
+            replace(plan, workers=many),
+            executor=executor,
+            on_finished=best,
+            on_trials=lambda ended: view.count(ended, trials, "trials"),
         )
     if as_json:
         print_json(result.to_json())

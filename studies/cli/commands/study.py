@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ordercomp.running.cluster import executor_at
 from ordercomp.studies.cli.output import console, parse_duration, print_json
 from ordercomp.studies.cli.progress import watching
 from ordercomp.studies.paper.experiment import Outcome
@@ -23,14 +24,23 @@ def command(
     budget: Annotated[str, typer.Option(help="time to train, e.g. 10m, or none")] = "none",
     store: Annotated[Path | None, typer.Option(help="folder of finished trainings to share")] = None,
     workers: Annotated[int, typer.Option(min=1, help="processes, one thread each")] = 2,
+    dask: Annotated[str | None, typer.Option(help="address of a Dask scheduler to train on")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the outcome as JSON on stdout")] = False,
 ) -> None:
     """Run an experiment of the paper on any task and set its claims beside what was measured."""
     chosen = load_task(task)
     seconds = parse_duration(budget)
-    with watching(budget_seconds=seconds) as view:
+    with (
+        executor_at(dask, workers=workers) as (executor, many),
+        watching(budget_seconds=seconds) as view,
+    ):
         options = RunOptions(
-            workers=workers, budget_seconds=seconds, store=store, report=view, planned=view.plan
+            workers=many,
+            budget_seconds=seconds,
+            store=store,
+            report=view,
+            planned=view.plan,
+            executor=executor,
         )
         outcome = run_experiment(name, task=chosen, preset=preset, out=out, options=options)
     if as_json:

@@ -1,0 +1,40 @@
+"""Workers on other machines: the executor of a running Dask cluster, where one is asked for."""
+
+import importlib
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+
+from ordercomp.failures import one_line
+
+__all__ = ["executor_at"]
+
+_SECONDS = 10  # for a scheduler to answer
+
+
+@contextmanager
+def executor_at(address: str | None, *, workers: int) -> Iterator[tuple[Executor | None, int]]:
+    """Connect to the scheduler at `address`; give its executor and how many nodes it trains at once.
+
+    These are as many as its workers have threads, and no fewer than `workers`, so that more of them keep
+    some work ready for workers that join later. Without an address there is no executor, and `workers` stay.
+
+    Raises ValueError if `distributed` is not installed or no scheduler answers there.
+    """
+    if address is None:
+        yield None, workers
+        return
+    try:
+        distributed = importlib.import_module("distributed")
+    except ImportError:
+        raise ValueError("--dask needs the package distributed: pip install 'ordercomp[dask]'") from None
+    try:
+        client = distributed.Client(address, timeout=_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--dask must be the address of a running scheduler such as tcp://host:8786, got {address!r}: "
+            f"{one_line(error)}"
+        ) from None
+    with client:
+        threads = sum(client.nthreads().values())
+        yield client.get_executor(pure=False), max(workers, threads)
