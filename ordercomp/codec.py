@@ -6,7 +6,8 @@ A field with the metadata REST keeps what no other field takes; a dataclass with
 import json
 import math
 import re
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-__all__ = ["REST", "Number", "decode", "encode", "parse_json", "read_json"]
+__all__ = ["REST", "Number", "decode", "encode", "parse_json", "parse_toml", "read_json"]
 
 Number = int | float  # stays what it was: 3 is not written back as 3.0
 REST: Mapping[str, bool] = {"rest": True}
@@ -44,6 +45,24 @@ def parse_json(text: bytes) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _parse_slowly(text)  # knows the column, and which key is not finite
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The table that a TOML text stands for.
+
+    Raises ValueError for what is no TOML, for brackets nested too deeply, and for integers beyond 64 bits,
+    which TOML does not promise.
+    """
+    try:
+        data = tomllib.loads(text)
+        path = _first(lambda one: type(one) is int and not -(2**63) <= one < 2**63, data)
+    except RecursionError:
+        raise ValueError("no valid TOML: nested too deeply") from None
+    except ValueError as error:  # no TOML, or an integer of thousands of digits
+        raise ValueError(f"no valid TOML: {str(error).partition(';')[0]}") from None
+    if path is not None:
+        raise ValueError(f"no valid TOML: key {path!r} holds an integer beyond 64 bits")
+    return data
 
 
 def read_json(path: Path) -> Any:
@@ -85,7 +104,7 @@ def encode(value: Any) -> Any:
 def _parse_slowly(text: bytes) -> Any:
     try:
         data = json.loads(text.decode("utf-8"))
-        path = _infinite(data)
+        path = _first(lambda one: isinstance(one, float) and not math.isfinite(one), data)
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON at column {error.colno}: {error.msg}") from None
     except UnicodeDecodeError:
@@ -99,16 +118,16 @@ def _parse_slowly(text: bytes) -> Any:
     return data
 
 
-def _infinite(data: Any, path: str = "") -> str | None:
-    """Where the first number stands that no JSON can hold."""
-    if isinstance(data, float):
-        return None if math.isfinite(data) else path
+def _first(wrong: Callable[[Any], bool], data: Any, path: str = "") -> str | None:
+    """Where the first value stands that is `wrong`."""
+    if wrong(data):
+        return path
     items: Any = ()
     if isinstance(data, dict):
         items = ((f"{path}.{key}".lstrip("."), inner) for key, inner in data.items())
     elif isinstance(data, list):
         items = ((f"{path}[{place}]", inner) for place, inner in enumerate(data))
-    return next((found for at, inner in items if (found := _infinite(inner, at)) is not None), None)
+    return next((found for at, inner in items if (found := _first(wrong, inner, at)) is not None), None)
 
 
 def _gather(data: object, kind: Any, what: str) -> Any:

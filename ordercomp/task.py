@@ -4,12 +4,12 @@ import dataclasses
 import hashlib
 import json
 import math
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ordercomp.codec import parse_toml
 from ordercomp.data.source import ImageOptions
 from ordercomp.measuring.metrics import class_metric
 from ordercomp.orders import Order, check_order
@@ -123,11 +123,9 @@ class Task:
         """Read a task file. Raises ValueError naming the file and the key that is wrong."""
         path = Path(path)
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:  # no TOML, no UTF-8, or an integer of thousands of digits
-            raise ValueError(f"{path} is no valid TOML: {str(error).partition(';')[0]}") from None
-        except RecursionError:
-            raise ValueError(f"{path} is no valid TOML: nested too deeply") from None
+            data = parse_toml(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is {error}") from None
         try:
             return replace(cls.from_mapping({"name": path.stem, **data}), source=str(path))
         except ValueError as error:

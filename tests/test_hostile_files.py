@@ -67,7 +67,10 @@ def test_odd_facts_of_a_network_are_refused(tmp_path: Path, text: str) -> None:
         read_checkpoint(tmp_path / "net")
 
 
-@pytest.mark.parametrize(("value", "reason"), [("9" * 5000, "limit"), ("[" * 3000, "nested too deeply")])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [("9" * 5000, "limit"), ("[" * 3000, "nested too deeply"), ("[{y = 9999999999999999999}]", "beyond 64")],
+)
 def test_a_task_file_beyond_all_bounds_is_refused_with_its_name(
     tmp_path: Path, value: str, reason: str
 ) -> None:

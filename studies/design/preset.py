@@ -5,7 +5,6 @@
 
 import dataclasses
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -13,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from ordercomp.codec import parse_toml
 from ordercomp.orders import Order
 from ordercomp.sequence import KnobValue
 from ordercomp.stages import known_stages
@@ -104,14 +104,18 @@ def load_preset(name: str) -> Preset:
         raise ValueError(f"preset must be one of {', '.join(preset_names())} or a .toml file, got {name!r}")
     if not Path(name).is_file():
         raise ValueError(f"preset must be a file that exists, got {name!r}")
-    return _read(Path(name).stem, Path(name).read_text(encoding="utf-8"), name)
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{name} is not valid UTF-8") from None
+    return _read(Path(name).stem, text, name)
 
 
 def _read(name: str, text: str, where: str) -> Preset:
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{where} is no valid TOML: {error}") from None
+        data = parse_toml(text)
+    except ValueError as error:
+        raise ValueError(f"{where} is {error}") from None
     known = [field.name for field in dataclasses.fields(Preset) if field.name != "name"]
     for key in data:
         if key not in known:

@@ -95,3 +95,19 @@ def test_an_unknown_preset_lists_the_known_ones() -> None:
         load_preset("days")
     with pytest.raises(ValueError, match="a file that exists"):
         load_preset("days.toml")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"seeds = " + b"9" * 400, "key 'seeds' holds an integer beyond 64 bits"),
+        (b"seeds = " + b"[" * 3000, "nested too deeply"),
+        (b"\xff\xfe", "is not valid UTF-8"),
+    ],
+)
+def test_a_file_beyond_all_bounds_is_refused_with_its_name(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "odd.toml").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"odd\.toml .*{message}"):
+        load_preset(str(tmp_path / "odd.toml"))
