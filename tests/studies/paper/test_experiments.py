@@ -23,9 +23,10 @@ from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.preset import Preset
 from ordercomp.studies.folders.experiment_folder import ResultFolder, read_results
+from ordercomp.studies.paper import experiments
 from ordercomp.studies.paper.experiment import Outcome, Verdict
 from ordercomp.studies.paper.experiments import EXPERIMENTS, RunOptions, judge_folder, run_experiment
-from ordercomp.task import TASKS
+from ordercomp.task import TASKS, Task
 
 DIGITS = TASKS["digits"]
 SMALL = Preset(
@@ -80,6 +81,14 @@ def _point(threshold: float | None, accuracy: float, reduction: float) -> Operat
     )
 
 
+@pytest.fixture(autouse=True)
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
+    """The tasks that were checked; the check itself, which takes seconds, is left to tests of its own."""
+    tasks: list[Task] = []
+    monkeypatch.setattr(experiments, "check_task", tasks.append)
+    return tasks
+
+
 def run(name: str, out: Path, **options: object) -> Outcome:
     """Run an experiment without training."""
     with ThreadPoolExecutor(2) as executor:
@@ -88,9 +97,10 @@ def run(name: str, out: Path, **options: object) -> Outcome:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_runs_judges_and_draws(name: str, tmp_path: Path) -> None:
+def test_every_experiment_runs_judges_and_draws(name: str, tmp_path: Path, checked: list[Task]) -> None:
     outcome = run(name, tmp_path)
     assert outcome.complete
+    assert checked == [DIGITS]
     assert outcome.judgement.findings
     assert outcome.folder == tmp_path / f"2026-01-02_{name}"
     told = json.loads((outcome.folder / "outcome.json").read_text())
@@ -191,6 +201,16 @@ def test_a_spent_budget_ends_with_what_is_there(tmp_path: Path) -> None:
     outcome = run("exhaustive", tmp_path, budget_seconds=1e-6)
     assert (outcome.measured, outcome.complete) == (0, False)
     assert "Only 0 of" in outcome.verdict
+
+
+def test_a_task_that_cannot_be_measured_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    task = replace(DIGITS, model="nowhere:net")
+    with pytest.raises(ValueError, match="nowhere"):
+        run_experiment("single", task=task, preset=SMALL, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_experiment_lists_the_known_ones(tmp_path: Path) -> None:
