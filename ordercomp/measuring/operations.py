@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ordercomp.networks.network import CompressedNetwork
 
-__all__ = ["Operations", "used_parameters"]
+__all__ = ["Operations", "counted_macs", "used_parameters"]
 
 
 class Operations:
@@ -88,3 +88,12 @@ def used_parameters(network: CompressedNetwork, names: Iterable[str]) -> dict[st
         )
     pairs = zip(parameters.items(), gradients, strict=True)
     return {name: parameter.numel() for (name, parameter), gradient in pairs if gradient is not None}
+
+
+def counted_macs(network: CompressedNetwork) -> int:
+    """Multiply-accumulates of one image through all of the network, as torch's FlopCounterMode has them."""
+    module = network.copy().module.eval()
+    image = network.architecture.example(1).to(next(module.parameters()).device)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        module(image)
+    return int(counter.get_total_flops()) // 2

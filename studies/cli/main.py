@@ -19,6 +19,8 @@ from ordercomp.failures import FailedRunError, is_out_of_disk, is_out_of_memory
 __all__ = ["main"]
 
 COMMANDS: Mapping[str, str] = {
+    "init": "ordercomp.studies.cli.commands.init",
+    "check": "ordercomp.studies.cli.commands.check",
     "discover": "ordercomp.studies.cli.commands.discover",
     "plan": "ordercomp.studies.cli.commands.plan",
     "cost": "ordercomp.studies.cli.commands.cost",
@@ -33,6 +35,8 @@ COMMANDS: Mapping[str, str] = {
     "rerun": "ordercomp.studies.cli.commands.rerun",
 }
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "init": ("ordercomp init mine",),
+    "check": ("ordercomp check task.toml",),
     "discover": (
         "ordercomp discover --out out/digits",
         "ordercomp discover --task mine.toml --out out/mine --budget 30m --workers 4",

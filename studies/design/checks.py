@@ -1,11 +1,14 @@
 """Whether a task can be measured at all, found out before anything is trained or written."""
 
+from collections.abc import Iterator
+
 from ordercomp.measuring.untrained import apply_untrained, rehearse
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.aims import task_metric, tell_notices
 from ordercomp.running.node import start_network, task_data
 from ordercomp.task import Task
 
-__all__ = ["check_task"]
+__all__ = ["check_task", "rehearsals"]
 
 
 def check_task(task: Task) -> None:
@@ -16,6 +19,16 @@ def check_task(task: Task) -> None:
     Raises ValueError if one of these fails, in one line that names it: data that are not there, a model that
     cannot be built or traced, weights that do not fit it, a model without a block that D could drop.
     """
+    for _ in rehearsals(task):
+        pass
+
+
+def rehearsals(task: Task) -> Iterator[CompressedNetwork]:
+    """The networks that `check_task` tries, each when it has passed: the task's own one first.
+
+    Then what each stage alone makes of it at each knob setting, and at the end what all of them make of it.
+    Raises ValueError as `check_task` does, when the network that fails would be next.
+    """
     data = task_data(task, 0)
     task_metric(task, data)
     tell_notices(data)
@@ -25,5 +38,8 @@ def check_task(task: Task) -> None:
     network, _ = start_network(task, seed=0)
     alone = {task.sequence(letter, case) for letter in task.stages for case in task.cases}
     rehearse(network)
+    yield network
     for sequence in (*sorted(alone, key=str), task.sequence(task.stages, task.cases[-1])):
-        rehearse(apply_untrained(network, sequence))
+        compressed = apply_untrained(network, sequence)
+        rehearse(compressed)
+        yield compressed

@@ -4,15 +4,18 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+import torch
+
 from ordercomp.networks.network import Bits, CompressedNetwork
-from ordercomp.running.node import create_network, make_trainer, naming_the_model
+from ordercomp.running.node import create_network, make_trainer, naming_the_model, task_data
 from ordercomp.sequence import StageSequence
 from ordercomp.stages import known_stages
 from ordercomp.task import Task
 
-__all__ = ["StepTimes", "probe_steps"]
+__all__ = ["StepTimes", "probe_steps", "rough_times"]
 
 _PROBED_STEPS = 6
+_ROUGH_IMAGES, _ROUGH_MACS = 8, 4e9  # at least so many images, more as long as they multiply no more
 _HEADS_ONLY = 0.05  # share of a full stage's time that training heads on cached features takes
 
 
@@ -43,6 +46,30 @@ def probe_steps(task: Task) -> StepTimes:
     """Time a few steps on the task's own network and data, in float and quantized to 4 bits."""
     network = create_network(task, seed=0)
     return StepTimes(_stage_seconds(task, network), _stage_seconds(task, network.quantized(Bits(4, 4))))
+
+
+def rough_times(task: Task, network: CompressedNetwork, *, macs: int) -> StepTimes:
+    """Times from a few random images forward and back: seconds where `probe_steps` takes minutes.
+
+    `macs` are the multiply-accumulates of an image. The training loop is faster on large batches, and slower
+    where stages learn from a teacher, so this may be wrong by a factor of two or three.
+    """
+    count = min(task.recipe.batch_size, max(_ROUGH_IMAGES, int(_ROUGH_MACS // macs)))
+    images = len(task_data(task, 0).train) * task.recipe.epochs
+    alone, quantized = (_image_seconds(one, count) for one in (network.copy(), network.quantized(Bits(4, 4))))
+    return StepTimes(images * alone, images * quantized)
+
+
+def _image_seconds(network: CompressedNetwork, count: int) -> float:
+    example = network.architecture.example(count)
+    network.module.train()
+    seconds = []
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        for _ in range(3):  # the first pass is slow
+            start = time.perf_counter()
+            sum(one.square().sum() for one in network.module(example)).backward()
+            seconds.append(time.perf_counter() - start)
+    return min(seconds) / count
 
 
 def _stage_seconds(task: Task, network: CompressedNetwork) -> float:
