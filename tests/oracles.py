@@ -11,10 +11,8 @@ __all__ = [
     "slow_attainment",
     "slow_coverage",
     "slow_dominates",
-    "slow_epsilon",
     "slow_front",
     "slow_hypervolume",
-    "slow_rank",
 ]
 
 Costs = Sequence[float]
@@ -30,19 +28,6 @@ def slow_dominates(one: Costs, other: Costs) -> bool:
 def slow_front(costs: Sequence[Costs]) -> list[bool]:
     """Compare every row with every other."""
     return [not any(slow_dominates(other, row) for other in costs) for row in costs]
-
-
-def slow_rank(costs: Sequence[Costs]) -> list[int]:
-    """Length of the longest chain of dominating rows above each row."""
-    ranks: dict[int, int] = {}
-
-    def rank(index: int) -> int:
-        if index not in ranks:
-            above = [k for k, other in enumerate(costs) if slow_dominates(other, costs[index])]
-            ranks[index] = 1 + max(map(rank, above), default=-1)
-        return ranks[index]
-
-    return [rank(index) for index in range(len(costs))]
 
 
 def slow_hypervolume(costs: Sequence[Costs], reference: Costs) -> float:
@@ -62,11 +47,6 @@ def slow_coverage(front: Sequence[Costs], other: Sequence[Costs]) -> float:
     """Share of `other` that some row of `front` equals or beats everywhere."""
     covered = [any(all(x <= y for x, y in zip(a, b, strict=True)) for a in front) for b in other]
     return sum(covered) / len(covered)
-
-
-def slow_epsilon(front: Sequence[Costs], other: Sequence[Costs]) -> float:
-    """The definition, as three nested loops."""
-    return max(min(max(x - y for x, y in zip(a, b, strict=True)) for a in front) for b in other)
 
 
 def slow_attainment(point: Costs, runs: Sequence[FloatArray]) -> float:

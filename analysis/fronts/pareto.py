@@ -1,10 +1,8 @@
-"""Pareto dominance between cost vectors: which ones are beaten by no other, and by how much sets differ.
+"""Pareto dominance between cost vectors: which are beaten by no other, what share of a set another covers.
 
 Every objective is a cost and is minimized; negate what should be large. NaN is refused everywhere, infinity
 is an ordinary (worst or best) cost. Dominance and indicators as in Zitzler et al. (2003).
 """
-
-from bisect import bisect_right
 
 import numpy as np
 import numpy.typing as npt
@@ -12,30 +10,15 @@ import numpy.typing as npt
 __all__ = [
     "BoolArray",
     "FloatArray",
-    "additive_epsilon",
     "check_costs",
     "coverage",
-    "dominates",
     "is_nondominated",
-    "pareto_rank",
 ]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 _BLOCK = 2**22  # comparisons held in memory at a time
-
-
-def dominates(one: npt.ArrayLike, other: npt.ArrayLike) -> bool:
-    """Tell whether the cost vector `one` is nowhere worse than `other` and better somewhere.
-
-    Equal vectors do not dominate each other. Raises ValueError on NaN, or if the two differ in length.
-    """
-    a, b = _vector(one, name="one"), _vector(other, name="other")
-    if a.shape != b.shape:
-        raise ValueError(f"other must have as many costs as one, {a.size}, got {b.size}")
-    return bool((a <= b).all() and (a < b).any())
 
 
 def is_nondominated(costs: npt.ArrayLike) -> BoolArray:
@@ -50,25 +33,6 @@ def is_nondominated(costs: npt.ArrayLike) -> BoolArray:
     if rows.shape[1] == 2:
         return _nondominated_of_two(rows)
     return _nondominated_of_many(rows)
-
-
-def pareto_rank(costs: npt.ArrayLike) -> IntArray:
-    """Sort the rows of `costs`, shape (n, m), into fronts: 0 for the nondominated, 1 for those after them, …
-
-    Rank r + 1 is nondominated once ranks 0 to r are taken away; equal rows share a rank. Returns shape (n,).
-    O(n log n) for m = 2, one front after the other otherwise. Raises ValueError on NaN.
-    Sorting as in Deb et al. (2002); two objectives as in Jensen (2003).
-    """
-    rows = check_costs(costs)
-    if rows.shape[1] == 2:
-        return _rank_of_two(rows)
-    ranks = np.zeros(len(rows), dtype=np.int64)
-    left = np.arange(len(rows))
-    while left.size:
-        kept = is_nondominated(rows[left])
-        left = left[~kept]
-        ranks[left] += 1
-    return ranks
 
 
 def coverage(front: npt.ArrayLike, other: npt.ArrayLike) -> float:
@@ -87,23 +51,6 @@ def coverage(front: npt.ArrayLike, other: npt.ArrayLike) -> float:
     return covered / len(b)
 
 
-def additive_epsilon(front: npt.ArrayLike, other: npt.ArrayLike) -> float:
-    """Smallest amount by which all costs of `front` must fall for it to weakly dominate all of `other`.
-
-    Negative if `front` is better throughout with room to spare, 0 for equal sets; not symmetric. On a log2
-    cost axis, e doublings. An empty `front` gives infinity. Raises ValueError if `other` is empty, on NaN, on
-    infinite costs, or on unequal widths. Takes O(m n k) time for n and k rows. Zitzler et al. (2003).
-    """
-    a, b = _pair(front, other)
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError("costs must be finite for the additive epsilon, got infinity")
-    if not len(a):
-        return float("inf")
-    size = max(1, _BLOCK // len(a))
-    blocks = [b[start : start + size] for start in range(0, len(b), size)]
-    return max(float((a[:, None] - block).max(axis=2).min(axis=0).max()) for block in blocks)
-
-
 def check_costs(costs: npt.ArrayLike, *, name: str = "costs") -> FloatArray:
     """Return `costs` as an array of shape (n, m) with m ≥ 1; an empty list becomes shape (0, 2).
 
@@ -119,11 +66,6 @@ def check_costs(costs: npt.ArrayLike, *, name: str = "costs") -> FloatArray:
             f"{name} must hold no NaN, got {int(np.isnan(rows).any(axis=1).sum())} row(s) with NaN"
         )
     return rows
-
-
-def _vector(costs: npt.ArrayLike, *, name: str) -> FloatArray:
-    vector: FloatArray = check_costs(np.asarray(costs, dtype=np.float64)[np.newaxis], name=name)[0]
-    return vector
 
 
 def _pair(front: npt.ArrayLike, other: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -161,15 +103,3 @@ def _nondominated_of_many(rows: FloatArray) -> BoolArray:
         kept[left[0]] = True  # no row before it is left, and none after it can dominate it
         left = left[1:][(unique[left[1:]] < unique[left[0]]).any(axis=1)]
     return kept[inverse.reshape(-1)]
-
-
-def _rank_of_two(rows: FloatArray) -> IntArray:
-    """Lay the sorted rows on fronts, whose last second costs stay sorted: bisection finds the place."""
-    unique, inverse = np.unique(rows, axis=0, return_inverse=True)
-    tails: list[float] = []  # second cost of the last row of each front
-    ranks = np.empty(len(unique), dtype=np.int64)
-    for index, second in enumerate(unique[:, 1].tolist()):
-        rank = bisect_right(tails, second)
-        tails[rank : rank + 1] = [second]
-        ranks[index] = rank
-    return ranks[inverse.reshape(-1)]

@@ -5,16 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from oracles import slow_coverage, slow_dominates, slow_epsilon, slow_front, slow_rank
+from oracles import slow_coverage, slow_front
 
 from ordercomp.analysis.fronts.pareto import (
     FloatArray,
-    additive_epsilon,
     check_costs,
     coverage,
-    dominates,
     is_nondominated,
-    pareto_rank,
 )
 
 
@@ -27,35 +24,19 @@ def cost_matrices(draw: st.DrawFn, *, smallest: int = 0, width: int | None = Non
     return draw(arrays(np.float64, (rows, columns), elements=costs))
 
 
-def test_lower_costs_dominate_and_equal_ones_do_not() -> None:
-    assert dominates([1, 2], [1, 3])
-    assert not dominates([1, 2], [1, 2])
-    assert not dominates([1, 3], [2, 2])
-
-
 def test_front_worked_by_hand_keeps_equal_rows() -> None:
     costs = [[1, 5], [2, 2], [2, 2], [2, 3], [5, 1], [6, 1]]
     assert is_nondominated(costs).tolist() == [True, True, True, False, True, False]
 
 
-def test_ranks_worked_by_hand() -> None:
-    assert pareto_rank([[1, 1], [1, 2], [2, 1], [2, 2], [1, 1]]).tolist() == [0, 1, 1, 2, 0]
-
-
-def test_no_rows_give_an_empty_front_and_no_ranks() -> None:
+def test_no_rows_give_an_empty_front() -> None:
     for empty in ([], np.empty((0, 3))):
         assert is_nondominated(empty).tolist() == []
-        assert pareto_rank(empty).tolist() == []
 
 
 @given(costs=cost_matrices())
 def test_front_agrees_with_comparing_all_pairs(costs: FloatArray) -> None:
     assert is_nondominated(costs).tolist() == slow_front(costs.tolist())
-
-
-@given(costs=cost_matrices())
-def test_ranks_agree_with_the_longest_chain(costs: FloatArray) -> None:
-    assert pareto_rank(costs).tolist() == slow_rank(costs.tolist())
 
 
 @given(costs=cost_matrices(), seed=st.integers(0, 99))
@@ -70,23 +51,10 @@ def test_front_ignores_the_order_of_objectives(costs: FloatArray, seed: int) -> 
     assert (is_nondominated(costs[:, shuffle]) == is_nondominated(costs)).all()
 
 
-@given(costs=cost_matrices(smallest=2))
-def test_dominance_agrees_with_its_definition(costs: FloatArray) -> None:
-    assert dominates(costs[0], costs[1]) == slow_dominates(costs[0].tolist(), costs[1].tolist())
-
-
 @given(a=cost_matrices(width=2, smallest=1), b=cost_matrices(width=2, smallest=1))
 def test_coverage_agrees_with_its_definition(a: FloatArray, b: FloatArray) -> None:
     assert coverage(a, b) == pytest.approx(slow_coverage(a.tolist(), b.tolist()))
     assert coverage(a, a) == 1.0
-
-
-@given(seed=st.integers(0, 999))
-def test_epsilon_agrees_with_its_definition(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    a, b = (rng.integers(0, 9, (rng.integers(1, 9), 3)).astype(float) for _ in range(2))
-    assert additive_epsilon(a, b) == slow_epsilon(a.tolist(), b.tolist())
-    assert additive_epsilon(a + additive_epsilon(a, b) * -1, b) == 0
 
 
 def test_coverage_is_not_symmetric_and_an_empty_front_covers_nothing() -> None:
@@ -95,63 +63,42 @@ def test_coverage_is_not_symmetric_and_an_empty_front_covers_nothing() -> None:
     assert coverage([], [[1, 1]]) == 0.0
 
 
-def test_epsilon_is_negative_with_room_to_spare_and_infinite_for_an_empty_front() -> None:
-    assert additive_epsilon([[1, 1]], [[3, 2]]) == -1.0
-    assert additive_epsilon([], [[3, 2]]) == np.inf
-
-
-def test_indicators_agree_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coverage_agrees_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     a, b = rng.random((30, 3)), rng.random((40, 3))
-    whole = coverage(a, b), additive_epsilon(a, b)
+    whole = coverage(a, b)
+    assert 0 < whole < 1
     monkeypatch.setattr("ordercomp.analysis.fronts.pareto._BLOCK", 64)
-    assert (coverage(a, b), additive_epsilon(a, b)) == whole
+    assert coverage(a, b) == whole
 
 
 def test_bad_costs_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"costs must hold no NaN, got 1 row"):
         is_nondominated([[1, np.nan], [1, 2]])
-    with pytest.raises(ValueError, match="costs must hold no NaN"):
-        pareto_rank([[np.nan, 1]])
     with pytest.raises(ValueError, match=r"costs must have shape \(n, m\)"):
         is_nondominated([1, 2, 3])
     with pytest.raises(ValueError, match="other must hold no NaN"):
-        dominates([1, 2], [1, np.nan])
-    with pytest.raises(ValueError, match="as many costs as one"):
-        dominates([1, 2], [1, 2, 3])
+        coverage([[1, 2]], [[1, np.nan]])
     with pytest.raises(ValueError, match="other must hold at least one row"):
         coverage([[1, 2]], [])
     with pytest.raises(ValueError, match="equally many objectives, got 2 and 3"):
-        additive_epsilon([[1, 2]], [[1, 2, 3]])
-    with pytest.raises(ValueError, match="costs must be finite"):
-        additive_epsilon([[1, np.inf]], [[1, 2]])
+        coverage([[1, 2]], [[1, 2, 3]])
 
 
 def test_arguments_stay_as_they_were() -> None:
     costs = np.random.default_rng(0).random((20, 2))
     before = costs.copy()
     is_nondominated(costs)
-    pareto_rank(costs)
     assert (costs == before).all()
     assert check_costs(costs) is costs
 
 
 @pytest.mark.parametrize("width", [2, 3, 4])
-def test_front_and_epsilon_agree_with_moocore(width: int) -> None:
+def test_front_agrees_with_moocore(width: int) -> None:
     moocore = pytest.importorskip("moocore")
     rng = np.random.default_rng(width)
-    a, b = (rng.integers(0, 30, (200, width)).astype(float) for _ in range(2))
+    a = rng.integers(0, 30, (200, width)).astype(float)
     assert (is_nondominated(a) == moocore.is_nondominated(a, keep_weakly=True)).all()
-    assert (pareto_rank(a) == moocore.pareto_rank(a)).all()
-    assert additive_epsilon(a, b) == pytest.approx(moocore.epsilon_additive(a, ref=b))
-
-
-@pytest.mark.parametrize("width", [2, 3])
-def test_ranks_agree_with_pymoo(width: int) -> None:
-    sorting = pytest.importorskip("pymoo.util.nds.non_dominated_sorting")
-    costs = np.random.default_rng(width).integers(0, 30, (150, width)).astype(float)
-    for rank, members in enumerate(sorting.NonDominatedSorting().do(costs)):
-        assert (pareto_rank(costs)[members] == rank).all()
 
 
 @pytest.mark.parametrize("kind", ["scattered", "all on the front", "all equal"])
