@@ -1,5 +1,7 @@
 """Models: sizes known from the literature, shapes, blocks, and what the names accept."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -293,3 +295,16 @@ def test_failing_user_functions_are_named_in_one_line(user_module: str, call: st
 def test_functions_that_cannot_be_imported_are_explained(spec: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_model(spec, classes=7)
+
+
+def test_counting_parameters_draws_no_weights_and_loads_no_other_half_of_torch() -> None:
+    program = (
+        "import sys; from ordercomp.models.catalog import build_model, count_parameters\n"
+        "before = set(sys.modules)\n"
+        "told = count_parameters('resnet8(width=4)', classes=10)\n"
+        "loaded = {name for name in set(sys.modules) - before if name.startswith('torch._refs')}\n"
+        "model = build_model('resnet8(width=4)', classes=10)\n"
+        "print(told == sum(one.numel() for one in model.parameters()), sorted(loaded))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True []\n"
