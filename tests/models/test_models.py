@@ -302,9 +302,11 @@ def test_counting_parameters_draws_no_weights_and_loads_no_other_half_of_torch()
         "import sys; from ordercomp.models.catalog import build_model, count_parameters\n"
         "before = set(sys.modules)\n"
         "told = count_parameters('resnet8(width=4)', classes=10)\n"
-        "loaded = {name for name in set(sys.modules) - before if name.startswith('torch._refs')}\n"
+        "loaded = len(set(sys.modules) - before)\n"
         "model = build_model('resnet8(width=4)', classes=10)\n"
-        "print(told == sum(one.numel() for one in model.parameters()), sorted(loaded))"
+        "print(told == sum(one.numel() for one in model.parameters()), loaded)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "True []\n"
+    same, loaded = done.stdout.split()
+    assert same == "True"
+    assert int(loaded) < 20  # of modules; what torch loads to draw on "meta" are hundreds
