@@ -9,15 +9,19 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Self
 
+from ordercomp.files import is_digest
+from ordercomp.records import Record
 from ordercomp.running.dispatch import Dispatcher, Tally, Work, WorkerDiedError
 from ordercomp.running.jobs import Finished, NodeJob, Request, TaskIdentity
 from ordercomp.running.node import train_node
 from ordercomp.running.processes import Crew
 from ordercomp.running.states import Graph
 from ordercomp.running.store import Store
+from ordercomp.sequence import StageSequence
 
 __all__ = ["Finished", "NodeJob", "Request", "Runner", "Trainings", "WorkerDiedError"]
 
@@ -142,6 +146,20 @@ class Runner:
                         yield self._count(finished)
             finally:
                 self._close(dispatcher)
+
+    def whole_network(self, record: Record) -> Path | None:
+        """The network file of a record, checked against its digest; a damaged one is trained again first.
+
+        None if it is not in the store, or a spent budget or an interrupt keeps it from being made.
+        """
+        key = record.extra.get("digest")
+        if not is_digest(key):
+            return None
+        path = self.store.network_path(str(key))
+        if path.is_file() and self.store.get(str(key)) is None:
+            for _ in self.run([Request(StageSequence.parse(record.sequence), record.seed)]):
+                _log.info("made again: %s", record.sequence)
+        return path if path.is_file() else None
 
     def _start_nodes(
         self, dispatcher: Dispatcher, graph: Graph, source: "_Source", lookahead: int

@@ -11,10 +11,10 @@ from ordercomp.analysis.answer.networks import Taken
 from ordercomp.analysis.law.derive import Law
 from ordercomp.analysis.showing.report import write_report
 from ordercomp.codec import read_json
-from ordercomp.files import drop_drafts, is_digest, replace_file
+from ordercomp.files import drop_drafts, replace_file
 from ordercomp.records import Record
 from ordercomp.running.node import create_network
-from ordercomp.running.runner import Trainings
+from ordercomp.running.runner import Runner, Trainings
 from ordercomp.running.sealing import seal_task
 from ordercomp.running.store import Store
 from ordercomp.shipping.stamp import copy_with_threshold
@@ -67,8 +67,7 @@ def write_outcome(
     law: Law,
     answer: Answer,
     records: Sequence[Record],
-    trainings: Trainings,
-    store: Store,
+    runner: Runner,
     *,
     certified: Sequence[Taken] | None = None,
 ) -> dict[str, Any]:
@@ -77,6 +76,7 @@ def write_outcome(
     `certified` networks take the place of those that the records alone would name. A run that trained nothing
     the same as the files that are there leaves them as they are.
     """
+    trainings, store = runner.trainings, runner.store
     data = law_json(law, trainings)
     data |= {"evidence": "paired", "adaptive": None}
     data |= answer_keys(answer, data, records, store=store.folder, certified=certified)
@@ -85,7 +85,7 @@ def write_outcome(
         return there
     replace_file(path, json.dumps(data, indent=2) + "\n")
     write_report(page, data, records)
-    _keep_networks(folder / "networks", data["networks"], records, store)
+    _keep_networks(folder / "networks", data["networks"], records, runner)
     return data
 
 
@@ -103,19 +103,18 @@ def _same(path: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _keep_networks(
-    folder: Path, networks: Sequence[Mapping[str, Any]], records: Sequence[Record], store: Store
+    folder: Path, networks: Sequence[Mapping[str, Any]], records: Sequence[Record], runner: Runner
 ) -> None:
     """Copy the network to take at each tolerated loss, with the threshold that belongs to it."""
     folder.mkdir(exist_ok=True)
     drop_drafts(folder)
-    digests = {(record.sequence, record.seed): record.extra.get("digest") for record in records}
+    known = {(record.sequence, record.seed): record for record in records}
     written: set[str] = set()
     for network in networks:
         name = f"loss-{100 * network['loss']:g}.safetensors"
-        digest = digests[network["sequence"], network["seed"]]
-        if name in written or not is_digest(digest):
+        if name in written:
             continue
         written.add(name)
-        source = store.network_path(str(digest))
-        if source.is_file():
+        source = runner.whole_network(known[network["sequence"], network["seed"]])
+        if source is not None:
             copy_with_threshold(source, folder / name, network["threshold"])

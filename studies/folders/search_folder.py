@@ -1,34 +1,35 @@
 """What a search leaves in its folder beside the records: search.json, report.html and the best networks."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from ordercomp.analysis.showing.report import write_search_report
-from ordercomp.files import drop_drafts, is_digest, replace_file
-from ordercomp.running.store import Store
+from ordercomp.files import drop_drafts, replace_file
+from ordercomp.records import Record
 from ordercomp.shipping.stamp import copy_with_threshold
 from ordercomp.studies.folders.search_result import SearchResult
 
 __all__ = ["write_search_outcome"]
 
 
-def write_search_outcome(result: SearchResult) -> None:
-    """Write the outcome into the folder of the search. Raises OSError if it cannot be written."""
+def write_search_outcome(result: SearchResult, *, network_of: Callable[[Record], Path | None]) -> None:
+    """Write the outcome into the folder of the search; `network_of` finds the whole network of a record.
+
+    Raises OSError if it cannot be written.
+    """
     data = result.to_json()
     replace_file(result.out / "search.json", json.dumps(data, indent=2, allow_nan=False) + "\n")
     write_search_report(result.out / "report.html", data, map(result.objectives.restrict, result.records))
-    _keep_networks(result, result.out / "networks")
+    _keep_networks(result, result.out / "networks", network_of)
 
 
-def _keep_networks(result: SearchResult, folder: Path) -> None:
+def _keep_networks(result: SearchResult, folder: Path, network_of: Callable[[Record], Path | None]) -> None:
     """Copy the best network of each tolerance out of the store, where one is there."""
-    store = Store(result.out / "store")
     drop_drafts(folder)
     for tolerance, best in result.best_by_tolerance.items():
         name = f"loss-{100 * tolerance:g}-percent.safetensors"
-        if best is None or not is_digest(best.record.extra.get("digest")):
-            continue
-        network = store.network_path(str(best.record.extra["digest"]))
-        if network.is_file():
+        network = None if best is None else network_of(best.record)
+        if best is not None and network is not None:
             folder.mkdir(exist_ok=True)
             copy_with_threshold(network, folder / name, best.point.threshold)

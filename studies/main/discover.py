@@ -217,7 +217,7 @@ def _write(run: _Run, *, guarantee: bool) -> Discovery:
     answer = unless_under_trained(answer, law.to_json())
     trainings = runner.trainings
     certified = guaranteed_networks(task, runner.store, records, answer) if guarantee else None
-    data = write_outcome(run.folder, law, answer, records, trainings, runner.store, certified=certified)
+    data = write_outcome(run.folder, law, answer, records, runner, certified=certified)
     return Discovery(
         answer=answer,
         law=law,

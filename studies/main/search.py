@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ordercomp.knobs import Knob
 from ordercomp.orders import Order
+from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import create_network, train_node
 from ordercomp.running.processes import refuse_unguarded
@@ -167,17 +168,19 @@ def run_search(
         for finished in _recorded(nodes, study, file):
             on_finished(finished)
             on_trials(count_ended(study))
-    result = SearchResult(
-        study=study,
-        records=tuple(records_from_study(study)),
-        task=plan.task,
-        out=plan.out,
-        objectives=plan.objectives,
-        seconds={(record.sequence, record.seed): record.seconds for record in file.records},
-        interrupted=isinstance(used, Runner) and used.interrupted,
-        storage=str(plan.storage or plan.out / "study.db"),
-    )
-    write_search_outcome(result)
+        result = SearchResult(
+            study=study,
+            records=tuple(records_from_study(study)),
+            task=plan.task,
+            out=plan.out,
+            objectives=plan.objectives,
+            seconds={(record.sequence, record.seed): record.seconds for record in file.records},
+            interrupted=isinstance(used, Runner) and used.interrupted,
+            storage=str(plan.storage or plan.out / "study.db"),
+        )
+        write_search_outcome(
+            result, network_of=used.whole_network if isinstance(used, Runner) else _no_network
+        )
     return result
 
 
@@ -229,6 +232,11 @@ def _make_runner(plan: SearchPlan, task: Task, executor: Executor | None) -> Run
         budget_seconds=plan.budget_seconds,
         work=train_node,
     )
+
+
+def _no_network(_: Record) -> Path | None:
+    """A runner without a store has no networks."""
+    return None
 
 
 def _lost_nodes(study: Study, file: RecordFile) -> list[Request]:

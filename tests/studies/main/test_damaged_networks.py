@@ -1,0 +1,24 @@
+"""Networks to take: copied out of the store only if they are whole, made again if they are not."""
+
+from pathlib import Path
+
+from ordercomp.running.runner import Request, Runner
+from ordercomp.running.store import Store
+from ordercomp.sequence import StageSequence
+from tests import fakes
+
+
+def test_a_damaged_network_is_trained_again_before_it_is_taken(tmp_path: Path) -> None:
+    task = fakes.FakeTask(tmp_path / "calls")
+    with Runner(task, Store(tmp_path / "store"), workers=1, work=fakes.describe_origin) as runner:
+        (finished,) = runner.run([Request(StageSequence.parse("D"), 0)])
+        path = runner.whole_network(finished.record)
+        assert path is not None
+        whole = path.read_bytes()
+        assert fakes.calls(task) == ["- 0", "D 0"]
+        path.write_bytes(b"damaged")
+        assert runner.whole_network(finished.record) == path
+        assert path.read_bytes() == whole
+        assert fakes.calls(task) == ["- 0", "D 0", "D 0"]
+        path.unlink()
+        assert runner.whole_network(finished.record) is None
