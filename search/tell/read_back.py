@@ -2,7 +2,8 @@
 
 Trials of the paired design, and prefixes that they trained on the way, compare orders at equal knobs and
 seeds. Trials that a sampler chose are biased by its preferences, so they are labelled: pairs must not be
-drawn from them.
+drawn from them. Records that no trial can hold lie
+beside the trials, as attributes of the study.
 """
 
 from collections.abc import Iterable
@@ -14,13 +15,14 @@ from optuna.trial import FrozenTrial, TrialState
 from ordercomp.records import Record, RecordError
 from ordercomp.search.tell.storage import naming_the_storage
 from ordercomp.search.tell.study import ADAPTIVE, PAIRED
+from ordercomp.search.tell.tell import BESIDE
 from ordercomp.sequence import StageSequence
 
 __all__ = ["designed_nodes", "is_paired", "measured_nodes", "records_from_study"]
 
 
 def records_from_study(study: optuna.Study) -> list[Record]:
-    """Give the distinct records of the completed trials, in the order of the trials.
+    """Give the distinct records of the completed trials, in the order of the trials, then those beside them.
 
     Each has `extra["design"]`: "paired" for the paired design and its prefixes, "adaptive" for what a sampler
     proposed and its prefixes. A sequence that both measured at a seed counts as paired, once.
@@ -28,13 +30,19 @@ def records_from_study(study: optuna.Study) -> list[Record]:
     """
     with naming_the_storage(f"study {study.study_name!r}"):
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        attributes = study.user_attrs
     designed = designed_nodes(trials)
     found: dict[tuple[str, int], Record] = {}
     for trial in trials:
-        record = _record(trial, study.study_name)
+        record = _record(trial.user_attrs.get("record"), f"trial {trial.number}", study.study_name)
         key = (record.sequence, record.seed)
         design = PAIRED if key in designed else ADAPTIVE
         found.setdefault(key, replace(record, extra={**record.extra, "design": design}))
+    for name, data in attributes.items():
+        if name.startswith(BESIDE):
+            record = _record(data, name, study.study_name)
+            extra = {**record.extra, "design": PAIRED}
+            found.setdefault((record.sequence, record.seed), replace(record, extra=extra))
     return list(found.values())
 
 
@@ -65,11 +73,10 @@ def designed_nodes(trials: Iterable[FrozenTrial]) -> set[tuple[str, int]]:
     }
 
 
-def _record(trial: FrozenTrial, study: str) -> Record:
-    data = trial.user_attrs.get("record")
+def _record(data: object, place: str, study: str) -> Record:
     if not isinstance(data, dict):
-        raise ValueError(f"trial {trial.number} of study {study!r} has no record; ordercomp did not run it")
+        raise ValueError(f"{place} of study {study!r} has no record; ordercomp did not run it")
     try:
         return Record.from_json(data)
     except RecordError as error:
-        raise ValueError(f"trial {trial.number} of study {study!r}: {error}") from None
+        raise ValueError(f"{place} of study {study!r}: {error}") from None

@@ -1,4 +1,4 @@
-"""Tell Optuna what was measured: of a proposed trial, of an abandoned one, of a prefix on the way."""
+"""Tell Optuna what was measured: of a proposed trial, an abandoned one, a record of no trial."""
 
 import itertools
 
@@ -12,7 +12,17 @@ from ordercomp.search.ask.streams import PREFIX
 from ordercomp.search.tell.owners import this_worker
 from ordercomp.sequence import StageSequence
 
-__all__ = ["add_prefix_trial", "result_key", "tell_abandoned", "tell_lost", "tell_record"]
+__all__ = [
+    "BESIDE",
+    "add_prefix_trial",
+    "keep_beside",
+    "result_key",
+    "tell_abandoned",
+    "tell_lost",
+    "tell_record",
+]
+
+BESIDE = "record at seed "  # study attributes of this beginning hold records of no trial
 
 _claims = itertools.count()
 
@@ -76,6 +86,15 @@ def add_prefix_trial(
     else:
         study.tell(mine, values)
     return mine
+
+
+def keep_beside(study: optuna.Study, space: Space, record: Record) -> None:
+    """Keep a record with the study that no trial can hold, since its sequence lies outside the space.
+
+    Such are prefixes and controls: together they say whether the training of the trials was long enough.
+    """
+    if not space.contains(StageSequence.parse(record.sequence)):
+        study.set_user_attr(f"{BESIDE}{record.seed}: {record.sequence}", record.to_json())
 
 
 def result_key(trial: FrozenTrial) -> tuple[object, object]:

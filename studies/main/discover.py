@@ -30,6 +30,7 @@ from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.samplers import make_sampler
 from ordercomp.search.tell.drive import Question, run_study
 from ordercomp.search.tell.study import enqueue_paired_design, open_study
+from ordercomp.search.tell.tell import keep_beside
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.design.race import CONTROLLED_SEEDS, Race
@@ -191,6 +192,8 @@ class _Run:
     def _keep(self, finished: Finished) -> None:
         self._fresh = True
         self.file.add(finished)
+        if finished.kept:
+            keep_beside(self._study, self._question.space, finished.record)
         self._report(finished)
 
     def _open_study(self) -> Study:

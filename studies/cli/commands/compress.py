@@ -92,7 +92,8 @@ def _remarks(done: Compressed, loss: str) -> list[str]:
     if not done.keeps_loss:
         lost = 100 * (done.record.baseline.accuracy - max(one.accuracy for one in done.record.points))
         ending = _NO_THRESHOLD if "E" in done.record.order else ""
-        return [f"no operating point keeps the loss within {loss}: the best one loses {lost:.2f} %{ending}"]
+        told = f"the best one loses {lost:.2f} % on validation images"
+        return [f"no operating point is one standard error within a loss of {loss}: {told}{ending}"]
     if done.threshold is None:
         return []
     return [f"{done.path} lets images leave early at a confidence of {done.threshold:.3g}"]

@@ -15,6 +15,7 @@ from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.tell.drive import Question, run_study
 from ordercomp.search.tell.read_back import is_paired, records_from_study
 from ordercomp.search.tell.study import enqueue_paired_design, find_study, open_study
+from ordercomp.search.tell.tell import keep_beside
 from ordercomp.sequence import StageSequence
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -81,3 +82,15 @@ def test_a_foreign_study_is_refused() -> None:
     study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs={"record": {"order": "D"}}))
     with pytest.raises(ValueError, match="trial 0 of study 'torn': record lacks the key 'sequence'"):
         records_from_study(study)
+
+
+def test_records_of_no_trial_are_kept_beside_and_read_back() -> None:
+    study = study_with(None, orders=["DP"], trials=2)
+    world = SyntheticWorld()
+    control, tried = world(StageSequence.parse("D(depth=0.5) F"), 1), records_from_study(study)
+    for record in (control, *tried):
+        keep_beside(study, SPACE, record)
+    found = records_from_study(study)
+    assert [(one.sequence, one.seed) for one in found[len(tried) :]] == [(control.sequence, 1)]
+    assert found[-1].points == control.points
+    assert is_paired(found[-1])

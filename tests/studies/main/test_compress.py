@@ -55,6 +55,7 @@ def test_a_loss_that_no_point_keeps_is_said() -> None:
         return _remarks(done, "2%")
 
     (line,) = remarks("PE", keeps=False)
-    assert "keeps the loss within 2%: the best one loses 3.00 %; no exit threshold is stored" in line
+    assert "one standard error within a loss of 2%: the best one loses 3.00 % on validation images" in line
+    assert "; no exit threshold is stored" in line
     assert "threshold" not in remarks("P", keeps=False)[0]
     assert remarks("P", keeps=True) == []
