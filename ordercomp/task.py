@@ -228,7 +228,7 @@ TASKS: Mapping[str, Task] = {
         data="digits",
         knobs=_MODERATE,
         cases=_DIGITS_RUNGS,
-        recipe=Recipe(epochs=30, batch_size=128, learning_rate=0.2, weight_decay=1e-3, precision="float32"),
+        recipe=Recipe(epochs=12, batch_size=128, learning_rate=0.2, weight_decay=1e-3, precision="float32"),
     ),
     "fashion-mnist": Task(
         name="fashion-mnist",

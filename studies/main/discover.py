@@ -43,7 +43,7 @@ from ordercomp.task import Task
 __all__ = ["SEEDS", "Discovery", "discover"]
 
 STUDY = "discover"
-SEEDS = 4  # at most, by default: what digits takes in ten minutes on two cores
+SEEDS = 6  # at most, by default: what digits takes in ten minutes on two cores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
