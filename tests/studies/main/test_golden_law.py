@@ -17,6 +17,10 @@ from ordercomp.studies.cli.main import main
 ROOT = Path(__file__).parents[3]
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.json"))
 
+# How far regrets come again with other draws, tried with four of them: a share, and doublings. A bound is a
+# quantile of a heavy tail.
+REPEATED = (("expected", 0.4, 0.1), ("upper95", 0.6, 0.4), ("random_order", 0.1, 0.2))
+
 
 def test_there_is_a_golden_law_for_each_recording() -> None:
     recordings = (ROOT / "studies" / "recordings").glob("*.jsonl.xz")
@@ -55,9 +59,11 @@ def test_the_law_of_a_recording_is_what_it_was(golden: Path, capsys: pytest.Capt
         for one, other in zip(answer[place], kept_answer[place], strict=True):
             assert set(one["orders"]) == set(other["orders"])
             assert (one["regret"] is None) == (other["regret"] is None)
-            for name, most in (("expected", 0.06), ("upper95", 0.4), ("random_order", 0.2)):
+            for name, share, most in REPEATED:
                 if one["regret"] is not None:
-                    assert one["regret"][name] == pytest.approx(other["regret"][name], abs=most), name
+                    assert one["regret"][name] == pytest.approx(other["regret"][name], rel=share, abs=most), (
+                        name
+                    )
             for order, standing in one["orders"].items():
                 assert standing["behind"] == pytest.approx(
                     other["orders"][order]["behind"], rel=0.15, abs=0.2
