@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from ordercomp.codec import parse_toml
 from ordercomp.data.source import ImageOptions
-from ordercomp.measuring.metrics import class_metric
+from ordercomp.measuring.metrics import NUMBER_METRICS, class_metric
 from ordercomp.orders import Order, check_order
 from ordercomp.sequence import KnobValue, StageSequence, Step
 from ordercomp.stages import complete, known_stages
+from ordercomp.training.objectives import Criterion, check_criterion
 from ordercomp.training.recipe import Recipe
 
 __all__ = ["TASKS", "Task", "load_task"]
@@ -40,7 +41,9 @@ class Task:
     accounting: Literal["per-stage", "total"] = "per-stage"
     latency: bool = False  # measure milliseconds of one image, too
     loss: float = 0.02  # of the metric, that a user would give up for a smaller network, in (0, 1]
-    metric: str = "accuracy"  # what losses are about: a name of CLASS_METRICS
+    metric: str = "accuracy"  # what losses are about: a name of CLASS_METRICS or NUMBER_METRICS
+    within: float = 0.0  # of real targets: the error up to which an image counts as right; sets the metric
+    criterion: Criterion = ""  # what training minimizes; empty: cross entropy, or mse for real targets
     image_size: int = 0  # these five are about images of your own, see ImageOptions
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -66,7 +69,7 @@ class Task:
             complete(StageSequence.from_order(check_order(order), {}))
         if self.accounting not in ("per-stage", "total"):
             raise ValueError(f"accounting must be per-stage or total, got {self.accounting!r}")
-        class_metric(self.metric)
+        self._check_aims()
         for name in ("mean", "std", "class_names"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         self.image_options  # noqa: B018 (checks them)
@@ -76,6 +79,19 @@ class Task:
             raise ValueError(f"baseline_epochs must be finite and not negative, got {self.baseline_epochs}")
         if self.baseline_epochs == 0 and not self.weights:
             raise ValueError("baseline_epochs = 0 needs weights: without them nothing would be trained")
+
+    def _check_aims(self) -> None:
+        """Check what networks are trained for and judged by, and let `within` alone name its metric."""
+        if not 0 <= self.within < math.inf:
+            raise ValueError(f"within must be a positive error in units of the targets, got {self.within}")
+        if self.within and self.metric == "accuracy":
+            object.__setattr__(self, "metric", "within")
+        if (self.within > 0) != (self.metric == "within"):
+            what = "needs within, an error" if self.metric == "within" else "does not go with within"
+            raise ValueError(f"metric {self.metric} {what}, got within = {self.within:g}")
+        if self.metric not in NUMBER_METRICS:
+            class_metric(self.metric)
+        check_criterion(self.criterion)
 
     @property
     def spelled(self) -> str:
@@ -182,6 +198,8 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "latency": ("true or false", lambda value: isinstance(value, bool)),
     "loss": ("a fraction such as 0.02 of accuracy", lambda value: type(value) in (int, float)),
     "metric": ("text", _is_text),
+    "within": ("an error in units of the targets", _is_number),
+    "criterion": ("text", _is_text),
     "image_size": ("a whole number of pixels", lambda value: type(value) is int),
     "mean": ("a list of numbers, one for each channel", lambda value: _is_list(value, _is_number)),
     "std": ("a list of numbers, one for each channel", lambda value: _is_list(value, _is_number)),
@@ -197,6 +215,8 @@ _HASHED_IF_SET = (
     "baseline_epochs",
     "outside",
     "metric",
+    "within",
+    "criterion",
     "image_size",
     "mean",
     "std",
@@ -229,6 +249,15 @@ TASKS: Mapping[str, Task] = {
         knobs=_MODERATE,
         cases=_DIGITS_RUNGS,
         recipe=Recipe(epochs=12, batch_size=128, learning_rate=0.2, weight_decay=1e-3, precision="float32"),
+    ),
+    "rotated-digits": Task(  # real targets: by how many degrees each digit is turned
+        name="rotated-digits",
+        model="resnet14(width=8,stem_stride=2)",
+        data="rotated-digits",
+        knobs=_MODERATE,
+        cases=_DIGITS_RUNGS,
+        within=10.0,
+        recipe=Recipe(epochs=15, batch_size=128, learning_rate=0.1, weight_decay=1e-3, precision="float32"),
     ),
     "fashion-mnist": Task(
         name="fashion-mnist",

@@ -17,8 +17,10 @@ from ordercomp.data.splits import ImageData, MemorySplit
 __all__ = ["IntArray", "Labeled", "assemble", "check_labels", "hold_out", "keep_limit", "stratified"]
 
 IntArray = npt.NDArray[np.int64]
+Labels = npt.NDArray[Any]  # class numbers, int64, or real targets, float32
 
 _PURPOSES = ("training", "validation", "test")
+_TENTHS = 10
 _HELD_OUT_SHARE, _MOST_HELD_OUT = 0.1, 50_000
 
 
@@ -27,20 +29,23 @@ class Labeled:
     """Images and labels as read from disk."""
 
     images: npt.NDArray[Any]  # uint8, or float32 of any range, shape (n, h, w, c)
-    labels: IntArray  # shape (n,)
+    labels: Labels  # shape (n,)
 
     def __getitem__(self, index: IntArray) -> "Labeled":
         return Labeled(self.images[index], self.labels[index])
 
 
-def stratified(labels: IntArray, sizes: Sequence[int], *, rng: np.random.Generator) -> list[IntArray]:
+def stratified(labels: Labels, sizes: Sequence[int], *, rng: np.random.Generator) -> list[IntArray]:
     """Draw disjoint parts of the given sizes in which the classes have the shares that they have in `labels`.
 
+    Of real targets each tenth of their range, by rank, counts as a class.
     Returns one sorted index array per size. Class counts are within two of exact shares.
     Raises ValueError if a size is negative or the sizes add up to more than there is.
     """
     if sum(sizes) > len(labels) or min(sizes, default=0) < 0:
         raise ValueError(f"sizes must not be negative nor exceed {len(labels)} in all, got {list(sizes)}")
+    if labels.dtype.kind == "f":
+        labels = np.argsort(np.argsort(labels, kind="stable")) * _TENTHS // max(1, len(labels))
     # Shuffle, then spread the images of each class evenly over [0, 1): every stretch of it is stratified.
     order = rng.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
@@ -50,14 +55,14 @@ def stratified(labels: IntArray, sizes: Sequence[int], *, rng: np.random.Generat
     return [np.sort(part) for part in np.split(spread, np.cumsum(sizes))[: len(sizes)]]
 
 
-def hold_out(labels: IntArray, *, split_seed: int) -> tuple[IntArray, IntArray]:
+def hold_out(labels: Labels, *, split_seed: int) -> tuple[IntArray, IntArray]:
     """Cut a validation part from official training images: a tenth, at most 50 000; returns (kept, cut)."""
     cut = min(max(1, round(_HELD_OUT_SHARE * len(labels))), _MOST_HELD_OUT)
     kept, held_out = stratified(labels, (len(labels) - cut, cut), rng=np.random.default_rng(split_seed))
     return kept, held_out
 
 
-def keep_limit(labels: IntArray, source: Source, *, classes: int) -> IntArray:
+def keep_limit(labels: Labels, source: Source, *, classes: int) -> IntArray:
     """Indices of the training images to keep: all, or a stratified choice of `train_limit`.
 
     Raises DataError if the limit is smaller than the number of classes.
@@ -93,14 +98,17 @@ def assemble(
 ) -> ImageData:
     """Make a data set of training, validation and test images, in this order.
 
+    With `classes` of 0 the labels are real targets, finite floats that are not all the same.
     `augmentation` is the usual one, where the source asks for no other; `names` are those of the classes,
     `notices` what else a user should know.
     Means and standard deviations come from the training images that are kept. Raises DataError on arrays of
     another type or shape, labels that do not fit or too few images.
     """
     for part, purpose, least in zip(parts, _PURPOSES, (classes, 1, 1), strict=True):
-        _check_arrays(f"{source.name} ({purpose} part)", part)
-        check_labels(f"{source.name} ({purpose} part)", part.labels, classes=classes, least=least)
+        name = f"{source.name} ({purpose} part)"
+        _check_arrays(name, part, real=classes == 0)
+        if classes:
+            check_labels(name, part.labels, classes=classes, least=least)
     train = parts[0][keep_limit(parts[0].labels, source, classes=classes)]
     augmentation = augmentation if source.augmentation is None else source.augmentation
     mean, std = _normalization(source, train.images)
@@ -118,20 +126,36 @@ def assemble(
     held = dict(zip(_PURPOSES, (train.labels, parts[1].labels, parts[2].labels), strict=True))
     return ImageData(
         name=source.name,
-        classes=classes,
+        classes=classes or 1,
         channels=channels,
+        real=classes == 0,
+        **(_target_scale(source.name, train.labels) if classes == 0 else {}),
         size=(height, width),
         train=splits[0],
         validation=splits[1],
         test=splits[2],
         digest=_digest(splits, f"{classes} {source.split_seed} {augmentation}"),
         names=tuple(names),
-        notices=(*notices, *class_notices(source, held, classes=classes, names=names)),
+        notices=(
+            *notices,
+            *(class_notices(source, held, classes=classes, names=names) if classes else ()),
+        ),
     )
 
 
-def _check_arrays(name: str, part: Labeled) -> None:
-    """Raise DataError unless images are uint8 or finite float32, (n, h, w, c), and labels n whole numbers."""
+def _target_scale(name: str, labels: Labels) -> dict[str, float]:
+    """Mean and standard deviation of real targets. Raises DataError if they are all the same."""
+    center, spread = float(labels.astype(np.float64).mean()), float(labels.astype(np.float64).std())
+    if not spread > 0:
+        raise DataError(f"targets of {name} must differ, got {center:g} for every training image")
+    return {"center": center, "spread": spread}
+
+
+def _check_arrays(name: str, part: Labeled, *, real: bool) -> None:
+    """Raise DataError unless images are uint8 or finite float32, (n, h, w, c), and there are n labels.
+
+    These are whole numbers, or finite float32 for `real` targets.
+    """
     images, labels = np.asarray(part.images), np.asarray(part.labels)
     if images.dtype not in (np.uint8, np.float32) or images.ndim != 4:
         raise DataError(
@@ -140,6 +164,15 @@ def _check_arrays(name: str, part: Labeled) -> None:
         )
     if images.dtype == np.float32 and not np.isfinite(images).all():
         raise DataError(f"images of {name} must be finite")
+    if real:
+        if labels.dtype != np.float32 or labels.shape != images.shape[:1] or not len(labels):
+            raise DataError(
+                f"targets of {name} must be float32 of shape ({len(images)},), "
+                f"got {labels.dtype} of {labels.shape}"
+            )
+        if bad := int((~np.isfinite(labels)).sum()):
+            raise DataError(f"targets of {name} must be finite, got {bad} that are not")
+        return
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise DataError(
             f"labels of {name} must be whole numbers of shape ({len(images)},), "

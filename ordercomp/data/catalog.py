@@ -21,6 +21,7 @@ __all__ = ["DATASETS", "Batch", "DataError", "ImageData", "MemorySplit", "Split"
 # The loaders by name, so that only the one that is asked for is imported: torchvision takes two seconds.
 DATASETS: Mapping[str, str] = {
     "digits": "ordercomp.data.embedded:load_digits",
+    "rotated-digits": "ordercomp.data.rotated:load_rotated_digits",
     "fashion-mnist": "ordercomp.data.fashion:load_fashion_mnist",
     "fashion-mnist-32": "ordercomp.data.fashion:load_fashion_mnist_32",
     "cifar10": "ordercomp.data.cifar:load_cifar10",

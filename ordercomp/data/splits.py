@@ -20,7 +20,7 @@ class Batch:
     """Images of one training step."""
 
     images: Tensor  # float32, normalized, shape (n, c, h, w), channels last in memory
-    labels: Tensor  # int64, shape (n,)
+    labels: Tensor  # int64, or float32 where targets are real, shape (n,)
     index: Tensor  # int64, shape (n,): positions in the split
 
 
@@ -29,7 +29,7 @@ class Split(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """Class numbers from 0, int64, shape (n,), on the CPU."""
+        """Class numbers from 0, int64, or real targets, float32; shape (n,), on the CPU."""
 
     def __len__(self) -> int: ...
 
@@ -56,7 +56,7 @@ class MemorySplit:
     """A split that lies in memory as one tensor."""
 
     images: Tensor  # uint8 or float32, shape (n, h, w, c)
-    labels: Tensor  # int64, shape (n,)
+    labels: Tensor  # int64 or float32, shape (n,)
     mean: tuple[float, ...]  # of each channel, in units of the stored values
     std: tuple[float, ...]
     augmentation: Augmentation
@@ -157,13 +157,16 @@ class ImageData:
     """A data set, split for training, for choosing and for the final report."""
 
     name: str
-    classes: int
+    classes: int  # outputs of a network; 1 where targets are real
     channels: int
     size: tuple[int, int]  # height and width of an image
     train: Split
     validation: Split
     test: Split
     digest: str  # hexadecimal; differs if an image, a label or the split does
+    real: bool = False  # whether targets are real numbers instead of classes
+    center: float = 0.0  # of real targets: the mean of the training part
+    spread: float = 1.0  # and their standard deviation
     names: tuple[str, ...] = ()  # of the classes, in the order of their numbers; empty: not known
     notices: tuple[str, ...] = ()  # what a user should know of these data, a line each
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ordercomp.data.assemble import IntArray, Labeled, assemble, hold_out, keep_limit, stratified
+from ordercomp.data.assemble import IntArray, Labeled, Labels, assemble, hold_out, keep_limit, stratified
 from ordercomp.data.source import DataError, Source, val_notice
 from ordercomp.data.splits import Batch, ImageData, MemorySplit
 
@@ -37,7 +37,8 @@ def takes_source(function: Callable[..., Any]) -> bool:
 def from_datasets(found: object, source: Source) -> ImageData:
     """Read what a function of the user's returned: a torch Dataset for each part, or one to be split.
 
-    A Dataset has `len` and gives (image, class number) for 0 … len - 1. An image is a PIL image, or a tensor
+    A Dataset has `len` and gives (image, target) for 0 … len - 1: a class number, or a float where the target
+    is real. An image is a PIL image, or a tensor
     (c, h, w) or an array (h, w, c), uint8 or float; floats from 0 to 1, as ToTensor makes them, are taken
     as 8-bit pixels, others as they are. All images have one shape. Without parts a fifth each is drawn for
     validation and test, in the classes' shares. Transforms that draw random numbers run anew in each epoch
@@ -47,8 +48,11 @@ def from_datasets(found: object, source: Source) -> ImageData:
     """
     parts = {name: _read(f"{source.name} ({name})", one) for name, one in _parts(found, source).items()}
     train, validation, test = _three(parts, source)
-    classes = 1 + int(max(part.labels.max() for part in (train, validation, test)))
-    if classes < 2:
+    kinds = {part.labels.dtype.kind for part in (train, validation, test)}
+    if len(kinds) > 1:
+        raise DataError(f"{source.name} must have class numbers or real targets in all parts, got both")
+    classes = 0 if kinds == {"f"} else 1 + int(max(part.labels.max() for part in (train, validation, test)))
+    if classes == 1:
         raise DataError(f"{source.name} must have images of at least two classes, got one")
     train = train[keep_limit(train.labels, source, classes=classes)]
     held_out = "val" in parts and "test" not in parts and not source.options.val_is
@@ -123,7 +127,7 @@ class DatasetSplit:
 @dataclass(frozen=True)
 class _Item:
     pixels: npt.NDArray[Any]  # shape (h, w, c)
-    label: int
+    target: int | float
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ class _Part:
     dataset: Any
     places: IntArray
     images: npt.NDArray[Any]
-    labels: IntArray
+    labels: Labels
     draws: bool  # whether its transforms draw random numbers
 
     def __getitem__(self, index: IntArray) -> "_Part":
@@ -191,7 +195,8 @@ def _read(name: str, dataset: Any) -> _Part:
     images = np.empty(
         (count, *first.pixels.shape), np.float32 if first.pixels.dtype != np.uint8 else np.uint8
     )
-    labels = np.empty(count, np.int64)
+    real = isinstance(first.target, float)
+    labels: Labels = np.empty(count, np.float32 if real else np.int64)
     for place in range(count):
         item = _item(dataset, place, name, seed=place)
         if item.pixels.shape != first.pixels.shape:
@@ -199,7 +204,9 @@ def _read(name: str, dataset: Any) -> _Part:
                 f"images of {name} must have one shape, got {first.pixels.shape} and {item.pixels.shape} "
                 f"(h, w, c) in item {place}: resize them in the dataset's transform"
             )
-        images[place], labels[place] = _as_kind(item.pixels, images.dtype), item.label
+        if isinstance(item.target, float) != real:
+            raise DataError(f"targets of {name} must all be class numbers or all be floats, got both")
+        images[place], labels[place] = _as_kind(item.pixels, images.dtype), item.target
     if images.dtype == np.float32 and images.min() >= 0 and images.max() <= 1:
         images = np.round(255 * images).astype(np.uint8)
     return _Part(dataset, np.arange(count), images, labels, draws)
@@ -213,14 +220,14 @@ def _as_kind(pixels: npt.NDArray[Any], kind: npt.DTypeLike) -> npt.NDArray[Any]:
 
 
 def _item(dataset: Any, place: int, name: str, *, seed: int) -> _Item:
-    """Item `place`, transformed with `seed`. Raises DataError unless it is (image, class number)."""
+    """Item `place`, transformed with `seed`. Raises DataError unless it is (image, target)."""
     with _seeded(seed):
         item = dataset[place]
     what = f"item {place} of {name}"
     if not isinstance(item, tuple | list) or len(item) != 2:
         came = f"{len(item)} things" if isinstance(item, tuple | list) else type(item).__name__
         raise DataError(f"{what} must be (image, target), got {came}")
-    return _Item(_pixels(item[0], what), _label(item[1], what))
+    return _Item(_pixels(item[0], what), _target(item[1], what))
 
 
 def _pixels(image: Any, what: str) -> npt.NDArray[Any]:
@@ -242,12 +249,15 @@ def _pixels(image: Any, what: str) -> npt.NDArray[Any]:
     return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
 
 
-def _label(target: Any, what: str) -> int:
+def _target(target: Any, what: str) -> int | float:
+    """A class number, or a finite real target."""
     value = np.asarray(target.detach().cpu() if isinstance(target, Tensor) else target)
-    if value.size != 1 or value.dtype.kind not in "iu":
+    if value.size != 1 or value.dtype.kind not in "iuf":
         came = f"{value.dtype} of {value.shape}" if value.ndim else f"{value.dtype} {value}"
-        raise DataError(f"the target of {what} must be a class number, got {came}")
-    return int(value.reshape(()))
+        raise DataError(f"the target of {what} must be a class number or one float, got {came}")
+    if not np.isfinite(value).all():
+        raise DataError(f"the target of {what} must be finite, got {value.reshape(())}")
+    return float(value.reshape(())) if value.dtype.kind == "f" else int(value.reshape(()))
 
 
 @contextmanager

@@ -162,7 +162,9 @@ def measure(
 def _choose_thresholds(outcome: ExitOutcome, cost: Cost, points: int) -> _FLOATS:
     """Infinity, and thresholds at quantiles of confidence whose result no other threshold dominates."""
     early = outcome.confidence[:-1].max(axis=0)
-    candidates = np.unique(np.quantile(early, np.linspace(0, 1, 1000)))[::-1]
+    everyone = [] if outcome.confidence[0].any() else [0.0]  # a first exit that is never sure is still cheap
+    quantiles = np.quantile(early, np.linspace(0, 1, 1000))
+    candidates = np.unique(np.concatenate([everyone, quantiles]))[::-1]
     sweep = sweep_thresholds(outcome, candidates)
     spent = sweep.shares @ np.array(cost.bitops_by_exit("paper"))
     best, kept = -1.0, []

@@ -15,9 +15,12 @@ class Serving:
     mean: tuple[float, ...] = ()  # of each channel, in units of stored pixel values; empty: no normalization
     std: tuple[float, ...] = ()
     names: tuple[str, ...] = ()  # of the classes, in the order of their numbers; empty: not known
+    scale: tuple[float, ...] = ()  # of real targets: what an output of 0 is, and a difference of 1
     threshold: float | None = None  # an image leaves at the first exit whose largest softmax reaches it
 
     def __post_init__(self) -> None:
+        if self.scale and (len(self.scale) != 2 or not math.isfinite(self.scale[0]) or not self.scale[1] > 0):
+            raise ValueError(f"scale must be a finite number and a positive one, got {self.scale}")
         if len(self.mean) != len(self.std):
             raise ValueError(f"mean and std must be equally long, got {len(self.mean)} and {len(self.std)}")
         if not all(map(math.isfinite, self.mean)) or not all(0 < value < math.inf for value in self.std):
@@ -28,7 +31,8 @@ class Serving:
     def to_facts(self) -> dict[str, Any]:
         """As JSON can hold it."""
         told = {"mean": list(self.mean), "std": list(self.std), "threshold": self.threshold}
-        return {**told, **({"names": list(self.names)} if self.names else {})}
+        more = {name: list(getattr(self, name)) for name in ("names", "scale") if getattr(self, name)}
+        return {**told, **more}
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "Serving":
@@ -37,6 +41,7 @@ class Serving:
         return cls(
             mean=_floats(facts["mean"]),
             std=_floats(facts["std"]),
+            scale=_floats(facts.get("scale", ())),
             names=_texts(facts.get("names", ())),
             threshold=None if threshold is None else float(threshold),
         )

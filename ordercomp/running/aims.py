@@ -1,10 +1,11 @@
-"""What the networks of a task are judged by, once its data are known."""
+"""What the networks of a task are judged by, once its data, classes or real targets, are known."""
 
 import logging
 
 from ordercomp.data.catalog import ImageData
-from ordercomp.measuring.metrics import ACCURACY, Metric, class_metric
+from ordercomp.measuring.metrics import ACCURACY, NUMBER_METRICS, Metric, class_metric, number_metric
 from ordercomp.task import Task
+from ordercomp.training.objectives import make_objective
 
 __all__ = ["check_guarantee", "metric_keys", "task_metric", "tell_notices"]
 
@@ -12,7 +13,13 @@ _log = logging.getLogger(__name__)
 
 
 def task_metric(task: Task, data: ImageData) -> Metric:
-    """The metric that the task names. Raises ValueError if it does not suit the data."""
+    """The metric that the task names. Raises ValueError if it, or the criterion, does not suit the data."""
+    make_objective(task.criterion, data, task.recipe)
+    if data.real != (task.metric in NUMBER_METRICS):
+        kind = "real targets: set within, or metric = 'r2'" if data.real else "classes"
+        raise ValueError(f"metric {task.metric} does not suit {data.name}, which has {kind}")
+    if data.real:
+        return number_metric(task.metric, within=task.within, center=data.center, spread=data.spread)
     metric = class_metric(task.metric)
     if task.metric == "top-5" and data.classes <= 5:
         raise ValueError(f"metric top-5 needs more than 5 classes, {data.name} has {data.classes}")

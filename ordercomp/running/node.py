@@ -92,7 +92,8 @@ def create_network(task: Task, *, seed: int) -> CompressedNetwork:
         task.model, classes=data.classes, channels=data.channels, size=data.size, seed=seed
     )
     mean, std = data.normalization
-    return replace(network, serving=Serving(mean=mean, std=std, names=data.names))
+    scale = (data.center, data.spread) if data.real else ()
+    return replace(network, serving=Serving(mean=mean, std=std, names=data.names, scale=scale))
 
 
 def make_trainer(task: Task, *, seed: int, baseline: CompressedNetwork | None = None) -> DataTrainer:
@@ -105,6 +106,7 @@ def make_trainer(task: Task, *, seed: int, baseline: CompressedNetwork | None = 
         device=choose_device(),
         precision=precision,
         baseline=baseline,
+        criterion=task.criterion,
     )
 
 

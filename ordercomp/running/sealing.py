@@ -23,7 +23,7 @@ from ordercomp.task import Task
 
 __all__ = ["seal_task", "source_digest"]
 
-_EMBEDDED = frozenset({"digits"})  # data whose bytes come with this program's dependencies
+_EMBEDDED = frozenset({"digits", "rotated-digits"})  # data whose bytes come with this program's dependencies
 
 
 def seal_task(task: Task) -> Task:

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ordercomp.networks.leaving import run_until
+from ordercomp.networks.leaving import agreement, run_until
 from ordercomp.networks.multi_exit import MultiExit
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.serving import Serving
 from ordercomp.shipping.plain import plain_module
 
-__all__ = ["Prediction", "ShippedNetwork", "ship"]
+__all__ = ["Estimate", "Prediction", "ShippedNetwork", "ship"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,15 @@ class Prediction:
     exit: int  # where the image left, from 0; the last exit has the largest number
     logits: tuple[float, ...]
     name: str = ""  # of the class; empty where the network was not told them
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The number that a network tells of one image."""
+
+    value: float  # in units of the targets
+    agreement: float  # of the exit with the one before, from 0 to 1; 0 at the first
+    exit: int  # where the image left, from 0
 
 
 class ShippedNetwork(nn.Module):
@@ -41,9 +50,15 @@ class ShippedNetwork(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Logits (n, classes) of every exit, the last one last, for stored pixel values (n, c, h, w)."""
+        """Logits (n, classes) of every exit, the last one last, for stored pixel values (n, c, h, w).
+
+        Where targets are real, numbers (n, 1) in their units.
+        """
         outputs: tuple[Tensor, ...] = self.network(self.normalize(images))
-        return outputs
+        if not self.serving.scale:
+            return outputs
+        center, spread = self.serving.scale
+        return tuple(one * spread + center for one in outputs)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Inputs of the body: float32, normalized."""
@@ -52,8 +67,11 @@ class ShippedNetwork(nn.Module):
         return torch.addcmul(self.get_buffer("shift"), images.float(), self.get_buffer("factor"))
 
     @torch.inference_mode()
-    def predict(self, image: Any, *, threshold: float | None = None) -> Prediction:
+    def predict(self, image: Any, *, threshold: float | None = None) -> Prediction | Estimate:
         """Classify one image, which leaves at the first exit that is sure enough; the rest does not run.
+
+        Where targets are real, tell its number; it leaves at the first exit that agrees enough with the one
+        before.
 
         Args:
             image: stored pixel values, as a rule 0 to 255: a tensor (c, h, w), (1, c, h, w) or, for one
@@ -64,6 +82,8 @@ class ShippedNetwork(nn.Module):
         """
         bar = self.serving.threshold if threshold is None else threshold
         pixels = self._one(image)
+        if self.serving.scale:
+            return self._estimate(pixels, bar)
 
         def sure(_place: int, logits: Tensor) -> bool:
             return bar is not None and float(logits.float().softmax(dim=1).max()) >= bar
@@ -73,6 +93,27 @@ class ShippedNetwork(nn.Module):
         label = int(chances.argmax())
         name = self.serving.names[label] if self.serving.names else ""
         return Prediction(label, float(chances[label]), place, tuple(logits[0].tolist()), name)
+
+    def _estimate(self, pixels: Tensor, bar: float | None) -> Estimate:
+        told: list[Tensor] = []
+
+        def agreed(output: Tensor) -> float:
+            """How much an output agrees with the last one, which it then is."""
+            found = float(agreement(told[-1], output)) if told else 0.0
+            told.append(output)
+            return found
+
+        agreements: list[float] = []
+
+        def sure(_place: int, output: Tensor) -> bool:
+            agreements.append(agreed(output[0, 0].float()))
+            return bar is not None and agreements[-1] >= bar
+
+        place, output = run_until(self.network, self.normalize(pixels), sure)
+        if place == len(agreements):  # the last exit, which nobody asks
+            agreements.append(agreed(output[0, 0].float()))
+        center, spread = self.serving.scale
+        return Estimate(float(output[0, 0]) * spread + center, agreements[-1], place)
 
     def _one(self, image: Any) -> Tensor:
         """The image as a batch of one."""

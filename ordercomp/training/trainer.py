@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ordercomp.data.catalog import Batch, ImageData
 from ordercomp.networks.layers import QuantizedLayer
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.training.fit import Schedule, batched, distillation_loss, fit, label_loss
+from ordercomp.training.fit import Schedule, batched, fit
+from ordercomp.training.objectives import Criterion, Objective, make_objective
 from ordercomp.training.recipe import Recipe
 
 __all__ = ["DataTrainer", "Trainer"]
@@ -53,6 +54,7 @@ class DataTrainer:
     device: torch.device
     precision: torch.dtype  # torch.float32 or torch.bfloat16
     baseline: CompressedNetwork | None = None  # the uncompressed network, for stages that learn from it
+    criterion: Criterion = ""  # empty: the usual one of the data
 
     def for_stage(self, purpose: str, *, epochs: float = 0.0) -> "DataTrainer":
         """A trainer with its own stream of random numbers and, if `epochs` is positive, its own length."""
@@ -67,16 +69,17 @@ class DataTrainer:
 
         `fresh` weights train at the recipe's full rate, others at its fine-tuning rate. Activation ranges for
         fresh weights are fitted again when the rate is at its peak: before, nothing was learned. With a
-        teacher the loss is distillation, exit from exit, else cross entropy. Raises DivergedError.
+        teacher the loss is distillation, exit from exit, else that of the targets. Raises DivergedError.
         """
         module = network.module.to(self.device).train().requires_grad_(True)
+        objective = self._objective()
         targets = None if teacher is None else self._targets(teacher)
 
         def loss_of(batch: Batch) -> Tensor:
-            logits = module(batch.images)
+            outputs = module(batch.images)
             if targets is None:
-                return label_loss(logits, batch.labels, smoothing=self.recipe.label_smoothing)
-            return distillation_loss(logits, targets(batch), batch.labels, recipe=self.recipe)
+                return objective.of_targets(outputs, batch.labels)
+            return objective.of_teacher(outputs, targets(batch), batch.labels)
 
         batches = self._batches()
         if fresh and any(True for _ in network.quantized_layers()):
@@ -98,14 +101,14 @@ class DataTrainer:
             _calibrate(head, inputs)
         if joint:
             return self.train(network, fresh=False)
-        rng = self._generator()
+        objective, rng = self._objective(), self._generator()
 
         def batches() -> Iterator[Tensor]:
             return batched(len(labels), self.recipe.batch_size, rng, device=self.device)
 
         def loss_of(index: Tensor) -> Tensor:
-            logits = [head(inputs[index]) for head, inputs in zip(module.heads, features, strict=True)]
-            return label_loss(logits, labels[index], smoothing=self.recipe.label_smoothing)
+            outputs = [head(inputs[index]) for head, inputs in zip(module.heads, features, strict=True)]
+            return objective.of_targets(outputs, labels[index])
 
         epochs = self._fit(module.heads.requires_grad_(True), batches, loss_of, fresh=True)
         module.requires_grad_(True)
@@ -200,6 +203,9 @@ class DataTrainer:
                 for batch in self.data.train.batches(_EVALUATION_BATCH, rng=None, device=self.device)
             ]
         return [torch.cat(outputs).float() for outputs in zip(*parts, strict=True)]
+
+    def _objective(self) -> Objective:
+        return make_objective(self.criterion, self.data, self.recipe)
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)

@@ -119,10 +119,16 @@ BAD = {
         lambda place: (np.zeros((4, 4 + place, 1), np.uint8), 1),
         r"one shape, got .4, 4, 1. and .4, 5",
     ),
-    "no number": (lambda place: (pixels(place), "cat"), "must be a class number, got"),
-    "two numbers": (lambda place: (pixels(place), [1, 2]), r"must be a class number, got int64 of \(2,\)"),
+    "no number": (lambda place: (pixels(place), "cat"), "must be a class number or one float, got"),
+    "two numbers": (
+        lambda place: (pixels(place), [1, 2]),
+        r"a class number or one float, got int64 of \(2,\)",
+    ),
     "not finite": (lambda place: (torch.full((1, 4, 4), torch.nan), 1), "item 0 of .* must be finite"),
     "one class": (lambda place: (pixels(place), 0), "at least two classes"),
+    "no target": (lambda place: (pixels(place), float("nan")), "target of item 0 .* must be finite, got nan"),
+    "constant": (lambda place: (pixels(place), 1.5), "must differ, got 1.5 for every training image"),
+    "both": (lambda place: (pixels(place), place if place % 2 else 0.5), "all be floats, got both"),
     "negative": (lambda place: (pixels(place), place % 3 - 1), "must have labels 0 to 1, got -1 to 1"),
 }
 
@@ -168,3 +174,14 @@ def test_a_dataset_is_named_by_file_and_function(here: Path) -> None:
         load_data("shapes_of_mine.py:broken")
     with pytest.raises(DataError, match=r"class_names must name the 2 classes of .*, got 3"):
         load_data("shapes_of_mine.py:data", options=ImageOptions(class_names=("a", "b", "c")))
+
+
+def test_floats_are_real_targets_in_their_own_units() -> None:
+    data = from_datasets(Made(lambda place: (pixels(place), torch.tensor([100.0 + place])), 100), SOURCE)
+    assert (data.real, data.classes, data.names, data.notices) == (True, 1, (), ())
+    targets = [part.labels for part in (data.train, data.validation, data.test)]
+    assert sorted(torch.cat(targets).tolist()) == [100.0 + place for place in range(100)]
+    assert data.center == pytest.approx(float(targets[0].mean()), abs=1e-4)
+    assert data.spread == pytest.approx(float(targets[0].std(correction=0)), abs=1e-4)
+    tenths = [sorted({int(target - 100) // 10 for target in part.tolist()}) for part in targets]
+    assert tenths == [list(range(10))] * 3
