@@ -72,7 +72,9 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         'ordercomp rerun out/digits --sequence "D(depth=0.5) P(ratio=0.4)" --seed 1',
     ),
 }
-LIGHT = frozenset({"typing", "pathlib", "collections.abc", "typer"})  # imported to read what a command takes
+LIGHT = frozenset(  # imported to read what a command takes
+    {"typing", "pathlib", "collections.abc", "typer", "ordercomp.studies.design.defaults"}
+)
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # of any option; typer gives it no name
 NO_ARGUMENTS = "NoArgsIsHelp"  # in the name of the error that holds the help

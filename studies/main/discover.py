@@ -33,6 +33,7 @@ from ordercomp.search.tell.study import enqueue_paired_design, open_study
 from ordercomp.search.tell.tell import keep_beside
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.checks import check_task
+from ordercomp.studies.design.defaults import SEEDS
 from ordercomp.studies.design.race import CONTROLLED_SEEDS, Race
 from ordercomp.studies.folders.answer_keys import unless_under_trained
 from ordercomp.studies.folders.guaranteed import guaranteed_networks
@@ -40,10 +41,9 @@ from ordercomp.studies.folders.law_folder import settle_precision, write_outcome
 from ordercomp.studies.main.search import task_space
 from ordercomp.task import Task
 
-__all__ = ["SEEDS", "Discovery", "discover"]
+__all__ = ["Discovery", "discover"]
 
 STUDY = "discover"
-SEEDS = 6  # at most, by default: what digits takes in ten minutes on two cores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

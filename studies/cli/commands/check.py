@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ordercomp.studies.cli.output import number_text, print_json, print_next
+from ordercomp.studies.design.defaults import SEEDS
 from ordercomp.studies.main.survey import TaskSurvey, survey_task
 from ordercomp.task import load_task
 
@@ -19,7 +20,7 @@ _MOST_NAMES = 6
 
 def command(
     task: Annotated[str, typer.Argument(help="a TOML file or a built-in task")],
-    seeds: Annotated[int, typer.Option(min=1, help="of the race whose time is estimated")] = 4,
+    seeds: Annotated[int, typer.Option(min=1, help="of the race whose time is estimated")] = SEEDS,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON on stdout")] = False,
 ) -> None:
     """Try every stage on the untrained network: blocks, exits, what is reached, and the time."""

@@ -18,6 +18,7 @@ from ordercomp.studies.cli.output import (
     print_next,
 )
 from ordercomp.studies.cli.progress import View, watching
+from ordercomp.studies.design.defaults import SEEDS
 from ordercomp.studies.design.race import Race, plan_race
 from ordercomp.studies.main.discover import Discovery, discover
 from ordercomp.task import load_task
@@ -33,7 +34,7 @@ def command(
         str | None, typer.Option(help="tolerated loss of accuracy, e.g. 2%; default the task's")
     ] = None,
     budget: Annotated[str, typer.Option(help="time to train, e.g. 8m; none: until the race ends")] = "8m",
-    seeds: Annotated[int, typer.Option(min=1, help="seeds of the race, at most")] = 4,
+    seeds: Annotated[int, typer.Option(min=1, help="seeds of the race, at most")] = SEEDS,
     workers: Annotated[int, typer.Option(min=1, help="processes, one thread each")] = 2,
     guarantee: Annotated[
         bool, typer.Option("--guarantee", help="take only networks whose loss holds with 95 % confidence")

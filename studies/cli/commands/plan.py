@@ -11,6 +11,7 @@ from rich.tree import Tree
 from ordercomp.orders import PrefixTrie
 from ordercomp.sequence import Step
 from ordercomp.studies.cli.output import print_json
+from ordercomp.studies.design.defaults import SEEDS
 from ordercomp.studies.design.estimates import probe_steps
 from ordercomp.studies.design.plan import ExperimentPlan, plan_experiments
 from ordercomp.studies.design.race import Race, plan_race
@@ -22,7 +23,7 @@ __all__ = ["command"]
 def command(
     task: Annotated[str, typer.Option(help="a built-in task or a TOML file")] = "digits",
     stages: Annotated[str | None, typer.Option(help="letters to order, default the task's")] = None,
-    seeds: Annotated[int, typer.Option(min=1)] = 4,
+    seeds: Annotated[int, typer.Option(min=1)] = SEEDS,
     workers: Annotated[int, typer.Option(min=1)] = 2,
     preset: Annotated[
         str | None, typer.Option(help="plan the paper's experiments: minutes, hours, paper")
