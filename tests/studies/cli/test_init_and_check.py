@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ordercomp.studies.cli.main import main
+from ordercomp.studies.design.defaults import SEEDS
 from ordercomp.studies.templates import TEMPLATES, write_templates
 from ordercomp.task import Task
 
@@ -56,7 +57,7 @@ def test_the_check_is_readable_too(capsys: pytest.CaptureFixture[str], small_tas
     assert status == 0
     assert "D may drop" in out
     assert "as torch's FlopCounterMode counts them" in out
-    assert "trainings expected for 4 seeds" in out
+    assert f"trainings expected for {SEEDS} seeds" in out
 
 
 @pytest.fixture
