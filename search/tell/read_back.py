@@ -2,8 +2,7 @@
 
 Trials of the paired design, and prefixes that they trained on the way, compare orders at equal knobs and
 seeds. Trials that a sampler chose are biased by its preferences, so they are labelled: pairs must not be
-drawn from them. Records that no trial can hold lie
-beside the trials, as attributes of the study.
+drawn from them. Records that no trial can hold lie beside the trials, as attributes of the study.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Tell Optuna what was measured: of a proposed trial, an abandoned one, a record of no trial."""
+"""Tell Optuna what was measured: of a proposed trial, of an abandoned one, of a prefix, of no trial."""
 
 import itertools
 
