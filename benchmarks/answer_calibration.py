@@ -13,16 +13,16 @@ that deviate from them as the recorded ones do, in chance mixtures.
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.answer.answer import AnswerAt, answer_of, answers_of
+from ordercomp.analysis.answer.answer import LEAST_SEEDS, AnswerAt, answers_of, read_answer
 from ordercomp.analysis.answer.features import parts_of, shared_prefixes
-from ordercomp.analysis.answer.model import Effort
-from ordercomp.analysis.answer.race import in_halves, losing
+from ordercomp.analysis.answer.model import Draws, draw_values
+from ordercomp.analysis.answer.race import LOOK, in_halves, losing
 from ordercomp.analysis.answer.values import ValueTable, order_values, rungs_of
 from ordercomp.orders import permutations
 from ordercomp.studies.folders.recorded import load_recorded
@@ -33,7 +33,7 @@ Seed = Callable[[np.random.Generator], FloatArray]
 STAGES = "DPQE"
 ORDERS = tuple(permutations(STAGES))
 SEEDS = (3, 5, 8)
-QUICK = Effort(kept=100)
+TOGETHER = 50  # simulations that are fitted at once
 TIE = 0.1  # doublings below which orders tie: what 4,000 draws leave of no difference
 
 
@@ -192,8 +192,8 @@ def full_designs(make: Callable[[np.random.Generator], World], simulations: int)
         tables = [table_of(w, np.stack([w.seed(rng) for _ in range(seeds)], axis=1)) for w in worlds]
         answers = [
             one
-            for start in range(0, simulations, 50)
-            for one in answers_of(tables[start : start + 50], effort=QUICK)
+            for start in range(0, simulations, TOGETHER)
+            for one in answers_of(tables[start : start + TOGETHER], effort=LOOK)
         ]
         found[seeds] = [compare(answer, truth) for answer, truth in zip(answers, truths, strict=True)]
     return found
@@ -202,26 +202,35 @@ def full_designs(make: Callable[[np.random.Generator], World], simulations: int)
 def races(
     make: Callable[[np.random.Generator], World], simulations: int, most: int = 8
 ) -> dict[int, list[Outcome]]:
-    """The race, stopped after each seed from the third on."""
+    """The race, stopped after each seed from the third on; races side by side are fitted together."""
     rng = np.random.default_rng(2)
-    found: dict[int, list[Outcome]] = {seeds: [] for seeds in range(3, most + 1)}
+    found: dict[int, list[Outcome]] = {seeds: [] for seeds in range(LEAST_SEEDS, most + 1)}
     known: dict[int, tuple[World, FloatArray]] = {}
-    for _ in range(simulations):
-        world = make(rng)
-        if id(world) not in known:
-            known[id(world)] = world, world.truth()
-        truth = known[id(world)][1]
-        columns = np.full((len(ORDERS), 0), np.nan)
-        gone: set[str] = set()
+    for start in range(0, simulations, TOGETHER):
+        worlds = [make(rng) for _ in range(min(TOGETHER, simulations - start))]
+        for world in worlds:
+            if id(world) not in known:
+                known[id(world)] = world, world.truth()
+        columns = [np.full((len(ORDERS), 0), np.nan) for _ in worlds]
+        gone: list[set[str]] = [set() for _ in worlds]
         for block in range(most):
-            run = in_halves(STAGES, [order for order in ORDERS if order not in gone], block)
-            column = np.where([order in run for order in ORDERS], world.seed(rng), np.nan)
-            columns = np.hstack([columns, column[:, None]])
-            if block >= 2:
-                table = table_of(world, columns)
-                found[block + 1].append(compare(answer_of(table, effort=QUICK), truth))
-                gone |= losing(table)
+            for place, world in enumerate(worlds):
+                run = in_halves(STAGES, [order for order in ORDERS if order not in gone[place]], block)
+                column = np.where([order in run for order in ORDERS], world.seed(rng), np.nan)
+                columns[place] = np.hstack([columns[place], column[:, None]])
+            if block + 1 >= LEAST_SEEDS:
+                tables = [table_of(world, seen) for world, seen in zip(worlds, columns, strict=True)]
+                for place, (table, draws) in enumerate(zip(tables, looks(tables), strict=True)):
+                    truth = known[id(worlds[place])][1]
+                    found[block + 1].append(compare(read_answer(table, draws), truth))
+                    gone[place] |= losing(draws)
     return found
+
+
+def looks(tables: Sequence[ValueTable]) -> list[Draws]:
+    """Draws for tables of the same orders and number of seeds."""
+    values = np.stack([table.values for table in tables])
+    return draw_values(values, ORDERS, STAGES, floor=tables[0].floor, effort=LOOK)
 
 
 def report(name: str, seeds: int, outcomes: list[Outcome]) -> dict[str, float | str]:

@@ -42,6 +42,7 @@ __all__ = [
     "answer_of",
     "answers_of",
     "derive_answer",
+    "read_answer",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -52,7 +53,7 @@ BOUND = 0.98  # quantile of the posterior that bounds a regret with 95 %: in a s
 # no draws from the model, its 0.95 quantile holds in 88 % at worst
 LEAST_SEEDS = RULES.least_seeds
 LEAST_WORTH = 0.1  # share of the values that must lie above the floor
-THOROUGH = Effort(kept=250)
+THOROUGH = Effort(warm_up=200, kept=500)
 FEW_STAGES, BRIEF = 5, Effort(chains=4, kept=125)  # beyond, a fit of a hundred orders takes a minute
 
 
@@ -218,7 +219,7 @@ def answers_of(tables: Sequence[ValueTable], *, effort: Effort = THOROUGH) -> li
         values = np.stack([tables[place].values for place in places])
         draws = draw_values(values, first.orders, first.stages, floor=first.floor, effort=effort)
         answers.update(
-            {place: _read(tables[place], found) for place, found in zip(places, draws, strict=True)}
+            {place: read_answer(tables[place], found) for place, found in zip(places, draws, strict=True)}
         )
     return [answers[place] for place in range(len(tables))]
 
@@ -236,7 +237,8 @@ def _share_of_worth(table: ValueTable) -> float:
     return float((known > table.floor + 1e-9).mean())
 
 
-def _read(table: ValueTable, draws: Draws) -> AnswerAt:
+def read_answer(table: ValueTable, draws: Draws) -> AnswerAt:
+    """The answer that draws of the values of a table give."""
     behind = draws.values.max(axis=1, keepdims=True) - draws.values
     chances = chances_of_best(draws.values)
     least = least_behind(draws.values, BAND)

@@ -7,7 +7,8 @@ Every part has a variance of its own with a weak prior, so that what the data do
 orders that were never run are predicted. Each order has its own noise variance, moderated over the orders
 (Smyth 2004): a noisy order is not judged by the quiet ones. A value at the floor says "this or less" and is
 drawn as such (Tobin 1958). All conditionals are conjugate; drawing the variances, too, gives Student's tails.
-The draws come from several chains with a fixed source of randomness: the same table gives the same draws.
+The draws come from several chains with a fixed source of randomness for each table: the same table gives the
+same draws, whatever else is fitted beside it.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ import numpy.typing as npt
 from scipy import special
 
 from ordercomp.analysis.answer.features import pair_signs, parts_of, shared_prefixes
+from ordercomp.analysis.answer.precision import Precision
+from ordercomp.analysis.answer.streams import Streams
 from ordercomp.orders import Order
 
 __all__ = ["Draws", "Effort", "draw_values"]
@@ -25,7 +28,6 @@ __all__ = ["Draws", "Effort", "draw_values"]
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-MISSING = 1e8  # variance of a value that is not there, in units of the table's own
 SEED_VARIANCE = 1e3  # seeds may differ as they like
 FREEDOMS = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 64.0])  # how alike the orders' noise variances are
 
@@ -91,12 +93,13 @@ class _Sampler:
         self, values: FloatArray, orders: Sequence[Order], stages: Order, floor: float | None, effort: Effort
     ) -> None:
         self.orders, self.effort = tuple(orders), effort
-        self.rng = np.random.default_rng(20261126)
         self.tables = len(values)
+        self.streams = Streams(self.tables)
         self.centers, self.scales = _units(values)
         scaled = (values - self.centers[:, None, None]) / self.scales[:, None, None]
         self.values = np.repeat(scaled, effort.chains, axis=0)  # (chains, seeds, orders)
         self.seen = np.isfinite(self.values)
+        self.precision = Precision(np.isfinite(values), effort.chains)
         floors = np.full(self.tables, -np.inf) if floor is None else (floor - self.centers) / self.scales
         self.floor = np.repeat(floors, effort.chains)[:, None, None]
         self.censored = self.seen & (self.values <= self.floor + 1e-9)
@@ -146,7 +149,7 @@ class _Sampler:
         chains, _, orders = self.values.shape
         latent = np.where(self.seen, self.values, 0.0)
         latent = np.where(self.censored, np.where(np.isfinite(self.floor), self.floor, 0.0) - 0.1, latent)
-        spread = np.exp(self.rng.normal(0, 0.7, (chains, 4)))
+        spread = np.exp(0.7 * self.streams.normal((chains, 4)))
         return _State(
             latent=latent,
             orders=np.zeros((chains, orders)),
@@ -172,40 +175,23 @@ class _Sampler:
         covariance[:, range(len(self.orders)), range(len(self.orders))] += state.noise
         return covariance
 
-    def _precisions(self, state: _State) -> FloatArray:
-        """Inverse covariance of the values at each seed; nothing is known of what is missing."""
-        common = self._within_seed(state) + (state.seedwise[:, 0])[:, None, None]
-        alike = bool((self.seen == self.seen[:, :1]).all())
-        masks = self.seen[:, :1] if alike else self.seen
-        whole = np.repeat(common[:, None], masks.shape[1], axis=1)
-        whole[..., range(len(self.orders)), range(len(self.orders))] += np.where(masks, 0.0, MISSING)
-        inverse = np.linalg.inv(whole)
-        inverse = np.where(masks[..., None] & masks[..., None, :], inverse, 0.0)
-        whole_inverse: FloatArray = np.broadcast_to(inverse, (*self.seen.shape, len(self.orders)))
-        return whole_inverse
-
     def _draw_orders(self, state: _State) -> FloatArray:
         """Draw the orders' parts as one, with all that differs by seed integrated out."""
-        self.precision = self._precisions(state)
+        self.precision.update(self._within_seed(state) + state.seedwise[:, 0][:, None, None])
         kernel = np.einsum("ck,kop->cop", state.parts, self.kernels, optimize=True)
         inverse = np.linalg.inv(kernel)
-        if self.precision.strides[1] == 0:
-            total = inverse + self.precision[:, 0] * self.precision.shape[1]
-            pull = np.einsum("cop,cp->co", self.precision[:, 0], state.latent.sum(axis=1))
-        else:
-            total = inverse + self.precision.sum(axis=1)
-            pull = np.einsum("csop,csp->co", self.precision, state.latent)
+        total = inverse + self.precision.total()
+        pull = self.precision.solve(np.where(self.seen, state.latent, 0.0)).sum(axis=1)
         root = np.linalg.cholesky(total)
         mean = np.linalg.solve(total, pull[..., None])[..., 0]
-        normal = self.rng.standard_normal(mean.shape)
+        normal = self.streams.normal(mean.shape)
         state.orders = mean + np.linalg.solve(np.swapaxes(root, 1, 2), normal[..., None])[..., 0]
         return inverse
 
     def _draw_parts(self, state: _State, inverse: FloatArray) -> None:
         """Split the orders into their parts (Matheron's rule), then draw the parts' variances."""
         fresh = [
-            np.sqrt(state.parts[:, place, None])
-            * self.rng.standard_normal((len(state.parts), feature.shape[1]))
+            np.sqrt(state.parts[:, place, None]) * self.streams.normal((len(state.parts), feature.shape[1]))
             for place, feature in enumerate(self.features)
         ]
         total = sum(draw @ feature.T for draw, feature in zip(fresh, self.features, strict=True))
@@ -223,11 +209,11 @@ class _Sampler:
         """Draw what differs by seed; return the errors that are left, 0 where nothing was run."""
         chains, seeds, orders = state.latent.shape
         spread = np.sqrt(state.seedwise[:, self.groups])[:, None, :]
-        fresh = spread * self.rng.standard_normal((chains, seeds, len(self.groups)))
-        own = np.sqrt(state.noise)[:, None] * self.rng.standard_normal((chains, seeds, orders))
+        fresh = spread * self.streams.normal((chains, seeds, len(self.groups)))
+        own = np.sqrt(state.noise)[:, None] * self.streams.normal((chains, seeds, orders))
         rest = state.latent - state.orders[:, None]
         gap = np.where(self.seen, rest - fresh @ self.design.T - own, 0.0)
-        solved = np.einsum("csop,csp->cso", self.precision, gap)
+        solved = self.precision.solve(gap)
         state.effects = fresh + spread**2 * (solved @ self.design)
         for group in (1, 2):
             columns = self.groups == group
@@ -241,11 +227,11 @@ class _Sampler:
         squares, counts = (errors**2).sum(axis=1), self.seen.sum(axis=1)
         freedom, level = state.freedom[:, None], state.level[:, None]
         state.noise = np.maximum(
-            (freedom * level + squares) / self.rng.chisquare(freedom + counts), 1e-6
+            (freedom * level + squares) / self.streams.chisquare(freedom + counts), 1e-6
         )  # constant values have no noise that could be drawn
         inverse = (1 / state.noise).sum(axis=1)
         shape = 0.5 * state.freedom * len(self.orders) + 0.5
-        state.level = self.rng.gamma(shape) / (0.5 * state.freedom * inverse + 0.5 / self.prior_noise)
+        state.level = self.streams.gamma(shape) / (0.5 * state.freedom * inverse + 0.5 / self.prior_noise)
         half = FREEDOMS / 2
         log = len(self.orders) * (
             half * np.log(half) - special.gammaln(half) + half * np.log(state.level)[:, None]
@@ -255,7 +241,7 @@ class _Sampler:
         )
         chance = np.exp(log - log.max(axis=1, keepdims=True))
         chance = np.cumsum(chance / chance.sum(axis=1, keepdims=True), axis=1)
-        picked = (self.rng.random((len(chance), 1)) > chance[:, :-1]).sum(axis=1)
+        picked = (self.streams.uniform((len(chance), 1)) > chance[:, :-1]).sum(axis=1)
         state.freedom = FREEDOMS[picked]
 
     def _draw_latent(self, state: _State) -> None:
@@ -267,7 +253,7 @@ class _Sampler:
         limit = np.broadcast_to(self.floor, mean.shape)
         chosen = self.censored
         top = special.ndtr((limit[chosen] - mean[chosen]) / spread[chosen])
-        quantile = np.maximum(top, 1e-300) * self.rng.random(top.shape)
+        quantile = np.maximum(top, 1e-300) * self.streams.uniform(mean.shape)[chosen]
         drawn = mean[chosen] + spread[chosen] * special.ndtri(np.maximum(quantile, 1e-300))
         state.latent[chosen] = np.minimum(drawn, limit[chosen])
 
@@ -281,7 +267,7 @@ class _Sampler:
         self, freedom: float, prior: FloatArray, squares: FloatArray, count: npt.NDArray[np.int64]
     ) -> FloatArray:
         """Draw from the scaled inverse chi-square that a weak prior and a sum of squares give."""
-        drawn: FloatArray = (freedom * prior + squares) / self.rng.chisquare(freedom + count)
+        drawn: FloatArray = (freedom * prior + squares) / self.streams.chisquare(freedom + count)
         return drawn
 
 

@@ -93,13 +93,12 @@ def surviving(table: ValueTable) -> tuple[Order, ...]:
     left = set(table.orders)
     for seeds in range(LEAST_SEEDS, len(table.seeds) + 1):
         if len(left) > 1:
-            left -= losing(table.at(table.seeds[:seeds]))
+            left -= losing(_look(table.at(table.seeds[:seeds])))
     return tuple(order for order in table.orders if order in left)
 
 
-def losing(table: ValueTable) -> set[Order]:
+def losing(draws: Draws) -> set[Order]:
     """The orders that leave the race at one look: they lie behind, at an error level that all looks share."""
-    draws = _look(table)
     least = least_behind(draws.values, BAND / MOST_SEEDS)
     return {order for order, behind in zip(draws.orders, least, strict=True) if behind > 0}
 
