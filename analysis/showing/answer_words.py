@@ -113,8 +113,10 @@ def _out(answer: Mapping[str, Any]) -> str:
 def _holds(answer: Mapping[str, Any], stages: str) -> str:
     """The precedences that hold in every order of the best set, without those that follow from others."""
     pairs = {(first, second) for first, second in answer["precedence"]}
-    if len(answer["best_set"]) == 1 or not pairs:
+    if len(answer["best_set"]) == 1 or not answer["excluded"]:
         return ""
+    if not pairs:
+        return "No pair of stages stands the same way in all of them."
     bare = [
         pair
         for pair in pairs

@@ -26,6 +26,7 @@ class LossView:
     told: Mapping[str, str]  # by place in the page
     orders: Mapping[Order, Mapping[str, Any]]  # cells and bar of each order
     graph: Markup
+    graph_caption: str
 
     def to_json(self) -> dict[str, Any]:
         """The same for the script of the page, without the graph, which is in the page."""
@@ -113,7 +114,16 @@ def _view(entry: Mapping[str, Any], stages: str, command: str, *, chosen: bool) 
         told=told,
         orders={order: _cells(one, longest) for order, one in orders.items()},
         graph=precedence_svg(stages, [(first, second) for first, second in entry["precedence"] or ()]),
+        graph_caption=_graph_caption(entry),
     )
+
+
+def _graph_caption(entry: Mapping[str, Any]) -> str:
+    if entry["precedence"]:
+        return "What holds in every order that may be the best."
+    if entry["best_set"]:
+        return "No pair of stages is settled: the orders that may be the best share none."
+    return "No pair of stages is settled: nothing can be told at this loss."
 
 
 def _cells(one: Mapping[str, Any], longest: float) -> dict[str, Any]:

@@ -41,11 +41,18 @@ def test_the_first_screen_tells_order_cost_doubt_and_command(page: Path) -> None
         "ordercomp compress DPQ --store &#39;a &amp; b&#39;",
     ):
         assert words in head
+    assert "What holds in every order that may be the best." in head
     assert "light &lt;knobs&gt;" in text
 
 
 def test_a_control_is_no_network_to_take_and_draws_no_curve(page: Path) -> None:
     assert "DPQF" not in page.read_text()
+
+
+def test_a_set_that_shares_no_precedence_says_so_below_the_drawing(tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", law(precedence=[]), some_records())
+    text = (tmp_path / "report.html").read_text()
+    assert "No pair of stages is settled: the orders that may be the best share none." in text
 
 
 def test_without_an_answer_to_tell_nothing_is_recommended(tmp_path: Path) -> None:
@@ -61,6 +68,7 @@ def test_without_an_answer_to_tell_nothing_is_recommended(tmp_path: Path) -> Non
     write_report(tmp_path / "report.html", law(**nothing, by_loss=[], by_rung=[]), some_records())
     text = (tmp_path / "report.html").read_text()
     assert "These records cannot tell yet which order to take at a tolerated loss of 2 %" in text
+    assert "No pair of stages is settled: nothing can be told at this loss." in text
     assert 'class="taken"' not in text
     assert Page(text).open == []
 

@@ -38,6 +38,11 @@ def test_a_single_order_left_needs_no_precedence_beside_it() -> None:
     assert (words.out, words.holds) == ("All other 23 of 24 orders are out.", "")
 
 
+def test_a_set_that_shares_no_precedence_says_so() -> None:
+    words = answer_words(answer(best_set=["DPQE", "EQPD"], precedence=[]), "DPQE")
+    assert words.holds == "No pair of stages stands the same way in all of them."
+
+
 def test_nothing_is_guessed_where_nothing_can_be_told() -> None:
     words = answer_words({"loss": 0.01, "recommended": None, "seeds_needed": 3}, "DPQE")
     assert words.lines == (
