@@ -156,8 +156,8 @@ def _parse_knobs(text: str, match: re.Match[str]) -> tuple[tuple[str, KnobValue]
 
 
 def _read(text: str) -> KnobValue:
-    if text in ("true", "false"):
-        return text == "true"
+    if text.lower() in ("true", "false"):  # as a word, False would count as true
+        return text.lower() == "true"
     for kind in (int, float):
         try:
             value = kind(text)

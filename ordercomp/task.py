@@ -26,7 +26,7 @@ class Task:
     """Model, data and recipe, with the stages in question and the knobs that all their orders share."""
 
     name: str
-    model: str  # "resnet14(width=8)", "torchvision:resnet18", "package.module:function"
+    model: str  # "resnet14(width=8)", "torchvision:resnet18", "timm:resnet18", "package.module:function"
     data: str  # "digits", "fashion-mnist", "cifar10", …
     stages: Order = "DPQE"
     knobs: Mapping[str, Mapping[str, KnobValue]] = field(default_factory=dict)  # by stage letter

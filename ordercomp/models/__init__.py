@@ -1,4 +1,4 @@
-"""Networks by name: built-in CIFAR models, torchvision's, and any function of the user's."""
+"""Networks by name: built-in CIFAR models, torchvision's and timm's, and any function of the user's."""
 
 from ordercomp.models.catalog import build_model, count_parameters
 

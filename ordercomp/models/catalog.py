@@ -13,6 +13,7 @@ from torch import nn
 from ordercomp.knobs import Knob, check_knobs
 from ordercomp.lookup import load_function
 from ordercomp.models.external import call_factory
+from ordercomp.models.libraries import LIBRARIES
 from ordercomp.models.mobilenet import mobilenet_v2
 from ordercomp.models.resnet import ladder_resnet, thin_resnet
 from ordercomp.models.vgg import vgg
@@ -75,10 +76,10 @@ def build_model(spec: str, *, classes: int, channels: int = 3) -> nn.Module:
     Weights are fresh and come from torch's global generator; seed it before.
 
     Args:
-        spec: a name of MODELS with its options, as in `resnet34(blocks=2222)`; `torchvision:resnet18` and the
-            like; or `package.module:function(option=value)`, a function of yours that returns an nn.Module,
-            from an installed package or the working directory. It gets `classes=` and `channels=` too, if it
-            takes them.
+        spec: a name of MODELS with its options, as in `resnet34(blocks=2222)`; `torchvision:resnet18`,
+            `timm:resnet18` and the like; or `package.module:function(option=value)`, a function of yours that
+            returns an nn.Module, from an installed package or the working directory. It gets `classes=` and
+            `channels=` too, if it takes them.
         classes: number of logits, at least 1.
         channels: of the images: 1 or 3, as a rule.
 
@@ -95,9 +96,8 @@ def build_model(spec: str, *, classes: int, channels: int = 3) -> nn.Module:
         problem = str(error).partition(" of the sequence")[0]
         raise ValueError(f"model must be name or name(option=value,...), got {spec!r}: {problem}") from None
     package, colon, rest = name.partition(":")
-    if package == "torchvision" and colon:
-        # Looked up by name: torchvision takes two seconds to load, and other models do without.
-        build = load_function("ordercomp.models.torchvision_zoo:torchvision_model")
+    if package in LIBRARIES and colon:
+        build = load_function(LIBRARIES[package].build)
         network: nn.Module = build(rest, classes=classes, channels=channels, **options)
         return network
     if colon:
@@ -106,8 +106,8 @@ def build_model(spec: str, *, classes: int, channels: int = 3) -> nn.Module:
         close = difflib.get_close_matches(name, MODELS, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ValueError(
-            f"model must be one of {', '.join(MODELS)}, torchvision:NAME or package.module:function, "
-            f"got {name!r}{hint}"
+            f"model must be one of {', '.join(MODELS)}, torchvision:NAME, timm:NAME or "
+            f"package.module:function, got {name!r}{hint}"
         )
     model = MODELS[name]
     settings = check_knobs(name, model.options, options)

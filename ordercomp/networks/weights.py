@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ordercomp.failures import is_out_of_memory
 from ordercomp.lookup import load_function
+from ordercomp.models.libraries import LIBRARIES
 from ordercomp.networks.checkpoint import CheckpointError
 
 __all__ = ["PRETRAINED", "fit_weights", "read_weights", "weights_digest", "weights_path"]
@@ -27,15 +28,15 @@ _SHOWN = 5
 def weights_path(weights: str, model: str) -> Path:
     """Return the file that a task's `weights` stand for.
 
-    `pretrained` is the newest file that torchvision names for `model`, which must lie where torch keeps
-    downloads; nothing is downloaded. Raises ValueError if there is no such file, with what to do.
+    `pretrained` is the file that torchvision or timm names for `model`, which must lie where its downloads
+    are kept; nothing is downloaded. Raises ValueError if there is no such file, with what to do.
     """
     if weights == PRETRAINED:
         package, _, name = model.partition("(")[0].partition(":")
-        if package != "torchvision":
-            raise ValueError(f"weights = 'pretrained' needs a model torchvision:NAME, got {model!r}")
-        # Looked up by name: torchvision takes two seconds to load, and other models do without.
-        path: Path = load_function("ordercomp.models.torchvision_zoo:pretrained_file")(name)
+        if package not in LIBRARIES:
+            known = " or ".join(f"{one}:NAME" for one in LIBRARIES)
+            raise ValueError(f"weights = 'pretrained' needs a model {known}, got {model!r}")
+        path: Path = load_function(LIBRARIES[package].pretrained_file)(name)
         return path
     path = Path(weights).expanduser()
     if path.suffix != ".safetensors" and path.suffix not in _TORCH_SUFFIXES:

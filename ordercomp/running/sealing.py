@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from ordercomp.lookup import load_function, module_name
+from ordercomp.models.libraries import LIBRARIES
 from ordercomp.networks.weights import weights_digest, weights_path
 from ordercomp.running.node import create_network, task_data
 from ordercomp.sequence import parse_call
@@ -45,7 +46,7 @@ def seal_task(task: Task) -> Task:
     functions = [path for path in paths if _is_function(path)]
     if functions:
         facts["functions"] = {path: source_digest(path) for path in functions}
-    if _is_function(paths[0]) or paths[0].startswith("torchvision:"):
+    if ":" in paths[0]:
         module = create_network(task, seed=0).module
         shapes = [(name, tuple(value.shape)) for name, value in module.state_dict().items()]
         facts["network"] = _hash(str(shapes), repr(module))
@@ -144,7 +145,7 @@ def _version(name: str) -> str:
 
 def _is_function(path: str) -> bool:
     kind, colon, _ = path.partition(":")
-    return colon != "" and kind not in ("torchvision", "folder", "photos")
+    return colon != "" and kind not in (*LIBRARIES, "folder", "photos")
 
 
 def _hash(*parts: str) -> str:

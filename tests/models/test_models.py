@@ -223,6 +223,9 @@ from torch import nn
 def both(*, classes, channels, width=4):
     return nn.Sequential(nn.Conv2d(channels, width, 3), nn.Flatten(), nn.LazyLinear(classes))
 
+def switched(bias=True):
+    return nn.Linear(3, 7, bias=bias is True)
+
 def torch_style(num_classes=1000, in_chans=3):
     return nn.Linear(in_chans, num_classes)
 
@@ -265,6 +268,11 @@ def test_user_functions_take_options_beside_classes_and_channels(user_module: st
     model = build_model(f"{user_module}:both(width=6)", classes=7, channels=2)
     assert tuple(model[0].weight.shape) == (6, 2, 3, 3)  # type: ignore[index]
     assert model(torch.zeros(2, 2, 8, 8)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("no", ["false", "False"])
+def test_an_option_that_is_switched_off_is_off(user_module: str, no: str) -> None:
+    assert build_model(f"{user_module}:switched(bias={no})", classes=7).bias is None
 
 
 @pytest.mark.parametrize(

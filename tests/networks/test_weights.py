@@ -96,7 +96,7 @@ def test_damaged_files_and_wrong_names_are_refused(tmp_path: Path) -> None:
         weights_path("best", "resnet8")
     with pytest.raises(ValueError, match="weights not found: there is no file"):
         weights_path(str(tmp_path / "none.pt"), "resnet8")
-    with pytest.raises(ValueError, match="needs a model torchvision:NAME, got 'resnet8'"):
+    with pytest.raises(ValueError, match="needs a model torchvision:NAME or timm:NAME, got 'resnet8'"):
         weights_path("pretrained", "resnet8")
 
 

@@ -14,7 +14,9 @@ __all__ = ["command"]
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="resnet34, vgg19, torchvision:resnet18, module:function, …")],
+    model: Annotated[
+        str, typer.Argument(help="resnet34, vgg19, torchvision:resnet18, timm:resnet18, module:function, …")
+    ],
     sequence: Annotated[str, typer.Argument(help='such as "D(depth=0.5) P(ratio=0.4)"')] = "",
     shape: Annotated[str, typer.Option("--input", help="channels x height x width")] = "3x32x32",
     classes: Annotated[int, typer.Option(min=2)] = 10,
