@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ordercomp.orders import Order
 
@@ -78,20 +79,7 @@ class StageSequence:
 
         Raises SequenceSyntaxError, a ValueError that marks the place of the error.
         """
-        steps, place = [], 0
-        while place < len(text):
-            if text[place].isspace():
-                place += 1
-                continue
-            match = _STEP.match(text, place)
-            if match is None:
-                raise SequenceSyntaxError(f"expected a stage letter A to Z, got {text[place]!r}", text, place)
-            if text[match.end() : match.end() + 1] == "(":
-                raise SequenceSyntaxError("unclosed or nested parenthesis", text, match.end())
-            knobs = _parse_knobs(text, match) if match["knobs"] is not None else ()
-            steps.append(Step(match["stage"], knobs))
-            place = match.end()
-        return cls(tuple(steps))
+        return cls(_steps(text))
 
     @classmethod
     def from_order(cls, order: Order, knobs: Mapping[str, Mapping[str, KnobValue]]) -> "StageSequence":
@@ -132,6 +120,24 @@ def parse_call(text: str) -> tuple[str, dict[str, KnobValue]]:
     if match is None:
         raise SequenceSyntaxError("expected name or name(option=value,...)", text, 0)
     return match["name"], dict(_parse_knobs(text.strip(), match)) if match["knobs"] is not None else {}
+
+
+@lru_cache(maxsize=8192)  # records repeat few texts many times
+def _steps(text: str) -> tuple[Step, ...]:
+    steps, place = [], 0
+    while place < len(text):
+        if text[place].isspace():
+            place += 1
+            continue
+        match = _STEP.match(text, place)
+        if match is None:
+            raise SequenceSyntaxError(f"expected a stage letter A to Z, got {text[place]!r}", text, place)
+        if text[match.end() : match.end() + 1] == "(":
+            raise SequenceSyntaxError("unclosed or nested parenthesis", text, match.end())
+        knobs = _parse_knobs(text, match) if match["knobs"] is not None else ()
+        steps.append(Step(match["stage"], knobs))
+        place = match.end()
+    return tuple(steps)
 
 
 def _parse_knobs(text: str, match: re.Match[str]) -> tuple[tuple[str, KnobValue], ...]:

@@ -37,5 +37,5 @@ def hypervolume(costs: npt.ArrayLike, reference: npt.ArrayLike) -> float:
 def _area(rows: FloatArray, corner: FloatArray) -> float:
     front = rows[is_nondominated(rows)]
     front = front[np.argsort(front[:, 0])]  # the second cost now falls, so equal rows add no height
-    heights = np.diff(front[:, 1], prepend=corner[1])
-    return float(-(heights * (corner[0] - front[:, 0])).sum())
+    heights = np.concatenate((corner[1:], front[:-1, 1])) - front[:, 1]
+    return float((heights * (corner[0] - front[:, 0])).sum())

@@ -88,7 +88,7 @@ def _nondominated_of_two(rows: FloatArray) -> BoolArray:
     starts = np.flatnonzero(np.concatenate(([True], first[1:] != first[:-1])))  # runs of equal first costs
     lowest = np.minimum.reduceat(second, starts)
     stays = np.concatenate(([True], lowest[1:] < np.minimum.accumulate(lowest)[:-1]))
-    lengths = np.diff(starts, append=len(first))
+    lengths = np.concatenate((starts[1:], [len(first)])) - starts
     mask = np.empty(len(rows), dtype=np.bool_)
     mask[order] = np.repeat(stays, lengths) & (second == np.repeat(lowest, lengths))
     return mask
