@@ -1,28 +1,26 @@
 """Which networks of torchvision and timm go through which stages: the table in docs/models.md.
 
 Each network is built untrained for small images, counted, and taken through D, P, Q and E with their default
-knobs, and through all four, each in a process of its own with a limit of time and memory. A stage works, or
-is refused in one line; anything else stands in the table as it happened. timm is needed for its part.
+knobs, and through all four, in a process of its own with limits of processor time and memory. A stage works,
+or is refused in one line; anything else stands in the table as it happened. timm is needed for its part.
 
     python benchmarks/models_and_stages.py --json out/models.json              # measure what is missing there
     python benchmarks/models_and_stages.py --json out/models.json --docs docs/models.md
 """
 
 import argparse
-import importlib
 import json
 import resource
 import signal
 import subprocess
 import sys
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from ordercomp.data import vision  # declares operators that timm's torchvision needs
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.measuring.untrained import apply_untrained, rehearse
 from ordercomp.networks.network import CompressedNetwork
@@ -34,8 +32,8 @@ TORCHVISION = (
     "densenet121",
     "efficientnet_b0",
     "efficientnet_v2_s",
-    "googlenet",
-    "inception_v3",
+    "googlenet(aux_logits=false)",
+    "inception_v3(aux_logits=false)",
     "maxvit_t",
     "mnasnet0_5",
     "mobilenet_v2",
@@ -59,7 +57,7 @@ TIMM = (
     "dla34",
     "efficientnet_lite0",
     "ghostnet_100",
-    "mixer_s32_224",
+    "mixer_s32_224(img_size=64)",
     "mnasnet_small",
     "mobilenetv2_050",
     "mobilenetv3_small_050",
@@ -72,21 +70,31 @@ TIMM = (
     "seresnet18",
     "tf_efficientnet_b0",
     "vgg11",
-    "vit_tiny_patch16_224",
+    "vit_tiny_patch16_224(img_size=64)",
 )
-SEQUENCES = ("D", "P", "Q", "E", "DPQE")
+SEQUENCES = {
+    "D": "D",
+    "D by width": "D(depth=1.0,width=0.5)",
+    "P": "P",
+    "Q": "Q",
+    "E": "E",
+    "DPQE": "D P Q E",
+    "DPQE by width": "D(depth=1.0,width=0.5) P Q E",
+}
+INSTEAD = {"D": "D by width", "DPQE": "DPQE by width"}  # where there is no block to drop
 SIZES = {"inception_v3": 96}
-SECONDS, GIGABYTES = 30, 12
-_SIZED = ("mixer", "vit")  # timm's that are told the size of images
+INTRODUCTION = """\
+# Networks and stages
 
+`torchvision:NAME` and `timm:NAME` (the extra `timm`) are models as ours are; options go to their functions,
+as in `torchvision:googlenet(aux_logits=false)`. With `weights = "pretrained"` a task starts from their own
+trained weights, which must lie where their downloads are kept; a missing file is told with where to get it.
 
-def timm_network(name: str, classes: int, channels: int) -> nn.Module:
-    """timm's network of that name, for images of 64 x 64."""
-    sized = {"img_size": 64} if name.startswith(_SIZED) else {}
-    network: nn.Module = importlib.import_module("timm").create_model(
-        name, num_classes=classes, in_chans=channels, **sized
-    )
-    return network
+{count} networks, untrained, for images of 3x64x64 (inception_v3: 3x96x96) and 10 classes, with {versions}.
+A number says how many times fewer BitOps a stage with its default knobs leaves where all images go to the
+end (w: D with half the width, where it finds no block to drop); one in brackets why it is refused.
+"""
+SECONDS, GIGABYTES = 120, 12  # for each entry of the table, and for a network
 
 
 def main() -> None:
@@ -94,6 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--docs", type=Path)
+    parser.add_argument("--only", help="networks whose name holds this text")
     parser.add_argument("--one", help="print what becomes of this network, as JSON")
     given = parser.parse_args()
     if given.one:
@@ -101,7 +110,7 @@ def main() -> None:
         return
     found: dict[str, dict[str, str]] = json.loads(given.json.read_text()) if given.json.exists() else {}
     for name in (*(f"torchvision:{one}" for one in TORCHVISION), *(f"timm:{one}" for one in TIMM)):
-        if name not in found:
+        if name not in found and (given.only or "") in name:
             found[name] = _in_a_process(name)
             given.json.write_text(json.dumps(found, indent=1))
             print(name, found[name], flush=True)
@@ -113,16 +122,13 @@ def try_stages(name: str) -> dict[str, str]:
     """`works` with the reduction of BitOps, or why not, for the cost and each sequence."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    signal.signal(signal.SIGALRM, _too_long)
+    signal.signal(signal.SIGPROF, _too_long)
     side = SIZES.get(name.partition(":")[2].partition("(")[0], 64)
     found: dict[str, str] = {}
     dense: list[Any] = []
 
     def cost() -> str:
-        spec = name
-        if name.startswith("timm:"):
-            spec = f"models_and_stages:timm_network(name={name.partition(':')[2]})"
-        dense.append(CompressedNetwork.create(spec, classes=10, size=(side, side)))
+        dense.append(CompressedNetwork.create(name, classes=10, size=(side, side)))
         dense.append(measure_cost(dense[0]))
         rehearse(dense[0])
         return f"{dense[1].macs / 1e6:.1f} M"
@@ -130,16 +136,21 @@ def try_stages(name: str) -> dict[str, str]:
     def stage(sequence: str) -> str:
         small = apply_untrained(dense[0], StageSequence.parse(sequence))
         rehearse(small)
-        return f"{dense[1].bitops() / measure_cost(small).bitops():.2f}×"
+        exits = f", {len(small.exits)} exits" if small.exits else ""
+        return f"{dense[1].bitops() / measure_cost(small).bitops():.2f}×{exits}"
 
     found["cost"] = _attempt(cost)
-    for sequence in SEQUENCES if len(dense) == 2 and not found["cost"].startswith("no: ") else ():
-        found[sequence] = _attempt(lambda sequence=sequence: stage(" ".join(sequence)))
+    if found["cost"].startswith(("no: ", "CRASH")):
+        return found
+    for column, sequence in SEQUENCES.items():
+        replaced = [one for one, other in INSTEAD.items() if other == column]
+        if all(found[one].startswith("no: ") for one in replaced):
+            found[column] = _attempt(lambda sequence=sequence: stage(sequence))
     return found
 
 
 def _attempt(work: Any) -> str:
-    signal.alarm(SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         text: str = work()
     except ValueError as error:
@@ -147,7 +158,7 @@ def _attempt(work: Any) -> str:
     except Exception as error:
         return f"CRASH: {type(error).__name__}: {error}"
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return text
 
 
@@ -170,44 +181,43 @@ def _in_a_process(name: str) -> dict[str, str]:
 def page(found: dict[str, dict[str, str]]) -> str:
     """The table, and below it the reasons of the refusals."""
     reasons: dict[str, int] = {}
+    columns = [one for one in SEQUENCES if one not in INSTEAD.values()]
+    versions = ", ".join(
+        f"{one} {version(one).partition('+')[0]}" for one in ("torch", "torchvision", "timm")
+    )
     lines = [
-        "# Networks and stages",
-        "",
-        "Made by `python benchmarks/models_and_stages.py --json out/models.json --docs docs/models.md`:",
-        "untrained networks for images of 3x64x64 (inception_v3: 3x96x96), 10 classes, with "
-        f"torch {torch.__version__}{_version('torchvision')}{_version('timm')}.",
-        "A number says how many times fewer BitOps are left by a",
-        "stage with its default knobs, and a bracket why it is refused, before anything is trained.",
-        "",
-        f"| network | MACs | {' | '.join(SEQUENCES)} |",
-        "|---|---|" + "---|" * len(SEQUENCES),
+        INTRODUCTION.format(count=len(found), versions=versions),
+        f"| network | MACs | {' | '.join(columns)} |",
+        "|---|---|" + "---|" * len(columns),
     ]
     for name, row in found.items():
-        cells = [_cell(row.get(key, ""), name, reasons) for key in ("cost", *SEQUENCES)]
-        lines.append(f"| {name.partition('(')[0]} | {' | '.join(cells)} |")
-    works = sum(not text.startswith(("no: ", "CRASH")) for row in found.values() for text in row.values())
-    crashes = sum(text.startswith("CRASH") for row in found.values() for text in row.values())
-    total = sum(len(row) for row in found.values())
-    lines += ["", f"{works} of {total} work, {total - works - crashes} are refused, {crashes} crash.", ""]
-    lines += [f"{number}. {reason}" for reason, number in reasons.items()]
-    return "\n".join([*lines, ""])
+        cells = [_cell(row, key, name, reasons) for key in ("cost", *columns)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    told = [row.get(key, "no: ") for row in found.values() for key in ("cost", *columns)]
+    crashes = sum(text.startswith("CRASH") for text in told)
+    works = sum(not text.startswith(("no: ", "CRASH")) for text in told)
+    lines += [
+        "",
+        f"{works} of {len(told)} entries work, {len(told) - works - crashes} are refused, {crashes} crash.",
+        "",
+        *(f"{number}. {reason}" for reason, number in reasons.items()),
+        "",
+        "Made by `python benchmarks/models_and_stages.py --json out/models.json --docs docs/models.md`.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
-def _cell(text: str, name: str, reasons: dict[str, int]) -> str:
+def _cell(row: dict[str, str], key: str, name: str, reasons: dict[str, int]) -> str:
+    text = row.get(key, row["cost"])
     if not text.startswith(("no: ", "CRASH")):
         return text
-    reason = text.removeprefix("no: ").replace(f"models_and_stages:timm_network(name={name[5:]})", "it")
-    reason = " ".join(reason.replace(name, "it").split())[:240]
-    return f"[{reasons.setdefault(reason, len(reasons) + 1)}]"
-
-
-def _version(package: str) -> str:
-    try:
-        module = vision if package == "torchvision" else importlib.import_module(package)
-    except ImportError:
-        return ""
-    found = importlib.import_module("importlib.metadata").version(package)
-    return f", {package} {found}" if module else ""
+    reason = " ".join(text.removeprefix("no: ").replace(name, "it").split())
+    cell = f"[{reasons.setdefault(reason, len(reasons) + 1)}]"
+    other = row.get(INSTEAD.get(key, ""), "no: ")
+    if other.startswith(("no: ", "CRASH")):
+        return cell
+    return f"{cell}, w {other}"
 
 
 if __name__ == "__main__":

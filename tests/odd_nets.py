@@ -6,8 +6,10 @@ from torch.nn import functional
 
 __all__ = [
     "attention",
+    "barely_rolled",
     "cosine_classifier",
     "flipped",
+    "float32_only",
     "functional_weights",
     "gated",
     "layer_read_by_its_parent",
@@ -19,6 +21,7 @@ __all__ = [
     "sigmoids",
     "standardized",
     "token_norm",
+    "torch_attention",
 ]
 
 
@@ -100,6 +103,30 @@ def flipped(classes: int, channels: int) -> nn.Module:
     return _moved(_Move("flip"), classes, channels)
 
 
+class _BarelyMoved(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1e-5 * x.roll(1, 1)
+
+
+def barely_rolled(classes: int, channels: int) -> nn.Module:
+    """Channels are rolled, but it makes less of a difference than rounding in float32 may."""
+    return _moved(_BarelyMoved(), classes, channels)
+
+
+class _InFloat32(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x.float())
+
+
+def float32_only(classes: int, channels: int) -> nn.Module:
+    """Insists on float32."""
+    return _moved(_InFloat32(), classes, channels)
+
+
 class _Gate(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -158,6 +185,25 @@ class _Tokens(nn.Module):
 def attention(classes: int, channels: int) -> nn.Module:
     """Multiplies activations by activations."""
     return _Tokens(classes, channels, attends=True)
+
+
+class _TorchAttention(nn.Module):
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 8, 4, stride=4)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.classifier = nn.Linear(8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.stem(x).flatten(2).transpose(1, 2)
+        mixed, _ = self.attention(tokens, tokens, tokens, need_weights=False)
+        out: Tensor = self.classifier((tokens + mixed).mean(1))
+        return out
+
+
+def torch_attention(classes: int, channels: int) -> nn.Module:
+    """torch's own attention, which reads its layers' weights and runs in one piece where it can."""
+    return _TorchAttention(classes, channels)
 
 
 def token_norm(classes: int, channels: int) -> nn.Module:

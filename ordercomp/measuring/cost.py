@@ -16,7 +16,7 @@ in every convention it runs in float and is stored in float.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ __all__ = ["CONVENTIONS", "Cost", "LayerCost", "measure_cost"]
 
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 _IMAGE_BITS = 8
-_UNCOUNTED = (nn.modules.conv._ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.Bilinear)
+_UNCOUNTED = (nn.modules.conv._ConvNd, nn.RNNBase, nn.Bilinear)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,13 @@ class Cost:
     def macs(self) -> int:
         """Multiply-accumulates of one image that goes through everything."""
         return sum(layer.macs for layer in self.layers if not layer.normalization)
+
+    @property
+    def reached(self) -> float:
+        """Share of the multiply-accumulates that quantizers reach, or would reach."""
+        return (
+            sum(layer.macs for layer in self.layers if layer.reached and not layer.normalization) / self.macs
+        )
 
     @property
     def unreached(self) -> dict[str, dict[str, int]]:
@@ -226,8 +233,8 @@ class _Counter:
         self.segment += 1
         self.operations.next_segment()
 
-    def _count(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _count(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Any], None]:
+        def hook(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Any) -> None:
             new = [one for one in layer.parameters(recurse=False) if id(one) not in self.stored]
             self.stored.update(map(id, new))  # what is used again is stored once
             first = not self.layers
@@ -243,14 +250,14 @@ class _Counter:
 def _layer_cost(
     name: str,
     layer: nn.Module,
-    output: Tensor,
+    output: Any,
     segment: int,
     *,
     reads_image: bool,
     new: Sequence[nn.Parameter],
 ) -> LayerCost:
     plain = isinstance(layer, (nn.Conv2d, nn.Linear))
-    if not isinstance(output, Tensor) or (isinstance(layer, _UNCOUNTED) and not plain):
+    if isinstance(layer, _UNCOUNTED) and not plain:
         kind = type(layer).__name__
         raise ValueError(f"the cost of {name}, a {kind}, is not known; Conv2d and Linear can be counted")
     parameters = sum(parameter.numel() for parameter in new)
@@ -272,8 +279,10 @@ def _layer_cost(
     )
 
 
-def _macs(layer: nn.Module, output: Tensor) -> int:
-    """Per image; `output` has a batch of one."""
+def _macs(layer: nn.Module, output: Any) -> int:
+    """Per image; `output` has a batch of one. What modules of several outputs multiply is left to torch."""
+    if not isinstance(output, Tensor):
+        return 0
     if isinstance(layer, nn.Conv2d):
         return output.numel() * layer.weight.shape[1] * layer.weight.shape[2] * layer.weight.shape[3]
     if isinstance(layer, nn.Linear):

@@ -1,7 +1,8 @@
 """Multiplications by torch's own counter, told apart by the module that runs them."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -22,20 +23,19 @@ class Operations:
 
     def __init__(self) -> None:
         self._mode = FlopCounterMode(display=False)
-        self._attention = sdpa_kernel(SDPBackend.MATH)
+        self._counting = ExitStack()
         self._running: list[str] = []
         self._seen = 0  # operations that are told apart already
         self._segment = 0
         self._own: Counter[tuple[str, int]] = Counter()
 
     def __enter__(self) -> "Operations":
-        self._attention.__enter__()
-        self._mode.__enter__()  # type: ignore[no-untyped-call]
+        self._counting.enter_context(_countable())
+        self._counting.enter_context(self._mode)
         return self
 
     def __exit__(self, *failure: Any) -> None:
-        self._mode.__exit__(*failure)  # type: ignore[no-untyped-call]
-        self._attention.__exit__(*failure)
+        self._counting.__exit__(*failure)
 
     def watch(self, name: str, module: nn.Module) -> None:
         """Note when `module` starts; `close` notes when it ends, after hooks that are registered between."""
@@ -94,6 +94,18 @@ def counted_macs(network: CompressedNetwork) -> int:
     """Multiply-accumulates of one image through all of the network, as torch's FlopCounterMode has them."""
     module = network.copy().module.eval()
     image = network.architecture.example(1).to(next(module.parameters()).device)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), _countable(), FlopCounterMode(display=False) as counter:
         module(image)
     return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def _countable() -> Iterator[None]:
+    """Let attention run in the form whose operations torch can count: in pieces, not fused."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)

@@ -6,12 +6,13 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from ordercomp.failures import is_out_of_memory
+from ordercomp.failures import is_out_of_memory, one_line
 from ordercomp.networks.layers import QuantizedLayer, dorefa_weight
 from ordercomp.networks.multi_exit import channels_last, running_order
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.checks import Cut, check_pruning
 from ordercomp.stages.stage import StageError
+from ordercomp.stages.tracing import limited_tracing
 
 __all__ = ["classifiers", "narrow_channels"]
 
@@ -44,13 +45,16 @@ def narrow_channels(
     try:
         importance = _Importance(on_quantized=importance_on == "quantized")
         whole = network.copy()
-        cuts = _prune(network, ratio, kept, importance, scope=scope, round_to=round_to)
-        check_pruning(whole, cuts)
+        with limited_tracing():
+            cuts = _prune(network, ratio, kept, importance, scope=scope, round_to=round_to)
+            check_pruning(whole, cuts)
         _check_rebuilt(network)
-    except Exception as error:  # the tracer raises whatever comes of a module that it cannot follow
+    except Exception as error:
         if is_out_of_memory(error):
             raise
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
+        if not isinstance(error, StageError):  # whatever comes of a module that cannot be followed
+            reason = f"Torch-Pruning cannot follow them ({type(error).__name__}: {reason})"
         raise StageError(f"channels of {network.architecture.model} cannot be pruned: {reason}") from error
     after = _channels(network.module, kept)
     if after == before:
@@ -131,7 +135,7 @@ def _of_odd_layers(module: nn.Module, ratio: float, round_to: int) -> dict[nn.Mo
 
 @torch.no_grad()
 def _check_rebuilt(network: CompressedNetwork) -> None:
-    """Raise an error unless the network still gives logits, and one rebuilt from its facts the same ones."""
+    """Raise StageError unless the network gives logits, and one rebuilt from its facts the same ones."""
     image = network.architecture.example(2)
     twin = network.rebuild(seed=0)
     twin.module.load_state_dict(network.module.state_dict(), strict=True)
@@ -140,9 +144,9 @@ def _check_rebuilt(network: CompressedNetwork) -> None:
     found = twin.module.to(device).eval()(image.to(device))
     for logits, again in zip(expected, found, strict=True):
         if logits.shape != (len(image), network.architecture.classes):
-            raise RuntimeError(f"pruning changed the shape of the logits to {tuple(logits.shape)}")
+            raise StageError(f"pruning changes the shape of the logits to {tuple(logits.shape)}")
         if not torch.equal(logits, again):
-            raise RuntimeError("a network rebuilt from the pruned shapes computes something else")
+            raise StageError("a network rebuilt from the pruned shapes computes something else")
 
 
 def _check_kept(

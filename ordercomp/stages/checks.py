@@ -1,8 +1,8 @@
 """Checks of what a stage did to a network's structure, on weights that tell every channel apart.
 
 A network that nobody here knows may multiply by weights in ways that quantizers replace, or move channels
-about in ways that no tracer follows. Each check runs on copies, in float, and leaves the random generators
-alone.
+about in ways that no tracer follows. Each check runs on copies, unquantized, in float64 where the network
+allows it, and leaves the random generators alone.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,16 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from ordercomp.failures import is_out_of_memory, one_line
 from ordercomp.networks.layers import FLOAT_BITS
 from ordercomp.networks.network import Bits, CompressedNetwork
 from ordercomp.stages.silence import Quiet, silence
 from ordercomp.stages.stage import StageError
+from ordercomp.stages.tracing import TracingLimitError
 
 __all__ = ["Cut", "check_pruning", "check_quantizing", "same_logits"]
 
-_TOLERANCE = 1e-3  # of the largest logit; float32 keeps far closer, wrong channels are far off
+_CLOSE = {torch.float64: 1e-9, torch.float32: 1e-3}  # shares of the largest logit that rounding may change
 
 Cut = tuple[str, bool, Sequence[int]]  # a module's name, whether its outputs are cut, and which channels
 
@@ -30,14 +32,12 @@ def check_quantizing(network: CompressedNetwork) -> None:
     before.module.eval()
     after = before.quantized(Bits(FLOAT_BITS, FLOAT_BITS))
     after.module.eval()
-    images = network.architecture.example(2)
     if network.bits is not None:
         before = _in_float(before)
-    expected, found, again = (_logits(one, images) for one in (before, after, before))
-    model = network.architecture.model
-    if not same_logits(expected, again):
+    model, images = network.architecture.model, _images(network)
+    if not _agree(before.module, before.module, images):
         raise StageError(f"{model} gives other logits each time it sees the same images, in evaluation, too")
-    if not same_logits(expected, found):
+    if not _agree(before.module, after.module, images):
         raise StageError(
             f"{model} cannot be quantized: with 32 bits, which round nothing, its logits change; "
             "a layer of it does more in its forward than Conv2d and Linear do"
@@ -49,20 +49,14 @@ def check_pruning(network: CompressedNetwork, cuts: Sequence[Cut]) -> None:
 
     Normalizations over several channels are taken over those that are left, in both.
     """
-    whole = _in_float(network.copy())
-    _make_unique(whole.module)
-    whole.module.eval()
-    cut = whole.copy()
-    cut.module.eval()
     try:
-        removed = _cut(cut, cuts)
-        images = whole.architecture.example(2).to(next(whole.module.parameters()).device)
-        silence(whole.module, cut.module, removed)
-        with torch.no_grad(), Quiet():
-            quiet, found = whole.module(images), cut.module(images)
-    except (RuntimeError, ValueError, IndexError, AttributeError, TypeError) as error:
-        raise StageError(f"{' '.join(str(error).split())}") from error
-    if not same_logits(quiet, found):
+        right = _is_quiet(network, cuts)
+    except Exception as error:
+        if is_out_of_memory(error) or isinstance(error, TracingLimitError):
+            raise
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise StageError(f"what is left of it does not run ({reason})") from error
+    if not right:
         layer = _culprit(network, cuts)
         raise StageError(
             f"without the channels cut from {layer} it computes something else than with them silenced; "
@@ -71,28 +65,49 @@ def check_pruning(network: CompressedNetwork, cuts: Sequence[Cut]) -> None:
 
 
 def same_logits(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
-    """Whether the logits of all exits agree up to rounding in float32; NaN agrees with nothing."""
+    """Whether the logits of all exits agree up to rounding in their precision; NaN agrees with nothing."""
     return all(
         first.shape == second.shape
-        and bool((first - second).abs().max() <= _TOLERANCE * first.abs().max().clamp_min(1e-6))
+        and bool((first - second).abs().max() <= _CLOSE[first.dtype] * first.abs().max().clamp_min(1e-6))
         for first, second in zip(one, other, strict=True)
     )
 
 
+def _is_quiet(network: CompressedNetwork, cuts: Sequence[Cut]) -> bool:
+    """Whether `cuts` leave what the network computes with the cut channels silenced."""
+    whole = _in_float(network.copy())
+    _make_unique(whole.module)
+    whole.module.eval()
+    cut = whole.copy()
+    cut.module.eval()
+    silence(whole.module, cut.module, _cut(cut, cuts))
+    with Quiet():
+        return _agree(whole.module, cut.module, _images(network))
+
+
+@torch.no_grad()
+def _agree(one: nn.Module, other: nn.Module, images: Tensor) -> bool:
+    """Whether both give the same logits, in float64; in float32 where a forward insists on that. In place."""
+    try:
+        return same_logits(one.double()(images.double()), other.double()(images.double()))
+    except (RuntimeError, TypeError):
+        return same_logits(one.float()(images), other.float()(images))
+
+
+def _images(network: CompressedNetwork) -> Tensor:
+    return network.architecture.example(2).to(next(network.module.parameters()).device)
+
+
 def _culprit(network: CompressedNetwork, cuts: Sequence[Cut]) -> str:
-    """The first module whose own cut is wrong; all of them if only together they are."""
-    for one in cuts if len(cuts) > 1 else ():
-        try:
-            check_pruning(network, [one])
-        except StageError:
-            return one[0].removeprefix("body.")
-    return ", ".join(name.removeprefix("body.") for name, _, _ in cuts[:3])
-
-
-def _logits(network: CompressedNetwork, images: Tensor) -> tuple[Tensor, ...]:
-    with torch.no_grad():
-        logits: tuple[Tensor, ...] = network.module(images.to(next(network.module.parameters()).device))
-    return logits
+    """The last of the fewest first cuts that are wrong together, found by halving."""
+    right, wrong = 0, len(cuts)
+    while wrong - right > 1:
+        middle = (right + wrong) // 2
+        if _is_quiet(network, cuts[:middle]):
+            right = middle
+        else:
+            wrong = middle
+    return cuts[wrong - 1][0].removeprefix("body.")
 
 
 def _in_float(network: CompressedNetwork) -> CompressedNetwork:

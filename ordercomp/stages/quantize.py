@@ -1,7 +1,6 @@
 """Q: fake-quantize weights and activations of the whole network, then train on."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -54,10 +53,17 @@ class Quantize:
         quantized = network.quantized(Bits(self.weights, self.activations))
         if not any(True for _ in quantized.quantized_layers()):
             raise StageError(f"Q finds no Conv2d or Linear in {network.architecture.model} to quantize")
+        achieved: dict[str, object] = {"layers": sum(1 for _ in quantized.quantized_layers())}
+        achieved |= _in_float(quantized)
         trainer.calibrate(quantized)
         epochs = trainer.train(quantized, fresh=False, teacher=teacher_of(self.teacher, trainer))
-        achieved: dict[str, object] = {"layers": sum(1 for _ in quantized.quantized_layers())}
-        with suppress(ValueError):  # a network that cannot be counted is refused where its cost is asked for
-            if left := measure_cost(quantized).unreached:
-                achieved["in_float"] = left
         return finish(quantized, self, epochs, achieved)
+
+
+def _in_float(quantized: CompressedNetwork) -> dict[str, object]:
+    """What quantizers do not reach, and the share of the multiply-accumulates that they do reach."""
+    try:
+        cost = measure_cost(quantized)
+    except ValueError:  # what cannot be counted is refused where its cost is asked for
+        return {}
+    return {"in_float": cost.unreached, "reached": round(cost.reached, 4)} if cost.unreached else {}

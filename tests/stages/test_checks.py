@@ -4,6 +4,7 @@ import odd_nets
 import pytest
 import torch
 from tiny_networks import apply, logits, tiny_network
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ordercomp.measuring.cost import measure_cost
@@ -22,8 +23,14 @@ def odd(name: str, *, seed: int = 0) -> CompressedNetwork:
 @pytest.mark.parametrize("name", odd_nets.__all__)
 def test_every_multiplication_is_counted(name: str) -> None:
     network = odd(name)
-    with FlopCounterMode(display=False) as operations, torch.no_grad():
+    torch.backends.mha.set_fastpath_enabled(False)  # runs in one piece, which torch does not count
+    with (
+        torch.no_grad(),
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as operations,
+    ):
         network.module(network.architecture.example(1))
+    torch.backends.mha.set_fastpath_enabled(True)
     assert measure_cost(network).macs == operations.get_total_flops() // 2
 
 
@@ -39,6 +46,7 @@ def test_weights_of_a_modules_own_are_stored_and_run_in_float() -> None:
         assert cost.bits(convention) > 1152 * 32
     assert cost.bitops("paper") == (64 * 8 * 9 + 160) + own * 1024
     assert quantized.lineage[-1].achieved["in_float"] == dense.unreached
+    assert quantized.lineage[-1].achieved["reached"] == round(1 - own / dense.macs, 4)
 
 
 def test_weights_of_layers_that_others_read_are_counted_and_those_that_nobody_reads_are_not() -> None:
@@ -66,7 +74,16 @@ def test_a_layer_with_a_forward_of_its_own_keeps_it_and_stays_in_float(name: str
     assert measure_cost(odd(name)).bitops() / measure_cost(quantized).bitops() < 16
 
 
-@pytest.mark.parametrize("name", ["shuffled", "rolled", "flipped", "mean_of_channels"])
+def test_torchs_own_attention_is_counted_and_stays_in_float() -> None:
+    quantized = apply("Q", odd("torch_attention"), weights=2, activations=2)
+    cost = measure_cost(quantized)
+    projections, attention = 4 * 4 * 8 * 8, 2 * 4 * 4 * 8
+    assert sum(one["macs"] for one in cost.unreached.values()) == projections + attention
+    assert sum(one["weights"] for one in cost.unreached.values()) == 4 * (64 + 8)
+    assert measure_cost(odd("torch_attention")).parameters == 4 * (64 + 8) + 8 * 17 + 90
+
+
+@pytest.mark.parametrize("name", ["shuffled", "rolled", "flipped", "mean_of_channels", "barely_rolled"])
 @pytest.mark.parametrize("bits", [None, 2])
 def test_channels_that_a_tracer_loses_sight_of_are_not_pruned(name: str, bits: int | None) -> None:
     network = odd(name) if bits is None else apply("Q", odd(name), weights=bits, activations=bits)
@@ -74,7 +91,7 @@ def test_channels_that_a_tracer_loses_sight_of_are_not_pruned(name: str, bits: i
         apply("P", network, ratio=0.25)
 
 
-@pytest.mark.parametrize("name", ["gated", "sigmoids", "layer_scale", "token_norm"])
+@pytest.mark.parametrize("name", ["gated", "sigmoids", "layer_scale", "token_norm", "float32_only"])
 @pytest.mark.parametrize("bits", [None, 2])
 def test_channels_that_can_be_followed_are_pruned(name: str, bits: int | None) -> None:
     network = odd(name) if bits is None else apply("Q", odd(name), weights=bits, activations=bits)

@@ -1,0 +1,51 @@
+"""A limit on how long the tracer of channels follows a network.
+
+Where a network reshapes and rolls its features again and again, as windows of attention do, Torch-Pruning's
+lists of channels multiply at each turn: minutes and gigabytes go by before it gives up.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from torch_pruning.dependency import index_mapping
+
+__all__ = ["TracingLimitError", "limited_tracing"]
+
+_MOST_CHANNELS = 10_000_000  # in all lists of one tracing, some 6 s; VGG-11 takes 400,000
+
+
+class TracingLimitError(RuntimeError):
+    """The tracer's lists grow beyond all use."""
+
+
+_left: ContextVar[int | None] = ContextVar("channels that may still be listed", default=None)
+
+
+@contextmanager
+def limited_tracing() -> Iterator[None]:
+    """Let Torch-Pruning raise TracingLimitError once its lists hold more than _MOST_CHANNELS in all."""
+    token = _left.set(_MOST_CHANNELS)
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def _limited(follow: Callable[..., Any]) -> Callable[..., Any]:
+    """The tracer's step through a reshape, which is the one that multiplies."""
+
+    def step(mapping: Any, channels: Sequence[Any]) -> Any:
+        left = _left.get()
+        if left is not None:
+            left -= len(channels) * (1 if mapping.reverse else mapping._stride)
+            if left < 0:
+                raise TracingLimitError("its channels multiply at every reshape")
+            _left.set(left)
+        return follow(mapping, channels)
+
+    return step
+
+
+index_mapping._FlattenIndexMapping.__call__ = _limited(index_mapping._FlattenIndexMapping.__call__)
