@@ -1,6 +1,9 @@
 """Codec: plain data, as JSON and TOML files hold it, to frozen dataclasses and back, by their annotations.
 
-A field with the metadata REST keeps what no other field takes; a dataclass without one refuses unknown keys.
+A dataclass is a table with a key for each field, in their order. Where a file differs, the metadata of a
+field say so: `named` another key, FLAT a part whose keys stand among those of the whole, OMITTED what is left
+out where it is the default, UNWRITTEN what no file holds, REST what no other field takes. A dataclass with
+KEYS is written in their order; those of them that are properties are derived, so they are not read back.
 """
 
 import json
@@ -8,17 +11,36 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-__all__ = ["REST", "Number", "decode", "encode", "parse_json", "parse_toml", "read_json"]
+__all__ = [
+    "FLAT",
+    "OMITTED",
+    "REST",
+    "UNWRITTEN",
+    "Number",
+    "Plain",
+    "decode",
+    "encode",
+    "format_json",
+    "named",
+    "parse_json",
+    "parse_toml",
+    "read_json",
+]
 
 Number = int | float  # stays what it was: 3 is not written back as 3.0
-REST: Mapping[str, bool] = {"rest": True}
+Plain = Mapping[str, Any]  # a table as a file holds it, of which nothing is known as yet, or which is free
+
+REST: Mapping[str, Any] = {"rest": True}
+FLAT: Mapping[str, Any] = {"flat": True}
+OMITTED: Mapping[str, Any] = {"omitted": True}
+UNWRITTEN: Mapping[str, Any] = {"unwritten": True}
 
 T = TypeVar("T")
 
@@ -33,6 +55,7 @@ _WORDS = {
 }
 _EXPECTED = re.compile(r"Expected `(?P<kinds>[^`]*)`")
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_STEP = re.compile(r"([^.\[\]]+)(?=\.|\[|$)|\[(\d+|\.\.\.)\]")
 
 
 def parse_json(text: bytes) -> Any:
@@ -73,14 +96,15 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
-def decode(data: object, kind: type[T], what: str) -> T:
+def decode(data: object, kind: type[T], what: str, *, strict: bool = True) -> T:
     """Build a `kind` from plain data. `what` names it in errors.
 
-    Raises ValueError naming the key, what was expected and what came, for a key that is missing, unknown or
-    of the wrong kind; what `kind` itself raises, passes.
+    Unknown keys of a dataclass without a field for the rest are an error if `strict`, else left out. Raises
+    ValueError naming the key, what was expected and what came, for a key that is missing, unknown or of the
+    wrong kind; what `kind` itself raises, passes.
     """
-    gathered = _gather(data, kind, what)
     try:
+        gathered = _gather(data, kind, what, strict)
         return msgspec.convert(gathered, kind)
     except msgspec.ValidationError as error:
         if isinstance(error.__cause__, ValueError):
@@ -91,14 +115,29 @@ def decode(data: object, kind: type[T], what: str) -> T:
 
 
 def encode(value: Any) -> Any:
-    """The plain data of a dataclass, mapping or list, in the order of the fields, unknown keys last."""
+    """The plain data of a dataclass, mapping or list, unknown keys last."""
     if is_dataclass(value) and not isinstance(value, type):
-        rest = _rest_field(type(value))
-        known = {one.name: encode(getattr(value, one.name)) for one in fields(value) if one.name != rest}
-        return known if rest is None else {**known, **getattr(value, rest)}
+        return _table(value)
     if isinstance(value, Mapping):
         return {key: encode(inner) for key, inner in value.items()}
     return [encode(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def format_json(value: Any, *, indent: int | None = None) -> str:
+    """The JSON text of a dataclass or of plain data, ending with a line break if it is indented.
+
+    Raises ValueError for NaN, infinities and what is nested too deeply.
+    """
+    try:
+        text = json.dumps(encode(value), indent=indent, allow_nan=False)
+    except RecursionError:
+        raise ValueError("value must be plain JSON, got values nested too deeply") from None
+    return text if indent is None else f"{text}\n"
+
+
+def named(key: str) -> Mapping[str, Any]:
+    """Metadata of a field that files hold under another key."""
+    return {"key": key}
 
 
 def _parse_slowly(text: bytes) -> Any:
@@ -130,80 +169,174 @@ def _first(wrong: Callable[[Any], bool], data: Any, path: str = "") -> str | Non
     return next((found for at, inner in items if (found := _first(wrong, inner, at)) is not None), None)
 
 
-def _gather(data: object, kind: Any, what: str) -> Any:
-    """The data with unknown keys moved to the field for the rest, in nested dataclasses, too."""
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A key of a table: the attribute it holds, and what that is made of."""
+
+    key: str
+    attribute: str
+    plan: "_Plan" = None
+    flat: bool = False
+    omitted: bool = False
+    default: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How a dataclass lies in a file."""
+
+    written: tuple[_Item, ...]
+    read: Mapping[str, _Item]  # by key, those of flat parts left out
+    parts: Mapping[str, tuple[str, Any]]  # field and kind of the flat part that has a key
+    derived: frozenset[str]
+    required: tuple[str, ...]
+    rest: str | None
+
+
+# What a value is made of, as far as dataclasses are in it: one, a list of something, a table of something.
+_Plan = tuple[Literal["one", "list", "table"], Any] | None
+
+
+def _table(value: Any) -> dict[str, Any]:
+    kind: Any = type(value)
+    layout = _layout(kind)
+    data: dict[str, Any] = {}
+    for item in layout.written:
+        inner = getattr(value, item.attribute)
+        if item.omitted and inner == item.default:
+            continue
+        if item.flat:
+            data.update(_table(inner))
+        else:
+            data[item.key] = encode(inner)
+    return data if layout.rest is None else {**data, **getattr(value, layout.rest)}
+
+
+def _gather(data: object, kind: Any, what: str, strict: bool) -> Any:
+    """The data by fields instead of keys, unknown ones in the field for the rest, in nested parts, too."""
     if not isinstance(data, Mapping):
         raise ValueError(f"{what} must be a table of settings, got {_short(data)}")
-    inner, required, rest = _shape(kind), _required(kind), _rest_field(kind)
+    layout = _layout(kind)
     gathered: dict[str, Any] = {}
     unknown: dict[str, Any] = {}
+    parts: dict[str, dict[str, Any]] = {field: {} for field, _ in layout.parts.values()}
     for key, value in data.items():
-        if key not in inner or key == rest:
+        if (item := layout.read.get(key)) is not None:
+            gathered[item.attribute] = _fit(value, item.plan, f"{what} {key}", strict)
+        elif key in layout.parts:
+            parts[layout.parts[key][0]][key] = value
+        elif key not in layout.derived:
             unknown[key] = value
-        elif (nested := inner[key]) is None:
-            gathered[key] = value
-        elif isinstance(value, list | tuple) and nested[1]:
-            gathered[key] = [_gather(one, nested[0], f"{what} {key}[{at}]") for at, one in enumerate(value)]
-        elif value is not None and not nested[1]:
-            gathered[key] = _gather(value, nested[0], f"{what} {key}")
-        else:
-            gathered[key] = value
-    if unknown and rest is None:
-        known = ", ".join(inner)
+    if unknown and layout.rest is None and strict:
+        known = ", ".join([*layout.read, *layout.parts])
         raise ValueError(f"{what} has no setting {next(iter(unknown))!r}; its settings are: {known}")
-    for key in required:
-        if key not in gathered:
+    for key in layout.required:
+        if layout.read[key].attribute not in gathered:
             raise ValueError(f"{what} lacks the key {key!r}")
-    return gathered if rest is None else {**gathered, rest: unknown}
+    for field, part in layout.parts.values():
+        if field not in gathered:
+            gathered[field] = _gather(parts[field], part, what, strict)
+    return gathered if layout.rest is None else {**gathered, layout.rest: unknown}
+
+
+def _fit(value: Any, plan: _Plan, what: str, strict: bool) -> Any:
+    """The value with the dataclasses in it gathered; what is of another kind stays, to be refused."""
+    if plan is None or value is None:
+        return value
+    shape, inner = plan
+    if shape == "one":
+        return _gather(value, inner, what, strict)
+    if shape == "list" and isinstance(value, list | tuple):
+        return [_fit(one, inner, f"{what}[{at}]", strict) for at, one in enumerate(value)]
+    if shape == "table" and isinstance(value, Mapping):
+        return {key: _fit(one, inner, f"{what} {key}", strict) for key, one in value.items()}
+    return value
 
 
 @cache
-def _shape(kind: Any) -> dict[str, tuple[Any, bool] | None]:
-    """Each field, with the dataclass inside it and whether it holds a list of them."""
+def _layout(kind: Any) -> _Layout:
     hints = get_type_hints(kind)
-    return {one.name: _nested(hints[one.name]) for one in fields(kind) if one.init}
-
-
-def _nested(hint: Any) -> tuple[Any, bool] | None:
-    if is_dataclass(hint):
-        return hint, False
-    for inner in get_args(hint):
-        if is_dataclass(inner):
-            return inner, get_origin(hint) is tuple
-    return None
-
-
-@cache
-def _required(kind: Any) -> tuple[str, ...]:
-    return tuple(
-        one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING
+    items: dict[str, _Item] = {}
+    parts: dict[str, tuple[str, Any]] = {}
+    rest, required = None, []
+    for one in fields(kind):
+        if one.metadata.get("rest"):
+            rest = one.name
+        elif one.metadata.get("flat"):
+            items[one.name] = _Item(one.name, one.name, flat=True)
+            part = _layout(hints[one.name])
+            parts |= dict.fromkeys((*part.read, *part.parts, *part.derived), (one.name, hints[one.name]))
+        elif one.init and not one.metadata.get("unwritten"):
+            key = one.metadata.get("key", one.name)
+            left_out = bool(one.metadata.get("omitted"))
+            items[key] = _Item(key, one.name, _plan(hints[one.name]), omitted=left_out, default=one.default)
+            if one.default is MISSING and one.default_factory is MISSING:
+                required.append(key)
+    keys: tuple[str, ...] = getattr(kind, "KEYS", tuple(items))
+    return _Layout(
+        written=tuple(items.get(key, _Item(key, key)) for key in keys),
+        read={key: item for key, item in items.items() if not item.flat},
+        parts=parts,
+        derived=frozenset(keys) - items.keys(),
+        required=tuple(required),
+        rest=rest,
     )
 
 
-@cache
-def _rest_field(kind: Any) -> str | None:
-    return next((one.name for one in fields(kind) if one.metadata.get("rest")), None)
+def _plan(hint: Any) -> _Plan:
+    if is_dataclass(hint):
+        return "one", hint
+    origin = get_origin(hint)
+    found = next((plan for inner in get_args(hint) if (plan := _plan(inner)) is not None), None)
+    if found is None:
+        return None
+    if origin in (tuple, list):
+        return "list", found
+    return ("table", found) if isinstance(origin, type) and issubclass(origin, Mapping) else found
 
 
 def _told(problem: str, data: Any, kind: Any, what: str) -> str:
     """The library's message in our words, with the value that came."""
     at = _PATH.search(problem)
     path = at["path"].lstrip(".") if at else ""
+    shown, hint = _followed(path, kind)
     expected = _EXPECTED.search(problem)
-    hint = get_type_hints(kind).get(path.partition(".")[0].partition("[")[0])
     if get_origin(hint) is Literal:
         words = " or ".join(map(str, get_args(hint)))
     elif expected:
         words = " or ".join(_WORDS.get(one, one) for one in expected["kinds"].split(" | "))
     else:
-        return f"{what} key {path!r}: {problem[: at.start() if at else None]}"
-    shown = path.replace("[...]", ".…")
+        return f"{what} key {shown!r}: {problem[: at.start() if at else None]}"
     return f"{what} key {shown!r} must be {words}, got {_short(_value_at(data, path))}"
+
+
+def _followed(path: str, kind: Any) -> tuple[str, Any]:
+    """A path through fields as one through the keys of the file, and the annotation at its end."""
+    shown, hint = "", kind
+    for name, place in _STEP.findall(path):
+        if place:
+            shown += ".…" if place == "..." else f"[{place}]"
+            hint = next((one for one in get_args(hint) if one is not Ellipsis), None)
+            continue
+        table = _dataclass_in(hint)
+        items = {} if table is None else {item.attribute: item for item in _layout(table).written}
+        item = items.get(name)
+        if item is None or not item.flat:
+            shown += f".{name if item is None else item.key}"
+        hint = None if table is None else get_type_hints(table).get(name)
+    return shown.lstrip("."), hint
+
+
+def _dataclass_in(hint: Any) -> Any:
+    """The dataclass that an annotation holds, at whatever depth; None without one."""
+    if hint is None or is_dataclass(hint):
+        return hint
+    return next((found for one in get_args(hint) if (found := _dataclass_in(one)) is not None), None)
 
 
 def _value_at(data: Any, path: str) -> Any:
     """The value at a path; where a mapping's key is not told, as much of it as is."""
-    for name, place in re.findall(r"([^.\[\]]+)(?=\.|\[|$)|\[(\d+|\.\.\.)\]", path):
+    for name, place in _STEP.findall(path):
         if place == "...":
             return data
         data = data[int(place)] if place else data[name]

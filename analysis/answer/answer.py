@@ -15,8 +15,8 @@ hardly any network loses so little, as then all orders are worth leaving the net
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,14 +30,18 @@ from ordercomp.analysis.answer.comparisons import (
 from ordercomp.analysis.answer.model import Draws, Effort, draw_values
 from ordercomp.analysis.answer.values import LOSSES, ValueTable, order_values, rungs_of
 from ordercomp.analysis.evidence.judge import RULES
+from ordercomp.codec import FLAT, OMITTED, named
 from ordercomp.orders import Order
-from ordercomp.records import Convention, Record
+from ordercomp.records import Convention, Record, metric_of
 
 __all__ = [
     "LEAST_SEEDS",
     "Answer",
     "AnswerAt",
+    "Behind",
+    "OrderMatters",
     "Regret",
+    "Sorts",
     "Standing",
     "answer_of",
     "answers_of",
@@ -78,76 +82,106 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Behind:
+    """How far an order that is out lies behind the best one, in doublings."""
+
+    behind: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderMatters:
+    """Whether orders differ at all."""
+
+    p: float  # of "the order does not matter"
+    spread: float  # best minus worst order, doublings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sorts:
+    """The topological sorts of a law beside the answer."""
+
+    number: int  # those that are listed
+    in_best_set: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerAt:
     """The answer at one tolerated loss."""
 
+    KEYS: ClassVar = (
+        *("rung", "loss", "recommended", "best_set", "regret", "probability_best", "excluded", "precedence"),
+        *("order_matters", "stage_scores_explain", "seeds_needed", "orders"),
+    )
+
+    rung: str | None = field(default=None, metadata=OMITTED)  # the only one that took part; None: all
     loss: float | None  # a fraction; None for values that came from elsewhere
     recommended: Order | None = None  # None: nothing can be told
     best_set: tuple[Order, ...] = ()  # most probable first
     regret: Regret | None = None
-    standings: Mapping[Order, Standing]  # best first; empty where nothing can be told
+    standings: Mapping[Order, Standing] = field(  # best first; empty where nothing can be told
+        default_factory=dict, metadata=named("orders")
+    )
     precedence: tuple[tuple[str, str], ...] = ()
-    p_value: float | None = None  # of "the order does not matter"
-    spread: float | None = None  # best minus worst order, doublings
-    scores_explain: float | None = None  # share of the differences between orders that stage scores explain
+    order_matters: OrderMatters | None = None
+    scores_explain: float | None = field(  # share of the differences between orders that stage scores explain
+        default=None, metadata=named("stage_scores_explain")
+    )
     seeds_needed: int | None = None  # of every order, where there are too few
-    rung: str | None = None  # the only one that took part; None: all
 
     @property
-    def excluded(self) -> tuple[Order, ...]:
-        """The orders outside of the best set, the nearest first."""
-        return tuple(order for order in self.standings if order not in self.best_set)
+    def probability_best(self) -> dict[Order, float]:
+        """The probability of each order to be the best."""
+        return {order: one.probability_best for order, one in self.standings.items()}
 
-    def to_json(self) -> dict[str, Any]:
-        """The content of `answer` in law.json, or of an entry of its `by_loss` and `by_rung`."""
-        regret = self.regret
+    @property
+    def excluded(self) -> dict[Order, Behind]:
+        """The orders outside of the best set, the nearest first."""
         return {
-            "loss": self.loss,
-            "recommended": self.recommended,
-            "best_set": list(self.best_set),
-            "regret": None
+            order: Behind(behind=one.behind, interval=one.interval)
+            for order, one in self.standings.items()
+            if order not in self.best_set
+        }
+
+    def rounded(self) -> "AnswerAt":
+        """The same with the digits that are told."""
+        regret, matters = self.regret, self.order_matters
+        return replace(
+            self,
+            regret=None
             if regret is None
-            else {
-                "expected": _short(regret.expected),
-                "upper95": _short(regret.upper95),
-                "random_order": _short(regret.random_order),
-            },
-            "probability_best": {
-                order: _short(one.probability_best) for order, one in self.standings.items()
-            },
-            "excluded": {
-                order: {
-                    "behind": _short(self.standings[order].behind),
-                    "interval": _shorts(self.standings[order]),
-                }
-                for order in self.excluded
-            },
-            "precedence": [list(pair) for pair in self.precedence],
-            "order_matters": None
-            if self.p_value is None or self.spread is None
-            else {"p": float(f"{self.p_value:.3g}"), "spread": _short(self.spread)},
-            "stage_scores_explain": None if self.scores_explain is None else _short(self.scores_explain),
-            "seeds_needed": self.seeds_needed,
-            "orders": {
-                order: {
-                    "value": _short(one.value),
-                    "behind": _short(one.behind),
-                    "interval": _shorts(one),
-                    "probability_best": _short(one.probability_best),
-                    "seeds": one.seeds,
-                }
+            else Regret(
+                expected=_short(regret.expected),
+                upper95=_short(regret.upper95),
+                random_order=_short(regret.random_order),
+            ),
+            standings={
+                order: Standing(
+                    value=_short(one.value),
+                    behind=_short(one.behind),
+                    interval=(_short(one.interval[0]), _short(one.interval[1])),
+                    probability_best=_short(one.probability_best),
+                    seeds=one.seeds,
+                )
                 for order, one in self.standings.items()
             },
-        }
+            order_matters=None
+            if matters is None
+            else OrderMatters(p=float(f"{matters.p:.3g}"), spread=_short(matters.spread)),
+            scores_explain=None if self.scores_explain is None else _short(self.scores_explain),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """The answer at the loss that was asked for, at other losses, and for each rung alone."""
 
-    asked: AnswerAt
+    asked: AnswerAt = field(metadata=FLAT)
     by_loss: tuple[AnswerAt, ...] = ()
     by_rung: tuple[AnswerAt, ...] = ()
+    metric: str = field(default="accuracy", metadata=OMITTED)  # of which some is lost
+    topological_sorts: Sorts | None = field(default=None, metadata=OMITTED)  # None: there is no law beside
+    withheld: str = field(default="", metadata=OMITTED)  # why nothing is recommended, if not for few seeds
 
     @property
     def recommended(self) -> Order | None:
@@ -159,13 +193,14 @@ class Answer:
         """The orders that cannot be told from the best, most probable first."""
         return self.asked.best_set
 
-    def to_json(self) -> dict[str, Any]:
-        """The content of `answer` in law.json."""
-        return {
-            **self.asked.to_json(),
-            "by_loss": [one.to_json() for one in self.by_loss],
-            "by_rung": [{"rung": one.rung, **one.to_json()} for one in self.by_rung],
-        }
+    def rounded(self) -> "Answer":
+        """The same with the digits that are told."""
+        return replace(
+            self,
+            asked=self.asked.rounded(),
+            by_loss=tuple(one.rounded() for one in self.by_loss),
+            by_rung=tuple(one.rounded() for one in self.by_rung),
+        )
 
 
 def derive_answer(
@@ -195,6 +230,7 @@ def derive_answer(
         asked=told[loss],
         by_loss=tuple(told[one] for one in LOSSES),
         by_rung=tuple(replace(one, rung=str(rung)) for rung, one in alone),
+        metric=metric_of(held),
     )
 
 
@@ -209,9 +245,9 @@ def answers_of(tables: Sequence[ValueTable], *, effort: Effort = THOROUGH) -> li
     groups: dict[tuple[tuple[Order, ...], int], list[int]] = defaultdict(list)
     for place, table in enumerate(tables):
         if _seeds(table) < LEAST_SEEDS:
-            answers[place] = AnswerAt(loss=table.loss, standings={}, seeds_needed=LEAST_SEEDS)
+            answers[place] = AnswerAt(loss=table.loss, seeds_needed=LEAST_SEEDS)
         elif _share_of_worth(table) < LEAST_WORTH:
-            answers[place] = AnswerAt(loss=table.loss, standings={})
+            answers[place] = AnswerAt(loss=table.loss)
         else:
             groups[table.orders, len(table.seeds)].append(place)
     for places in groups.values():
@@ -259,7 +295,7 @@ def read_answer(table: ValueTable, draws: Draws) -> AnswerAt:
     inside = [k for k in np.argsort(-chances, kind="stable") if least[k] == 0]
     taken = int(order[0])
     best_set = tuple(table.orders[k] for k in inside)
-    scores = _shares(draws)
+    scores, p = _shares(draws), order_matters(table.values, draws.noise)
     return AnswerAt(
         loss=table.loss,
         recommended=table.orders[taken],
@@ -271,8 +307,7 @@ def read_answer(table: ValueTable, draws: Draws) -> AnswerAt:
         ),
         standings=standings,
         precedence=precedence_of(best_set, table.stages),
-        p_value=order_matters(table.values, draws.noise),
-        spread=float(means.max() - means.min()),
+        order_matters=None if p is None else OrderMatters(p=p, spread=float(means.max() - means.min())),
         scores_explain=scores,
     )
 
@@ -288,7 +323,3 @@ def _shares(draws: Draws) -> float:
 
 def _short(number: float) -> float:
     return round(float(number), 4)
-
-
-def _shorts(standing: Standing) -> list[float]:
-    return [_short(end) for end in standing.interval]

@@ -1,10 +1,10 @@
 """The answer of a law.json in plain sentences: the order, its cost, which are out, what holds anyway."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from ordercomp.analysis.answer.answer import Answer, AnswerAt, Regret
 from ordercomp.analysis.showing.tables import loss_text
 
 __all__ = ["AnswerWords", "answer_words", "cost_text", "listed", "where_it_changes"]
@@ -28,19 +28,27 @@ class AnswerWords:
         return tuple(line for line in (self.headline, self.cost, self.out, self.holds) if line)
 
 
-def answer_words(answer: Mapping[str, Any], stages: str) -> AnswerWords:
-    """Put the `answer` of a law.json, or an entry of its `by_loss` or `by_rung`, into words."""
-    loss = loss_text(answer["loss"]) if answer.get("loss") is not None else ""
-    order = answer["recommended"]
-    if order is None:
-        return AnswerWords(headline=_nothing(answer, loss), cost="", out="", holds="")
-    of_what = f" of {answer['metric']}" if "metric" in answer else ""
+def answer_words(answer: Answer | AnswerAt, stages: str, *, metric: str = "accuracy") -> AnswerWords:
+    """Put an answer, or what it says at one loss or for one rung, into words.
+
+    `metric` names what is lost; an `Answer` knows it.
+    """
+    if isinstance(answer, Answer):
+        return _words(answer.asked, stages, answer.metric, answer.withheld)
+    return _words(answer, stages, metric)
+
+
+def _words(told: AnswerAt, stages: str, metric: str, withheld: str = "") -> AnswerWords:
+    loss = "" if told.loss is None else loss_text(told.loss)
+    if told.recommended is None or told.regret is None:
+        return AnswerWords(headline=_nothing(told, loss, withheld), cost="", out="", holds="")
+    of_what = "" if metric == "accuracy" else f" of {metric}"
     tolerated = f" if a loss of {loss}{of_what} is tolerated" if loss else ""
     return AnswerWords(
-        headline=f"Take {' → '.join(order)}{tolerated}.",
-        cost=_cost(answer["regret"]),
-        out=_out(answer),
-        holds=_holds(answer, stages),
+        headline=f"Take {' → '.join(told.recommended)}{tolerated}.",
+        cost=_cost(told.regret),
+        out=_out(told),
+        holds=_holds(told, stages),
     )
 
 
@@ -59,9 +67,9 @@ def listed(names: Sequence[str], word: str = "and") -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
 
 
-def where_it_changes(answer: Mapping[str, Any]) -> str:
+def where_it_changes(by_loss: Sequence[AnswerAt]) -> str:
     """Say at which tolerated losses the recommendation changes; empty if fewer than two losses have one."""
-    told = [(one["loss"], one["recommended"]) for one in answer.get("by_loss", ()) if one["recommended"]]
+    told = [(one.loss or 0.0, one.recommended) for one in by_loss if one.recommended]
     if len(told) < 2:
         return ""
     changes = [
@@ -78,29 +86,28 @@ def where_it_changes(answer: Mapping[str, Any]) -> str:
     )
 
 
-def _nothing(answer: Mapping[str, Any], loss: str) -> str:
+def _nothing(told: AnswerAt, loss: str, withheld: str) -> str:
     where = f" at a tolerated loss of {loss}" if loss else ""
-    if answer.get("withheld"):
-        return f"These records cannot tell which order to take{where}: {answer['withheld']}."
-    needed = answer.get("seeds_needed")
-    if not needed:
+    if withheld:
+        return f"These records cannot tell which order to take{where}: {withheld}."
+    if not told.seeds_needed:
         return f"No order is recommended{where}: hardly any network loses so little. Try gentler knobs."
     return (
         f"These records cannot tell yet which order to take{where}. "
-        f"It would take {needed} seeds of the orders that are left."
+        f"It would take {told.seeds_needed} seeds of the orders that are left."
     )
 
 
-def _cost(regret: Mapping[str, float]) -> str:
-    expected, upper, blind = (cost_text(regret[key]) for key in ("expected", "upper95", "random_order"))
+def _cost(regret: Regret) -> str:
+    expected, upper, blind = map(cost_text, (regret.expected, regret.upper95, regret.random_order))
     return (
         f"Against the best order, whichever that is, it is expected to need {expected} bit operations, with "
         f"95 % confidence at most {upper.removeprefix('about ')}; an order taken at random needs {blind}."
     )
 
 
-def _out(answer: Mapping[str, Any]) -> str:
-    inside, excluded = answer["best_set"], answer["excluded"]
+def _out(told: AnswerAt) -> str:
+    inside, excluded = told.best_set, told.excluded
     every = len(inside) + len(excluded)
     if not excluded:
         return f"None of the {every} orders is out: each may be the best."
@@ -110,10 +117,10 @@ def _out(answer: Mapping[str, Any]) -> str:
     return f"{len(excluded)} of {every} orders are out; {len(inside)} may be the best{named}."
 
 
-def _holds(answer: Mapping[str, Any], stages: str) -> str:
+def _holds(answer: AnswerAt, stages: str) -> str:
     """The precedences that hold in every order of the best set, without those that follow from others."""
-    pairs = {(first, second) for first, second in answer["precedence"]}
-    if len(answer["best_set"]) == 1 or not answer["excluded"]:
+    pairs = set(answer.precedence)
+    if len(answer.best_set) == 1 or not answer.excluded:
         return ""
     if not pairs:
         return "No pair of stages stands the same way in all of them."
@@ -122,9 +129,8 @@ def _holds(answer: Mapping[str, Any], stages: str) -> str:
         for pair in pairs
         if not any((pair[0], middle) in pairs and (middle, pair[1]) in pairs for middle in stages)
     ]
-    told = [
-        f"{first} before {second}" for first, second in sorted(bare, key=lambda one: _places(one, stages))
-    ]
+    ranked = sorted(bare, key=lambda one: _places(one, stages))
+    told = [f"{first} before {second}" for first, second in ranked]
     return f"Whichever of them is best: {listed(told)}."
 
 

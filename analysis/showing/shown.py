@@ -9,10 +9,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ordercomp.analysis.answer.answer import Answer
 from ordercomp.analysis.fronts.front import Candidate
 from ordercomp.analysis.showing.answer_words import answer_words
 from ordercomp.analysis.showing.tables import Column, Table, pair_table, times_text
 from ordercomp.analysis.showing.words import read_verdict
+from ordercomp.codec import decode
 from ordercomp.records import Record, metric_of
 
 __all__ = ["Shown", "shown_front", "shown_law", "shown_records"]
@@ -46,7 +48,8 @@ class Shown:
 def shown_law(law: Mapping[str, Any]) -> Shown:
     """The content of a law.json: the answer if it has one, the verdict on the pairs, and their table."""
     verdict = read_verdict(law)
-    said = answer_words(law["answer"], law["stages"]).lines if "answer" in law else ()
+    answer = decode(law["answer"], Answer, "answer", strict=False) if "answer" in law else None
+    said = () if answer is None else answer_words(answer, law["stages"]).lines
     pairs = f"By pairs of stages. {verdict.headline}" if said else verdict.headline
     return Shown((*said, pairs, verdict.detail), (pair_table(law).about(law.get("metric", "accuracy")),))
 

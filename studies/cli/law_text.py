@@ -5,9 +5,11 @@ from typing import Any
 
 from rich.console import Console
 
+from ordercomp.analysis.answer.answer import Answer
 from ordercomp.analysis.showing.answer_words import answer_words, where_it_changes
 from ordercomp.analysis.showing.tables import pair_table
 from ordercomp.analysis.showing.words import read_verdict
+from ordercomp.codec import decode
 
 __all__ = ["ADAPTIVE_LABEL", "print_answer", "print_law", "sorts_text"]
 
@@ -16,15 +18,15 @@ ADAPTIVE_LABEL = "Adaptive evidence: a sampler chose these networks, which biase
 
 def print_answer(law: Mapping[str, Any]) -> None:
     """Print the answer on stdout: the order, its cost, what is out, what holds anyway, and the command."""
-    console, answer = Console(), law["answer"]
+    console, answer = Console(), decode(law["answer"], Answer, "answer", strict=False)
     headline, *rest = answer_words(answer, law["stages"]).lines
     console.print(headline, style="bold", markup=False, highlight=False, soft_wrap=True)
     for line in rest:
         _print(console, line)
-    network = next((one for one in law.get("networks", ()) if one["loss"] == answer["loss"]), None)
-    if network is not None and network["order"] == answer["recommended"]:
+    network = next((one for one in law.get("networks", ()) if one["loss"] == answer.asked.loss), None)
+    if network is not None and network["order"] == answer.recommended:
         _print(console, f"The network: {network['command']}")
-    if changes := where_it_changes(answer):
+    if changes := where_it_changes(answer.by_loss):
         _print(console, changes)
 
 

@@ -2,11 +2,13 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ordercomp.analysis.answer.answer import Answer, AnswerAt
+from ordercomp.analysis.answer.answer import Answer, AnswerAt, Sorts
 from ordercomp.analysis.answer.networks import Taken, networks_to_take
+from ordercomp.codec import encode
 from ordercomp.records import Record, metric_of
 
 __all__ = ["answer_keys", "make_command", "unless_under_trained"]
@@ -32,13 +34,13 @@ def answer_keys(
     inside = sum(order in answer.best_set for order in sorts)
     metric = metric_of(records)
     named = {} if metric == "accuracy" else {"metric": metric}
-    told = {**answer.to_json(), **named, "topological_sorts": {"number": len(sorts), "in_best_set": inside}}
-    if reason := _under_trained(law):
-        told["withheld"] = reason
+    told = replace(
+        answer.rounded(), metric=metric, topological_sorts=Sorts(number=len(sorts), in_best_set=inside)
+    )
     taken = networks_to_take(records, answer, law["stages"]) if certified is None else certified
     return {
         **named,
-        "answer": told,
+        "answer": encode(told),
         "networks": [
             {**one.to_json(), "command": make_command(one, store=store, exact=certified is not None)}
             for one in taken
@@ -51,16 +53,19 @@ def unless_under_trained(answer: Answer, law: Mapping[str, Any]) -> Answer:
 
     Under-trained stages fake an order: the epochs of a later stage serve an earlier one, too.
     """
-    if not _under_trained(law):
+    reason = _under_trained(law)
+    if not reason:
         return answer
 
     def silent(one: AnswerAt) -> AnswerAt:
-        return AnswerAt(loss=one.loss, rung=one.rung, standings={})
+        return AnswerAt(loss=one.loss, rung=one.rung)
 
-    return Answer(
+    return replace(
+        answer,
         asked=silent(answer.asked),
         by_loss=tuple(map(silent, answer.by_loss)),
         by_rung=tuple(map(silent, answer.by_rung)),
+        withheld=reason,
     )
 
 

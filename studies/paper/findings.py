@@ -78,7 +78,7 @@ def findings_page(sources: Sequence[Source]) -> str:
 
 def _in_short(source: Source) -> str:
     """The answer at the loss that is asked for by default, in sentences."""
-    words = answer_words(source.answer.asked.to_json(), STAGES)
+    words = answer_words(source.answer.asked, STAGES)
     return f"- {_title(source.name)}: {' '.join(words.lines)}"
 
 
@@ -151,7 +151,7 @@ def _law_row(name: str, one: AnswerAt) -> tuple[str, ...]:
     named = ", ".join(inside[:6]) + (
         f", … ({len(inside)} of {len(one.standings)})" if len(inside) > 6 else ""
     )
-    regret = one.regret
+    regret, matters = one.regret, one.order_matters
     return (
         name,
         one.recommended,
@@ -159,16 +159,14 @@ def _law_row(name: str, one: AnswerAt) -> tuple[str, ...]:
         f"{regret.expected:.2f}",
         f"{regret.upper95:.2f}",
         f"{regret.random_order:.2f}",
-        LEFT_OUT if one.spread is None else f"{one.spread:.1f}",
-        LEFT_OUT if one.p_value is None else f"{one.p_value:.2g}",
+        *((LEFT_OUT, LEFT_OUT) if matters is None else (f"{matters.spread:.1f}", f"{matters.p:.2g}")),
     )
 
 
 def _sentences(source: Source) -> list[str]:
     """Where the recommendation changes, and which precedences hold at which losses."""
     lines = []
-    told = [one.to_json() for one in source.answer.by_loss if is_told(one)]
-    if changes := where_it_changes({"by_loss": told}):
+    if changes := where_it_changes([one for one in source.answer.by_loss if is_told(one)]):
         lines.append(f"- {changes}")
     held: dict[tuple[str, str], list[str]] = {}
     for one in source.answer.by_loss:

@@ -1,42 +1,54 @@
 """What a page shows of an answer at each tolerated loss, worked out beforehand: words, numbers, a graph."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from ordercomp.analysis.showing.answer_words import answer_words, cost_text
+from ordercomp.analysis.answer.answer import Answer, AnswerAt, OrderMatters, Standing
+from ordercomp.analysis.showing.answer_words import AnswerWords, answer_words, cost_text
 from ordercomp.analysis.showing.report.graph import precedence_svg
 from ordercomp.analysis.showing.tables import loss_text, probability_text
+from ordercomp.codec import UNWRITTEN
 from ordercomp.orders import Order
 
 __all__ = ["LossView", "StripRow", "loss_views", "rung_rows", "strip_rows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """Where an order's interval lies, as shares of the longest one."""
+
+    low: float
+    high: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """What the page's table tells of an order."""
+
+    value: str
+    behind: str
+    interval: str
+    chance: str
+    seeds: str
+    bar: Bar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LossView:
-    """The answer at one tolerated loss, every number as text."""
+    """The answer at one tolerated loss, every number as text; its graph is no part of the script's data."""
 
     loss: float
-    name: str  # the loss as text
-    chosen: bool  # whether the page opens with it
+    name: str = field(metadata=UNWRITTEN)  # the loss as text
+    chosen: bool = field(metadata=UNWRITTEN)  # whether the page opens with it
     recommended: Order | None
     best_set: tuple[Order, ...]
     told: Mapping[str, str]  # by place in the page
-    orders: Mapping[Order, Mapping[str, Any]]  # cells and bar of each order
-    graph: Markup
-    graph_caption: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The same for the script of the page, without the graph, which is in the page."""
-        return {
-            "loss": self.loss,
-            "recommended": self.recommended,
-            "best_set": self.best_set,
-            "told": self.told,
-            "orders": self.orders,
-        }
+    orders: Mapping[Order, Cells]
+    graph: Markup = field(metadata=UNWRITTEN)
+    graph_caption: str = field(metadata=UNWRITTEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +59,17 @@ class StripRow:
     cells: tuple[str, ...]
 
 
-def loss_views(answer: Mapping[str, Any], stages: str, commands: Mapping[float, str]) -> list[LossView]:
+def loss_views(answer: Answer, stages: str, commands: Mapping[float, str]) -> list[LossView]:
     """One view for every loss that the answer tells, in rising order; its own loss is the chosen one.
 
     `commands` gives the command line of the network to take at a loss, as far as there is one.
     """
-    named = {key: answer[key] for key in ("metric",) if key in answer}
-    entries: dict[float, Mapping[str, Any]] = {
-        one["loss"]: {**one, **named} for one in answer.get("by_loss", ())
-    }
-    entries[answer["loss"]] = answer
+    asked = answer.asked.loss or 0.0
+    words = {one.loss or 0.0: answer_words(one, stages, metric=answer.metric) for one in answer.by_loss}
+    words[asked] = answer_words(answer, stages)
+    entries = {one.loss or 0.0: one for one in (*answer.by_loss, answer.asked)}
     return [
-        _view(entries[loss], stages, commands.get(loss, ""), chosen=loss == answer["loss"])
+        _view(loss, entries[loss], words[loss], stages, commands.get(loss, ""), chosen=loss == asked)
         for loss in sorted(entries)
     ]
 
@@ -78,79 +89,78 @@ def strip_rows(views: Sequence[LossView]) -> list[StripRow]:
     return sorted(rows, key=lambda row: (-row.cells.count("best"), row.cells.count(""), row.order))
 
 
-def rung_rows(answer: Mapping[str, Any], stages: str) -> list[tuple[str, str, str]]:
+def rung_rows(answer: Answer, stages: str) -> list[tuple[str, str, str]]:
     """For each rung of the knob ladder: its knobs, the recommendation, and which orders may be best."""
     rows = []
-    for entry in answer.get("by_rung", ()):
+    for entry in answer.by_rung:
         words = answer_words(entry, stages)
-        rows.append((str(entry["rung"]), words.headline, " ".join((words.cost, words.out)).strip()))
+        rows.append((str(entry.rung), words.headline, " ".join((words.cost, words.out)).strip()))
     return rows
 
 
-def _view(entry: Mapping[str, Any], stages: str, command: str, *, chosen: bool) -> LossView:
-    words = answer_words(entry, stages)
-    best_set = tuple(entry["best_set"])
-    orders = entry.get("orders", {})
-    longest = max((float(one["interval"][1]) for one in orders.values()), default=0.0) or 1.0
-    regret = entry["regret"] or {}
+def _view(
+    loss: float, entry: AnswerAt, words: AnswerWords, stages: str, command: str, *, chosen: bool
+) -> LossView:
+    inside, out, orders = entry.best_set, entry.excluded, entry.standings
+    longest = max((one.interval[1] for one in orders.values()), default=0.0) or 1.0
+    regret = entry.regret
     told = {
         "headline": words.headline,
         "cost": words.cost,
         "out": words.out,
         "holds": words.holds,
         "command": command,
-        "expected": _more(regret.get("expected")),
-        "upper": _more(regret.get("upper95")),
-        "random": _more(regret.get("random_order")),
-        "left": f"{len(best_set)} of {len(best_set) + len(entry['excluded'])}" if best_set else "–",
-        "matters": _matters(entry.get("order_matters")),
+        "expected": "–" if regret is None else _more(regret.expected),
+        "upper": "–" if regret is None else _more(regret.upper95),
+        "random": "–" if regret is None else _more(regret.random_order),
+        "left": f"{len(inside)} of {len(inside) + len(out)}" if inside else "–",
+        "matters": _matters(entry.order_matters),
     }
     return LossView(
-        loss=entry["loss"],
-        name=loss_text(entry["loss"]),
+        loss=loss,
+        name=loss_text(loss),
         chosen=chosen,
-        recommended=entry["recommended"],
-        best_set=best_set,
+        recommended=entry.recommended,
+        best_set=inside,
         told=told,
         orders={order: _cells(one, longest) for order, one in orders.items()},
-        graph=precedence_svg(stages, [(first, second) for first, second in entry["precedence"] or ()]),
+        graph=precedence_svg(stages, list(entry.precedence)),
         graph_caption=_graph_caption(entry),
     )
 
 
-def _graph_caption(entry: Mapping[str, Any]) -> str:
-    if entry["precedence"]:
+def _graph_caption(entry: AnswerAt) -> str:
+    if entry.precedence:
         return "What holds in every order that may be the best."
-    if entry["best_set"]:
+    if entry.best_set:
         return "No pair of stages is settled: the orders that may be the best share none."
     return "No pair of stages is settled: nothing can be told at this loss."
 
 
-def _cells(one: Mapping[str, Any], longest: float) -> dict[str, Any]:
-    low, high = one["interval"]
-    return {
-        "value": f"{one['value']:.2f}",
-        "behind": f"{one['behind']:.2f}",
-        "interval": f"{low:.2f} to {high:.2f}",
-        "chance": probability_text(one["probability_best"]),
-        "seeds": str(one["seeds"]),
-        "bar": {
-            "low": round(max(0.0, low) / longest, 3),
-            "high": round(max(0.0, high) / longest, 3),
-            "at": round(min(max(0.0, one["behind"]), longest) / longest, 3),
-        },
-    }
+def _cells(one: Standing, longest: float) -> Cells:
+    low, high = one.interval
+    return Cells(
+        value=f"{one.value:.2f}",
+        behind=f"{one.behind:.2f}",
+        interval=f"{low:.2f} to {high:.2f}",
+        chance=probability_text(one.probability_best),
+        seeds=str(one.seeds),
+        bar=Bar(
+            low=round(max(0.0, low) / longest, 3),
+            high=round(max(0.0, high) / longest, 3),
+            at=round(min(max(0.0, one.behind), longest) / longest, 3),
+        ),
+    )
 
 
-def _more(doublings: float | None) -> str:
-    return "–" if doublings is None else cost_text(doublings).removeprefix("about ")
+def _more(doublings: float) -> str:
+    return cost_text(doublings).removeprefix("about ")
 
 
-def _matters(test: Mapping[str, Any] | None) -> str:
-    if not test:
+def _matters(test: OrderMatters | None) -> str:
+    if test is None:
         return ""
-    p = test["p"]
-    chance = "less than one in a million" if p < 1e-6 else f"{p:.2g}"
-    spread = f"best and worst order differ by about {test['spread']:.1f} doublings"
-    verdict = "Order matters" if p < 0.05 else "That order matters is not shown"
+    chance = "less than one in a million" if test.p < 1e-6 else f"{test.p:.2g}"
+    spread = f"best and worst order differ by about {test.spread:.1f} doublings"
+    verdict = "Order matters" if test.p < 0.05 else "That order matters is not shown"
     return f"{verdict}: {spread}; chance alone would do as much with probability {chance}."

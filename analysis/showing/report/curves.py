@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -22,6 +23,8 @@ _TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 class Axes:
     """Where a tolerated loss (logarithmic) and a log2 reduction stand in the picture."""
 
+    KEYS: ClassVar = ("size", "box", "x", "y")
+
     x: tuple[float, float]  # log10 of the loss at both ends
     y: tuple[float, float]  # log2 reduction at both ends
 
@@ -35,9 +38,15 @@ class Axes:
         share = (log2_reduction - self.y[0]) / (self.y[1] - self.y[0])
         return round(_BOX[3] - share * (_BOX[3] - _BOX[1]), 1)
 
-    def to_json(self) -> dict[str, Sequence[float]]:
-        """The same for the script of the page."""
-        return {"size": _SIZE, "box": _BOX, "x": self.x, "y": self.y}
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height of the picture."""
+        return _SIZE
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the axes in it."""
+        return _BOX
 
 
 def axes_of(curves: Mapping[Order, FloatArray]) -> Axes:

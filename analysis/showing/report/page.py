@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ordercomp.analysis.answer.answer import Answer
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE, TOLERANCES, Scale
 from ordercomp.analysis.law.ranking import permutation_records
 from ordercomp.analysis.law.sensitivity import alternatives, sensitivity, sensitivity_table
@@ -25,6 +26,7 @@ from ordercomp.analysis.showing.report.elements import (
 )
 from ordercomp.analysis.showing.report.reach import network_dots, reach_curves
 from ordercomp.analysis.showing.words import STAGE_NAMES, read_verdict
+from ordercomp.codec import decode, encode
 from ordercomp.files import replace_file
 from ordercomp.orders import Order
 from ordercomp.records import Record, metric_of
@@ -55,7 +57,8 @@ def write_report(
 
 
 def _content(law: Mapping[str, Any], records: Sequence[Record], scale: Scale) -> dict[str, Any]:
-    verdict, answer = read_verdict(law), law.get("answer")
+    verdict = read_verdict(law)
+    answer = decode(law["answer"], Answer, "answer", strict=False) if "answer" in law else None
     whole = permutation_records(records, law["stages"])
     networks = (
         network_tables.network_table(law["networks"])
@@ -73,7 +76,7 @@ def _content(law: Mapping[str, Any], records: Sequence[Record], scale: Scale) ->
         "views": views,
         "chosen": chosen,
         "strip": strip_rows(views),
-        "changes": where_it_changes(answer) if answer else "",
+        "changes": where_it_changes(answer.by_loss) if answer else "",
         "rungs": rung_rows(answer, law["stages"]) if answer else [],
         "curves": _curves(whole, views, scale),
         "verification": (law.get("verification") or {}).get("sentence", ""),
@@ -131,13 +134,13 @@ def _curves(records: Sequence[Record], views: Sequence[LossView], scale: Scale) 
         "chosen": next((place for place, view in enumerate(views) if view.chosen), 0),
         "losses": [
             {
-                **view.to_json(),
+                **encode(view),
                 "band": [axes.left(view.loss / 2), axes.left(1.5 * view.loss)],
                 "at": axes.left(view.loss),
             }
             for view in views
         ],
-        "axes": axes.to_json(),
+        "axes": encode(axes),
         **network_dots(records, scale=scale),
     }
     picture = curves_svg(

@@ -83,5 +83,5 @@ def command(
 
 def _note(view: View, found: Discovery) -> None:
     """Show the answer so far beside the progress."""
-    words = answer_words(found.law_json["answer"], found.law.stages)
+    words = answer_words(found.answer, found.law.stages)
     view.note(f"so far: {words.headline}", *(line for line in (words.cost, words.out) if line))

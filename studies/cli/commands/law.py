@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ordercomp.analysis.answer.table import Columns, answer_results, read_results
+from ordercomp.codec import encode
 from ordercomp.records import Record, read_records
 from ordercomp.studies.cli.law_text import print_answer, print_law
 from ordercomp.studies.cli.output import parse_loss, print_json
@@ -91,7 +92,7 @@ def _law_of_table(
         path, columns=_columns(columns), lower_is_better=lower_is_better, baseline=baseline
     )
     answer = answer_results(results, loss=_or_default(loss))
-    return {"task": path.name, "stages": results.stages, "answer": answer.to_json()}
+    return {"task": path.name, "stages": results.stages, "answer": encode(answer.rounded())}
 
 
 def _columns(text: str | None) -> Columns:

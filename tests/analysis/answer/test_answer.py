@@ -1,15 +1,18 @@
 """The answer on tables with a planted truth, and its parts worked out by hand."""
 
+import json
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from ordercomp.analysis.answer.answer import answer_of, derive_answer
+from ordercomp.analysis.answer.answer import Answer, answer_of, derive_answer
 from ordercomp.analysis.answer.comparisons import chances_of_best, least_behind, order_matters, precedence_of
 from ordercomp.analysis.answer.features import pair_signs, parts_of
 from ordercomp.analysis.answer.model import Effort
 from ordercomp.analysis.answer.values import LOSSES, ValueTable
+from ordercomp.codec import decode, encode, format_json
 from ordercomp.orders import permutations
 from ordercomp.studies.folders.recorded import load_recorded
 
@@ -35,8 +38,8 @@ def test_the_best_set_is_what_the_truth_cannot_be_told_from() -> None:
     assert set(answer.best_set) <= best
     assert answer.recommended in best
     assert {("D", "E"), ("P", "E"), ("Q", "E")} <= set(answer.precedence)
-    assert answer.p_value is not None
-    assert answer.p_value < 1e-6
+    assert answer.order_matters is not None
+    assert answer.order_matters.p < 1e-6
     assert answer.regret is not None
     assert answer.regret.random_order == pytest.approx(1.5, abs=0.4)
     assert answer.regret.expected < 0.3
@@ -63,7 +66,7 @@ def test_fewer_than_three_seeds_tell_nothing() -> None:
     answer = answer_of(table(noisy(LATE, 2, 0.01)), effort=QUICK)
     assert (answer.recommended, answer.best_set, answer.regret) == (None, (), None)
     assert answer.seeds_needed == 3
-    assert answer.to_json()["recommended"] is None
+    assert encode(answer)["recommended"] is None
 
 
 def test_where_hardly_any_network_loses_so_little_nothing_is_recommended() -> None:
@@ -183,6 +186,11 @@ def test_the_recordings_hold_an_answer_at_every_loss() -> None:
     assert answer.asked == answer.by_loss[LOSSES.index(0.02)]
     assert "DQPE" in answer.best_set
     assert {"PEQD", "QEPD"} <= set(answer.asked.excluded)
-    told = answer.to_json()
+    told = encode(answer.rounded())
     assert set(told["excluded"]) | set(told["best_set"]) == set(told["orders"]) == set(ORDERS)
     assert told["by_rung"][0]["rung"].startswith("D(depth=0.5)")
+
+
+def test_an_answer_is_written_and_read_back_whole() -> None:
+    answer = derive_answer(load_recorded("fashion-mnist"), stages="DPQE", effort=Effort(kept=40)).rounded()
+    assert decode(json.loads(format_json(answer)), Answer, "answer") == answer

@@ -1,22 +1,35 @@
 """The answer in sentences: nothing is said that the numbers do not, and nothing is guessed."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from ordercomp.analysis.answer.answer import AnswerAt, Regret, Standing
 from ordercomp.analysis.showing.answer_words import answer_words, cost_text, listed, where_it_changes
 
 
-def answer(**changes: Any) -> dict[str, Any]:
-    told = {
-        "loss": 0.02,
-        "recommended": "DPQE",
-        "best_set": ["DPQE", "DQPE"],
-        "regret": {"expected": 0.124, "upper95": 0.41, "random_order": 2.1},
-        "excluded": {f"out{k}": {"behind": 2.9, "interval": [1.8, 4.0]} for k in range(22)},
-        "precedence": [["D", "P"], ["D", "Q"], ["D", "E"], ["P", "E"], ["Q", "E"]],
+def standings(inside: Sequence[str], out: int) -> dict[str, Standing]:
+    ends = [*dict.fromkeys(inside, (0.0, 0.4)).items(), *((f"out{k}", (1.8, 4.0)) for k in range(out))]
+    return {
+        order: Standing(value=8.0, behind=high, interval=(low, high), probability_best=0.0, seeds=3)
+        for order, (low, high) in ends
     }
-    return {**told, **changes}
+
+
+def answer(inside: Sequence[str] = ("DPQE", "DQPE"), out: int = 22, **changes: Any) -> AnswerAt:
+    return replace(
+        AnswerAt(
+            loss=0.02,
+            recommended="DPQE",
+            best_set=tuple(inside),
+            regret=Regret(expected=0.124, upper95=0.41, random_order=2.1),
+            standings=standings(inside, out),
+            precedence=(("D", "P"), ("D", "Q"), ("D", "E"), ("P", "E"), ("Q", "E")),
+        ),
+        **changes,
+    )
 
 
 def test_the_answer_names_order_cost_what_is_out_and_what_holds() -> None:
@@ -31,20 +44,18 @@ def test_the_answer_names_order_cost_what_is_out_and_what_holds() -> None:
 
 
 def test_a_single_order_left_needs_no_precedence_beside_it() -> None:
-    words = answer_words(
-        answer(best_set=["DPQE"], excluded={f"out{k}": {} for k in range(23)}, loss=None), "DPQE"
-    )
+    words = answer_words(answer(["DPQE"], 23, loss=None), "DPQE")
     assert words.headline == "Take D → P → Q → E."
     assert (words.out, words.holds) == ("All other 23 of 24 orders are out.", "")
 
 
 def test_a_set_that_shares_no_precedence_says_so() -> None:
-    words = answer_words(answer(best_set=["DPQE", "EQPD"], precedence=[]), "DPQE")
+    words = answer_words(answer(["DPQE", "EQPD"], precedence=()), "DPQE")
     assert words.holds == "No pair of stages stands the same way in all of them."
 
 
 def test_nothing_is_guessed_where_nothing_can_be_told() -> None:
-    words = answer_words({"loss": 0.01, "recommended": None, "seeds_needed": 3}, "DPQE")
+    words = answer_words(AnswerAt(loss=0.01, seeds_needed=3), "DPQE")
     assert words.lines == (
         "These records cannot tell yet which order to take at a tolerated loss of 1 %. It would take 3 seeds "
         "of the orders that are left.",
@@ -52,7 +63,7 @@ def test_nothing_is_guessed_where_nothing_can_be_told() -> None:
 
 
 def test_a_loss_that_hardly_any_network_keeps_to_is_named() -> None:
-    assert answer_words({"loss": 0.002, "recommended": None, "seeds_needed": None}, "DPQE").lines == (
+    assert answer_words(AnswerAt(loss=0.002), "DPQE").lines == (
         "No order is recommended at a tolerated loss of 0.2 %: hardly any network loses so little. "
         "Try gentler knobs.",
     )
@@ -60,11 +71,10 @@ def test_a_loss_that_hardly_any_network_keeps_to_is_named() -> None:
 
 def test_no_order_out_is_said_and_a_long_set_is_only_counted() -> None:
     all_in = [f"in{k}" for k in range(24)]
-    assert answer_words(answer(best_set=all_in, excluded={}, precedence=[]), "DPQE").out == (
+    assert answer_words(answer(all_in, 0, precedence=()), "DPQE").out == (
         "None of the 24 orders is out: each may be the best."
     )
-    long = answer(best_set=all_in[:9], excluded={f"out{k}": {} for k in range(15)})
-    assert answer_words(long, "DPQE").out == "15 of 24 orders are out; 9 may be the best."
+    assert answer_words(answer(all_in[:9], 15), "DPQE").out == "15 of 24 orders are out; 9 may be the best."
 
 
 @pytest.mark.parametrize(
@@ -85,12 +95,10 @@ def test_doublings_in_words(doublings: float, words: str) -> None:
 
 def test_where_the_recommendation_changes() -> None:
     told = [(0.01, "DPQE"), (0.02, "DPQE"), (0.05, "DEPQ"), (0.08, None)]
-    by_loss = [{"loss": loss, "recommended": order} for loss, order in told]
-    assert where_it_changes({"by_loss": by_loss}).startswith(
-        "At a tolerated loss of 1 % take DPQE, DEPQ from 5 % on."
-    )
-    assert where_it_changes({"by_loss": by_loss[:2]}) == "DPQE is recommended at every loss from 1 % to 2 %."
-    assert where_it_changes({"by_loss": by_loss[2:]}) == ""
+    by_loss = [AnswerAt(loss=loss, recommended=order) for loss, order in told]
+    assert where_it_changes(by_loss).startswith("At a tolerated loss of 1 % take DPQE, DEPQ from 5 % on.")
+    assert where_it_changes(by_loss[:2]) == "DPQE is recommended at every loss from 1 % to 2 %."
+    assert where_it_changes(by_loss[2:]) == ""
 
 
 def test_names_are_joined() -> None:
