@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from builders import make_record
 
-from ordercomp.analysis.answer.answer import Answer, AnswerAt, Regret, Standing
+from ordercomp.analysis.answer.answer import Answer, AnswerAt, OrderMatters, Regret, Standing
 from ordercomp.analysis.answer.values import LOSSES
 from ordercomp.orders import Order
 from ordercomp.studies.paper.experiment import Finding, Judgement
@@ -33,8 +33,7 @@ def answer(loss: float, best: tuple[Order, ...], behind: dict[Order, float]) -> 
             for order, lag in behind.items()
         },
         precedence=(("D", "E"),),
-        p_value=0.001,
-        spread=2.0,
+        order_matters=OrderMatters(p=0.001, spread=2.0),
     )
 
 
@@ -57,7 +56,7 @@ def test_a_claim_holds_fails_or_is_open_by_the_orders_that_may_be_best(agrees: o
 
 
 def test_where_nothing_can_be_told_no_claim_is_read() -> None:
-    assert str(read_claim(Claim("", "", is_order("DPQE")), AnswerAt(loss=0.02, standings={}))) == "-"
+    assert str(read_claim(Claim("", "", is_order("DPQE")), AnswerAt(loss=0.02))) == "-"
 
 
 def test_where_no_network_loses_so_little_nothing_is_told() -> None:
@@ -90,7 +89,7 @@ def test_claims_of_an_experiment_stand_beside_each_other() -> None:
 def source(name: str, answers: dict[float, AnswerAt]) -> Source:
     records = [make_record("DPQE", seed=seed, hardware="a chip", precision="float32") for seed in range(3)]
     told = tuple(answers[loss] for loss in LOSSES)
-    rung = AnswerAt(loss=0.02, standings={}, seeds_needed=3, rung="D(depth=0.5)")
+    rung = AnswerAt(loss=0.02, seeds_needed=3, rung="D(depth=0.5)")
     return Source(
         name=name, records=records, answer=Answer(asked=told[3], by_loss=told, by_rung=(rung,)), weaker="DQPE"
     )
