@@ -27,7 +27,7 @@ slow: $(VENV)/.dev-installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(ARGS)
 
 soak: $(VENV)/.dev-installed
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --kills 20 --faults 6 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --kills 30 --faults 10 --minutes 4 $(ARGS)
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

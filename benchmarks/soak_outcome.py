@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Outcome", "read_outcome"]
+from soak_life import Life
+
+__all__ = ["Outcome", "compare", "read_outcome"]
 
 Outcome = dict[str, dict[str, Any]]  # records, told files and networks, by name
 
@@ -27,6 +29,25 @@ def read_outcome(folder: Path) -> Outcome:
     }
     networks = {path.name: path.read_bytes() for path in folder.glob("out/networks/*.safetensors")}
     return {"records": records, "told": told, "networks": networks}
+
+
+def compare(life: Life, wanted: Outcome) -> None:
+    """Note in a life what differs from the undisturbed run."""
+    found = read_outcome(life.folder)
+    for name in {**wanted["records"], **found["records"]}:
+        ours, theirs = found["records"].get(name, []), wanted["records"].get(name, [])
+        if len(ours) < len(theirs):
+            life.note("lost", name)
+        elif len(ours) > len(theirs):
+            life.note("doubled" if theirs else "surplus", name)
+        elif ours != theirs:
+            life.note("changed", name)
+    for kind, word in (("told", "wrong_laws"), ("networks", "wrong_networks")):
+        for name in {**wanted[kind], **found[kind]}:
+            if found[kind].get(name) != wanted[kind].get(name):
+                life.note(word, name)
+    if drafts := [path for path in life.files() if path.name.startswith("draft-") or path.suffix == ".part"]:
+        life.note("drafts", ", ".join(path.name for path in drafts[:3]))
 
 
 def _timeless(data: object) -> object:
