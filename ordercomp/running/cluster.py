@@ -1,6 +1,7 @@
 """Workers on other machines: the executor of a running Dask cluster, where one is asked for."""
 
 import importlib
+import logging
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from ordercomp.failures import one_line
 __all__ = ["executor_at"]
 
 _SECONDS = 10  # for a scheduler to answer
+_LOUD = "distributed.client"  # logs tracebacks of what is told in a line: that the scheduler is gone
 
 
 @contextmanager
@@ -35,6 +37,17 @@ def executor_at(address: str | None, *, workers: int) -> Iterator[tuple[Executor
             f"--dask must be the address of a running scheduler such as tcp://host:8786, got {address!r}: "
             f"{one_line(error)}"
         ) from None
-    with client:
+    with client, _quiet():
         threads = sum(client.nthreads().values())
         yield client.get_executor(pure=False), max(workers, threads)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    log = logging.getLogger(_LOUD)
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

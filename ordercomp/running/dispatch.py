@@ -184,7 +184,12 @@ class Dispatcher:
     def _replace_crew(self, lost: list[Node]) -> None:
         jobs = [node.job for node in lost]
         names = ", ".join(map(name_node, jobs))
-        if self._crew.borrowed or self._crew.deaths >= _MOST_DEATHS:
+        if self._crew.borrowed:
+            raise WorkerDiedError(
+                f"the executor lost its workers or its scheduler while training {names}. "
+                "Finished nodes are kept: run again once they are back"
+            )
+        if self._crew.deaths >= _MOST_DEATHS:
             raise WorkerDiedError(
                 f"a worker process died while training {names}; was memory short, or does the calling script "
                 'lack `if __name__ == "__main__":`? Finished nodes are kept: run again, with fewer workers'

@@ -252,7 +252,7 @@ def test_a_broken_executor_of_the_caller_is_reported_at_once(task, store) -> Non
             future.set_exception(BrokenProcessPool("gone"))
             return future
 
-    with pytest.raises(WorkerDiedError, match="a worker process died while training the baseline at seed 0"):
+    with pytest.raises(WorkerDiedError, match="lost its workers or its scheduler while training the b"):
         list(Runner(task, store, executor=Broken(), work=fakes.work).run(requests("D")))
 
 
