@@ -82,7 +82,7 @@ class Runner:
         self._budget_seconds = math.inf if budget_seconds is None else budget_seconds
         self._work = work
         self._tally = Tally()
-        self._counted: set[Request] = set()
+        self._counted: set[int] = set()  # hashes of requests: a run may have millions
         self._started: float | None = None
         self._kill = False
         self._said = False  # whether the log says that the run stops
@@ -114,12 +114,13 @@ class Runner:
         """Whether the time is up."""
         return self._seconds >= self._budget_seconds
 
-    def run(self, requests: Iterable[Request], *, lookahead: int = 64) -> Iterator[Finished]:
+    def run(self, requests: Iterable[Request], *, lookahead: int | None = None) -> Iterator[Finished]:
         """Yield every node of the requests as it is finished, prefixes too, each once, parents first.
 
         The next request is taken only when a worker has nothing to do, so `requests` may depend on what was
-        yielded before; at most `lookahead` of them wait for a node in training. Missing prefixes are trained
-        in between, the baseline first, which is not yielded. After a failed stage its descendants come as
+        yielded before; at most `lookahead` of them wait for a node in training, by default so many that all
+        workers find a node while the first ones of a seed are in training. Missing prefixes are trained in
+        between, the baseline first, which is not yielded. After a failed stage its descendants come as
         failed records without training. When the budget is spent, or after Ctrl-C (then `interrupted` is
         True), nothing new starts and what runs is still yielded. A second Ctrl-C kills the workers and raises
         KeyboardInterrupt. SIGTERM interrupts, too, but what runs is killed: a cluster grants seconds.
@@ -130,14 +131,13 @@ class Runner:
         if self._started is None:
             self._started = time.monotonic()
         graph = Graph(self.task, self.store)
+        most = max(self.workers, _least_lookahead(self.workers) if lookahead is None else lookahead)
         dispatcher = Dispatcher(graph, self.store, self._crew, self._work, self._tally)
         source = _Source(requests)
         with self._listen():
             try:
                 while not self._kill:
-                    for finished in self._start_nodes(
-                        dispatcher, graph, source, max(lookahead, 2 * self.workers)
-                    ):
+                    for finished in self._start_nodes(dispatcher, graph, source, most):
                         yield self._count(finished)
                     if dispatcher.load == 0 and (self._stopped or not graph.waits_for_others):
                         break
@@ -188,8 +188,9 @@ class Runner:
         return 0.0 if self._started is None else time.monotonic() - self._started
 
     def _count(self, finished: Finished) -> Finished:
-        if finished.request not in self._counted:
-            self._counted.add(finished.request)
+        name = hash(finished.request)
+        if name not in self._counted:
+            self._counted.add(name)
             self._tally.reused += finished.reused
             self._tally.unshared += len(finished.request.sequence)
         return finished
@@ -219,6 +220,11 @@ class Runner:
         self._kill = again or number == signal.SIGTERM
         if again:
             raise KeyboardInterrupt
+
+
+def _least_lookahead(workers: int) -> int:
+    """Requests to keep open: with fewer, many workers idle together while new seeds have a baseline only."""
+    return max(64, 8 * workers)
 
 
 class _Source:

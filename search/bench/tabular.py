@@ -78,7 +78,7 @@ class TableRunner:
         self.trainings = 0  # stage trainings so far
         self.seconds = 0.0  # that they would have taken, by the records
 
-    def run(self, requests: Iterable[Request], *, lookahead: int = 64) -> Iterator[Finished]:
+    def run(self, requests: Iterable[Request], *, lookahead: int | None = None) -> Iterator[Finished]:
         """Yield every node of every request, each distinct node once; never looks ahead."""
         del lookahead
         yielded: set[tuple[str, int]] = set()

@@ -40,7 +40,7 @@ class RunsRequests(Protocol):
 
     workers: int  # how many nodes are in training at once
 
-    def run(self, requests: Iterable[Request], *, lookahead: int = 64) -> Iterator[Finished]:
+    def run(self, requests: Iterable[Request], *, lookahead: int | None = None) -> Iterator[Finished]:
         """Pull requests as workers become idle, and yield every node of theirs once it is finished."""
 
 
@@ -76,7 +76,7 @@ def run_study(
     """
     driver = _Driver(study, question, trials)
     # A sampler should know what is running, so it is not asked far ahead; a design is known from the start.
-    lookahead = 64 if trials is None else 2 * runner.workers
+    lookahead = None if trials is None else 2 * runner.workers
     with naming_the_storage(f"study {study.study_name!r}"), Heartbeat(study):
         try:
             while True:

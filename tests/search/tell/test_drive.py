@@ -176,7 +176,7 @@ class StoppingRunner(TableRunner):
         super().__init__(SyntheticWorld())
         self._nodes = nodes
 
-    def run(self, requests: Iterable[Request], *, lookahead: int = 64) -> Iterator[Finished]:
+    def run(self, requests: Iterable[Request], *, lookahead: int | None = None) -> Iterator[Finished]:
         for finished in super().run(requests, lookahead=lookahead):
             if self._nodes == 0:
                 return
@@ -225,7 +225,7 @@ def test_a_failed_stage_fails_its_trials_and_the_rest_goes_on() -> None:
 class ForgetfulRunner(TableRunner):
     """Runs out of memory at Q, and at whatever comes after it."""
 
-    def run(self, requests: Iterable[Request], *, lookahead: int = 64) -> Iterator[Finished]:
+    def run(self, requests: Iterable[Request], *, lookahead: int | None = None) -> Iterator[Finished]:
         for finished in super().run(requests, lookahead=lookahead):
             if "Q" not in finished.record.order:
                 yield finished

@@ -168,7 +168,7 @@ def test_a_waiting_design_stays_a_design(tmp_path: Path) -> None:
 class ForgetfulRunner(TableRunner):
     """Runs out of memory at whatever holds Q."""
 
-    def run(self, requests: Iterable[Request], *, lookahead: int = 64) -> Iterator[Finished]:
+    def run(self, requests: Iterable[Request], *, lookahead: int | None = None) -> Iterator[Finished]:
         for finished in super().run(requests, lookahead=lookahead):
             if "Q" not in finished.record.order:
                 yield finished
