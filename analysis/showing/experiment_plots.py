@@ -16,7 +16,7 @@ from ordercomp.analysis.fronts.front import DEFAULT_SCALE, Candidate, Scale, can
 from ordercomp.analysis.fronts.pareto import FloatArray
 from ordercomp.analysis.showing.plots import BLUE, BROWN, GREEN, GREY, INK, ORANGE, RED, SLATE, STYLE
 from ordercomp.orders import Order
-from ordercomp.records import Record
+from ordercomp.records import Record, metric_of
 
 __all__ = ["Panel", "Path", "claims_plot", "loss_plot", "panels_plot", "paths_plot"]
 
@@ -51,6 +51,7 @@ def panels_plot(panels: Sequence[Panel], *, scale: Scale = DEFAULT_SCALE) -> Fig
     columns = min(3, max(1, len(panels)))
     rows = max(1, -(-len(panels) // columns))
     width, height = (4.3 * columns, 3.5 * rows) if columns > 1 else (7.0, 4.6)
+    metric = metric_of(one for panel in panels for some in panel.series.values() for one in some)
     figure = _figure(width, height, pad=0.1)
     with mpl.rc_context(STYLE):
         every = figure.subplots(rows, columns, squeeze=False)
@@ -60,7 +61,7 @@ def panels_plot(panels: Sequence[Panel], *, scale: Scale = DEFAULT_SCALE) -> Fig
             continue
         _draw_panel(axes, panels[place], scale)
         if place % columns == 0:
-            axes.set_ylabel(f"accuracy on {scale.split} data")
+            axes.set_ylabel(f"{metric} on {scale.split} data")
         if place + columns >= len(panels):
             axes.set_xlabel("reduction of bit operations")
     return figure
@@ -86,7 +87,8 @@ def paths_plot(paths: Sequence[Path], *, scale: Scale = DEFAULT_SCALE) -> Figure
         for label, spot in reached:
             axes.annotate(label, spot, xytext=(5, 5), textcoords="offset points", fontsize=9, color=color)
     _frame(axes)
-    axes.set(xlabel="reduction of bit operations", ylabel=f"accuracy on {scale.split} data")
+    metric = metric_of(one for path in paths for _, some in path.steps for one in some)
+    axes.set(xlabel="reduction of bit operations", ylabel=f"{metric} on {scale.split} data")
     if paths:
         axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

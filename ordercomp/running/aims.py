@@ -4,10 +4,11 @@ import logging
 
 from ordercomp.data.catalog import ImageData
 from ordercomp.measuring.metrics import ACCURACY, NUMBER_METRICS, Metric, class_metric, number_metric
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.task import Task
 from ordercomp.training.objectives import make_objective
 
-__all__ = ["check_guarantee", "metric_keys", "task_metric", "tell_notices"]
+__all__ = ["check_guarantee", "metric_keys", "task_metric", "tell_notices", "tell_what_stages_say"]
 
 _log = logging.getLogger(__name__)
 
@@ -44,3 +45,10 @@ def tell_notices(data: ImageData) -> None:
     """Log, as warnings, what a user should know of the data."""
     for notice in data.notices:
         _log.warning(notice)
+
+
+def tell_what_stages_say(network: CompressedNetwork) -> None:
+    """Log, as warnings, the notices of the stages that the network went through."""
+    for done in network.lineage:
+        if "notice" in done.achieved:
+            _log.warning("%s %s", done.step, done.achieved["notice"])

@@ -193,6 +193,7 @@ def _record(job: NodeJob, task: Task, store: Store, network: CompressedNetwork, 
         points=points,
         extra={
             **metric_keys(metric),
+            **({"notices": list(data.notices)} if data.notices else {}),
             **_provenance(job, task, store, start),
             "costs": _costs(cost, dense),
             "achieved": [{"step": str(done.step), **done.achieved} for done in network.lineage],

@@ -17,6 +17,7 @@ from ordercomp.stages.tracing import limited_tracing
 __all__ = ["classifiers", "narrow_channels"]
 
 _TOO_MUCH = 0.1  # share of all channels by which more may go than was asked for
+_SAID = 0.03  # share of all channels by which it may be off, rounding apart, without a notice
 
 
 def narrow_channels(
@@ -62,9 +63,10 @@ def narrow_channels(
             f"ratio {ratio:g} removes no channel of {network.architecture.model}, whose layers are too narrow"
         )
     achieved = 1 - after / before
-    if scope == "local":
-        _check_kept(network, ratio, achieved, widths, round_to)
-    return {"ratio": round(achieved, 4), "channels": after}
+    facts = {"ratio": round(achieved, 4), "channels": after}
+    return (
+        facts if scope == "global" else {**facts, **_judge_kept(network, ratio, achieved, widths, round_to)}
+    )
 
 
 def classifiers(network: CompressedNetwork) -> list[nn.Module]:
@@ -149,18 +151,24 @@ def _check_rebuilt(network: CompressedNetwork) -> None:
             raise StageError("a network rebuilt from the pruned shapes computes something else")
 
 
-def _check_kept(
+def _judge_kept(
     network: CompressedNetwork, ratio: float, achieved: float, widths: list[int], round_to: int
-) -> None:
-    """Raise StageError if less than a third of `ratio` was removed, or far more, rounding apart."""
+) -> dict[str, str]:
+    """A notice if what was removed is off by more than rounding, else nothing.
+
+    Raises StageError if less than a third of `ratio` was removed, or far more, rounding apart.
+    """
     total = max(sum(widths), 1)
     left = [min(width, max(int(width * (1 - ratio)) // round_to * round_to, round_to)) for width in widths]
-    asked = min(ratio, 1 - sum(left) / total)
-    if achieved < asked / 3 or achieved > max(ratio, 1 - sum(left) / total) + _TOO_MUCH:
+    least, most = sorted((ratio, 1 - sum(left) / total))
+    if achieved < least / 3 or achieved > most + _TOO_MUCH:
         raise StageError(
             f"a ratio of {ratio:g} removes {achieved:.0%} of the channels of {network.architecture.model}: "
             "layers that must stay as wide as others, or divisible into groups, do not follow the ratio"
         )
+    if least - _SAID <= achieved <= most + _SAID:
+        return {}
+    return {"notice": f"removes {achieved:.0%} of the channels, where {ratio:.0%} were asked for"}
 
 
 def _channels(module: nn.Module, kept: list[nn.Module]) -> int:

@@ -1,5 +1,6 @@
 """D: train a smaller student with fresh weights from the current network."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -72,7 +73,11 @@ class Distill:
         _check_saved(whole, student, asked=1 - self.depth * self.width)
         trainer.calibrate(student)
         epochs = trainer.train(student, fresh=True, teacher=network)
-        return finish(student, self, epochs, {"dropped": dropped, "blocks": len(blocks) - len(dropped)})
+        left = len(blocks) - len(dropped)
+        achieved: dict[str, object] = {"dropped": dropped, "blocks": left}
+        if left > math.ceil(self.depth * len(blocks)):
+            achieved["notice"] = f"keeps {left} of {len(blocks)} blocks, as the others change the shape"
+        return finish(student, self, epochs, achieved)
 
 
 def _check_saved(whole: CompressedNetwork, student: CompressedNetwork, *, asked: float) -> None:

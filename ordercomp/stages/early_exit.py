@@ -69,7 +69,10 @@ class EarlyExit:
             quantize_layers(module.heads, network.bits)
         grown = replace(grown, module=module)
         epochs = trainer.train_heads(grown, joint=self.train == "joint")
-        return finish(grown, self, epochs, {"exits": list(points)})
+        achieved: dict[str, object] = {"exits": list(points)}
+        if len(points) < self.exits:
+            achieved["notice"] = f"finds room for {len(points)} of {self.exits} exits"
+        return finish(grown, self, epochs, achieved)
 
 
 def spread(candidates: list[Block], count: int) -> list[str]:

@@ -16,6 +16,9 @@ from ordercomp.training.trainer import Trainer
 __all__ = ["Quantize"]
 
 
+_NEARLY_ALL = 0.95  # share of the multiply-accumulates; where fewer are reached there is a notice
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantize:
     """Quantization-aware training with DoReFa quantizers (Zhou et al. 2016), exit heads included.
@@ -66,4 +69,11 @@ def _in_float(quantized: CompressedNetwork) -> dict[str, object]:
         cost = measure_cost(quantized)
     except ValueError:  # what cannot be counted is refused where its cost is asked for
         return {}
-    return {"in_float": cost.unreached, "reached": round(cost.reached, 4)} if cost.unreached else {}
+    if not cost.unreached:
+        return {}
+    facts = {"in_float": cost.unreached, "reached": round(cost.reached, 4)}
+    if cost.reached > _NEARLY_ALL:
+        return facts
+    most = max(cost.unreached, key=lambda name: cost.unreached[name]["macs"]).removeprefix("body.")
+    said = f"reaches {cost.reached:.0%} of the multiplications; the others stay in float, most in {most}"
+    return {**facts, "notice": said}

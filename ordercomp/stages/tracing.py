@@ -1,7 +1,8 @@
-"""A limit on how long the tracer of channels follows a network.
+"""Torch-Pruning with a limit on how long it follows a network, and a fault of it mended, on import.
 
-Where a network reshapes and rolls its features again and again, as windows of attention do, Torch-Pruning's
-lists of channels multiply at each turn: minutes and gigabytes go by before it gives up.
+Where a network reshapes and rolls its features again and again, as windows of attention do, its lists of
+channels multiply at each turn: minutes and gigabytes go by before it gives up. Of a layer normalization it
+keeps the right weights, but where few of many are left (1.6.1) not always in the order of the channels.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from torch import Tensor
 from torch_pruning.dependency import index_mapping
+from torch_pruning.pruner.function import LayernormPruner
 
 __all__ = ["TracingLimitError", "limited_tracing"]
 
@@ -48,4 +51,14 @@ def _limited(follow: Callable[..., Any]) -> Callable[..., Any]:
     return step
 
 
+def _in_order(keep: Callable[..., Any]) -> Callable[..., Any]:
+    """The tracer's cut of a parameter, to channels in rising order."""
+
+    def cut(pruner: Any, parameter: Tensor, kept: Tensor, dim: int) -> Any:
+        return keep(pruner, parameter, kept.sort().values, dim)
+
+    return cut
+
+
+LayernormPruner._prune_parameter_and_grad = _in_order(LayernormPruner._prune_parameter_and_grad)
 index_mapping._FlattenIndexMapping.__call__ = _limited(index_mapping._FlattenIndexMapping.__call__)

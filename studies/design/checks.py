@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ordercomp.measuring.untrained import apply_untrained, rehearse
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.running.aims import task_metric, tell_notices
+from ordercomp.running.aims import task_metric, tell_notices, tell_what_stages_say
 from ordercomp.running.node import start_network, task_data
 from ordercomp.task import Task
 
@@ -42,4 +42,6 @@ def rehearsals(task: Task) -> Iterator[CompressedNetwork]:
     for sequence in (*sorted(alone, key=str), task.sequence(task.stages, task.cases[-1])):
         compressed = apply_untrained(network, sequence)
         rehearse(compressed)
+        if len(sequence.steps) == 1:
+            tell_what_stages_say(compressed)
         yield compressed

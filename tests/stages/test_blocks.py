@@ -132,7 +132,10 @@ def test_more_exits_than_places_give_every_place() -> None:
     assert spread([block("0"), block("1")], 8) == ["0", "1"]
     assert spread([], 2) == []
     network = apply("E", tiny_network("resnet8(width=4)"), exits=8)
-    assert network.lineage[-1].achieved == {"exits": ["stages.0.0", "stages.1.0"]}
+    assert network.lineage[-1].achieved == {
+        "exits": ["stages.0.0", "stages.1.0"],
+        "notice": "finds room for 2 of 8 exits",
+    }
 
 
 @pytest.mark.parametrize("model", ["user_nets:flat", "user_nets:dense_only"])

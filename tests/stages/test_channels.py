@@ -267,6 +267,17 @@ def test_a_ratio_that_groups_round_away_still_leaves_one_channel_in_each() -> No
     assert [one["asked"] for one in shares] == [0.5, 0.9]
 
 
+def test_a_ratio_that_is_missed_by_more_than_rounding_is_noticed() -> None:
+    met, missed = (apply("P", user_network("grouped"), ratio=ratio).lineage[-1] for ratio in (0.25, 0.4))
+    assert "notice" not in met.achieved  # in four groups, halves or all can go
+    assert missed.achieved["notice"] == "removes 50% of the channels, where 40% were asked for"
+
+
+def test_layer_normalizations_keep_their_weights_in_order() -> None:
+    pruned = apply("P", user_network("normalized"), ratio=0.6)
+    assert pruned.module.get_submodule("body.9").weight.shape == (4,)
+
+
 def test_a_ratio_that_is_missed_is_refused() -> None:
     with pytest.raises(StageError, match=r"a ratio of 0.9 removes \d+% of the channels of odd_nets:stuck"):
         apply("P", tiny_network("odd_nets:stuck"), ratio=0.9)

@@ -1,7 +1,10 @@
-"""The limit on how long the tracer follows a network, and what is said of what it cannot follow."""
+"""The limit on how long the tracer follows a network, and the order of what it keeps."""
 
 import pytest
+import torch
 from tiny_networks import apply, tiny_network
+from torch import nn
+from torch_pruning import prune_layernorm_out_channels
 
 from ordercomp.stages import StageError, tracing
 
@@ -16,3 +19,10 @@ def test_a_network_that_goes_beyond_the_limit_is_refused_and_others_are_not(
         StageError, match=r"flat cannot be pruned: .*TracingLimitError: its channels multiply"
     ):
         apply("P", network)
+
+
+def test_channels_left_of_a_layer_normalization_stay_in_order() -> None:
+    layer = nn.LayerNorm(12)
+    layer.weight.data = torch.arange(12.0)
+    gone = [channel for channel in range(12) if channel not in (0, 1, 4, 11)]
+    assert prune_layernorm_out_channels(layer, gone).weight.tolist() == [0, 1, 4, 11]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ordercomp.analysis.showing import plots
 from ordercomp.records import Record
 
-__all__ = ["Fact", "Picture", "distinct", "duration", "inline", "provenance_of", "render"]
+__all__ = ["Fact", "Picture", "distinct", "duration", "inline", "notices_of", "provenance_of", "render"]
 
 _FILES = {"style": "style.css", "script": "page.js"}
 
@@ -65,6 +65,17 @@ def provenance_of(records: Sequence[Record]) -> list[tuple[str, str]]:
         if found:
             lines.append((key, "; ".join(found)))
     return lines
+
+
+def notices_of(records: Sequence[Record]) -> list[str]:
+    """What the records say that a reader should know of data and stages: of each step what came first."""
+    data = distinct(notice for record in records for notice in record.extra.get("notices", ()))
+    steps: dict[str, str] = {}
+    for record in sorted(records, key=lambda one: (len(one.order), one.sequence, one.seed)):
+        for done in record.extra.get("achieved", ()):
+            if "notice" in done:
+                steps.setdefault(done["step"], f"{done['step']} {done['notice']} (in {record.sequence}).")
+    return [*data, *steps.values()]
 
 
 def distinct(texts: Iterable[str]) -> list[str]:

@@ -21,6 +21,7 @@ from ordercomp.analysis.showing.report.elements import (
     distinct,
     duration,
     inline,
+    notices_of,
     provenance_of,
     render,
 )
@@ -80,7 +81,7 @@ def _content(law: Mapping[str, Any], records: Sequence[Record], scale: Scale) ->
         "rungs": rung_rows(answer, law["stages"]) if answer else [],
         "curves": _curves(whole, views, scale),
         "verification": (law.get("verification") or {}).get("sentence", ""),
-        "notes": law.get("notes", ()),
+        "notes": (*law.get("notes", ()), *notices_of(records)),
         "facts": _facts(law, records, chosen),
         "stages": [(stage, STAGE_NAMES.get(stage, "plug-in stage")) for stage in law["stages"]],
         "pictures": _pictures(law),

@@ -15,6 +15,7 @@ from ordercomp.analysis.showing.report.elements import (
     Picture,
     duration,
     inline,
+    notices_of,
     provenance_of,
     render,
 )
@@ -89,6 +90,7 @@ def _content(search: Mapping[str, Any], records: Sequence[Record]) -> dict[str, 
         "progress_table": search_tables.progress_table(search),
         "order_table": search_tables.order_table(search, most=MOST_ORDERS),
         "importance_table": search_tables.importance_table(search),
+        "notes": notices_of(records),
         "provenance": _provenance(search, records),
     }
 

@@ -7,6 +7,7 @@ import typer
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.measuring.untrained import apply_untrained, cost_summary
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.running.aims import tell_what_stages_say
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.cli.output import parse_convention, parse_shape, print_json, print_pairs
 
@@ -29,6 +30,7 @@ def command(
     network = CompressedNetwork.create(model, classes=classes, channels=channels, size=(height, width))
     baseline = measure_cost(network)
     compressed = apply_untrained(network, StageSequence.parse(sequence))
+    tell_what_stages_say(compressed)
     summary = cost_summary(measure_cost(compressed), baseline, chosen)
     if as_json:
         print_json(summary)

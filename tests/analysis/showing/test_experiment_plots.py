@@ -1,6 +1,8 @@
 """Pictures of findings and experiments."""
 
-from ordercomp.analysis.showing.experiment_plots import loss_plot
+from builders import make_record
+
+from ordercomp.analysis.showing.experiment_plots import Panel, Path, loss_plot, panels_plot, paths_plot
 
 
 def test_orders_that_lead_at_some_loss_are_named_and_those_on_the_floor_are_not() -> None:
@@ -14,3 +16,12 @@ def test_orders_that_lead_at_some_loss_are_named_and_those_on_the_floor_are_not(
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["DPQE", "EDPQ"]
     assert len(axes.lines) == 3
+
+
+def test_axes_name_the_metric_of_their_records() -> None:
+    record = make_record("DP", metric="balanced accuracy")
+    panels = panels_plot([Panel(title="one", series={"a": [record]})])
+    paths = paths_plot([Path(name="one", steps=[("D", []), ("DP", [record])])])
+    assert [figure.axes[0].get_ylabel() for figure in (panels, paths)] == [
+        "balanced accuracy on test data"
+    ] * 2

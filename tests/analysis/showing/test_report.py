@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 from builders import make_record
+from page_data import a_search
 from pages import Page
 
 from ordercomp.analysis.fronts.front import Scale
-from ordercomp.analysis.showing.report import write_report
+from ordercomp.analysis.showing.report import write_report, write_search_report
 from ordercomp.analysis.showing.words import read_verdict
 from ordercomp.orders import permutations
 from ordercomp.records import Record
@@ -129,6 +130,22 @@ def test_page_holds_networks_failures_and_provenance(tmp_path: Path) -> None:
     assert "P(ratio=0.4)" in text
     assert "tolerance of 10 points" in text
     assert "Not tested: there are no control runs" in text
+
+
+def test_pages_tell_what_the_records_notice_of_data_and_stages(tmp_path: Path) -> None:
+    said = {"step": "P(ratio=0.4)", "notice": "removes 28% of the channels, where 40% were asked for"}
+    records = [
+        make_record("", notices=["class <a> has no image"]),
+        make_record("DP", achieved=[{"step": "D(depth=0.5)"}, {**said, "notice": "removes 30%"}]),
+        make_record("P", achieved=[said]),
+    ]
+    write_report(tmp_path / "law.html", bare_law(), records)
+    write_search_report(tmp_path / "search.html", a_search(), records)
+    for name in ("law.html", "search.html"):
+        text = (tmp_path / name).read_text()
+        assert "<li>class &lt;a&gt; has no image</li>" in text
+        assert "<li>P(ratio=0.4) removes 28% of the channels, where 40% were asked for (in P(" in text
+        assert "removes 30%" not in text  # one notice for each step, of the shortest sequence
 
 
 def test_page_shows_more_where_the_law_says_more(tmp_path: Path) -> None:
