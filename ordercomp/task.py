@@ -257,7 +257,7 @@ TASKS: Mapping[str, Task] = {
         knobs=_MODERATE,
         cases=_DIGITS_RUNGS,
         within=10.0,
-        recipe=Recipe(epochs=15, batch_size=128, learning_rate=0.1, weight_decay=1e-3, precision="float32"),
+        recipe=Recipe(epochs=10, batch_size=128, learning_rate=0.1, weight_decay=1e-3, precision="float32"),
     ),
     "fashion-mnist": Task(
         name="fashion-mnist",

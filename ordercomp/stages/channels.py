@@ -63,7 +63,7 @@ def narrow_channels(
             f"ratio {ratio:g} removes no channel of {network.architecture.model}, whose layers are too narrow"
         )
     achieved = 1 - after / before
-    facts = {"ratio": round(achieved, 4), "channels": after}
+    facts: dict[str, object] = {"ratio": round(achieved, 4), "channels": after}
     return (
         facts if scope == "global" else {**facts, **_judge_kept(network, ratio, achieved, widths, round_to)}
     )

@@ -71,7 +71,7 @@ def _in_float(quantized: CompressedNetwork) -> dict[str, object]:
         return {}
     if not cost.unreached:
         return {}
-    facts = {"in_float": cost.unreached, "reached": round(cost.reached, 4)}
+    facts: dict[str, object] = {"in_float": cost.unreached, "reached": round(cost.reached, 4)}
     if cost.reached > _NEARLY_ALL:
         return facts
     most = max(cost.unreached, key=lambda name: cost.unreached[name]["macs"]).removeprefix("body.")
