@@ -55,7 +55,7 @@ def check_pruning(network: CompressedNetwork, cuts: Sequence[Cut]) -> None:
         if is_out_of_memory(error) or isinstance(error, TracingLimitError):
             raise
         reason = f"{type(error).__name__}: {one_line(error)}"
-        raise StageError(f"what is left of it does not run ({reason})") from error
+        raise StageError(f"what is left of it cannot be run beside it ({reason})") from error
     if not right:
         layer = _culprit(network, cuts)
         raise StageError(

@@ -75,7 +75,11 @@ def silence(whole: nn.Module, cut: nn.Module, removed: Mapping[str, Sequence[int
 def _silence_outputs(layer: nn.Module, channels: Sequence[int], value: float) -> None:
     index = torch.tensor(channels)
 
-    def hook(_layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def hook(_layer: nn.Module, _inputs: tuple[Tensor, ...], output: Any) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise ValueError(
+                f"a {type(layer).__name__} has more than one output, whose channels are not known"
+            )
         dim = output.dim() - 1 if isinstance(layer, nn.Linear) else 1
         return output.index_fill(dim, index.to(output.device), value)
 

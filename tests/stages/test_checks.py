@@ -74,6 +74,11 @@ def test_a_layer_with_a_forward_of_its_own_keeps_it_and_stays_in_float(name: str
     assert measure_cost(odd(name)).bitops() / measure_cost(quantized).bitops() < 16
 
 
+def test_torchs_own_attention_is_not_pruned() -> None:
+    with pytest.raises(StageError, match="a MultiheadAttention has more than one output"):
+        apply("P", odd("torch_attention"), ratio=0.5)
+
+
 def test_torchs_own_attention_is_counted_and_stays_in_float() -> None:
     quantized = apply("Q", odd("torch_attention"), weights=2, activations=2)
     cost = measure_cost(quantized)

@@ -40,7 +40,9 @@ def _make_unique(module: nn.Module, seed: int) -> None:
 @torch.no_grad()
 def exact(network: CompressedNetwork) -> tuple[Tensor, ...]:
     """Logits in float64, in which rounding hides nothing."""
-    found: tuple[Tensor, ...] = network.copy().module.eval().double()(network.architecture.example(3).double())
+    found: tuple[Tensor, ...] = (
+        network.copy().module.eval().double()(network.architecture.example(3).double())
+    )
     return found
 
 
