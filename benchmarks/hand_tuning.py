@@ -1,0 +1,146 @@
+"""Does the search beat a person who turns knobs? The same task, the same time, one worker each.
+
+    python benchmarks/hand_tuning.py                        # five minutes each, three seeds
+    python benchmarks/hand_tuning.py --minutes 1 --seeds 0  # a quick look
+
+The hand takes the source paper's order, DPQE, with the task's own knobs, and turns one knob a notch harder at
+a time, one after the other; a notch that reaches a larger reduction within the tolerated loss stays, another
+is taken back. It starts anew with gentler knobs when no notch is left. All that it has trained is reused.
+The search is `ordercomp search` with its defaults. Both choose on validation data; the loss on test data is
+told beside it.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ordercomp.analysis.fronts.front import Candidate
+from ordercomp.records import Record
+from ordercomp.running.jobs import Request
+from ordercomp.running.runner import Runner
+from ordercomp.running.store import Store
+from ordercomp.search.ask.objective import Objectives
+from ordercomp.studies.folders.search_ranking import Ranking
+from ordercomp.studies.main.search import SearchPlan, run_search
+from ordercomp.task import Task, load_task
+
+ORDER = "DPQE"
+BITS = ((8, 8), (4, 8), (4, 4), (2, 4), (1, 4), (1, 2))  # of weights, of activations
+NOTCHES: tuple[tuple[str, tuple[Mapping[str, float], ...]], ...] = (  # gentle to hard
+    ("D", tuple({"depth": depth} for depth in (0.7, 0.5, 0.35, 0.25))),
+    ("P", tuple({"ratio": ratio} for ratio in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8))),
+    (
+        "Q",
+        tuple({"weights": w, "activations": a} for w, a in ((8, 8), (4, 8), (4, 4), (2, 4), (1, 4), (1, 2))),
+    ),
+    ("E", tuple({"exits": exits} for exits in (1, 2, 3, 4))),
+)
+STARTS = ((1, 2, 3, 1), (0, 0, 1, 1), (0, 2, 3, 1), (1, 0, 3, 2))  # places of the knobs; first the task's own
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The network of the largest reduction within the tolerated loss."""
+
+    sequence: str
+    reduction: float  # of bit operations, paper convention
+    loss: float  # on validation data, a fraction
+    test_loss: float
+    networks: int  # trained
+
+
+def best_of(records: Iterable[Record], tolerance: float) -> Candidate | None:
+    """As the search chooses."""
+    ranking = Ranking(Objectives())
+    return ranking.best(ranking.candidates(records), tolerance)
+
+
+def reached(records: list[Record], tolerance: float) -> Reached:
+    """What a set of records reaches; a reduction of 1 where no network keeps to the tolerance."""
+    best = best_of(records, tolerance)
+    if best is None:
+        return Reached("", 1.0, 0.0, 0.0, len(records))
+    test = best.record.baseline.test_accuracy - best.point.test_accuracy
+    return Reached(best.record.sequence, best.bitops_cr, best.loss, test, len(records))
+
+
+def by_hand(task: Task, runner: Runner, seed: int, seconds: float, tolerance: float) -> list[Record]:
+    """Turn knobs until the time is up."""
+    end = time.monotonic() + seconds
+    found: dict[str, Record] = {}
+
+    def gain(places: tuple[int, ...]) -> float:
+        knobs = {
+            letter: dict(notches[place]) for (letter, notches), place in zip(NOTCHES, places, strict=True)
+        }
+        sequence = task.sequence(ORDER, knobs)
+        if str(sequence) not in found:
+            for finished in runner.run([Request(sequence, seed)]):
+                found[finished.record.sequence] = finished.record
+        best = best_of([found[str(sequence)]], tolerance) if str(sequence) in found else None
+        return best.bitops_cr if best is not None else 0.0
+
+    for start in STARTS:
+        places, best = start, gain(start)
+        turned = True
+        while turned and time.monotonic() < end:
+            turned = False
+            for harder in _harder(places):
+                if time.monotonic() >= end:
+                    break
+                if (value := gain(harder)) > best:
+                    places, best, turned = harder, value, True
+                    break
+    return list(found.values())
+
+
+def _harder(places: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """One knob a notch harder: the bits first, as they save most, then channels, exits, depth."""
+    for knob in (2, 1, 3, 0):
+        if places[knob] + 1 < len(NOTCHES[knob][1]):
+            yield tuple(place + (k == knob) for k, place in enumerate(places))
+
+
+def main() -> None:
+    """Tune and search at each seed, and print what each reached."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", default="digits", help="a built-in task or a TOML file")
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--loss", type=float, default=0.01, help="tolerated, a fraction")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    task = load_task(options.task)
+    lines = []
+    for seed in options.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            with Runner(task, Store(Path(folder) / "hand"), workers=1) as runner:
+                hand = by_hand(task, runner, seed, 60 * options.minutes, options.loss)
+            plan = SearchPlan(
+                task=task,
+                out=Path(folder) / "search",
+                seed=seed,
+                trials=10_000,
+                workers=1,
+                budget_seconds=60 * options.minutes,
+            )
+            searched = list(run_search(plan).records)
+        for name, records in (("hand", hand), ("search", searched)):
+            one = reached(records, options.loss)
+            lines.append({"seed": seed, "by": name, **{key: getattr(one, key) for key in one.__slots__}})
+            if not options.json:
+                print(
+                    f"seed {seed} {name:7} {one.reduction:8.0f}x  loss {100 * one.loss:.2f} %, on test data "
+                    f"{100 * one.test_loss:.2f} %  {one.networks} networks  {one.sequence}",
+                    flush=True,
+                )
+    if options.json:
+        print(json.dumps(lines))
+
+
+if __name__ == "__main__":
+    main()
