@@ -5,33 +5,21 @@ An order is a string of stage letters, `"DPQE"`: hashable, sortable, and what JS
 
 import itertools
 from collections.abc import Hashable, Iterable, Iterator
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 __all__ = [
     "Order",
     "PrefixTrie",
-    "Swap",
-    "adjacent_swaps",
     "check_order",
     "insertions",
     "kendall_distance",
     "permutations",
     "prefixes",
-    "repetitions",
     "subsets",
 ]
 
 Order = str
 Item = TypeVar("Item", bound=Hashable)
-
-
-class Swap(NamedTuple):
-    """Two orders that differ only in which of two neighboring stages comes first."""
-
-    order: Order  # ... first, second ...
-    swapped: Order  # ... second, first ...
-    first: str
-    second: str
 
 
 def check_order(order: Order) -> Order:
@@ -66,27 +54,12 @@ def prefixes(order: Order) -> list[Order]:
     return [order[:length] for length in range(1, len(order) + 1)]
 
 
-def adjacent_swaps(order: Order) -> list[Swap]:
-    """List the exchanges of two different neighbors in `order`: n - 1 for n distinct stages."""
-    swaps = []
-    for place, (first, second) in enumerate(itertools.pairwise(order)):
-        if first != second:
-            swapped = order[:place] + second + first + order[place + 2 :]
-            swaps.append(Swap(order, swapped, first, second))
-    return swaps
-
-
 def insertions(order: Order, stage: str) -> list[Order]:
     """List the n + 1 orders that arise when `stage` goes before, between and after those in `order`."""
     check_order(stage)
     if len(stage) != 1 or stage in order:
         raise ValueError(f"stage must be one letter that {order!r} lacks, got {stage!r}")
     return [order[:place] + stage + order[place:] for place in range(len(order) + 1)]
-
-
-def repetitions(order: Order, *, repeatable: Order) -> list[Order]:
-    """List the orders that follow `order` by one more of its stages, each that may come again once."""
-    return [order + stage for stage in dict.fromkeys(order) if stage in repeatable]
 
 
 def kendall_distance(one: Order, other: Order) -> int:

@@ -9,13 +9,11 @@ from hypothesis import strategies as st
 
 from ordercomp.orders import (
     PrefixTrie,
-    adjacent_swaps,
     check_order,
     insertions,
     kendall_distance,
     permutations,
     prefixes,
-    repetitions,
     subsets,
 )
 
@@ -43,33 +41,11 @@ def test_prefixes_grow_by_one_stage() -> None:
     assert prefixes("DPQ") == ["D", "DP", "DPQ"]
 
 
-def test_adjacent_swaps_exchange_neighbors_that_differ() -> None:
-    swaps = adjacent_swaps("DPPQ")
-    assert [(swap.swapped, swap.first, swap.second) for swap in swaps] == [
-        ("PDPQ", "D", "P"),
-        ("DPQP", "P", "Q"),
-    ]
-    assert adjacent_swaps("D") == []
-
-
-@given(stage_sets)
-def test_each_adjacent_swap_is_one_exchange_away(stages: str) -> None:
-    for order in permutations(stages):
-        swaps = adjacent_swaps(order)
-        assert len(swaps) == len(stages) - 1
-        assert all(kendall_distance(order, swap.swapped) == 1 for swap in swaps)
-
-
 def test_insertions_put_a_stage_at_every_place() -> None:
     assert insertions("PQ", "D") == ["DPQ", "PDQ", "PQD"]
     for stage in ("P", "DE", ""):
         with pytest.raises(ValueError, match=r"stage|order"):
             insertions("PQ", stage)
-
-
-def test_repetitions_add_each_repeatable_stage_once() -> None:
-    assert repetitions("DPQE", repeatable="DPQ") == ["DPQED", "DPQEP", "DPQEQ"]
-    assert repetitions("DPP", repeatable="P") == ["DPPP"]
 
 
 def test_kendall_distance_counts_inverted_pairs() -> None:

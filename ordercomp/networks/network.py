@@ -124,10 +124,6 @@ class CompressedNetwork:
         """The same network with one more step in its lineage."""
         return replace(self, lineage=(*self.lineage, result))
 
-    def with_serving(self, serving: Serving) -> "CompressedNetwork":
-        """The same network with another normalization or threshold."""
-        return replace(self, serving=serving)
-
     def quantized_layers(self) -> Iterator[tuple[str, QuantizedLayer]]:
         """Names and modules of all fake-quantized layers, each once."""
         for name, module in self.module.named_modules():

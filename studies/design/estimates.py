@@ -1,7 +1,7 @@
 """How long a plan takes: seconds per stage, from a few training steps on this machine."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -35,11 +35,6 @@ class StepTimes:
     def total(self, nodes: Iterable[StageSequence]) -> float:
         """Expected seconds of training all nodes, one after the other."""
         return sum(self.of(node) for node in nodes)
-
-    def by_stage(self, stages: str) -> Mapping[str, float]:
-        """Expected seconds of each stage in the middle of an order, where half are quantized."""
-        mean = (self.float_stage + self.quantized_stage) / 2
-        return {letter: mean * (_HEADS_ONLY if known_stages()[letter].dynamic else 1.0) for letter in stages}
 
 
 def probe_steps(task: Task) -> StepTimes:

@@ -1,6 +1,7 @@
 """Files for use: how small they are, that nothing computes differently, and what they do not tell."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_a_file_whose_bytes_do_not_fit_what_it_declares_is_refused(tmp_path: Pat
 
 def served(network: CompressedNetwork, threshold: float | None) -> CompressedNetwork:
     mean, std = digits().normalization
-    return network.with_serving(Serving(mean=mean, std=std, threshold=threshold))
+    return replace(network, serving=Serving(mean=mean, std=std, threshold=threshold))
 
 
 def pixels(count: int) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Copies of network files with a threshold of their own."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from ordercomp.shipping.stamp import copy_with_threshold
 
 
 def test_a_copy_keeps_all_but_the_threshold(tmp_path: Path) -> None:
-    network = apply("E", tiny_network()).with_serving(Serving(mean=(1.0,), std=(2.0,)))
+    network = replace(apply("E", tiny_network()), serving=Serving(mean=(1.0,), std=(2.0,)))
     network.save(tmp_path / "one")
     copy_with_threshold(tmp_path / "one", tmp_path / "two", 0.75)
     copy_with_threshold(tmp_path / "two", tmp_path / "two", 0.5)  # in place
