@@ -15,7 +15,7 @@ from ordercomp.analysis.fronts.readouts import Measured
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence
 
-__all__ = ["Repetition", "check_repetitions"]
+__all__ = ["Repetition", "check_repetitions", "closest_harder"]
 
 FloatArray = npt.NDArray[np.float64]
 BySeed = Mapping[int, Measured]
@@ -51,11 +51,10 @@ def check_repetitions(
         rules: margin, interval level, fewest seeds.
         bound: largest difference of value that is possible, log2 units.
 
-    The harder X is the one of those with other knobs than the first of the two X whose reduction of bit
-    operations comes closest to theirs; it has to come as close as the margin, or the comparison would be one
-    of reductions. Compared are the validation values, paired by seed. The claim that the repeat gains nothing
-    is judged as "not better", each by itself. Where there is nothing to compare with, it is undecided; where
-    nothing was repeated, nothing is said.
+    The harder X is that of `closest_harder`; its reduction has to come as close as the margin, or the
+    comparison would be one of reductions. Compared are the validation values, paired by seed. The claim that
+    the repeat gains nothing is judged as "not better", each by itself. Where there is nothing to compare
+    with, it is undecided; where nothing was repeated, nothing is said.
     """
     by_text: dict[tuple[str, str], dict[int, Measured]] = defaultdict(dict)
     for (accounting, text, seed), measured in sorted(runs.items()):
@@ -77,6 +76,17 @@ def check_repetitions(
     ]
 
 
+def closest_harder(twice: float, first: float, singles: Mapping[str, float], *, last: str) -> str | None:
+    """The single stage that reduces most nearly what the stage twice does; None if none is harder than once.
+
+    All are log2 reductions: of the stage twice, of the first of the two alone (NaN if unknown) and of the
+    single stages by their text. One that is nearer to the first alone than to both is not harder. A tie goes
+    to `last`, the text of the second of the two, then to the earlier text.
+    """
+    harder = {text: one for text, one in singles.items() if not one < (first + twice) / 2}
+    return min(harder, key=lambda text: (abs(harder[text] - twice), text != last, text), default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class _Repeat:
     """What is compared, and why it cannot be where no seed can compare it."""
@@ -91,22 +101,20 @@ def _harder_once(
     by_text: Mapping[tuple[str, str], BySeed], accounting: str, text: str, margin: float
 ) -> tuple[_Repeat, Mapping[int, float]]:
     """Compare with the harder single stage of the closest reduction, if that is close enough."""
-    first, twice = parsed(text).steps[0], by_text[accounting, text]
+    (first, last), twice = parsed(text).steps, by_text[accounting, text]
     wanted, floor = _reduction(twice), _reduction(by_text.get((accounting, str(first)), {}))
-    rivals = {
-        other: abs(_reduction(measured) - wanted)
+    singles = {
+        other: _reduction(measured)
         for (mode, other), measured in by_text.items()
-        if mode == accounting
-        and other != str(first)
-        and parsed(other).order == first.stage
-        and (math.isnan(floor) or _reduction(measured) > floor)
+        if mode == accounting and other != str(first) and parsed(other).order == first.stage
     }
-    closest = min(rivals, key=lambda other: (rivals[other], other), default=None)
+    closest = closest_harder(wanted, floor, singles, last=str(last))
     if closest is None:
         once = f"a harder {first.stage}"
         return _Repeat(first.stage, text, once, f"there are no records of {once}"), {}
-    if rivals[closest] > margin:
-        missing = f"their reductions are {rivals[closest]:.2f} doublings apart"
+    apart = abs(singles[closest] - wanted)
+    if apart > margin:
+        missing = f"their reductions are {apart:.2f} doublings apart"
         return _Repeat(first.stage, text, closest, missing), {}
     repeat = _Repeat(first.stage, text, closest, "they share no seed")
     return repeat, _gains(twice, by_text[accounting, closest])

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from ordercomp.analysis.law.repetition import closest_harder
 from ordercomp.analysis.showing.experiment_plots import Path, paths_plot
 from ordercomp.analysis.showing.plots import to_svg
 from ordercomp.analysis.showing.tables import Column, Table
@@ -119,26 +120,21 @@ def _is_double(steps: Sequence[Step]) -> bool:
 
 
 def _twice_claims(texts: Mapping[str, Sequence[Record]]) -> list[Claim]:
-    """XX against the single X of the closest reduction; a tie goes to the X with the knobs of the last.
-
-    It must be nearer to XX than to the first X alone, else nothing measured is harder.
-    """
+    """XX against the harder X, as the law's own check chooses it."""
     said = {claim.stage: claim.twice for claim in REPETITIONS}
     claims = []
     for text, some in texts.items():
         steps = StageSequence.parse(text).steps
         if not _is_double(steps) or not _is_measured(some):
             continue
-        stage, last = steps[1].stage, str(steps[1])
-        first, wanted = _log2_reduction(texts.get(str(steps[0]), [])), _log2_reduction(some)
+        stage = steps[1].stage
         singles = {
-            other: (abs(_log2_reduction(measured) - wanted), other != last, other)
+            other: _log2_reduction(measured)
             for other, measured in texts.items()
-            if measured[0].order == stage
-            and _is_measured(measured)
-            and _log2_reduction(measured) >= (first + wanted) / 2
+            if measured[0].order == stage and other != str(steps[0]) and _is_measured(measured)
         }
-        once = min(singles, key=lambda other: singles[other], default=None)
+        first = _log2_reduction(texts.get(str(steps[0]), []))
+        once = closest_harder(_log2_reduction(some), first, singles, last=str(steps[1]))
         if once is not None:
             words = said.get(stage, "no better than once but harder")
             kind = TWICE.get(stage, "not better")
@@ -152,9 +148,9 @@ def _is_measured(records: Sequence[Record]) -> bool:
 
 
 def _log2_reduction(records: Sequence[Record]) -> float:
-    """Mean over the seeds at the end of the network; infinite if nothing was measured."""
+    """Mean over the seeds at the end of the network; NaN if nothing was measured."""
     ends = [math.log2(record.points[0].bitops_cr) for record in records if record.points]
-    return sum(ends) / len(ends) if ends else math.inf
+    return sum(ends) / len(ends) if ends else math.nan
 
 
 def _after_claims(texts: Mapping[str, Sequence[Record]], law: Order) -> list[Claim]:

@@ -1,5 +1,6 @@
 """Repetitions."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from builders import make_record
 
 from ordercomp.analysis.evidence.simulation import Planted, simulate
 from ordercomp.analysis.law.derive import LawOptions, derive_law
+from ordercomp.analysis.law.repetition import closest_harder
 from ordercomp.records import Record
 
 
@@ -85,3 +87,17 @@ def test_held_out_seeds_alone_test_the_law_followed_by_a_stage() -> None:
     again = [replace(one, order="DPQP", sequence="D P Q P") for one in records if one.order == "DPQ"]
     (check,) = derive_law([*records, *again], options=LawOptions(held_out=3)).repetition
     assert check.sentence.endswith("doublings at seeds 5, 6, 7.")
+
+
+def test_the_harder_stage_is_the_closest_that_is_nearer_to_both_than_to_one() -> None:
+    singles = {"P(ratio=0.6)": 2.1, "P(ratio=0.7)": 2.4, "P(ratio=0.5)": 1.4}
+    assert closest_harder(2.0, 1.0, singles, last="P") == "P(ratio=0.6)"
+    assert closest_harder(2.0, 1.0, {"P(ratio=0.5)": 1.4}, last="P") is None
+    assert closest_harder(2.0, math.nan, {"P(ratio=0.5)": 1.4}, last="P") == "P(ratio=0.5)"
+    assert closest_harder(2.0, 1.0, {}, last="P") is None
+
+
+def test_of_stages_equally_close_the_one_with_the_last_knobs_is_the_harder() -> None:
+    singles = {"Q(weights=1)": 2.5, "Q(weights=2)": 2.5, "Q(weights=3)": 2.5}
+    assert closest_harder(2.0, 1.0, singles, last="Q(weights=2)") == "Q(weights=2)"
+    assert closest_harder(2.0, 1.0, singles, last="Q(weights=4)") == "Q(weights=1)"
