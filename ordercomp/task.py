@@ -44,11 +44,12 @@ class Task:
     metric: str = "accuracy"  # what losses are about: a name of CLASS_METRICS or NUMBER_METRICS
     within: float = 0.0  # of real targets: the error up to which an image counts as right; sets the metric
     criterion: Criterion = ""  # what training minimizes; empty: cross entropy, or mse for real targets
-    image_size: int = 0  # these five are about images of your own, see ImageOptions
+    image_size: int = 0  # these six are about images of your own, see ImageOptions
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     class_names: tuple[str, ...] = ()
     val_is: Literal["", "validation", "test"] = ""
+    transforms: str = ""
     weights: str = ""  # a file of trained weights, or "pretrained"; the baseline then starts from them
     baseline_epochs: float | None = None  # None: those of the recipe, or 0 where there are weights
     source: str = ""  # the task file, as it was named to `load_task`; no part of what is measured
@@ -107,6 +108,7 @@ class Task:
             std=self.std,
             class_names=self.class_names,
             val_is=self.val_is,
+            transforms=self.transforms,
         )
 
     @property
@@ -205,6 +207,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "std": ("a list of numbers, one for each channel", lambda value: _is_list(value, _is_number)),
     "class_names": ("a list of texts", lambda value: _is_list(value, _is_text)),
     "val_is": ("validation or test", _is_text),
+    "transforms": ("module.py:function", _is_text),
     "weights": ("a file of weights, or 'pretrained'", _is_text),
     "baseline_epochs": ("a number of epochs", lambda value: type(value) in (int, float)),
 }
@@ -222,6 +225,7 @@ _HASHED_IF_SET = (
     "std",
     "class_names",
     "val_is",
+    "transforms",
 )
 _DEFAULTS = {one.name: one.default for one in dataclasses.fields(Task)}
 

@@ -89,6 +89,8 @@ def load_data(
         load_function("ordercomp.data.download:download")(source)
     if options.image_size and (own or kind not in _WITH_PATH):
         raise DataError(f"image_size is for folder:PATH and photos:PATH; {name} has images of its own size")
+    if options.transforms and (own or kind not in _WITH_PATH):
+        raise DataError(f"transforms is for folder:PATH and photos:PATH; {name} has its own")
     data = _call_own(name, source) if own else load_function(DATASETS[kind])(source)
     return _named(data, options)
 

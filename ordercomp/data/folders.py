@@ -1,6 +1,7 @@
 """Folders of small images of one size, read into memory: CINIC-10 and the user's own."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from ordercomp.data.augmentation import Augmentation
 from ordercomp.data.pixels import is_gray, read_pixels
 from ordercomp.data.source import DataError, Source, find_folder
 from ordercomp.data.splits import ImageData
+from ordercomp.data.torch_datasets import from_datasets
+from ordercomp.data.transforms import OwnTransform, TransformedImages
 from ordercomp.data.tree import Tree, find_parts, parts_notices
 
 __all__ = ["load_cinic10", "load_folder"]
@@ -39,6 +42,8 @@ def load_folder(source: Source) -> ImageData:
 
 def _load(source: Source, folder: Path, augmentation: Augmentation) -> ImageData:
     trees = find_parts(source, folder)
+    if source.options.transforms:
+        return _load_transformed(source, folder, trees)
     side = source.options.image_size
     first = read_pixels(trees[0].paths[0], "L" if is_gray(trees[0].paths[0]) else "RGB", side=side)
     total = first.nbytes * sum(len(tree.paths) for tree in trees)
@@ -53,6 +58,18 @@ def _load(source: Source, folder: Path, augmentation: Augmentation) -> ImageData
         names=trees[0].classes,
         notices=parts_notices(source, folder),
     )
+
+
+def _load_transformed(source: Source, folder: Path, trees: tuple[Tree, Tree, Tree]) -> ImageData:
+    """The images as transforms of the user's make them, which draw anew in each epoch that is augmented."""
+    mode = "L" if is_gray(trees[0].paths[0]) else "RGB"
+    path = source.options.transforms
+    parts = {
+        name: TransformedImages(tree, mode, OwnTransform(path, training=name == "train"))
+        for name, tree in zip(("train", "val", "test"), trees, strict=True)
+    }
+    data = from_datasets(parts, source)
+    return replace(data, names=trees[0].classes, notices=(*parts_notices(source, folder), *data.notices))
 
 
 def _read(tree: Tree, like: npt.NDArray[np.uint8], folder: Path, side: int) -> Labeled:

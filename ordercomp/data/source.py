@@ -26,6 +26,7 @@ class ImageOptions:
     std: tuple[float, ...] = ()
     class_names: tuple[str, ...] = ()  # in the order of their numbers; empty: those of the folders
     val_is: Literal["", "validation", "test"] = ""  # what a folder val is where there is no folder test
+    transforms: str = ""  # module.py:function of the user's; empty: none but those of the data set
 
     def __post_init__(self) -> None:
         if not 0 <= self.image_size <= _MOST_SIDE:
@@ -40,6 +41,8 @@ class ImageOptions:
             )
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError(f"class_names must be distinct, got {list(self.class_names)}")
+        if self.transforms and self.image_size:
+            raise ValueError("image_size does not go with transforms, which make the size themselves")
         if self.val_is not in ("", "validation", "test"):
             raise ValueError(f"val_is must be validation or test, got {self.val_is!r}")
 

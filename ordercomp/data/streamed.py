@@ -16,7 +16,9 @@ from ordercomp.data.balance import class_notices
 from ordercomp.data.pixels import check_image, open_image
 from ordercomp.data.source import DataError, ImageOptions, Source, find_folder
 from ordercomp.data.splits import Batch, ImageData
-from ordercomp.data.tree import find_parts, parts_notices
+from ordercomp.data.torch_datasets import seeded
+from ordercomp.data.transforms import OwnTransform
+from ordercomp.data.tree import Tree, find_parts, parts_notices
 from ordercomp.data.vision import transforms
 
 __all__ = ["StreamedSplit", "load_imagenet", "load_photos"]
@@ -45,6 +47,7 @@ class StreamedSplit:
     workers: int  # processes that decode; 0: none but this one. The images do not depend on it
     unit_mean: tuple[float, ...] = _MEAN  # of each channel, white being 1
     unit_std: tuple[float, ...] = _STD
+    transforms: str = ""  # in place of these: what OwnTransform takes
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -86,7 +89,7 @@ class StreamedSplit:
         else:
             order = torch.randperm(len(self), generator=rng)
             seeds = torch.randint(2**62, (len(self),), generator=rng)
-        items = _Images(self.paths, order.tolist(), seeds.tolist(), augment, self.side)
+        items = _Images(self.paths, order.tolist(), seeds.tolist(), augment, self.side, self.transforms)
         return self._batches(
             DataLoader(
                 items,
@@ -120,18 +123,29 @@ class _Images(Dataset[Tensor]):
     """Decoded uint8 images (3, side, side) in a given order; each random crop has its own seed."""
 
     def __init__(
-        self, paths: tuple[str, ...], order: list[int], seeds: list[int], augment: bool, side: int
+        self,
+        paths: tuple[str, ...],
+        order: list[int],
+        seeds: list[int],
+        augment: bool,
+        side: int,
+        transforms_path: str,
     ) -> None:
         self.paths, self.order, self.seeds, self.augment = paths, order, seeds, augment
         random = [transforms.RandomResizedCrop(side), transforms.RandomHorizontalFlip()]
         fixed = [transforms.Resize(round(side * _SHORTER_SIDE / _SIDE)), transforms.CenterCrop(side)]
+        self.own = OwnTransform(transforms_path, training=augment) if transforms_path else None
         self.transform = transforms.Compose([*(random if augment else fixed), transforms.PILToTensor()])
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, place: int) -> Tensor:
-        image = open_image(self.paths[self.order[place]]).convert("RGB")
+        path = self.paths[self.order[place]]
+        image = open_image(path).convert("RGB")
+        if self.own is not None:
+            with seeded(self.seeds[place]):
+                return self.own.bytes(image, path)
         with torch.random.fork_rng(devices=[]):  # the transforms draw from the global generator
             torch.manual_seed(self.seeds[place])
             pixels: Tensor = self.transform(image)
@@ -165,6 +179,7 @@ def _load(source: Source, folder: Path) -> ImageData:
     train = train[keep_limit(train.labels, source, classes=classes)]
     workers = min(_MOST_WORKERS, (os.cpu_count() or 1) - 1)
     digest = hashlib.sha256(f"{classes} {source.split_seed}".encode())
+    size = _transformed_size(train, options.transforms) if options.transforms else (side, side)
     digest.update(f"{side} {mean} {std}".encode() if options != ImageOptions() else b"")
     splits = []
     parts = dict(zip(("training", "validation", "test"), (train, *held_out), strict=True))
@@ -181,13 +196,14 @@ def _load(source: Source, folder: Path) -> ImageData:
                 unit_std=std,
                 side=side,
                 workers=workers,
+                transforms=options.transforms,
             )
         )
     return ImageData(
         name=source.name,
         classes=classes,
         channels=3,
-        size=(side, side),
+        size=size,
         train=splits[0],
         validation=splits[1],
         test=splits[2],
@@ -203,3 +219,16 @@ def _load(source: Source, folder: Path) -> ImageData:
             ),
         ),
     )
+
+
+def _transformed_size(tree: Tree, path: str) -> tuple[int, int]:
+    """Height and width that transforms of the user's give the first image, in training and after it."""
+    image = open_image(tree.paths[0]).convert("RGB")
+    with seeded(0):
+        shapes = [OwnTransform(path, training=one).bytes(image, tree.paths[0]).shape for one in (True, False)]
+    if shapes[0] != shapes[1]:
+        raise DataError(
+            f"transforms {path} must give one size, got {tuple(shapes[0][1:])} in training and "
+            f"{tuple(shapes[1][1:])} else"
+        )
+    return shapes[0][1], shapes[0][2]

@@ -17,7 +17,7 @@ from ordercomp.data.assemble import IntArray, Labeled, Labels, assemble, hold_ou
 from ordercomp.data.source import DataError, Source, val_notice
 from ordercomp.data.splits import Batch, ImageData, MemorySplit
 
-__all__ = ["DatasetSplit", "from_datasets", "takes_source"]
+__all__ = ["DatasetSplit", "as_pixels", "from_datasets", "seeded", "takes_source"]
 
 _CPU = torch.device("cpu")
 _HELD_OUT_SHARE = 0.2  # of a dataset without any parts of its own, for validation and for test each
@@ -47,6 +47,7 @@ def from_datasets(found: object, source: Source) -> ImageData:
     Raises DataError that names the item, what was expected and what came.
     """
     parts = {name: _read(f"{source.name} ({name})", one) for name, one in _parts(found, source).items()}
+    _check_alike(parts, source)
     train, validation, test = _three(parts, source)
     kinds = {part.labels.dtype.kind for part in (train, validation, test)}
     if len(kinds) > 1:
@@ -162,6 +163,21 @@ def _parts(found: Any, source: Source) -> dict[str, Any]:
     return {"all": found}
 
 
+def _check_alike(parts: Mapping[str, _Part], source: Source) -> None:
+    """Raise DataError unless the images of all parts have one shape and are bytes, or floats, in all."""
+    (first, *names) = parts
+    for name in names:
+        for what, one, other in (
+            ("one shape (h, w, c)", parts[first].images.shape[1:], parts[name].images.shape[1:]),
+            ("pixels or floats beyond 0 to 1", parts[first].images.dtype, parts[name].images.dtype),
+        ):
+            if one != other:
+                raise DataError(
+                    f"images of {source.name} must have {what} in all parts, got {one} in {first} and "
+                    f"{other} in {name}"
+                )
+
+
 def _is_dataset(one: object) -> bool:
     return hasattr(one, "__len__") and hasattr(one, "__getitem__") and not isinstance(one, str | Mapping)
 
@@ -221,17 +237,17 @@ def _as_kind(pixels: npt.NDArray[Any], kind: npt.DTypeLike) -> npt.NDArray[Any]:
 
 def _item(dataset: Any, place: int, name: str, *, seed: int) -> _Item:
     """Item `place`, transformed with `seed`. Raises DataError unless it is (image, target)."""
-    with _seeded(seed):
+    with seeded(seed):
         item = dataset[place]
     what = f"item {place} of {name}"
     if not isinstance(item, tuple | list) or len(item) != 2:
         came = f"{len(item)} things" if isinstance(item, tuple | list) else type(item).__name__
         raise DataError(f"{what} must be (image, target), got {came}")
-    return _Item(_pixels(item[0], what), _target(item[1], what))
+    return _Item(as_pixels(item[0], what), _target(item[1], what))
 
 
-def _pixels(image: Any, what: str) -> npt.NDArray[Any]:
-    """An image as (h, w, c), uint8 or float32."""
+def as_pixels(image: Any, what: str) -> npt.NDArray[Any]:
+    """An image as (h, w, c), uint8 or float32. Raises DataError, which names it `what`, if it is none."""
     if isinstance(image, Image.Image):
         image = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     elif isinstance(image, Tensor):
@@ -261,13 +277,13 @@ def _target(target: Any, what: str) -> int | float:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Let every generator that a transform may draw from start at `seed`, and afterwards go on as before."""
     before = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         random.seed(seed)
-        np.random.seed(seed)
+        np.random.seed(seed % 2**32)
         try:
             yield
         finally:

@@ -43,7 +43,7 @@ def seal_task(task: Task) -> Task:
     if task.data not in _EMBEDDED:
         facts["data"] = task_data(task, 0).digest
     paths = (parse_call(task.model)[0], task.data)
-    functions = [path for path in paths if _is_function(path)]
+    functions = [path for path in (*paths, task.transforms) if _is_function(path)]
     if functions:
         facts["functions"] = {path: source_digest(path) for path in functions}
     if ":" in paths[0]:

@@ -185,3 +185,16 @@ def test_floats_are_real_targets_in_their_own_units() -> None:
     assert data.spread == pytest.approx(float(targets[0].std(correction=0)), abs=1e-4)
     tenths = [sorted({int(target - 100) // 10 for target in part.tolist()}) for part in targets]
     assert tenths == [list(range(10))] * 3
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (np.zeros((4, 5, 1), np.uint8), r"one shape .*, got \(6, 5, 3\) in train and \(4, 5, 1\) in test"),
+        (np.full((6, 5, 3), -1.5, np.float32), "pixels or floats .*, got uint8 in train and float32 in test"),
+    ],
+)
+def test_parts_of_different_images_are_told(other: np.ndarray, message: str) -> None:  # type: ignore[type-arg]
+    made = {"train": Made(plain), "test": Made(lambda place: (other, place % 2))}
+    with pytest.raises(DataError, match=message):
+        from_datasets(made, SOURCE)
