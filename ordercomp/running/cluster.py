@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 
 from ordercomp.failures import one_line
+from ordercomp.running.processes import usable_workers
 
 __all__ = ["executor_at"]
 
@@ -15,16 +16,17 @@ _LOUD = "distributed.client"  # logs tracebacks of what is told in a line: that 
 
 
 @contextmanager
-def executor_at(address: str | None, *, workers: int) -> Iterator[tuple[Executor | None, int]]:
+def executor_at(address: str | None, *, workers: int | None) -> Iterator[tuple[Executor | None, int]]:
     """Connect to the scheduler at `address`; give its executor and how many nodes it trains at once.
 
     These are as many as its workers have threads, and no fewer than `workers`, so that more of them keep
-    some work ready for workers that join later. Without an address there is no executor, and `workers` stay.
+    some work ready for workers that join later. Without an address there is no executor, and `workers` stay;
+    None are as many as suit this machine.
 
     Raises ValueError if `distributed` is not installed or no scheduler answers there.
     """
     if address is None:
-        yield None, workers
+        yield None, workers or usable_workers()
         return
     try:
         distributed = importlib.import_module("distributed")
@@ -39,7 +41,7 @@ def executor_at(address: str | None, *, workers: int) -> Iterator[tuple[Executor
         ) from None
     with client, _quiet():
         threads = sum(client.nthreads().values())
-        yield client.get_executor(pure=False), max(workers, threads)
+        yield client.get_executor(pure=False), max(workers or 1, threads)
 
 
 @contextmanager

@@ -5,11 +5,11 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from filelock import FileLock
 
-from ordercomp.failures import FailedRunError, is_out_of_disk, one_line
+from ordercomp.failures import FailedRunError, is_out_of_disk, is_out_of_memory, one_line
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, NodeJob
 from ordercomp.running.processes import Crew
@@ -75,6 +75,16 @@ class Dispatcher:
         """How many nodes are in training here."""
         return len(self._running)
 
+    def has_room(self, workers: int) -> bool:
+        """Whether one of so many workers is idle, and no node in training is to be left alone."""
+        return self.load < workers and (
+            self._crew.borrowed or not any(node.alone for node, _ in self._running.values())
+        )
+
+    def may_start(self, node: Node) -> bool:
+        """Whether a node can start beside those in training; one that lacked memory waits for their end."""
+        return not node.alone or self._crew.borrowed or self.load == 0
+
     def start(self, node: Node) -> list[Finished]:
         """Hand a ready node to a worker, unless the store has its result by now or another runner trains it.
 
@@ -99,7 +109,7 @@ class Dispatcher:
             self._store.touch(need.job.key)
         self._graph.start(node)
         try:
-            future = self._crew.submit(self._work, job)
+            future = self._crew.submit(self._work, replace(job, alone=node.alone))
         except BrokenExecutor:
             claim.release()
             self._replace_crew([node])
@@ -161,6 +171,11 @@ class Dispatcher:
         try:
             record = future.result()
         except Exception as error:
+            if is_out_of_memory(error) and not node.alone:
+                _log.warning("memory was short for %s; it is trained again, alone", name_node(job))
+                node.alone = True
+                self._graph.put_back(node)
+                return []
             if isinstance(error, ValueError | AssertionError | FailedRunError) or job.parent_key is None:
                 raise
             if is_out_of_disk(error):

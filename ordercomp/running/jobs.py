@@ -79,6 +79,7 @@ class NodeJob:
     key: str
     parent_key: str | None  # key of the prefix; None for the baseline
     store_root: Path
+    alone: bool = False  # trained for want of memory with nothing beside it: its batch may shrink
 
 
 def node_key(task_digest: str, sequence: StageSequence, seed: int) -> str:

@@ -2,8 +2,9 @@
 
 import functools
 import importlib.metadata
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from ordercomp.data.catalog import ImageData, load_data
 from ordercomp.data.source import ImageOptions
-from ordercomp.failures import is_out_of_memory
+from ordercomp.failures import is_out_of_memory, one_line
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.measuring.latency import exit_latencies
 from ordercomp.measuring.operating_points import measure
@@ -41,11 +42,18 @@ __all__ = [
 ]
 
 
+LEAST_BATCH = 8  # images; with fewer the statistics of a batch say nothing
+
+_log = logging.getLogger(__name__)
+
+
 def train_node(job: NodeJob) -> Record:
     """Train and measure one node, put it into the store and return its record.
 
     A stage that diverges or cannot be applied gives a record with `error` and no points, which is stored
-    too. Raises OSError if the store or the data cannot be read.
+    too. If memory is short though the node is trained alone, it is trained with half the batch, and with half
+    of that; the record then holds the `batch_size`. Raises MemoryError if that does not help, OSError if the
+    store or the data cannot be read.
     """
     check_code_version()
     task = job.task
@@ -53,12 +61,12 @@ def train_node(job: NodeJob) -> Record:
     store = Store(job.store_root)
     start = time.perf_counter()
     if not job.sequence.steps:
-        network = _train_baseline(task, job.seed)
-        record = _record(job, task, store, network, start)
+        network, made = _within_memory(job, task, functools.partial(_train_baseline, task, job.seed))
+        record = _record(job, task, store, network, start, made)
     else:
         try:
-            network = _apply_last_step(job, task, store)
-            record = _record(job, task, store, network, start)
+            network, made = _within_memory(job, task, functools.partial(_apply_last_step, job, task, store))
+            record = _record(job, task, store, network, start, made)
         except (StageError, DivergedError) as error:
             record = _failure(job, task, store, start, str(error))
             store.put(job.key, record)
@@ -96,12 +104,14 @@ def create_network(task: Task, *, seed: int) -> CompressedNetwork:
     return replace(network, serving=Serving(mean=mean, std=std, names=data.names, scale=scale))
 
 
-def make_trainer(task: Task, *, seed: int, baseline: CompressedNetwork | None = None) -> DataTrainer:
-    """A trainer on the task's data; the seed also chooses the split."""
+def make_trainer(
+    task: Task, *, seed: int, baseline: CompressedNetwork | None = None, batch_size: int | None = None
+) -> DataTrainer:
+    """A trainer on the task's data, maybe with another batch; the seed also chooses the split."""
     precision = torch.bfloat16 if task.recipe.precision == "bfloat16" else torch.float32
     return DataTrainer(
         data=task_data(task, seed),
-        recipe=task.recipe,
+        recipe=task.recipe if batch_size is None else replace(task.recipe, batch_size=batch_size),
         seed=seed,
         device=choose_device(),
         precision=precision,
@@ -120,10 +130,31 @@ def task_data(task: Task, seed: int) -> ImageData:
     return _data(task.data, seed, task.train_limit, task.image_options)
 
 
-def _train_baseline(task: Task, seed: int) -> CompressedNetwork:
+def _within_memory(
+    job: NodeJob, task: Task, train: Callable[[int], CompressedNetwork]
+) -> tuple[CompressedNetwork, dict[str, int]]:
+    """Train with the recipe's batch, or with a smaller one if memory is short, and tell that one."""
+    size = task.recipe.batch_size
+    while True:
+        try:
+            return train(size), {} if size == task.recipe.batch_size else {"batch_size": size}
+        except Exception as error:
+            if not is_out_of_memory(error) or not job.alone:
+                raise
+            reason = one_line(error)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if size // 2 < LEAST_BATCH:
+            raise MemoryError(f"memory was short at batches of {task.recipe.batch_size} to {size}: {reason}")
+        size //= 2
+        _log.warning("memory was short for %s: batches of %d now", job.sequence or "the baseline", size)
+
+
+def _train_baseline(task: Task, seed: int, batch_size: int) -> CompressedNetwork:
     network, _ = start_network(task, seed=seed)
     if not task.weights or task.baseline_epochs:
-        trainer = make_trainer(task, seed=seed).for_stage("baseline", epochs=task.baseline_epochs or 0.0)
+        whole = make_trainer(task, seed=seed, batch_size=batch_size)
+        trainer = whole.for_stage("baseline", epochs=task.baseline_epochs or 0.0)
         with naming_the_model(task):
             trainer.train(network, fresh=not task.weights)
     network.module.eval()
@@ -142,7 +173,7 @@ def naming_the_model(task: Task) -> Iterator[None]:
         raise ValueError(f"{task.model} cannot be trained on {task.data}: {reason}") from error
 
 
-def _apply_last_step(job: NodeJob, task: Task, store: Store) -> CompressedNetwork:
+def _apply_last_step(job: NodeJob, task: Task, store: Store, batch_size: int) -> CompressedNetwork:
     assert job.parent_key is not None
     step = job.sequence.steps[-1]
     parent = _load(job.parent_key, task, store)
@@ -151,7 +182,7 @@ def _apply_last_step(job: NodeJob, task: Task, store: Store) -> CompressedNetwor
         baseline = _load(node_key(task.digest, StageSequence(), job.seed), task, store)
     occurrence = job.sequence.order.count(step.stage)
     stage = make_stage(step)
-    trainer = make_trainer(task, seed=job.seed, baseline=baseline).for_stage(
+    trainer = make_trainer(task, seed=job.seed, baseline=baseline, batch_size=batch_size).for_stage(
         f"{step.stage}{occurrence}", epochs=float(step.settings.get("epochs", 0.0))
     )
     return stage.apply(parent, trainer=trainer)
@@ -167,7 +198,14 @@ def _load(key: str, task: Task, store: Store) -> CompressedNetwork:
         raise FileNotFoundError(f"{path} was removed: {error}") from None
 
 
-def _record(job: NodeJob, task: Task, store: Store, network: CompressedNetwork, start: float) -> Record:
+def _record(
+    job: NodeJob,
+    task: Task,
+    store: Store,
+    network: CompressedNetwork,
+    start: float,
+    made: Mapping[str, int],
+) -> Record:
     data = task_data(task, job.seed)
     dense, cost = _dense_cost(task.model, data.classes, data.channels, data.size), measure_cost(network)
     metric = task_metric(task, data)
@@ -194,6 +232,7 @@ def _record(job: NodeJob, task: Task, store: Store, network: CompressedNetwork, 
         extra={
             **metric_keys(metric),
             **({"notices": list(data.notices)} if data.notices else {}),
+            **made,
             **_provenance(job, task, store, start),
             "costs": _costs(cost, dense),
             "achieved": [{"step": str(done.step), **done.achieved} for done in network.lineage],

@@ -8,7 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,10 +17,12 @@ import torch
 
 from ordercomp.running.jobs import adopt_code_version, code_version
 
-__all__ = ["Crew", "local_pool", "refuse_unguarded", "shield_from_interrupt"]
+__all__ = ["Crew", "local_pool", "refuse_unguarded", "shield_from_interrupt", "usable_workers"]
 
 STOPPED_SECONDS = 60.0  # after which a stopped worker counts as dead
 _WATCH_SECONDS = 1.0
+_WORKER_BYTES = 2 * 2**30  # memory that a worker may take
+_WORKERS_A_GPU = 8
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -95,9 +98,22 @@ def local_pool(workers: int) -> ProcessPoolExecutor:
     `if __name__ == "__main__":`.
     """
     context = multiprocessing.get_context("spawn")
+    started = context.Value("i", 0)
     return ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_prepare_worker, initargs=(code_version(),)
+        workers, mp_context=context, initializer=_prepare_worker, initargs=(code_version(), started)
     )
+
+
+def usable_workers() -> int:
+    """How many workers suit this machine: one for each core that this process may use, two GiB or more each.
+
+    With GPUs at most eight for each, since their memory is shared.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = min(cores, max(1, _memory_bytes() // _WORKER_BYTES))
+    if torch.cuda.is_available():
+        most = min(most, _WORKERS_A_GPU * torch.cuda.device_count())
+    return max(1, most)
 
 
 def refuse_unguarded(name: str) -> None:
@@ -133,13 +149,32 @@ def _work_elsewhere(version: str, work: Callable[[Argument], Result], argument: 
     return work(argument)
 
 
-def _prepare_worker(version: str) -> None:
+def _memory_bytes() -> int:
+    """Of the machine, or of the container's limit; a terabyte where that cannot be told."""
+    sizes = [2**40]
+    with suppress(OSError, ValueError, AttributeError):
+        sizes.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with suppress(OSError, ValueError):
+        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(sizes)
+
+
+def _prepare_worker(version: str, started: "Synchronized[int]") -> None:
     for one in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, they are the parent's to answer
         signal.signal(one, signal.SIG_IGN)
     sys.stdout = sys.stderr  # what a model prints is no result
     torch.set_num_threads(1)
     adopt_code_version(version)
+    with started.get_lock():
+        place, started.value = started.value, started.value + 1
+    _pin_to_gpu(place)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _pin_to_gpu(place: int) -> None:
+    """Give the workers, in the order in which they started, the GPUs in turn, where there are several."""
+    if torch.cuda.is_available() and (gpus := torch.cuda.device_count()) > 1:
+        torch.cuda.set_device(place % gpus)
 
 
 def _is_stopped(pid: int) -> bool:

@@ -165,8 +165,10 @@ class Runner:
         self, dispatcher: Dispatcher, graph: Graph, source: "_Source", lookahead: int
     ) -> Iterator[Finished]:
         """Give every idle worker a node, taking requests until there is one."""
-        while dispatcher.load < self.workers and not self._stopped:
+        while dispatcher.has_room(self.workers) and not self._stopped:
             node = graph.next_node()
+            if node is not None and not dispatcher.may_start(node):
+                return
             if node is not None:
                 yield from dispatcher.start(node)
             elif graph.open_requests < lookahead and (request := source.take()) is not None:

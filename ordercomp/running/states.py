@@ -43,7 +43,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 class Node:
     """One sequence at one seed, as far as a run knows it."""
 
-    __slots__ = ("attempts", "ends", "followers", "job", "needs", "rank", "record", "state", "told", "wanted")
+    __slots__ = tuple("alone attempts ends followers job needs rank record state told wanted".split())  # noqa: SIM905
 
     def __init__(self, job: NodeJob, needs: tuple["Node", ...], *, rank: int) -> None:
         self.job = job
@@ -52,6 +52,7 @@ class Node:
         self.record: Record | None = None
         self.told = job.parent_key is None  # whether it was yielded; a baseline never is
         self.attempts = 0  # trainings in this run
+        self.alone = False  # whether it is to be trained with nothing beside it, since memory was short
         self.rank = rank  # number of the oldest request that wants it
         self.wanted = 0  # open requests that lead through it
         self.ends: set[int] = set()  # open requests that end with it

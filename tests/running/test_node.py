@@ -255,3 +255,32 @@ def test_a_lack_of_memory_is_no_lasting_failure(folder: Path, monkeypatch: pytes
     for order in ("DK", ""):
         with pytest.raises(RuntimeError, match="can't allocate memory"):
             train_node(job(order, folder, replace(TINY, train_limit=64)))
+
+
+def test_a_node_alone_that_lacks_memory_takes_a_smaller_batch_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, train_whole = [], node.DataTrainer.train
+
+    def run_short(self: Any, network: CompressedNetwork, **settings: Any) -> float:
+        sizes.append(self.recipe.batch_size)
+        if self.recipe.batch_size > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return train_whole(self, network, **settings)
+
+    monkeypatch.setattr(node.DataTrainer, "train", run_short)
+    record = train_node(replace(job("", tmp_path), alone=True))
+    assert sizes == [32, 16, 8]
+    assert record.extra["batch_size"] == 8
+    assert Store(tmp_path).get(job("", tmp_path).key) == record
+
+
+def test_a_node_alone_that_fits_in_no_memory_fails_for_now(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_short(self: Any, network: CompressedNetwork, **_settings: Any) -> float:
+        raise MemoryError
+
+    monkeypatch.setattr(node.DataTrainer, "train", run_short)
+    with pytest.raises(MemoryError, match="memory was short at batches of 32 to 8: MemoryError"):
+        train_node(replace(job("DQ", folder, replace(TINY, train_limit=64)), alone=True))

@@ -13,6 +13,7 @@ import pytest
 
 from ordercomp.orders import permutations
 from ordercomp.records import Record
+from ordercomp.running import processes
 from ordercomp.running.jobs import NodeJob
 from ordercomp.running.runner import Request, Runner, WorkerDiedError
 from ordercomp.running.store import Store
@@ -172,3 +173,30 @@ def test_kill_9_loses_at_most_what_was_in_training(tmp_path: Path) -> None:
     everything = (tmp_path / "calls").read_text().splitlines()
     assert len(output.split()) == 15 + 2
     assert len(everything) - len(set(everything)) == len(started) - kept <= 2
+
+
+@pytest.mark.parametrize(
+    ("cores", "gibibytes", "gpus", "wanted"),
+    [(16, 128, 0, 16), (16, 9, 0, 4), (64, 512, 2, 16), (1, 1, 0, 1), (4, 64, 1, 4)],
+)
+def test_workers_suit_the_cores_the_memory_and_the_gpus(
+    monkeypatch: pytest.MonkeyPatch, cores: int, gibibytes: int, gpus: int, wanted: int
+) -> None:
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    monkeypatch.setattr(processes, "_memory_bytes", lambda: gibibytes * 2**30)
+    monkeypatch.setattr(processes.torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: gpus)
+    assert processes.usable_workers() == wanted
+
+
+@pytest.mark.parametrize(("gpus", "wanted"), [(0, []), (1, []), (3, [0, 1, 2, 0])])
+def test_each_worker_has_a_gpu_of_its_own_where_there_are_several(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, wanted: list[int]
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(processes.torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(processes.torch.cuda, "set_device", taken.append)
+    for place in range(4):
+        processes._pin_to_gpu(place)
+    assert taken == wanted

@@ -15,6 +15,7 @@ from ordercomp.orders import permutations
 from ordercomp.records import Record
 from ordercomp.running.dispatch import DiskFullError
 from ordercomp.running.jobs import NodeJob
+from ordercomp.running.processes import Crew
 from ordercomp.running.runner import Finished, Request, Runner, WorkerDiedError
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
@@ -173,6 +174,37 @@ def test_running_out_of_memory_is_reported_but_not_kept(task, store, pool) -> No
     assert [item.kept for item in finished] == [True, False, False]
     again = list(Runner(task, store, executor=pool, work=fakes.work).run(requests("DQE")))
     assert [(item.record.error, item.kept) for item in again] == [(None, True)] * 3
+
+
+def test_a_node_that_lacks_memory_beside_others_is_trained_again_alone(task, store) -> None:
+    class Waiting(Crew):
+        """Threads that count as processes of our own."""
+
+        borrowed = False
+
+    running, most_beside, tries = set(), [], []
+
+    def short(job: NodeJob) -> Record:
+        running.add(job.key)
+        try:
+            if job.sequence.order == "DP":
+                tries.append(job.alone)
+                most_beside.append(len(running))
+                if not job.alone:
+                    raise MemoryError
+            time.sleep(0.01)
+            return fakes.work(job)
+        finally:
+            running.discard(job.key)
+
+    with ThreadPoolExecutor(3) as pool:
+        runner = Runner(task, store, workers=3, executor=pool, work=short)
+        runner._crew = Waiting(pool, workers=3)
+        finished = list(runner.run(requests("DPQ", "DQP", "QDP", "PDQ")))
+    assert all(one.record.error is None for one in finished)
+    assert len(finished) == 11
+    assert tries == [False, True]
+    assert most_beside[1] == 1
 
 
 def test_bad_input_in_a_worker_and_a_failing_baseline_are_raised(task, store, pool) -> None:

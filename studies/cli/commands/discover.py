@@ -35,7 +35,9 @@ def command(
     ] = None,
     budget: Annotated[str, typer.Option(help="time to train, e.g. 8m; none: until the race ends")] = "8m",
     seeds: Annotated[int, typer.Option(min=1, help="seeds of the race, at most")] = SEEDS,
-    workers: Annotated[int, typer.Option(min=1, help="processes, one thread each")] = 2,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="processes, one thread each; default one a core")
+    ] = None,
     guarantee: Annotated[
         bool, typer.Option("--guarantee", help="take only networks whose loss holds with 95 % confidence")
     ] = False,

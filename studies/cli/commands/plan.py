@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.tree import Tree
 
 from ordercomp.orders import PrefixTrie
+from ordercomp.running.processes import usable_workers
 from ordercomp.sequence import Step
 from ordercomp.studies.cli.output import print_json
 from ordercomp.studies.design.defaults import SEEDS
@@ -24,7 +25,7 @@ def command(
     task: Annotated[str, typer.Option(help="a built-in task or a TOML file")] = "digits",
     stages: Annotated[str | None, typer.Option(help="letters to order, default the task's")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = SEEDS,
-    workers: Annotated[int, typer.Option(min=1)] = 2,
+    workers: Annotated[int | None, typer.Option(min=1, help="default one a core")] = None,
     preset: Annotated[
         str | None, typer.Option(help="plan the paper's experiments: minutes, hours, paper")
     ] = None,
@@ -32,11 +33,11 @@ def command(
 ) -> None:
     """Show what a race of the orders would train, at most and as expected, and the estimated time."""
     torch.set_num_threads(1)  # as workers do
-    chosen = load_task(task)
+    chosen, many = load_task(task), workers or usable_workers()
     if stages is not None:
         chosen = replace(chosen, stages=stages)
     if preset is not None:
-        _show_experiments(plan_experiments(task=chosen, preset=preset, workers=workers), as_json=as_json)
+        _show_experiments(plan_experiments(task=chosen, preset=preset, workers=many), as_json=as_json)
         return
     race = Race(task=chosen, seeds=seeds)
     worst, expected = plan_race(race, losing=False), plan_race(race, losing=True)
@@ -50,8 +51,8 @@ def command(
         "trainings_at_most": len(worst.nodes),
         "trainings_expected": len(expected.nodes),
         "expected_unshared": expected.unshared,
-        "seconds_at_most": round(times.total(worst.nodes) / workers, 1),
-        "seconds_expected": round(times.total(expected.nodes) / workers, 1),
+        "seconds_at_most": round(times.total(worst.nodes) / many, 1),
+        "seconds_expected": round(times.total(expected.nodes) / many, 1),
     }
     if as_json:
         print_json(summary)

@@ -66,7 +66,9 @@ def command(
     convention: Annotated[str, typer.Option(help="paper, honest or apot")] = "paper",
     weigh_cost: Annotated[bool, typer.Option(help="prefer proposals with cheap untrained suffixes")] = False,
     abandon: Annotated[bool, typer.Option(help="end pipelines that are beyond repair early")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="processes, one thread each")] = 2,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="processes, one thread each; default one a core")
+    ] = None,
     budget: Annotated[str, typer.Option(help="time to train, e.g. 30m, or none")] = "none",
     dask: Annotated[str | None, typer.Option(help="address of a Dask scheduler to train on")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
@@ -91,7 +93,6 @@ def command(
             max_bytes=max_bytes,
         ),
         abandonment=Abandonment() if abandon else None,
-        workers=workers,
         budget_seconds=parse_duration(budget),
     )
     with (

@@ -23,7 +23,9 @@ def command(
     preset: Annotated[str, typer.Option(help="minutes, hours, paper or a TOML file")] = "minutes",
     budget: Annotated[str, typer.Option(help="time to train, e.g. 10m, or none")] = "none",
     store: Annotated[Path | None, typer.Option(help="folder of finished trainings to share")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="processes, one thread each")] = 2,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="processes, one thread each; default one a core")
+    ] = None,
     dask: Annotated[str | None, typer.Option(help="address of a Dask scheduler to train on")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the outcome as JSON on stdout")] = False,
 ) -> None:
