@@ -123,13 +123,16 @@ def encode(value: Any) -> Any:
     return [encode(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def format_json(value: Any, *, indent: int | None = None) -> str:
-    """The JSON text of a dataclass or of plain data, ending with a line break if it is indented.
+def format_json(value: Any, *, indent: int | None = None, compact: bool = False) -> str:
+    """The JSON text of a dataclass or of plain data: indented and with a line break at its end, or on a line.
+
+    A `compact` line has no spaces between its parts.
 
     Raises ValueError for NaN, infinities and what is nested too deeply.
     """
     try:
-        text = json.dumps(encode(value), indent=indent, allow_nan=False)
+        separators = (",", ":") if compact else None
+        text = json.dumps(encode(value), indent=indent, separators=separators, allow_nan=False)
     except RecursionError:
         raise ValueError("value must be plain JSON, got values nested too deeply") from None
     return text if indent is None else f"{text}\n"
@@ -189,6 +192,7 @@ class _Layout:
     read: Mapping[str, _Item]  # by key, those of flat parts left out
     parts: Mapping[str, tuple[str, Any]]  # field and kind of the flat part that has a key
     derived: frozenset[str]
+    order: tuple[str, ...] | None  # of all keys, if it is not that of the fields
     required: tuple[str, ...]
     rest: str | None
 
@@ -209,6 +213,8 @@ def _table(value: Any) -> dict[str, Any]:
             data.update(_table(inner))
         else:
             data[item.key] = encode(inner)
+    if layout.order is not None:
+        data = {key: data[key] for key in layout.order if key in data}
     return data if layout.rest is None else {**data, **getattr(value, layout.rest)}
 
 
@@ -272,12 +278,17 @@ def _layout(kind: Any) -> _Layout:
             items[key] = _Item(key, one.name, _plan(hints[one.name]), omitted=left_out, default=one.default)
             if one.default is MISSING and one.default_factory is MISSING:
                 required.append(key)
-    keys: tuple[str, ...] = getattr(kind, "KEYS", tuple(items))
+    order: tuple[str, ...] | None = getattr(kind, "KEYS", None)
+    every = {key for key, item in items.items() if not item.flat} | parts.keys()
+    if order is not None and not every <= {*order}:
+        raise TypeError(f"{kind.__name__}.KEYS lacks {', '.join(sorted(every - {*order}))}")
+    derived = [key for key in order or () if key not in items and key not in parts]
     return _Layout(
-        written=tuple(items.get(key, _Item(key, key)) for key in keys),
+        written=(*items.values(), *(_Item(key, key) for key in derived)),
         read={key: item for key, item in items.items() if not item.flat},
         parts=parts,
-        derived=frozenset(keys) - items.keys(),
+        derived=frozenset(derived),
+        order=order,
         required=tuple(required),
         rest=rest,
     )

@@ -1,94 +1,116 @@
-"""What pages are made of: the content of a law.json with an answer, and of a search.json."""
+"""What pages are made of: laws with answers, and the content of a search.json."""
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from ordercomp.analysis.answer.answer import Answer, AnswerAt, OrderMatters, Regret, Standing
+from ordercomp.analysis.answer.networks import Pick
+from ordercomp.analysis.evidence.convergence import Control
+from ordercomp.analysis.evidence.corpus import TrainingCount
+from ordercomp.analysis.evidence.pairs import Evidence, Verdict
+from ordercomp.analysis.evidence.resampling import Estimate
+from ordercomp.analysis.law.findings import Law
+from ordercomp.analysis.showing.law_file import LawFile
 from ordercomp.orders import permutations
 
-__all__ = ["STAGES", "a_search", "entry", "law", "network", "point"]
+__all__ = ["STAGES", "a_control", "a_law", "a_pair", "a_search", "answer_at", "law_file", "pick", "point"]
 
 STAGES = "DPQ"
 BEHIND = {order: 0.5 * place for place, order in enumerate(permutations(STAGES))}  # DPQ is best
 
 
-def entry(loss: float, *, best: str = "DPQ", more: str = "DQP") -> dict[str, Any]:
+def a_pair(first: str = "D", second: str = "P", verdict: Verdict = "undecided", **changes: Any) -> Evidence:
+    effect = Estimate(mean=0.31, interval=(0.12, 0.5), probability=0.98)
+    pair = Evidence(first=first, second=second, verdict=verdict, effect=effect, contexts=4, seeds=3)
+    return replace(pair, **changes)
+
+
+def a_control(status: str = "under-trained", sequence: str = "P") -> Control:
+    return Control(sequence, "per-stage", 0.03, (0.02, 0.04), 3, status)  # type: ignore[arg-type]
+
+
+def a_law(verdict: Verdict = "before", stages: str = STAGES, **changes: Any) -> Law:
+    """A law with the keys of the contract alone."""
+    decided = verdict == "before"
+    law = Law(
+        task="synthetic",
+        stages=stages,
+        law=stages if decided else None,
+        orders=(stages,) if decided else tuple(permutations(stages)),
+        cycle=None,
+        pairs=tuple(a_pair(*pair, verdict) for pair in itertools.combinations(stages, 2)),
+        trainings=TrainingCount(done=15, reused=0, unshared=33),
+        seconds=90.0,
+    )
+    return replace(law, **changes)
+
+
+def answer_at(loss: float, *, best: str = "DPQ", more: str = "DQP", rung: str | None = None) -> AnswerAt:
     behind = {order: BEHIND[order] + 2.0 * (order not in (best, more)) for order in BEHIND}
-    inside = [best, more]
-    return {
-        "loss": loss,
-        "recommended": best,
-        "best_set": inside,
-        "regret": {"expected": 0.124, "upper95": 0.41, "random_order": 2.1},
-        "seeds_needed": None,
-        "excluded": {
-            o: {"behind": b, "interval": [b - 1, b + 1]} for o, b in behind.items() if o not in inside
+    inside = (best, more)
+    return AnswerAt(
+        rung=rung,
+        loss=loss,
+        recommended=best,
+        best_set=inside,
+        regret=Regret(expected=0.124, upper95=0.41, random_order=2.1),
+        precedence=tuple(
+            (a, b)
+            for a, b in itertools.permutations(STAGES, 2)
+            if all(order.index(a) < order.index(b) for order in inside)
+        ),
+        order_matters=OrderMatters(p=1e-9, spread=3.4),
+        standings={
+            order: Standing(
+                value=9.0 - lag,
+                behind=lag,
+                interval=(lag - 1, lag + 1),
+                probability_best=0.5 if order in inside else 0.0,
+                seeds=3,
+            )
+            for order, lag in behind.items()
         },
-        "precedence": [
-            pair
-            for pair in itertools.permutations(STAGES, 2)
-            if all(order.index(pair[0]) < order.index(pair[1]) for order in inside)
-        ],
-        "order_matters": {"p": 1e-9, "spread": 3.4},
-        "orders": {
-            order: {
-                "value": 9.0 - b,
-                "behind": b,
-                "interval": [b - 1, b + 1],
-                "probability_best": 0.5 if order in inside else 0.0,
-                "seeds": 3,
-            }
-            for order, b in behind.items()
-        },
-    }
+    )
 
 
-def law(**changes: Any) -> dict[str, Any]:
-    answer = {
-        **entry(0.02),
-        "by_loss": [entry(0.02), entry(0.08, best="QPD", more="QDP")],
-        "by_rung": [{**entry(0.02), "rung": "light <knobs>"}],
-    }
-    pair = {
-        "first": "D",
-        "second": "P",
-        "verdict": "undecided",
-        "probability": 0.5,
-        "effect": 0.0,
-        "interval": [-1.0, 1.0],
-        "contexts": 1,
-        "seeds": 2,
-    }
-    return {
-        "task": "synthetic",
-        "stages": STAGES,
-        "law": None,
-        "orders": permutations(STAGES),
-        "unique": False,
-        "cycle": None,
-        "pairs": [pair],
-        "verification": None,
-        "trainings": {"done": 15, "reused": 0, "unshared": 33},
-        "seconds": 90.0,
-        "answer": {**answer, **changes},
-        "networks": [network(0.02, "DPQ"), network(0.08, "QPD")],
-    }
+def law_file(
+    *,
+    by_loss: Sequence[AnswerAt] | None = None,
+    by_rung: Sequence[AnswerAt] | None = None,
+    command: str | None = None,
+    **changes: Any,
+) -> LawFile:
+    """A law.json with an answer, in which `changes` are those of the loss that is asked for."""
+    default = (answer_at(0.02), answer_at(0.08, best="QPD", more="QDP"))
+    rungs = (answer_at(0.02, rung="light <knobs>"),)
+    answer = Answer(
+        asked=replace(answer_at(0.02), **changes),
+        by_loss=default if by_loss is None else tuple(by_loss),
+        by_rung=rungs if by_rung is None else tuple(by_rung),
+    )
+    picks = (pick(0.02, "DPQ"), pick(0.08, "QPD"))
+    if command is not None:
+        picks = (replace(picks[0], command=command), *picks[1:])
+    law = a_law("undecided", pairs=(a_pair(),))
+    return LawFile(law=law, answer=answer, networks=picks)
 
 
-def network(loss: float, order: str) -> dict[str, Any]:
-    return {
-        "loss": loss,
-        "order": order,
-        "sequence": order,
-        "seed": 1,
-        "threshold": None,
-        "reduction": 64.0,
-        "storage": 8.0,
-        "test_accuracy": 0.961,
-        "test_loss": 0.014,
-        "interval": [0.004, 0.024],
-        "note": "",
-        "command": f"ordercomp compress {order} --store 'a & b'",
-    }
+def pick(loss: float, order: str) -> Pick:
+    return Pick(
+        loss=loss,
+        order=order,
+        sequence=order,
+        seed=1,
+        threshold=None,
+        reduction=64.0,
+        storage=8.0,
+        test_accuracy=0.961,
+        test_loss=0.014,
+        interval=(0.004, 0.024),
+        command=f"ordercomp compress {order} --store 'a & b'",
+    )
 
 
 def point(sequence: str = "D P", **changes: Any) -> dict[str, Any]:

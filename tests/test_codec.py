@@ -24,7 +24,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bicycle:
-    KEYS: ClassVar = ("name", "frame", "heavy", "wheels", "lamps", "spare")
+    KEYS: ClassVar = ("name", "kind", "weight_in_grams", "heavy", "wheels", "lamps", "spare")
 
     name: str
     frame: Frame = field(metadata=FLAT)
@@ -107,6 +107,17 @@ def test_errors_name_the_key_of_the_file_what_was_expected_and_what_came(
 def test_a_missing_key_is_named_in_a_flat_part_too(key: str) -> None:
     with pytest.raises(ValueError, match=f"bicycle lacks the key '{key}'"):
         decode({name: value for name, value in TABLE.items() if name != key}, Bicycle, "bicycle")
+
+
+def test_an_order_of_keys_that_forgets_one_is_refused() -> None:
+    @dataclass(frozen=True)
+    class Bell:
+        KEYS: ClassVar = ("tone",)
+        tone: str = "a"
+        loud: bool = False
+
+    with pytest.raises(TypeError, match=r"Bell\.KEYS lacks loud"):
+        encode(Bell())
 
 
 def test_json_holds_no_infinity() -> None:

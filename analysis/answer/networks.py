@@ -11,16 +11,16 @@ shares (Newcombe 1998): networks that share errors, as these do, differ by less,
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from ordercomp.analysis.answer.answer import Answer, AnswerAt
+from ordercomp.codec import Number
 from ordercomp.orders import Order
 from ordercomp.records import OperatingPoint, Record
 
-__all__ = ["Taken", "choose_point", "images_in", "loss_interval", "networks_to_take"]
+__all__ = ["Pick", "Taken", "choose_point", "images_in", "loss_interval", "networks_to_take"]
 
 MOST_IMAGES = 200_000
 MORE = 1.02  # times the reduction from which on another order's network is worth a row
@@ -41,21 +41,40 @@ class Taken:
         """What it loses on test data, a fraction."""
         return self.record.baseline.test_accuracy - self.point.test_accuracy
 
-    def to_json(self) -> dict[str, Any]:
-        """An entry of `networks` in law.json, without the command."""
-        return {
-            "loss": self.loss,
-            "order": self.record.order,
-            "sequence": self.record.sequence,
-            "seed": self.record.seed,
-            "threshold": self.point.threshold,
-            "reduction": self.point.bitops_cr,
-            "storage": self.point.cr,
-            "test_accuracy": self.point.test_accuracy,
-            "test_loss": self.test_loss,
-            "interval": None if self.interval is None else list(self.interval),
-            "note": self.note,
-        }
+    def pick(self, command: str) -> "Pick":
+        """The same as it is told, with the command that makes it."""
+        return Pick(
+            loss=self.loss,
+            order=self.record.order,
+            sequence=self.record.sequence,
+            seed=self.record.seed,
+            threshold=self.point.threshold,
+            reduction=self.point.bitops_cr,
+            storage=self.point.cr,
+            test_accuracy=self.point.test_accuracy,
+            test_loss=self.test_loss,
+            interval=self.interval,
+            note=self.note,
+            command=command,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """A network to take as it is told."""
+
+    loss: float  # tolerated, a fraction
+    order: Order
+    sequence: str
+    seed: int
+    threshold: Number | None  # confidence above which a sample leaves early
+    reduction: Number  # of bit operations
+    storage: Number
+    test_accuracy: Number
+    test_loss: Number
+    interval: tuple[Number, Number] | None  # of the loss on test data, 95 %
+    note: str = ""
+    command: str = ""
 
 
 def networks_to_take(records: Iterable[Record], answer: Answer, stages: Order) -> list[Taken]:

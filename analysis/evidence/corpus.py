@@ -3,7 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from ordercomp.analysis.evidence.convergence import CONTROL
 from ordercomp.analysis.evidence.units import Run, parsed
 from ordercomp.analysis.fronts.front import Scale
 from ordercomp.analysis.fronts.readouts import Measured, measure
+from ordercomp.codec import OMITTED
 from ordercomp.orders import Order, check_order, permutations
 from ordercomp.records import Record
 
@@ -20,6 +21,16 @@ __all__ = ["SEQUENTIAL", "Corpus", "collect"]
 FloatArray = npt.NDArray[np.float64]
 SEQUENTIAL = "sequential"  # extra["design"] of what was trained because of the results so far
 USUAL = "DKLPSQWHEF"  # the order in which stages are named, if the caller does not say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingCount:
+    """How many trainings results took."""
+
+    done: int
+    reused: int  # found in a store
+    baselines: int | None = field(default=None, metadata=OMITTED)  # done beside; records do not tell
+    unshared: int  # if no two sequences shared their first stages
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,15 +241,14 @@ def negated(effect: Estimate) -> Estimate:
     return replace(
         effect,
         mean=-effect.mean,
-        low=-effect.high,
-        high=-effect.low,
+        interval=(-effect.high, -effect.low),
         probability=1 - effect.probability,
     )
 
 
 def shifted(effect: Estimate, by: float) -> Estimate:
     """The effect measured from another zero: `by` is added; only mean, interval and error have a meaning."""
-    return replace(effect, mean=effect.mean + by, low=effect.low + by, high=effect.high + by)
+    return replace(effect, mean=effect.mean + by, interval=(effect.low + by, effect.high + by))
 
 
 def _for_each(rules: Rules | Sequence[Rules], count: int) -> Sequence[Rules]:

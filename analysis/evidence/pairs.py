@@ -8,8 +8,8 @@ added after a look at the results, each look has a share of the error of its own
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ordercomp.analysis.evidence.convergence import Guard
 from ordercomp.analysis.evidence.judge import Direction, Rules, estimate_all, judge_directions, signs_differ
 from ordercomp.analysis.evidence.resampling import Estimate, row_scores, sign_flip_p
 from ordercomp.analysis.evidence.units import Cell, PairTable
+from ordercomp.codec import FLAT, OMITTED, named
 
 __all__ = ["Counted", "Evidence", "Group", "Verdict", "count_cells", "gather"]
 
@@ -38,27 +39,46 @@ class Group:
     """The cells of a pair that have something in common, judged alone."""
 
     name: str  # e.g. "D earlier", "P(ratio=0.4) Q(weights=2)"
-    cells: int
-    effect: Estimate
+    cells: int = field(metadata=named("contexts"))
+    effect: Estimate = field(metadata=FLAT)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What the records say about one pair of stages."""
+    """What records say about one pair of stages. What is None, nobody has worked out."""
+
+    KEYS: ClassVar = (
+        *("first", "second", "verdict", "probability", "effect", "interval", "contexts", "seeds"),
+        *("under_trained", "p_value", "adjusted_p", "sign_flip_p", "log2_reduction_at_equal_accuracy"),
+        *("accuracy_at_equal_reduction", "contexts_left_out", "groups"),
+    )
 
     first: str
     second: str
     verdict: Verdict
-    effect: Estimate  # log2 units of value; positive: `first` should come first
-    adjusted_p: float  # after Holm over the pairs
-    sign_flip_p: float  # exact check that assumes no normal distribution; at least 2^(1-seeds)
-    reduction: float  # log2 reduction gained at equal accuracy, mean over seeds
-    accuracy: float  # accuracy gained at equal reduction, a fraction, mean over seeds
-    contexts: int  # cells that count
+    effect: Estimate = field(metadata=FLAT)  # log2 units of value; positive: `first` should come first
+    contexts: int  # cells that count; of networks that a sampler chose, those on either side
     seeds: int  # seeds that count
-    left_out: int  # cells that lean on under-trained prefixes, so that they do not count
-    under_trained: bool  # at least half of the cells lean on under-trained prefixes, so nothing is decided
-    groups: tuple[Group, ...]
+    under_trained: bool = False  # half of the cells or more lean on under-trained prefixes
+    p_value: float | None = field(default=None, metadata=OMITTED)  # against no effect
+    adjusted_p: float | None = field(default=None, metadata=OMITTED)  # after Holm over the pairs
+    sign_flip_p: float | None = field(default=None, metadata=OMITTED)  # exact check that assumes no normal
+    # distribution; at least 2^(1-seeds)
+    reduction: float | None = field(  # log2 reduction gained at equal accuracy, mean over seeds
+        default=None, metadata={**OMITTED, **named("log2_reduction_at_equal_accuracy")}
+    )
+    accuracy: float | None = field(  # accuracy gained at equal reduction, a fraction, mean over seeds
+        default=None, metadata={**OMITTED, **named("accuracy_at_equal_reduction")}
+    )
+    left_out: int | None = field(  # cells that lean on under-trained prefixes, so that they do not count
+        default=None, metadata={**OMITTED, **named("contexts_left_out")}
+    )
+    groups: tuple[Group, ...] | None = field(default=None, metadata=OMITTED)
+
+    @property
+    def decided(self) -> bool:
+        """Whether one of the two comes first."""
+        return self.verdict in ("before", "after")
 
 
 def gather(
@@ -98,6 +118,7 @@ def gather(
             second=pair[1],
             verdict=_verdict(one, direction, parts, look, pairs=len(tables)),
             effect=effect,
+            p_value=effect.p_value,
             adjusted_p=direction.shared,
             sign_flip_p=sign_flip_p(rows, rng=rng),
             reduction=_mean(one.table.reductions),

@@ -6,11 +6,13 @@ Everything here works on plain arrays. Rows are independent (seeds), columns are
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
+
+from ordercomp.codec import UNWRITTEN, named
 
 __all__ = [
     "Estimate",
@@ -52,13 +54,23 @@ class Prior:
 class Estimate:
     """A mean difference with its uncertainty."""
 
-    mean: float
-    error: float  # standard error; NaN if a single row leaves it unknown
-    freedom: float
-    low: float
-    high: float
+    mean: float = field(metadata=named("effect"))
+    interval: tuple[float, float]
     probability: float  # that the true mean is positive; 0.5 if the error is unknown
-    p_value: float  # two-sided, against a true mean of zero; 1 if the error is unknown
+    error: float = field(default=math.nan, metadata=UNWRITTEN)  # NaN if a single row leaves it unknown
+    freedom: float = field(default=math.nan, metadata=UNWRITTEN)
+    p_value: float = field(default=math.nan, metadata=UNWRITTEN)  # two-sided, against a true mean of zero; 1
+    # if the error is unknown
+
+    @property
+    def low(self) -> float:
+        """The lower end of the interval."""
+        return self.interval[0]
+
+    @property
+    def high(self) -> float:
+        """The upper end of the interval."""
+        return self.interval[1]
 
 
 def row_scores(table: FloatArray) -> FloatArray:
@@ -101,7 +113,7 @@ def estimate(scores: FloatArray, *, prior: Prior, level: float, bound: float) ->
     """
     if len(scores) < 2:
         mean = float(scores[0]) if len(scores) else 0.0
-        return Estimate(mean, float("nan"), 0.0, -bound, bound, 0.5, 1.0)
+        return Estimate(mean, (-bound, bound), 0.5, error=math.nan, freedom=0.0, p_value=1.0)
     mean = float(scores.mean())
     variance, freedom = prior.moderate(float(scores.var(ddof=1)), len(scores) - 1)
     error = math.sqrt(variance / len(scores))
@@ -112,7 +124,7 @@ def estimate(scores: FloatArray, *, prior: Prior, level: float, bound: float) ->
     else:
         probability = float(stats.t.cdf(mean / error, freedom))
     p_value = min(1.0, 2 * min(probability, 1 - probability))
-    return Estimate(mean, error, freedom, low, high, probability, p_value)
+    return Estimate(mean, (low, high), probability, error=error, freedom=freedom, p_value=p_value)
 
 
 def sign_flip_p(scores: FloatArray, *, rng: np.random.Generator) -> float:

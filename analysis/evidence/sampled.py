@@ -9,81 +9,73 @@ design outranks it.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
+from ordercomp.analysis.evidence.corpus import TrainingCount
 from ordercomp.analysis.evidence.judge import RULES
+from ordercomp.analysis.evidence.pairs import Evidence
 from ordercomp.analysis.evidence.precedence import (
     find_cycle,
     kemeny_order,
     linear_extensions,
     precedence_graph,
 )
+from ordercomp.analysis.evidence.resampling import Estimate
 from ordercomp.analysis.fronts.front import Scale, front_value
 from ordercomp.analysis.fronts.pareto import FloatArray
 from ordercomp.orders import Order, check_order
 from ordercomp.records import Record
 
-__all__ = ["AdaptiveEvidence", "AdaptivePair", "adaptive_evidence"]
+__all__ = ["AdaptiveEvidence", "adaptive_evidence"]
 
 SCALE = Scale(split="validation")
 FEWEST = 5  # networks on a side before a pair may be decided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdaptivePair:
-    """How the networks with `first` earlier compare with those with `second` earlier."""
-
-    first: str
-    second: str
-    verdict: Literal["before", "after", "undecided"]
-    probability: float  # share of resamples in which `first` earlier reaches the better front
-    effect: float  # mean difference of front values, in doublings
-    interval: tuple[float, float]  # of 95 % of the resamples
-    networks: int  # on each side of a comparison
-    seeds: int  # on the side that has fewer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptiveEvidence:
-    """All pairs, and the order that they support best. Never mixed with paired evidence."""
+    """All pairs, and the order that they support best. Never mixed with paired evidence.
+
+    The probability of a pair is the share of resamples in which `first` earlier reaches the better front, its
+    effect the mean difference of front values, its contexts the networks on either side.
+    """
+
+    KEYS: ClassVar = (
+        *("task", "stages", "evidence", "law", "orders", "unique", "cycle", "pairs", "verification"),
+        *("trainings", "seconds", "kemeny", "values", "notes"),
+    )
 
     task: str
     stages: Order
-    pairs: tuple[AdaptivePair, ...]
+    evidence: Literal["adaptive"] = "adaptive"
     orders: tuple[Order, ...]  # that satisfy every decided pair; empty on a cycle
     cycle: tuple[str, ...] | None
-    kemeny: Order  # the order with the least contradiction
-    values: dict[Order, float]  # mean front value of each whole order at equal numbers of networks
-    trained: int
+    pairs: tuple[Evidence, ...]
+    verification: None = None  # nothing is checked
+    trainings: TrainingCount
     seconds: float
+    kemeny: Order  # the order with the least contradiction
+    values: Mapping[Order, float]  # mean front value of each whole order at equal numbers of networks
+    notes: tuple[str, ...] = ("a sampler chose these networks; its preferences bias the comparison",)
 
     @property
     def law(self) -> Order | None:
         """The one order that satisfies every decided pair, None if there are several or none."""
         return self.orders[0] if len(self.orders) == 1 else None
 
-    def to_json(self) -> dict[str, Any]:
-        """The keys of a law.json, with `evidence` set to "adaptive"."""
-        return {
-            "task": self.task,
-            "stages": self.stages,
-            "evidence": "adaptive",
-            "law": self.law,
-            "orders": list(self.orders),
-            "unique": self.law is not None,
-            "cycle": None if self.cycle is None else list(self.cycle),
-            "pairs": [_pair_json(pair) for pair in self.pairs],
-            "verification": None,
-            "trainings": {"done": self.trained, "reused": 0, "unshared": self.trained},
-            "seconds": self.seconds,
-            "kemeny": self.kemeny,
-            "values": self.values,
-            "notes": ["a sampler chose these networks; its preferences bias the comparison"],
-        }
+    @property
+    def unique(self) -> bool:
+        """Whether exactly one order satisfies every decided pair."""
+        return self.law is not None
+
+    @property
+    def laws(self) -> tuple[()]:
+        """Nothing: how probable whole orders are, is not worked out."""
+        return ()
 
 
 def adaptive_evidence(
@@ -119,8 +111,8 @@ def adaptive_evidence(
     couples = list(itertools.combinations(stages, 2))
     limit = alpha / (2 * max(1, len(couples)))
     pairs = [_compare(measured, couple, limit, resamples, scale, rng) for couple in couples]
-    edges = {(p.first, p.second): p.probability for p in pairs if p.verdict == "before"}
-    edges |= {(p.second, p.first): 1 - p.probability for p in pairs if p.verdict == "after"}
+    edges = {(p.first, p.second): p.effect.probability for p in pairs if p.verdict == "before"}
+    edges |= {(p.second, p.first): 1 - p.effect.probability for p in pairs if p.verdict == "after"}
     graph = precedence_graph(stages, edges)
     cycle = find_cycle(graph)
     return AdaptiveEvidence(
@@ -129,9 +121,9 @@ def adaptive_evidence(
         pairs=tuple(pairs),
         orders=tuple(linear_extensions(graph, stages)),
         cycle=None if cycle is None else tuple(cycle),
-        kemeny=kemeny_order(stages, {(p.first, p.second): p.probability for p in pairs}),
+        kemeny=kemeny_order(stages, {(p.first, p.second): p.effect.probability for p in pairs}),
         values=_order_values(measured, stages, resamples, scale, rng),
-        trained=len(measured),
+        trainings=TrainingCount(done=len(measured), reused=0, unshared=len(measured)),
         seconds=sum(record.seconds for record in measured),
     )
 
@@ -154,7 +146,7 @@ def _compare(
     resamples: int,
     scale: Scale,
     rng: np.random.Generator,
-) -> AdaptivePair:
+) -> Evidence:
     first, second = couple
     both = [r for r in records if r.order.count(first) == 1 and r.order.count(second) == 1]
     earlier = [r for r in both if r.order.index(first) < r.order.index(second)]
@@ -170,14 +162,16 @@ def _compare(
     verdict: Literal["before", "after", "undecided"] = "undecided"
     if size >= FEWEST and seeds >= RULES.least_seeds and min(probability, 1 - probability) <= limit:
         verdict = "before" if probability > 0.5 else "after"
-    return AdaptivePair(
+    return Evidence(
         first=first,
         second=second,
         verdict=verdict,
-        probability=probability,
-        effect=float(differences.mean()) if drawn else 0.0,
-        interval=(float(low), float(high)),
-        networks=size,
+        effect=Estimate(
+            mean=float(differences.mean()) if drawn else 0.0,
+            interval=(float(low), float(high)),
+            probability=probability,
+        ),
+        contexts=size,
         seeds=seeds,
     )
 
@@ -243,17 +237,3 @@ def _drawn_value(
     """Value of the front of `size` networks, each drawn from one of the pools, drawn before."""
     chosen = [pools[place] for place in rng.integers(len(pools), size=size)]
     return front_value([pool[int(rng.integers(len(pool)))] for pool in chosen], scale=scale)
-
-
-def _pair_json(pair: AdaptivePair) -> dict[str, Any]:
-    return {
-        "first": pair.first,
-        "second": pair.second,
-        "verdict": pair.verdict,
-        "probability": pair.probability,
-        "effect": pair.effect,
-        "interval": list(pair.interval),
-        "contexts": pair.networks,
-        "seeds": pair.seeds,
-        "under_trained": False,
-    }

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ordercomp.analysis.evidence.corpus import TrainingCount
 from ordercomp.analysis.evidence.pairs import count_cells
 from ordercomp.analysis.evidence.precedence import (
     acyclic_by_chance,
@@ -17,7 +18,7 @@ from ordercomp.analysis.evidence.resampling import hierarchical_bootstrap
 from ordercomp.analysis.evidence.units import settings_of
 from ordercomp.analysis.law.case import Case, LawOptions, prepare
 from ordercomp.analysis.law.exhaustive import Exhaustive, exhaustive
-from ordercomp.analysis.law.findings import Law
+from ordercomp.analysis.law.findings import Law, OrderChance, Triple
 from ordercomp.analysis.law.insertion import check_insertions
 from ordercomp.analysis.law.opinion import Opinion
 from ordercomp.analysis.law.repetition import check_repetitions
@@ -66,8 +67,14 @@ def derive_law(
         feedback_arcs=tuple(minimum_feedback_arcs(graph, corpus.stages)),
         free_pairs=tuple(free_pairs(graph, corpus.stages)),
         acyclic_by_chance=acyclic_by_chance(graph),
-        intransitive=tuple(intransitive_triples(corpus.stages, own.support)),
-        laws=_law_probabilities(case, own, rng),
+        intransitive=tuple(
+            Triple(stages=(a, b, c), strength=strength)
+            for a, b, c, strength in intransitive_triples(corpus.stages, own.support)
+        ),
+        laws=tuple(
+            OrderChance(order=order, probability=share)
+            for order, share in _law_probabilities(case, own, rng).items()
+        ),
         convergence=own.guard.controls,
         verification=_verify(case, suggested, rng),
         insertion=tuple(check_insertions(own, unseen, case.neighbors, case.apart, rules=rules, bound=bound)),
@@ -75,9 +82,7 @@ def derive_law(
             check_repetitions(corpus.runs, own.guess, suggested=suggested, rules=rules, bound=bound)
         ),
         rivals=tuple(try_rivals(corpus, law=own.guess, suggested=suggested)),
-        trained=corpus.trained,
-        reused=reused,
-        unshared=corpus.unshared,
+        trainings=TrainingCount(done=corpus.trained, reused=reused, unshared=corpus.unshared),
         seconds=corpus.seconds,
         notes=(*corpus.notes, *_caveats(case, own)),
     )
@@ -127,7 +132,7 @@ def _caveats(case: Case, own: Opinion) -> list[str]:
     small = [
         f"{pair.first}-{pair.second}"
         for pair in own.evidence
-        if pair.verdict in ("before", "after") and abs(pair.accuracy) < gain
+        if pair.decided and pair.accuracy is not None and abs(pair.accuracy) < gain
     ]
     if small:
         notes.append(

@@ -25,23 +25,23 @@ class Ranked:
     distance: float  # Kendall distance from the law
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exhaustive:
     """Where the law stands among all permutations."""
 
-    order: Order  # the order put to the test, or the one most often so
-    orders: tuple[Order, ...]  # all that were put to the test, at one seed or another
     best: Order
     rank: int  # 1: nothing is better; the mean of the seeds' ranks if their orders differ
     of: int
     regret: float  # value of the best minus value of the law, log2 units, at least 0
-    probability_best: float  # NaN with one seed, which cannot tell
+    probability_best: float | None  # None with one seed, which cannot tell
     kendall_tau: float  # between distance from the law and value; negative speaks for the law
-    outcome: Outcome
-    method: str  # which seeds chose the law, which ranked it
-    seeds: int
-    ranking: tuple[Ranked, ...]  # best first
-    sentence: str
+    order: Order = ""  # the order put to the test, or the one most often so
+    orders: tuple[Order, ...] = ()  # all that were put to the test, at one seed or another
+    outcome: Outcome = "undecided"
+    method: str = ""  # which seeds chose the law, which ranked it
+    seeds: int = 0
+    sentence: str = ""
+    ranking: tuple[Ranked, ...] = ()  # best first
 
 
 def exhaustive(
@@ -94,7 +94,6 @@ def exhaustive(
         method=method,
         seeds=table.shape[1],
         ranking=tuple(sorted(ranked, key=lambda one: (-one.value, one.order))),
-        sentence="",
     )
     return replace(found, sentence=_sentence(found))
 
@@ -107,11 +106,8 @@ def _sentence(found: Exhaustive) -> str:
             f"The orders suggested ({', '.join(found.orders)}) differ by seed. Together they {verb}: "
             f"on average rank {found.rank} of {found.of}"
         )
-    chance = (
-        f"best with probability {found.probability_best:.2f}, "
-        if math.isfinite(found.probability_best)
-        else ""
-    )
+    sure = found.probability_best
+    chance = "" if sure is None else f"best with probability {sure:.2f}, "
     return (
         f"{opening} over {found.seeds} seeds, {found.regret:.2f} log2 units behind the best ({found.best}), "
         f"{chance}Kendall tau {found.kendall_tau:+.2f} between distance and value ({found.method})."
@@ -120,13 +116,16 @@ def _sentence(found: Exhaustive) -> str:
 
 def _probability_best(
     table: FloatArray, law_values: FloatArray, resamples: int, rng: np.random.Generator
-) -> float:
-    """Share of draws, seeds reweighted with Student's tails, in which no permutation beats the law."""
+) -> float | None:
+    """Share of draws, seeds reweighted with Student's tails, in which no permutation beats the law.
+
+    None with one seed, which cannot tell.
+    """
     differences = table - law_values
     seeds = table.shape[1]
     means = differences.mean(axis=1)
     if seeds < 2:
-        return math.nan
+        return None
     deviations = (differences - means[:, None]) / math.sqrt(seeds * (seeds - 1))
     tails = np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, size=(resamples, 1)))
     draws = means + tails * (rng.standard_normal((resamples, seeds)) @ deviations.T)

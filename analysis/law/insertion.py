@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from ordercomp.analysis.evidence.judge import Outcome, Rules, estimate_all, judg
 from ordercomp.analysis.evidence.resampling import Estimate, row_scores
 from ordercomp.analysis.evidence.units import PairTable
 from ordercomp.analysis.law.opinion import Opinion
+from ordercomp.codec import FLAT
 
 __all__ = ["PLACES", "Insertion", "Place", "Where", "check_insertions", "judge_places"]
 
@@ -26,8 +27,8 @@ class Place:
     where: Where
     contexts: int
     seeds: tuple[int, ...]  # that had no part in deciding
-    effect: Estimate  # gain of the decided direction, in doublings
     outcome: Outcome
+    effect: Estimate = field(metadata=FLAT)  # gain of the decided direction, in doublings
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,9 @@ class Insertion:
     first: str  # comes first by the law
     second: str
     stage: str
-    places: tuple[Place, ...]
     outcome: Outcome
     sentence: str
+    places: tuple[Place, ...]
 
 
 def check_insertions(
@@ -98,7 +99,7 @@ def judge_places(
     judged = judge_directions(gains, list(map(len, seeds)), rules=replace(rules, margin=0.0))
     outcomes: dict[str, Outcome] = {"before": "holds", "after": "fails"}
     return [
-        Place(where, int(some.any(axis=0).sum()), own, gain, outcomes.get(one.verdict, "undecided"))
+        Place(where, int(some.any(axis=0).sum()), own, outcomes.get(one.verdict, "undecided"), gain)
         for where, some, own, gain, one in zip(wheres, seen, seeds, gains, judged, strict=True)
     ]
 
@@ -142,4 +143,4 @@ def _insertion(first: str, second: str, stage: str, places: tuple[Place, ...]) -
     seeds = sorted({seed for place in places for seed in place.seeds})
     tested = f"seeds {', '.join(map(str, seeds))}" if seeds else "no seed that had no part in deciding it"
     sentence = f"{first} before {second} with {stage} inserted {outcome}: {numbers} doublings ({tested})."
-    return Insertion(first, second, stage, places, outcome, sentence)
+    return Insertion(first, second, stage, outcome, sentence, places)

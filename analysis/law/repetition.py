@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from ordercomp.analysis.evidence.judge import Outcome, Rules, estimate_all, judg
 from ordercomp.analysis.evidence.resampling import Estimate, row_scores
 from ordercomp.analysis.evidence.units import Run, parsed
 from ordercomp.analysis.fronts.readouts import Measured
+from ordercomp.codec import FLAT
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence
 
@@ -28,10 +29,10 @@ class Repetition:
     stage: str
     twice: str  # order or sequence with the repeat
     once: str  # what it is compared with
-    effect: Estimate  # gain of the repeat, in doublings
-    seeds: int
     outcome: Outcome  # of the claim that the repeat gains nothing beyond the margin
+    seeds: int
     sentence: str
+    effect: Estimate = field(metadata=FLAT)  # gain of the repeat, in doublings
 
 
 def check_repetitions(

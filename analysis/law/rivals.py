@@ -56,7 +56,7 @@ class Rival:
     interval: tuple[float, float]  # of the cost, at 95 % over seeds
     rank: int
     of: int
-    seeds: int
+    seeds: int = 0  # 0: not known
 
 
 def try_rivals(corpus: Corpus, *, law: Order, suggested: Mapping[int, Order] | None = None) -> list[Rival]:

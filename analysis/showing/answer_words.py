@@ -1,4 +1,4 @@
-"""The answer of a law.json in plain sentences: the order, its cost, which are out, what holds anyway."""
+"""The answer in plain sentences: the order, its cost, which are out, what holds anyway."""
 
 import itertools
 from collections.abc import Sequence

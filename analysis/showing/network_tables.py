@@ -2,9 +2,9 @@
 
 import itertools
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from ordercomp.analysis.answer.networks import Pick
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE, TOLERANCES, Candidate, Scale, best_reductions
 from ordercomp.analysis.showing.tables import CONVENTIONS, Column, Table, loss_text, times_text
 from ordercomp.records import Record
@@ -45,9 +45,9 @@ def best_network_table(
     )
 
 
-def network_table(networks: Iterable[Mapping[str, Any]]) -> Table:
-    """Tabulate the networks to take of a law.json: what each saves and loses, and its command."""
-    rows = tuple(_taken_row(network) for network in networks)
+def network_table(picks: Iterable[Pick]) -> Table:
+    """Tabulate the networks to take: what each saves and loses, and its command."""
+    rows = tuple(map(_pick_row, picks))
     names = ("tolerated loss", "order", "reduction", "storage", "test accuracy", "test loss", "seed", "note")
     left = {"order", "note"}
     return Table(
@@ -84,19 +84,19 @@ def _network_row(tolerances: Sequence[float], found: Candidate | None) -> tuple[
     )
 
 
-def _taken_row(network: Mapping[str, Any]) -> tuple[str, ...]:
-    told = f"{100 * network['test_loss']:+.2f}"
-    if network["interval"] is not None:
-        low, high = network["interval"]
+def _pick_row(pick: Pick) -> tuple[str, ...]:
+    told = f"{100 * pick.test_loss:+.2f}"
+    if pick.interval is not None:
+        low, high = pick.interval
         told += f" ({100 * low:+.2f} to {100 * high:+.2f})"
     return (
-        loss_text(network["loss"]),
-        network["order"],
-        times_text(network["reduction"]),
-        times_text(network["storage"]),
-        f"{100 * network['test_accuracy']:.2f} %",
+        loss_text(pick.loss),
+        pick.order,
+        times_text(pick.reduction),
+        times_text(pick.storage),
+        f"{100 * pick.test_accuracy:.2f} %",
         told,
-        str(network["seed"]),
-        network.get("note", ""),
-        network["command"],
+        str(pick.seed),
+        pick.note,
+        pick.command,
     )

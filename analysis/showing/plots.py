@@ -18,9 +18,12 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from scipy import stats
 
+from ordercomp.analysis.evidence.pairs import Evidence
+from ordercomp.analysis.evidence.sampled import AdaptiveEvidence
 from ordercomp.analysis.fronts.attainment import attainment_surface
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE, Candidate, Scale, front, front_value
 from ordercomp.analysis.fronts.pareto import FloatArray
+from ordercomp.analysis.law.findings import Law
 from ordercomp.analysis.law.ranking import RankedOrder
 from ordercomp.analysis.showing.tables import probability_text, verdict_text
 from ordercomp.orders import Order, kendall_distance
@@ -104,16 +107,16 @@ def pareto_plot(
     return figure
 
 
-def precedence_plot(law: Mapping[str, Any]) -> Figure:
-    """Draw the precedence of a law.json: stages in a row in the likeliest order, one arc per pair.
+def precedence_plot(law: Law | AdaptiveEvidence) -> Figure:
+    """Draw the precedence of a law: stages in a row in the likeliest order, one arc per pair.
 
     A decided arc is solid, with the probability of its direction; undecided ones are dashed, tied ones
     dotted, conditional ones brown. A decided arc against the row is red and runs below it.
     """
-    row = law["law"] or law.get("kemeny") or law["stages"]
+    row = law.law or law.kemeny or law.stages
     figure, axes = _canvas(max(6.0, 1.9 * len(row)), 0.8 + 0.62 * len(row))
     backward = 0.0
-    for pair in law["pairs"]:
+    for pair in law.pairs:
         backward = min(backward, _draw_arc(axes, pair, row))
     for place, stage in enumerate(row):
         axes.plot(
@@ -125,26 +128,25 @@ def precedence_plot(law: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def pair_plot(law: Mapping[str, Any], *, margin: float | None = None) -> Figure:
+def pair_plot(pairs: Sequence[Evidence], *, margin: float | None = None) -> Figure:
     """Draw the effect of every pair with its interval, and small dots for its groups of contexts.
 
-    `margin` shades the region of practical equivalence, in doublings. Pairs lie in the order of law.json.
+    `margin` shades the region of practical equivalence, in doublings. Pairs lie in the order given.
     """
-    pairs = law["pairs"]
     figure, axes = _canvas(8.6, 1.2 + 0.5 * len(pairs))
     if margin:
         axes.axvspan(-margin, margin, color="#EEF1F4", zorder=0)
     axes.axvline(0, color=INK, linewidth=0.9)
     for place, pair in enumerate(pairs):
         color, marker = _verdict_look(pair)
-        axes.plot(pair["interval"], [place, place], color=color, linewidth=2.6, solid_capstyle="butt")
-        axes.plot(pair["effect"], place, marker, color=color, markersize=8, zorder=4)
-        groups = [group["effect"] for group in pair.get("groups", ())]
+        axes.plot(pair.effect.interval, [place, place], color=color, linewidth=2.6, solid_capstyle="butt")
+        axes.plot(pair.effect.mean, place, marker, color=color, markersize=8, zorder=4)
+        groups = [group.effect.mean for group in pair.groups or ()]
         axes.plot(groups, [place + 0.27] * len(groups), ".", color=GREY, markersize=5)
-        note = ", under-trained" if pair.get("under_trained") else ""
+        note = ", under-trained" if pair.under_trained else ""
         text = f"{verdict_text(pair)}{note}"
         axes.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), va="center", color=color)
-    axes.set_yticks(range(len(pairs)), [f"{pair['first']}, {pair['second']}" for pair in pairs])
+    axes.set_yticks(range(len(pairs)), [f"{pair.first}, {pair.second}" for pair in pairs])
     axes.set_ylim(len(pairs) - 0.4, -0.6)
     axes.set_xlabel(
         "← second stage earlier is better     value in doublings     first stage earlier is better →"
@@ -296,16 +298,16 @@ def _label_ends(axes: Axes, fronts: Sequence[tuple[FloatArray, str, str]]) -> No
         axes.annotate(text, (x * 1.06, height), color=color, va="center", weight="bold", path_effects=halo)
 
 
-def _draw_arc(axes: Axes, pair: Mapping[str, Any], row: Order) -> float:
+def _draw_arc(axes: Axes, pair: Evidence, row: Order) -> float:
     """Draw one pair and return the lowest height that it reaches."""
-    first, second, probability = pair["first"], pair["second"], pair["probability"]
-    if pair["verdict"] == "after" or (pair["verdict"] != "before" and row.index(first) > row.index(second)):
+    first, second, probability = pair.first, pair.second, pair.effect.probability
+    if pair.verdict == "after" or (pair.verdict != "before" and row.index(first) > row.index(second)):
         first, second, probability = second, first, 1 - probability
     start, end = row.index(first), row.index(second)
-    decided = pair["verdict"] in ("before", "after")
+    decided = pair.decided
     rise = 0.45 * (end - start)  # arcs are parabolas whose top is as high as `rad` says, on equal axes
-    color = {"conditional": BROWN}.get(pair["verdict"], (BLUE if rise > 0 else RED) if decided else SLATE)
-    style = {"undecided": (0, (5, 4)), "tied": (0, (1, 2.5))}.get(pair["verdict"], "-")
+    color = {"conditional": BROWN}.get(pair.verdict, (BLUE if rise > 0 else RED) if decided else SLATE)
+    style = {"undecided": (0, (5, 4)), "tied": (0, (1, 2.5))}.get(pair.verdict, "-")
     head = "-|>,head_width=4,head_length=8" if decided else "-"
     arc = FancyArrowPatch(
         (start, 0),
@@ -319,20 +321,20 @@ def _draw_arc(axes: Axes, pair: Mapping[str, Any], row: Order) -> float:
         linewidth=1.8,
     )
     axes.add_patch(arc)
-    words = {"tied": "tied", "conditional": "depends"}.get(pair["verdict"], probability_text(probability))
+    words = {"tied": "tied", "conditional": "depends"}.get(pair.verdict, probability_text(probability))
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     axes.text((start + end) / 2, rise, words, ha="center", va="center", color=color, fontsize=10, bbox=box)
     return rise
 
 
-def _verdict_look(pair: Mapping[str, Any]) -> tuple[str, str]:
+def _verdict_look(pair: Evidence) -> tuple[str, str]:
     looks = {
         "before": (BLUE, "o"),
         "after": (RED, "o"),
         "tied": (GREEN, "D"),
         "conditional": (BROWN, "s"),
     }
-    return looks.get(pair["verdict"], (SLATE, "o"))
+    return looks.get(pair.verdict, (SLATE, "o"))
 
 
 def _apart(heights: Sequence[float], gap: float) -> FloatArray:

@@ -1,7 +1,7 @@
 """Results as something to look at: text where it is printed, tables in a terminal, HTML in a notebook."""
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ordercomp.analysis.answer.answer import Answer
 from ordercomp.analysis.fronts.front import Candidate
 from ordercomp.analysis.showing.answer_words import answer_words
+from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile
 from ordercomp.analysis.showing.tables import Column, Table, pair_table, times_text
 from ordercomp.analysis.showing.words import read_verdict
-from ordercomp.codec import decode
 from ordercomp.records import Record, metric_of
 
 __all__ = ["Shown", "shown_front", "shown_law", "shown_records"]
@@ -45,13 +44,12 @@ class Shown:
         return "".join([*lines, *map(_html_table, self.tables)])
 
 
-def shown_law(law: Mapping[str, Any]) -> Shown:
+def shown_law(file: LawFile | AdaptiveFile) -> Shown:
     """The content of a law.json: the answer if it has one, the verdict on the pairs, and their table."""
-    verdict = read_verdict(law)
-    answer = decode(law["answer"], Answer, "answer", strict=False) if "answer" in law else None
-    said = () if answer is None else answer_words(answer, law["stages"]).lines
+    verdict = read_verdict(file.law)
+    said = () if file.answer is None else answer_words(file.answer, file.law.stages).lines
     pairs = f"By pairs of stages. {verdict.headline}" if said else verdict.headline
-    return Shown((*said, pairs, verdict.detail), (pair_table(law).about(law.get("metric", "accuracy")),))
+    return Shown((*said, pairs, verdict.detail), (pair_table(file.law.pairs).about(file.metric),))
 
 
 def shown_records(records: Iterable[Record]) -> Shown:

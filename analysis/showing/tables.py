@@ -5,12 +5,15 @@ Cells are finished text; a `Table` knows its columns, and says in a note what it
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from ordercomp.analysis.evidence.convergence import Control
+from ordercomp.analysis.evidence.pairs import Evidence
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE, TOLERANCES, Scale, best_reductions
 from ordercomp.analysis.law.ranking import RankedOrder
+from ordercomp.analysis.law.rivals import Rival
 from ordercomp.orders import Order, kendall_distance
 from ordercomp.records import Record
 
@@ -122,8 +125,8 @@ def reduction_table(
     )
 
 
-def pair_table(law: Mapping[str, Any]) -> Table:
-    """Tabulate the pairs of a law.json: verdict, probability, effect with interval, what it rests on."""
+def pair_table(pairs: Iterable[Evidence]) -> Table:
+    """Tabulate pairs: verdict, probability, effect with interval, what it rests on."""
     columns = (
         "pair",
         "verdict",
@@ -140,7 +143,7 @@ def pair_table(law: Mapping[str, Any]) -> Table:
     return Table(
         title="Which of two stages should come first?",
         columns=tuple(Column(name, "right" if name in right else "left") for name in columns),
-        rows=tuple(_pair_row(pair) for pair in law["pairs"]),
+        rows=tuple(_pair_row(pair) for pair in pairs),
         note="Effect: value gained if the first stage comes earlier, in doublings, with its interval. Beside "
         "it in plain units, means over seeds as well: reduction, the doublings of the reduction of bit "
         "operations gained at equal loss of accuracy, over all tolerated losses; accuracy, the "
@@ -174,16 +177,15 @@ def ranking_table(ranking: Sequence[RankedOrder], *, law: Order) -> Table:
     )
 
 
-def convergence_table(law: Mapping[str, Any]) -> Table:
+def convergence_table(controls: Sequence[Control]) -> Table:
     """Tabulate what a further fine-tune (F) adds to each controlled prefix; under-trained ones are marked."""
-    controls = law.get("convergence", ())
     rows = tuple(
         (
-            control["sequence"],
-            f"{100 * control['gain']:+.2f}",
-            f"{100 * control['interval'][0]:+.2f} to {100 * control['interval'][1]:+.2f}",
-            str(control["seeds"]),
-            control["status"],
+            control.sequence,
+            f"{100 * control.gain:+.2f}",
+            f"{100 * control.interval[0]:+.2f} to {100 * control.interval[1]:+.2f}",
+            str(control.seeds),
+            control.status,
         )
         for control in controls
     )
@@ -196,22 +198,21 @@ def convergence_table(law: Mapping[str, Any]) -> Table:
         rows=rows,
         note="Gain of validation accuracy, in points, by one more fine-tune without compression. Evidence "
         "that leans on an under-trained prefix decides nothing.",
-        marked=frozenset(k for k, control in enumerate(controls) if control["status"] == "under-trained"),
+        marked=frozenset(k for k, control in enumerate(controls) if control.status == "under-trained"),
     )
 
 
-def rival_table(law: Mapping[str, Any]) -> Table:
-    """Tabulate what each rival law of a law.json costs against the best order."""
-    rivals = law.get("rivals", ())
+def rival_table(rivals: Sequence[Rival]) -> Table:
+    """Tabulate what each rival law costs against the best order."""
     rows = tuple(
         (
-            rival["order"],
-            rival["claim"],
-            rival["source"],
-            f"{rival['cost']:.2f}",
-            f"{rival['interval'][0]:+.2f} to {rival['interval'][1]:+.2f}",
-            f"{rival['rank']} of {rival['of']}",
-            str(rival.get("seeds", "")),
+            rival.order,
+            rival.claim,
+            rival.source,
+            f"{rival.cost:.2f}",
+            f"{rival.interval[0]:+.2f} to {rival.interval[1]:+.2f}",
+            f"{rival.rank} of {rival.of}",
+            str(rival.seeds or ""),
         )
         for rival in rivals
     )
@@ -243,11 +244,10 @@ def probability_text(probability: float) -> str:
     return "<0.01" if probability < 0.01 else f"{probability:.2f}"
 
 
-def verdict_text(pair: Mapping[str, Any]) -> str:
-    """Say the verdict on a pair of a law.json: "D before P", or the bare word if none comes first."""
-    first, second = pair["first"], pair["second"]
-    words = {"before": f"{first} before {second}", "after": f"{second} before {first}"}
-    return words.get(pair["verdict"], str(pair["verdict"]))
+def verdict_text(pair: Evidence) -> str:
+    """Say the verdict on a pair: "D before P", or the bare word if none comes first."""
+    words = {"before": f"{pair.first} before {pair.second}", "after": f"{pair.second} before {pair.first}"}
+    return words.get(pair.verdict, pair.verdict)
 
 
 def loss_text(loss: float) -> str:
@@ -273,19 +273,17 @@ def _spread(reductions: Sequence[float]) -> str:
     return f"{mean} ({times_text(min(reductions))[:-1]}–{times_text(max(reductions))[:-1]})"
 
 
-def _pair_row(pair: Mapping[str, Any]) -> tuple[str, ...]:
-    low, high = pair["interval"]
-    reduction = pair.get("log2_reduction_at_equal_accuracy")
-    accuracy = pair.get("accuracy_at_equal_reduction")
+def _pair_row(pair: Evidence) -> tuple[str, ...]:
+    effect = pair.effect
     return (
-        f"{pair['first']} {pair['second']}",
+        f"{pair.first} {pair.second}",
         verdict_text(pair),
-        probability_text(pair["probability"]),
-        f"{pair['effect']:+.2f}",
-        f"{low:+.2f} to {high:+.2f}",
-        "" if reduction is None else f"{reduction:+.2f}",
-        "" if accuracy is None else f"{100 * accuracy:+.1f}",
-        str(pair["contexts"]),
-        str(pair["seeds"]),
-        "under-trained" if pair.get("under_trained") else "",
+        probability_text(effect.probability),
+        f"{effect.mean:+.2f}",
+        f"{effect.low:+.2f} to {effect.high:+.2f}",
+        "" if pair.reduction is None else f"{pair.reduction:+.2f}",
+        "" if pair.accuracy is None else f"{100 * pair.accuracy:+.1f}",
+        str(pair.contexts),
+        str(pair.seeds),
+        "under-trained" if pair.under_trained else "",
     )

@@ -1,11 +1,12 @@
-"""The verdict of a law.json in plain sentences: what is known, how surely, and what is not."""
+"""The verdict of a law in plain sentences: what is known, how surely, and what is not."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ordercomp.analysis.evidence.precedence import MOST_EXTENSIONS
+from ordercomp.analysis.evidence.sampled import AdaptiveEvidence
+from ordercomp.analysis.law.findings import Law
 from ordercomp.analysis.showing.tables import probability_text
 from ordercomp.orders import Order
 
@@ -28,27 +29,27 @@ MOST_NAMED = 6  # orders listed by name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a law.json says, as sentences."""
+    """What a law says, as sentences."""
 
     headline: str
     detail: str
     order: Order  # the law, or the likeliest order
     role: str  # "law" or "best guess"
-    probability: float | None  # of that order; None if the law.json does not say
+    probability: float | None  # of that order; None if the law does not say
 
 
-def read_verdict(law: Mapping[str, Any]) -> Verdict:
-    """Read the verdict off a law.json, be it with the keys of the contract alone or with more.
+def read_verdict(law: Law | AdaptiveEvidence) -> Verdict:
+    """Read the verdict off a law, which may hold no more than the contract asks for.
 
     Anything short of a single order that satisfies the precedence is "undecided" or, on a cycle, "no law".
     """
-    order = law["law"] or law.get("kemeny") or (law["orders"] or [law["stages"]])[0]
+    order = law.law or law.kemeny or (law.orders or (law.stages,))[0]
     probability = _probability(law, order)
-    if law["law"]:
+    if law.law:
         headline = f"Law: {_arrows(order)}{_chance(probability, ',')}."
         detail = f"That is: {_spoken(order)}. No other order agrees with every decided pair."
-    elif law["cycle"]:
-        headline = f"No law: the decided pairs contradict each other, {_arrows(law['cycle'])}."
+    elif law.cycle:
+        headline = f"No law: the decided pairs contradict each other, {_arrows(law.cycle)}."
         detail = (
             f"The order with the least contradiction is {order}{_chance(probability, ', which comes out')}."
         )
@@ -56,14 +57,14 @@ def read_verdict(law: Mapping[str, Any]) -> Verdict:
         headline = f"Undecided: {_possible(law)}."
         detail = _open_pairs(law)
     detail += _torn(law) + _weak_pairs(law)
-    role = "law" if law["law"] else "best guess"
+    role = "law" if law.law else "best guess"
     return Verdict(headline=headline, detail=detail, order=order, role=role, probability=probability)
 
 
-def _probability(law: Mapping[str, Any], order: Order) -> float | None:
-    if not law.get("laws"):
+def _probability(law: Law | AdaptiveEvidence, order: Order) -> float | None:
+    if not law.laws:
         return None
-    return float(sum(entry["probability"] for entry in law["laws"] if entry["order"] == order))
+    return float(sum(one.probability for one in law.laws if one.order == order))
 
 
 def _arrows(order: Sequence[str]) -> str:
@@ -83,8 +84,8 @@ def _chance(probability: float | None, lead: str) -> str:
     return "" if probability is None else f"{lead} with probability {probability_text(probability)}"
 
 
-def _possible(law: Mapping[str, Any]) -> str:
-    orders, every = law["orders"], math.factorial(len(law["stages"]))
+def _possible(law: Law | AdaptiveEvidence) -> str:
+    orders, every = law.orders, math.factorial(len(law.stages))
     if len(orders) == every:
         return f"the records leave all {every} orders possible"
     if len(orders) <= MOST_NAMED:
@@ -93,26 +94,24 @@ def _possible(law: Mapping[str, Any]) -> str:
     return f"{least}{len(orders)} of {every} orders remain possible"
 
 
-def _open_pairs(law: Mapping[str, Any]) -> str:
+def _open_pairs(law: Law | AdaptiveEvidence) -> str:
     groups = {"tied": "equivalent", "conditional": "dependent on the context", "undecided": "unsettled"}
     parts = []
     for verdict, word in groups.items():
-        pairs = [
-            f"{pair['first']} and {pair['second']}" for pair in law["pairs"] if pair["verdict"] == verdict
-        ]
+        pairs = [f"{pair.first} and {pair.second}" for pair in law.pairs if pair.verdict == verdict]
         if pairs:
             parts.append(f"{'; '.join(pairs)} {'is' if len(pairs) == 1 else 'are'} {word}")
     return f"The order of {', that of '.join(parts)}." if parts else "No pair is missing a verdict."
 
 
-def _torn(law: Mapping[str, Any]) -> str:
+def _torn(law: Law | AdaptiveEvidence) -> str:
     """How often the pairs of a resample make no order at all: what the probabilities of orders lack to 1."""
-    share = sum(entry["probability"] for entry in law.get("laws", ()) if entry["order"] is None)
+    share = sum(one.probability for one in law.laws if one.order is None)
     return f" In {100 * share:.0f} % of the resamples the pairs contradict each other." if share else ""
 
 
-def _weak_pairs(law: Mapping[str, Any]) -> str:
-    pairs = [f"{pair['first']} and {pair['second']}" for pair in law["pairs"] if pair.get("under_trained")]
+def _weak_pairs(law: Law | AdaptiveEvidence) -> str:
+    pairs = [f"{pair.first} and {pair.second}" for pair in law.pairs if pair.under_trained]
     if not pairs:
         return ""
     return f" Training was too short to judge {_listed(pairs, 'or')}: more epochs alone still help there."

@@ -1,6 +1,5 @@
 """What commands share: reading options, and printing results on stdout and progress on stderr."""
 
-import json
 import re
 import shlex
 import sys
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ordercomp.codec import format_json
 from ordercomp.records import Convention
 
 __all__ = [
@@ -76,8 +76,7 @@ def parse_shape(text: str) -> tuple[int, int, int]:
 def print_json(data: Any) -> None:
     """One JSON document on stdout, also where stdout is kept clear of what models print."""
     results = getattr(sys.stdout, "results", sys.stdout)
-    json.dump(data, results, indent=2)
-    results.write("\n")
+    results.write(format_json(data, indent=2))
 
 
 def next_steps(network: Path) -> list[tuple[str, Sequence[object]]]:

@@ -1,16 +1,17 @@
 """What an experiment leaves in its folder: records as they come, then law, report and the best networks."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ordercomp.analysis.answer.answer import Answer
-from ordercomp.analysis.answer.networks import Taken
+from ordercomp.analysis.answer.networks import Pick, Taken
+from ordercomp.analysis.evidence.corpus import TrainingCount
 from ordercomp.analysis.law.derive import Law
+from ordercomp.analysis.showing.law_file import LawFile
 from ordercomp.analysis.showing.report import write_report
-from ordercomp.codec import read_json
+from ordercomp.codec import decode, encode, format_json, read_json
 from ordercomp.files import drop_drafts, replace_file
 from ordercomp.records import Record
 from ordercomp.running.node import create_network
@@ -18,11 +19,11 @@ from ordercomp.running.runner import Runner, Trainings
 from ordercomp.running.sealing import seal_task
 from ordercomp.running.store import Store
 from ordercomp.shipping.stamp import copy_with_threshold
-from ordercomp.studies.folders.answer_keys import answer_keys
+from ordercomp.studies.folders.answered import answered
 from ordercomp.task import Task
 from ordercomp.training.device import probe_precision
 
-__all__ = ["law_json", "settle_precision", "write_outcome"]
+__all__ = ["settle_precision", "write_outcome"]
 
 
 def settle_precision(task: Task, store: Store) -> Task:
@@ -37,7 +38,7 @@ def settle_precision(task: Task, store: Store) -> Task:
     chosen = _found_precision(path)
     if chosen is None:
         probe = probe_precision(create_network(task, seed=0), batch_size=task.recipe.batch_size)
-        replace_file(path, json.dumps(probe))
+        replace_file(path, format_json(probe))
         chosen = str(probe["precision"])
     return replace(task, recipe=replace(task.recipe, precision=chosen))
 
@@ -52,16 +53,6 @@ def _found_precision(path: Path) -> Any:
     return chosen if chosen in ("float32", "bfloat16") else None
 
 
-def law_json(law: Law, trainings: Trainings | None = None) -> dict[str, Any]:
-    """The content of law.json but for the answer; `trainings` tells what this run did, not the records."""
-    data = law.to_json()
-    if trainings is not None:
-        counts = asdict(trainings)
-        data["seconds"] = counts.pop("seconds")
-        data["trainings"] = counts
-    return data
-
-
 def write_outcome(
     folder: Path,
     law: Law,
@@ -70,51 +61,55 @@ def write_outcome(
     runner: Runner,
     *,
     certified: Sequence[Taken] | None = None,
-) -> dict[str, Any]:
+) -> LawFile:
     """Write law.json, report.html and networks/ into `folder`, and return the content of law.json.
 
     `certified` networks take the place of those that the records alone would name. A run that trained nothing
     the same as the files that are there leaves them as they are.
     """
     trainings, store = runner.trainings, runner.store
-    data = law_json(law, trainings)
-    data |= {"evidence": "paired", "adaptive": None}
-    data |= answer_keys(answer, data, records, store=store.folder, certified=certified)
+    law = replace(law, trainings=_counted(trainings), seconds=trainings.seconds)
+    file = answered(LawFile(law=law), answer, records, store=store.folder, certified=certified)
     page, path = folder / "report.html", folder / "law.json"
-    if trainings.done == 0 and page.is_file() and (there := _same(path, data)) is not None:
+    if trainings.done == 0 and page.is_file() and (there := _same(path, file)) is not None:
         return there
-    replace_file(path, json.dumps(data, indent=2) + "\n")
-    write_report(page, data, records)
-    _keep_networks(folder / "networks", data["networks"], records, runner)
-    return data
+    replace_file(path, format_json(file, indent=2))
+    write_report(page, file, records)
+    _keep_networks(folder / "networks", file.networks or (), records, runner)
+    return file
 
 
-def _same(path: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The law.json at `path` if it differs from `data` only in what its run trained; else None."""
+def _counted(trainings: Trainings) -> TrainingCount:
+    """What this run did, not the records."""
+    return TrainingCount(
+        done=trainings.done,
+        reused=trainings.reused,
+        baselines=trainings.baselines,
+        unshared=trainings.unshared,
+    )
+
+
+def _same(path: Path, file: LawFile) -> LawFile | None:
+    """The law.json at `path` if it differs from `file` only in what its run trained; else None."""
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there = decode(read_json(path), LawFile, path.name)
     except (OSError, ValueError):
         return None
-    now = json.loads(json.dumps(data))
-    told = {"trainings", "seconds"}
-    if not isinstance(there, dict) or {*there} != {*now}:
-        return None
-    return there if all(there[key] == now[key] for key in now if key not in told) else None
+    now = replace(file, law=replace(file.law, trainings=there.law.trainings, seconds=there.law.seconds))
+    return there if encode(there) == encode(now) else None
 
 
-def _keep_networks(
-    folder: Path, networks: Sequence[Mapping[str, Any]], records: Sequence[Record], runner: Runner
-) -> None:
+def _keep_networks(folder: Path, networks: Sequence[Pick], records: Sequence[Record], runner: Runner) -> None:
     """Copy the network to take at each tolerated loss, with the threshold that belongs to it."""
     folder.mkdir(exist_ok=True)
     drop_drafts(folder)
     known = {(record.sequence, record.seed): record for record in records}
     written: set[str] = set()
     for network in networks:
-        name = f"loss-{100 * network['loss']:g}.safetensors"
+        name = f"loss-{100 * network.loss:g}.safetensors"
         if name in written:
             continue
         written.add(name)
-        source = runner.whole_network(known[network["sequence"], network["seed"]])
+        source = runner.whole_network(known[network.sequence, network.seed])
         if source is not None:
-            copy_with_threshold(source, folder / name, network["threshold"])
+            copy_with_threshold(source, folder / name, network.threshold)

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ordercomp.analysis.showing.law_file import LawFile
 from ordercomp.analysis.showing.report import write_report, write_search_report
-from ordercomp.codec import read_json
+from ordercomp.codec import decode, read_json
 from ordercomp.records import read_records
 from ordercomp.search.ask.objective import Objectives
 
 __all__ = ["write_report_again"]
 
-LAW_KEYS = ("task", "stages", "law", "orders", "cycle", "pairs", "trainings", "seconds")
 SEARCH_KEYS = (
     "task",
     "study",
@@ -41,7 +41,7 @@ def write_report_again(folder: Path) -> Path:
         raise ValueError(f"{folder} holds records but neither law.json nor search.json to report on")
     try:
         if told.name == "law.json":
-            write_report(page, _read(told, LAW_KEYS), found)
+            write_report(page, _law(told), found)
         else:
             search = _read(told, SEARCH_KEYS)
             asked = {**search["objectives"], "names": tuple(search["objectives"]["names"])}
@@ -51,12 +51,23 @@ def write_report_again(folder: Path) -> Path:
     return page
 
 
-def _read(path: Path, keys: tuple[str, ...]) -> Mapping[str, Any]:
+def _law(path: Path) -> LawFile:
     try:
-        data = read_json(path)
-    except ValueError:
-        raise ValueError(f"{path} is not valid JSON") from None
+        return decode(_content(path), LawFile, "it", strict=False)
+    except ValueError as error:
+        raise ValueError(f"{path} was not written by this program: {error}") from None
+
+
+def _read(path: Path, keys: tuple[str, ...]) -> Mapping[str, Any]:
+    data = _content(path)
     missing = keys if not isinstance(data, dict) else [key for key in keys if key not in data]
     if missing:
         raise ValueError(f"{path} was not written by this program: it lacks the key {missing[0]!r}")
     return dict(data)
+
+
+def _content(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except ValueError:
+        raise ValueError(f"{path} is not valid JSON") from None

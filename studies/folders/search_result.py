@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ordercomp.analysis.fronts.front import TOLERANCES, Candidate
+from ordercomp.analysis.showing.law_file import AdaptiveFile
 from ordercomp.analysis.showing.shown import Shown, shown_front
 from ordercomp.analysis.showing.words import read_verdict
 from ordercomp.orders import Order
@@ -157,12 +158,12 @@ class SearchResult:
         """The law's order by the same trials, and its rank; None with fewer than two stages to order."""
         if len({letter for record in self.records if record.points for letter in record.order} - {"F"}) < 2:
             return None
-        law = law_of_records(self.records)
-        verdict = read_verdict(law)
+        file = law_of_records(self.records)
+        verdict = read_verdict(file.law)
         return LawPlace(
             order=verdict.order,
             role=verdict.role,
-            evidence=str(law["evidence"]),
+            evidence="adaptive" if isinstance(file, AdaptiveFile) else "paired",
             rank=self.rank_of(verdict.order),
             of=len(self._rivals(verdict.order)),
         )

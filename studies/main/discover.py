@@ -15,7 +15,9 @@ from typing import Any
 from ordercomp.analysis.answer.answer import LEAST_SEEDS, Answer, answer_of, derive_answer
 from ordercomp.analysis.answer.values import order_values
 from ordercomp.analysis.law.derive import Law, derive_law
+from ordercomp.analysis.showing.law_file import LawFile
 from ordercomp.analysis.showing.shown import Shown, shown_law
+from ordercomp.codec import encode
 from ordercomp.failures import FailedRunError
 from ordercomp.records import Record
 from ordercomp.running.aims import check_guarantee, task_metric
@@ -35,7 +37,7 @@ from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.design.defaults import SEEDS
 from ordercomp.studies.design.race import CONTROLLED_SEEDS, Race
-from ordercomp.studies.folders.answer_keys import unless_under_trained
+from ordercomp.studies.folders.answered import unless_under_trained
 from ordercomp.studies.folders.guaranteed import guaranteed_networks
 from ordercomp.studies.folders.law_folder import settle_precision, write_outcome
 from ordercomp.studies.main.search import task_space
@@ -52,17 +54,23 @@ class Discovery:
 
     answer: Answer  # which order to take
     law: Law  # what the pairs of stages say
-    law_json: dict[str, Any]  # the content of law.json
+    file: LawFile  # the content of law.json
     records: tuple[Record, ...]
     trainings: Trainings
     interrupted: bool
     folder: Path
 
+    @property
+    def law_json(self) -> dict[str, Any]:
+        """The content of law.json as plain data."""
+        data: dict[str, Any] = encode(self.file)
+        return data
+
     def __rich__(self) -> Shown:
-        return shown_law(self.law_json)
+        return shown_law(self.file)
 
     def _repr_html_(self) -> str:
-        return shown_law(self.law_json)._repr_html_()
+        return shown_law(self.file)._repr_html_()
 
 
 def discover(
@@ -217,14 +225,14 @@ def _write(run: _Run, *, guarantee: bool) -> Discovery:
         raise FailedRunError(_nothing_measured(records, runner))
     law = derive_law(records, stages=task.stages)
     answer = derive_answer(records, stages=task.stages, loss=task.loss)
-    answer = unless_under_trained(answer, law.to_json())
+    answer = unless_under_trained(answer, law.convergence)
     trainings = runner.trainings
     certified = guaranteed_networks(task, runner.store, records, answer) if guarantee else None
-    data = write_outcome(run.folder, law, answer, records, runner, certified=certified)
+    file = write_outcome(run.folder, law, answer, records, runner, certified=certified)
     return Discovery(
         answer=answer,
         law=law,
-        law_json=data,
+        file=file,
         records=tuple(records),
         trainings=trainings,
         interrupted=runner.interrupted,

@@ -1,10 +1,11 @@
 """Show: whatever a call returned, as text, as tables in a terminal, as HTML in a notebook."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from ordercomp.analysis.fronts.front import Candidate
+from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile, read_law
 from ordercomp.analysis.showing.shown import Shown, shown_front, shown_law, shown_records
+from ordercomp.codec import Plain
 from ordercomp.records import Record
 from ordercomp.studies.folders.search_result import SearchResult
 from ordercomp.studies.main.compress import Compressed
@@ -13,26 +14,29 @@ from ordercomp.studies.main.discover import Discovery
 __all__ = ["show"]
 
 
-def show(
-    what: Discovery | SearchResult | Compressed | Mapping[str, Any] | Record | Iterable[Record | Candidate],
-) -> Shown:
+Presentable = Discovery | SearchResult | Compressed | LawFile | AdaptiveFile | Plain | Record
+
+
+def show(what: Presentable | Iterable[Record | Candidate]) -> Shown:
     """Make a result presentable: `print(show(records))`, or `show(records)` as the last line of a cell.
 
-    `what` is what `discover`, `search` or `compress` returned, the content of a law.json, one record or many,
-    or the points of a front. Raises ValueError for anything else.
+    `what` is what `discover`, `search`, `compress` or `law_of_records` returned, the content of a law.json,
+    one record or many, or the points of a front. Raises ValueError for anything else.
     """
     if isinstance(what, Discovery):
-        return shown_law(what.law_json)
+        return shown_law(what.file)
     if isinstance(what, SearchResult):
         return shown_front(what.front)
     if isinstance(what, Compressed):
         return shown_records([what.record])
     if isinstance(what, Record):
         return shown_records([what])
+    if isinstance(what, LawFile | AdaptiveFile):
+        return shown_law(what)
     if isinstance(what, Mapping):
         if not {"law", "pairs", "stages"} <= set(what):
             raise ValueError(f"show takes the content of a law.json, got a mapping of {', '.join(what)}")
-        return shown_law(what)
+        return shown_law(read_law(what))
     chosen = list(what) if isinstance(what, Iterable) else [what]
     records = [one for one in chosen if isinstance(one, Record)]
     points = [one for one in chosen if isinstance(one, Candidate)]

@@ -6,18 +6,18 @@ compared by the fronts that they reach, and what follows from them is labelled "
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ordercomp.analysis.answer.answer import derive_answer
-from ordercomp.analysis.evidence.sampled import adaptive_evidence
+from ordercomp.analysis.evidence.sampled import AdaptiveEvidence, adaptive_evidence
 from ordercomp.analysis.law.derive import derive_law
+from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile
 from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.search.tell.read_back import is_paired, records_from_study
 from ordercomp.search.tell.study import find_study
-from ordercomp.studies.folders.answer_keys import answer_keys
+from ordercomp.studies.folders.answered import answered
 
 __all__ = ["law_of_records", "law_of_study"]
 
@@ -29,7 +29,7 @@ def law_of_study(
     stages: Order | None = None,
     loss: float = 0.02,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> LawFile | AdaptiveFile:
     """Give the law.json that a study supports, as `law_of_records` reads its trials.
 
     `study` may be left out if the storage holds only one. Raises ValueError if the storage cannot be read,
@@ -48,7 +48,7 @@ def law_of_records(
     loss: float = 0.02,
     store: Path | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> LawFile | AdaptiveFile:
     """Give the law.json that records support, with `evidence` "paired" or "adaptive".
 
     Args:
@@ -65,19 +65,20 @@ def law_of_records(
     """
     designed = [record for record in records if is_paired(record)]
     chosen = [record for record in records if not is_paired(record) and record.points]
-    if designed:
-        held = "".join(sorted({letter for record in designed for letter in record.order}))
-        if missing := set(stages or "") - set(held):
-            raise ValueError(f"stages must be among those that occur, {held}, got {min(missing)!r}")
-        law = derive_law(designed, stages=stages, seed=seed).to_json()
-        occurring = {letter for record in chosen for letter in record.order}
-        speaks = bool(chosen) and set(stages or "") <= occurring
-        law |= {"evidence": "paired", "adaptive": _adaptive(chosen, stages, seed) if speaks else None}
-    else:
-        law = _adaptive(chosen, stages, seed)
-    answer = derive_answer(designed, stages=law["stages"], loss=loss)
-    return law | answer_keys(answer, law, [*designed, *chosen], store=store)
+    if not designed:
+        adaptive = AdaptiveFile(law=_adaptive(chosen, stages, seed))
+        answer = derive_answer((), stages=adaptive.law.stages, loss=loss)
+        return answered(adaptive, answer, chosen, store=store)
+    held = "".join(sorted({letter for record in designed for letter in record.order}))
+    if missing := set(stages or "") - set(held):
+        raise ValueError(f"stages must be among those that occur, {held}, got {min(missing)!r}")
+    law = derive_law(designed, stages=stages, seed=seed)
+    occurring = {letter for record in chosen for letter in record.order}
+    speaks = bool(chosen) and set(stages or "") <= occurring
+    file = LawFile(law=law, adaptive=_adaptive(chosen, stages, seed) if speaks else None)
+    answer = derive_answer(designed, stages=law.stages, loss=loss)
+    return answered(file, answer, [*designed, *chosen], store=store)
 
 
-def _adaptive(records: Sequence[Record], stages: Order | None, seed: int) -> dict[str, Any]:
-    return adaptive_evidence(records, stages=stages, rng=np.random.default_rng(seed)).to_json()
+def _adaptive(records: Sequence[Record], stages: Order | None, seed: int) -> AdaptiveEvidence:
+    return adaptive_evidence(records, stages=stages, rng=np.random.default_rng(seed))

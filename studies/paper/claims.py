@@ -177,14 +177,14 @@ def judge_claims(claims: Sequence[Claim], guard: Iterable[Control] = ()) -> list
 def best_verdict(found: Exhaustive) -> Verdict:
     """The verdict on "this order is the best": agreed to where it holds and is sure enough to be the best."""
     if found.outcome == "holds":
-        return "agree" if found.probability_best >= RULES.sure else "undecided"
+        return "agree" if (found.probability_best or 0.0) >= RULES.sure else "undecided"
     return "disagree" if found.outcome == "fails" else "undecided"
 
 
 def chance_of_best(found: Exhaustive) -> str:
     """How probable it is that the order is the best, in words; nothing with one seed, which cannot tell."""
     chance = found.probability_best
-    return f", best with probability {chance:.2f}" if math.isfinite(chance) else ""
+    return "" if chance is None else f", best with probability {chance:.2f}"
 
 
 def _scores(claim: Claim) -> FloatArray:

@@ -51,7 +51,7 @@ def judge(records: Sequence[Record]) -> Judgement:
     law = restrict(LAW, stages)
     ranking = rank_orders(found, stages)
     shown = permutation_records(found, stages)
-    law_data = derive_law(found, stages=stages).to_json()
+    derived = derive_law(found, stages=stages)
     findings = _table_1_findings(found, stages, law)
     verified = _verify(found, stages, law)
     if verified is not None:
@@ -62,12 +62,12 @@ def judge(records: Sequence[Record]) -> Judgement:
             reduction_table(shown, tolerances=LOSSES),
             _paper_table(),
             ranking_table(ranking, law=law),
-            *((convergence_table(law_data),) if law_data["convergence"] else ()),
+            *((convergence_table(derived.convergence),) if derived.convergence else ()),
         ),
         notes=(
             "Reductions are chosen on validation data; the rank is by value on test data. Orders share knobs "
             "and seeds, and every stage trains equally long.",
-            *law_data["notes"],
+            *derived.notes,
         ),
     )
 

@@ -44,16 +44,15 @@ def judge(records: Sequence[Record]) -> Judgement:
     stages = stages_of(found)
     law = derive_law(found, stages=stages)
     guard = convergence(found)
-    data = law.to_json()
     return Judgement(
         findings=(
             *(finding for pair in law.pairs if (finding := pair_finding(pair, found)) is not None),
             *judge_claims(_complement(found, stages), guard),
         ),
         tables=(
-            pair_table(data),
+            pair_table(law.pairs),
             _paper_table(stages),
-            *((convergence_table(data),) if law.convergence else ()),
+            *((convergence_table(law.convergence),) if law.convergence else ()),
         ),
         notes=law.notes,
     )
@@ -68,10 +67,10 @@ def figures(records: Sequence[Record]) -> dict[str, str]:
     for first, second in combinations(restrict(LAW, stages), 2):
         names = (first + second, second + first, first, second)
         panels.append(Panel(title=f"{first} and {second}", series={n: orders.get(n, []) for n in names}))
-    law = derive_law(found, stages=stages).to_json()
+    law = derive_law(found, stages=stages)
     return {
         "fronts": to_svg(panels_plot(panels)),
-        "effects": to_svg(pair_plot(law, margin=RULES.margin)),
+        "effects": to_svg(pair_plot(law.pairs, margin=RULES.margin)),
     }
 
 

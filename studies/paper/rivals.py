@@ -1,7 +1,7 @@
 """Experiment: which of the proposed orders is best on one task, under equal budgets of training?"""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,7 +85,7 @@ def judge(records: Sequence[Record]) -> Judgement:
     return Judgement(
         findings=(*findings, *judge_claims(_chain_claims(found))),
         tables=(
-            rival_table({"rivals": [asdict(rival) for rival in tried]}),
+            rival_table(tried),
             ranking_table(ranking, law=stages),
             measured_table("The proposed orders", list(groups.values())),
         ),

@@ -1,18 +1,19 @@
 """Assembly of the report page: the answer first, then what it rests on, in one file without links."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from ordercomp.analysis.answer.answer import Answer
+from ordercomp.analysis.evidence.convergence import Control
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE, TOLERANCES, Scale
+from ordercomp.analysis.law.findings import Law
 from ordercomp.analysis.law.ranking import permutation_records
 from ordercomp.analysis.law.sensitivity import alternatives, sensitivity, sensitivity_table
 from ordercomp.analysis.showing import network_tables, plots, tables
 from ordercomp.analysis.showing.answer_words import where_it_changes
+from ordercomp.analysis.showing.law_file import LawFile
 from ordercomp.analysis.showing.report.answer_view import LossView, loss_views, rung_rows, strip_rows
 from ordercomp.analysis.showing.report.curves import axes_of, curves_svg
 from ordercomp.analysis.showing.report.elements import (
@@ -27,7 +28,7 @@ from ordercomp.analysis.showing.report.elements import (
 )
 from ordercomp.analysis.showing.report.reach import network_dots, reach_curves
 from ordercomp.analysis.showing.words import STAGE_NAMES, read_verdict
-from ordercomp.codec import decode, encode
+from ordercomp.codec import Plain, encode, format_json
 from ordercomp.files import replace_file
 from ordercomp.orders import Order
 from ordercomp.records import Record, metric_of
@@ -41,32 +42,31 @@ _FAKE = " An under-trained stage can fake an order."
 
 def write_report(
     path: Path | str,
-    law: Mapping[str, Any],
+    file: LawFile,
     records: Iterable[Record],
     *,
     scale: Scale = DEFAULT_SCALE,
 ) -> None:
-    """Write one self-contained HTML page about `law`, the content of a law.json, and its records.
+    """Write one self-contained HTML page about `file`, the content of a law.json, and its records.
 
-    The page opens with the answer, if `law` holds one, else with the verdict on the pairs. It holds its
-    figures and its script inline, loads nothing from anywhere, and says the same without the script. Keys of
-    `law` beyond the contract add sections; without them, or without records, the page is shorter. The same
-    input gives the same bytes. The file is replaced at once. Raises OSError if it cannot be written,
-    ValueError if records lack the cost convention of `scale`.
+    The page opens with the answer, if `file` holds one, else with the verdict on the pairs. It holds its
+    figures and its script inline, loads nothing from anywhere, and says the same without the script.
+    What a file holds beyond the contract adds sections; without that, or without records, the page is
+    shorter. The same input gives the same bytes. The file is replaced at once. Raises OSError if it cannot
+    be written, ValueError if records lack the cost convention of `scale`.
     """
-    replace_file(Path(path), render("page.html.j2", _content(law, list(records), scale)))
+    replace_file(Path(path), render("page.html.j2", _content(file, list(records), scale)))
 
 
-def _content(law: Mapping[str, Any], records: Sequence[Record], scale: Scale) -> dict[str, Any]:
-    verdict = read_verdict(law)
-    answer = decode(law["answer"], Answer, "answer", strict=False) if "answer" in law else None
-    whole = permutation_records(records, law["stages"])
+def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str, Any]:
+    law, answer, verdict = file.law, file.answer, read_verdict(file.law)
+    whole = permutation_records(records, law.stages)
     networks = (
-        network_tables.network_table(law["networks"])
-        if "networks" in law
-        else network_tables.best_network_table(whole, tolerances=LOSSES, scale=scale)
+        network_tables.best_network_table(whole, tolerances=LOSSES, scale=scale)
+        if file.networks is None
+        else network_tables.network_table(file.networks)
     )
-    views = loss_views(answer, law["stages"], _commands(law)) if answer else []
+    views = [] if answer is None else loss_views(answer, law.stages, _commands(file))
     chosen = next((view for view in views if view.chosen), None)
     metric = metric_of(records)
     asked = verdict.order if chosen is None or chosen.recommended is None else chosen.recommended
@@ -78,35 +78,35 @@ def _content(law: Mapping[str, Any], records: Sequence[Record], scale: Scale) ->
         "chosen": chosen,
         "strip": strip_rows(views),
         "changes": where_it_changes(answer.by_loss) if answer else "",
-        "rungs": rung_rows(answer, law["stages"]) if answer else [],
+        "rungs": rung_rows(answer, law.stages) if answer else [],
         "curves": _curves(whole, views, scale),
-        "verification": (law.get("verification") or {}).get("sentence", ""),
-        "notes": (*law.get("notes", ()), *notices_of(records)),
+        "verification": "" if law.verification is None else law.verification.sentence,
+        "notes": (*law.notes, *notices_of(records)),
         "facts": _facts(law, records, chosen),
-        "stages": [(stage, STAGE_NAMES.get(stage, "plug-in stage")) for stage in law["stages"]],
+        "stages": [(stage, STAGE_NAMES.get(stage, "plug-in stage")) for stage in law.stages],
         "pictures": _pictures(law),
-        "pair_table": tables.pair_table(law).about(metric),
+        "pair_table": tables.pair_table(law.pairs).about(metric),
         "reduction_table": tables.reduction_table(whole, tolerances=LOSSES, scale=scale).about(metric),
         "network_table": networks.about(metric),
-        "rival_table": tables.rival_table(law),
+        "rival_table": tables.rival_table(law.rivals),
         "sensitivity_table": _sensitivity(records, law, asked, scale),
-        "convergence_table": tables.convergence_table(law).about(metric),
-        "convergence": _convergence(law),
+        "convergence_table": tables.convergence_table(law.convergence).about(metric),
+        "convergence": _convergence(law.convergence),
         "failure_table": tables.failure_table(records),
-        "checks": [check["sentence"] for name in ("insertion", "repetition") for check in law.get(name, ())],
+        "checks": [*(one.sentence for one in law.insertion), *(one.sentence for one in law.repetition)],
         "provenance": _provenance(law, records, scale),
     }
 
 
-def _commands(law: Mapping[str, Any]) -> dict[float, str]:
+def _commands(file: LawFile) -> dict[float, str]:
     """The command of the first network told at each loss."""
     found: dict[float, str] = {}
-    for network in law.get("networks", ()):
-        found.setdefault(network["loss"], network.get("command", ""))
+    for pick in file.networks or ():
+        found.setdefault(pick.loss, pick.command)
     return found
 
 
-def _facts(law: Mapping[str, Any], records: Sequence[Record], chosen: LossView | None) -> list[Fact]:
+def _facts(law: Law, records: Sequence[Record], chosen: LossView | None) -> list[Fact]:
     """What stands in large type below the answer; those with a place change with the loss that is chosen."""
     facts = []
     if chosen is not None and chosen.recommended is not None:
@@ -117,7 +117,7 @@ def _facts(law: Mapping[str, Any], records: Sequence[Record], chosen: LossView |
             Fact(chosen.told["random"], "with an order taken at random", "random"),
         ]
     facts.append(Fact(str(len({record.seed for record in records})), "seeds"))
-    facts.append(Fact(str(law["trainings"]["done"]), f"trainings, {duration(law['seconds'])}"))
+    facts.append(Fact(str(law.trainings.done), f"trainings, {duration(law.seconds)}"))
     return facts
 
 
@@ -156,13 +156,13 @@ def _curves(records: Sequence[Record], views: Sequence[LossView], scale: Scale) 
     return {"picture": picture, "data": _script_json(data), "orders": len(curves)}
 
 
-def _script_json(data: Mapping[str, Any]) -> Markup:
+def _script_json(data: Plain) -> Markup:
     """JSON that may stand inside of a script element: nothing in it ends the element or opens a comment."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    text = format_json(data, compact=True)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def _pictures(law: Mapping[str, Any]) -> dict[str, Picture]:
+def _pictures(law: Law) -> dict[str, Picture]:
     return {
         "precedence": inline(
             plots.precedence_plot(law),
@@ -170,39 +170,36 @@ def _pictures(law: Mapping[str, Any]) -> dict[str, Picture]:
             "undecided, dotted tied, brown depends on the context; red runs against the row.",
         ),
         "pairs": inline(
-            plots.pair_plot(law),
+            plots.pair_plot(law.pairs),
             "What is gained if the first stage of a pair comes earlier, with its interval. Small grey dots: "
             "groups of contexts (what stands before and after, which knobs).",
         ),
     }
 
 
-def _convergence(law: Mapping[str, Any]) -> str:
-    controls = law.get("convergence", ())
+def _convergence(controls: Sequence[Control]) -> str:
     if not controls:
         return "Not tested: there are no control runs with a further fine-tune (F)." + _FAKE
-    counts = {word: sum(one["status"] == word for one in controls) for word in ("under-trained", "unclear")}
+    counts = {word: sum(one.status == word for one in controls) for word in ("under-trained", "unclear")}
     return (
         f"Of {len(controls)} sequences with a control {counts['under-trained']} are under-trained and "
         f"{counts['unclear']} unclear.{_FAKE if any(counts.values()) else ''}"
     )
 
 
-def _sensitivity(
-    records: Sequence[Record], law: Mapping[str, Any], asked: Order, scale: Scale
-) -> tables.Table:
-    readings = sensitivity(records, law["stages"], asked, scales=alternatives(scale))
+def _sensitivity(records: Sequence[Record], law: Law, asked: Order, scale: Scale) -> tables.Table:
+    readings = sensitivity(records, law.stages, asked, scales=alternatives(scale))
     return sensitivity_table(readings, asked).about(metric_of(records))
 
 
-def _provenance(law: Mapping[str, Any], records: Sequence[Record], scale: Scale) -> list[tuple[str, str]]:
+def _provenance(law: Law, records: Sequence[Record], scale: Scale) -> list[tuple[str, str]]:
     """Say where the numbers come from, each key with all the values that occur."""
-    trainings = law["trainings"]
+    trainings = law.trainings
     lines = [
-        ("task", law["task"]),
+        ("task", law.task),
         (
             "trainings",
-            f"{trainings['done']} done, {trainings['reused']} reused, {trainings['unshared']} if no two "
+            f"{trainings.done} done, {trainings.reused} reused, {trainings.unshared} if no two "
             "sequences shared their first stages",
         ),
         ("seeds", ", ".join(map(str, sorted({record.seed for record in records})))),

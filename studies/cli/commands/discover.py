@@ -72,9 +72,9 @@ def command(
             answered=answered,
         )
     if as_json:
-        print_json(found.law_json)
+        print_json(found.file)
     else:
-        print_law(found.law_json)
+        print_law(found.file)
         console.print(f"records, networks and report are in {out}; open {out / 'report.html'}", markup=False)
         if networks := sorted((out / "networks").glob("*.safetensors")):
             print_next(next_steps(networks[-1]))

@@ -1,14 +1,16 @@
 """`ordercomp law`: the analysis alone, from records, a study, or a table of other results, without torch."""
 
-import json
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from ordercomp.analysis.answer.answer import Answer
 from ordercomp.analysis.answer.table import Columns, answer_results, read_results
-from ordercomp.codec import encode
+from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile
+from ordercomp.codec import read_json
+from ordercomp.orders import Order
 from ordercomp.records import Record, read_records
 from ordercomp.studies.cli.law_text import print_answer, print_law
 from ordercomp.studies.cli.output import parse_loss, print_json
@@ -50,22 +52,34 @@ def command(
     if tables:
         if len(paths) > 1:
             raise ValueError(f"law reads one table at a time, got {len(paths)} paths")
-        data = _law_of_table(tables[0], tolerated, columns, baseline, lower_is_better=lower_is_better)
-    elif columns is not None or baseline is not None or lower_is_better:
+        told = _answer_of_table(tables[0], tolerated, columns, baseline, lower_is_better=lower_is_better)
+        if as_json:
+            print_json(told)
+        else:
+            print_answer(told.answer, told.stages)
+        return
+    if columns is not None or baseline is not None or lower_is_better:
         raise ValueError("--columns, --baseline and --lower-is-better belong to a table, a .csv file")
-    elif storage is not None:
-        data = law_of_study(storage, study, stages=stages, loss=_or_default(tolerated))
+    if storage is not None:
+        file = law_of_study(storage, study, stages=stages, loss=_or_default(tolerated))
     else:
-        data = _law_of_paths(paths, stages, tolerated)
+        file = _law_of_paths(paths, stages, tolerated)
     if as_json:
-        print_json(data)
-    elif tables:
-        print_answer(data)
+        print_json(file)
     else:
-        print_law(data)
+        print_law(file)
 
 
-def _law_of_paths(paths: list[Path], stages: str | None, loss: float | None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TableAnswer:
+    """What a table of results gives: an answer without a law."""
+
+    task: str
+    stages: Order
+    answer: Answer
+
+
+def _law_of_paths(paths: list[Path], stages: str | None, loss: float | None) -> LawFile | AdaptiveFile:
     files = [path / "records.jsonl" if path.is_dir() else path for path in paths]
     found: list[Record] = []
     for path, file in zip(paths, files, strict=True):
@@ -83,16 +97,16 @@ def _law_of_paths(paths: list[Path], stages: str | None, loss: float | None) -> 
     return law_of_records(found, stages=stages, loss=tolerated, store=store)
 
 
-def _law_of_table(
+def _answer_of_table(
     path: Path, loss: float | None, columns: str | None, baseline: float | None, *, lower_is_better: bool
-) -> dict[str, Any]:
+) -> _TableAnswer:
     if not path.is_file():
         raise FileNotFoundError(f"no table at {path}")
     results = read_results(
         path, columns=_columns(columns), lower_is_better=lower_is_better, baseline=baseline
     )
     answer = answer_results(results, loss=_or_default(loss))
-    return {"task": path.name, "stages": results.stages, "answer": encode(answer.rounded())}
+    return _TableAnswer(task=path.name, stages=results.stages, answer=answer.rounded())
 
 
 def _columns(text: str | None) -> Columns:
@@ -113,7 +127,7 @@ def _columns(text: str | None) -> Columns:
 def _asked_loss(path: Path) -> float | None:
     """The loss that the law.json of a folder was asked for, if there is one."""
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["answer"]["loss"])
+        return float(read_json(path)["answer"]["loss"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

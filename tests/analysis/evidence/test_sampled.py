@@ -9,7 +9,9 @@ import pytest
 from builders import make_record
 
 from ordercomp.analysis.evidence.sampled import adaptive_evidence
+from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile
 from ordercomp.analysis.showing.words import read_verdict
+from ordercomp.codec import format_json
 from ordercomp.orders import permutations
 from ordercomp.records import Record
 from ordercomp.search.ask.objective import Objectives
@@ -32,8 +34,8 @@ def networks(order: str, count: int, bitops_cr: float) -> list[Record]:
 def test_the_side_that_reaches_the_better_front_comes_first() -> None:
     records = [*networks("DP", 8, 32.0), *networks("PD", 20, 16.0)]
     (pair,) = adaptive_evidence(records, rng=np.random.default_rng(0)).pairs
-    assert (pair.verdict, pair.networks, pair.probability) == ("before", 8, 1.0)
-    assert 0 < pair.interval[0] <= pair.effect <= pair.interval[1]
+    assert (pair.verdict, pair.contexts, pair.effect.probability) == ("before", 8, 1.0)
+    assert 0 < pair.effect.low <= pair.effect.mean <= pair.effect.high
 
 
 def test_more_networks_on_one_side_are_no_advantage() -> None:
@@ -44,7 +46,7 @@ def test_more_networks_on_one_side_are_no_advantage() -> None:
         for seed in range(count)
     ]
     (pair,) = adaptive_evidence(records, rng=rng).pairs
-    assert pair.networks == 10
+    assert pair.contexts == 10
     assert pair.verdict == "undecided"
 
 
@@ -64,7 +66,7 @@ def test_one_seed_decides_nothing_however_many_networks_it_has() -> None:
         for number in range(20)
     ]
     (pair,) = adaptive_evidence(records, rng=np.random.default_rng(0)).pairs
-    assert (pair.networks, pair.seeds, pair.verdict) == (40, 2, "undecided")
+    assert (pair.contexts, pair.seeds, pair.verdict) == (40, 2, "undecided")
 
 
 def test_networks_of_a_seed_are_no_independent_evidence() -> None:
@@ -87,8 +89,8 @@ def test_networks_of_a_seed_are_no_independent_evidence() -> None:
 def test_a_pair_that_never_met_is_even() -> None:
     records = [*networks("DQ", 6, 8.0), *networks("P", 6, 4.0)]
     found = {(p.first, p.second): p for p in adaptive_evidence(records, rng=np.random.default_rng(0)).pairs}
-    assert found["D", "P"].probability == 0.5
-    assert found["D", "P"].networks == 0
+    assert found["D", "P"].effect.probability == 0.5
+    assert found["D", "P"].contexts == 0
 
 
 def test_orders_are_valued_at_equal_numbers() -> None:
@@ -108,9 +110,10 @@ def test_the_same_generator_gives_the_same_evidence() -> None:
 
 def test_its_json_reads_like_a_law() -> None:
     records = [*networks("DP", 8, 32.0), *networks("PD", 8, 16.0)]
-    data = json.loads(json.dumps(adaptive_evidence(records, rng=np.random.default_rng(0)).to_json()))
+    found = adaptive_evidence(records, rng=np.random.default_rng(0))
+    data = json.loads(format_json(found))
     assert (data["evidence"], data["law"], data["unique"]) == ("adaptive", "DP", True)
-    assert read_verdict(data).order == "DP"
+    assert read_verdict(found).order == "DP"
 
 
 @pytest.mark.parametrize(
@@ -146,16 +149,16 @@ def stored(path: Path, *, seeds: int, trials: int) -> Path:
 
 def test_a_designed_study_gives_a_paired_law_with_the_rest_beside_it(tmp_path: Path) -> None:
     law = law_of_study(stored(tmp_path / "study.db", seeds=3, trials=24))
-    assert law["evidence"] == "paired"
-    assert law["trainings"]["done"] == 3 * 15
-    assert law["adaptive"]["evidence"] == "adaptive"
+    assert isinstance(law, LawFile)
+    assert law.law.trainings.done == 3 * 15
+    assert law.adaptive is not None
     assert law_of_study(tmp_path / "study.db", "law", seed=0) == law
 
 
 def test_a_study_without_a_design_is_labelled_adaptive(tmp_path: Path) -> None:
     law = law_of_study(stored(tmp_path / "study.log", seeds=0, trials=12))
-    assert law["evidence"] == "adaptive"
-    assert "bias" in law["notes"][0]
+    assert isinstance(law, AdaptiveFile)
+    assert "bias" in law.law.notes[0]
 
 
 def test_an_empty_study_is_refused(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_two_seeds_prove_nothing(seeds: int) -> None:
 def test_one_seed_can_refute_nothing_and_knows_no_probability() -> None:
     found = check({"DP": [1.0], "PD": [9.0]}, ["DP"])
     assert found.outcome == "undecided"
-    assert np.isnan(found.probability_best)
+    assert found.probability_best is None
     assert "probability" not in found.sentence
 
 

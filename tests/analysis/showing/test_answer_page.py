@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from builders import make_record
-from page_data import STAGES, law
+from page_data import STAGES, law_file
 from pages import Page
 
 from ordercomp.analysis.showing.report import write_report
@@ -25,7 +25,7 @@ def some_records() -> list[Record]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    write_report(path, law(), some_records())
+    write_report(path, law_file(), some_records())
     return path
 
 
@@ -50,7 +50,7 @@ def test_a_control_is_no_network_to_take_and_draws_no_curve(page: Path) -> None:
 
 
 def test_a_set_that_shares_no_precedence_says_so_below_the_drawing(tmp_path: Path) -> None:
-    write_report(tmp_path / "report.html", law(precedence=[]), some_records())
+    write_report(tmp_path / "report.html", law_file(precedence=()), some_records())
     text = (tmp_path / "report.html").read_text()
     assert "No pair of stages is settled: the orders that may be the best share none." in text
 
@@ -58,14 +58,12 @@ def test_a_set_that_shares_no_precedence_says_so_below_the_drawing(tmp_path: Pat
 def test_without_an_answer_to_tell_nothing_is_recommended(tmp_path: Path) -> None:
     nothing = {
         **dict.fromkeys(("recommended", "regret", "order_matters")),
-        "loss": 0.02,
         "seeds_needed": 3,
-        "best_set": [],
-        "excluded": {},
-        "precedence": [],
-        "orders": {},
+        "best_set": (),
+        "precedence": (),
+        "standings": {},
     }
-    write_report(tmp_path / "report.html", law(**nothing, by_loss=[], by_rung=[]), some_records())
+    write_report(tmp_path / "report.html", law_file(**nothing, by_loss=[], by_rung=[]), some_records())
     text = (tmp_path / "report.html").read_text()
     assert "These records cannot tell yet which order to take at a tolerated loss of 2 %" in text
     assert "No pair of stages is settled: nothing can be told at this loss." in text
@@ -76,8 +74,7 @@ def test_without_an_answer_to_tell_nothing_is_recommended(tmp_path: Path) -> Non
 def test_names_cannot_end_the_script(tmp_path: Path) -> None:
     records = [make_record(order, 0, 0.97) for order in permutations(STAGES)]
     sly = [*records, make_record("DPQ", 1, 0.9, sequence="D P(ratio=0.4) Q")]
-    told = law()
-    told["networks"][0]["command"] = "</script><script>alert(1)</script>"
+    told = law_file(command="</script><script>alert(1)</script>")
     write_report(tmp_path / "report.html", told, sly)
     text = (tmp_path / "report.html").read_text()
     assert "<script>alert" not in text

@@ -1,7 +1,6 @@
 import itertools
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,8 +9,12 @@ from builders import make_record
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from page_data import a_law, a_pair
 
+from ordercomp.analysis.evidence.pairs import Group, Verdict
+from ordercomp.analysis.evidence.resampling import Estimate
 from ordercomp.analysis.fronts.front import front_value
+from ordercomp.analysis.law.findings import Law
 from ordercomp.analysis.law.ranking import RankedOrder, rank_orders
 from ordercomp.analysis.showing.plots import (
     _apart,
@@ -26,7 +29,7 @@ from ordercomp.analysis.showing.plots import (
 from ordercomp.orders import permutations
 from ordercomp.records import Record
 
-VERDICTS = ("before", "after", "tied", "undecided", "conditional", "before")
+VERDICTS: tuple[Verdict, ...] = ("before", "after", "tied", "undecided", "conditional", "before")
 
 
 def texts(figure: Figure) -> list[str]:
@@ -42,21 +45,22 @@ def overlaps(figure: Figure) -> list[tuple[str, str]]:
     return [(a, b) for (a, one), (b, two) in itertools.combinations(boxes, 2) if one.overlaps(two)]
 
 
-def some_law(stages: str = "DPQE", verdicts: Sequence[str] = VERDICTS) -> dict[str, Any]:
-    pairs = [
-        {
-            "first": first,
-            "second": second,
-            "verdict": verdict,
-            "probability": 0.1 if verdict == "after" else 0.9,
-            "effect": 0.3,
-            "interval": [0.1, 0.5],
-            "under_trained": verdict == "undecided",
-            "groups": [{"effect": 0.2}],
-        }
+def some_law(
+    stages: str = "DPQE", verdicts: Sequence[Verdict] = VERDICTS, probability: float = 0.1, kemeny: str = ""
+) -> Law:
+    """A law without a name; `probability` is that of what is decided the other way round."""
+    pairs = tuple(
+        a_pair(
+            first,
+            second,
+            verdict,
+            effect=Estimate(0.3, (0.1, 0.5), probability if verdict == "after" else 0.9),
+            under_trained=verdict == "undecided",
+            groups=(Group("P earlier", 3, Estimate(0.2, (0.1, 0.3), 0.9)),),
+        )
         for (first, second), verdict in zip(itertools.combinations(stages, 2), verdicts, strict=False)
-    ]
-    return {"stages": stages, "law": None, "kemeny": stages, "pairs": pairs}
+    )
+    return a_law("undecided", stages, pairs=pairs, kemeny=kemeny)
 
 
 def some_records(points: int = 3) -> list[Record]:
@@ -99,7 +103,7 @@ def test_networks_that_lose_far_too_much_are_cut_off() -> None:
 
 
 def test_precedence_shows_each_pair_once_and_labels_keep_apart() -> None:
-    figure = precedence_plot(some_law())
+    figure = precedence_plot(some_law(kemeny="DPQE"))
     words = texts(figure)
     assert {"D", "P", "Q", "E"} <= set(words)
     assert (words.count("0.90"), words.count("tied"), words.count("depends")) == (4, 1, 1)
@@ -107,7 +111,7 @@ def test_precedence_shows_each_pair_once_and_labels_keep_apart() -> None:
 
 
 def test_precedence_tells_verdicts_apart_by_line_and_direction() -> None:
-    arcs = precedence_plot(some_law()).axes[0].patches
+    arcs = precedence_plot(some_law(kemeny="DPQE")).axes[0].patches
     styles = [arc.get_linestyle() for arc in arcs]
     assert len(arcs) == 6
     assert styles.count("-") == 4  # three decided, one conditional
@@ -116,19 +120,15 @@ def test_precedence_tells_verdicts_apart_by_line_and_direction() -> None:
 
 
 def test_precedence_without_the_keys_beyond_the_contract_uses_the_stages_as_row() -> None:
-    law = some_law()
-    del law["kemeny"]
-    assert {"D", "P", "Q", "E"} <= set(texts(precedence_plot(law)))
+    assert {"D", "P", "Q", "E"} <= set(texts(precedence_plot(some_law())))
 
 
 def test_probability_shown_is_that_of_the_direction_drawn() -> None:
-    law = some_law("DP", ["after"])
-    law["pairs"][0]["probability"] = 0.03
-    assert "0.97" in texts(precedence_plot(law))
+    assert "0.97" in texts(precedence_plot(some_law("DP", ["after"], 0.03)))
 
 
 def test_pair_plot_says_who_comes_first_and_marks_under_trained_pairs() -> None:
-    figure = pair_plot(some_law(), margin=0.1)
+    figure = pair_plot(some_law().pairs, margin=0.1)
     assert {"D before P", "Q before D", "tied", "undecided, under-trained", "conditional"} <= set(
         texts(figure)
     )

@@ -1,49 +1,27 @@
-import itertools
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import make_record
-from page_data import a_search
+from page_data import a_control, a_law, a_pair, a_search
 from pages import Page
 
 from ordercomp.analysis.fronts.front import Scale
+from ordercomp.analysis.law.exhaustive import Exhaustive
+from ordercomp.analysis.law.findings import OrderChance
+from ordercomp.analysis.law.insertion import Insertion
+from ordercomp.analysis.law.rivals import Rival
+from ordercomp.analysis.showing.law_file import LawFile
 from ordercomp.analysis.showing.report import write_report, write_search_report
 from ordercomp.analysis.showing.words import read_verdict
 from ordercomp.orders import permutations
 from ordercomp.records import Record
 
 
-def bare_law(verdict: str = "before", stages: str = "DPQ") -> dict[str, Any]:
-    """A law.json with the keys of the contract alone."""
-    pairs = [
-        {
-            "first": first,
-            "second": second,
-            "verdict": verdict,
-            "probability": 0.98,
-            "effect": 0.31,
-            "interval": [0.12, 0.5],
-            "contexts": 4,
-            "seeds": 3,
-            "under_trained": False,
-        }
-        for first, second in itertools.combinations(stages, 2)
-    ]
-    decided = verdict == "before"
-    return {
-        "task": "synthetic",
-        "stages": stages,
-        "law": stages if decided else None,
-        "orders": [stages] if decided else permutations(stages),
-        "unique": decided,
-        "cycle": None,
-        "pairs": pairs,
-        "verification": None,
-        "trainings": {"done": 15, "reused": 0, "unshared": 33},
-        "seconds": 90.0,
-    }
+def a_file(*arguments: Any, **changes: Any) -> LawFile:
+    """A law.json without an answer."""
+    return LawFile(law=a_law(*arguments, **changes))
 
 
 def some_records() -> list[Record]:
@@ -52,11 +30,8 @@ def some_records() -> list[Record]:
 
 
 def test_unique_law_is_named_with_its_probability() -> None:
-    law = {
-        **bare_law(),
-        "laws": [{"order": "DPQ", "probability": 0.93}, {"order": None, "probability": 0.07}],
-    }
-    verdict = read_verdict(law)
+    laws = (OrderChance(order="DPQ", probability=0.93), OrderChance(order=None, probability=0.07))
+    verdict = read_verdict(a_law(laws=laws))
     assert verdict.headline == "Law: D → P → Q, with probability 0.93."
     assert verdict.detail == (
         "That is: distill, prune then quantize. No other order agrees with every decided pair. "
@@ -66,42 +41,42 @@ def test_unique_law_is_named_with_its_probability() -> None:
 
 
 def test_law_without_probabilities_claims_none() -> None:
-    assert read_verdict(bare_law()).headline == "Law: D → P → Q."
-    assert read_verdict(bare_law()).probability is None
+    assert read_verdict(a_law()).headline == "Law: D → P → Q."
+    assert read_verdict(a_law()).probability is None
 
 
 def test_no_draws_make_no_probability() -> None:
-    verdict = read_verdict({**bare_law("undecided"), "kemeny": "PDQ", "laws": []})
+    verdict = read_verdict(a_law("undecided", kemeny="PDQ", laws=()))
     assert verdict.probability is None
     assert verdict.detail.endswith("P and Q are unsettled.")
 
 
 def test_orders_beyond_those_that_are_listed_are_not_called_counted() -> None:
     stages = "ABCDEGHI"
-    law = {**bare_law("undecided", stages), "orders": permutations(stages)[:5040], "kemeny": stages}
+    law = a_law("undecided", stages, orders=tuple(permutations(stages)[:5040]), kemeny=stages)
     assert read_verdict(law).headline == "Undecided: at least 5040 of 40320 orders remain possible."
 
 
 def test_nothing_decided_is_undecided() -> None:
-    verdict = read_verdict({**bare_law("undecided"), "kemeny": "PDQ"})
+    verdict = read_verdict(a_law("undecided", kemeny="PDQ"))
     assert verdict.headline == "Undecided: the records leave all 6 orders possible."
     assert verdict.detail == "The order of D and P; D and Q; P and Q are unsettled."
     assert verdict.role == "best guess"
 
 
 def test_orders_that_remain_are_listed() -> None:
-    law = {**bare_law("tied"), "orders": ["DPQ", "PDQ"]}
-    assert read_verdict(law).headline == "Undecided: DPQ or PDQ, of 6 orders."
+    assert (
+        read_verdict(a_law("tied", orders=("DPQ", "PDQ"))).headline == "Undecided: DPQ or PDQ, of 6 orders."
+    )
 
 
 def test_cycle_is_no_law() -> None:
-    law = {**bare_law(), "law": None, "orders": [], "cycle": ["D", "P", "Q", "D"], "kemeny": "DPQ"}
+    law = a_law(law=None, orders=(), cycle=("D", "P", "Q", "D"), kemeny="DPQ")
     assert read_verdict(law).headline == ("No law: the decided pairs contradict each other, D → P → Q → D.")
 
 
 def test_pairs_that_were_trained_too_shortly_are_named() -> None:
-    law = bare_law("undecided")
-    law["pairs"][0]["under_trained"] = True
+    law = a_law("undecided", pairs=(a_pair(under_trained=True), a_pair("D", "Q"), a_pair("P", "Q")))
     assert read_verdict(law).detail.endswith(
         "Training was too short to judge D and P: more epochs alone still help there."
     )
@@ -109,8 +84,8 @@ def test_pairs_that_were_trained_too_shortly_are_named() -> None:
 
 @pytest.mark.parametrize("verdict", ["before", "undecided", "tied", "conditional"])
 def test_page_is_self_contained_and_opens_with_the_verdict(tmp_path: Path, verdict: str) -> None:
-    law = bare_law(verdict)
-    write_report(tmp_path / "report.html", law, some_records())
+    law = a_law(verdict)
+    write_report(tmp_path / "report.html", LawFile(law=law), some_records())
     text = (tmp_path / "report.html").read_text()
     page = Page(text)
     assert page.open == []
@@ -122,7 +97,7 @@ def test_page_is_self_contained_and_opens_with_the_verdict(tmp_path: Path, verdi
 
 
 def test_page_holds_networks_failures_and_provenance(tmp_path: Path) -> None:
-    write_report(tmp_path / "report.html", bare_law(), some_records())
+    write_report(tmp_path / "report.html", a_file(), some_records())
     text = (tmp_path / "report.html").read_text()
     assert "ordercomp compress &#34;" in text
     assert "loss is &lt;NaN&gt; at epoch 3" in text
@@ -139,7 +114,7 @@ def test_pages_tell_what_the_records_notice_of_data_and_stages(tmp_path: Path) -
         make_record("DP", achieved=[{"step": "D(depth=0.5)"}, {**said, "notice": "removes 30%"}]),
         make_record("P", achieved=[said]),
     ]
-    write_report(tmp_path / "law.html", bare_law(), records)
+    write_report(tmp_path / "law.html", a_file(), records)
     write_search_report(tmp_path / "search.html", a_search(), records)
     for name in ("law.html", "search.html"):
         text = (tmp_path / name).read_text()
@@ -149,26 +124,25 @@ def test_pages_tell_what_the_records_notice_of_data_and_stages(tmp_path: Path) -
 
 
 def test_page_shows_more_where_the_law_says_more(tmp_path: Path) -> None:
-    control = {"sequence": "P", "gain": 0.03, "interval": [0.02, 0.04], "seeds": 3, "status": "under-trained"}
-    rival = {
-        "order": "QPD",
-        "claim": "the reverse",
-        "source": "for contrast",
-        "cost": 1.2,
-        "interval": [0.8, 1.6],
-        "rank": 6,
-        "of": 6,
-    }
-    checked = {"best": "DPQ", "rank": 1, "of": 6, "kendall_tau": -0.7, "sentence": "DPQ holds: rank 1 of 6."}
-    law = {
-        **bare_law(),
-        "convergence": [control],
-        "rivals": [rival],
-        "verification": checked,
-        "insertion": [{"sentence": "D before Q with P inserted holds."}],
-        "notes": ["2 runs failed."],
-    }
-    write_report(tmp_path / "report.html", law, some_records())
+    rival = Rival("QPD", "the reverse", "for contrast", "DPQ", 1.2, (0.8, 1.6), 6, 6)
+    checked = Exhaustive(
+        best="DPQ",
+        rank=1,
+        of=6,
+        regret=0.0,
+        probability_best=None,
+        kendall_tau=-0.7,
+        sentence="DPQ holds: rank 1 of 6.",
+    )
+    inserted = Insertion("D", "Q", "P", "holds", "D before Q with P inserted holds.", ())
+    file = a_file(
+        convergence=(a_control(),),
+        rivals=(rival,),
+        verification=checked,
+        insertion=(inserted,),
+        notes=("2 runs failed.",),
+    )
+    write_report(tmp_path / "report.html", file, some_records())
     text = (tmp_path / "report.html").read_text()
     for words in (
         "under-trained",
@@ -181,7 +155,7 @@ def test_page_shows_more_where_the_law_says_more(tmp_path: Path) -> None:
 
 
 def test_page_without_records_is_shorter_but_whole(tmp_path: Path) -> None:
-    write_report(tmp_path / "report.html", bare_law("undecided"), [])
+    write_report(tmp_path / "report.html", a_file("undecided"), [])
     text = (tmp_path / "report.html").read_text()
     assert Page(text).open == []
     assert "What an order reaches" not in text
@@ -189,21 +163,21 @@ def test_page_without_records_is_shorter_but_whole(tmp_path: Path) -> None:
 
 def test_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one.html", "other.html"):
-        write_report(tmp_path / name, bare_law(), some_records())
+        write_report(tmp_path / name, a_file(), some_records())
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "other.html").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.html", "other.html"]
 
 
 def test_folder_that_is_missing_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
-        write_report(tmp_path / "missing" / "report.html", bare_law(), [])
+        write_report(tmp_path / "missing" / "report.html", a_file(), [])
 
 
 def test_page_keeps_to_the_convention_it_is_given(tmp_path: Path) -> None:
     records = [
         make_record(order, 0, 0.97, 60.0, conventions={"honest": 0.5}) for order in permutations("DPQ")
     ]
-    write_report(tmp_path / "report.html", bare_law(), records, scale=Scale(convention="honest"))
+    write_report(tmp_path / "report.html", a_file(), records, scale=Scale(convention="honest"))
     text = (tmp_path / "report.html").read_text()
     assert "30×" in text
     assert "60×" not in text
@@ -212,5 +186,5 @@ def test_page_keeps_to_the_convention_it_is_given(tmp_path: Path) -> None:
 
 def test_missing_convention_leaves_no_file_behind(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="convention 'honest'"):
-        write_report(tmp_path / "report.html", bare_law(), some_records(), scale=Scale(convention="honest"))
+        write_report(tmp_path / "report.html", a_file(), some_records(), scale=Scale(convention="honest"))
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,9 @@ from rich.console import Console
 
 from ordercomp.analysis.fronts.front import candidates
 from ordercomp.analysis.law.derive import derive_law
+from ordercomp.analysis.showing.law_file import LawFile
 from ordercomp.analysis.showing.shown import Shown, shown_front, shown_law, shown_records
+from ordercomp.codec import encode
 from ordercomp.studies.main.compress import Compressed
 from ordercomp.studies.main.show import show
 
@@ -78,7 +80,7 @@ def test_text_terminal_and_notebook_hold_the_same_cells(kind: str) -> None:
     shown = {
         "records": shown_records(RECORDS),
         "front": shown_front(candidates(RECORDS)),
-        "law": shown_law(derive_law(orders).to_json()),
+        "law": shown_law(LawFile(law=derive_law(orders))),
     }[kind]
     assert {"table", "caption", "td"} <= cells(shown).tags
     for row in shown.tables[0].rows:
@@ -93,7 +95,7 @@ def test_show_takes_whatever_a_call_returned() -> None:
     law = derive_law([make_record(order, seed=seed) for seed in (0, 1) for order in ("DP", "PD", "D", "P")])
     record = RECORDS[0]
     done = Compressed(record=record, point=record.points[0], keeps_loss=True, path=Path("n"))
-    assert "The order of D and P is unsettled." in str(show(law.to_json()))
+    assert "The order of D and P is unsettled." in str(show(encode(law)))
     assert show(done) == show(record) == show([record])
     assert show(candidates(RECORDS)).lines == ("4 operating points on the front.",)
     assert show([]).lines == ("0 records, 0 of them failed.",)

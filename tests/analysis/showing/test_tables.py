@@ -1,6 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from builders import make_record
+from page_data import a_control, a_pair
 
+from ordercomp.analysis.evidence.resampling import Estimate
 from ordercomp.analysis.law.ranking import rank_orders
 from ordercomp.analysis.showing.network_tables import best_network_table, compress_command
 from ordercomp.analysis.showing.tables import (
@@ -47,21 +51,11 @@ def test_seed_without_network_within_the_loss_counts_as_no_reduction() -> None:
 
 
 def test_pair_table_says_who_comes_first_and_marks_under_trained_pairs() -> None:
-    pair = {
-        "first": "D",
-        "second": "P",
-        "verdict": "after",
-        "probability": 0.02,
-        "effect": -0.31,
-        "interval": [-0.5, -0.12],
-        "contexts": 12,
-        "seeds": 3,
-        "under_trained": True,
-    }
-    row = pair_table({"pairs": [pair]}).rows[0]
+    effect = Estimate(mean=-0.31, interval=(-0.5, -0.12), probability=0.02)
+    pair = a_pair("D", "P", "after", effect=effect, contexts=12, under_trained=True)
+    row = pair_table([pair]).rows[0]
     assert row == ("D P", "P before D", "0.02", "-0.31", "-0.50 to -0.12", "", "", "12", "3", "under-trained")
-    plain = {**pair, "log2_reduction_at_equal_accuracy": -0.4, "accuracy_at_equal_reduction": -0.021}
-    assert pair_table({"pairs": [plain]}).rows[0][5:7] == ("-0.40", "-2.1")
+    assert pair_table([replace(pair, reduction=-0.4, accuracy=-0.021)]).rows[0][5:7] == ("-0.40", "-2.1")
 
 
 def test_ranking_marks_the_law_and_counts_swaps() -> None:
@@ -104,11 +98,10 @@ def test_task_files_are_quoted_in_the_command() -> None:
 
 
 def test_under_trained_controls_are_marked() -> None:
-    control = {"sequence": "P", "gain": 0.03, "interval": [0.02, 0.04], "seeds": 3, "status": "under-trained"}
-    table = convergence_table({"convergence": [control, {**control, "status": "converged"}]})
+    table = convergence_table([a_control(), a_control("converged")])
     assert table.rows[0] == ("P", "+3.00", "+2.00 to +4.00", "3", "under-trained")
     assert table.marked == {0}
-    assert convergence_table({}).rows == ()
+    assert convergence_table([]).rows == ()
 
 
 def test_failed_runs_are_listed_with_their_error() -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from builders import make_record
-from page_data import a_search, law
+from page_data import a_search, law_file
 
 from ordercomp.analysis.showing.report import write_report
+from ordercomp.codec import encode
 from ordercomp.orders import permutations
 from ordercomp.records import write_records
 from ordercomp.studies.folders.report_folder import write_report_again
@@ -23,8 +24,8 @@ def filled(folder: Path, **files: object) -> Path:
 
 
 def test_the_page_of_a_law_is_made_again_byte_for_byte(tmp_path: Path) -> None:
-    write_report(tmp_path / "first.html", law(), RECORDS)
-    page = write_report_again(filled(tmp_path, law=law()))
+    write_report(tmp_path / "first.html", law_file(), RECORDS)
+    page = write_report_again(filled(tmp_path, law=encode(law_file())))
     assert page == tmp_path / "report.html"
     assert page.read_bytes() == (tmp_path / "first.html").read_bytes()
 
@@ -43,8 +44,12 @@ def test_the_page_of_a_search_leaves_out_what_breaks_a_constraint(tmp_path: Path
     [
         ({}, "holds records but neither law.json nor search.json"),
         ({"law": "{"}, "law.json is not valid JSON"),
-        ({"law": []}, "lacks the key 'task'"),
-        ({"law": {**law(), "pairs": [{}]}}, "law.json was not written by this program: KeyError"),
+        ({"law": []}, "law.json was not written by this program: it must be a table"),
+        ({"law": {}}, "lacks the key 'task'"),
+        (
+            {"law": {**encode(law_file()), "pairs": [{}]}},
+            r"by this program: it pairs\[0\] lacks the key 'first'",
+        ),
         ({"search": {}}, "search.json was not written by this program: it lacks the key 'task'"),
         ({"search": {**a_search(), "objectives": 3}}, "not written by this program: TypeError"),
     ],

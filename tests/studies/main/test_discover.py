@@ -10,13 +10,16 @@ from pathlib import Path
 
 import optuna
 import pytest
+from page_data import a_law
 
 from ordercomp.analysis.answer.answer import derive_answer
+from ordercomp.analysis.showing.law_file import LawFile
+from ordercomp.codec import encode
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import read_records
 from ordercomp.running.store import Store
 from ordercomp.studies.cli.main import main
-from ordercomp.studies.folders.answer_keys import answer_keys
+from ordercomp.studies.folders.answered import answered
 from ordercomp.studies.folders.guaranteed import guaranteed_networks
 from ordercomp.studies.main.discover import Discovery, discover
 from ordercomp.studies.main.study_law import law_of_records, law_of_study
@@ -152,9 +155,11 @@ def test_further_seeds_go_on_from_a_finished_race(found: Discovery, tmp_path: Pa
 def test_the_law_of_the_study_is_that_of_the_records(found: Discovery) -> None:
     law = law_of_study(found.folder / "study.db", loss=0.02)
     ours = law_of_records(found.records, loss=0.02)
-    assert len(law["convergence"]) == len(ours["convergence"]) > 0  # controls and prefixes are there, too
+    assert isinstance(law, LawFile)
+    assert len(law.law.convergence) > 0  # controls and prefixes are there, too
+    theirs, own = encode(law), encode(ours)
     for key in ("answer", "convergence", "pairs", "orders", "networks"):
-        assert law[key] == ours[key]
+        assert theirs[key] == own[key]
 
 
 def test_two_seeds_recommend_nothing_and_have_no_controls(tmp_path: Path) -> None:
@@ -191,9 +196,10 @@ def test_certified_networks_are_the_order_s_own_and_make_again_by_their_command(
     taken = {one.loss: one for one in guaranteed_networks(TINY, store, found.records, answer)}
     assert taken[0.95].record.order == answer.recommended
     assert taken[0.95].note == "certified: it loses at most 95 % with 95 % confidence"
-    law = {"cycle": None, "orders": [], "stages": "PE"}
-    keys = answer_keys(answer, law, found.records, store=store.folder, certified=list(taken.values()))
-    words = shlex.split(keys["networks"][-1]["command"])
+    file = LawFile(law=a_law("undecided", "PE"))
+    told = answered(file, answer, found.records, store=store.folder, certified=list(taken.values()))
+    assert told.networks is not None
+    words = shlex.split(told.networks[-1].command)
     assert "--threshold" in words
     (tmp_path / "tiny.toml").write_text(TINY_TOML)
     words = [str(tmp_path / "tiny.toml") if word == "tiny" else word for word in words]

@@ -9,6 +9,8 @@ import pytest
 from builders import make_record
 
 from ordercomp.analysis.evidence.sampled import adaptive_evidence
+from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile
+from ordercomp.codec import encode
 from ordercomp.orders import permutations
 from ordercomp.records import Record, write_records
 from ordercomp.search.ask.objective import Objectives
@@ -53,17 +55,21 @@ def test_adaptive_evidence_orders_the_stages_it_is_asked_for() -> None:
 def test_a_design_outranks_a_sampler_whose_reading_stands_beside_it() -> None:
     designed, chosen = networks(["D", "P", "DP", "PD"]), networks(["DP", "PD"], [9], design="adaptive")
     law = law_of_records([*designed, *chosen])
-    assert law["evidence"] == "paired"
-    assert law["adaptive"]["evidence"] == "adaptive"
-    assert law["trainings"]["done"] == len(designed)
-    assert law_of_records(designed)["adaptive"] is None
-    assert law_of_records(chosen)["evidence"] == "adaptive"
+    assert isinstance(law, LawFile)
+    assert law.evidence == "paired"
+    assert law.adaptive is not None
+    assert law.law.trainings.done == len(designed)
+    assert law_of_records(designed).adaptive is None
+    assert isinstance(law_of_records(chosen), AdaptiveFile)
+    assert encode(law_of_records(chosen))["evidence"] == encode(law)["adaptive"]["evidence"] == "adaptive"
 
 
 def test_a_sampler_that_lacks_a_stage_is_not_asked_about_it() -> None:
     designed, chosen = networks(permutations("DPQ")), networks(["DP", "PD"], design="adaptive")
-    assert law_of_records([*designed, *chosen], stages="DPQ")["adaptive"] is None
-    assert law_of_records([*designed, *chosen], stages="DP")["adaptive"]["stages"] == "DP"
+    assert law_of_records([*designed, *chosen], stages="DPQ").adaptive is None
+    beside = law_of_records([*designed, *chosen], stages="DP").adaptive
+    assert beside is not None
+    assert beside.stages == "DP"
 
 
 def test_a_file_of_a_search_is_read_as_adaptive(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
