@@ -1,4 +1,4 @@
-"""What pages are made of: laws with answers, and the content of a search.json."""
+"""What pages are made of: laws with answers, and what searches found."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,6 +13,16 @@ from ordercomp.analysis.evidence.pairs import Evidence, Verdict
 from ordercomp.analysis.evidence.resampling import Estimate
 from ordercomp.analysis.law.findings import Law
 from ordercomp.analysis.showing.law_file import LawFile
+from ordercomp.analysis.showing.search_file import (
+    Asked,
+    BestPoint,
+    LawPlace,
+    OrderScore,
+    Progress,
+    SearchFile,
+    SearchPoint,
+    TrialCount,
+)
 from ordercomp.orders import permutations
 
 __all__ = ["STAGES", "a_control", "a_law", "a_pair", "a_search", "answer_at", "law_file", "pick", "point"]
@@ -113,46 +123,43 @@ def pick(loss: float, order: str) -> Pick:
     )
 
 
-def point(sequence: str = "D P", **changes: Any) -> dict[str, Any]:
-    return {
-        "sequence": sequence,
-        "seed": 0,
-        "threshold": None,
-        "accuracy": 0.97,
-        "test_accuracy": 0.9712,
-        "loss": 0.008,
-        "bitops_cr": 64.0,
-        "cr": 8.0,
-        "latency_ms": None,
-        "checkpoint": None,
-        **changes,
-    }
+def point(sequence: str = "D P", **changes: Any) -> SearchPoint:
+    found = SearchPoint(
+        sequence=sequence,
+        seed=0,
+        threshold=None,
+        accuracy=0.97,
+        test_accuracy=0.9712,
+        loss=0.008,
+        bitops_cr=64.0,
+        cr=8.0,
+        latency_ms=None,
+        checkpoint=None,
+    )
+    return replace(found, **changes)
 
 
-def a_search(**changes: Any) -> dict[str, Any]:
-    """The content of a search.json."""
-    best = {**point(), "compress": "ordercomp compress 'D P' --task <mine>"}
-    orders = [
-        {"order": order, "networks": 1, "value": value, "on_front": 1}
-        for order, value in (("DP", 5.5), ("PD", 4.0), ("P", 1.0))
-    ]
-    objectives = {"names": ["accuracy", "log2_bitops_cr"], "convention": "paper"}
-    return {
-        "task": "digits",
-        "study": "search",
-        "objectives": {**objectives, "max_loss": 0.1, "max_bytes": None},
-        "cost": "log2_bitops_cr",
-        "trials": {"complete": 2, "pruned": 0, "fail": 1, "waiting": 0},
-        "networks": 2,
-        "value": 6.25,
-        "front": [point(), point("P D", bitops_cr=512.0)],
-        "best": {"0.002": None, "0.006": None, "0.01": best, "0.02": best},
-        "orders": orders,
-        "winner": "DP",
-        "law": {"order": "PD", "role": "best guess", "evidence": "adaptive", "rank": 2, "of": 2},
-        "progress": [
-            {"networks": n, "trainings": 2 * n, "seconds": 90.0 * n, "value": 3.0 * n} for n in range(1, 21)
-        ],
-        "importances": {"accuracy": {"order": 0.25, "P.ratio": 0.75}, "log2_bitops_cr": {}},
-        **changes,
-    }
+def a_search(**changes: Any) -> SearchFile:
+    best = BestPoint(point=point(), compress="ordercomp compress 'D P' --task <mine>")
+    found = SearchFile(
+        task="digits",
+        study="search",
+        objectives=Asked(names=("accuracy", "log2_bitops_cr"), max_loss=0.1),
+        cost="log2_bitops_cr",
+        trials=TrialCount(complete=2, pruned=0, fail=1, waiting=0),
+        networks=2,
+        value=6.25,
+        front=(point(), point("P D", bitops_cr=512.0)),
+        best={"0.002": None, "0.006": None, "0.01": best, "0.02": best},
+        orders=tuple(
+            OrderScore(order=order, networks=1, value=value, on_front=1)
+            for order, value in (("DP", 5.5), ("PD", 4.0), ("P", 1.0))
+        ),
+        winner="DP",
+        law=LawPlace(order="PD", role="best guess", evidence="adaptive", rank=2, of=2),
+        progress=tuple(
+            Progress(networks=n, trainings=2 * n, seconds=90.0 * n, value=3.0 * n) for n in range(1, 21)
+        ),
+        importances={"accuracy": {"order": 0.25, "P.ratio": 0.75}, "log2_bitops_cr": {}},
+    )
+    return replace(found, **changes)

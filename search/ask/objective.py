@@ -8,8 +8,8 @@ record is always told alike. All points stay in the trial's `record`, and fronts
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from ordercomp.records import Convention, OperatingPoint, Record
 
@@ -110,10 +110,6 @@ class Objectives:
     def restrict(self, record: Record) -> Record:
         """The record without the operating points that break a constraint."""
         return replace(record, points=tuple(one for one in record.points if self.keeps(record, one)))
-
-    def describe(self) -> dict[str, Any]:
-        """Plain JSON of what is optimized and what must be respected."""
-        return {**asdict(self), "names": list(self.names)}
 
     def _keeps_loss(self, record: Record, point: OperatingPoint) -> bool:
         allowed = 1.0 if self.max_loss is None else self.max_loss

@@ -17,6 +17,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from ordercomp.codec import encode
 from ordercomp.search.ask.objective import Direction, Objectives
 from ordercomp.search.ask.space import Space
 from ordercomp.search.ask.streams import RETRY
@@ -72,7 +73,7 @@ def open_study(
 def _open(
     opened: BaseStorage, name: str, space: Space, objectives: Objectives, sampler: BaseSampler, task: str
 ) -> optuna.Study:
-    identity = {"task": task, "space": space.describe(), "objectives": objectives.describe()}
+    identity = {"task": task, "space": space.describe(), "objectives": encode(objectives)}
     existing = _load(opened, name)
     if existing is not None and (existing.user_attrs.get(_IDENTITY) is not None or existing.trials):
         _check_identity(existing, name, identity, objectives.directions)

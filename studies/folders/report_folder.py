@@ -1,29 +1,18 @@
 """The page of a folder made again from what lies in it: records, and law.json or search.json."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from ordercomp.analysis.showing.law_file import LawFile
 from ordercomp.analysis.showing.report import write_report, write_search_report
-from ordercomp.codec import decode, read_json
+from ordercomp.analysis.showing.search_file import SearchFile
+from ordercomp.codec import decode, encode, read_json
 from ordercomp.records import read_records
 from ordercomp.search.ask.objective import Objectives
 
 __all__ = ["write_report_again"]
 
-SEARCH_KEYS = (
-    "task",
-    "study",
-    "objectives",
-    "cost",
-    "trials",
-    "networks",
-    "front",
-    "best",
-    "law",
-    "progress",
-)
+T = TypeVar("T", LawFile, SearchFile)
 
 
 def write_report_again(folder: Path) -> Path:
@@ -39,35 +28,14 @@ def write_report_again(folder: Path) -> Path:
     told = next((folder / name for name in ("law.json", "search.json") if (folder / name).is_file()), None)
     if told is None:
         raise ValueError(f"{folder} holds records but neither law.json nor search.json to report on")
-    try:
-        if told.name == "law.json":
-            write_report(page, _law(told), found)
-        else:
-            search = _read(told, SEARCH_KEYS)
-            asked = {**search["objectives"], "names": tuple(search["objectives"]["names"])}
-            write_search_report(page, search, map(Objectives(**asked).restrict, found))
-    except (KeyError, TypeError, AttributeError) as error:  # keys are there, but not what belongs to them
-        raise ValueError(f"{told} was not written by this program: {error!r}") from error
+    if told.name == "law.json":
+        write_report(page, _decoded(told, LawFile), found)
+    else:
+        search = _decoded(told, SearchFile)
+        objectives = decode(encode(search.objectives), Objectives, "objectives")
+        write_search_report(page, search, map(objectives.restrict, found))
     return page
 
 
-def _law(path: Path) -> LawFile:
-    try:
-        return decode(_content(path), LawFile, "it", strict=False)
-    except ValueError as error:
-        raise ValueError(f"{path} was not written by this program: {error}") from None
-
-
-def _read(path: Path, keys: tuple[str, ...]) -> Mapping[str, Any]:
-    data = _content(path)
-    missing = keys if not isinstance(data, dict) else [key for key in keys if key not in data]
-    if missing:
-        raise ValueError(f"{path} was not written by this program: it lacks the key {missing[0]!r}")
-    return dict(data)
-
-
-def _content(path: Path) -> Any:
-    try:
-        return read_json(path)
-    except ValueError:
-        raise ValueError(f"{path} is not valid JSON") from None
+def _decoded(path: Path, kind: type[T]) -> T:
+    return decode(read_json(path), kind, str(path), strict=False)

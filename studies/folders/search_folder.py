@@ -1,10 +1,10 @@
 """What a search leaves in its folder beside the records: search.json, report.html and the best networks."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from ordercomp.analysis.showing.report import write_search_report
+from ordercomp.codec import format_json
 from ordercomp.files import drop_drafts, replace_file
 from ordercomp.records import Record
 from ordercomp.shipping.stamp import copy_with_threshold
@@ -18,9 +18,9 @@ def write_search_outcome(result: SearchResult, *, network_of: Callable[[Record],
 
     Raises OSError if it cannot be written.
     """
-    data = result.to_json()
-    replace_file(result.out / "search.json", json.dumps(data, indent=2, allow_nan=False) + "\n")
-    write_search_report(result.out / "report.html", data, map(result.objectives.restrict, result.records))
+    file = result.file
+    replace_file(result.out / "search.json", format_json(file, indent=2))
+    write_search_report(result.out / "report.html", file, map(result.objectives.restrict, result.records))
     _keep_networks(result, result.out / "networks", network_of)
 
 

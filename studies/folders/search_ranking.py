@@ -10,18 +10,20 @@ baseline to be compared with.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
 from ordercomp.analysis.fronts.front import Candidate, Scale, candidates
 from ordercomp.analysis.fronts.hypervolume import hypervolume
 from ordercomp.analysis.fronts.pareto import is_nondominated
+from ordercomp.analysis.showing.search_file import Cost
 from ordercomp.records import Record
 from ordercomp.search.ask.objective import OBJECTIVES, Objectives
 
 __all__ = ["Ranking"]
 
-COSTS = ("log2_bitops_cr", "log2_cr", "latency_ms")
+COSTS: tuple[Cost, ...] = get_args(Cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Ranking:
         return Scale(split="validation", convention=self.objectives.convention)
 
     @property
-    def cost(self) -> str:
+    def cost(self) -> Cost:
         """The objective by which `best` goes; that of bit operations where no cost is an objective."""
         return next((name for name in COSTS if name in self.objectives.names), COSTS[0])
 

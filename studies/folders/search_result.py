@@ -3,15 +3,25 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ordercomp.analysis.fronts.front import TOLERANCES, Candidate
 from ordercomp.analysis.showing.law_file import AdaptiveFile
+from ordercomp.analysis.showing.search_file import (
+    Asked,
+    BestPoint,
+    LawPlace,
+    OrderScore,
+    Progress,
+    SearchFile,
+    SearchPoint,
+    TrialCount,
+)
 from ordercomp.analysis.showing.shown import Shown, shown_front
 from ordercomp.analysis.showing.words import read_verdict
+from ordercomp.codec import decode, encode
 from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.search.ask.importance import Study, count_states, parameter_importances
@@ -21,38 +31,7 @@ from ordercomp.studies.folders.search_ranking import Ranking
 from ordercomp.studies.main.study_law import law_of_records
 from ordercomp.task import Task
 
-__all__ = ["LawPlace", "OrderScore", "Progress", "SearchResult"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderScore:
-    """How one order fared in a search. Samplers try good orders more often, so values are not evidence."""
-
-    order: Order
-    networks: int  # measured with this order
-    value: float  # of the front of these networks, in doublings, on validation data
-    on_front: int  # operating points on the front of the whole search
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where a search stood after so many networks. What failed is not counted."""
-
-    networks: int
-    trainings: int  # of stages, those of prefixes outside the space included
-    seconds: float  # that these took
-    value: float  # of the front, in doublings, on validation data
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LawPlace:
-    """The order of the law that the same study supports, and how it fared among the orders tried."""
-
-    order: Order
-    role: str  # "law" or "best guess"
-    evidence: str  # "paired" or "adaptive"
-    rank: int | None  # among the tried orders of the same stages, 1 for the best; None if not tried
-    of: int
+__all__ = ["SearchResult"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,28 +174,32 @@ class SearchResult:
         plain = "://" in self.storage or self.storage.endswith((".log", ".journal"))
         return shlex.join(["optuna-dashboard", self.storage if plain else f"sqlite:///{self.storage}"])
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON, the content of search.json."""
+    @property
+    def file(self) -> SearchFile:
+        """The content of search.json."""
         states = count_states(self.study)
-        return {
-            "task": self.task.name,
-            "study": self.study.study_name,
-            "dashboard": self.dashboard_line,
-            "objectives": self.objectives.describe(),
-            "cost": self.ranking.cost,
-            "trials": {state: states[state] for state in ("complete", "pruned", "fail", "waiting")},
-            "networks": len(self.records),
-            "value": self.value,
-            "front": [_point(one) for one in self.front],
-            "best": {f"{tolerance:g}": self._best_json(tolerance) for tolerance in TOLERANCES},
-            "orders": [asdict(one) for one in self.orders],
-            "winner": self.winner,
-            "law": None if self.law is None else asdict(self.law),
-            "progress": [asdict(step) for step in self.progress],
-            "importances": {
-                name: self.importances(place) for place, name in enumerate(self.objectives.names)
-            },
-        }
+        return SearchFile(
+            task=self.task.name,
+            study=self.study.study_name,
+            dashboard=self.dashboard_line,
+            objectives=decode(encode(self.objectives), Asked, "objectives"),
+            cost=self.ranking.cost,
+            trials=TrialCount(
+                complete=states["complete"],
+                pruned=states["pruned"],
+                fail=states["fail"],
+                waiting=states["waiting"],
+            ),
+            networks=len(self.records),
+            value=self.value,
+            front=tuple(map(_point, self.front)),
+            best={f"{tolerance:g}": self._best_point(tolerance) for tolerance in TOLERANCES},
+            orders=tuple(self.orders),
+            winner=self.winner,
+            law=self.law,
+            progress=tuple(self.progress),
+            importances={name: self.importances(place) for place, name in enumerate(self.objectives.names)},
+        )
 
     def __rich__(self) -> Shown:
         return shown_front(self.front)
@@ -228,22 +211,22 @@ class SearchResult:
         """The tried orders of the same stages, best first."""
         return [score.order for score in self.orders if sorted(score.order) == sorted(order)]
 
-    def _best_json(self, tolerance: float) -> dict[str, Any] | None:
-        best = self.best(tolerance)
-        return None if best is None else {**_point(best), "compress": self.compress_line(tolerance)}
+    def _best_point(self, tolerance: float) -> BestPoint | None:
+        best, line = self.best(tolerance), self.compress_line(tolerance)
+        return None if best is None or line is None else BestPoint(point=_point(best), compress=line)
 
 
-def _point(one: Candidate) -> dict[str, Any]:
-    return {
-        "sequence": one.record.sequence,
-        "seed": one.record.seed,
-        "threshold": one.point.threshold,
-        "accuracy": one.accuracy,
-        "test_accuracy": one.point.test_accuracy,
-        **({} if one.record.metric == "accuracy" else {"metric": one.record.metric}),
-        "loss": one.loss,
-        "bitops_cr": one.bitops_cr,
-        "cr": one.cr,
-        "latency_ms": one.point.extra.get("latency_ms"),
-        "checkpoint": one.record.extra.get("checkpoint"),
-    }
+def _point(one: Candidate) -> SearchPoint:
+    return SearchPoint(
+        sequence=one.record.sequence,
+        seed=one.record.seed,
+        threshold=one.point.threshold,
+        accuracy=one.accuracy,
+        test_accuracy=one.point.test_accuracy,
+        metric=one.record.metric,
+        loss=one.loss,
+        bitops_cr=one.bitops_cr,
+        cr=one.cr,
+        latency_ms=one.point.extra.get("latency_ms"),
+        checkpoint=one.record.extra.get("checkpoint"),
+    )

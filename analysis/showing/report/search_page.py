@@ -1,6 +1,6 @@
 """Assembly of the page of a search: the networks to take first, then how they were found."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from ordercomp.analysis.showing.report.elements import (
     provenance_of,
     render,
 )
+from ordercomp.analysis.showing.search_file import SearchFile
 from ordercomp.analysis.showing.tables import loss_text, times_text
+from ordercomp.codec import encode
 from ordercomp.files import replace_file
 from ordercomp.orders import Order
 from ordercomp.records import Record, metric_of
@@ -32,7 +34,7 @@ MOST_LOSS = 0.06  # of accuracy, beyond which nothing is drawn if there is somet
 DRAWN_LOSSES = (0.01, 0.02)  # marked by lines
 
 
-def write_search_report(path: Path | str, search: Mapping[str, Any], records: Iterable[Record]) -> None:
+def write_search_report(path: Path | str, search: SearchFile, records: Iterable[Record]) -> None:
     """Write one self-contained HTML page about `search`, the content of a search.json, and its records.
 
     The records are drawn as they are: leave out the operating points that break a constraint. The same input
@@ -42,41 +44,39 @@ def write_search_report(path: Path | str, search: Mapping[str, Any], records: It
     replace_file(Path(path), render("search_page.html.j2", _content(search, list(records))))
 
 
-def search_headline(search: Mapping[str, Any]) -> str:
+def search_headline(search: SearchFile) -> str:
     """Say what the best network saves within one point of accuracy, or within the next larger loss."""
-    found = {tolerance: best for tolerance, best in search["best"].items() if best is not None}
+    found = {tolerance: best.point for tolerance, best in search.best.items() if best is not None}
     if not found:
-        return f"No network loses at most {loss_text(max(map(float, search['best'])))}."
+        return f"No network loses at most {loss_text(max(map(float, search.best)))}."
     tolerance = HEADLINE_LOSS if HEADLINE_LOSS in found else next(iter(found))
     best = found[tolerance]
     saving = {
-        "log2_bitops_cr": f"{times_text(best['bitops_cr'])} fewer bit operations",
-        "log2_cr": f"{times_text(best['cr'])} less storage",
-        "latency_ms": f"{best['latency_ms'] or 0:.3g} ms an image",
-    }[search["cost"]]
+        "log2_bitops_cr": f"{times_text(best.bitops_cr)} fewer bit operations",
+        "log2_cr": f"{times_text(best.cr)} less storage",
+        "latency_ms": f"{best.latency_ms or 0:.3g} ms an image",
+    }[search.cost]
     return f"{saving}, losing at most {loss_text(float(tolerance))}."
 
 
-def law_sentence(search: Mapping[str, Any]) -> str:
+def law_sentence(search: SearchFile) -> str:
     """Say how the law's order fared among the orders tried; empty if there is no law to speak of."""
-    law = search["law"]
+    law = search.law
     if law is None:
         return ""
-    what = f"The {law['role']} of the {law['evidence']} evidence in this study is {law['order']}"
-    if law["rank"] is None:
+    what = f"The {law.role} of the {law.evidence} evidence in this study is {law.order}"
+    if law.rank is None:
         return f"{what}; the search did not try it."
-    rank = f"{what}: rank {law['rank']} of {law['of']} tried orders of these stages"
-    values = {
-        one["order"]: one["value"] for one in search["orders"] if sorted(one["order"]) == sorted(law["order"])
-    }
+    rank = f"{what}: rank {law.rank} of {law.of} tried orders of these stages"
+    values = {one.order: one.value for one in search.orders if sorted(one.order) == sorted(law.order)}
     best = max(values, key=values.__getitem__)
-    worth = f"worth {values[law['order']]:.2f} doublings"
-    if best == law["order"]:
+    worth = f"worth {values[law.order]:.2f} doublings"
+    if best == law.order:
         return f"{rank}, {worth}."
     return f"{rank}, {worth}; the best of them is {best}, worth {values[best]:.2f}."
 
 
-def _content(search: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
+def _content(search: SearchFile, records: Sequence[Record]) -> dict[str, Any]:
     metric = metric_of(records)
     return {
         "search": search,
@@ -95,36 +95,36 @@ def _content(search: Mapping[str, Any], records: Sequence[Record]) -> dict[str, 
     }
 
 
-def _asked(search: Mapping[str, Any]) -> str:
+def _asked(search: SearchFile) -> str:
     """The question in a sentence."""
-    objectives = search["objectives"]
-    asked = f"Searched for {' and '.join(objectives['names'])}"
+    objectives = search.objectives
+    asked = f"Searched for {' and '.join(objectives.names)}"
     limits = []
-    if objectives["max_loss"] is not None:
-        limits.append(f"a loss of at most {loss_text(objectives['max_loss'])}")
-    if objectives["max_bytes"] is not None:
-        limits.append(f"at most {objectives['max_bytes']:g} bytes")
+    if objectives.max_loss is not None:
+        limits.append(f"a loss of at most {loss_text(objectives.max_loss)}")
+    if objectives.max_bytes is not None:
+        limits.append(f"at most {objectives.max_bytes:g} bytes")
     return f"{asked}{' within ' + ' and '.join(limits) if limits else ''}, on validation data."
 
 
-def _facts(search: Mapping[str, Any]) -> list[Fact]:
+def _facts(search: SearchFile) -> list[Fact]:
     facts = [
-        Fact(str(search["networks"]), "networks measured"),
-        Fact(str(len(search["front"])), "operating points on the front"),
-        Fact(f"{search['value']:.2f}", "value of the front, in doublings"),
+        Fact(str(search.networks), "networks measured"),
+        Fact(str(len(search.front)), "operating points on the front"),
+        Fact(f"{search.value:.2f}", "value of the front, in doublings"),
     ]
-    if search["progress"]:
-        last = search["progress"][-1]
-        facts.append(Fact(str(last["trainings"]), f"stage trainings, {duration(last['seconds'])}"))
+    if search.progress:
+        last = search.progress[-1]
+        facts.append(Fact(str(last.trainings), f"stage trainings, {duration(last.seconds)}"))
     return facts
 
 
-def _pictures(search: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Picture]:
+def _pictures(search: SearchFile, records: Sequence[Record]) -> dict[str, Picture]:
     """Draw what there are data for; the progress only where its value is that of bit operations."""
     if not any(record.points for record in records):
         return {}
     metric = metric_of(records)
-    scale = Scale(split="validation", convention=search["objectives"]["convention"])
+    scale = Scale(split="validation", convention=search.objectives.convention)
     found = {
         "fronts": inline(
             _fronts_plot(search, records, scale),
@@ -134,7 +134,7 @@ def _pictures(search: Mapping[str, Any], records: Sequence[Record]) -> dict[str,
             f"{loss_text(MOST_LOSS)} is left out.",
         )
     }
-    if search["cost"] != "log2_cr":
+    if search.cost != "log2_cr":
         found["progress"] = inline(
             plots.progress_plot(records, scale=scale),
             "Value of the best networks found, network by network.",
@@ -142,7 +142,7 @@ def _pictures(search: Mapping[str, Any], records: Sequence[Record]) -> dict[str,
     return found
 
 
-def _fronts_plot(search: Mapping[str, Any], records: Sequence[Record], scale: Scale) -> Figure:
+def _fronts_plot(search: SearchFile, records: Sequence[Record], scale: Scale) -> Figure:
     """Draw the fronts of the orders, and over them that of all together, as far as somebody would go."""
     whole = front(records, scale=scale)
     wanted = [one for one in whole if one.loss <= MOST_LOSS] or whole
@@ -170,20 +170,20 @@ def _without_far_points(record: Record, most: float) -> Record:
     return replace(record, points=tuple(point for point in record.points if point.accuracy >= floor))
 
 
-def _highlights(search: Mapping[str, Any]) -> dict[Order, str]:
+def _highlights(search: SearchFile) -> dict[Order, str]:
     """The law's order, and the best among those with the most stages."""
-    roles = {search["law"]["order"]: search["law"]["role"]} if search["law"] else {}
-    if winner := search["winner"]:
+    roles = {search.law.order: search.law.role} if search.law else {}
+    if winner := search.winner:
         best = f"best, of {len(winner)} stages"
         roles[winner] = f"{roles[winner]}, {best}" if winner in roles else best
     return roles
 
 
-def _provenance(search: Mapping[str, Any], records: Sequence[Record]) -> list[tuple[str, str]]:
-    trials = ", ".join(f"{count} {state}" for state, count in search["trials"].items() if count)
+def _provenance(search: SearchFile, records: Sequence[Record]) -> list[tuple[str, str]]:
+    trials = ", ".join(f"{count} {state}" for state, count in encode(search.trials).items() if count)
     return [
-        ("task", search["task"]),
-        ("study", search["study"]),
+        ("task", search.task),
+        ("study", search.study),
         ("trials", trials),
         ("seeds", ", ".join(map(str, sorted({record.seed for record in records})))),
         *provenance_of(records),

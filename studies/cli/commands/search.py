@@ -2,10 +2,9 @@
 
 import itertools
 import shlex
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -18,6 +17,7 @@ from ordercomp.analysis.showing.report.search_tables import (
     order_table,
     progress_table,
 )
+from ordercomp.analysis.showing.search_file import BestPoint, SearchFile
 from ordercomp.analysis.showing.tables import loss_text, times_text
 from ordercomp.running.cluster import executor_at
 from ordercomp.running.jobs import Finished
@@ -108,9 +108,9 @@ def command(
             on_trials=lambda ended: view.count(ended, trials, "trials"),
         )
     if as_json:
-        print_json(result.to_json())
+        print_json(result.file)
     else:
-        _print(result.to_json())
+        _print(result.file)
         console.print(f"records, networks and report are in {out}; open {out / 'report.html'}", markup=False)
         networks = sorted((out / "networks").glob("*.safetensors"))
         steps = next_steps(networks[-1]) if networks else []
@@ -147,7 +147,7 @@ class _BestSoFar:
         self._view.note(*lines)
 
 
-def _print(search: Mapping[str, Any]) -> None:
+def _print(search: SearchFile) -> None:
     """The outcome on stdout; each command on a line of its own, so that it can be copied whole."""
     stdout = Console()
 
@@ -155,8 +155,8 @@ def _print(search: Mapping[str, Any]) -> None:
         stdout.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     show(search_headline(search), "bold")
-    show(f"{search['networks']} networks measured; their front is worth {search['value']:.2f} doublings.")
-    for best, within in itertools.groupby(search["best"], key=lambda tolerance: search["best"][tolerance]):
+    show(f"{search.networks} networks measured; their front is worth {search.value:.2f} doublings.")
+    for best, within in itertools.groupby(search.best, key=search.best.__getitem__):
         losses = ", ".join(loss_text(float(tolerance)) for tolerance in within)
         show(f"\nloss up to {losses}: {'none' if best is None else _network_text(best)}")
     tables = [front_table(search), order_table(search, most=MOST_ORDERS), importance_table(search)]
@@ -167,11 +167,12 @@ def _print(search: Mapping[str, Any]) -> None:
         show(f"\n{sentence}")
 
 
-def _network_text(best: Mapping[str, Any]) -> str:
+def _network_text(best: BestPoint) -> str:
+    point = best.point
     numbers = [
-        f"{times_text(best['bitops_cr'])} fewer bit operations",
-        f"{times_text(best['cr'])} less storage",
-        *([] if best["latency_ms"] is None else [f"{best['latency_ms']:.3g} ms"]),
-        f"test {best.get('metric', 'accuracy')} {best['test_accuracy']:.4f}",
+        f"{times_text(point.bitops_cr)} fewer bit operations",
+        f"{times_text(point.cr)} less storage",
+        *([] if point.latency_ms is None else [f"{point.latency_ms:.3g} ms"]),
+        f"test {point.metric} {point.test_accuracy:.4f}",
     ]
-    return f"{', '.join(numbers)}\n  {best['compress']}"
+    return f"{', '.join(numbers)}\n  {best.compress}"

@@ -25,6 +25,7 @@ from ordercomp.analysis.showing.report.search_tables import (
     order_table,
     progress_table,
 )
+from ordercomp.analysis.showing.search_file import BestPoint, LawPlace, OrderScore
 
 RECORDS = [make_record("DP", accuracy=0.97, bitops_cr=64.0), make_record("PD", accuracy=0.9, bitops_cr=512.0)]
 
@@ -32,14 +33,18 @@ RECORDS = [make_record("DP", accuracy=0.97, bitops_cr=64.0), make_record("PD", a
 EMPTY: Mapping[str, Any] = {
     "networks": 0,
     "value": 0.0,
-    "front": [],
+    "front": (),
     "best": dict.fromkeys(("0.002", "0.006", "0.01", "0.02")),
-    "orders": [],
+    "orders": (),
     "winner": None,
     "law": None,
-    "progress": [],
+    "progress": (),
     "importances": {"accuracy": {}},
 }
+
+
+def place(order: str, rank: int | None) -> LawPlace:
+    return LawPlace(order=order, role="law", evidence="paired", rank=rank, of=2)
 
 
 def test_the_page_is_self_contained_and_opens_with_the_best_network(tmp_path: Path) -> None:
@@ -82,7 +87,7 @@ def test_a_search_for_storage_shows_no_progress_of_bit_operations(tmp_path: Path
 
 def test_the_headline_names_the_cost_that_was_searched_for() -> None:
     assert search_headline(a_search(cost="log2_cr")) == "8× less storage, losing at most 1 %."
-    quick = {**point(latency_ms=1.25), "compress": ""}
+    quick = BestPoint(point=point(latency_ms=1.25), compress="")
     search = a_search(cost="latency_ms", best={"0.002": None, "0.02": quick})
     assert search_headline(search) == "1.25 ms an image, losing at most 2 %."
 
@@ -92,24 +97,27 @@ def test_the_headline_names_the_cost_that_was_searched_for() -> None:
     [
         (None, ""),
         (
-            {"order": "DP", "role": "law", "evidence": "paired", "rank": 1, "of": 2},
+            place("DP", 1),
             "The law of the paired evidence in this study is DP: rank 1 of 2 tried orders of these stages, "
             "worth 5.00 doublings.",
         ),
         (
-            {"order": "PD", "role": "law", "evidence": "paired", "rank": 2, "of": 2},
+            place("PD", 2),
             "The law of the paired evidence in this study is PD: rank 2 of 2 tried orders of these stages, "
             "worth 4.50 doublings; the best of them is DP, worth 5.00.",
         ),
         (
-            {"order": "DP", "role": "law", "evidence": "paired", "rank": None, "of": 0},
+            place("DP", None),
             "The law of the paired evidence in this study is DP; the search did not try it.",
         ),
     ],
 )
-def test_the_law_s_order_is_ranked_in_a_sentence(law: Mapping[str, Any] | None, sentence: str) -> None:
-    orders = [{"order": order, "value": value} for order, value in (("E", 9.0), ("DP", 5.0), ("PD", 4.5))]
-    assert law_sentence({"law": law, "orders": orders}) == sentence
+def test_the_law_s_order_is_ranked_in_a_sentence(law: LawPlace | None, sentence: str) -> None:
+    orders = tuple(
+        OrderScore(order=order, networks=1, value=value, on_front=0)
+        for order, value in (("E", 9.0), ("DP", 5.0), ("PD", 4.5))
+    )
+    assert law_sentence(a_search(law=law, orders=orders)) == sentence
 
 
 def test_what_loses_too_much_is_not_drawn_and_the_dashboard_is_one_command_away(tmp_path: Path) -> None:
@@ -120,7 +128,7 @@ def test_what_loses_too_much_is_not_drawn_and_the_dashboard_is_one_command_away(
     only = _fronts_plot(a_search(), [make_record("DP", accuracy=0.40)], scale)
     assert only.axes[0].get_ylim()[0] < 0.41  # nothing is within, so what there is, is drawn
     line = "optuna-dashboard sqlite:///out/study.db"
-    write_search_report(tmp_path / "report.html", {**a_search(), "dashboard": line}, RECORDS)
+    write_search_report(tmp_path / "report.html", a_search(dashboard=line), RECORDS)
     assert line in (tmp_path / "report.html").read_text()
 
 
@@ -138,7 +146,7 @@ def test_empty_columns_are_left_out() -> None:
         "test accuracy",
         "loss",
     ]
-    exits = front_table(a_search(front=[point(threshold=0.9, latency_ms=2.5)]))
+    exits = front_table(a_search(front=(point(threshold=0.9, latency_ms=2.5),)))
     assert exits.rows == (("D P", "64×", "8×", "2.5 ms", "97.12 %", "+0.80", "0.9"),)
 
 
@@ -158,5 +166,5 @@ def test_progress_ends_with_the_last_network() -> None:
     rows = progress_table(a_search()).rows
     assert len(rows) == 8
     assert rows[-1] == ("40", "30.0 min", "20", "60.00")
-    assert progress_table(a_search(progress=a_search()["progress"][:1])).rows == (("2", "90 s", "1", "3.00"),)
+    assert progress_table(a_search(progress=a_search().progress[:1])).rows == (("2", "90 s", "1", "3.00"),)
     assert progress_table(a_search(**EMPTY)).rows == ()

@@ -9,6 +9,8 @@ from pathlib import Path
 import optuna
 import pytest
 
+from ordercomp.analysis.showing.search_file import SearchFile
+from ordercomp.codec import decode, format_json
 from ordercomp.records import Record, read_records
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.search.ask.abandonment import Abandonment
@@ -56,7 +58,7 @@ def test_the_front_and_the_best_come_from_the_records(result: SearchResult) -> N
 
 
 def test_the_result_is_plain_json(result: SearchResult) -> None:
-    data = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    data = json.loads(format_json(result.file))
     assert data["task"] == "digits"
     assert data["trials"]["complete"] >= 25
     assert data["networks"] == len(result.records)
@@ -137,7 +139,8 @@ def test_a_search_is_continued_and_its_records_are_written_once(tmp_path: Path) 
 
 def test_the_folder_holds_the_outcome(tmp_path: Path) -> None:
     outcome = run_search(plan(tmp_path), runner=TableRunner(world))
-    assert json.loads((tmp_path / "search.json").read_text()) == json.loads(json.dumps(outcome.to_json()))
+    data = json.loads((tmp_path / "search.json").read_text())
+    assert decode(data, SearchFile, "search.json") == outcome.file
     assert "<h1>" in (tmp_path / "report.html").read_text()
     assert not list(tmp_path.glob("*.part"))
 
