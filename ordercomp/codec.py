@@ -1,9 +1,6 @@
-"""Codec: plain data, as JSON and TOML files hold it, to frozen dataclasses and back, by their annotations.
+"""Codec: JSON and TOML to plain data, plain data to frozen dataclasses, and back.
 
-A dataclass is a table with a key for each field, in their order. Where a file differs, the metadata of a
-field say so: `named` another key, FLAT a part whose keys stand among those of the whole, OMITTED what is left
-out where it is the default, UNWRITTEN what no file holds, REST what no other field takes. A dataclass with
-KEYS is written in their order; those of them that are properties are derived, so they are not read back.
+How a dataclass lies in a file, its fields say (`layout`).
 """
 
 import json
@@ -11,36 +8,18 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-__all__ = [
-    "FLAT",
-    "OMITTED",
-    "REST",
-    "UNWRITTEN",
-    "Number",
-    "Plain",
-    "decode",
-    "encode",
-    "format_json",
-    "named",
-    "parse_json",
-    "parse_toml",
-    "read_json",
-]
+from ordercomp.layout import Plan, dataclass_in, layout_of
+
+__all__ = ["Number", "Plain", "decode", "encode", "format_json", "parse_json", "parse_toml", "read_json"]
 
 Number = int | float  # stays what it was: 3 is not written back as 3.0
 Plain = Mapping[str, Any]  # a table as a file holds it, of which nothing is known as yet, or which is free
-
-REST: Mapping[str, Any] = {"rest": True}
-FLAT: Mapping[str, Any] = {"flat": True}
-OMITTED: Mapping[str, Any] = {"omitted": True}
-UNWRITTEN: Mapping[str, Any] = {"unwritten": True}
 
 T = TypeVar("T")
 
@@ -138,11 +117,6 @@ def format_json(value: Any, *, indent: int | None = None, compact: bool = False)
     return text if indent is None else f"{text}\n"
 
 
-def named(key: str) -> Mapping[str, Any]:
-    """Metadata of a field that files hold under another key."""
-    return {"key": key}
-
-
 def _parse_slowly(text: bytes) -> Any:
     try:
         data = json.loads(text.decode("utf-8"))
@@ -172,38 +146,9 @@ def _first(wrong: Callable[[Any], bool], data: Any, path: str = "") -> str | Non
     return next((found for at, inner in items if (found := _first(wrong, inner, at)) is not None), None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """A key of a table: the attribute it holds, and what that is made of."""
-
-    key: str
-    attribute: str
-    plan: "_Plan" = None
-    flat: bool = False
-    omitted: bool = False
-    default: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """How a dataclass lies in a file."""
-
-    written: tuple[_Item, ...]
-    read: Mapping[str, _Item]  # by key, those of flat parts left out
-    parts: Mapping[str, tuple[str, Any]]  # field and kind of the flat part that has a key
-    derived: frozenset[str]
-    order: tuple[str, ...] | None  # of all keys, if it is not that of the fields
-    required: tuple[str, ...]
-    rest: str | None
-
-
-# What a value is made of, as far as dataclasses are in it: one, a list of something, a table of something.
-_Plan = tuple[Literal["one", "list", "table"], Any] | None
-
-
 def _table(value: Any) -> dict[str, Any]:
     kind: Any = type(value)
-    layout = _layout(kind)
+    layout = layout_of(kind)
     data: dict[str, Any] = {}
     for item in layout.written:
         inner = getattr(value, item.attribute)
@@ -222,7 +167,7 @@ def _gather(data: object, kind: Any, what: str, strict: bool) -> Any:
     """The data by fields instead of keys, unknown ones in the field for the rest, in nested parts, too."""
     if not isinstance(data, Mapping):
         raise ValueError(f"{what} must be a table of settings, got {_short(data)}")
-    layout = _layout(kind)
+    layout = layout_of(kind)
     gathered: dict[str, Any] = {}
     unknown: dict[str, Any] = {}
     parts: dict[str, dict[str, Any]] = {field: {} for field, _ in layout.parts.values()}
@@ -245,7 +190,7 @@ def _gather(data: object, kind: Any, what: str, strict: bool) -> Any:
     return gathered if layout.rest is None else {**gathered, layout.rest: unknown}
 
 
-def _fit(value: Any, plan: _Plan, what: str, strict: bool) -> Any:
+def _fit(value: Any, plan: Plan, what: str, strict: bool) -> Any:
     """The value with the dataclasses in it gathered; what is of another kind stays, to be refused."""
     if plan is None or value is None:
         return value
@@ -257,53 +202,6 @@ def _fit(value: Any, plan: _Plan, what: str, strict: bool) -> Any:
     if shape == "table" and isinstance(value, Mapping):
         return {key: _fit(one, inner, f"{what} {key}", strict) for key, one in value.items()}
     return value
-
-
-@cache
-def _layout(kind: Any) -> _Layout:
-    hints = get_type_hints(kind)
-    items: dict[str, _Item] = {}
-    parts: dict[str, tuple[str, Any]] = {}
-    rest, required = None, []
-    for one in fields(kind):
-        if one.metadata.get("rest"):
-            rest = one.name
-        elif one.metadata.get("flat"):
-            items[one.name] = _Item(one.name, one.name, flat=True)
-            part = _layout(hints[one.name])
-            parts |= dict.fromkeys((*part.read, *part.parts, *part.derived), (one.name, hints[one.name]))
-        elif one.init and not one.metadata.get("unwritten"):
-            key = one.metadata.get("key", one.name)
-            left_out = bool(one.metadata.get("omitted"))
-            items[key] = _Item(key, one.name, _plan(hints[one.name]), omitted=left_out, default=one.default)
-            if one.default is MISSING and one.default_factory is MISSING:
-                required.append(key)
-    order: tuple[str, ...] | None = getattr(kind, "KEYS", None)
-    every = {key for key, item in items.items() if not item.flat} | parts.keys()
-    if order is not None and not every <= {*order}:
-        raise TypeError(f"{kind.__name__}.KEYS lacks {', '.join(sorted(every - {*order}))}")
-    derived = [key for key in order or () if key not in items and key not in parts]
-    return _Layout(
-        written=(*items.values(), *(_Item(key, key) for key in derived)),
-        read={key: item for key, item in items.items() if not item.flat},
-        parts=parts,
-        derived=frozenset(derived),
-        order=order,
-        required=tuple(required),
-        rest=rest,
-    )
-
-
-def _plan(hint: Any) -> _Plan:
-    if is_dataclass(hint):
-        return "one", hint
-    origin = get_origin(hint)
-    found = next((plan for inner in get_args(hint) if (plan := _plan(inner)) is not None), None)
-    if found is None:
-        return None
-    if origin in (tuple, list):
-        return "list", found
-    return ("table", found) if isinstance(origin, type) and issubclass(origin, Mapping) else found
 
 
 def _told(problem: str, data: Any, kind: Any, what: str) -> str:
@@ -329,20 +227,13 @@ def _followed(path: str, kind: Any) -> tuple[str, Any]:
             shown += ".…" if place == "..." else f"[{place}]"
             hint = next((one for one in get_args(hint) if one is not Ellipsis), None)
             continue
-        table = _dataclass_in(hint)
-        items = {} if table is None else {item.attribute: item for item in _layout(table).written}
+        table = dataclass_in(hint)
+        items = {} if table is None else {item.attribute: item for item in layout_of(table).written}
         item = items.get(name)
         if item is None or not item.flat:
             shown += f".{name if item is None else item.key}"
         hint = None if table is None else get_type_hints(table).get(name)
     return shown.lstrip("."), hint
-
-
-def _dataclass_in(hint: Any) -> Any:
-    """The dataclass that an annotation holds, at whatever depth; None without one."""
-    if hint is None or is_dataclass(hint):
-        return hint
-    return next((found for one in get_args(hint) if (found := _dataclass_in(one)) is not None), None)
 
 
 def _value_at(data: Any, path: str) -> Any:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
-from ordercomp.codec import REST, Number, decode, encode, parse_json
+from ordercomp.codec import Number, decode, encode, parse_json
 from ordercomp.files import lock_of, read_bytes, replacing
+from ordercomp.layout import REST
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence
 

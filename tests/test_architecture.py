@@ -27,6 +27,7 @@ PLAIN = {
     "ordercomp.records",
     "ordercomp.sequence",
     "ordercomp.knobs",
+    "ordercomp.layout",
 }  # core without torch
 ONLY_IN = {
     "optuna": ("ordercomp.search",),

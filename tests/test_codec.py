@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from ordercomp.codec import FLAT, OMITTED, REST, UNWRITTEN, decode, encode, format_json, named
+from ordercomp.codec import decode, encode, format_json
+from ordercomp.layout import FLAT, OMITTED, REST, UNWRITTEN, named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ from ordercomp.analysis.answer.comparisons import (
 from ordercomp.analysis.answer.model import Draws, Effort, draw_values
 from ordercomp.analysis.answer.values import LOSSES, ValueTable, order_values, rungs_of
 from ordercomp.analysis.evidence.judge import RULES
-from ordercomp.codec import FLAT, OMITTED, named
+from ordercomp.layout import FLAT, OMITTED, named
 from ordercomp.orders import Order
 from ordercomp.records import Convention, Record, metric_of
 

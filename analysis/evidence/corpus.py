@@ -12,7 +12,7 @@ from ordercomp.analysis.evidence.convergence import CONTROL
 from ordercomp.analysis.evidence.units import Run, parsed
 from ordercomp.analysis.fronts.front import Scale
 from ordercomp.analysis.fronts.readouts import Measured, measure
-from ordercomp.codec import OMITTED
+from ordercomp.layout import OMITTED
 from ordercomp.orders import Order, check_order, permutations
 from ordercomp.records import Record
 

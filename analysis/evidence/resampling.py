@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from ordercomp.codec import UNWRITTEN, named
+from ordercomp.layout import UNWRITTEN, named
 
 __all__ = [
     "Estimate",

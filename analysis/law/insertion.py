@@ -11,7 +11,7 @@ from ordercomp.analysis.evidence.judge import Outcome, Rules, estimate_all, judg
 from ordercomp.analysis.evidence.resampling import Estimate, row_scores
 from ordercomp.analysis.evidence.units import PairTable
 from ordercomp.analysis.law.opinion import Opinion
-from ordercomp.codec import FLAT
+from ordercomp.layout import FLAT
 
 __all__ = ["PLACES", "Insertion", "Place", "Where", "check_insertions", "judge_places"]
 

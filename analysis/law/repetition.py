@@ -12,7 +12,7 @@ from ordercomp.analysis.evidence.judge import Outcome, Rules, estimate_all, judg
 from ordercomp.analysis.evidence.resampling import Estimate, row_scores
 from ordercomp.analysis.evidence.units import Run, parsed
 from ordercomp.analysis.fronts.readouts import Measured
-from ordercomp.codec import FLAT
+from ordercomp.layout import FLAT
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence
 

@@ -7,7 +7,8 @@ from ordercomp.analysis.answer.answer import Answer
 from ordercomp.analysis.answer.networks import Pick
 from ordercomp.analysis.evidence.sampled import AdaptiveEvidence
 from ordercomp.analysis.law.findings import Law
-from ordercomp.codec import FLAT, OMITTED, Plain, decode
+from ordercomp.codec import Plain, decode
+from ordercomp.layout import FLAT, OMITTED
 
 __all__ = ["AdaptiveFile", "AnyFile", "LawFile", "read_law"]
 

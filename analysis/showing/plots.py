@@ -19,7 +19,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from scipy import stats
 
 from ordercomp.analysis.evidence.pairs import Evidence
-from ordercomp.analysis.evidence.sampled import AdaptiveEvidence
 from ordercomp.analysis.fronts.attainment import attainment_surface
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE, Candidate, Scale, front, front_value
 from ordercomp.analysis.fronts.pareto import FloatArray
@@ -107,7 +106,7 @@ def pareto_plot(
     return figure
 
 
-def precedence_plot(law: Law | AdaptiveEvidence) -> Figure:
+def precedence_plot(law: Law) -> Figure:
     """Draw the precedence of a law: stages in a row in the likeliest order, one arc per pair.
 
     A decided arc is solid, with the probability of its direction; undecided ones are dashed, tied ones
@@ -304,11 +303,10 @@ def _draw_arc(axes: Axes, pair: Evidence, row: Order) -> float:
     if pair.verdict == "after" or (pair.verdict != "before" and row.index(first) > row.index(second)):
         first, second, probability = second, first, 1 - probability
     start, end = row.index(first), row.index(second)
-    decided = pair.decided
     rise = 0.45 * (end - start)  # arcs are parabolas whose top is as high as `rad` says, on equal axes
-    color = {"conditional": BROWN}.get(pair.verdict, (BLUE if rise > 0 else RED) if decided else SLATE)
+    color = {"conditional": BROWN}.get(pair.verdict, (BLUE if rise > 0 else RED) if pair.decided else SLATE)
     style = {"undecided": (0, (5, 4)), "tied": (0, (1, 2.5))}.get(pair.verdict, "-")
-    head = "-|>,head_width=4,head_length=8" if decided else "-"
+    head = "-|>,head_width=4,head_length=8" if pair.decided else "-"
     arc = FancyArrowPatch(
         (start, 0),
         (end, 0),

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ordercomp.codec import FLAT, OMITTED, Number
+from ordercomp.codec import Number
+from ordercomp.layout import FLAT, OMITTED
 from ordercomp.orders import Order
 from ordercomp.records import Convention
 

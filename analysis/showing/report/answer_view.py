@@ -9,7 +9,7 @@ from ordercomp.analysis.answer.answer import Answer, AnswerAt, OrderMatters, Sta
 from ordercomp.analysis.showing.answer_words import AnswerWords, answer_words, cost_text
 from ordercomp.analysis.showing.report.graph import precedence_svg
 from ordercomp.analysis.showing.tables import loss_text, probability_text
-from ordercomp.codec import UNWRITTEN
+from ordercomp.layout import UNWRITTEN
 from ordercomp.orders import Order
 
 __all__ = ["LossView", "StripRow", "loss_views", "rung_rows", "strip_rows"]
