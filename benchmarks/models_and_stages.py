@@ -106,6 +106,8 @@ def main() -> None:
     parser.add_argument("--one", help="print what becomes of this network, as JSON")
     given = parser.parse_args()
     if given.one:
+        torch.set_num_threads(1)
+        warnings.simplefilter("ignore")
         print(json.dumps(try_stages(given.one)))
         return
     found: dict[str, dict[str, str]] = json.loads(given.json.read_text()) if given.json.exists() else {}
@@ -120,8 +122,6 @@ def main() -> None:
 
 def try_stages(name: str) -> dict[str, str]:
     """`works` with the reduction of BitOps, or why not, for the cost and each sequence."""
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
     signal.signal(signal.SIGPROF, _too_long)
     side = SIZES.get(name.partition(":")[2].partition("(")[0], 64)
     found: dict[str, str] = {}
@@ -136,7 +136,7 @@ def try_stages(name: str) -> dict[str, str]:
     def stage(sequence: str) -> str:
         small = apply_untrained(dense[0], StageSequence.parse(sequence))
         rehearse(small)
-        exits = f", {len(small.exits)} exits" if small.exits else ""
+        exits = f", {len(small.exits)} exit{'s' * (len(small.exits) > 1)}" if small.exits else ""
         return f"{dense[1].bitops() / measure_cost(small).bitops():.2f}×{exits}"
 
     found["cost"] = _attempt(cost)

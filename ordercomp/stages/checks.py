@@ -87,11 +87,20 @@ def _is_quiet(network: CompressedNetwork, cuts: Sequence[Cut]) -> bool:
 
 @torch.no_grad()
 def _agree(one: nn.Module, other: nn.Module, images: Tensor) -> bool:
-    """Whether both give the same logits, in float64; in float32 where a forward insists on that. In place."""
+    """Whether both give the same logits, in float64, or in float32 where a forward insists on that."""
     try:
-        return same_logits(one.double()(images.double()), other.double()(images.double()))
+        return same_logits(_exact(one, images), _exact(other, images))
     except (RuntimeError, TypeError):
-        return same_logits(one.float()(images), other.float()(images))
+        return same_logits(one(images), other(images))
+
+
+def _exact(module: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """Logits in float64; the module takes up twice the memory no longer than that."""
+    try:
+        logits: tuple[Tensor, ...] = module.double()(images.double())
+    finally:
+        module.float()
+    return logits
 
 
 def _images(network: CompressedNetwork) -> Tensor:

@@ -5,12 +5,43 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from ordercomp.studies.cli.main import main
 from ordercomp.studies.design.defaults import SEEDS
 from ordercomp.studies.templates import TEMPLATES, write_templates
 from ordercomp.task import Task
 
+SMALL = 'model = "resnet8(width=4)"\n'
+BAD = """
+import numpy as np
+from torch.utils.data import Dataset
+
+IMAGE = np.zeros((8, 8, 1), np.uint8)
+
+class Twenty(Dataset):
+    def __init__(self, item):
+        self.item = item
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, place):
+        return self.item
+
+def pairs():
+    return Twenty((IMAGE, np.array([0.5, 1.5])))
+
+def nans():
+    return Twenty((IMAGE, float("nan")))
+
+def triples():
+    return Twenty((IMAGE, 1, "a.png"))
+
+def images():
+    return Twenty(IMAGE)
+"""
 FLAT = """
 from torch import nn
 
@@ -73,7 +104,19 @@ def small_task(tmp_path: Path) -> Path:
         ('model = "flat_for_check.py:net"\ndata = "digits"\nstages = "PD"', "found no droppable block"),
         ('model = "nowhere.py:net"\ndata = "digits"', "cannot import 'nowhere'"),
         ('model = "resnet8(width=4)"\ndata = "digits"\nstages = "P"', "at least two letters"),
-        ('model = "resnet8(width=4)"\ndata = "digit"', "did you mean digits"),
+        (SMALL + 'data = "digit"', "did you mean digits"),
+        (SMALL + 'data = "digits"\nweights = "other.safetensors"', "weights do not fit the model: they lack"),
+        (SMALL + 'data = "digits"\nweights = "none.pt"', "weights not found: there is no file none.pt"),
+        (SMALL + 'data = "digits"\nweights = "bad_for_check.py"', "weights must be a file (.safetensors,"),
+        (SMALL + 'data = "digits"\nmetric = "recall"', "metric must be one of accuracy, balanced accuracy"),
+        (SMALL + 'data = "digits"\ncriterion = "mae"', "criterion must be"),
+        (
+            SMALL + 'data = "bad_for_check.py:pairs"',
+            "must be a class number or one float, got float64 of (2,)",
+        ),
+        (SMALL + 'data = "bad_for_check.py:nans"\nwithin = 1', "must be finite, got nan"),
+        (SMALL + 'data = "bad_for_check.py:triples"', "must be (image, target), got 3 things"),
+        (SMALL + 'data = "bad_for_check.py:images"', "must be (image, target), got ndarray"),
     ],
 )
 def test_a_task_that_cannot_work_is_told_in_one_line(
@@ -86,6 +129,8 @@ def test_a_task_that_cannot_work_is_told_in_one_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "flat_for_check.py").write_text(FLAT)
+    (tmp_path / "bad_for_check.py").write_text(BAD)
+    save_file({"classifier.weight": torch.zeros(10, 3)}, tmp_path / "other.safetensors")
     (tmp_path / "mine.toml").write_text(text)
     status, out, err = run(capsys, "check", str(tmp_path / "mine.toml"))
     assert (status, out, err.count("\n")) == (2, "", 1)

@@ -12,7 +12,9 @@ import torch
 from ordercomp import CompressedNetwork, load_network
 from ordercomp.data.catalog import load_data
 from ordercomp.data.rotated import MOST_DEGREES, rotate
+from ordercomp.measuring.cost import measure_cost
 from ordercomp.measuring.operating_points import exit_outcome, sweep_thresholds
+from ordercomp.measuring.operations import counted_macs
 from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.running.aims import task_metric
 from ordercomp.running.node import create_network, make_trainer, task_data
@@ -78,6 +80,20 @@ def test_every_order_can_be_applied(order: str) -> None:
     sequence = TINY.sequence(order)
     network = apply_untrained(create_network(TINY, seed=0), sequence)
     assert (network.sequence.order, network.serving.scale[1] > 20) == (order, True)
+
+
+def test_a_network_of_real_targets_costs_what_its_one_output_does() -> None:
+    network = create_network(TINY, seed=0)
+    dense = measure_cost(network)
+    assert dense.macs == counted_macs(network)
+    small = apply_untrained(network, TINY.sequence("DPQE"))
+    cost = measure_cost(small)
+    heads = [layer for layer in cost.layers if layer.name.endswith("classifier")]
+    assert len(heads) == len(small.exits) + 1
+    assert all(layer.macs == layer.weights for layer in heads)  # one output each
+    assert all(layer.others == 1 for layer in heads)
+    assert dense.bitops() / cost.bitops() > 128
+    assert cost.bitops_by_exit()[0] < cost.bitops()
 
 
 @pytest.mark.parametrize("order", ["DPQE", "EQPD"])
