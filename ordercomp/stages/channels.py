@@ -88,13 +88,12 @@ def _prune(
 ) -> list[Cut]:
     """Cut in place, and return what was cut."""
     module = network.module
-    device = next(module.parameters()).device
-    # Frozen parameters would make the tracer skip layers silently, and tracing needs gradients.
-    module.eval().requires_grad_(True)
-    with torch.enable_grad():
-        pruner = tp.pruner.BasePruner(
+    images = network.architecture.example(2).to(next(module.parameters()).device)
+
+    def pruner(ratios: dict[nn.Module, float]) -> tp.pruner.BasePruner:
+        return tp.pruner.BasePruner(
             module,
-            network.architecture.example(2).to(device),
+            images,
             importance,
             pruning_ratio=ratio,
             global_pruning=scope == "global",
@@ -105,12 +104,21 @@ def _prune(
             out_channel_groups={},
             num_heads={},
             channel_groups={},
-            pruning_ratio_dict=_of_odd_layers(module, ratio, round_to) if scope == "local" else {},
+            pruning_ratio_dict=ratios,
         )
-        pruner.step()
+
+    # Frozen parameters would make the tracer skip layers silently, and tracing needs gradients.
+    module.eval().requires_grad_(True)
+    with torch.enable_grad():
+        ratios = _of_odd_layers(module, ratio, round_to) if scope == "local" else {}
+        made = pruner(ratios)
+        rounds = scope == "local" and round_to == 1 and any(map(_has_groups, module.modules()))
+        if rounds and (odd := _of_small_groups(made, ratio)):
+            made = pruner({**ratios, **odd})
+        made.step()
     module.zero_grad(set_to_none=True)
     channels_last(module).requires_grad_(True)
-    return [(name, outputs, list(channels)) for name, outputs, channels in pruner.pruning_history()]
+    return [(name, outputs, list(channels)) for name, outputs, channels in made.pruning_history()]
 
 
 def _of_odd_layers(module: nn.Module, ratio: float, round_to: int) -> dict[nn.Module, float]:
@@ -127,11 +135,28 @@ def _of_odd_layers(module: nn.Module, ratio: float, round_to: int) -> dict[nn.Mo
         wanted = min(width, max(left - left % round_to, round_to))
         if wanted != left and width > 1:
             ratios[layer] = 1 - (wanted + 0.5) / width if wanted < width else 0.0
-    for layer in widths:  # of each of several groups of channels one is left
-        if isinstance(layer, nn.Conv2d) and 1 < layer.groups < layer.out_channels:
-            size = layer.out_channels // layer.groups
-            if int(size * (1 - ratio)) == 0 and round_to == 1:
-                ratios[layer] = 1 - 1.5 / size
+    return ratios
+
+
+def _has_groups(layer: nn.Module) -> bool:
+    """Whether the channels of a layer come in groups that must stay of one size."""
+    groups = (layer.groups, layer.out_channels) if isinstance(layer, nn.Conv2d) else (1, 1)
+    if isinstance(layer, nn.GroupNorm):
+        groups = layer.num_groups, layer.num_channels
+    return 1 < groups[0] < groups[1]
+
+
+def _of_small_groups(pruner: tp.pruner.BasePruner, ratio: float) -> dict[nn.Module, float]:
+    """Ratios, by the layer that makes the channels, where `ratio` leaves none of a group, and one is to stay.
+
+    The library would leave them all.
+    """
+    ratios: dict[nn.Module, float] = {}
+    for group in pruner.DG.get_all_groups(pruner.ignored_layers, pruner.root_module_types):
+        count = pruner._get_channel_groups(group)
+        size = len(group[0].idxs) // count
+        if count > 1 and size > 1 and int(size * (1 - ratio)) == 0:
+            ratios[group[0].dep.target.module] = 1 - 1.5 / size
     return ratios
 
 

@@ -30,11 +30,17 @@ def random_network(seed: int) -> CompressedNetwork:
 
 @torch.no_grad()
 def _make_unique(module: nn.Module, seed: int) -> None:
-    """No weight is 0 or 1 everywhere, as normalizations and scales are at first."""
+    """No two weights of a parameter are the same, and none is 0 or 1, as normalizations are at first."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point() and (tensor.dim() == 1 or name.endswith("scale")):
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+        if not tensor.is_floating_point():
+            continue
+        places = torch.randperm(tensor.numel(), generator=generator).view(tensor.shape)
+        shares = (places + 0.5) / tensor.numel()
+        if tensor.dim() == 1 or name.endswith("scale"):
+            tensor.copy_(shares + 0.5)
+        else:
+            tensor.copy_((2 * shares - 1) * tensor.abs().max())
 
 
 @torch.no_grad()
