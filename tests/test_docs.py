@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ordercomp.lookup import load_function
 from ordercomp.studies.cli import main
@@ -54,6 +55,40 @@ def test_commands_take_what_the_pages_give_them(page: str, line: str) -> None:
     assert program == "ordercomp"
     assert name in main.COMMANDS, f"{page} calls a command that is not there: {line}"
     main._load(name, runs=True).make_context(name, arguments)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.parametrize("text", [text for page in PAGES for kind, _, text in blocks(page) if kind == "bash"])
+def test_shell_scripts_can_be_read(text: str) -> None:
+    checked = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True)
+    assert not checked.stderr
+    for line in text.replace("\\\n", " ").splitlines():
+        if (start := line.find("ordercomp ")) >= 0 and not line.startswith("#"):
+            name, *arguments = shlex.split(line[start:].removesuffix("&"), comments=True)[1:]
+            numbers = [word if not word.startswith("$") else "8" for word in arguments]
+            main._load(name, runs=True).make_context(name, numbers)
+
+
+@pytest.mark.parametrize("text", [text for page in PAGES for kind, _, text in blocks(page) if kind == "yaml"])
+def test_manifests_can_be_read_and_fit_together(text: str) -> None:
+    objects = list(yaml.safe_load_all(text))
+    assert {"Service", "Deployment", "Job"} <= {one["kind"] for one in objects}
+    (service,) = (one for one in objects if one["kind"] == "Service")
+    pods = [one["spec"]["template"] for one in objects if "template" in one["spec"]]
+    assert any(pod["metadata"]["labels"] == service["spec"]["selector"] for pod in pods)
+    for one in objects:
+        if one["kind"] == "Deployment":
+            chosen = one["spec"]["selector"]["matchLabels"]
+            assert chosen == one["spec"]["template"]["metadata"]["labels"]
+    commands = [container["command"] for pod in pods for container in pod["spec"]["containers"]]
+    for command in commands:
+        if command[0] == "ordercomp":
+            main._load(command[1], runs=True).make_context(command[1], command[2:])
+        else:
+            address = next(
+                (word for word in command if "://" in word), f"://{service['metadata']['name']}:8786"
+            )
+            assert address.partition("://")[2] == f"{service['metadata']['name']}:8786"
 
 
 def test_the_pages_show_commands_and_code() -> None:

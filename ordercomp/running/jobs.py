@@ -79,6 +79,7 @@ class NodeJob:
     key: str
     parent_key: str | None  # key of the prefix; None for the baseline
     store_root: Path
+    store_url: str = ""  # of what stands behind that folder
     alone: bool = False  # trained for want of memory with nothing beside it: its batch may shrink
 
 
@@ -91,13 +92,13 @@ def node_key(task_digest: str, sequence: StageSequence, seed: int) -> str:
     return key
 
 
-def job_chain(task: TaskIdentity, request: Request, store_root: Path) -> list[NodeJob]:
+def job_chain(task: TaskIdentity, request: Request, store_root: Path, store_url: str = "") -> list[NodeJob]:
     """The jobs that lead to a request, from the baseline to its own sequence."""
     jobs: list[NodeJob] = []
     sequences = (StageSequence(), *request.sequence.prefixes)
     for sequence, key in zip(sequences, _keys(task.digest, request.sequence, request.seed), strict=True):
         parent_key = jobs[-1].key if jobs else None
-        jobs.append(NodeJob(task, sequence, request.seed, key, parent_key, store_root))
+        jobs.append(NodeJob(task, sequence, request.seed, key, parent_key, store_root, store_url))
     return jobs
 
 

@@ -24,6 +24,7 @@ from ordercomp.networks.weights import fit_weights, read_weights, weights_path
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.running.aims import metric_keys, task_metric
 from ordercomp.running.jobs import NodeJob, check_code_version, code_version, loads_baseline, node_key
+from ordercomp.running.shared_store import open_store
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from ordercomp.stages import StageError, make_stage
@@ -58,7 +59,7 @@ def train_node(job: NodeJob) -> Record:
     check_code_version()
     task = job.task
     assert isinstance(task, Task)
-    store = Store(job.store_root)
+    store = open_store(job.store_root, job.store_url)
     start = time.perf_counter()
     if not job.sequence.steps:
         network, made = _within_memory(job, task, functools.partial(_train_baseline, task, job.seed))
@@ -191,6 +192,7 @@ def _apply_last_step(job: NodeJob, task: Task, store: Store, batch_size: int) ->
 def _load(key: str, task: Task, store: Store) -> CompressedNetwork:
     """Read a network of the task from the store; a damaged or foreign one is removed, to be made again."""
     path = store.network_path(key)
+    store.has_network(key)  # fetches it, if it lies elsewhere
     try:
         return CompressedNetwork.load(path, model=task.model)
     except CheckpointError as error:

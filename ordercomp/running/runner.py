@@ -156,7 +156,7 @@ class Runner:
         if not is_digest(key):
             return None
         path = self.store.network_path(str(key))
-        if path.is_file() and self.store.get(str(key)) is None:
+        if self.store.has_network(str(key)) and self.store.get(str(key)) is None:
             for _ in self.run([Request(StageSequence.parse(record.sequence), record.seed)]):
                 _log.info("made again: %s", record.sequence)
         return path if path.is_file() else None

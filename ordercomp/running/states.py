@@ -108,7 +108,7 @@ class Graph:
         number = self._asked
         self._asked += 1
         chain: list[Node] = []
-        for job in job_chain(self._task, request, self._store.folder.absolute()):
+        for job in job_chain(self._task, request, self._store.folder.absolute(), self._store.url):
             chain.append(self._nodes.get(job.key) or self._make(job, chain, rank=number))
         self._open[number] = tuple(chain)
         chain[-1].ends.add(number)

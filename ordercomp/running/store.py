@@ -26,6 +26,8 @@ FORMAT = 1
 class Store:
     """Finished nodes by key. Safe to share between processes; nothing is kept in memory."""
 
+    url = ""  # of what stands behind the folder, if anything does
+
     def __init__(self, folder: Path | str, *, cap_bytes: int = DEFAULT_CAP_BYTES) -> None:
         """Open or make the folder. Raises OSError if it cannot be written, ValueError for a negative cap.
 

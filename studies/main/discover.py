@@ -26,7 +26,7 @@ from ordercomp.running.node import task_data, train_node
 from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner, Trainings
-from ordercomp.running.store import Store
+from ordercomp.running.shared_store import open_store
 from ordercomp.search.ask.importance import Study
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.samplers import make_sampler
@@ -82,6 +82,7 @@ def discover(
     workers: int = 2,
     guarantee: bool = False,
     executor: Executor | None = None,
+    store_url: str = "",
     report: Callable[[Finished], None] = lambda finished: None,
     answered: Callable[[Discovery], None] = lambda found: None,
 ) -> Discovery:
@@ -96,6 +97,7 @@ def discover(
         workers: processes, one thread each; with an executor, how many nodes are in training at once.
         guarantee: take only networks whose loss holds with 95 % confidence, at thresholds chosen so.
         executor: any `concurrent.futures` executor whose workers see the store under the same path.
+        store_url: where results are shared with other machines, e.g. s3://bucket/folder; `out` has copies.
         report: called with every finished node.
         answered: called with what is known after each seed.
 
@@ -109,7 +111,7 @@ def discover(
     if guarantee:
         check_guarantee(task_metric(task, task_data(task, 0)))
     folder = Path(out)
-    store = Store(folder / "store")
+    store = open_store(folder / "store", store_url)
     task = settle_precision(task, store)
     race = Race(task=task, seeds=seeds)
     file = RecordFile(folder / "records.jsonl", task=task.name)

@@ -19,7 +19,7 @@ from ordercomp.running.node import create_network, train_node
 from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner
-from ordercomp.running.store import Store
+from ordercomp.running.shared_store import open_store
 from ordercomp.search.ask.abandonment import Abandonment
 from ordercomp.search.ask.cost_aware import CostOptions
 from ordercomp.search.ask.importance import Study, count_ended
@@ -60,6 +60,7 @@ class SearchPlan:
     objectives: Objectives = field(default_factory=Objectives)
     abandonment: Abandonment | None = None
     workers: int = 2
+    store_url: str = ""  # where results are shared with other machines; `out` holds copies
     budget_seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -145,7 +146,9 @@ def run_search(
         cost=plan.cost,
     )
     storage = _open_storage(plan)
-    task = plan.task if runner else settle_precision(plan.task, Store(plan.out / "store"))
+    task = (
+        plan.task if runner else settle_precision(plan.task, open_store(plan.out / "store", plan.store_url))
+    )
     task = replace(task, latency=plan.measures_latency)
     file = RecordFile(plan.out / "records.jsonl", task=task.name)
     study = open_study(
@@ -226,7 +229,7 @@ def _open_storage(plan: SearchPlan) -> Storage:
 def _make_runner(plan: SearchPlan, task: Task, executor: Executor | None) -> Runner:
     return Runner(
         task,
-        Store(plan.out / "store"),
+        open_store(plan.out / "store", plan.store_url),
         workers=plan.workers,
         executor=executor,
         budget_seconds=plan.budget_seconds,

@@ -14,6 +14,7 @@ from ordercomp.running.dispatch import Work
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import train_node
 from ordercomp.running.runner import Runner, Trainings
+from ordercomp.running.shared_store import open_store
 from ordercomp.running.store import Store
 from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.design.preset import Preset, load_preset
@@ -73,6 +74,7 @@ class RunOptions:
     workers: int = 2  # processes, one thread each
     budget_seconds: float | None = None  # of training; None: until everything is done
     store: Path | None = None  # finished trainings, shared by experiments; None: `store` in the out folder
+    store_url: str = ""  # where they are shared with other machines; the folder holds copies
     date: str = field(default_factory=lambda: datetime.date.today().isoformat())  # of the result folder
     report: Callable[[Finished], None] = _ignore  # hears of every finished node
     planned: Callable[[int], None] = _forget  # hears how many nodes there will be
@@ -125,7 +127,7 @@ def run_experiment(
     chosen = load_preset(preset) if isinstance(preset, str) else preset
     options = RunOptions() if options is None else options
     check_task(task)
-    store = Store(Path(out) / "store" if options.store is None else options.store)
+    store = open_store(Path(out) / "store" if options.store is None else options.store, options.store_url)
     parts = [
         replace(part, task=settle_precision(part.task, store)) for part in experiment.parts(task, chosen)
     ]

@@ -41,6 +41,9 @@ def command(
     guarantee: Annotated[
         bool, typer.Option("--guarantee", help="take only networks whose loss holds with 95 % confidence")
     ] = False,
+    store: Annotated[
+        str | None, typer.Option(help="address of results to share, e.g. s3://bucket/folder")
+    ] = None,
     dask: Annotated[str | None, typer.Option(help="address of a Dask scheduler to train on")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print law.json on stdout")] = False,
 ) -> None:
@@ -67,6 +70,7 @@ def command(
             budget_seconds=seconds,
             workers=many,
             executor=executor,
+            store_url=store or "",
             guarantee=guarantee,
             report=view,
             answered=answered,

@@ -70,6 +70,9 @@ def command(
         int | None, typer.Option(min=1, help="processes, one thread each; default one a core")
     ] = None,
     budget: Annotated[str, typer.Option(help="time to train, e.g. 30m, or none")] = "none",
+    store: Annotated[
+        str | None, typer.Option(help="address of results to share, e.g. s3://bucket/folder")
+    ] = None,
     dask: Annotated[str | None, typer.Option(help="address of a Dask scheduler to train on")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
 ) -> None:
@@ -92,6 +95,8 @@ def command(
             max_loss=max_loss,
             max_bytes=max_bytes,
         ),
+        workers=workers or 1,
+        store_url=store or "",
         abandonment=Abandonment() if abandon else None,
         budget_seconds=parse_duration(budget),
     )
@@ -102,7 +107,7 @@ def command(
         view.count(0, trials, "trials")
         best = _BestSoFar(view, plan.objectives)
         result = run_search(
-            replace(plan, workers=many),
+            replace(plan, workers=many if workers else min(many, plan.trials)),
             executor=executor,
             on_finished=best,
             on_trials=lambda ended: view.count(ended, trials, "trials"),

@@ -22,7 +22,9 @@ def command(
     task: Annotated[str, typer.Option(help="a built-in task or a TOML file")] = "digits",
     preset: Annotated[str, typer.Option(help="minutes, hours, paper or a TOML file")] = "minutes",
     budget: Annotated[str, typer.Option(help="time to train, e.g. 10m, or none")] = "none",
-    store: Annotated[Path | None, typer.Option(help="folder of finished trainings to share")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="folder or address of finished trainings to share")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="processes, one thread each; default one a core")
     ] = None,
@@ -39,7 +41,8 @@ def command(
         options = RunOptions(
             workers=many,
             budget_seconds=seconds,
-            store=store,
+            store=None if store is None or "://" in store else Path(store),
+            store_url=store if store is not None and "://" in store else "",
             report=view,
             planned=view.plan,
             executor=executor,
