@@ -21,7 +21,7 @@ from ordercomp.search.ask.streams import PREFIX
 from ordercomp.search.tell.owners import Heartbeat, this_worker
 from ordercomp.search.tell.read_back import records_from_study
 from ordercomp.search.tell.storage import naming_the_storage
-from ordercomp.search.tell.study import ADAPTIVE, release_stale_trials, release_trial
+from ordercomp.search.tell.study import ADAPTIVE, PAIRED, release_stale_trials, release_trial
 from ordercomp.search.tell.tell import add_prefix_trial, result_key, tell_abandoned, tell_lost, tell_record
 from ordercomp.sequence import StageSequence
 
@@ -67,10 +67,11 @@ def run_study(
     """Run waiting trials, then trials of the sampler, and yield every node that the runner finishes.
 
     The study ends with `trials` trials in all, those of earlier runs and of other processes counted, prefixes
-    not; with None it ends when nothing is waiting. A trial is told when its own node is finished. A sequence
-    that this run has already measured is told at once, without a request. A prefix that lies in the space and
-    is not yet in the study becomes a completed trial of design "prefix". If the runner stops early (budget,
-    interrupt) or the caller stops iterating, unfinished trials go back to the queue.
+    not, and more if a design still lacks some; with None it ends when nothing is waiting. A trial is told
+    once its own node is finished. A sequence that this run has already measured is told at once, without a
+    request. A prefix that lies in the space and is not yet in the study becomes a completed trial of design
+    "prefix". If the runner stops early (budget, interrupt) or the caller stops iterating, trials that are not
+    finished go back to the queue.
 
     Raises ValueError if a record lacks what the objectives need, OSError if the storage fails meanwhile.
     """
@@ -238,9 +239,10 @@ class _Driver:
         """Whether nothing is left to ask for. Reads the study only where its own count is not enough."""
         if self._trials is None:
             return all(trial.state != TrialState.WAITING for trial in self._look())
-        if self._counted >= self._trials:
-            self._look()
-        return self._counted >= self._trials
+        if self._counted < self._trials:
+            return False
+        waiting = any(_waits_by_design(trial) for trial in self._look())
+        return self._counted >= self._trials and not waiting
 
     def _look(self) -> list[FrozenTrial]:
         """Read the study, which other processes may fill as well."""
@@ -266,6 +268,11 @@ class _Driver:
             return False
         failed = trial.state == TrialState.FAIL
         return not failed or "record" in trial.user_attrs or trial.number in self._lost
+
+
+def _waits_by_design(trial: FrozenTrial) -> bool:
+    """Whether a design lacks a trial, maybe one that a dead process left, however many others there are."""
+    return trial.state == TrialState.WAITING and trial.user_attrs.get("design") == PAIRED
 
 
 def _reach(study: optuna.Study, question: Question) -> Reach:

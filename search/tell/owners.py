@@ -71,9 +71,13 @@ def _attribute(worker: str) -> str:
 
 
 def _start_ticks(pid: int) -> int | None:
-    """Read the start time of a process in clock ticks since boot; None if there is no such process."""
+    """Read the start time of a process in clock ticks since boot; None if there is no such process.
+
+    One that has ended counts as gone, even if its parent has not asked for its end as yet.
+    """
     try:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
     except OSError:
         return None
-    return int(after_name.split()[19])
+    state, *rest = after_name.split()
+    return None if state in "ZX" else int(rest[18])

@@ -102,6 +102,16 @@ def test_the_number_of_trials_is_that_of_the_whole_study(tmp_path: Path) -> None
         assert len(of_design(study, "adaptive")) == total
 
 
+def test_a_design_is_completed_in_a_study_that_is_full() -> None:
+    study = opened()
+    list(run_study(study, TableRunner(SyntheticWorld()), question(), trials=3))
+    enqueue_paired_design(study, SUBSETS, [StageSequence.parse("DPQE")], [7])
+    list(run_study(study, TableRunner(SyntheticWorld()), question(), trials=3))
+    (trial,) = of_design(study, "paired")
+    assert trial.state == TrialState.COMPLETE
+    assert len(of_design(study, "adaptive")) == 3
+
+
 def test_a_run_alone_on_a_study_does_not_read_it_again_for_each_trial(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

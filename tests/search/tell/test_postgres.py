@@ -1,6 +1,7 @@
 """Studies on a real PostgreSQL server, started for the test where its programs are installed."""
 
 import getpass
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -61,10 +62,10 @@ def _as_server(*command: Path | str) -> None:
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
 
 
-def opened(url: str, *, task: str = "synthetic") -> optuna.Study:
+def opened(url: str, *, task: str = "synthetic", name: str = "test") -> optuna.Study:
     return open_study(
         url,
-        name="test",
+        name=name,
         space=SPACE,
         objectives=Objectives(),
         sampler=make_sampler("tpe", SPACE),
@@ -87,3 +88,37 @@ def test_a_study_on_a_server_is_filled_resumed_and_guarded(url: str) -> None:
     assert not again.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
     with pytest.raises(ValueError, match="task is 'synthetic' there, 'other' now"):
         opened(url, task="other")
+
+
+def _drive(url: str, trials: int, dies_after: int | None) -> None:
+    """One driver: runs the study until it holds the trials, or is gone without a word after some nodes."""
+    question = Question(space=SPACE, objectives=Objectives())
+    for count, _ in enumerate(
+        run_study(opened(url, name="shared"), TableRunner(SyntheticWorld()), question, trials=trials)
+    ):
+        if count == dies_after:
+            os._exit(0)
+
+
+def test_several_drivers_fill_one_study_and_take_up_what_a_dead_one_left(url: str) -> None:
+    design = [StageSequence.parse(order) for order in permutations("DPQE")[:6]]
+    study = opened(url, name="shared")
+    enqueue_paired_design(study, SPACE, design, [0, 1])
+    fork = multiprocessing.get_context("fork")
+    drivers = [fork.Process(target=_drive, args=(url, 30, dies_after)) for dies_after in (None, None, 5)]
+    for driver in drivers:
+        driver.start()
+    for driver in drivers:
+        driver.join(120)
+    assert [driver.exitcode for driver in drivers] == [0, 0, 0]
+    trials = opened(url, name="shared").get_trials()
+    left = [one for one in trials if one.state in (TrialState.RUNNING, TrialState.WAITING)]
+    assert [(one.number, one.state, one.user_attrs) for one in left] == []
+    told = [one for one in trials if one.state == TrialState.COMPLETE]
+    paired = [
+        (one.user_attrs["sequence"], one.user_attrs["seed"])
+        for one in told
+        if one.user_attrs["design"] == "paired"
+    ]
+    assert sorted(paired) == sorted((str(SPACE.complete(one)), seed) for one in design for seed in (0, 1))
+    assert sum(one.user_attrs["design"] != "prefix" for one in told) in (30, 31, 32)  # it had one or two

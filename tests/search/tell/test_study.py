@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import signal
 import sqlite3
 import subprocess
@@ -279,6 +280,19 @@ def paired_study(storage: Path | None, count: int = 4) -> optuna.Study:
 def told_sequences(study: optuna.Study) -> list[tuple[object, object]]:
     done = study.get_trials(states=(TrialState.COMPLETE,))
     return sorted((t.user_attrs["sequence"], t.user_attrs["record"]["sequence"]) for t in done)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no table of processes to read")
+def test_a_worker_that_has_ended_is_dead_even_if_its_parent_has_not_asked() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    ticks = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    worker, study = f"{platform.node()}:{child.pid}:{ticks}", optuna.create_study()
+    assert is_alive(worker, study)
+    assert child.stdin is not None
+    child.stdin.close()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not is_alive(worker, study)
+    child.wait()
 
 
 def test_a_trial_of_the_design_that_died_before_all_its_knobs_comes_back_whole() -> None:
