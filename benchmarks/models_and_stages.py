@@ -90,9 +90,10 @@ INTRODUCTION = """\
 as in `torchvision:googlenet(aux_logits=false)`. With `weights = "pretrained"` a task starts from their own
 trained weights, which must lie where their downloads are kept; a missing file is told with where to get it.
 
-{count} networks, untrained, for images of 3x64x64 (inception_v3: 3x96x96) and 10 classes, with {versions}.
-A number says how many times fewer BitOps a stage with its default knobs leaves where all images go to the
-end (w: D with half the width, where it finds no block to drop); one in brackets why it is refused.
+{count} networks, untrained, for images of 3x64x64 (inception_v3: 3x96x96) and 10 classes, with
+{versions}. A number says how many times fewer BitOps a stage with its default knobs
+leaves where all images go to the end (w: D with half the width, where it finds no block to drop), one in
+brackets why it is refused. Layers with a forward of their own stay in float under Q, which gains less there.
 """
 SECONDS, GIGABYTES = 120, 12  # for each entry of the table, and for a network
 
@@ -212,7 +213,7 @@ def _cell(row: dict[str, str], key: str, name: str, reasons: dict[str, int]) -> 
     text = row.get(key, row["cost"])
     if not text.startswith(("no: ", "CRASH")):
         return text
-    reason = " ".join(text.removeprefix("no: ").replace(name, "it").split())
+    reason = " ".join(text.removeprefix("no: ").replace(f"model {name}", "it").replace(name, "it").split())
     cell = f"[{reasons.setdefault(reason, len(reasons) + 1)}]"
     other = row.get(INSTEAD.get(key, ""), "no: ")
     if other.startswith(("no: ", "CRASH")):
