@@ -21,6 +21,7 @@ from ordercomp.stages.tracing import TracingLimitError
 
 __all__ = ["Cut", "check_pruning", "check_quantizing", "same_logits"]
 
+_COARSE = 1e-2
 _CLOSE = {torch.float64: 1e-9, torch.float32: 1e-3}  # shares of the largest logit that rounding may change
 
 Cut = tuple[str, bool, Sequence[int]]  # a module's name, whether its outputs are cut, and which channels
@@ -68,7 +69,7 @@ def same_logits(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
     """Whether the logits of all exits agree up to rounding in their precision; NaN agrees with nothing."""
     return all(
         first.shape == second.shape
-        and bool((first - second).abs().max() <= _CLOSE[first.dtype] * first.abs().max().clamp_min(1e-6))
+        and bool((first - second).abs().max() <= _CLOSE.get(first.dtype, _COARSE) * first.abs().max().clamp_min(1e-6))
         for first, second in zip(one, other, strict=True)
     )
 

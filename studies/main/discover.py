@@ -6,6 +6,7 @@ at all knob settings of the task; orders leave it as they lose. Control arms wit
 that may be the best. After each block the answer is there.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -59,6 +60,16 @@ class Discovery:
     trainings: Trainings
     interrupted: bool
     folder: Path
+
+    @property
+    def failures(self) -> str:
+        """How many networks failed, and the commonest reason, where most did; else empty."""
+        reasons = Counter(record.error for record in self.records if record.error)
+        failed = sum(reasons.values())
+        if 2 * failed <= sum(1 for record in self.records if record.order):
+            return ""
+        (reason, _), *_ = reasons.most_common(1)
+        return f"{failed} of {len(self.records)} networks failed, most of all because {reason}"
 
     @property
     def law_json(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`ordercomp discover`: the main experiment, from a task to the order to take."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -75,6 +76,8 @@ def command(
             report=view,
             answered=answered,
         )
+    if found.failures:
+        print(f"ordercomp: {found.failures}", file=sys.stderr)
     if as_json:
         print_json(found.file)
     else:
@@ -85,6 +88,8 @@ def command(
     if found.interrupted:
         console.print("interrupted: this is what was measured until then; the same command goes on from here")
         raise KeyboardInterrupt
+    if found.failures:
+        raise typer.Exit(1)
 
 
 def _note(view: View, found: Discovery) -> None:

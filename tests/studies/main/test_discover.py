@@ -7,9 +7,11 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+from builders import make_record
 from page_data import a_law
 
 from ordercomp.analysis.answer.answer import derive_answer
@@ -241,3 +243,27 @@ def test_sigterm_leaves_the_law_of_what_was_measured_until_then(tmp_path: Path) 
     assert found.interrupted
     assert 0 < len(read_records(tmp_path / "records.jsonl")) < 4
     assert json.loads((tmp_path / "law.json").read_text())["stages"] == "PE"
+
+
+def test_a_discovery_in_which_most_networks_failed_says_so_first_and_exits_with_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bad = [make_record(order, error="P cannot be applied") for order in ("P", "DP")]
+    records = (make_record(""), *bad, make_record("D", error="loss is NaN"), make_record("Q"))
+    nothing: Any = {}
+    found = Discovery(
+        answer=nothing,
+        law=nothing,
+        file=nothing,
+        records=records,
+        trainings=nothing,
+        interrupted=False,
+        folder=tmp_path,
+    )
+    assert replace(found, records=(*records, make_record("E"), make_record("PQ"))).failures == ""
+    monkeypatch.setattr("ordercomp.studies.cli.commands.discover.discover", lambda *_, **__: found)
+    with pytest.raises(SystemExit) as ended:
+        main(["discover", "--out", str(tmp_path), "--json"])
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (1, "{}\n")
+    assert "3 of 5 networks failed, most of all because P cannot be applied" in err
