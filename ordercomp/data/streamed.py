@@ -48,6 +48,7 @@ class StreamedSplit:
     unit_mean: tuple[float, ...] = _MEAN  # of each channel, white being 1
     unit_std: tuple[float, ...] = _STD
     transforms: str = ""  # in place of these: what OwnTransform takes
+    size: tuple[int, int] = (_SIDE, _SIDE)  # height and width that these make
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -63,9 +64,13 @@ class StreamedSplit:
         return len(self.paths)
 
     def check(self) -> None:
-        """Decode every image as quickly as can be. Raises DataError for one that is damaged."""
+        """Decode every image as quickly as can be, or transform it as the user's transforms do.
+
+        Raises DataError for one that is damaged, that these fail on, or that they give another size.
+        """
+        one = _ShapeCheck(self.transforms, self.size) if self.transforms else check_image
         with ThreadPoolExecutor() as pool:
-            for _ in pool.map(check_image, self.paths):
+            for _ in pool.map(one, self.paths):
                 pass
 
     def batches(
@@ -117,6 +122,18 @@ class StreamedSplit:
                 self.labels[index].to(device),
                 index.to(device),
             )
+
+
+class _ShapeCheck:
+    """Raises DataError unless transforms of the user's give an image this height and width."""
+
+    def __init__(self, transforms_path: str, size: tuple[int, int]) -> None:
+        self._own, self._size = OwnTransform(transforms_path, training=False), size
+
+    def __call__(self, path: str) -> None:
+        found = tuple(self._own.bytes(open_image(path).convert("RGB"), path).shape[1:])
+        if found != self._size:
+            raise DataError(f"transforms must give one size (h, w), got {self._size} and {found} for {path}")
 
 
 class _Images(Dataset[Tensor]):
@@ -197,6 +214,7 @@ def _load(source: Source, folder: Path) -> ImageData:
                 side=side,
                 workers=workers,
                 transforms=options.transforms,
+                size=size,
             )
         )
     return ImageData(

@@ -69,7 +69,10 @@ def same_logits(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
     """Whether the logits of all exits agree up to rounding in their precision; NaN agrees with nothing."""
     return all(
         first.shape == second.shape
-        and bool((first - second).abs().max() <= _CLOSE.get(first.dtype, _COARSE) * first.abs().max().clamp_min(1e-6))
+        and bool(
+            (first - second).abs().max()
+            <= _CLOSE.get(first.dtype, _COARSE) * first.abs().max().clamp_min(1e-6)
+        )
         for first, second in zip(one, other, strict=True)
     )
 

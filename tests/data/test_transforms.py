@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tiny_data import write_image_tree
 from torch import Tensor
 
@@ -29,6 +30,9 @@ def tensors(training):
 
 def normalized(training):
     return lambda image: pil_to_tensor(image.resize((6, 4))) / 128 - 1.0
+
+def as_they_are(training):
+    return lambda image: image
 
 def gray(training):
     return lambda image: np.asarray(image.convert("L"))
@@ -107,6 +111,17 @@ def test_transforms_that_cannot_be_used_are_told_in_one_line(
     with pytest.raises(DataError, match=message) as caught:
         load(kind, f"{module}:{name}")
     assert "\n" not in str(caught.value)
+
+
+def test_photographs_that_keep_their_sizes_are_found_before_training(module: str, tmp_path: Path) -> None:
+    data = load("photos", f"{module}:as_they_are")
+    for part in (data.train, data.validation, data.test):
+        part.check()  # type: ignore[attr-defined]
+    Image.new("RGB", (5, 5)).save(tmp_path / "images" / "class1" / "odd.png")
+    data = load("photos", f"{module}:as_they_are")
+    parts = (data.train, data.validation, data.test)
+    with pytest.raises(DataError, match=r"one size .*, got \(7, 9\) and \(5, 5\) for .*odd.png"):
+        [part.check() for part in parts]  # type: ignore[attr-defined]
 
 
 def test_transforms_are_for_images_in_folders_and_make_the_size(module: str) -> None:
