@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-__all__ = ["drop_drafts", "is_digest", "lock_of", "read_bytes", "replace_file", "replacing"]
+__all__ = ["drop_drafts", "is_digest", "lock_of", "read_bytes", "refuse_link", "replace_file", "replacing"]
 
 _SMALL = 64 * 2**20  # bytes that any file may hold
 _MOST_TIMES = 50  # how many times larger a compressed file may become; records become ten times larger
@@ -69,6 +69,18 @@ def lock_of(path: Path) -> FileLock:
     """The lock that writers of `path` hold, a file beside it; one thread may take it again and again."""
     lock: FileLock = FileLock(path.with_name(f"{path.name}.lock"), is_singleton=True)
     return lock
+
+
+def refuse_link(path: Path) -> None:
+    """Raise ValueError for a link in the place of a file that is written to where it lies.
+
+    Whoever made the folder would else choose what of the user's is written to. Linked folders are followed.
+    """
+    if path.is_symlink():
+        raise ValueError(
+            f"{path} is a link to {os.readlink(path)}, and links are not written through: "
+            "put the file itself there, or choose another folder"
+        )
 
 
 def read_bytes(path: Path) -> bytes:

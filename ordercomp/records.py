@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 from ordercomp.codec import Number, decode, encode, parse_json
-from ordercomp.files import lock_of, read_bytes, replacing
+from ordercomp.files import lock_of, read_bytes, refuse_link, replacing
 from ordercomp.layout import REST
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence
@@ -148,12 +148,13 @@ def read_records(path: Path | str) -> list[Record]:
 def append_record(path: Path | str, record: Record) -> None:
     """Append one line and flush it to disk; a torn last line is cut off first.
 
-    Many processes may append to one file. Raises ValueError for a compressed file and for an extra that JSON
-    cannot hold; OSError if it cannot be written, and no part of the line is left then.
+    Many processes may append to one file. Raises ValueError for a compressed file, a link and an extra that
+    JSON cannot hold; OSError if it cannot be written, and no part of the line is left then.
     """
     path = Path(path)
     if path.suffix in _COMPRESSED:
         raise ValueError(f"path must be an uncompressed file to append to, got {path}; use write_records")
+    refuse_link(path)
     line = _line(record)
     with lock_of(path), path.open("ab+", buffering=0) as file:
         if file.tell() > 0:

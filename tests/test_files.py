@@ -3,12 +3,16 @@
 import gzip
 import lzma
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ordercomp.files import is_digest, read_bytes, replace_file, replacing
-from ordercomp.records import RecordError, read_records
+from ordercomp.records import RecordError, append_record, read_records
+from ordercomp.running.record_file import RecordFile
+from ordercomp.search.tell.storage import open_storage
+from ordercomp.studies.folders.recorded import load_recorded
 
 
 def test_a_block_that_fails_leaves_the_file_and_no_draft(tmp_path: Path) -> None:
@@ -26,6 +30,22 @@ def test_a_link_is_replaced_and_its_target_stays(tmp_path: Path) -> None:
     assert (tmp_path / "target").read_text() == "of a stranger"
     assert (tmp_path / "link").read_text() == "mine"
     assert not (tmp_path / "link").is_symlink()
+
+
+def _append(path: Path) -> None:
+    append_record(path, load_recorded("digits")[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("records.jsonl", RecordFile), ("records.jsonl", _append), ("study.db", open_storage)]
+)
+def test_a_link_is_not_written_through(tmp_path: Path, name: str, write: Callable[[Path], object]) -> None:
+    (tmp_path / "target").write_text("of a stranger")
+    (tmp_path / name).symlink_to(tmp_path / "target")
+    with pytest.raises(ValueError, match=rf"{name} is a link to .*target, and links are not written through"):
+        write(tmp_path / name)
+    assert (tmp_path / "target").read_text() == "of a stranger"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted((name, "target"))
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz"])

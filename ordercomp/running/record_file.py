@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from ordercomp.files import drop_drafts, lock_of, replacing
+from ordercomp.files import drop_drafts, lock_of, refuse_link, replacing
 from ordercomp.records import Record, RecordError, append_record, read_records
 from ordercomp.running.jobs import Finished
 
@@ -27,11 +27,12 @@ class RecordFile:
     def __init__(self, path: Path, *, task: str | None = None) -> None:
         """Open the file, which is made with the first record; drafts left beside it are removed.
 
-        Raises ValueError if it holds records of another task than `task`; None: of whatever task.
+        Raises ValueError for a link, and for records of another task than `task`; None: of whatever task.
         """
         self._path = path
         self._found: dict[Identity, Record] = {}
         self._state: tuple[int, int] | None = None  # inode and length of the file as far as it was read
+        refuse_link(path)
         drop_drafts(path.parent)
         self._catch_up()
         for record in self.records:

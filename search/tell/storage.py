@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from ordercomp.files import lock_of
+from ordercomp.files import lock_of, refuse_link
 
 __all__ = ["Storage", "naming_the_storage", "open_storage"]
 
@@ -29,7 +29,7 @@ def open_storage(storage: str | Path | BaseStorage | None) -> BaseStorage:
     A path is an SQLite file, or a journal file if it ends in .log or .journal; a URL goes to a database,
     such as `postgresql://user:password@host/name`; None keeps the study in memory. Raises ValueError if
     the storage cannot be reached, its folder is missing, its driver is not installed, or the file is
-    something else, or if its text asks for SQLite in memory.
+    something else or a link, or if its text asks for SQLite in memory.
     """
     if storage is None:
         return InMemoryStorage()
@@ -139,6 +139,7 @@ def _open_journal(path: Path) -> BaseStorage:
 def _check_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise ValueError(f"storage {str(path)!r} lies in a folder that does not exist: {path.parent}")
+    refuse_link(path)
     if path.is_dir():
         raise ValueError(f"storage must be a file or a database URL, got the folder {str(path)!r}")
 

@@ -65,17 +65,18 @@ def write_outcome(
     """Write law.json, report.html and networks/ into `folder`, and return the content of law.json.
 
     `certified` networks take the place of those that the records alone would name. A run that trained nothing
-    the same as the files that are there leaves them as they are.
+    the same as the files that are there leaves them as they are. law.json comes last: where it is, all is.
     """
     trainings, store = runner.trainings, runner.store
     law = replace(law, trainings=_counted(trainings), seconds=trainings.seconds)
     file = answered(LawFile(law=law), answer, records, store=store.folder, certified=certified)
     page, path = folder / "report.html", folder / "law.json"
-    if trainings.done == 0 and page.is_file() and (there := _same(path, file)) is not None:
+    there = _same(path, file) if trainings.done == 0 and page.is_file() else None
+    _keep_networks(folder / "networks", file.networks or (), records, runner, all_anew=there is None)
+    if there is not None:
         return there
-    replace_file(path, format_json(file, indent=2))
     write_report(page, file, records)
-    _keep_networks(folder / "networks", file.networks or (), records, runner)
+    replace_file(path, format_json(file, indent=2))
     return file
 
 
@@ -99,15 +100,17 @@ def _same(path: Path, file: LawFile) -> LawFile | None:
     return there if encode(there) == encode(now) else None
 
 
-def _keep_networks(folder: Path, networks: Sequence[Pick], records: Sequence[Record], runner: Runner) -> None:
-    """Copy the network to take at each tolerated loss, with the threshold that belongs to it."""
+def _keep_networks(
+    folder: Path, networks: Sequence[Pick], records: Sequence[Record], runner: Runner, *, all_anew: bool
+) -> None:
+    """Copy the network to take at each tolerated loss, with its threshold; or only those that are gone."""
     folder.mkdir(exist_ok=True)
     drop_drafts(folder)
     known = {(record.sequence, record.seed): record for record in records}
     written: set[str] = set()
     for network in networks:
         name = f"loss-{100 * network.loss:g}.safetensors"
-        if name in written:
+        if name in written or (not all_anew and (folder / name).is_file()):
             continue
         written.add(name)
         source = runner.whole_network(known[network.sequence, network.seed])

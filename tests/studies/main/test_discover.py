@@ -14,6 +14,7 @@ import pytest
 from builders import make_record
 from page_data import a_law
 
+from ordercomp import files
 from ordercomp.analysis.answer.answer import derive_answer
 from ordercomp.analysis.showing.law_file import LawFile
 from ordercomp.codec import encode
@@ -126,6 +127,17 @@ def test_a_second_run_trains_nothing_and_changes_nothing(found: Discovery, budge
     assert again.trainings.done == 0
     assert state() == before
     assert len(_study(found.folder).trials) == trials
+
+
+def test_what_a_kill_left_of_the_networks_is_made_whole(found: Discovery, tmp_path: Path) -> None:
+    shutil.copytree(found.folder, tmp_path / "out")
+    folder = tmp_path / "out" / "networks"
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    gone = min(whole)
+    (folder / gone).rename(folder / f"{gone}.{files._HOST}-999999999-00000000.part")
+    again = discover(TINY, out=tmp_path / "out", seeds=3, budget_seconds=None, workers=1)
+    assert again.trainings.done == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
 
 
 def test_records_that_were_lost_come_back_from_the_store(found: Discovery, tmp_path: Path) -> None:
