@@ -5,7 +5,14 @@ from collections.abc import Iterator
 
 __all__ = ["FailedRunError", "is_out_of_disk", "is_out_of_memory", "one_line"]
 
-_NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "not enough memory")
+_NO_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "not enough memory",
+    "can't start new thread",
+    "could not create a primitive",  # oneDNN, which has no room for its code
+)
 _NO_DISK = (
     "no space left on device",
     "disk quota exceeded",

@@ -21,6 +21,8 @@ def test_a_lack_of_memory_is_known_in_every_form() -> None:
     assert is_out_of_memory(too_large)
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(RuntimeError("can't start new thread"))
+    assert is_out_of_memory(RuntimeError("could not create a primitive"))
     assert is_out_of_memory(OSError(errno.ENOMEM, "Cannot allocate memory"))
 
     def wrapped() -> None:

@@ -12,7 +12,7 @@ from ordercomp.running.processes import usable_workers
 __all__ = ["executor_at"]
 
 _SECONDS = 10  # for a scheduler to answer
-_LOUD = "distributed.client"  # logs tracebacks of what is told in a line: that the scheduler is gone
+_LOUD = ("distributed", "distributed.client")  # they log tracebacks of what is told in a line
 
 
 @contextmanager
@@ -39,17 +39,19 @@ def executor_at(address: str | None, *, workers: int | None) -> Iterator[tuple[E
             f"--dask must be the address of a running scheduler such as tcp://host:8786, got {address!r}: "
             f"{one_line(error)}"
         ) from None
-    with client, _quiet():
+    with _quiet(), client:
         threads = sum(client.nthreads().values())
         yield client.get_executor(pure=False), max(workers or 1, threads)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    log = logging.getLogger(_LOUD)
-    before = log.level
-    log.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in _LOUD]
+    before = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        log.setLevel(before)
+        for one, level in zip(loggers, before, strict=True):
+            one.setLevel(level)

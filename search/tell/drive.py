@@ -254,8 +254,8 @@ class _Driver:
 
     def _is_surplus(self, trial: Trial) -> bool:
         """Count a new trial; whether others filled the study, or emptied its queue, since the last look."""
-        if self._trials is None:
-            return trial.number >= self._seen
+        if self._trials is None:  # nothing is proposed
+            return trial.number >= self._seen or "sequence" not in trial.user_attrs
         if trial.number > self._seen:
             return sum(map(self._counts, self._look()[: trial.number])) >= self._trials
         self._seen = max(self._seen, trial.number + 1)  # a lower number waited in the queue

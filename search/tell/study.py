@@ -184,7 +184,7 @@ def release_trial(study: optuna.Study, trial: FrozenTrial | Trial, space: Space)
     """Fail one unfinished trial and enqueue it again; False if someone else was faster.
 
     A trial that a sampler had not yet given its sequence comes back without one, and the sampler gives it
-    that. One of which nobody had said what it is for is failed alone.
+    that, from the stream of the first one; so does one of which nobody had said what it is for.
     """
     try:
         Trial(study, trial._trial_id).set_user_attr(_RELEASER, this_worker())
@@ -196,8 +196,8 @@ def release_trial(study: optuna.Study, trial: FrozenTrial | Trial, space: Space)
 
 
 def _enqueue_again(study: optuna.Study, trial: FrozenTrial | Trial, space: Space) -> None:
-    attributes = trial.user_attrs
-    if attributes.get("design") not in (PAIRED, ADAPTIVE):
+    attributes = {"design": ADAPTIVE, **trial.user_attrs}
+    if attributes["design"] not in (PAIRED, ADAPTIVE):
         return
     kept = {name: attributes[name] for name in _PROPOSED if name in attributes}
     sequence = kept.get("sequence")  # a trial may hold a part of its parameters

@@ -362,6 +362,19 @@ def test_an_order_is_not_dropped_by_a_kill_between_asking_and_signing(
     assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
 
 
+def test_a_kill_between_asking_and_proposing_changes_no_later_proposal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ordercomp.search.tell.drive._UNSIGNED_SECONDS", 0.2)
+    calm, killed = opened(None), opened(None)
+    run(calm, trials=7)
+    run(killed, trials=3)
+    killed.ask()  # and then the process is killed
+    run(killed, trials=7)
+    assert proposals(killed) == proposals(calm)
+    assert not killed.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+
+
 def test_a_trial_that_was_enqueued_with_a_part_of_its_knobs_is_measured_as_planned() -> None:
     """As versions before this one left it in a study."""
     study = opened(None)
