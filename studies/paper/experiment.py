@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from ordercomp.analysis.evidence.corpus import TrainingCount
 from ordercomp.analysis.showing.tables import Column, Table
+from ordercomp.codec import decode, encode
 from ordercomp.orders import PrefixTrie
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request
@@ -13,7 +15,17 @@ from ordercomp.running.runner import Trainings
 from ordercomp.studies.design.preset import Preset
 from ordercomp.task import Task
 
-__all__ = ["Experiment", "Finding", "Judgement", "Outcome", "Part", "Verdict", "table_markdown"]
+__all__ = [
+    "Experiment",
+    "Finding",
+    "Judgement",
+    "Outcome",
+    "OutcomeFile",
+    "Part",
+    "TableFile",
+    "Verdict",
+    "table_markdown",
+]
 
 Verdict = Literal["agree", "disagree", "undecided", "true by construction"]
 
@@ -56,24 +68,6 @@ class Finding:
         seeds = f"{self.seeds} seed{'s' if self.seeds != 1 else ''}"
         caveat = f" {self.caveat}" if self.caveat else ""
         return f"{verdict}: {self.claim}. Measured over {seeds}: {self.measured}.{caveat}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {
-            "claim": self.claim,
-            "measured": self.measured,
-            "verdict": self.verdict,
-            "seeds": self.seeds,
-            "effect": self.effect,
-            "interval": None if self.interval is None else list(self.interval),
-            "caveat": self.caveat,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Finding":
-        """The finding that `to_json` told."""
-        interval = data["interval"]
-        return cls(**{**data, "interval": None if interval is None else tuple(interval)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,31 +121,27 @@ class Outcome:
         part = "" if self.complete else f" Only {self.measured} of {self.planned} trainings are done."
         return f"{self.experiment} on {self.task}: of {len(found)} claims {told}.{part}"
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def file(self) -> "OutcomeFile":
         """The content of outcome.json."""
-        return {
-            "experiment": self.experiment,
-            "section": self.section,
-            "question": self.question,
-            "task": self.task,
-            "preset": self.preset,
-            "verdict": self.verdict,
-            "findings": [finding.to_json() for finding in self.judgement.findings],
-            "tables": [_table_json(table) for table in self.judgement.tables],
-            "notes": list(self.judgement.notes),
-            "planned": self.planned,
-            "measured": self.measured,
-            "complete": self.complete,
-            "interrupted": self.interrupted,
-            "trainings": {
-                "done": self.trainings.done,
-                "reused": self.trainings.reused,
-                "baselines": self.trainings.baselines,
-                "unshared": self.trainings.unshared,
-            },
-            "seconds": round(self.trainings.seconds, 1),
-            "folder": str(self.folder),
-        }
+        return OutcomeFile(
+            experiment=self.experiment,
+            section=self.section,
+            question=self.question,
+            task=self.task,
+            preset=self.preset,
+            verdict=self.verdict,
+            findings=self.judgement.findings,
+            tables=tuple(map(_table_file, self.judgement.tables)),
+            notes=self.judgement.notes,
+            planned=self.planned,
+            measured=self.measured,
+            complete=self.complete,
+            interrupted=self.interrupted,
+            trainings=decode(encode(self.trainings), TrainingCount, "trainings", strict=False),
+            seconds=round(self.trainings.seconds, 1),
+            folder=str(self.folder),
+        )
 
     def to_text(self) -> str:
         """Verdict, findings, tables and notes for a terminal."""
@@ -171,13 +161,45 @@ class Outcome:
         return "\n".join(lines) + "\n"
 
 
-def _table_json(table: Table) -> dict[str, Any]:
-    return {
-        "title": table.title,
-        "columns": [column.name for column in table.columns],
-        "rows": [list(row) for row in table.rows],
-        "note": table.note,
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableFile:
+    """A table as files hold it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeFile:
+    """The content of an outcome.json."""
+
+    experiment: str
+    section: str
+    question: str
+    task: str
+    preset: str
+    verdict: str
+    findings: tuple[Finding, ...]
+    tables: tuple[TableFile, ...]
+    notes: tuple[str, ...]
+    planned: int
+    measured: int
+    complete: bool
+    interrupted: bool
+    trainings: TrainingCount
+    seconds: float
+    folder: str
+
+
+def _table_file(table: Table) -> TableFile:
+    return TableFile(
+        title=table.title,
+        columns=tuple(column.name for column in table.columns),
+        rows=table.rows,
+        note=table.note,
+    )
 
 
 def table_markdown(table: Table) -> list[str]:

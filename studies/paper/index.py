@@ -1,13 +1,12 @@
 """The index of a folder of results: each experiment with its verdicts, and the claims that were decided."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from ordercomp.analysis.showing.tables import Column, Table
 from ordercomp.files import replace_file
 from ordercomp.studies.folders.experiment_folder import read_outcomes
-from ordercomp.studies.paper.experiment import Finding, Verdict, table_markdown
+from ordercomp.studies.paper.experiment import OutcomeFile, Verdict, table_markdown
 
 __all__ = ["write_index"]
 
@@ -33,17 +32,16 @@ def write_index(out: Path) -> None:
     replace_file(out / "index.md", "\n".join(lines) + "\n")
 
 
-def _row(folder: str, outcome: Mapping[str, Any]) -> tuple[str, ...]:
-    verdicts = [finding["verdict"] for finding in outcome["findings"]]
-    part = "" if outcome["complete"] else f" of {outcome['planned']}"
+def _row(folder: str, outcome: OutcomeFile) -> tuple[str, ...]:
+    verdicts: list[str] = [finding.verdict for finding in outcome.findings]
+    part = "" if outcome.complete else f" of {outcome.planned}"
     return (
-        f"[{outcome['experiment']}]({folder}/outcome.md)",
-        *(outcome[key] for key in ("section", "question", "task", "preset")),
-        f"{outcome['measured']}{part}",
+        f"[{outcome.experiment}]({folder}/outcome.md)",
+        *(outcome.section, outcome.question, outcome.task, outcome.preset),
+        f"{outcome.measured}{part}",
         *(str(verdicts.count(verdict)) for verdict in _VERDICTS),
     )
 
 
-def _decided(outcome: Mapping[str, Any]) -> list[str]:
-    findings = map(Finding.from_json, outcome["findings"])
-    return [finding.sentence for finding in findings if finding.verdict in ("agree", "disagree")]
+def _decided(outcome: OutcomeFile) -> list[str]:
+    return [finding.sentence for finding in outcome.findings if finding.verdict in ("agree", "disagree")]

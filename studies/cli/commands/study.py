@@ -49,7 +49,7 @@ def command(
         )
         outcome = run_experiment(name, task=chosen, preset=preset, out=out, options=options)
     if as_json:
-        print_json(outcome.to_json())
+        print_json(outcome.file)
     else:
         _print(outcome)
     if outcome.interrupted:

@@ -11,6 +11,7 @@ import pytest
 from builders import make_record
 
 from ordercomp.analysis.evidence.simulation import Planted, simulate
+from ordercomp.codec import encode
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.orders import permutations
 from ordercomp.records import Record
@@ -262,7 +263,7 @@ def test_a_plan_counts_what_later_experiments_share() -> None:
     assert whole.unshared > whole.trainings
     assert whole.seconds < whole.seconds_alone
     assert plan.table.rows[-1][0] == "all"
-    assert plan.to_json()["seconds"] == pytest.approx(plan.seconds, abs=0.1)
+    assert encode(plan)["seconds"] == pytest.approx(plan.seconds, abs=0.1)
 
 
 def test_the_exhaustive_plan_has_the_64_nodes_and_their_controls() -> None:

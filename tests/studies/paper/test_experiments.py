@@ -17,12 +17,13 @@ import pytest
 from builders import make_record
 
 from ordercomp.analysis.evidence.simulation import Planted, simulate
+from ordercomp.codec import encode
 from ordercomp.records import Baseline, OperatingPoint, Record, read_records
 from ordercomp.running.jobs import Finished, NodeJob, Request
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.preset import Preset
-from ordercomp.studies.folders.experiment_folder import ResultFolder, read_results
+from ordercomp.studies.folders.experiment_folder import Marker, ResultFolder, read_results
 from ordercomp.studies.paper import experiments
 from ordercomp.studies.paper.experiment import Outcome, Verdict
 from ordercomp.studies.paper.experiments import EXPERIMENTS, RunOptions, judge_folder, run_experiment
@@ -120,7 +121,7 @@ def test_every_experiment_runs_judges_and_draws(name: str, tmp_path: Path, check
     random.Random(0).shuffle(records)  # nothing depends on which training ended first
     again = EXPERIMENTS[name].judge(records)
     assert again == outcome.judgement
-    assert told["findings"] == [finding.to_json() for finding in again.findings]
+    assert told["findings"] == encode(again.findings)
     assert {path.stem for path in figures} == set(EXPERIMENTS[name].figures(records))
 
 
@@ -181,7 +182,7 @@ def test_a_folder_that_lost_its_marker_is_taken_up_again_by_its_own_task_alone(t
 
 
 def test_a_folder_that_is_removed_in_a_run_is_marked_again(tmp_path: Path) -> None:
-    folder = ResultFolder(tmp_path / "out", {"experiment": "one", "tasks": {"digits": "1"}})
+    folder = ResultFolder(tmp_path / "out", Marker(experiment="one", tasks={"digits": "1"}))
     shutil.rmtree(tmp_path / "out")
     record = make_record("DP", task="digits")
     folder.add(Finished(Request(StageSequence.parse(record.sequence), 0), record, reused=False))
