@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from importlib import resources
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-from ordercomp.codec import parse_toml
+from ordercomp.codec import decode, parse_toml
+from ordercomp.layout import UNWRITTEN
 from ordercomp.orders import Order
 from ordercomp.sequence import KnobValue
 from ordercomp.stages import known_stages
@@ -31,8 +31,8 @@ _ALONE: tuple[Settings, ...] = ({},)
 class Preset:
     """The scale of an experiment. What it leaves open, the task decides."""
 
-    name: str
-    description: str
+    name: str = dataclasses.field(default="", metadata=UNWRITTEN)  # that of the file
+    description: str = ""
     seeds: int  # every network is trained at seeds 0 to seeds - 1
     cases: tuple[int, ...]  # most knob settings of a pipeline of one, two, … stages; the last one goes on
     settings: Mapping[str, tuple[Settings, ...]]  # of each stage in a pipeline
@@ -54,6 +54,9 @@ class Preset:
                 raise ValueError(f"{name} must be positive, got {value}")
         for name in ("settings", "ladder"):
             for letter, some in getattr(self, name).items():
+                if letter not in known_stages():
+                    known = ", ".join(known_stages())
+                    raise ValueError(f"{name} must hold stages among {known}, got {letter!r}")
                 if not some:
                     raise ValueError(f"{name} of {letter} must hold at least one setting, got none")
 
@@ -116,55 +119,10 @@ def _read(name: str, text: str, where: str) -> Preset:
         data = parse_toml(text)
     except ValueError as error:
         raise ValueError(f"{where} is {error}") from None
-    known = [field.name for field in dataclasses.fields(Preset) if field.name != "name"]
-    for key in data:
-        if key not in known:
-            raise ValueError(f"{where} has no setting {key!r}; its settings are: {', '.join(known)}")
-    for key in ("seeds", "cases", "settings"):
-        if key not in data:
-            raise ValueError(f"{where} lacks the key {key!r}")
-    _check_kinds(where, data)
-    for key in ("settings", "ladder"):
-        data[key] = {letter: tuple(some) for letter, some in _table(where, key, data).items()}
     try:
-        return Preset(**{"description": "", **data, "name": name, "cases": tuple(data["cases"])})
-    except (TypeError, ValueError) as error:
+        return dataclasses.replace(decode(data, Preset, "preset"), name=name)
+    except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-
-
-def _check_kinds(where: str, data: Mapping[str, Any]) -> None:
-    """Raise ValueError naming a key whose value is of the wrong kind."""
-    kinds: Mapping[str, tuple[type | tuple[type, ...], str]] = {
-        "description": (str, "text"),
-        "seeds": (int, "a whole number"),
-        "cases": (list, "a list of whole numbers"),
-        "epochs": ((int, float), "a number"),
-        "epochs_factor": ((int, float), "a number"),
-        "fine_tune_factor": ((int, float), "a number"),
-        "controls": (bool, "true or false"),
-        "zoo": (bool, "true or false"),
-    }
-    for key, (kind, words) in kinds.items():
-        if key not in data:
-            continue
-        value = data[key]
-        right = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
-        if not right or (kind is list and any(type(one) is not int for one in value)):
-            raise ValueError(f"{where}: {key} must be {words}, got {value!r}")
-
-
-def _table(where: str, key: str, data: Mapping[str, Any]) -> Mapping[str, list[Settings]]:
-    """The table `key`, whose values must be lists of tables."""
-    found = data.get(key, {})
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{where}: {key} must be a table of stages, got {found!r}")
-    for letter, some in found.items():
-        if letter not in known_stages():
-            known = ", ".join(known_stages())
-            raise ValueError(f"{where}: {key} must hold stages among {known}, got {letter!r}")
-        if not isinstance(some, list) or not all(isinstance(one, Mapping) for one in some):
-            raise ValueError(f"{where}: {key} of {letter} must be a list of knob tables, got {some!r}")
-    return found
 
 
 def _evenly(some: Sequence[Settings], count: int) -> list[Settings]:
