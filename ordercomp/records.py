@@ -5,14 +5,14 @@ import json
 import lzma
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
-from ordercomp.codec import Number, decode, encode, parse_json
+from ordercomp.codec import Number, Plain, decode, encode, format_json, parse_json
 from ordercomp.files import lock_of, read_bytes, refuse_link, replacing
-from ordercomp.layout import REST
+from ordercomp.layout import OMITTED, REST
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence
 
@@ -41,7 +41,7 @@ class Baseline:
 
     accuracy: Number  # on validation data
     test_accuracy: Number
-    extra: Mapping[str, Any] = field(default_factory=dict, metadata=REST)
+    extra: Plain = field(default_factory=dict, metadata=REST)
 
     def __post_init__(self) -> None:
         _check_accuracies("baseline", self.accuracy, self.test_accuracy)
@@ -59,7 +59,7 @@ class OperatingPoint:
     test_accuracy: Number
     bitops_cr: Number  # convention "paper"; larger is better
     cr: Number  # storage, convention "paper"; larger is better
-    extra: Mapping[str, Any] = field(default_factory=dict, metadata=REST)  # e.g. "honest"
+    extra: Plain = field(default_factory=dict, metadata=REST)  # e.g. "honest"
 
     def __post_init__(self) -> None:
         _check_accuracies("point", self.accuracy, self.test_accuracy)
@@ -83,8 +83,8 @@ class Record:
     seconds: Number  # of the last stage alone
     baseline: Baseline
     points: tuple[OperatingPoint, ...]
-    error: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict, metadata=REST)  # provenance and more
+    error: str | None = field(default=None, metadata=OMITTED)
+    extra: Plain = field(default_factory=dict, metadata=REST)  # provenance and more
 
     def __post_init__(self) -> None:
         _check_finite("record", "epochs", self.epochs)
@@ -103,7 +103,7 @@ class Record:
         return str(self.extra.get("accounting", "per-stage"))
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Record":
+    def from_json(cls, data: Plain) -> "Record":
         """Build a record from a JSON object; unknown keys go to `extra`. Raises RecordError."""
         try:
             record = decode(data, cls, "record")
@@ -117,8 +117,6 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """The JSON object of this record, extras at the top level as they were read."""
         data: dict[str, Any] = encode(self)
-        if self.error is None:
-            del data["error"]
         return data
 
 
@@ -197,10 +195,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _line(record: Record) -> bytes:
-    try:
-        return json.dumps(record.to_json(), allow_nan=False).encode() + b"\n"
-    except RecursionError:
-        raise ValueError("record must be plain JSON, got values nested too deeply") from None
+    return format_json(record).encode() + b"\n"
 
 
 def _mend_last_line(file: IO[bytes]) -> None:
@@ -223,7 +218,7 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _object(line: bytes) -> Mapping[str, Any]:
+def _object(line: bytes) -> Plain:
     try:
         data = parse_json(line)
     except ValueError as error:

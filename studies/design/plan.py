@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 
@@ -27,13 +27,15 @@ class PlannedExperiment:
     trainings: int  # distinct nodes without the baselines
     new: int  # of those, not trained by the experiments before
     unshared: int  # stage trainings if every network started from its baseline
-    seconds: float  # of training the new ones, on all workers together
+    seconds: float  # of training the new ones, on all workers together, to a tenth
     seconds_alone: float  # if nothing had been trained before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentPlan:
     """Experiments one after the other."""
+
+    KEYS: ClassVar = ("task", "preset", "workers", "seconds", "experiments")
 
     task: str
     preset: str
@@ -43,7 +45,7 @@ class ExperimentPlan:
     @property
     def seconds(self) -> float:
         """Of all experiments."""
-        return sum(one.seconds for one in self.experiments)
+        return round(sum(one.seconds for one in self.experiments), 1)
 
     @property
     def table(self) -> Table:
@@ -72,26 +74,6 @@ class ExperimentPlan:
             note="New: not trained by an experiment further up. Unshared: if every network started from its "
             "baseline. Times come from a few training steps here, on an uncompressed network.",
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {
-            "task": self.task,
-            "preset": self.preset,
-            "workers": self.workers,
-            "seconds": round(self.seconds, 1),
-            "experiments": [
-                {
-                    "name": one.name,
-                    "trainings": one.trainings,
-                    "new": one.new,
-                    "unshared": one.unshared,
-                    "seconds": round(one.seconds, 1),
-                    "seconds_alone": round(one.seconds_alone, 1),
-                }
-                for one in self.experiments
-            ],
-        }
 
 
 def plan_experiments(
@@ -131,8 +113,8 @@ def plan_experiments(
                 trainings=len(nodes),
                 new=len(new),
                 unshared=unshared,
-                seconds=sum(seconds[node] for node in new),
-                seconds_alone=sum(seconds.values()),
+                seconds=round(sum(seconds[node] for node in new), 1),
+                seconds_alone=round(sum(seconds.values()), 1),
             )
         )
         done.update(new)

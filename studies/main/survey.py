@@ -1,7 +1,7 @@
 """What a task's stages find in its network, told before anything is trained."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ordercomp.measuring.cost import Cost, measure_cost
@@ -45,10 +45,6 @@ class TaskSurvey:
     reached: tuple[Reach, ...]  # each stage alone at each knob setting, then all of them
     trainings: int  # that a race of the orders is expected to take
     seconds: float  # roughly, for all of these on one worker
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, as `--json` prints it."""
-        return asdict(self)
 
 
 def survey_task(task: Task, *, seeds: int = 4) -> TaskSurvey:

@@ -27,7 +27,7 @@ def command(
     torch.set_num_threads(1)  # as workers do
     survey = survey_task(load_task(task), seeds=seeds)
     if as_json:
-        print_json(survey.to_json())
+        print_json(survey)
         return
     console = Console()
     for line in _lines(survey):

@@ -66,7 +66,7 @@ def command(
 
 def _show_experiments(planned: ExperimentPlan, *, as_json: bool) -> None:
     if as_json:
-        print_json(planned.to_json())
+        print_json(planned)
     else:
         Console().print(planned.table.to_text(), markup=False, highlight=False, soft_wrap=True)
 
