@@ -211,9 +211,10 @@ def _told(problem: str, data: Any, kind: Any, what: str) -> str:
     shown, hint = _followed(path, kind)
     expected = _EXPECTED.search(problem)
     if get_origin(hint) is Literal:
-        words = " or ".join(map(str, get_args(hint)))
+        words = " or ".join(str(one) for one in get_args(hint) if one != "")
     elif expected:
-        words = " or ".join(_WORDS.get(one, one) for one in expected["kinds"].split(" | "))
+        kinds = expected["kinds"].split(" | ")
+        words = " or ".join(_WORDS.get(one, one) for one in kinds if one != "int" or "float" not in kinds)
     else:
         return f"{what} key {shown!r}: {problem[: at.start() if at else None]}"
     return f"{what} key {shown!r} must be {words}, got {_short(_value_at(data, path))}"

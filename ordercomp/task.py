@@ -4,13 +4,14 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from ordercomp.codec import parse_toml
+from ordercomp.codec import Number, Plain, decode, parse_toml
 from ordercomp.data.source import ImageOptions
+from ordercomp.layout import UNWRITTEN
 from ordercomp.measuring.metrics import NUMBER_METRICS, class_metric
 from ordercomp.orders import Order, check_order
 from ordercomp.sequence import KnobValue, StageSequence, Step
@@ -40,20 +41,24 @@ class Task:
     train_limit: int | None = None  # use this many training images
     accounting: Literal["per-stage", "total"] = "per-stage"
     latency: bool = False  # measure milliseconds of one image, too
-    loss: float = 0.02  # of the metric, that a user would give up for a smaller network, in (0, 1]
+    loss: Number = 0.02  # of the metric, that a user would give up for a smaller network, in (0, 1]
     metric: str = "accuracy"  # what losses are about: a name of CLASS_METRICS or NUMBER_METRICS
-    within: float = 0.0  # of real targets: the error up to which an image counts as right; sets the metric
+    within: Number = 0.0  # of real targets: the error up to which an image counts as right; sets the metric
     criterion: Criterion = ""  # what training minimizes; empty: cross entropy, or mse for real targets
     image_size: int = 0  # these six are about images of your own, see ImageOptions
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    mean: tuple[Number, ...] = ()
+    std: tuple[Number, ...] = ()
     class_names: tuple[str, ...] = ()
     val_is: Literal["", "validation", "test"] = ""
     transforms: str = ""
     weights: str = ""  # a file of trained weights, or "pretrained"; the baseline then starts from them
-    baseline_epochs: float | None = None  # None: those of the recipe, or 0 where there are weights
-    source: str = ""  # the task file, as it was named to `load_task`; no part of what is measured
-    outside: str = ""  # a hash over what the task only names: weights, data, functions; see `seal_task`
+    baseline_epochs: Number | None = None  # None: those of the recipe, or 0 where there are weights
+    source: str = field(  # the task file, as it was named to `load_task`; no part of what is measured
+        default="", metadata=UNWRITTEN
+    )
+    outside: str = field(  # a hash over what the task only names: weights, data, functions; see `seal_task`
+        default="", metadata=UNWRITTEN
+    )
 
     def __post_init__(self) -> None:
         check_order(self.stages)
@@ -68,6 +73,8 @@ class Task:
                 complete(StageSequence((Step.of(letter, settings),)))
         for order in self.extra:
             complete(StageSequence.from_order(check_order(order), {}))
+        if self.train_limit is not None and self.train_limit < 1:
+            raise ValueError(f"train_limit must be a positive number of images, got {self.train_limit}")
         if self.accounting not in ("per-stage", "total"):
             raise ValueError(f"accounting must be per-stage or total, got {self.accounting!r}")
         self._check_aims()
@@ -150,67 +157,10 @@ class Task:
             raise ValueError(f"{path}: {error}") from None
 
     @classmethod
-    def from_mapping(cls, data: Mapping[str, Any]) -> "Task":
+    def from_mapping(cls, data: Plain) -> "Task":
         """Build a task from plain data; the key `recipe` holds a mapping of its own."""
-        _check_keys("task", data, cls)
-        for key in ("model", "data"):
-            if key not in data:
-                raise ValueError(f"task lacks the key {key!r}")
-        recipe = data.get("recipe", {})
-        _check_keys("recipe", recipe, Recipe)
-        for key, (kind, right) in _KINDS.items():
-            if key in data and not right(data[key]):
-                raise ValueError(f"{key} must be {kind}, got {data[key]!r}")
-        return cls(
-            **{
-                **data,
-                "recipe": Recipe(**recipe),
-                "cases": tuple(data.get("cases", ({},))),
-                "extra": tuple(data.get("extra", ())),
-            }
-        )
+        return decode(data, cls, "task")
 
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float)
-
-
-def _is_table_of_tables(value: object) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(inner, Mapping) for inner in value.values())
-
-
-def _is_list(value: object, holds: Callable[[object], bool]) -> bool:
-    return isinstance(value, list | tuple) and all(map(holds, value))
-
-
-# What plain data, such as a file, must hold; the values themselves are checked by the task.
-_KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "name": ("text", _is_text),
-    "model": ("text", _is_text),
-    "data": ("text", _is_text),
-    "stages": ("text", _is_text),
-    "knobs": ("a table for each stage", _is_table_of_tables),
-    "cases": ("a list of tables for each stage", lambda value: _is_list(value, _is_table_of_tables)),
-    "extra": ("a list of orders", lambda value: _is_list(value, _is_text)),
-    "train_limit": ("a positive whole number", lambda value: type(value) is int and value > 0),
-    "latency": ("true or false", lambda value: isinstance(value, bool)),
-    "loss": ("a fraction such as 0.02 of accuracy", lambda value: type(value) in (int, float)),
-    "metric": ("text", _is_text),
-    "within": ("an error in units of the targets", _is_number),
-    "criterion": ("text", _is_text),
-    "image_size": ("a whole number of pixels", lambda value: type(value) is int),
-    "mean": ("a list of numbers, one for each channel", lambda value: _is_list(value, _is_number)),
-    "std": ("a list of numbers, one for each channel", lambda value: _is_list(value, _is_number)),
-    "class_names": ("a list of texts", lambda value: _is_list(value, _is_text)),
-    "val_is": ("validation or test", _is_text),
-    "transforms": ("module.py:function", _is_text),
-    "weights": ("a file of weights, or 'pretrained'", _is_text),
-    "baseline_epochs": ("a number of epochs", lambda value: type(value) in (int, float)),
-}
 
 # Keys that joined later: where they have their defaults, they are no part of a task's digest.
 _HASHED_IF_SET = (
@@ -302,12 +252,3 @@ def load_task(name: str) -> Task:
             raise FileNotFoundError(f"no task file at {name}")
         return Task.from_toml(name)
     raise ValueError(f"task must be one of {', '.join(TASKS)} or a .toml file, got {name!r}")
-
-
-def _check_keys(what: str, data: Any, kind: type[Any]) -> None:
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{what} must be a table of settings, got {data!r}")
-    known = [one.name for one in dataclasses.fields(kind) if one.name not in ("source", "outside")]
-    for key in data:
-        if key not in known:
-            raise ValueError(f"{what} has no setting {key!r}; its settings are: {', '.join(known)}")

@@ -134,7 +134,7 @@ def test_a_task_spells_itself_as_a_command_takes_it(tmp_path: Path) -> None:
         (TOML.replace('["QQ"]', "[1]"), "extra"),
         (TOML.replace('["QQ"]', '"QQ"'), "extra"),
         (TOML.replace("epochs = 3", "epochs = -3"), "recipe epochs must be positive, got -3"),
-        (TOML.replace("epochs = 3", 'epochs = "3"'), "recipe epochs must be a finite number, got '3'"),
+        (TOML.replace("epochs = 3", 'epochs = "3"'), "task key 'recipe.epochs' must be a number, got '3'"),
         ("recipe = 3\n" + TOML.partition("[recipe]")[0], "recipe must be a table of settings, got 3"),
         ("knobs = 3\n" + TOML.partition("[knobs")[0], "knobs"),
         ("[knobs]\nP = 3\n", "task lacks"),
@@ -142,10 +142,10 @@ def test_a_task_spells_itself_as_a_command_takes_it(tmp_path: Path) -> None:
         ("cases = 3\n" + TOML.partition("[knobs")[0], "cases"),
         ("cases = []\n" + TOML.partition("[knobs")[0], "cases must hold at least one knob setting"),
         ('train_limit = "all"\n' + TOML, "train_limit"),
-        ("train_limit = 0\n" + TOML, "train_limit"),
-        ('accounting = "none"\n' + TOML, "accounting must be per-stage or total, got 'none'"),
+        ("train_limit = 0\n" + TOML, "train_limit must be a positive number of images, got 0"),
+        ('accounting = "none"\n' + TOML, "key 'accounting' must be per-stage or total, got 'none'"),
         ('latency = "yes"\n' + TOML, "latency"),
-        ('loss = "2"\n' + TOML, "loss must be a fraction"),
+        ('loss = "2"\n' + TOML, "task key 'loss' must be a number, got '2'"),
         ("loss = 2\n" + TOML, r"loss must lie in \(0, 100 %\], got 200 %"),
         ("model = 3\n" + TOML.partition("\n")[2].partition("\n")[2], "model"),
     ],
@@ -180,3 +180,9 @@ def settings(**changes: Any) -> dict[str, Any]:
 
 def test_a_mapping_without_a_recipe_takes_the_usual_one() -> None:
     assert Task.from_mapping(settings()).recipe == Recipe()
+
+
+def test_whole_numbers_of_a_file_stay_whole_since_results_are_kept_by_their_text() -> None:
+    task = Task.from_mapping(settings(within=10, mean=[0, 0.5], std=[1, 1]))
+    assert (repr(task.within), repr(task.mean)) == ("10", "(0, 0.5)")
+    assert task.digest != Task.from_mapping(settings(within=10.5, mean=[0, 0.5], std=[1, 1])).digest

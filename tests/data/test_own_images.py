@@ -65,12 +65,12 @@ def test_names_of_classes_are_kept_in_every_file_and_told_with_a_prediction(tmp_
     ("key", "value", "message"),
     [
         ("image_size", -1, "image_size must be a number of pixels"),
-        ("image_size", 32.5, "image_size must be a whole number of pixels, got 32.5"),
+        ("image_size", 32.5, "key 'image_size' must be a whole number, got 32.5"),
         ("mean", [0.5], "mean and std must have a number for each channel, got 1 and 0"),
-        ("mean", 0.5, "mean must be a list of numbers"),
+        ("mean", 0.5, "key 'mean' must be a list, got 0.5"),
         ("class_names", ["cat", "cat"], "class_names must be distinct"),
-        ("class_names", "cats", "class_names must be a list of texts"),
-        ("val_is", "training", "val_is must be validation or test, got 'training'"),
+        ("class_names", "cats", "key 'class_names' must be a list, got 'cats'"),
+        ("val_is", "training", "key 'val_is' must be validation or test, got 'training'"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(key: str, value: object, message: str) -> None:
