@@ -25,13 +25,13 @@ __all__ = [
     "plan_of",
 ]
 
-REST: Mapping[str, Any] = {"rest": True}
-FLAT: Mapping[str, Any] = {"flat": True}
-OMITTED: Mapping[str, Any] = {"omitted": True}
-UNWRITTEN: Mapping[str, Any] = {"unwritten": True}
+REST: Mapping[str, object] = {"rest": True}
+FLAT: Mapping[str, object] = {"flat": True}
+OMITTED: Mapping[str, object] = {"omitted": True}
+UNWRITTEN: Mapping[str, object] = {"unwritten": True}
 
 
-def named(key: str) -> Mapping[str, Any]:
+def named(key: str) -> Mapping[str, object]:
     """Metadata of a field that files hold under another key."""
     return {"key": key}
 

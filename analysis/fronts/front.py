@@ -13,14 +13,15 @@ et al. (2007).
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from ordercomp.analysis.fronts.hypervolume import hypervolume
 from ordercomp.analysis.fronts.pareto import FloatArray, coverage, is_nondominated
+from ordercomp.codec import Plain
 from ordercomp.records import Convention, OperatingPoint, Record
 
 __all__ = [
@@ -243,7 +244,7 @@ def _candidate(record: Record, point: OperatingPoint, scale: Scale) -> Candidate
 
 def _cost(record: Record, point: OperatingPoint, convention: Convention) -> dict[str, float]:
     where = f"record {record.order!r} (seed {record.seed})"
-    held: Mapping[str, Any] = {"bitops_cr": point.bitops_cr, "cr": point.cr}
+    held: Plain = {"bitops_cr": point.bitops_cr, "cr": point.cr}
     if convention != "paper":
         if convention not in point.extra:
             raise ValueError(f"convention {convention!r} must be in every point, but {where} has one without")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ordercomp.codec import Plain
 from ordercomp.failures import FailedRunError
 from ordercomp.records import Record, read_records
 from ordercomp.running.jobs import Finished, Request, code_version, node_key
@@ -121,7 +122,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _made_with(record: Record) -> Mapping[str, Any]:
+def _made_with(record: Record) -> Plain:
     versions = record.extra.get("versions")
     return versions if isinstance(versions, Mapping) else {}
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from ordercomp.codec import Plain
 from ordercomp.measuring.cost import Cost, measure_cost
 from ordercomp.measuring.operations import counted_macs
 from ordercomp.networks.network import CompressedNetwork
@@ -25,7 +25,7 @@ class Reach:
     bitops_cr: float  # how many times fewer bit operations, all images going to the end; convention "paper"
     first_exit_cr: float  # the same if all images leave at the first exit
     cr: float  # storage
-    achieved: tuple[Mapping[str, Any], ...]  # what each step tells, such as P's ratio
+    achieved: tuple[Plain, ...]  # what each step tells, such as P's ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ class Fact:
     place: str = ""  # by which a script finds it, where it changes with what is chosen
 
 
-def render(template: str, content: Mapping[str, Any]) -> str:
+def render(template: str, content: Mapping[str, object]) -> str:
     """Fill a template of this folder with `content` and with `style` and `script`, those of the page."""
     loader = PackageLoader("ordercomp.analysis.showing.report", package_path="")
     environment = Environment(

@@ -1,8 +1,8 @@
 """Assembly of the report page: the answer first, then what it rests on, in one file without links."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
@@ -15,7 +15,7 @@ from ordercomp.analysis.showing import network_tables, plots, tables
 from ordercomp.analysis.showing.answer_words import where_it_changes
 from ordercomp.analysis.showing.law_file import LawFile
 from ordercomp.analysis.showing.report.answer_view import LossView, loss_views, rung_rows, strip_rows
-from ordercomp.analysis.showing.report.curves import axes_of, curves_svg
+from ordercomp.analysis.showing.report.curves import Axes, axes_of, curves_svg
 from ordercomp.analysis.showing.report.elements import (
     Fact,
     Picture,
@@ -26,10 +26,11 @@ from ordercomp.analysis.showing.report.elements import (
     provenance_of,
     render,
 )
-from ordercomp.analysis.showing.report.reach import network_dots, reach_curves
+from ordercomp.analysis.showing.report.reach import Dots, network_dots, reach_curves
 from ordercomp.analysis.showing.words import STAGE_NAMES, read_verdict
-from ordercomp.codec import Plain, encode, format_json
+from ordercomp.codec import format_json
 from ordercomp.files import replace_file
+from ordercomp.layout import FLAT
 from ordercomp.orders import Order
 from ordercomp.records import Record, metric_of
 
@@ -58,7 +59,7 @@ def write_report(
     replace_file(Path(path), render("page.html.j2", _content(file, list(records), scale)))
 
 
-def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str, Any]:
+def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str, object]:
     law, answer, verdict = file.law, file.answer, read_verdict(file.law)
     whole = permutation_records(records, law.stages)
     networks = (
@@ -121,7 +122,35 @@ def _facts(law: Law, records: Sequence[Record], chosen: LossView | None) -> list
     return facts
 
 
-def _curves(records: Sequence[Record], views: Sequence[LossView], scale: Scale) -> dict[str, Any] | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """The picture of what each order reaches, with what the script knows of it."""
+
+    picture: Markup
+    data: Markup
+    orders: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossData:
+    """A loss for the script, and where it stands in the picture."""
+
+    view: LossView = field(metadata=FLAT)
+    band: tuple[float, float]  # of the losses that the answer averages over
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageData:
+    """What the script of a page knows."""
+
+    chosen: int  # place of the loss that the page opens with
+    losses: tuple[LossData, ...]
+    axes: Axes
+    dots: Dots = field(metadata=FLAT)
+
+
+def _curves(records: Sequence[Record], views: Sequence[LossView], scale: Scale) -> Curves | None:
     """The picture of what each order reaches, and the data for the script; None without any network."""
     if not any(record.points for record in records):
         return None
@@ -131,19 +160,19 @@ def _curves(records: Sequence[Record], views: Sequence[LossView], scale: Scale) 
     reached = sorted(curves, key=lambda order: -float(curves[order].mean()))
     named = dict.fromkeys(row.order for row in strip_rows(views))
     ends = list(dict.fromkeys([*named, reached[0], reached[-1]]))[:MOST_NAMED]
-    data = {
-        "chosen": next((place for place, view in enumerate(views) if view.chosen), 0),
-        "losses": [
-            {
-                **encode(view),
-                "band": [axes.left(view.loss / 2), axes.left(1.5 * view.loss)],
-                "at": axes.left(view.loss),
-            }
+    data = PageData(
+        chosen=next((place for place, view in enumerate(views) if view.chosen), 0),
+        losses=tuple(
+            LossData(
+                view=view,
+                band=(axes.left(view.loss / 2), axes.left(1.5 * view.loss)),
+                at=axes.left(view.loss),
+            )
             for view in views
-        ],
-        "axes": encode(axes),
-        **network_dots(records, scale=scale),
-    }
+        ),
+        axes=axes,
+        dots=network_dots(records, scale=scale),
+    )
     picture = curves_svg(
         curves,
         axes=axes,
@@ -153,10 +182,10 @@ def _curves(records: Sequence[Record], views: Sequence[LossView], scale: Scale) 
         recommended=chosen.recommended if chosen else None,
         metric=metric_of(records),
     )
-    return {"picture": picture, "data": _script_json(data), "orders": len(curves)}
+    return Curves(picture=picture, data=_script_json(data), orders=len(curves))
 
 
-def _script_json(data: Plain) -> Markup:
+def _script_json(data: PageData) -> Markup:
     """JSON that may stand inside of a script element: nothing in it ends the element or opens a comment."""
     text = format_json(data, compact=True)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

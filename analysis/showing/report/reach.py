@@ -1,8 +1,8 @@
 """What the networks of each order reach: a curve per order over tolerated losses, and a dot per network."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ordercomp.analysis.showing.report.curves import LOSS_GRID
 from ordercomp.orders import Order
 from ordercomp.records import Record
 
-__all__ = ["network_dots", "reach_curves"]
+__all__ = ["Dots", "network_dots", "reach_curves"]
 
 LEAST_LOSS = 1e-6  # where what loses nothing stands on a logarithmic axis
 
@@ -31,8 +31,17 @@ def reach_curves(records: Iterable[Record], *, scale: Scale) -> dict[Order, Floa
     }
 
 
-def network_dots(records: Sequence[Record], *, scale: Scale) -> dict[str, Any]:
-    """Every operating point for the script of a page, as columns, and the names that they refer to."""
+@dataclass(frozen=True, slots=True)
+class Dots:
+    """Operating points as columns, and the names that their numbers stand for."""
+
+    points: Mapping[str, Sequence[float]]
+    orders: tuple[Order, ...]
+    sequences: tuple[str, ...]
+
+
+def network_dots(records: Sequence[Record], *, scale: Scale) -> Dots:
+    """Every operating point for the script of a page."""
     orders: dict[str, int] = {}
     sequences: dict[str, int] = {}
     columns: dict[str, list[float]] = {name: [] for name in ("x", "y", "order", "sequence", "seed", "lost")}
@@ -47,7 +56,7 @@ def network_dots(records: Sequence[Record], *, scale: Scale) -> dict[str, Any]:
         )
         for name, value in zip(columns, row, strict=True):
             columns[name].append(value)
-    return {"points": columns, "orders": list(orders), "sequences": list(sequences)}
+    return Dots(columns, tuple(orders), tuple(sequences))
 
 
 def _reached(points: Sequence[Candidate]) -> FloatArray:

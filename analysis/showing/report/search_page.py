@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -76,7 +75,7 @@ def law_sentence(search: SearchFile) -> str:
     return f"{rank}, {worth}; the best of them is {best}, worth {values[best]:.2f}."
 
 
-def _content(search: SearchFile, records: Sequence[Record]) -> dict[str, Any]:
+def _content(search: SearchFile, records: Sequence[Record]) -> dict[str, object]:
     metric = metric_of(records)
     return {
         "search": search,

@@ -1,13 +1,14 @@
 """`ordercomp check`: whether every stage works on a task's network, and what it finds there."""
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated
 
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from ordercomp.codec import Plain
 from ordercomp.studies.cli.output import number_text, print_json, print_next
 from ordercomp.studies.design.defaults import SEEDS
 from ordercomp.studies.main.survey import TaskSurvey, survey_task
@@ -76,7 +77,7 @@ def _table(survey: TaskSurvey) -> Table:
     return table
 
 
-def _facts(achieved: Mapping[str, Any]) -> str:
+def _facts(achieved: Plain) -> str:
     words = []
     for name, value in achieved.items():
         if name != "stage":
