@@ -167,10 +167,10 @@ def test_what_does_not_suit_the_targets_is_refused_before_training(
     ("keys", "message"),
     [
         ({"within": -1}, "within must be a positive error"),
-        ({"within": "ten"}, "within must be an error in units of the targets, got 'ten'"),
+        ({"within": "ten"}, "key 'within' must be a number, got 'ten'"),
         ({"metric": "within"}, "metric within needs within, an error"),
         ({"metric": "r2", "within": 5}, "metric r2 does not go with within, got within = 5"),
-        ({"criterion": "l1"}, "criterion must be one of cross entropy, mse, huber, got 'l1'"),
+        ({"criterion": "l1"}, "key 'criterion' must be cross entropy or mse or huber, got 'l1'"),
         ({"metric": "r3"}, "metric must be one of accuracy"),
     ],
 )
