@@ -17,6 +17,8 @@ __all__ = ["CRITERIA", "Criterion", "Objective", "check_criterion", "make_object
 Criterion = Literal["", "cross entropy", "mse", "huber"]
 CRITERIA = ("cross entropy", "mse", "huber")
 
+_STEEPEST = 5.0  # standard deviations of the targets
+
 
 class Objective(Protocol):
     """The loss of the outputs of every exit, summed over exits."""
@@ -69,6 +71,15 @@ class Numbers:
         return (1 - self.recipe.alpha) * hard + self.recipe.alpha * torch.stack(soft).sum()
 
 
+def bounded_mse(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error whose slope grows no further beyond five standard deviations.
+
+    An exit head learns at the full rate whatever the size of its features; where that is too fast for the
+    squared error it would double at each step.
+    """
+    return 2 * functional.huber_loss(outputs, targets, delta=_STEEPEST)
+
+
 def check_criterion(criterion: str) -> None:
     """Raise ValueError for a name that is none."""
     if criterion and criterion not in CRITERIA:
@@ -85,5 +96,5 @@ def make_objective(criterion: Criterion, data: ImageData, recipe: Recipe) -> Obj
         raise ValueError(f"criterion {criterion} does not suit {data.name}, which has {kind}")
     if not data.real:
         return Classes(recipe)
-    error = functional.huber_loss if criterion == "huber" else functional.mse_loss
+    error = functional.huber_loss if criterion == "huber" else bounded_mse
     return Numbers(recipe=recipe, error=error, center=data.center, spread=data.spread)
