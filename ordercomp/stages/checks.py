@@ -91,20 +91,19 @@ def _is_quiet(network: CompressedNetwork, cuts: Sequence[Cut]) -> bool:
 
 @torch.no_grad()
 def _agree(one: nn.Module, other: nn.Module, images: Tensor) -> bool:
-    """Whether both give the same logits, in float64, or in float32 where a forward insists on that."""
+    """Whether both give the same logits, in float64, or in float32 where a forward insists on that.
+
+    Both change together, as a hook of one may run a layer of the other.
+    """
     try:
-        return same_logits(_exact(one, images), _exact(other, images))
+        exact = images.double()
+        one.double(), other.double()
+        return same_logits(one(exact), other(exact))
     except (RuntimeError, TypeError):
+        one.float(), other.float()
         return same_logits(one(images), other(images))
-
-
-def _exact(module: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """Logits in float64; the module takes up twice the memory no longer than that."""
-    try:
-        logits: tuple[Tensor, ...] = module.double()(images.double())
     finally:
-        module.float()
-    return logits
+        one.float(), other.float()
 
 
 def _images(network: CompressedNetwork) -> Tensor:

@@ -130,6 +130,12 @@ def test_what_is_told_of_twenty_random_networks_is_true() -> None:
     assert_told_truly(range(20, 20 + SHORT))
 
 
+def test_a_mean_over_channels_is_found_behind_a_normalization_that_hides_most_of_it() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert check(1410) == "refused"
+
+
 @pytest.mark.slow
 def test_what_is_told_of_two_thousand_random_networks_is_true() -> None:
     found = assert_told_truly(range(1000, 1000 + LONG))
