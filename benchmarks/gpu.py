@@ -198,7 +198,7 @@ def check_rates(sizes: Sizes) -> list[dict[str, Any]]:
         for batch in sizes.batches:
             network = CompressedNetwork.create(model, classes=10, channels=3, size=data.size)
             probe = probe_precision(network, batch_size=batch, seconds=0.3)
-            row: dict[str, Any] = {"model": model, "batch": batch, "bfloat16_speedup": probe["speedup"]}
+            row: dict[str, Any] = {"model": model, "batch": batch, "bfloat16_speedup": probe.speedup}
             for kind, quantized in (("float", False), ("QAT 4w4a", True)):
                 for graphs in ("off", ""):
                     os.environ[GRAPHS_VARIABLE] = graphs

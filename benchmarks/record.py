@@ -88,7 +88,7 @@ def record(task: Task, options: argparse.Namespace) -> dict[str, Any]:
     if task.recipe.precision == "auto":
         probe = probe_precision(create_network(task, seed=0), batch_size=task.recipe.batch_size)
         print(task.name, "precision", probe, flush=True)
-        task = replace(task, recipe=replace(task.recipe, precision=probe["precision"]))
+        task = replace(task, recipe=replace(task.recipe, precision=probe.precision))
     first, _, last = options.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     file = RecordFile(options.out, task=task.name)

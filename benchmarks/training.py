@@ -171,7 +171,7 @@ def compare_loops(data: ImageData, rounds: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for model in MODELS:
         network = CompressedNetwork.create(model, classes=10, channels=data.channels, size=data.size)
-        chosen = probe_precision(network, batch_size=BATCH)["precision"]
+        chosen = probe_precision(network, batch_size=BATCH).precision
         precision = torch.bfloat16 if chosen == "bfloat16" else torch.float32
         for quantized in (False, True):
             pairs = [

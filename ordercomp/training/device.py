@@ -3,8 +3,9 @@
 import platform
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from ordercomp.networks.network import CompressedNetwork, MultiExit
 from ordercomp.training.recipe import Recipe
 from ordercomp.training.steps import make_steps, own_stream
 
-__all__ = ["choose_device", "describe_hardware", "probe_precision"]
+__all__ = ["Probe", "choose_device", "describe_hardware", "probe_precision"]
 
 
 def choose_device() -> torch.device:
@@ -36,12 +37,19 @@ def describe_hardware(device: torch.device) -> str:
     return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
 
 
-def probe_precision(network: CompressedNetwork, *, batch_size: int, seconds: float = 1.0) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Which precision trains faster here."""
+
+    precision: Literal["float32", "bfloat16"]
+    speedup: float  # median time of a step in float32 over that of one in bfloat16
+
+
+def probe_precision(network: CompressedNetwork, *, batch_size: int, seconds: float = 1.0) -> Probe:
     """Time float32 and bfloat16 training steps in turn for about `seconds`.
 
-    Returns {"precision": "float32" | "bfloat16", "speedup": float}, where `speedup` is the median time of a
-    float32 step over that of a bfloat16 step; bfloat16 must win by a tenth to be chosen. On CUDA the steps
-    are what training takes: replayed graphs, if they are faster.
+    bfloat16 must win by a tenth to be chosen. On CUDA the steps are what training takes: replayed graphs, if
+    they are faster.
     """
     device = choose_device()
     module = network.copy().module.to(device).train()
@@ -56,7 +64,7 @@ def probe_precision(network: CompressedNetwork, *, batch_size: int, seconds: flo
         }
         medians = _median_times(steps, seconds)
     speedup = medians[torch.float32] / medians[torch.bfloat16]
-    return {"precision": "bfloat16" if speedup > 1.1 else "float32", "speedup": round(speedup, 3)}
+    return Probe(precision="bfloat16" if speedup > 1.1 else "float32", speedup=round(speedup, 3))
 
 
 def _median_times(

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ordercomp.analysis.answer.answer import Answer
 from ordercomp.analysis.answer.networks import Pick, Taken
@@ -21,7 +20,7 @@ from ordercomp.running.store import Store
 from ordercomp.shipping.stamp import copy_with_threshold
 from ordercomp.studies.folders.answered import answered
 from ordercomp.task import Task
-from ordercomp.training.device import probe_precision
+from ordercomp.training.device import Probe, probe_precision
 
 __all__ = ["settle_precision", "write_outcome"]
 
@@ -35,22 +34,19 @@ def settle_precision(task: Task, store: Store) -> Task:
     if task.recipe.precision != "auto":
         return task
     path = store.folder / f"precision-{task.digest[:16]}.json"
-    chosen = _found_precision(path)
-    if chosen is None:
+    probe = _found_probe(path)
+    if probe is None:
         probe = probe_precision(create_network(task, seed=0), batch_size=task.recipe.batch_size)
         replace_file(path, format_json(probe))
-        chosen = str(probe["precision"])
-    return replace(task, recipe=replace(task.recipe, precision=chosen))
+    return replace(task, recipe=replace(task.recipe, precision=probe.precision))
 
 
-def _found_precision(path: Path) -> Any:
+def _found_probe(path: Path) -> Probe | None:
     """What an earlier run found; None if there was none, or its file is damaged."""
     try:
-        found = read_json(path)
+        return decode(read_json(path), Probe, path.name, strict=False)
     except (FileNotFoundError, ValueError):
         return None
-    chosen = found.get("precision") if isinstance(found, dict) else None
-    return chosen if chosen in ("float32", "bfloat16") else None
 
 
 def write_outcome(

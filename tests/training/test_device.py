@@ -24,7 +24,7 @@ def test_the_probe_compares_both_precisions_and_leaves_the_network_alone() -> No
     network = tiny_network()
     before = snapshot(network)
     found = probe_precision(network, batch_size=8, seconds=0.05)
-    assert found["precision"] == ("bfloat16" if found["speedup"] > 1.1 else "float32")
-    assert found["speedup"] > 0
+    assert found.precision == ("bfloat16" if found.speedup > 1.1 else "float32")
+    assert found.speedup > 0
     after = network.module.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before["tensors"].items())
