@@ -2,7 +2,7 @@
 #   make discover     the main job: which order is best on the digits task (ARGS="--budget 5m" and so on)
 #   make test         the tests            make slow    the tests that train for minutes
 #   make lint         style and types      make docs    the documentation as a site, in site/
-#   make soak         kills and faults for four minutes
+#   make soak         kills and faults, at most five minutes
 #   make clean        remove what make and the tests made
 PYTHON ?= python3
 VENV ?= .venv
@@ -27,7 +27,7 @@ slow: $(VENV)/.dev-installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(ARGS)
 
 soak: $(VENV)/.dev-installed
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --kills 30 --faults 10 --minutes 4 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --kills 30 --faults 10 --minutes 3 $(ARGS)
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
