@@ -107,11 +107,12 @@ class VirtualCluster(Executor):
         self.now = 0.0  # virtual seconds
         self.trained = 0.0  # seconds, summed over workers
         self.driver = 0.0  # seconds in which the driver was busy
+        self.driver_cpu = 0.0  # of a processor, which other programs on the machine do not lengthen
         self.ended = 0
         self._running: list[tuple[float, int, Future[Any], Callable[..., Any], tuple[Any, ...]]] = []
         self._told: deque[Future[Any]] = deque()
         self._count = itertools.count()
-        self._mark = time.perf_counter()
+        self.restart()
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any, **_: Any) -> Future[Any]:
         """Begin a job now; its last argument says which."""
@@ -135,7 +136,7 @@ class VirtualCluster(Executor):
             self.now = max(self.now, self._running[0][0])
             while self._running and self._running[0][0] <= self.now:
                 self._end()
-        self._mark = time.perf_counter()  # what the workers did took no time of the driver
+        self.restart()  # what the workers did took no time of the driver
         return self._told.popleft()
 
     def get_nowait(self) -> Future[Any]:
@@ -145,8 +146,8 @@ class VirtualCluster(Executor):
         return self._told.popleft()
 
     def restart(self) -> None:
-        """Let the time of what was done between two runs not count."""
-        self._mark = time.perf_counter()
+        """Let the time of what was done meanwhile not count."""
+        self._mark, self._cpu_mark = time.perf_counter(), time.process_time()
 
     def _end(self) -> None:
         _, _, future, work, arguments = heapq.heappop(self._running)
@@ -158,6 +159,9 @@ class VirtualCluster(Executor):
         self.driver += busy
         self.now += busy
         self._mark += busy
+        cpu = time.process_time()
+        self.driver_cpu += cpu - self._cpu_mark
+        self._cpu_mark = cpu
 
 
 @dataclass(slots=True)
@@ -223,6 +227,7 @@ def load(stages: int, workers: int, *, trainings: int | None = None) -> dict[str
             "trainings": cluster.ended,
             "efficiency": round(cluster.trained / (workers * cluster.now), 4),
             "driver_ms_per_training": round(1e3 * cluster.driver / cluster.ended, 2),
+            "driver_cpu_ms_per_training": round(1e3 * cluster.driver_cpu / cluster.ended, 2),
             "virtual_hours": round(cluster.now / 3600, 2),
         }
 

@@ -16,6 +16,7 @@ from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import RecordError, read_records
 from ordercomp.running.store import Store
+from ordercomp.studies.cli.main import main
 from ordercomp.studies.folders.experiment_folder import read_results as read_experiment
 from ordercomp.task import Task, load_task
 
@@ -114,3 +115,17 @@ def test_a_plain_task_still_loads(tmp_path: Path) -> None:
     task = load_task(str(tmp_path / "mine.toml"))
     assert isinstance(task, Task)
     assert task.recipe.epochs == 1
+
+
+@pytest.mark.parametrize("reduction", ["1e308", "1e-308", "0", "-1"])
+def test_reductions_beyond_all_bounds_are_read_or_refused_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], reduction: str
+) -> None:
+    rows = [f"{order},{seed},0.8,{reduction}" for order in ("PQ", "QP") for seed in range(3)]
+    baselines = [f",{seed},0.9,1" for seed in range(3)]
+    (tmp_path / "t.csv").write_text("\n".join(["order,seed,accuracy,reduction", *baselines, *rows]))
+    with pytest.raises(SystemExit) as ended:
+        main(["law", str(tmp_path / "t.csv")])
+    told = capsys.readouterr().err
+    assert ended.value.code in (0, 2)
+    assert ended.value.code == 0 or told.startswith("ordercomp: ")

@@ -1,5 +1,6 @@
 """Networks to take: copied out of the store only if they are whole, made again if they are not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ordercomp.running.runner import Request, Runner
@@ -22,3 +23,13 @@ def test_a_damaged_network_is_trained_again_before_it_is_taken(tmp_path: Path) -
         assert fakes.calls(task) == ["- 0", "D 0", "D 0"]
         path.unlink()
         assert runner.whole_network(finished.record) is None
+
+
+def test_a_digest_that_leads_out_of_the_store_names_no_network(tmp_path: Path) -> None:
+    (tmp_path / "foreign.safetensors").write_text("of a stranger")
+    task = fakes.FakeTask(tmp_path / "calls")
+    with Runner(task, Store(tmp_path / "store"), workers=1, work=fakes.describe_origin) as runner:
+        (finished,) = runner.run([Request(StageSequence.parse("D"), 0)])
+        record = replace(finished.record, extra={"digest": "../foreign"})
+        assert (runner.store.folder / "../foreign.safetensors").is_file()
+        assert runner.whole_network(record) is None
