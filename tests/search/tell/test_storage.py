@@ -1,0 +1,109 @@
+"""Storages that cannot be opened, break meanwhile, are damaged, or are opened by many at once."""
+
+import contextlib
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+
+from ordercomp.search.bench.synthetic import SyntheticWorld
+from ordercomp.search.bench.tabular import TableRunner
+from ordercomp.search.tell.drive import run_study
+from ordercomp.search.tell.read_back import records_from_study
+from ordercomp.search.tell.study import (
+    find_study,
+)
+from tests.studies_on_disk import ASKED, opened, paired_study, run
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("{}/missing/study.db", "lies in a folder that does not exist"),
+        ("{}", "got the folder"),
+        ("{}/text.db", "cannot be reached: file is not a database"),
+        ("{}/text.log", "is not a readable journal"),
+        ("oracle-of-delphi://x", "must be a path or a database URL"),
+        ("sqlite:///{}/missing/study.db", "folder that does not exist"),
+        ("sqlite://", "would be lost with this process; give the path of a file"),
+        ("sqlite:///:memory:", "would be lost with this process"),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_named(tmp_path: Path, storage: str, message: str) -> None:
+    for name in ("text.db", "text.log"):
+        (tmp_path / name).write_text("this is neither a database nor a journal\n" * 50)
+    with pytest.raises(ValueError, match=message):
+        opened(storage.format(tmp_path))
+
+
+def test_an_unreachable_server_is_named_without_its_password() -> None:
+    pytest.importorskip("psycopg2")
+    with pytest.raises(ValueError, match=r"user:\*\*\*@127\.0\.0\.1:1.* cannot be reached") as caught:
+        opened("postgresql://user:secret@127.0.0.1:1/none")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("scheme", "advice"), [("mysql", False), ("postgresql+pg8000", True)])
+def test_a_driver_is_advised_for_postgresql_only(scheme: str, advice: bool) -> None:
+    with pytest.raises(ValueError, match="storage") as caught:
+        opened(f"{scheme}://user:secret@127.0.0.1:1/none")
+    assert ("psycopg2" in str(caught.value)) == advice
+    assert "secret" not in str(caught.value)
+
+
+def test_a_storage_that_fails_meanwhile_is_an_os_error(tmp_path: Path) -> None:
+    study = opened(tmp_path / "study.db")
+    running = run_study(study, TableRunner(SyntheticWorld()), ASKED, trials=3)
+    next(running)
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as connection:
+        connection.execute("ALTER TABLE trial_user_attributes RENAME TO gone")
+    with pytest.raises(OSError, match=r"the storage of study 'test' failed: .*trial_user_attributes"):
+        list(running)
+
+
+STARTS = """
+import sys, time
+from pathlib import Path
+from ordercomp.search.tell.storage import open_storage
+while not Path(sys.argv[2]).exists():
+    time.sleep(0.001)
+open_storage(sys.argv[1])
+"""
+
+
+def test_processes_that_start_together_on_a_new_file_all_open_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STARTS, str(tmp_path / "study.db"), str(tmp_path / "go")]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    time.sleep(1.5)
+    (tmp_path / "go").touch()
+    assert [process.communicate(timeout=120)[1] for process in processes] == [""] * 3
+    assert [process.returncode for process in processes] == [0] * 3
+
+
+@pytest.mark.parametrize("damage", ["text", "flipped", "cut", "empty page"])
+def test_a_damaged_file_is_a_clear_error(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "study.db"
+    run(paired_study(path, count=1))
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = path.read_bytes()
+    changed = {
+        "text": b"this is no database " * 999,
+        "flipped": whole[:4096] + bytes(byte ^ 255 for byte in whole[4096:9000]) + whole[9000:],
+        "cut": whole[: len(whole) // 2],
+        "empty page": bytes(4096) + whole[4096:],
+    }[damage]
+    path.write_bytes(changed)
+
+    def use() -> None:
+        opened(path)
+        records_from_study(find_study(path))
+
+    with pytest.raises((ValueError, OSError), match=r"storage|study"):
+        use()

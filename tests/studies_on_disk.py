@@ -1,0 +1,58 @@
+"""Small studies of the synthetic world, opened and run: what the tests of searches share."""
+
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+from ordercomp.orders import permutations
+from ordercomp.search.ask.objective import Objectives
+from ordercomp.search.ask.samplers import make_sampler
+from ordercomp.search.ask.space import Space
+from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.bench.tabular import TableRunner
+from ordercomp.search.tell.drive import Question, run_study
+from ordercomp.search.tell.study import (
+    enqueue_paired_design,
+    open_study,
+)
+from ordercomp.sequence import StageSequence
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+SPACE = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
+ASKED = Question(space=SPACE, objectives=Objectives())
+ORDERS = [StageSequence.parse(order) for order in permutations("DPQE")]
+
+
+def opened(
+    storage: Path | str | None,
+    *,
+    space: Space = SPACE,
+    objectives: Objectives | None = None,
+    task: str = "synthetic",
+    name: str = "test",
+) -> optuna.Study:
+    return open_study(
+        storage,
+        name=name,
+        space=space,
+        objectives=objectives or Objectives(),
+        sampler=make_sampler("random", space),
+        task=task,
+    )
+
+
+def run(study: optuna.Study, trials: int | None = None) -> None:
+    list(run_study(study, TableRunner(SyntheticWorld()), ASKED, trials=trials))
+
+
+def paired_study(storage: Path | None, count: int = 4) -> optuna.Study:
+    study = opened(storage)
+    enqueue_paired_design(study, SPACE, ORDERS[:count], [0])
+    return study
+
+
+def told_sequences(study: optuna.Study) -> list[tuple[object, object]]:
+    done = study.get_trials(states=(TrialState.COMPLETE,))
+    return sorted((t.user_attrs["sequence"], t.user_attrs["record"]["sequence"]) for t in done)
