@@ -22,6 +22,8 @@ from tests import fakes
 from tests.fakes import FakeTask, calls
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 240.0  # seconds until a test gives up, whatever the load
+LONG = 600.0  # seconds of a training that nothing may wait for: whatever does runs out of patience
 
 
 def run_here(folder: Path, work: Callable[[NodeJob], Record], *orders: str) -> tuple[FakeTask, list[Record]]:
@@ -52,10 +54,15 @@ def children(pid: int) -> list[int]:
 
 
 def assert_gone(pids: list[int]) -> None:
-    end = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < end:
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    """Look again and again, for as long as the slowest machine may need."""
+    end = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < end, "it never happened"
         time.sleep(0.02)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 def test_a_dead_worker_is_replaced_and_its_nodes_trained_again(tmp_path: Path) -> None:
@@ -82,7 +89,7 @@ def test_workers_compute_with_one_thread_and_name_nodes_as_their_runner_does(
 def test_two_programs_on_one_store_train_each_node_once(tmp_path: Path) -> None:
     orders = permutations("DPQ")
     programs = [start(tmp_path, 0.05, *orders), start(tmp_path, 0.05, *reversed(orders))]
-    outputs = [program.communicate(timeout=240)[0].split() for program in programs]
+    outputs = [program.communicate(timeout=PATIENCE)[0].split() for program in programs]
     trained = (tmp_path / "calls").read_text().splitlines()
     assert len(trained) == len(set(trained)) == 16
     assert [len(set(output[:-2])) for output in outputs] == [15, 15]
@@ -93,7 +100,7 @@ def test_ctrl_c_yields_what_was_running_and_ends_cleanly(tmp_path: Path) -> None
     program = start(tmp_path, 0.3, *permutations("DPQE"))
     first = wait_for_line(program)
     os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    output, errors = program.communicate(timeout=240)
+    output, errors = program.communicate(timeout=PATIENCE)
     *orders, state, stages = output.split()
     assert program.returncode == 0
     assert re.fullmatch(r"stopping: \d running trainings are finished first; .*\n", errors)
@@ -105,16 +112,12 @@ def test_ctrl_c_yields_what_was_running_and_ends_cleanly(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("to_all", [True, False])
 def test_sigterm_ends_at_once_with_what_is_finished(tmp_path: Path, to_all: bool) -> None:
-    program = start(tmp_path, 20.0, *permutations("DPQE"))
-    end = time.monotonic() + 60
-    while not (tmp_path / "calls").exists() and time.monotonic() < end:
-        time.sleep(0.02)
+    program = start(tmp_path, LONG, *permutations("DPQE"))
+    wait_until((tmp_path / "calls").exists)
     workers = children(program.pid)
-    begin = time.monotonic()
     (os.killpg if to_all else os.kill)(program.pid, signal.SIGTERM)
-    output, errors = program.communicate(timeout=240)
+    output, errors = program.communicate(timeout=PATIENCE)
     assert (program.returncode, errors, output.split()) == (0, "", ["interrupted", "0"])
-    assert time.monotonic() - begin < 15
     assert_gone(workers)
 
 
@@ -130,31 +133,23 @@ def test_a_worker_that_is_stopped_for_good_is_replaced(
 
 def test_ctrl_c_while_the_workers_start_does_not_break_them(tmp_path: Path) -> None:
     program = start(tmp_path, 0.0, *permutations("DPQE"))
-    end = time.monotonic() + 60
-    while not children(program.pid) and time.monotonic() < end:
-        time.sleep(0.01)
+    wait_until(lambda: bool(children(program.pid)))
     os.killpg(program.pid, signal.SIGINT)
-    output, _ = program.communicate(timeout=240)
+    output, _ = program.communicate(timeout=PATIENCE)
     assert program.returncode in (0, -signal.SIGINT)
     assert "interrupted" in output or program.returncode == -signal.SIGINT  # before the run began
 
 
 def test_a_second_ctrl_c_kills_the_workers(tmp_path: Path) -> None:
-    program = start(tmp_path, 60.0, "D")
-    end = time.monotonic() + 60
-    while not (tmp_path / "calls").exists() and time.monotonic() < end:
-        time.sleep(0.02)
-    begin = time.monotonic()
+    program = start(tmp_path, LONG, "D")
+    wait_until((tmp_path / "calls").exists)
     os.kill(program.pid, signal.SIGINT)
     assert program.stderr is not None
     assert program.stderr.readline().startswith("stopping: 1 running trainings")  # the baseline
-    assert time.monotonic() - begin < 10, "it says late that it stops"
-    begin = time.monotonic()
     os.kill(program.pid, signal.SIGINT)
-    _, errors = program.communicate(timeout=240)
+    _, errors = program.communicate(timeout=PATIENCE)
     assert program.returncode != 0
     assert "KeyboardInterrupt" in errors
-    assert time.monotonic() - begin < 30
     assert list((tmp_path / "store").glob("*.json")) == []
 
 
@@ -169,7 +164,7 @@ def test_kill_9_loses_at_most_what_was_in_training(tmp_path: Path) -> None:
     started = (tmp_path / "calls").read_text().splitlines()
     kept = len(list((tmp_path / "store").glob("*.json")))
     assert len(started) - 2 <= kept
-    output, _ = start(tmp_path, 0.0, *permutations("DPQ")).communicate(timeout=240)
+    output, _ = start(tmp_path, 0.0, *permutations("DPQ")).communicate(timeout=PATIENCE)
     everything = (tmp_path / "calls").read_text().splitlines()
     assert len(output.split()) == 15 + 2
     assert len(everything) - len(set(everything)) == len(started) - kept <= 2
