@@ -11,7 +11,6 @@ __all__ = [
     "Order",
     "PrefixTrie",
     "check_order",
-    "insertions",
     "kendall_distance",
     "permutations",
     "prefixes",
@@ -52,14 +51,6 @@ def subsets(stages: Order, *, smallest: int = 1) -> list[Order]:
 def prefixes(order: Order) -> list[Order]:
     """List the non-empty prefixes of `order`, from its first stage to the whole."""
     return [order[:length] for length in range(1, len(order) + 1)]
-
-
-def insertions(order: Order, stage: str) -> list[Order]:
-    """List the n + 1 orders that arise when `stage` goes before, between and after those in `order`."""
-    check_order(stage)
-    if len(stage) != 1 or stage in order:
-        raise ValueError(f"stage must be one letter that {order!r} lacks, got {stage!r}")
-    return [order[:place] + stage + order[place:] for place in range(len(order) + 1)]
 
 
 def kendall_distance(one: Order, other: Order) -> int:

@@ -9,7 +9,6 @@ from ordercomp.analysis.fronts.pareto import FloatArray
 
 __all__ = [
     "slow_attainment",
-    "slow_coverage",
     "slow_dominates",
     "slow_front",
     "slow_hypervolume",
@@ -41,12 +40,6 @@ def slow_hypervolume(costs: Sequence[Costs], reference: Costs) -> float:
         if any(all(a <= b for a, b in zip(row, low, strict=True)) for row in costs):
             total += float(np.prod([axis[i + 1] - axis[i] for axis, i in zip(axes, cell, strict=True)]))
     return total
-
-
-def slow_coverage(front: Sequence[Costs], other: Sequence[Costs]) -> float:
-    """Share of `other` that some row of `front` equals or beats everywhere."""
-    covered = [any(all(x <= y for x, y in zip(a, b, strict=True)) for a in front) for b in other]
-    return sum(covered) / len(covered)
 
 
 def slow_attainment(point: Costs, runs: Sequence[FloatArray]) -> float:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from ordercomp.orders import (
     PrefixTrie,
     check_order,
-    insertions,
     kendall_distance,
     permutations,
     prefixes,
@@ -39,13 +38,6 @@ def test_subsets_come_small_ones_first() -> None:
 
 def test_prefixes_grow_by_one_stage() -> None:
     assert prefixes("DPQ") == ["D", "DP", "DPQ"]
-
-
-def test_insertions_put_a_stage_at_every_place() -> None:
-    assert insertions("PQ", "D") == ["DPQ", "PDQ", "PQD"]
-    for stage in ("P", "DE", ""):
-        with pytest.raises(ValueError, match=r"stage|order"):
-            insertions("PQ", stage)
 
 
 def test_kendall_distance_counts_inverted_pairs() -> None:

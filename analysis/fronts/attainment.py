@@ -1,7 +1,6 @@
 """Empirical attainment: how often, over repeated runs, a pair of costs was reached or bettered.
 
-One run is one seed's front. Both objectives are minimized. Grunert da Fonseca et al. (2001); differences
-between two sets of runs as in López-Ibáñez et al. (2010): they show *where* one is better, not by how much.
+One run is one seed's front. Both objectives are minimized. Grunert da Fonseca et al. (2001).
 """
 
 from collections.abc import Sequence
@@ -11,27 +10,15 @@ import numpy.typing as npt
 
 from ordercomp.analysis.fronts.pareto import FloatArray, check_costs, is_nondominated
 
-__all__ = ["attainment", "attainment_surface"]
-
-
-def attainment(points: npt.ArrayLike, runs: Sequence[npt.ArrayLike]) -> FloatArray:
-    """Share of `runs`, each of shape (n, 2), with a row that weakly dominates each of `points`, shape (k, 2).
-
-    Returns shape (k,), in [0, 1]. A run without rows attains nothing. Raises ValueError on NaN, on other
-    widths, and without runs.
-    """
-    wanted = _two(points, name="points")
-    reached = np.zeros(len(wanted))
-    for run in _checked(runs):
-        reached += _best_second(run, wanted[:, 0]) <= wanted[:, 1]
-    return reached / len(runs)
+__all__ = ["attainment_surface"]
 
 
 def attainment_surface(runs: Sequence[npt.ArrayLike], share: float) -> FloatArray:
     """Corners, shape (k, 2), of the staircase that at least `share` of `runs` attain, by rising first cost.
 
     0.5 is the median front, 1 the worst case; any share up to 1 / number of runs is the best case. No rows
-    where too few runs have any. Raises ValueError as `attainment`, and unless `share` lies in (0, 1].
+    where too few runs have any. Raises ValueError on NaN, on other widths than 2, without runs, and unless
+    `share` lies in (0, 1].
     """
     fronts = _checked(runs)
     if not 0 < share <= 1:

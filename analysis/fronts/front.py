@@ -20,7 +20,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from ordercomp.analysis.fronts.hypervolume import hypervolume
-from ordercomp.analysis.fronts.pareto import FloatArray, coverage, is_nondominated
+from ordercomp.analysis.fronts.pareto import FloatArray, is_nondominated
 from ordercomp.codec import Plain
 from ordercomp.records import Convention, OperatingPoint, Record
 
@@ -28,11 +28,9 @@ __all__ = [
     "DEFAULT_SCALE",
     "TOLERANCES",
     "Candidate",
-    "Comparison",
     "Scale",
     "best_reductions",
     "candidates",
-    "compare_fronts",
     "front",
     "front_value",
     "log2_reduction_at_loss",
@@ -97,17 +95,6 @@ class Candidate:
     def log2_reduction(self) -> float:
         """Doublings of the reduction of bit operations."""
         return math.log2(self.bitops_cr)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """One front against another; positive numbers speak for the first."""
-
-    value: float  # difference of values, in doublings
-    accuracy: float  # mean difference of accuracy at equal reduction, a fraction
-    log2_reduction: float  # mean difference of log2 reduction at equal loss, in doublings
-    coverage: float  # share of the second's points that the first covers
-    covered: float  # share of the first's points that the second covers
 
 
 def candidates(records: Iterable[Record], *, scale: Scale = DEFAULT_SCALE) -> list[Candidate]:
@@ -191,38 +178,17 @@ def log2_reduction_at_loss(chosen: Sequence[Candidate], losses: FloatArray) -> F
     return largest
 
 
-def compare_fronts(
-    first: Sequence[Record], second: Sequence[Record], *, scale: Scale = DEFAULT_SCALE
-) -> Comparison:
-    """Compare the front of `first` with that of `second`: value, and readouts in plain units.
+def readouts_between(
+    one: Sequence[Candidate], other: Sequence[Candidate], *, tolerance: float
+) -> tuple[float, float]:
+    """Mean log2 reduction and mean accuracy that the front `one` gains over `other`; both need a point.
 
     Accuracy is compared at all reductions above 1 that both reach, as far as the better of the two loses no
     more than the tolerance (at their smallest reduction if nothing is left of this). Reductions are compared
     at all losses up to the tolerance, from none or the largest gain; where a side has no point, the network
     is left alone. If both always lose more than the tolerance, they are compared at the smallest loss at
-    which both have a point. Raises ValueError if a side has no point or more records than
-    the other: more networks make a better front for free.
+    which both have a point.
     """
-    if len(first) != len(second):
-        raise ValueError(f"both sides need equally many records, got {len(first)} and {len(second)}")
-    one, other = front(first, scale=scale), front(second, scale=scale)
-    if not one or not other:
-        raise ValueError("each side needs at least one operating point, got a side with none")
-    forth, back = _coverages(one, other)
-    log2_reduction, accuracy = readouts_between(one, other, tolerance=scale.tolerance)
-    return Comparison(
-        value=value_of(one, scale=scale) - value_of(other, scale=scale),
-        accuracy=accuracy,
-        log2_reduction=log2_reduction,
-        coverage=forth,
-        covered=back,
-    )
-
-
-def readouts_between(
-    one: Sequence[Candidate], other: Sequence[Candidate], *, tolerance: float
-) -> tuple[float, float]:
-    """Log2 reduction and accuracy that `one` gains, as in `compare_fronts`, for fronts with points."""
     return _reduction_difference(one, other, tolerance), _accuracy_difference(one, other, tolerance)
 
 
@@ -253,11 +219,6 @@ def _cost(record: Record, point: OperatingPoint, convention: Convention) -> dict
     if not 0 < cost["bitops_cr"] < math.inf:
         raise ValueError(f"bitops_cr must be positive and finite, got {cost['bitops_cr']} in {where}")
     return cost
-
-
-def _coverages(one: Sequence[Candidate], other: Sequence[Candidate]) -> tuple[float, float]:
-    a, b = ([(point.reported_loss, -point.log2_reduction) for point in side] for side in (one, other))
-    return coverage(a, b), coverage(b, a)
 
 
 def _accuracy_difference(one: Sequence[Candidate], other: Sequence[Candidate], tolerance: float) -> float:

@@ -1,4 +1,4 @@
-"""Pareto dominance between cost vectors: which are beaten by no other, what share of a set another covers.
+"""Pareto dominance between cost vectors: which are beaten by no other.
 
 Every objective is a cost and is minimized; negate what should be large. NaN is refused everywhere, infinity
 is an ordinary (worst or best) cost. Dominance and indicators as in Zitzler et al. (2003).
@@ -11,14 +11,11 @@ __all__ = [
     "BoolArray",
     "FloatArray",
     "check_costs",
-    "coverage",
     "is_nondominated",
 ]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
-
-_BLOCK = 2**22  # comparisons held in memory at a time
 
 
 def is_nondominated(costs: npt.ArrayLike) -> BoolArray:
@@ -33,22 +30,6 @@ def is_nondominated(costs: npt.ArrayLike) -> BoolArray:
     if rows.shape[1] == 2:
         return _nondominated_of_two(rows)
     return _nondominated_of_many(rows)
-
-
-def coverage(front: npt.ArrayLike, other: npt.ArrayLike) -> float:
-    """Share of the rows of `other` that some row of `front` weakly dominates: the C-metric, in [0, 1].
-
-    Equal rows count as covered, so C(A, A) = 1; C(A, B) and C(B, A) need not add up to 1, report both. An
-    empty `front` covers nothing. Raises ValueError if `other` is empty, on NaN, or on unequal widths.
-    Takes O(m n k) time for n and k rows. Zitzler and Thiele (1998).
-    """
-    a, b = _pair(front, other)
-    if not len(a):
-        return 0.0
-    size = max(1, _BLOCK // len(a))
-    blocks = [b[start : start + size] for start in range(0, len(b), size)]
-    covered = sum(int((a[:, None] <= block).all(axis=2).any(axis=0).sum()) for block in blocks)
-    return covered / len(b)
 
 
 def check_costs(costs: npt.ArrayLike, *, name: str = "costs") -> FloatArray:
@@ -66,17 +47,6 @@ def check_costs(costs: npt.ArrayLike, *, name: str = "costs") -> FloatArray:
             f"{name} must hold no NaN, got {int(np.isnan(rows).any(axis=1).sum())} row(s) with NaN"
         )
     return rows
-
-
-def _pair(front: npt.ArrayLike, other: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    a, b = check_costs(front, name="front"), check_costs(other, name="other")
-    if not len(b):
-        raise ValueError("other must hold at least one row, got none")
-    if len(a) and a.shape[1] != b.shape[1]:
-        raise ValueError(
-            f"front and other must have equally many objectives, got {a.shape[1]} and {b.shape[1]}"
-        )
-    return a, b
 
 
 def _nondominated_of_two(rows: FloatArray) -> BoolArray:

@@ -8,16 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ordercomp.analysis.fronts.front import (
+    DEFAULT_SCALE,
     Scale,
     best_reductions,
     candidates,
-    compare_fronts,
     front,
     front_value,
     log2_reduction_at_loss,
     loss_at_reduction,
+    readouts_between,
     record_value,
 )
+from ordercomp.records import Record
 
 SOFT = Scale(tolerance=0.1)
 HARD = Scale(tolerance=0.1, shape="hard")
@@ -181,51 +183,56 @@ def test_readouts_at_a_reduction_or_a_loss_are_those_of_the_staircase() -> None:
     )
 
 
+def readouts(one: Record, other: Record, *, scale: Scale = DEFAULT_SCALE) -> tuple[float, float]:
+    first, second = front([one], scale=scale), front([other], scale=scale)
+    return readouts_between(first, second, tolerance=scale.tolerance)
+
+
 def test_networks_of_equal_reduction_differ_by_their_accuracy_alone() -> None:
-    result = compare_fronts([make_record("DP", accuracy=0.96)], [make_record("PD", accuracy=0.93)])
-    assert result.accuracy == pytest.approx(0.03)
-    assert result.log2_reduction == pytest.approx(6 * 0.3)  # 6 doublings against none at losses 0.02 to 0.05
-    assert result.value == pytest.approx(6 * (math.exp(-0.2) - math.exp(-0.5)))
-    assert (result.coverage, result.covered) == (1.0, 0.0)
+    one, other = make_record("DP", accuracy=0.96), make_record("PD", accuracy=0.93)
+    reduction, accuracy = readouts(one, other)
+    assert accuracy == pytest.approx(0.03)
+    assert reduction == pytest.approx(6 * 0.3)  # 6 doublings against none at losses 0.02 to 0.05
+    assert record_value(one) - record_value(other) == pytest.approx(6 * (math.exp(-0.2) - math.exp(-0.5)))
 
 
 def test_networks_of_equal_accuracy_differ_by_their_reduction_alone() -> None:
-    result = compare_fronts([make_record("DP", bitops_cr=32.0)], [make_record("PD", bitops_cr=8.0)])
-    assert result.accuracy == pytest.approx(0.0)
-    assert result.log2_reduction == pytest.approx(2.0 * 0.7)  # at losses 0.03 to 0.1; none before
+    reduction, accuracy = readouts(make_record("DP", bitops_cr=32.0), make_record("PD", bitops_cr=8.0))
+    assert accuracy == pytest.approx(0.0)
+    assert reduction == pytest.approx(2.0 * 0.7)  # at losses 0.03 to 0.1; none before
 
 
 def test_staircases_are_compared_by_their_mean_distance() -> None:
     one = make_record("DE", points=[(0.97, 4.0), (0.95, 16.0)])
     other = make_record("ED", points=[(0.96, 4.0), (0.92, 16.0)])
-    result = compare_fronts([one], [other], scale=SOFT)
+    reduction, accuracy = readouts(one, other, scale=SOFT)
     # up to 4: loss 0.01 against 0.02; from 4 to 16: loss 0.03 against 0.06
-    assert result.accuracy == pytest.approx((2 * 0.01 + 2 * 0.03) / 4)
+    assert accuracy == pytest.approx((2 * 0.01 + 2 * 0.03) / 4)
     # losses 0.01 to 0.02: 2 doublings against none; 0.03 to 0.06: 4 against 2
-    assert result.log2_reduction == pytest.approx((0.01 * 2 + 0.03 * 2) / 0.1)
+    assert reduction == pytest.approx((0.01 * 2 + 0.03 * 2) / 0.1)
 
 
 def test_readouts_do_not_contradict_the_value_for_early_exits() -> None:
     """The first is better up to 4-fold reduction, and only its tail beyond that is worse."""
     one = make_record("PE", points=[(0.97, 4.0), (0.60, 4.2)])
     other = make_record("EP", points=[(0.94, 4.0), (0.90, 4.2)])
-    result = compare_fronts([one], [other])
-    assert result.value > 0
-    assert result.log2_reduction > 0
+    reduction, accuracy = readouts(one, other)
+    assert record_value(one) > record_value(other)
+    assert reduction > 0
     tail = math.log2(4.2) - 2
-    assert result.accuracy == pytest.approx((2 * 0.03 + tail * (0.6 - 0.9)) / (2 + tail))
-    assert result.accuracy > 0  # though the tail alone says the opposite
+    assert accuracy == pytest.approx((2 * 0.03 + tail * (0.6 - 0.9)) / (2 + tail))
+    assert accuracy > 0  # though the tail alone says the opposite
 
 
 def test_a_side_without_a_point_at_a_loss_counts_as_left_alone_there() -> None:
     one, other = make_record("DE", accuracy=0.96, bitops_cr=4.0), make_record("ED", accuracy=0.5)
-    assert compare_fronts([one], [other]).log2_reduction == pytest.approx(2.0 * 0.8)
+    assert readouts(one, other)[0] == pytest.approx(2.0 * 0.8)
 
 
 def test_beyond_the_tolerance_reductions_are_compared_where_both_have_a_point() -> None:
     one = make_record("DE", points=[(0.8, 4.0), (0.6, 16.0)])
     other = make_record("ED", accuracy=0.7, bitops_cr=8.0)
-    assert compare_fronts([one], [other]).log2_reduction == pytest.approx(2.0 - 3.0)
+    assert readouts(one, other)[0] == pytest.approx(2.0 - 3.0)
 
 
 @given(a=operating_points, b=operating_points)
@@ -233,19 +240,4 @@ def test_comparison_changes_sign_when_the_sides_change_places(
     a: list[tuple[float, float]], b: list[tuple[float, float]]
 ) -> None:
     one, other = make_record("DE", points=a), make_record("ED", points=b)
-    forth, back = compare_fronts([one], [other]), compare_fronts([other], [one])
-    assert forth.value == pytest.approx(-back.value)
-    assert forth.accuracy == pytest.approx(-back.accuracy)
-    assert forth.log2_reduction == pytest.approx(-back.log2_reduction)
-    assert forth.coverage == back.covered
-
-
-def test_unequal_numbers_of_networks_are_refused() -> None:
-    record = make_record("DP")
-    with pytest.raises(ValueError, match="equally many records, got 2 and 1"):
-        compare_fronts([record, record], [record])
-
-
-def test_side_without_any_point_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one operating point"):
-        compare_fronts([make_record("DP")], [make_record("PD", error="diverged")])
+    assert readouts(one, other) == pytest.approx([-gain for gain in readouts(other, one)])

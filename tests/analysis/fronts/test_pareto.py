@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from oracles import slow_coverage, slow_front
+from oracles import slow_front
 
 from ordercomp.analysis.fronts.pareto import (
     FloatArray,
     check_costs,
-    coverage,
     is_nondominated,
 )
 
@@ -51,38 +50,11 @@ def test_front_ignores_the_order_of_objectives(costs: FloatArray, seed: int) -> 
     assert (is_nondominated(costs[:, shuffle]) == is_nondominated(costs)).all()
 
 
-@given(a=cost_matrices(width=2, smallest=1), b=cost_matrices(width=2, smallest=1))
-def test_coverage_agrees_with_its_definition(a: FloatArray, b: FloatArray) -> None:
-    assert coverage(a, b) == pytest.approx(slow_coverage(a.tolist(), b.tolist()))
-    assert coverage(a, a) == 1.0
-
-
-def test_coverage_is_not_symmetric_and_an_empty_front_covers_nothing() -> None:
-    assert coverage([[1, 1]], [[2, 2], [0, 3]]) == 0.5
-    assert coverage([[2, 2], [0, 3]], [[1, 1]]) == 0.0
-    assert coverage([], [[1, 1]]) == 0.0
-
-
-def test_coverage_agrees_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.random((30, 3)), rng.random((40, 3))
-    whole = coverage(a, b)
-    assert 0 < whole < 1
-    monkeypatch.setattr("ordercomp.analysis.fronts.pareto._BLOCK", 64)
-    assert coverage(a, b) == whole
-
-
 def test_bad_costs_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"costs must hold no NaN, got 1 row"):
         is_nondominated([[1, np.nan], [1, 2]])
     with pytest.raises(ValueError, match=r"costs must have shape \(n, m\)"):
         is_nondominated([1, 2, 3])
-    with pytest.raises(ValueError, match="other must hold no NaN"):
-        coverage([[1, 2]], [[1, np.nan]])
-    with pytest.raises(ValueError, match="other must hold at least one row"):
-        coverage([[1, 2]], [])
-    with pytest.raises(ValueError, match="equally many objectives, got 2 and 3"):
-        coverage([[1, 2]], [[1, 2, 3]])
 
 
 def test_arguments_stay_as_they_were() -> None:
