@@ -4,9 +4,9 @@
     python benchmarks/answer_calibration.py --simulations 40    # a quick look
     python benchmarks/answer_calibration.py --race              # with the race, at every stop
 
-For each world and number of seeds: how often the best set holds the best order, how many orders are left, the
-regret that was stated and the one that came, how often the stated bound held, and how many false precedences
-were told. Worlds called after a data set are fitted to its recorded runs: the means of its orders, and seeds
+For each world and number of seeds: how often anything was told, and of what was told, how often the best set
+holds the best order, how many orders are left, the regret that was stated and the one that came, how often the
+stated bound held, and how many false precedences were told. Worlds called after a data set are fitted to its recorded runs: the means of its orders, and seeds
 that deviate from them as the recorded ones do, in chance mixtures.
 """
 
@@ -149,10 +149,10 @@ class Outcome:
     false_edges: bool  # some precedence that a best order does not keep
 
 
-def compare(answer: AnswerAt, truth: FloatArray) -> Outcome:
-    """Set one answer beside the true values."""
-    assert answer.recommended is not None
-    assert answer.regret is not None
+def compare(answer: AnswerAt, truth: FloatArray) -> Outcome | None:
+    """Set one answer beside the true values; None where the answer recommends nothing."""
+    if answer.recommended is None or answer.regret is None:
+        return None
     realized = float(truth.max() - truth[ORDERS.index(answer.recommended)])
     near = [order for order, value in zip(ORDERS, truth, strict=True) if value >= truth.max() - TIE]
     kept = [
@@ -181,13 +181,15 @@ def table_of(world: World, columns: FloatArray) -> ValueTable:
     )
 
 
-def full_designs(make: Callable[[np.random.Generator], World], simulations: int) -> dict[int, list[Outcome]]:
+def full_designs(
+    make: Callable[[np.random.Generator], World], simulations: int
+) -> dict[int, list[Outcome | None]]:
     """All orders at all seeds."""
     rng = np.random.default_rng(1)
     worlds = [make(rng) for _ in range(simulations)]
     known = {id(world): world.truth() for world in {id(world): world for world in worlds}.values()}
     truths = [known[id(world)] for world in worlds]
-    found: dict[int, list[Outcome]] = {}
+    found: dict[int, list[Outcome | None]] = {}
     for seeds in SEEDS:
         tables = [table_of(w, np.stack([w.seed(rng) for _ in range(seeds)], axis=1)) for w in worlds]
         answers = [
@@ -201,10 +203,10 @@ def full_designs(make: Callable[[np.random.Generator], World], simulations: int)
 
 def races(
     make: Callable[[np.random.Generator], World], simulations: int, most: int = 8
-) -> dict[int, list[Outcome]]:
+) -> dict[int, list[Outcome | None]]:
     """The race, stopped after each seed from the third on; races side by side are fitted together."""
     rng = np.random.default_rng(2)
-    found: dict[int, list[Outcome]] = {seeds: [] for seeds in range(LEAST_SEEDS, most + 1)}
+    found: dict[int, list[Outcome | None]] = {seeds: [] for seeds in range(LEAST_SEEDS, most + 1)}
     known: dict[int, tuple[World, FloatArray]] = {}
     for start in range(0, simulations, TOGETHER):
         worlds = [make(rng) for _ in range(min(TOGETHER, simulations - start))]
@@ -233,11 +235,15 @@ def looks(tables: Sequence[ValueTable]) -> list[Draws]:
     return draw_values(values, ORDERS, STAGES, floor=tables[0].floor, effort=LOOK)
 
 
-def report(name: str, seeds: int, outcomes: list[Outcome]) -> dict[str, float | str]:
-    """Means over the simulations."""
+def report(name: str, seeds: int, found: list[Outcome | None]) -> dict[str, float | str]:
+    """Means over the simulations in which an order was recommended."""
+    outcomes = [one for one in found if one is not None]
+    if not outcomes:
+        return {"world": name, "seeds": seeds, "told": 0.0}
     return {
         "world": name,
         "seeds": seeds,
+        "told": len(outcomes) / len(found),
         "held": float(np.mean([one.held for one in outcomes])),
         "left": 24 * float(np.mean([one.left for one in outcomes])),
         "stated": float(np.mean([one.stated for one in outcomes])),
