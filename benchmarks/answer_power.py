@@ -30,7 +30,7 @@ STAGES = "DPQE"
 QUICK = Effort(kept=100)
 RECORDED = (
     ("digits", "hard", 0.05, (3, 4, 5)),
-    ("digits", "hard", 0.02, (3, 4, 5)),
+    ("digits", "hard", 0.08, (3, 4, 5)),
     ("digits", "front", 0.02, (3, 4, 5)),
     ("digits", "front", 0.05, (3, 4, 5)),
     ("fashion-mnist", "front", 0.02, (3,)),
