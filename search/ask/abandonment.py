@@ -50,12 +50,12 @@ class Abandonment:
 
 
 class Reach:
-    """What has been measured: the front so far, and the largest reduction that each stage brought."""
+    """What has been measured: where every point lies, and the largest reduction that each stage brought."""
 
     def __init__(self, convention: str = "paper") -> None:
         self.convention = convention
         self._gains: defaultdict[str, list[float]] = defaultdict(list)
-        self._front: list[tuple[float, float]] = []
+        self._places: list[tuple[float, float]] = []  # of every point, those that others beat, too
 
     @classmethod
     def of(cls, records: Iterable[Record], convention: str = "paper") -> "Reach":
@@ -76,7 +76,7 @@ class Reach:
         if len(record.order) == 1 or (parent is not None and parent.points):
             before = 0.0 if parent is None else max(gain for _, gain in self.places(parent))
             self._gains[record.order[-1]].append(max(gain for _, gain in places) - before)
-        self._front = _nondominated([*self._front, *places])
+        self._places += places
 
     def bound(self, rest: Order, *, slack: float, evidence: int) -> float:
         """Bound log2 of what the stages `rest` can still reduce; infinite while one is little known."""
@@ -88,7 +88,7 @@ class Reach:
         """Whether some measured point is at least as good in both and better in one."""
         return any(
             a >= accuracy and r >= log2_reduction and (a, r) != (accuracy, log2_reduction)
-            for a, r in self._front
+            for a, r in self._places
         )
 
     def places(self, record: Record) -> list[tuple[float, float]]:
@@ -96,11 +96,3 @@ class Reach:
         return [
             (point.accuracy, math.log2(bitops_reduction(point, self.convention))) for point in record.points
         ]
-
-
-def _nondominated(places: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    kept: list[tuple[float, float]] = []
-    for accuracy, reduction in sorted(set(places), reverse=True):
-        if not kept or reduction > kept[-1][1]:
-            kept.append((accuracy, reduction))
-    return kept
