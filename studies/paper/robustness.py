@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy import stats
 
 from ordercomp.analysis.answer.answer import AnswerAt, derive_answer
 from ordercomp.analysis.answer.race import starting_orders
 from ordercomp.analysis.answer.values import front_reduction
+from ordercomp.analysis.evidence.judge import RULES, interval_alone
 from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
 from ordercomp.analysis.showing.plots import to_svg
 from ordercomp.orders import Order
@@ -183,7 +183,9 @@ def _judge_scratch(records: Sequence[Record]) -> Judgement:
         finding = Finding(claim=claim, measured=measured, verdict="undecided", seeds=len(values))
         return Judgement(findings=(finding,), tables=())
     own, mean = told.standings[told.recommended].value, float(np.mean(values))
-    low, high = _t_interval([own - value for value in values])
+    enough = len(values) >= RULES.least_seeds
+    gains = np.array([own - value for value in values])
+    low, high = interval_alone(gains, bound=math.inf) if enough else (-math.inf, math.inf)
     verdict: Verdict = "agree" if low > 0 else "disagree" if high < 0 else "undecided"
     finding = Finding(
         claim=claim,
@@ -220,15 +222,6 @@ def _rival_values(rivals: Sequence[Record], plain: Sequence[Record]) -> list[flo
 def _dense_bitops(record: Record) -> float:
     """Bit operations of the record's uncompressed network; 0 if the record does not say."""
     return float(record.extra.get("costs", {}).get("paper", {}).get("baseline_bitops", 0.0))
-
-
-def _t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the mean; infinite below three values."""
-    mean = float(np.mean(values))
-    if len(values) < 3:
-        return -math.inf, math.inf
-    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
-    return mean - half, mean + half
 
 
 def _figures(records: Sequence[Record]) -> dict[str, str]:
