@@ -7,11 +7,10 @@ from scipy import stats
 
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE, Scale
 from ordercomp.analysis.law.ranking import permutation_records, rank_orders
-from ordercomp.analysis.showing.tables import Column, Table
 from ordercomp.orders import Order
 from ordercomp.records import Record
 
-__all__ = ["Reading", "alternatives", "sensitivity", "sensitivity_table"]
+__all__ = ["Reading", "alternatives", "sensitivity"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,38 +65,3 @@ def sensitivity(
             )
         )
     return readings
-
-
-def sensitivity_table(readings: Sequence[Reading], order: Order) -> Table:
-    """Tabulate the readings of `order`, one scale a row."""
-    names = (
-        "shape",
-        "tolerance",
-        "data",
-        "cost",
-        "best order",
-        f"rank of {order}",
-        "behind best",
-        "agreement",
-    )
-    left = {"shape", "data", "cost", "best order"}
-    rows = tuple(
-        (
-            one.scale.shape,
-            f"{100 * one.scale.tolerance:g} points",
-            one.scale.split,
-            one.scale.convention,
-            one.best,
-            f"{one.rank} of {one.of}",
-            f"{one.behind:.2f}",
-            f"{one.agreement:+.2f}",
-        )
-        for one in readings
-    )
-    return Table(
-        title="Does the price of accuracy matter?",
-        columns=tuple(Column(name, "left" if name in left else "right") for name in names),
-        rows=rows,
-        note="The same records under other scales. The first row is the scale of this report, fixed before "
-        "looking; agreement is Kendall's τ with its ranking.",
-    )

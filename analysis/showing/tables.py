@@ -14,6 +14,7 @@ from ordercomp.analysis.evidence.pairs import Evidence
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE, TOLERANCES, Scale, best_reductions
 from ordercomp.analysis.law.ranking import RankedOrder
 from ordercomp.analysis.law.rivals import Rival
+from ordercomp.analysis.law.sensitivity import Reading
 from ordercomp.orders import Order, kendall_distance
 from ordercomp.records import Record
 
@@ -29,6 +30,7 @@ __all__ = [
     "ranking_table",
     "reduction_table",
     "rival_table",
+    "sensitivity_table",
     "times_text",
     "verdict_text",
 ]
@@ -224,6 +226,41 @@ def rival_table(rivals: Sequence[Rival]) -> Table:
         rows=rows,
         note="Cost: value of the best other order of the same stages minus that of the rival, in doublings, "
         "with its interval; below 0 the rival is ahead. What these records suggest is tried at other seeds.",
+    )
+
+
+def sensitivity_table(readings: Sequence[Reading], order: Order) -> Table:
+    """Tabulate the readings of `order`, one scale a row."""
+    names = (
+        "shape",
+        "tolerance",
+        "data",
+        "cost",
+        "best order",
+        f"rank of {order}",
+        "behind best",
+        "agreement",
+    )
+    left = {"shape", "data", "cost", "best order"}
+    rows = tuple(
+        (
+            one.scale.shape,
+            f"{100 * one.scale.tolerance:g} points",
+            one.scale.split,
+            one.scale.convention,
+            one.best,
+            f"{one.rank} of {one.of}",
+            f"{one.behind:.2f}",
+            f"{one.agreement:+.2f}",
+        )
+        for one in readings
+    )
+    return Table(
+        title="Does the price of accuracy matter?",
+        columns=tuple(Column(name, "left" if name in left else "right") for name in names),
+        rows=rows,
+        note="The same records under other scales. The first row is the scale of this report, fixed before "
+        "looking; agreement is Kendall's τ with its ranking.",
     )
 
 

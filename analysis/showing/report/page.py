@@ -10,7 +10,7 @@ from ordercomp.analysis.evidence.convergence import Control
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE, TOLERANCES, Scale
 from ordercomp.analysis.law.findings import Law
 from ordercomp.analysis.law.ranking import permutation_records
-from ordercomp.analysis.law.sensitivity import alternatives, sensitivity, sensitivity_table
+from ordercomp.analysis.law.sensitivity import alternatives, sensitivity
 from ordercomp.analysis.showing import network_tables, plots, tables
 from ordercomp.analysis.showing.answer_words import where_it_changes
 from ordercomp.analysis.showing.law_file import LawFile
@@ -218,7 +218,7 @@ def _convergence(controls: Sequence[Control]) -> str:
 
 def _sensitivity(records: Sequence[Record], law: Law, asked: Order, scale: Scale) -> tables.Table:
     readings = sensitivity(records, law.stages, asked, scales=alternatives(scale))
-    return sensitivity_table(readings, asked).about(metric_of(records))
+    return tables.sensitivity_table(readings, asked).about(metric_of(records))
 
 
 def _provenance(law: Law, records: Sequence[Record], scale: Scale) -> list[tuple[str, str]]:

@@ -2,7 +2,8 @@ import pytest
 from builders import make_record
 
 from ordercomp.analysis.fronts.front import Scale
-from ordercomp.analysis.law.sensitivity import alternatives, sensitivity, sensitivity_table
+from ordercomp.analysis.law.sensitivity import alternatives, sensitivity
+from ordercomp.analysis.showing.tables import sensitivity_table
 
 RECORDS = [
     make_record("DP", accuracy=0.88, bitops_cr=256.0),
