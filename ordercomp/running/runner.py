@@ -16,7 +16,7 @@ from typing import Self
 from ordercomp.files import is_digest
 from ordercomp.records import Record
 from ordercomp.running.dispatch import Dispatcher, Tally, Work, WorkerDiedError
-from ordercomp.running.jobs import Finished, NodeJob, Request, TaskIdentity
+from ordercomp.running.jobs import Finished, NodeJob, Request, TaskIdentity, node_key
 from ordercomp.running.node import train_node
 from ordercomp.running.processes import Crew
 from ordercomp.running.states import Graph
@@ -148,18 +148,19 @@ class Runner:
                 self._close(dispatcher)
 
     def whole_network(self, record: Record) -> Path | None:
-        """The network file of a record, checked against its digest; a damaged one is trained again first.
+        """The network file of a record, checked against its digest; what is damaged or gone is trained again.
 
-        None if it is not in the store, or a spent budget or an interrupt keeps it from being made.
+        None if the network was evicted, if the record is not of this task and code, or if a spent budget or
+        an interrupt keeps it from being made.
         """
         key = record.extra.get("digest")
         if not is_digest(key):
             return None
-        path = self.store.network_path(str(key))
-        if self.store.has_network(str(key)) and self.store.get(str(key)) is None:
-            for _ in self.run([Request(StageSequence.parse(record.sequence), record.seed)]):
+        path, sequence = self.store.network_path(str(key)), StageSequence.parse(record.sequence)
+        if self.store.get(str(key)) is None and key == node_key(self.task.digest, sequence, record.seed):
+            for _ in self.run([Request(sequence, record.seed)]):
                 _log.info("made again: %s", record.sequence)
-        return path if path.is_file() else None
+        return path if self.store.has_network(str(key)) else None
 
     def _start_nodes(
         self, dispatcher: Dispatcher, graph: Graph, source: "_Source", lookahead: int

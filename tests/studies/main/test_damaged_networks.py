@@ -21,8 +21,11 @@ def test_a_damaged_network_is_trained_again_before_it_is_taken(tmp_path: Path) -
         assert runner.whole_network(finished.record) == path
         assert path.read_bytes() == whole
         assert fakes.calls(task) == ["- 0", "D 0", "D 0"]
-        path.unlink()
+        path.unlink()  # as evicted ones are
         assert runner.whole_network(finished.record) is None
+        runner.store.remove(path.stem)  # as with the whole folder
+        assert runner.whole_network(finished.record) == path
+        assert path.read_bytes() == whole
 
 
 def test_a_digest_that_leads_out_of_the_store_names_no_network(tmp_path: Path) -> None:
