@@ -121,7 +121,10 @@ def test_a_shell_completes_options_of_a_command() -> None:
         (["compress", "", "--out", "x.safetensors"], "at least one stage"),
         (["compress", "Z", "--out", "x.safetensors"], "there is no stage 'Z'"),
         (["search", "--sampler", "luck", "--out", "x"], "sampler must be one of"),
-        (["search", "--trials", "1", "--out", "x"], "must not be fewer than the 2 workers"),
+        (
+            ["search", "--trials", "1", "--workers", "2", "--out", "x"],
+            "must not be fewer than the 2 workers",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_error_and_leaves_nothing_behind(
