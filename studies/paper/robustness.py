@@ -111,8 +111,9 @@ def _survives(arm: Arm, plain: AnswerAt, varied: AnswerAt) -> Finding:
         return Finding(claim=claim, measured=measured, verdict="undecided", seeds=seeds)
     standing = varied.standings[order]
     inside, out = order in varied.best_set, len(varied.excluded)
-    verdict: Verdict = "disagree" if not inside else "agree" if out else "undecided"
     low, high = standing.interval
+    holds = out and (order == varied.recommended or high <= RULES.margin)
+    verdict: Verdict = "disagree" if not inside else "agree" if holds else "undecided"
     return Finding(
         claim=claim,
         measured=f"at a loss of {100 * LOSS:g} % the plain task recommends {order}, this one "

@@ -29,12 +29,21 @@ def world(first: str, task: str, seeds: int = 4, *, joint: bool = False) -> list
 
 
 @pytest.mark.parametrize(("first", "verdict"), [("P", "agree"), ("Q", "disagree")])
-def test_an_order_survives_where_it_may_still_be_the_best(first: str, verdict: str) -> None:
+def test_an_order_survives_where_the_other_way_recommends_it_too(first: str, verdict: str) -> None:
     judge = find_experiment("robust-rate").judge
     (finding,) = judge([*world("P", "digits"), *world(first, "digits-rate")]).findings
     assert finding.verdict == verdict
     assert finding.effect is not None
     assert (finding.effect < -2) == (verdict == "disagree")
+
+
+def test_an_order_that_may_be_the_best_but_is_not_the_likeliest_is_undecided() -> None:
+    judge = find_experiment("robust-rate").judge
+    torn = zip(world("P", "digits-rate", 5), world("Q", "digits-rate", 5), strict=True)
+    varied = [one if one.seed < 2 else other for one, other in torn]
+    (finding,) = judge([*world("P", "digits"), *varied]).findings
+    assert finding.verdict == "undecided"
+    assert "this one Q" in finding.measured
 
 
 def test_joint_exits_are_told_by_their_knob() -> None:
