@@ -88,8 +88,9 @@ def test_a_worker_elsewhere_lives_as_long_as_its_heart_beats() -> None:
     assert is_alive("elsewhere:7:9", study)
     study.set_user_attr("heartbeat:elsewhere:7:9", time.time() - 3600)
     assert not is_alive("elsewhere:7:9", study)
+    begin = time.time()
     with Heartbeat(study):
-        assert study.user_attrs[f"heartbeat:{this_worker()}"] == pytest.approx(time.time(), abs=10)
+        assert begin <= study.user_attrs[f"heartbeat:{this_worker()}"] <= time.time()
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no table of processes to read")
