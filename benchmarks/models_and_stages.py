@@ -118,7 +118,9 @@ def main() -> None:
             given.json.write_text(json.dumps(found, indent=1))
             print(name, found[name], flush=True)
     if given.docs:
-        given.docs.write_text(page(found))
+        libraries = ("torch", "torchvision", "timm")
+        versions = ", ".join(f"{one} {version(one).partition('+')[0]}" for one in libraries)
+        given.docs.write_text(page(found, versions))
 
 
 def try_stages(name: str) -> dict[str, str]:
@@ -179,13 +181,10 @@ def _in_a_process(name: str) -> dict[str, str]:
     return result
 
 
-def page(found: dict[str, dict[str, str]]) -> str:
-    """The table, and below it the reasons of the refusals."""
+def page(found: dict[str, dict[str, str]], versions: str) -> str:
+    """The table, and below it the reasons of the refusals; `versions` of the libraries, in words."""
     reasons: dict[str, int] = {}
     columns = [one for one in SEQUENCES if one not in INSTEAD.values()]
-    versions = ", ".join(
-        f"{one} {version(one).partition('+')[0]}" for one in ("torch", "torchvision", "timm")
-    )
     lines = [
         INTRODUCTION.format(count=len(found), versions=versions),
         f"| network | MACs | {' | '.join(columns)} |",

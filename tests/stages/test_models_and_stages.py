@@ -48,7 +48,7 @@ def test_a_page_numbers_each_reason_once() -> None:
     works = dict.fromkeys(SEQUENCES, "2.5×")
     row = {**works, "cost": "3.2 M", "D": "no: x:a has no block", "D by width": "3.9×"}
     rows = {"x:a": row, "x:b": {**row, "D": "no: x:b has no block"}, "x:c": {"cost": "no: bad"}}
-    lines = page(rows).splitlines()
+    lines = page(rows, "torch 2").splitlines()
     assert "| x:a | 3.2 M | [1], w 3.9× | 2.5× | 2.5× | 2.5× | 2.5× |" in lines
     assert "| x:c | [2] | [2] | [2] | [2] | [2] | [2] |" in lines
     assert "1. it has no block" in lines
