@@ -83,13 +83,20 @@ def command(
     else:
         print_law(found.file)
         console.print(f"records, networks and report are in {out}; open {out / 'report.html'}", markup=False)
-        if networks := sorted((out / "networks").glob("*.safetensors")):
-            print_next(next_steps(networks[-1]))
+        if network := within_loss(out / "networks", chosen.loss):
+            print_next(next_steps(network))
     if found.interrupted:
         console.print("interrupted: this is what was measured until then; the same command goes on from here")
         raise KeyboardInterrupt
     if found.failures:
         raise typer.Exit(1)
+
+
+def within_loss(folder: Path, loss: float) -> Path | None:
+    """The network to take at `loss`, a fraction; where there is none, the one of the next smaller loss."""
+    by_percent = {float(path.stem.removeprefix("loss-")): path for path in folder.glob("loss-*.safetensors")}
+    kept = [percent for percent in by_percent if percent <= 100 * loss + 1e-9]
+    return by_percent[max(kept)] if kept else None
 
 
 def _note(view: View, found: Discovery) -> None:

@@ -1,0 +1,14 @@
+"""What `ordercomp discover` says at its end."""
+
+from pathlib import Path
+
+from ordercomp.studies.cli.commands.discover import within_loss
+
+
+def test_the_network_that_is_named_keeps_to_the_loss_that_was_asked_for(tmp_path: Path) -> None:
+    for percent in ("0.2", "0.6", "2", "8"):
+        (tmp_path / f"loss-{percent}.safetensors").touch()
+    assert within_loss(tmp_path, 0.02) == tmp_path / "loss-2.safetensors"
+    assert within_loss(tmp_path, 0.01) == tmp_path / "loss-0.6.safetensors"
+    assert within_loss(tmp_path, 0.001) is None
+    assert within_loss(tmp_path / "none", 0.02) is None
