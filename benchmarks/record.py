@@ -2,9 +2,9 @@
 
     python benchmarks/record.py studies/recordings/cifar10.toml --out out/cifar10.jsonl --minutes 7
 
-Within a seed come all full orders, the task's further orders, then, at the first seeds, the control arms (F
-after every prefix of static stages). A record is written as soon as its node is done; a run that is stopped
-goes on from its store.
+Within a seed come all full orders and the task's further ones, or those that `--orders` names, then, at the
+first seeds, the control arms (F after every prefix of static stages). A record is
+written as soon as its node is done; a run that is stopped goes on from its store.
 On a GPU `--workers 6` lets six networks share it; CUDA_VISIBLE_DEVICES= (empty) keeps a run on the CPU.
 """
 
@@ -34,9 +34,9 @@ from ordercomp.task import Task, load_task
 from ordercomp.training.device import probe_precision
 
 
-def design(task: Task) -> list[StageSequence]:
-    """All orders at all knob settings, then the task's further orders."""
-    orders = (*permutations(task.stages), *task.extra)
+def design(task: Task, orders: Sequence[str] = ()) -> list[StageSequence]:
+    """These orders at all knob settings; without any, all orders, then the task's further ones."""
+    orders = orders or (*permutations(task.stages), *task.extra)
     return list(dict.fromkeys(task.sequence(order, case) for order in orders for case in task.cases))
 
 
@@ -51,9 +51,9 @@ def controls(sequences: Sequence[StageSequence]) -> list[StageSequence]:
     return list(dict.fromkeys(found))
 
 
-def requests(task: Task, seeds: Sequence[int], controlled: int) -> Iterator[Request]:
+def requests(task: Task, orders: Sequence[str], seeds: Sequence[int], controlled: int) -> Iterator[Request]:
     """One seed after the other."""
-    whole = design(task)
+    whole = design(task, orders)
     for place, seed in enumerate(seeds):
         for sequence in (*whole, *(controls(whole) if place < controlled else ())):
             yield Request(sequence, seed)
@@ -100,7 +100,7 @@ def record(task: Task, options: argparse.Namespace) -> dict[str, Any]:
         suppress(KeyboardInterrupt),
     ):
         # Many open requests, so that the next seed begins before the last nodes of this one are done.
-        for finished in runner.run(requests(task, seeds, options.controls), lookahead=256):
+        for finished in runner.run(requests(task, options.orders, seeds, options.controls), lookahead=256):
             file.add(finished)
             if not finished.kept:
                 print(task.name, finished.request, finished.record.error, flush=True)
@@ -128,6 +128,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a .jsonl file, which is added to")
     parser.add_argument("--store", type=Path, help="folder of trained networks; default: beside the file")
     parser.add_argument("--seeds", default="0-2", help="first and last")
+    parser.add_argument(
+        "--orders", nargs="+", default=(), metavar="ORDER", help="those still in a race; default: all"
+    )
     parser.add_argument("--controls", type=int, default=2, help="how many of the seeds have control arms")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=60.0)
