@@ -1,5 +1,6 @@
 """What runs meet in `soak.py`: blows at random moments, and faults of folder, machine and clock."""
 
+import contextlib
 import ctypes
 import datetime
 import os
@@ -213,11 +214,16 @@ def _full(life: Life) -> None:
 def _read_only(life: Life) -> None:
     """A run by somebody who may not write; root may, so it gives up that right."""
     folders = [life.folder, *(path for path in life.folder.rglob("*") if path.is_dir())]
-    before = {path: path.stat().st_mode for path in folders}
+    before = {path: path.stat().st_mode for path in folders if path.exists()}
     for path in folders:
-        path.chmod(0o555)
+        _set_mode(path, 0o555)
     life.wait(life.start(_give_up_rights), PATIENCE)
     for path, mode in before.items():
+        _set_mode(path, mode)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    with contextlib.suppress(FileNotFoundError):  # scratch of a scheduler that has ended meanwhile
         path.chmod(mode)
 
 

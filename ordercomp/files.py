@@ -15,6 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from ordercomp.process_table import is_running
+
 __all__ = ["drop_drafts", "is_digest", "lock_of", "read_bytes", "refuse_link", "replace_file", "replacing"]
 
 _SMALL = 64 * 2**20  # bytes that any file may hold
@@ -50,7 +52,7 @@ def drop_drafts(folder: Path) -> None:
             continue
         try:
             if draft["host"] == _HOST:
-                left = not _is_running(int(draft["writer"]))
+                left = not is_running(int(draft["writer"]))
             else:
                 left = time.time() - path.stat().st_mtime > _OLD_SECONDS
             if left:
@@ -110,16 +112,3 @@ def read_bytes(path: Path) -> bytes:
 def is_digest(text: object) -> bool:
     """Whether `text` is a SHA-256 in hexadecimal, so that it may be part of a file's name."""
     return isinstance(text, str) and len(text) == 64 and set(text) <= set("0123456789abcdef")
-
-
-def _is_running(pid: int) -> bool:
-    """Whether a process of this machine runs; True where that cannot be told."""
-    if not hasattr(os, "killpg"):  # Windows, where the question would be an interrupt
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass  # it runs, and is somebody else's
-    return True

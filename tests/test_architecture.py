@@ -23,6 +23,7 @@ MAY_IMPORT = {
 PLAIN = {
     "ordercomp.codec",
     "ordercomp.files",
+    "ordercomp.process_table",
     "ordercomp.orders",
     "ordercomp.records",
     "ordercomp.sequence",

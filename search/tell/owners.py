@@ -10,11 +10,12 @@ import platform
 import threading
 import time
 from contextlib import AbstractContextManager
-from pathlib import Path
 from types import TracebackType
 
 import optuna
 from optuna.exceptions import StorageInternalError
+
+from ordercomp.process_table import TABLE, start_ticks
 
 __all__ = ["SILENT_SECONDS", "Heartbeat", "is_alive", "this_worker"]
 
@@ -24,7 +25,7 @@ SILENT_SECONDS = 300.0  # a worker unheard for longer counts as dead; generous, 
 
 def this_worker() -> str:
     """Name this process: host, process id, and its start time where the system tells it."""
-    return f"{platform.node()}:{os.getpid()}:{_start_ticks(os.getpid()) or 0}"
+    return f"{platform.node()}:{os.getpid()}:{start_ticks(os.getpid()) or 0}"
 
 
 def is_alive(worker: str, study: optuna.Study) -> bool:
@@ -34,8 +35,8 @@ def is_alive(worker: str, study: optuna.Study) -> bool:
     """
     worker = worker.partition("#")[0]  # a claim of that worker
     host, pid, started = worker.rsplit(":", 2)
-    if host == platform.node() and Path("/proc/self/stat").exists():
-        return _start_ticks(int(pid)) == (int(started) or None)
+    if host == platform.node() and (TABLE / "self" / "stat").exists():
+        return start_ticks(int(pid)) == (int(started) or None)
     beat = study.user_attrs.get(_attribute(worker))
     return isinstance(beat, (int, float)) and time.time() - beat < SILENT_SECONDS
 
@@ -68,16 +69,3 @@ class Heartbeat(AbstractContextManager["Heartbeat"]):
 
 def _attribute(worker: str) -> str:
     return f"heartbeat:{worker}"
-
-
-def _start_ticks(pid: int) -> int | None:
-    """Read the start time of a process in clock ticks since boot; None if there is no such process.
-
-    One that has ended counts as gone, even if its parent has not asked for its end as yet.
-    """
-    try:
-        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
-    except OSError:
-        return None
-    state, *rest = after_name.split()
-    return None if state in "ZX" else int(rest[18])

@@ -1,5 +1,6 @@
 """The runner on threads, with fake work functions that count their calls."""
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -275,6 +276,22 @@ def test_a_network_that_is_never_kept_ends_in_an_error_instead_of_a_loop(task, s
     assert finished[-1].record.error == (
         "not trained: its prefix D failed: its network or its worker was lost in each of 3 trainings"
     )
+
+
+@pytest.mark.parametrize("order", ["D", "DP", "DPQ"])
+def test_a_store_that_is_removed_in_a_run_loses_no_record(task, store, pool, order: str) -> None:
+    gone: list[str] = []
+
+    def work(job: NodeJob) -> Record:
+        if job.sequence.order == order and not gone:
+            gone.append(order)
+            shutil.rmtree(store.folder)
+        return fakes.work(job)
+
+    finished = list(Runner(task, store, executor=pool, work=work).run(requests("DPQ", "DQP")))
+    assert gone == [order]
+    assert sorted(orders_of(finished)) == ["D", "DP", "DPQ", "DQ", "DQP"]
+    assert [item.record.error for item in finished] == [None] * 5
 
 
 def test_a_broken_executor_of_the_caller_is_reported_at_once(task, store) -> None:
