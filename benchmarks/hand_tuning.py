@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--task", default="digits", help="a built-in task or a TOML file")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--loss", type=float, default=0.01, help="tolerated, a fraction")
+    parser.add_argument("--sampler", default="neighbors", help="of the search")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -123,6 +124,7 @@ def main() -> None:
             plan = SearchPlan(
                 task=task,
                 out=Path(folder) / "search",
+                sampler=options.sampler,
                 seed=seed,
                 trials=10_000,
                 workers=1,

@@ -62,6 +62,7 @@ METHODS: dict[str, Method] = {
     "flat nsga2": Method(sampler="nsga2", flat=True),
     "random": Method(sampler="random"),
     "tpe": Method(sampler="tpe"),
+    "neighbors": Method(sampler="neighbors"),
     "nsga2": Method(sampler="nsga2"),
     "nsga3": Method(sampler="nsga3"),
     "random, gain": Method(sampler="random", cost=CostOptions(exponent=0, snap=False)),
@@ -70,6 +71,7 @@ METHODS: dict[str, Method] = {
     "tpe, gain, snapped": Method(sampler="tpe", cost=CostOptions(exponent=0)),
     "tpe, gain per second, not snapped": Method(sampler="tpe", cost=CostOptions(snap=False)),
     "tpe, gain per second": Method(sampler="tpe", cost=CostOptions()),
+    "neighbors, gain per second": Method(sampler="neighbors", cost=CostOptions()),
     "nsga2, gain per second": Method(sampler="nsga2", cost=CostOptions()),
 }
 

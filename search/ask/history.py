@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import optuna
 from optuna.trial import TrialState
@@ -10,11 +11,19 @@ from optuna.trial import TrialState
 from ordercomp.knobs import Knob
 from ordercomp.orders import Order
 from ordercomp.records import Record
-from ordercomp.search.ask.objective import Objectives, bitops_reduction
+from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.space import Space
 from ordercomp.sequence import KnobValue, StageSequence
 
-__all__ = ["Front", "History", "features"]
+__all__ = ["Front", "History", "Reached", "features"]
+
+
+class Reached(NamedTuple):
+    """An operating point and the sequence that has it."""
+
+    accuracy: float
+    reduction: float  # log2
+    sequence: StageSequence
 
 
 @dataclass(slots=True)
@@ -22,18 +31,26 @@ class Front:
     """Points of accuracy and log2 reduction that no other beats, above a floor of accuracy."""
 
     floor: float  # accuracy at which a point is worth nothing
-    points: list[tuple[float, float]] = field(default_factory=list)  # accuracy falls, reduction rises
+    points: list[Reached] = field(default_factory=list)  # accuracy falls, reduction rises
 
-    def add(self, accuracy: float, reduction: float) -> None:
+    def add(self, point: Reached) -> None:
         """Take in a point and drop what it beats."""
-        if self.gain(accuracy, reduction) > 0:
-            rest = [(a, r) for a, r in self.points if a > accuracy or r > reduction]
-            self.points = sorted([*rest, (accuracy, reduction)], reverse=True)
+        if self.gain(point.accuracy, point.reduction) > 0:
+            rest = [
+                one for one in self.points if one.accuracy > point.accuracy or one.reduction > point.reduction
+            ]
+            self.points = sorted([*rest, point], key=lambda one: (one.accuracy, one.reduction), reverse=True)
+
+    def leader(self, accuracy: float) -> StageSequence | None:
+        """The most compressed of the sequences that are at least so accurate; None if none is."""
+        good = [point for point in self.points if point.accuracy >= accuracy]
+        return good[-1].sequence if good else None
 
     def gain(self, accuracy: float, reduction: float) -> float:
         """Area that the point would add; reductions count from 0."""
         area, left = 0.0, 0.0
-        for level, right in [*self.points, (self.floor, math.inf)]:
+        corners = [(point.accuracy, point.reduction) for point in self.points]
+        for level, right in [*corners, (self.floor, math.inf)]:
             width = min(reduction, right) - left
             if width > 0:
                 area += width * max(0.0, accuracy - max(level, self.floor))
@@ -76,14 +93,14 @@ class History:
                 self.trained[str(prefix)] = prefix
                 self.by_order[prefix.order].append(prefix)
         self._seconds[record.order[-1]].append(record.seconds)
-        how = self._objectives.convention
         if self.front is None:
             self.front = Front(record.baseline.accuracy - self._objectives.box_loss)
         for point in record.points:
-            self.front.add(point.accuracy, math.log2(bitops_reduction(point, how)))
+            reduction = math.log2(self._objectives.reduction(point))
+            self.front.add(Reached(point.accuracy, reduction, sequence))
         chosen = self._objectives.choose(record)
         self.inputs.append(features(self._space, sequence))
-        self.outputs.append([chosen.accuracy, math.log2(bitops_reduction(chosen, how))])
+        self.outputs.append([chosen.accuracy, math.log2(self._objectives.reduction(chosen))])
 
     def _mean_seconds(self, stage: str) -> float:
         own = self._seconds.get(stage)

@@ -100,6 +100,11 @@ class Objectives:
             return False
         return self._keeps_loss(record, point)
 
+    def reduction(self, point: OperatingPoint) -> float:
+        """How many times smaller, in bit operations, or in storage where that alone is an objective."""
+        stored = "log2_cr" in self.names and "log2_bitops_cr" not in self.names
+        return (storage_reduction if stored else bitops_reduction)(point, self.convention)
+
     def check_bitops(self, who: str) -> None:
         """Raise ValueError, on behalf of `who`, unless bit operations are an objective."""
         if "log2_bitops_cr" not in self.names:

@@ -18,6 +18,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ordercomp.search.ask.cost_aware import CostAware, CostOptions
+from ordercomp.search.ask.neighbors import Neighbors
 from ordercomp.search.ask.objective import DEFAULT_OBJECTIVES, Objectives
 from ordercomp.search.ask.space import Space
 from ordercomp.search.ask.streams import Streams
@@ -42,9 +43,9 @@ def make_sampler(
 
     Each trial of a study has its own stream of random numbers, in whatever process.
 
-    The names are tpe, nsga2, nsga3, gp, random, and grid (every sequence of the space once). With `cost`, of
-    several proposals the one is taken that promises most per second of untrained stages; it values them by
-    `objectives`, and proposes for trainings at `seed`.
+    The names are neighbors (of the networks that lead, in turn with tpe), tpe, nsga2, nsga3, gp, random, and
+    grid (every sequence of the space once). With `cost`, of several proposals the one is taken that promises
+    most per second of untrained stages; it values them by `objectives`, and proposes for trainings at `seed`.
     Raises ValueError for another name, and where a sampler does not fit: grid needs listable knobs; gp needs
     the same parameters in every trial, so a dense space or no optional and repeated stages; neither can weigh
     costs. Weighing needs log2_bitops_cr among the objectives. Over a space that is not dense, nsga2 and nsga3
@@ -56,14 +57,17 @@ def make_sampler(
         raise ValueError(f"trials must be at least 1, got {trials}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        if cost is None:
-            return Streams(functools.partial(_make, SAMPLERS[name], space, trials), seed=seed)
-        if name in _WITHOUT_COST:
-            raise ValueError(f"sampler {name} cannot weigh costs; leave cost out or use tpe")
-        objectives.check_bitops("weighing costs")
-        make = _quiet_tpe if name == "tpe" else SAMPLERS[name]
-        base = Streams(functools.partial(_make, make, space, trials), seed=seed)
-        return CostAware(base, space, objectives=objectives, seed=seed, options=cost)
+        if cost is not None:
+            if name in _WITHOUT_COST:
+                raise ValueError(f"sampler {name} cannot weigh costs; leave cost out or use tpe")
+            objectives.check_bitops("weighing costs")
+        make = _quiet_tpe if cost is not None and name == "tpe" else SAMPLERS[name]
+        sampler: BaseSampler = Streams(functools.partial(_make, make, space, trials), seed=seed)
+        if name == "neighbors":
+            sampler = Neighbors(sampler, space, objectives=objectives, seed=seed)
+        if cost is not None:
+            sampler = CostAware(sampler, space, objectives=objectives, seed=seed, options=cost)
+        return sampler
 
 
 def _make(
@@ -136,6 +140,7 @@ def _population(trials: int) -> int:
 
 SAMPLERS: Mapping[str, Callable[[Space, int, int], BaseSampler]] = {
     "tpe": _tpe,
+    "neighbors": _quiet_tpe,
     "nsga2": _nsga2,
     "nsga3": _nsga3,
     "gp": _gp,

@@ -50,7 +50,7 @@ class SearchPlan:
     out: Path  # gets study.db, records.jsonl, search.json, report.html, store/ and networks/
     stages: Order = ""  # letters to choose from; empty: those of the task
     trials: int = 100  # in the study, earlier runs included
-    sampler: str = "tpe"
+    sampler: str = "neighbors"
     storage: str | Path | None = None  # None: study.db in `out`
     study: str = "search"  # name in the storage
     seed: int = 0  # of trainings and sampler
@@ -95,7 +95,7 @@ def search(
     stages: Order = "",
     *,
     trials: int = 100,
-    sampler: str = "tpe",
+    sampler: str = "neighbors",
     storage: str | Path | None = None,
     out: Path | str = "search",
 ) -> SearchResult:

@@ -48,7 +48,9 @@ def command(
     task: Annotated[str, typer.Option(help="a built-in task or a TOML file")] = "digits",
     stages: Annotated[str, typer.Option(help="letters to choose from, default the task's")] = "",
     all_stages: Annotated[bool, typer.Option("--all-stages", help="leave no stage out")] = False,
-    sampler: Annotated[str, typer.Option(help="tpe, nsga2, nsga3, gp, random or grid")] = "tpe",
+    sampler: Annotated[
+        str, typer.Option(help="tpe, neighbors, nsga2, nsga3, gp, random or grid")
+    ] = "neighbors",
     trials: Annotated[int, typer.Option(help="in the study, earlier runs included")] = 100,
     storage: Annotated[str | None, typer.Option(help="path or URL, default study.db in --out")] = None,
     study: Annotated[str, typer.Option(help="name in the storage")] = "search",

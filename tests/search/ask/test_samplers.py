@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ordercomp.knobs import Knob
 from ordercomp.records import Record
 from ordercomp.search.ask.cost_aware import CostOptions
-from ordercomp.search.ask.history import Front, History, features
+from ordercomp.search.ask.history import Front, History, Reached, features
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.samplers import SAMPLERS, make_sampler
 from ordercomp.search.ask.space import Space
@@ -66,7 +66,7 @@ def test_the_gaussian_process_fills_a_study() -> None:
     assert len(proposed(run("gp", Space("DP", SYNTHETIC_KNOBS), trials=6)[0])) == 6
 
 
-@pytest.mark.parametrize("name", ["tpe", "nsga2", "nsga3", "random"])
+@pytest.mark.parametrize("name", ["tpe", "neighbors", "nsga2", "nsga3", "random"])
 def test_cost_aware_samplers_propose_alike_for_the_same_seed(name: str) -> None:
     cost = CostOptions(startup=4, candidates=4, trees=4)
     one, other = (run(name, SUBSETS, trials=10, seed=3, cost=cost)[0] for _ in range(2))
@@ -95,7 +95,7 @@ def test_the_grid_tries_every_sequence_once() -> None:
             "annealing",
             SUBSETS,
             None,
-            "sampler must be one of tpe, nsga2, nsga3, gp, random, grid, got 'annealing'",
+            "sampler must be one of tpe, neighbors, nsga2, nsga3, gp, random, grid, got 'annealing'",
         ),
         ("gp", SUBSETS, None, "gp needs the same parameters in every trial"),
         ("grid", PERMUTATIONS, CostOptions(), "grid cannot weigh costs"),
@@ -139,7 +139,7 @@ def test_a_front_gains_exactly_the_area_that_a_point_adds(
 ) -> None:
     front = Front(0.6)
     for point in points:
-        front.add(*point)
+        front.add(Reached(*point, StageSequence.parse("D")))
     assert front.gain(*new) == pytest.approx(area([*points, new], 0.6) - area(points, 0.6), abs=1e-9)
 
 

@@ -34,7 +34,7 @@ def propose(study: optuna.Study, sampler: str = "random") -> str:
     return sequence
 
 
-@pytest.mark.parametrize("sampler", ["random", "nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", ["random", "nsga2", "tpe", "neighbors"])
 def test_four_processes_with_one_seed_propose_different_sequences(sampler: str) -> None:
     storage = optuna.storages.InMemoryStorage()
     processes = [opened(sampler, storage) for _ in range(4)]
