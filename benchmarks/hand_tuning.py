@@ -15,7 +15,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ordercomp.analysis.fronts.front import Candidate
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    task = load_task(options.task)
+    task = replace(load_task(options.task), loss=options.loss)
     lines = []
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:

@@ -38,14 +38,16 @@ def make_sampler(
     trials: int = 100,
     objectives: Objectives = DEFAULT_OBJECTIVES,
     cost: CostOptions | None = None,
+    loss: float = 0.02,
 ) -> BaseSampler:
     """Make the sampler `name` for a study of about `trials` trials; equal seeds propose alike.
 
     Each trial of a study has its own stream of random numbers, in whatever process.
 
-    The names are neighbors (of the networks that lead, in turn with tpe), tpe, nsga2, nsga3, gp, random, and
-    grid (every sequence of the space once). With `cost`, of several proposals the one is taken that promises
-    most per second of untrained stages; it values them by `objectives`, and proposes for trainings at `seed`.
+    The names are neighbors (of the networks that lead, most often at a tolerated `loss`, in turn with tpe),
+    tpe, nsga2, nsga3, gp, random, and grid (every sequence of the space once). With `cost`, of several
+    proposals the one is taken that promises most per second of untrained stages; it values them by
+    `objectives`, and proposes for trainings at `seed`.
     Raises ValueError for another name, and where a sampler does not fit: grid needs listable knobs; gp needs
     the same parameters in every trial, so a dense space or no optional and repeated stages; neither can weigh
     costs. Weighing needs log2_bitops_cr among the objectives. Over a space that is not dense, nsga2 and nsga3
@@ -64,7 +66,7 @@ def make_sampler(
         make = _quiet_tpe if cost is not None and name == "tpe" else SAMPLERS[name]
         sampler: BaseSampler = Streams(functools.partial(_make, make, space, trials), seed=seed)
         if name == "neighbors":
-            sampler = Neighbors(sampler, space, objectives=objectives, seed=seed)
+            sampler = Neighbors(sampler, space, objectives=objectives, loss=loss, seed=seed)
         if cost is not None:
             sampler = CostAware(sampler, space, objectives=objectives, seed=seed, options=cost)
         return sampler

@@ -144,6 +144,7 @@ def run_search(
         trials=plan.trials,
         objectives=plan.objectives,
         cost=plan.cost,
+        loss=plan.task.loss,
     )
     storage = _open_storage(plan)
     task = (
