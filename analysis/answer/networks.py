@@ -127,17 +127,17 @@ def choose_point(
     """Choose the most reduced operating point whose validation loss is surely enough within `loss`.
 
     That is one standard error below it, as if half of the errors fell on the same of `images` images; without
-    `images` the loss itself is compared. Ties go to the smaller loss, then to the earlier one. None if there
-    is no such point.
+    `images` the loss itself is compared. Ties go to the smaller loss, the shorter order, then the earlier
+    seed. None if there is no such point.
     """
-    best: tuple[tuple[float, float], Record, OperatingPoint] | None = None
+    best: tuple[tuple[float, float, int, str, int], Record, OperatingPoint] | None = None
     for record in records:
         for point in record.points:
             lost = record.baseline.accuracy - point.accuracy
             errors = (1 - record.baseline.accuracy) + (1 - point.accuracy)
             variance = 0.0 if images is None else max(abs(lost), errors / 2) / images
-            key = (point.bitops_cr, -lost)
-            if lost + math.sqrt(variance) <= loss + 1e-12 and (best is None or key > best[0]):
+            key = (-point.bitops_cr, lost, len(record.order), record.sequence, record.seed)
+            if lost + math.sqrt(variance) <= loss + 1e-12 and (best is None or key < best[0]):
                 best = (key, record, point)
     return None if best is None else best[1:]
 

@@ -149,14 +149,18 @@ def best_reductions(
 ) -> dict[float, Candidate | None]:
     """Map each tolerated validation loss (a fraction) to the point of largest reduction within it.
 
-    None where no point is within. Ties go to the smaller loss, then to the earlier record. What the point
+    None where no point is within. Ties go to the smaller loss, then to the shorter order. What the point
     loses on test data stands in its `reported_loss`, which may exceed the tolerance: report it as it is.
     """
     every = candidates(records, scale=scale)
     best: dict[float, Candidate | None] = {}
     for tolerance in tolerances:
         within = [one for one in every if one.loss <= tolerance + 1e-12]
-        best[tolerance] = max(within, key=lambda one: (one.bitops_cr, -one.loss), default=None)
+        best[tolerance] = min(
+            within,
+            key=lambda one: (-one.bitops_cr, one.loss, len(one.record.order), one.record.sequence),
+            default=None,
+        )
     return best
 
 

@@ -50,15 +50,15 @@ class Ranking:
     def front(self, points: Sequence[Candidate]) -> list[Candidate]:
         """The points that no other beats in all objectives, by falling cost; equal ones are all kept."""
         kept = _undominated(points, [self._costs(one) for one in points])
-        return sorted(kept, key=lambda one: (self._gain(self.cost, one), -one.loss))
+        return sorted(kept, key=self._rank, reverse=True)
 
     def best(self, points: Iterable[Candidate], tolerance: float) -> Candidate | None:
         """The point of least cost with a loss of at most `tolerance`; None if there is none.
 
-        Ties go to the smaller loss, then to the earlier point.
+        Ties go to the smaller loss, then to the shorter order, never to what happened to come first.
         """
         within = [one for one in points if one.loss <= tolerance + 1e-12]
-        return max(within, key=lambda one: (self._gain(self.cost, one), -one.loss), default=None)
+        return min(within, key=self._rank, default=None)
 
     def value(self, points: Sequence[Candidate]) -> float:
         """What the points are worth in doublings; 0 without any."""
@@ -71,6 +71,12 @@ class Ranking:
     def outline(self, points: Sequence[Candidate]) -> list[Candidate]:
         """The points without those that add nothing to `value`."""
         return _undominated(points, [[one.loss, -self._doublings(one)] for one in points])
+
+    def _rank(self, one: Candidate) -> tuple[float, float, int, str, float]:
+        """What sorts the least cost to the front, the same way in whatever order networks were trained."""
+        threshold = math.inf if one.point.threshold is None else one.point.threshold
+        name = one.record.sequence
+        return -self._gain(self.cost, one), one.loss, len(one.record.order), name, threshold
 
     def _costs(self, one: Candidate) -> list[float]:
         """All objectives, to be minimized; accuracy as the loss against the record's own baseline."""

@@ -1,5 +1,6 @@
 """How the operating points of a search compare."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -27,6 +28,20 @@ def test_by_default_the_analysis_is_followed() -> None:
     assert ranking.value(points) == front_value(records, scale=scale)
     assert ranking.best(points, 0.02) == best_reductions(records, tolerances=[0.02], scale=scale)[0.02]
     assert ranking.value(ranking.outline(points)) == ranking.value(points)
+
+
+def test_equal_networks_stand_in_the_same_order_however_they_were_trained() -> None:
+    records = [
+        make_record(order, accuracy=0.96, bitops_cr=16.0, baseline=0.97) for order in ("PQ", "QP", "Q")
+    ]
+    ranking = Ranking(Objectives())
+    for some in itertools.permutations(records):
+        points = ranking.candidates(some)
+        best, other = ranking.best(points, 0.02), best_reductions(some, tolerances=[0.02])[0.02]
+        assert best is not None
+        assert other is not None
+        assert [best.record.order, other.record.order] == ["Q", "Q"]
+        assert [one.record.order for one in ranking.front(points)] == ["QP", "PQ", "Q"]
 
 
 def test_constraints_leave_points_out() -> None:
