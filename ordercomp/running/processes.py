@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, InvalidStateError, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -61,14 +62,16 @@ class Crew:
             self._pool = None
 
     def watch(self) -> None:
-        """Kill workers of ours that have been stopped for a minute, by SIGSTOP or a debugger: they never end.
+        """See to it that work ends: break a pool that nobody attends, kill workers stopped for a minute.
 
-        Time in which this process does not run either, such as after Ctrl-Z, does not count.
+        A worker is stopped by SIGSTOP or a debugger, and never ends. Time in which this process does not run
+        either, such as after Ctrl-Z, does not count.
         """
         elapsed = time.monotonic() - self._watched
         if self._pool is None or elapsed < _WATCH_SECONDS:
             return
         self._watched += elapsed
+        _break_if_unattended(self._pool)
         for pid, process in list((self._pool._processes or {}).items()):
             if _is_stopped(pid):
                 self._stopped[pid] = self._stopped.get(pid, 0.0) + min(elapsed, 2 * _WATCH_SECONDS)
@@ -157,6 +160,18 @@ def _memory_bytes() -> int:
     with suppress(OSError, ValueError):
         sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return min(sizes)
+
+
+def _break_if_unattended(pool: ProcessPoolExecutor) -> None:
+    """Fail the jobs of a pool whose own thread has ended, as where no thread could start: none would end."""
+    manager = pool._executor_manager_thread
+    if manager is None or manager.is_alive():
+        return
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+    for item in list(pool._pending_work_items.values()):
+        with suppress(InvalidStateError):
+            item.future.set_exception(BrokenProcessPool("the thread that attends the workers has ended"))
 
 
 def _prepare_worker(version: str, started: "Synchronized[int]") -> None:

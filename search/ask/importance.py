@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from ordercomp.search.ask.streams import PREFIX
+from ordercomp.search.ask.streams import PREFIX, RELEASER
 
 __all__ = ["Study", "count_ended", "count_states", "parameter_importances"]
 
@@ -22,11 +22,18 @@ def count_states(study: Study) -> Mapping[str, int]:
 
 
 def count_ended(study: Study) -> int:
-    """Number of proposed trials that have ended, well or badly; prefixes on the way were not proposed."""
+    """Number of proposed trials that have ended, well or badly; prefixes on the way were not proposed.
+
+    A trial that was failed to be enqueued again has not ended: the one in its stead will.
+    """
     return sum(
-        trial.state.is_finished() and trial.user_attrs.get("design") != PREFIX
+        trial.state.is_finished() and trial.user_attrs.get("design") != PREFIX and not _was_released(trial)
         for trial in study.get_trials(deepcopy=False)
     )
+
+
+def _was_released(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.FAIL and RELEASER in trial.user_attrs
 
 
 def parameter_importances(study: Study, objective: int = 0) -> dict[str, float]:

@@ -17,7 +17,7 @@ from ordercomp.running.jobs import Finished, Request
 from ordercomp.search.ask.abandonment import Abandonment, Reach
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.space import Space
-from ordercomp.search.ask.streams import PREFIX
+from ordercomp.search.ask.streams import PREFIX, RELEASER
 from ordercomp.search.tell.owners import Heartbeat, this_worker
 from ordercomp.search.tell.read_back import records_from_study
 from ordercomp.search.tell.storage import naming_the_storage
@@ -266,8 +266,11 @@ class _Driver:
         """Whether a trial takes part of the number asked for: proposed, and not lost in an earlier run."""
         if trial.user_attrs.get("design") == PREFIX or trial.state == TrialState.WAITING:
             return False
-        failed = trial.state == TrialState.FAIL
-        return not failed or "record" in trial.user_attrs or trial.number in self._lost
+        if trial.state != TrialState.FAIL:
+            return True
+        if RELEASER in trial.user_attrs:  # its place is that of the trial enqueued in its stead
+            return False
+        return "record" in trial.user_attrs or trial.number in self._lost
 
 
 def _waits_by_design(trial: FrozenTrial) -> bool:

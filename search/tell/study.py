@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ordercomp.codec import encode
 from ordercomp.search.ask.objective import Direction, Objectives
 from ordercomp.search.ask.space import Space
-from ordercomp.search.ask.streams import RETRY
+from ordercomp.search.ask.streams import RELEASER, RETRY
 from ordercomp.search.tell.owners import SILENT_SECONDS, is_alive, this_worker
 from ordercomp.search.tell.storage import naming_the_storage, open_storage
 from ordercomp.sequence import StageSequence
@@ -39,7 +39,6 @@ PAIRED, ADAPTIVE = "paired", "adaptive"  # values of a trial's user attribute `d
 
 _IDENTITY = "ordercomp"
 _PROPOSED = ("sequence", "seed", "design")
-_RELEASER = "released_by"  # attribute of a trial that was failed to be enqueued again: who did so
 
 
 def open_study(
@@ -165,7 +164,7 @@ def release_stale_trials(
     trials = study.get_trials(deepcopy=False)
     retried = {trial.user_attrs.get(RETRY) for trial in trials}
     for trial in trials:
-        releaser = trial.user_attrs.get(_RELEASER)
+        releaser = trial.user_attrs.get(RELEASER)
         if trial.state == TrialState.FAIL and releaser and trial.number not in retried:
             if not is_alive(releaser, study):  # it was killed between failing the trial and enqueueing it
                 _enqueue_again(study, trial, space)
@@ -187,7 +186,7 @@ def release_trial(study: optuna.Study, trial: FrozenTrial | Trial, space: Space)
     that, from the stream of the first one; so does one of which nobody had said what it is for.
     """
     try:
-        Trial(study, trial._trial_id).set_user_attr(_RELEASER, this_worker())
+        Trial(study, trial._trial_id).set_user_attr(RELEASER, this_worker())
         study.tell(trial.number, state=TrialState.FAIL)
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
         return False

@@ -1,5 +1,6 @@
 """The runner on real processes: sharing, crashes, Ctrl-C, kill -9."""
 
+import multiprocessing.queues
 import os
 import re
 import signal
@@ -129,6 +130,27 @@ def test_a_worker_that_is_stopped_for_good_is_replaced(
     assert sorted(record.order for record in records) == ["D", "DP", "Q", "QD"]
     assert all(record.error is None for record in records)
     assert calls(task).count("DP 0") == 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_pool_whose_thread_died_since_no_thread_could_start_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool's own thread dies of it, unheard, and would leave every job waiting for ever."""
+    start_thread = multiprocessing.queues.Queue._start_thread
+    refused: list[object] = []
+
+    def start_or_refuse(queue: "multiprocessing.queues.Queue[object]") -> None:
+        if not refused:
+            refused.append(queue)
+            raise RuntimeError("can't start new thread")
+        start_thread(queue)
+
+    monkeypatch.setattr(multiprocessing.queues.Queue, "_start_thread", start_or_refuse)
+    _, records = run_here(tmp_path, fakes.describe_worker, "D", "P")
+    assert refused
+    assert sorted(record.order for record in records) == ["D", "P"]
+    assert all(record.error is None for record in records)
 
 
 def test_ctrl_c_while_the_workers_start_does_not_break_them(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from ordercomp.search.ask.importance import count_ended
 from ordercomp.search.tell.owners import Heartbeat, is_alive, this_worker
 from ordercomp.search.tell.study import (
     enqueue_paired_design,
@@ -151,6 +152,22 @@ def test_a_kill_between_failing_a_trial_and_enqueueing_it_again_loses_nothing(
         release_stale_trials(study, SPACE)
     assert [one.state for one in study.trials] == [TrialState.FAIL, TrialState.WAITING]
     assert study.trials[1].system_attrs["fixed_params"] == SPACE.params(SPACE.complete(ORDERS[0]))
+
+
+def test_a_trial_that_died_with_a_record_that_it_had_not_told_takes_no_second_place() -> None:
+    """As on a full disk: the record is noted, the state cannot be written, and the process ends."""
+    calm, study = opened(None), opened(None)
+    run(calm, trials=6)
+    run(study, trials=3)
+    trial = study.ask()
+    for name, value in {"worker": "elsewhere:1:1", "seed": 0, "design": "adaptive"}.items():
+        trial.set_user_attr(name, value)
+    trial.set_user_attr("sequence", str(SPACE.suggest(trial)))
+    trial.set_user_attr("record", {})
+    assert release_stale_trials(study, SPACE) == 1
+    run(study, trials=6)
+    assert proposals(study) == proposals(calm)
+    assert count_ended(study) == count_ended(calm) == 6
 
 
 def interrupt(*_: object, **__: object) -> None:
