@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 
@@ -164,7 +164,7 @@ def _memory_bytes() -> int:
 
 def _break_if_unattended(pool: ProcessPoolExecutor) -> None:
     """Fail the jobs of a pool whose own thread has ended, as where no thread could start: none would end."""
-    manager = pool._executor_manager_thread
+    manager = cast(threading.Thread | None, pool._executor_manager_thread)  # whatever typeshed says
     if manager is None or manager.is_alive():
         return
     for process in list((pool._processes or {}).values()):
