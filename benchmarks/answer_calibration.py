@@ -24,7 +24,7 @@ from ordercomp.analysis.answer.answer import LEAST_SEEDS, AnswerAt, answers_of, 
 from ordercomp.analysis.answer.features import parts_of, shared_prefixes
 from ordercomp.analysis.answer.model import Draws, draw_values
 from ordercomp.analysis.answer.race import LOOK, in_halves, losing
-from ordercomp.analysis.answer.values import ValueTable, order_values, rungs_of
+from ordercomp.analysis.answer.values import ValueTable, networks_of, order_values, rungs_of
 from ordercomp.orders import permutations
 from ordercomp.studies.folders.recorded import load_recorded
 
@@ -102,10 +102,10 @@ def tied(rng: np.random.Generator) -> World:
 
 def fitted(name: str, loss: float, *, hard: bool = False) -> Callable[[np.random.Generator], World]:
     """The world of a recorded data set: at the front over its rungs, or at its hardest rung alone."""
-    records = load_recorded(name)
-    rungs = rungs_of(records, STAGES)
+    networks = networks_of(load_recorded(name), STAGES)
+    rungs = rungs_of(networks, STAGES)
     chosen = [min(rungs, key=lambda rung: rung.steps[2])] if hard else list(rungs)  # fewest bits of Q
-    table = order_values(records, STAGES, loss=loss, rungs=chosen)
+    table = order_values(networks, STAGES, loss=loss, rungs=chosen)
     values = table.values[[table.orders.index(order) for order in ORDERS]]
     mean = values.mean(axis=1)
     around = (values - mean[:, None]) / np.sqrt(values.shape[1] - 1)

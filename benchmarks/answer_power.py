@@ -20,7 +20,7 @@ from ordercomp.analysis.answer.answer import answer_of
 from ordercomp.analysis.answer.features import parts_of
 from ordercomp.analysis.answer.model import Effort
 from ordercomp.analysis.answer.race import next_orders
-from ordercomp.analysis.answer.values import Rung, ValueTable, order_values, rungs_of
+from ordercomp.analysis.answer.values import Rung, ValueTable, networks_of, order_values, rungs_of
 from ordercomp.orders import Order, permutations
 from ordercomp.studies.folders.recorded import load_recorded
 
@@ -150,10 +150,10 @@ def main() -> None:
     options = parser.parse_args()
     lines = []
     for name, which, loss, stops in RECORDED:
-        records = load_recorded(name)
-        rungs = rungs_of(records, STAGES)
+        networks = networks_of(load_recorded(name), STAGES)
+        rungs = rungs_of(networks, STAGES)
         chosen = [min(rungs, key=lambda rung: rung.steps[2])] if which == "hard" else list(rungs)
-        table = order_values(records, STAGES, loss=loss, rungs=chosen)
+        table = order_values(networks, STAGES, loss=loss, rungs=chosen)
         rng = np.random.default_rng(0)
         races = [replay(table, chosen, stops, rng) for _ in range(options.replays)]
         lines += [

@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 
 from ordercomp.analysis.answer.race import next_orders
-from ordercomp.analysis.answer.values import order_values
+from ordercomp.analysis.answer.values import networks_of, order_values
 from ordercomp.orders import Order, permutations
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.running import dispatch
@@ -256,7 +256,8 @@ def race(stages: int, workers: int, *, seeds: int = SEEDS) -> dict[str, object]:
             for _ in simulated.run([Request(StageSequence.parse(order), done) for order in block]):
                 pass
             done += 1
-            table = order_values(simulated.file.records, letters, loss=LOSS).at(list(range(done)))
+            networks = networks_of(simulated.file.records, letters)
+            table = order_values(networks, letters, loss=LOSS).at(list(range(done)))
         assert table is not None
         best = table.orders[int(np.nanargmax(np.nanmean(table.values, axis=1)))]
         trainings, seconds = simulated.cluster.ended, simulated.cluster.now

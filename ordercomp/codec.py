@@ -173,7 +173,8 @@ def _gather(data: object, kind: Any, what: str, strict: bool) -> Any:
     parts: dict[str, dict[str, Any]] = {field: {} for field, _ in layout.parts.values()}
     for key, value in data.items():
         if (item := layout.read.get(key)) is not None:
-            gathered[item.attribute] = _fit(value, item.plan, f"{what} {key}", strict)
+            plain = item.plan is None or value is None
+            gathered[item.attribute] = value if plain else _fit(value, item.plan, f"{what} {key}", strict)
         elif key in layout.parts:
             parts[layout.parts[key][0]][key] = value
         elif key not in layout.derived:

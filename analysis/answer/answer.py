@@ -28,7 +28,7 @@ from ordercomp.analysis.answer.comparisons import (
     precedence_of,
 )
 from ordercomp.analysis.answer.model import Draws, Effort, draw_values
-from ordercomp.analysis.answer.values import LOSSES, ValueTable, order_values, rungs_of
+from ordercomp.analysis.answer.values import LOSSES, ValueTable, networks_of, order_values, rungs_of
 from ordercomp.analysis.evidence.judge import RULES
 from ordercomp.layout import FLAT, OMITTED, named
 from ordercomp.orders import Order
@@ -219,10 +219,11 @@ def derive_answer(
     """
     effort = effort or (THOROUGH if len(stages) <= FEW_STAGES else BRIEF)
     held = list(records)
-    rungs = rungs_of(held, stages)
+    networks = networks_of(held, stages, convention=convention)
+    rungs = rungs_of(networks, stages)
     losses = sorted({*LOSSES, loss})
     asked = [(rungs, one) for one in losses] + [((rung,), loss) for rung in rungs if len(rungs) > 1]
-    tables = [order_values(held, stages, loss=at, rungs=some, convention=convention) for some, at in asked]
+    tables = [order_values(networks, stages, loss=at, rungs=some) for some, at in asked]
     found = answers_of(tables, effort=effort)
     told = dict(zip(losses, found, strict=False))
     alone = zip(rungs, found[len(losses) :], strict=False)

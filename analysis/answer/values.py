@@ -23,10 +23,12 @@ from ordercomp.sequence import StageSequence
 __all__ = [
     "FLOOR",
     "LOSSES",
+    "Network",
     "Rung",
     "ValueTable",
     "check_loss",
     "front_reduction",
+    "networks_of",
     "order_values",
     "rungs_of",
 ]
@@ -49,6 +51,17 @@ class Rung:
 
     def __str__(self) -> str:
         return " ".join(self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Network:
+    """What one trained network reaches: arrays of shape (points,), empty for a failed one."""
+
+    setting: Setting
+    order: Order
+    seed: int
+    reductions: FloatArray  # log2, of bit operations
+    losses: tuple[FloatArray, FloatArray]  # on validation and on test images, fractions
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +123,40 @@ def check_loss(loss: float) -> float:
     return loss
 
 
-def rungs_of(records: Iterable[Record], stages: Order) -> tuple[Rung, ...]:
+def networks_of(
+    records: Iterable[Record], stages: Order, *, convention: Convention = "paper"
+) -> list[Network]:
+    """The networks among `records` whose order is a permutation of `stages`, ready to be valued at any loss.
+
+    Raises ValueError for stages that are not distinct letters, and a cost convention that a record lacks.
+    """
+    if len(set(check_order(stages))) != len(stages):
+        raise ValueError(f"stages must be distinct letters, got {stages!r}")
+    letters = sorted(stages)
+    settings: dict[str, frozenset[str]] = {}
+    found = []
+    for record in records:
+        if sorted(record.order) != letters:
+            continue
+        if (text := record.sequence) not in settings:
+            settings[text] = frozenset(map(str, StageSequence.parse(text).steps))
+        base, points = record.baseline, record.points
+        found.append(
+            Network(
+                setting=(record.accounting, settings[text]),
+                order=record.order,
+                seed=record.seed,
+                reductions=np.log2([_reduction(point, convention) for point in points]),
+                losses=(
+                    np.array([base.accuracy - point.accuracy for point in points]),
+                    np.array([base.test_accuracy - point.test_accuracy for point in points]),
+                ),
+            )
+        )
+    return found
+
+
+def rungs_of(networks: Iterable[Network], stages: Order) -> tuple[Rung, ...]:
     """The settings of all knobs that permutations of `stages` were run with as a design, in order of text.
 
     A setting counts if it was run at least half as often as the most frequent one, and with two orders or
@@ -118,9 +164,9 @@ def rungs_of(records: Iterable[Record], stages: Order) -> tuple[Rung, ...]:
     """
     runs: Counter[Setting] = Counter()
     orders: dict[Setting, set[Order]] = defaultdict(set)
-    for setting, order, _ in _networks(records, stages):
-        runs[setting] += 1
-        orders[setting].add(order)
+    for network in networks:
+        runs[network.setting] += 1
+        orders[network.setting].add(network.order)
     most = max(runs.values(), default=0)
     kept = [
         setting for setting, count in runs.items() if count >= LEAST_SHARE * most and len(orders[setting]) > 1
@@ -130,42 +176,38 @@ def rungs_of(records: Iterable[Record], stages: Order) -> tuple[Rung, ...]:
 
 
 def order_values(
-    records: Iterable[Record],
+    networks: Iterable[Network],
     stages: Order,
     *,
     loss: float,
     rungs: Sequence[Rung] | None = None,
-    convention: Convention = "paper",
 ) -> ValueTable:
     """Value every order of `stages` at every seed at which all `rungs` of it were run.
 
     Args:
-        records: any records of one task; what is no permutation of `stages` is left out.
+        networks: those of `networks_of`, of one task.
         stages: distinct letters.
         loss: tolerated, a fraction of accuracy in (0, 1].
         rungs: the settings to take part, all that `rungs_of` finds by default.
-        convention: of the cost.
 
-    A failed network adds no point. Of two records of the same network at the same seed the later one counts.
-    Raises ValueError for a loss outside of (0, 1] and for stages that are not distinct letters.
+    A failed network adds no point. Of two runs of the same network at the same seed the later one counts.
+    Raises ValueError for a loss outside of (0, 1].
     """
     check_loss(loss)
-    if len(set(check_order(stages))) != len(stages):
-        raise ValueError(f"stages must be distinct letters, got {stages!r}")
-    records = list(records)
-    rungs = rungs_of(records, stages) if rungs is None else tuple(rungs)
+    networks = list(networks)
+    rungs = rungs_of(networks, stages) if rungs is None else tuple(rungs)
     wanted = {(rung.accounting, frozenset(rung.steps)) for rung in rungs}
-    found: dict[tuple[Order, int], dict[Setting, Record]] = defaultdict(dict)
-    for setting, order, record in _networks(records, stages):
-        if setting in wanted:
-            found[order, record.seed][setting] = record
+    found: dict[tuple[Order, int], dict[Setting, Network]] = defaultdict(dict)
+    for network in networks:
+        if network.setting in wanted:
+            found[network.order, network.seed][network.setting] = network
     whole = {key: list(runs.values()) for key, runs in found.items() if len(runs) == len(wanted)}
     orders = tuple(sorted({order for order, _ in whole}, key=lambda one: [stages.index(x) for x in one]))
     seeds = tuple(sorted({seed for _, seed in whole}))
+    rows, columns = ({one: place for place, one in enumerate(some)} for some in (orders, seeds))
     values = np.full((len(orders), len(seeds)), np.nan)
-    for (order, seed), networks in whole.items():
-        value = _value(networks, loss, convention)
-        values[orders.index(order), seeds.index(seed)] = value
+    for (order, seed), runs in whole.items():
+        values[rows[order], columns[seed]] = _value(runs, loss)
     return ValueTable(stages, orders, seeds, values, FLOOR, loss, tuple(rungs))
 
 
@@ -183,16 +225,11 @@ def front_reduction(losses: FloatArray, log2_reductions: FloatArray, *, loss: fl
     return float(best @ widths / (high - low))
 
 
-def _value(networks: Sequence[Record], loss: float, convention: Convention) -> float:
+def _value(networks: Sequence[Network], loss: float) -> float:
     """Mean of the two halves of the held-out images, each with a front of its own."""
-    points = [(record, point) for record in networks for point in record.points]
-    if not points:
-        return FLOOR
-    reductions = np.log2([_reduction(point, convention) for _, point in points])
-    validation = np.array([record.baseline.accuracy - point.accuracy for record, point in points])
-    test = np.array([record.baseline.test_accuracy - point.test_accuracy for record, point in points])
-    halves = [front_reduction(losses, reductions, loss=loss) for losses in (validation, test)]
-    return float(np.mean(halves))
+    reductions = np.concatenate([network.reductions for network in networks])
+    halves = (np.concatenate([network.losses[half] for network in networks]) for half in (0, 1))
+    return float(np.mean([front_reduction(losses, reductions, loss=loss) for losses in halves]))
 
 
 def _reduction(point: OperatingPoint, convention: Convention) -> float:
@@ -202,14 +239,6 @@ def _reduction(point: OperatingPoint, convention: Convention) -> float:
     if not isinstance(other, Mapping) or "bitops_cr" not in other:
         raise ValueError(f"convention must be one that the records hold, got {convention!r}")
     return float(other["bitops_cr"])
-
-
-def _networks(records: Iterable[Record], stages: Order) -> Iterable[tuple[Setting, Order, Record]]:
-    letters = sorted(stages)
-    for record in records:
-        if sorted(record.order) == letters:
-            steps = frozenset(map(str, StageSequence.parse(record.sequence).steps))
-            yield (record.accounting, steps), record.order, record
 
 
 def _by_stage(steps: frozenset[str], stages: Order) -> tuple[str, ...]:

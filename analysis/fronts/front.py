@@ -33,9 +33,6 @@ __all__ = [
     "candidates",
     "front",
     "front_value",
-    "log2_reduction_at_loss",
-    "loss_at_reduction",
-    "readouts_between",
     "record_value",
     "value_of",
 ]
@@ -164,38 +161,6 @@ def best_reductions(
     return best
 
 
-def loss_at_reduction(chosen: Sequence[Candidate], log2_reductions: FloatArray) -> FloatArray:
-    """Smallest reported loss among the points of at least each log2 reduction; infinity where none is."""
-    losses = np.array([one.reported_loss for one in chosen])
-    reductions = np.array([one.log2_reduction for one in chosen])
-    reached = reductions >= np.asarray(log2_reductions)[:, None] - 1e-12
-    least: FloatArray = np.where(reached, losses, np.inf).min(axis=1, initial=np.inf)
-    return least
-
-
-def log2_reduction_at_loss(chosen: Sequence[Candidate], losses: FloatArray) -> FloatArray:
-    """Largest log2 reduction among the points of at most each reported loss; 0 (baseline) where none is."""
-    own = np.array([one.reported_loss for one in chosen])
-    reductions = np.array([one.log2_reduction for one in chosen])
-    reached = own <= np.asarray(losses)[:, None] + 1e-12
-    largest: FloatArray = np.where(reached, reductions, 0.0).max(axis=1, initial=0.0)
-    return largest
-
-
-def readouts_between(
-    one: Sequence[Candidate], other: Sequence[Candidate], *, tolerance: float
-) -> tuple[float, float]:
-    """Mean log2 reduction and mean accuracy that the front `one` gains over `other`; both need a point.
-
-    Accuracy is compared at all reductions above 1 that both reach, as far as the better of the two loses no
-    more than the tolerance (at their smallest reduction if nothing is left of this). Reductions are compared
-    at all losses up to the tolerance, from none or the largest gain; where a side has no point, the network
-    is left alone. If both always lose more than the tolerance, they are compared at the smallest loss at
-    which both have a point.
-    """
-    return _reduction_difference(one, other, tolerance), _accuracy_difference(one, other, tolerance)
-
-
 def _candidate(record: Record, point: OperatingPoint, scale: Scale) -> Candidate:
     cost = _cost(record, point, scale.convention)
     loss = record.baseline.accuracy - point.accuracy
@@ -223,27 +188,3 @@ def _cost(record: Record, point: OperatingPoint, convention: Convention) -> dict
     if not 0 < cost["bitops_cr"] < math.inf:
         raise ValueError(f"bitops_cr must be positive and finite, got {cost['bitops_cr']} in {where}")
     return cost
-
-
-def _accuracy_difference(one: Sequence[Candidate], other: Sequence[Candidate], tolerance: float) -> float:
-    both = (one, other)
-    reach = min(max(point.log2_reduction for point in side) for side in both)
-    steps = np.unique([point.log2_reduction for side in both for point in side])
-    steps = np.append(steps[steps < reach], reach)
-    losses = np.stack([loss_at_reduction(side, steps) for side in both])
-    difference = losses[1] - losses[0]
-    widths = np.diff(np.maximum(steps, 0.0), prepend=0.0)  # a loss holds from the step before up to its own
-    widths[losses.min(axis=0) > tolerance] = 0.0
-    return float(difference @ widths / widths.sum()) if widths.sum() > 0 else float(difference[0])
-
-
-def _reduction_difference(one: Sequence[Candidate], other: Sequence[Candidate], tolerance: float) -> float:
-    both = (one, other)
-    smallest = [min(point.reported_loss for point in side) for side in both]
-    start = min(0.0, *smallest) if min(smallest) < tolerance else max(smallest)
-    steps = np.unique([start] + [point.reported_loss for side in both for point in side])
-    steps = steps[(steps >= start) & ((steps < tolerance) | (steps == start))]
-    reductions = np.stack([log2_reduction_at_loss(side, steps) for side in both])
-    difference = reductions[0] - reductions[1]
-    widths = np.diff(steps, append=max(tolerance, start))  # a reduction holds from its own step to the next
-    return float(difference @ widths / widths.sum()) if widths.sum() > 0 else float(difference[0])

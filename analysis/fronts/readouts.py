@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ordercomp.analysis.fronts.front import Candidate, Scale, candidates, front, readouts_between, value_of
+from ordercomp.analysis.fronts.curve import Curve
+from ordercomp.analysis.fronts.front import Candidate, Scale, candidates, front, value_of
 from ordercomp.records import Record
 
 __all__ = ["Measured", "measure"]
@@ -18,6 +19,7 @@ class Measured:
     record: Record
     scale: Scale
     front: tuple[Candidate, ...]  # its own operating points that no other of them beats
+    curve: Curve  # of the front
     value: float  # in doublings, on the split of the scale
     test_value: float  # in doublings, on test data
 
@@ -34,7 +36,7 @@ class Measured:
         accuracy.
         """
         if len(self.record.points) > 1 or len(other.record.points) > 1:
-            return readouts_between(self.front, other.front, tolerance=self.scale.tolerance)
+            return self.curve.gains_over(other.curve, tolerance=self.scale.tolerance)
         (mine,), (theirs,) = self.front, other.front
         return mine.log2_reduction - theirs.log2_reduction, theirs.reported_loss - mine.reported_loss
 
@@ -47,11 +49,12 @@ def measure(record: Record, *, scale: Scale) -> Measured | None:
     if record.error is not None or not record.points:
         return None
     chosen = _front(record, scale)
-    value = _value(chosen, scale)
-    if scale.split == "test":
-        return Measured(record, scale, chosen, value, value)
-    on_test = replace(scale, split="test")
-    return Measured(record, scale, chosen, value, _value(_front(record, on_test), on_test))
+    value = test_value = _value(chosen, scale)
+    if scale.split != "test":
+        seen = replace(record, points=tuple(one.point for one in chosen))  # what is selected stays the same
+        on_test = replace(scale, split="test")
+        test_value = _value(candidates([seen], scale=on_test), on_test)
+    return Measured(record, scale, chosen, Curve.of(chosen), value, test_value)
 
 
 def _front(record: Record, scale: Scale) -> tuple[Candidate, ...]:

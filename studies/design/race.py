@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ordercomp.analysis.answer.race import ALL_UP_TO, MOST_LATER, next_orders, starting_orders
-from ordercomp.analysis.answer.values import Rung, ValueTable, order_values
+from ordercomp.analysis.answer.values import Rung, ValueTable, networks_of, order_values
 from ordercomp.orders import Order, PrefixTrie
 from ordercomp.records import Record
 from ordercomp.sequence import StageSequence, Step
@@ -57,7 +57,8 @@ class Race:
             return []
         if not finished:
             return self.sequences(next_orders(stages, None))
-        table = order_values(records, stages, loss=self.task.loss, rungs=self.rungs).at(finished)
+        networks = networks_of(records, stages)
+        table = order_values(networks, stages, loss=self.task.loss, rungs=self.rungs).at(finished)
         return self.sequences(next_orders(stages, table))
 
     def sequences(self, orders: Iterable[Order]) -> list[StageSequence]:
@@ -131,7 +132,7 @@ def plan_race(race: Race, *, losing: bool) -> RacePlan:
 
 def _example(seeds: int, loss: float, letters: Mapping[str, str]) -> list[tuple[Order, ...]]:
     """The orders that run at each seed of a race in the recorded world."""
-    world = order_values(load_recorded(EXAMPLE), EXAMPLE_STAGES, loss=loss)
+    world = order_values(networks_of(load_recorded(EXAMPLE), EXAMPLE_STAGES), EXAMPLE_STAGES, loss=loss)
     blocks: list[tuple[Order, ...]] = []
     table: ValueTable | None = None
     for _ in range(min(seeds, len(world.seeds))):

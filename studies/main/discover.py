@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ordercomp.analysis.answer.answer import LEAST_SEEDS, Answer, answer_of, derive_answer
-from ordercomp.analysis.answer.values import order_values
+from ordercomp.analysis.answer.values import networks_of, order_values
 from ordercomp.analysis.law.derive import Law, derive_law
 from ordercomp.analysis.showing.law_file import LawFile
 from ordercomp.analysis.showing.shown import Shown, shown_law
@@ -186,7 +186,9 @@ class _Run:
         if self.stopped or seeds < LEAST_SEEDS:
             return
         task, records = self.race.task, self.file.records
-        best = answer_of(order_values(records, task.stages, loss=task.loss, rungs=self.race.rungs)).best_set
+        networks = networks_of(records, task.stages)
+        table = order_values(networks, task.stages, loss=task.loss, rungs=self.race.rungs)
+        best = answer_of(table).best_set
         where: dict[str, list[int]] = {}
         for record in records:
             where.setdefault(record.sequence, []).append(record.seed)

@@ -10,6 +10,7 @@ from ordercomp.analysis.answer.values import (
     ValueTable,
     check_loss,
     front_reduction,
+    networks_of,
     order_values,
     rungs_of,
 )
@@ -46,13 +47,13 @@ def both(validation: float, test: float) -> Record:
 )
 def test_both_halves_of_the_held_out_images_count_alike(validation: float, test: float, value: float) -> None:
     other = replace(make_record("PD", 0, 0.9, 2.0), baseline=both(0, 0).baseline)
-    table = order_values([both(validation, test), other], "DP", loss=0.02)
+    table = order_values(networks_of([both(validation, test), other], "DP"), "DP", loss=0.02)
     assert table.values[table.orders.index("DP"), 0] == pytest.approx(value)
 
 
 def test_controls_repeats_and_subsets_are_no_orders() -> None:
     records = [make_record(order, 0, 0.97, 8.0) for order in ("DP", "PD", "DPF", "DPD", "P", "D")]
-    assert order_values(records, "DP", loss=0.05).orders == ("DP", "PD")
+    assert order_values(networks_of(records, "DP"), "DP", loss=0.05).orders == ("DP", "PD")
 
 
 def test_an_order_is_valued_only_where_all_its_rungs_were_run() -> None:
@@ -64,8 +65,8 @@ def test_an_order_is_valued_only_where_all_its_rungs_were_run() -> None:
         for order, text in zip(("DP", "PD") * 2, (*light, *hard), strict=True)
         if not (seed == 1 and text == hard[1])
     ]
-    assert len(rungs_of(records, "DP")) == 2
-    table = order_values(records, "DP", loss=0.05)
+    assert len(rungs_of(networks_of(records, "DP"), "DP")) == 2
+    table = order_values(networks_of(records, "DP"), "DP", loss=0.05)
     assert np.isfinite(table.values).tolist() == [[True, True], [True, False]]
     assert table.seeds_of == {"DP": 2, "PD": 1}
     assert not table.complete
@@ -74,7 +75,7 @@ def test_an_order_is_valued_only_where_all_its_rungs_were_run() -> None:
 def test_single_trials_of_a_sampler_are_no_rung() -> None:
     designed = [make_record(order, seed, 0.97, 8.0) for order in ("DP", "PD") for seed in range(4)]
     sampled = replace(make_record("DP", 9, 0.97, 8.0), sequence="D(depth=0.5) P(ratio=0.31)")
-    assert len(rungs_of([*designed, sampled], "DP")) == 1
+    assert len(rungs_of(networks_of([*designed, sampled], "DP"), "DP")) == 1
 
 
 @pytest.mark.parametrize("loss", [0.0, -0.1, 1.01, float("nan")])

@@ -7,6 +7,7 @@ from builders import make_record
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ordercomp.analysis.fronts.curve import Curve
 from ordercomp.analysis.fronts.front import (
     DEFAULT_SCALE,
     Scale,
@@ -14,9 +15,6 @@ from ordercomp.analysis.fronts.front import (
     candidates,
     front,
     front_value,
-    log2_reduction_at_loss,
-    loss_at_reduction,
-    readouts_between,
     record_value,
 )
 from ordercomp.records import Record
@@ -105,7 +103,7 @@ def test_soft_value_is_the_weighted_average_of_the_reduction_at_each_loss(
     record = make_record("DE", points=points)
     weights = (np.arange(4000) + 0.5) / 4000 * 1.5  # every weight up to that of a gain of 5 points
     losses = np.where(weights > 1, 0.1 * (1 - weights), -0.1 * np.log(weights))
-    mean = log2_reduction_at_loss(candidates([record]), losses).mean() * 1.5
+    mean = Curve.of(candidates([record])).reduction_at_loss(losses).mean() * 1.5
     assert record_value(record, scale=SOFT) == pytest.approx(mean, abs=0.05)
 
 
@@ -174,18 +172,16 @@ def test_scale_refuses_nonsense(wrong: dict[str, object], message: str) -> None:
 
 
 def test_readouts_at_a_reduction_or_a_loss_are_those_of_the_staircase() -> None:
-    chosen = front([make_record("DE", points=[(0.97, 4.0), (0.95, 16.0)])])
-    assert loss_at_reduction(chosen, np.array([1.0, 2.0, 3.0, 5.0])) == pytest.approx(
+    curve = Curve.of(front([make_record("DE", points=[(0.97, 4.0), (0.95, 16.0)])]))
+    assert curve.loss_at_reduction(np.array([1.0, 2.0, 3.0, 5.0])) == pytest.approx(
         [0.01, 0.01, 0.03, np.inf]
     )
-    assert log2_reduction_at_loss(chosen, np.array([0.0, 0.01, 0.02, 0.5])) == pytest.approx(
-        [0.0, 2.0, 2.0, 4.0]
-    )
+    assert curve.reduction_at_loss(np.array([0.0, 0.01, 0.02, 0.5])) == pytest.approx([0.0, 2.0, 2.0, 4.0])
 
 
 def readouts(one: Record, other: Record, *, scale: Scale = DEFAULT_SCALE) -> tuple[float, float]:
-    first, second = front([one], scale=scale), front([other], scale=scale)
-    return readouts_between(first, second, tolerance=scale.tolerance)
+    first, second = (Curve.of(front([record], scale=scale)) for record in (one, other))
+    return first.gains_over(second, tolerance=scale.tolerance)
 
 
 def test_networks_of_equal_reduction_differ_by_their_accuracy_alone() -> None:
