@@ -185,11 +185,14 @@ def _clock(chance: random.Random) -> Callable[[], None]:
             def now(cls, tz: datetime.tzinfo | None = None) -> "Shifted":
                 return cls.fromtimestamp(real() + shift(), tz)
 
-        time.time = lambda: real() + shift()
         whole, datetime.datetime = datetime.datetime, Shifted  # type: ignore[misc]
-        for module in [one for name, one in sys.modules.items() if name.startswith("optuna")]:
-            if getattr(module, "datetime", None) is whole:
-                module.datetime = Shifted  # type: ignore[attr-defined]
+        for module in list(sys.modules.values()):  # those that took one of them by its name, too
+            for name, one, shifted in (
+                ("time", real, lambda: real() + shift()),
+                ("datetime", whole, Shifted),
+            ):
+                if vars(module).get(name) is one:
+                    setattr(module, name, shifted)
 
     return prepare
 
