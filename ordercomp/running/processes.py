@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, InvalidStateError, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, InvalidStateError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing.sharedctypes import Synchronized
@@ -51,14 +51,20 @@ class Crew:
             return self._borrowed.submit(_work_elsewhere, code_version(), work, argument)
         if self._pool is None:
             self._pool = local_pool(self._workers)
-        with shield_from_interrupt():
-            return self._pool.submit(work, argument)
+        try:
+            with shield_from_interrupt():
+                return self._pool.submit(work, argument)
+        except BrokenExecutor:
+            raise
+        except RuntimeError as error:  # no thread could be started
+            raise BrokenProcessPool(str(error)) from error
 
     def drop_broken_pool(self) -> None:
         """Let go of a pool whose worker died; the next job starts a new one."""
         self.deaths += 1
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            _kill_unattended(self._pool)
+            self._pool.shutdown(wait=_is_attended(self._pool), cancel_futures=True)
             self._pool = None
 
     def watch(self) -> None:
@@ -71,7 +77,7 @@ class Crew:
         if self._pool is None or elapsed < _WATCH_SECONDS:
             return
         self._watched += elapsed
-        _break_if_unattended(self._pool)
+        _kill_unattended(self._pool)
         for pid, process in list((self._pool._processes or {}).items()):
             if _is_stopped(pid):
                 self._stopped[pid] = self._stopped.get(pid, 0.0) + min(elapsed, 2 * _WATCH_SECONDS)
@@ -162,10 +168,15 @@ def _memory_bytes() -> int:
     return min(sizes)
 
 
-def _break_if_unattended(pool: ProcessPoolExecutor) -> None:
-    """Fail the jobs of a pool whose own thread has ended, as where no thread could start: none would end."""
+def _is_attended(pool: ProcessPoolExecutor) -> bool:
+    """Whether the pool's own thread runs or is not needed yet; it may end, or not start, for want of room."""
     manager = cast(threading.Thread | None, pool._executor_manager_thread)  # whatever typeshed says
-    if manager is None or manager.is_alive():
+    return manager is None or manager.is_alive()
+
+
+def _kill_unattended(pool: ProcessPoolExecutor) -> None:
+    """Kill the workers of a pool that nobody attends, and fail its jobs, none of which would ever end."""
+    if _is_attended(pool):
         return
     for process in list((pool._processes or {}).values()):
         process.kill()
@@ -183,7 +194,15 @@ def _prepare_worker(version: str, started: "Synchronized[int]") -> None:
     with started.get_lock():
         place, started.value = started.value, started.value + 1
     _pin_to_gpu(place)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _follow_parent()
+
+
+def _follow_parent() -> None:
+    """End this process as soon as its parent does, or at once where no thread can be started to see to it."""
+    try:
+        threading.Thread(target=_die_with_parent, daemon=True).start()
+    except RuntimeError:
+        os._exit(1)
 
 
 def _pin_to_gpu(place: int) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import process as futures
 from pathlib import Path
 
 import pytest
@@ -133,24 +134,39 @@ def test_a_worker_that_is_stopped_for_good_is_replaced(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_pool_whose_thread_died_since_no_thread_could_start_is_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(multiprocessing.queues.Queue, "_start_thread"), (futures._ExecutorManagerThread, "start")],
+)
+def test_a_pool_whose_thread_died_or_could_not_start_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
 ) -> None:
-    """The pool's own thread dies of it, unheard, and would leave every job waiting for ever."""
-    start_thread = multiprocessing.queues.Queue._start_thread
+    """The pool's own thread may die of it, unheard, and would leave every job waiting for ever."""
+    start_thread = getattr(owner, name)
     refused: list[object] = []
 
-    def start_or_refuse(queue: "multiprocessing.queues.Queue[object]") -> None:
+    def start_or_refuse(one: object) -> None:
         if not refused:
-            refused.append(queue)
+            refused.append(one)
             raise RuntimeError("can't start new thread")
-        start_thread(queue)
+        start_thread(one)
 
-    monkeypatch.setattr(multiprocessing.queues.Queue, "_start_thread", start_or_refuse)
+    monkeypatch.setattr(owner, name, start_or_refuse)
     _, records = run_here(tmp_path, fakes.describe_worker, "D", "P")
     assert refused
     assert sorted(record.order for record in records) == ["D", "P"]
     assert all(record.error is None for record in records)
+
+
+def test_a_worker_that_cannot_watch_its_parent_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes.threading.Thread, "start", refuse_to_start)
+    monkeypatch.setattr(processes.os, "_exit", sys.exit)
+    with pytest.raises(SystemExit, match="1"):
+        processes._follow_parent()
+
+
+def refuse_to_start(_: object) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_ctrl_c_while_the_workers_start_does_not_break_them(tmp_path: Path) -> None:
