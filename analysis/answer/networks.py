@@ -41,6 +41,12 @@ class Taken:
         """What it loses on test data, a fraction."""
         return self.record.baseline.test_accuracy - self.point.test_accuracy
 
+    def doubted(self) -> "Taken":
+        """The same with a note where it loses more on test data than was tolerated on validation data."""
+        if self.test_loss <= self.loss + 1e-12:
+            return self
+        return replace(self, note="; ".join(filter(None, (self.note, "lost more than that on test data"))))
+
     def pick(self, command: str) -> "Pick":
         """The same as it is told, with the command that makes it."""
         return Pick(
@@ -80,9 +86,10 @@ class Pick:
 def networks_to_take(records: Iterable[Record], answer: Answer, stages: Order) -> list[Taken]:
     """Choose the recommended order's network at each loss of the answer, where one is within it.
 
-    Where a single network of another order reached more, it follows with a note. Where no order is
-    recommended, the most compressed network measured stands alone, with a note. Only permutations of
-    `stages` take part.
+    Where the network of a smaller loss reached more already, it stands there instead, with a note: a larger
+    loss never buys less. Where a single network of another order reached more, it follows with a note. Where
+    no order is recommended, the most compressed network measured stands alone, with a note. Only permutations
+    of `stages` take part.
     """
     letters = sorted(stages)
     held = [record for record in records if sorted(record.order) == letters and record.points]
@@ -91,11 +98,23 @@ def networks_to_take(records: Iterable[Record], answer: Answer, stages: Order) -
         [*(p.test_accuracy for r in held for p in r.points), *(r.baseline.test_accuracy for r in held)]
     )
     asked = {one.loss: one for one in (*answer.by_loss, answer.asked) if one.loss is not None}
-    return [found for loss in sorted(asked) for found in _at_loss(held, asked[loss], loss, seen, unseen)]
+    found: list[Taken] = []
+    before: Taken | None = None  # the network to take at smaller losses, as it was told first
+    for loss in sorted(asked):
+        rows = _at_loss(held, asked[loss], loss, seen, unseen, before)
+        found += rows
+        if rows and asked[loss].recommended is not None and rows[0].note == "":
+            before = rows[0]
+    return [one.doubted() for one in found]
 
 
 def _at_loss(
-    records: Sequence[Record], told: AnswerAt, loss: float, seen: int | None, unseen: int | None
+    records: Sequence[Record],
+    told: AnswerAt,
+    loss: float,
+    seen: int | None,
+    unseen: int | None,
+    before: Taken | None,
 ) -> list[Taken]:
     def take(some: Sequence[Record], note: str) -> Taken | None:
         found = choose_point(some, loss, images=seen)
@@ -109,6 +128,9 @@ def _at_loss(
         alone = take(records, "the most compressed one measured; this says nothing about the order")
         return [] if alone is None else [alone]
     own = take([record for record in records if record.order == told.recommended], "")
+    if before is not None and (own is None or before.point.bitops_cr > own.point.bitops_cr):
+        note = f"the network of {100 * before.loss:g} %: {told.recommended}'s reached less"
+        own = take([before.record], note)
     rest = take([record for record in records if record.order != told.recommended], "")
     found = [] if own is None else [own]
     if rest is not None and (own is None or rest.point.bitops_cr > MORE * own.point.bitops_cr):

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ordercomp.analysis.answer.answer import Answer, AnswerAt, Regret
-from ordercomp.analysis.showing.tables import loss_text
+from ordercomp.analysis.answer.networks import Pick
+from ordercomp.analysis.showing.tables import loss_text, times_text
 
-__all__ = ["AnswerWords", "answer_words", "cost_text", "listed", "where_it_changes"]
+__all__ = ["AnswerWords", "answer_words", "cost_text", "listed", "network_words", "where_it_changes"]
 
 MOST_NAMED = 8  # orders listed by name
 LITTLE = 0.005  # doublings that nobody can tell from none
@@ -81,8 +82,19 @@ def where_it_changes(by_loss: Sequence[AnswerAt]) -> str:
     if not changes:
         ends = f"from {loss_text(told[0][0])} to {loss_text(told[-1][0])}"
         return f"{told[0][1]} is recommended at every loss {ends}."
+    return f"{first}, {', '.join(changes)}. Neighbors in this list often cost about the same."
+
+
+def network_words(pick: Pick, *, metric: str = "accuracy") -> str:
+    """Say what a network to take reaches and loses, and what its note says."""
+    sure = ""
+    if pick.interval is not None:
+        sure = f" ({100 * pick.interval[0]:+.2f} to {100 * pick.interval[1]:+.2f} with 95 %)"
+    note = f" Note: {pick.note}." if pick.note else ""
     return (
-        f"{first}, {', '.join(changes)}. Neighbors in this list often cost about the same: look at the sets."
+        f"{times_text(pick.reduction)} fewer bit operations, {times_text(pick.storage)} less storage; "
+        f"on test data {100 * pick.test_accuracy:.2f} % {metric}, {100 * pick.test_loss:.2f} points lost"
+        f"{sure}.{note}"
     )
 
 

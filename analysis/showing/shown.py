@@ -13,7 +13,7 @@ from ordercomp.analysis.fronts.front import Candidate
 from ordercomp.analysis.showing.answer_words import answer_words
 from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile
 from ordercomp.analysis.showing.tables import Column, Table, pair_table, times_text
-from ordercomp.analysis.showing.words import read_verdict
+from ordercomp.analysis.showing.words import ANOTHER_QUESTION, read_verdict
 from ordercomp.records import Record, metric_of
 
 __all__ = ["Shown", "shown_front", "shown_law", "shown_records"]
@@ -48,7 +48,7 @@ def shown_law(file: LawFile | AdaptiveFile) -> Shown:
     """The content of a law.json: the answer if it has one, the verdict on the pairs, and their table."""
     verdict = read_verdict(file.law)
     said = () if file.answer is None else answer_words(file.answer, file.law.stages).lines
-    pairs = f"By pairs of stages. {verdict.headline}" if said else verdict.headline
+    pairs = f"{ANOTHER_QUESTION} {verdict.headline}" if said else verdict.headline
     return Shown((*said, pairs, verdict.detail), (pair_table(file.law.pairs).about(file.metric),))
 
 

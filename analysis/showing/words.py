@@ -4,13 +4,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ordercomp.analysis.evidence.convergence import Control
 from ordercomp.analysis.evidence.precedence import MOST_EXTENSIONS
 from ordercomp.analysis.evidence.sampled import AdaptiveEvidence
 from ordercomp.analysis.law.findings import Law
 from ordercomp.analysis.showing.tables import probability_text
 from ordercomp.orders import Order
 
-__all__ = ["STAGE_NAMES", "Verdict", "read_verdict"]
+__all__ = [
+    "ANOTHER_QUESTION",
+    "STAGE_NAMES",
+    "Verdict",
+    "named_stages",
+    "read_verdict",
+    "training_caveat",
+]
+
+# What stands between the answer at one loss and the verdict on the pairs.
+ANOTHER_QUESTION = "Another question, pair by pair, averaged over losses up to some ten points:"
 
 STAGE_NAMES: Mapping[str, str] = {
     "D": "distill",
@@ -59,6 +70,22 @@ def read_verdict(law: Law | AdaptiveEvidence) -> Verdict:
     detail += _torn(law) + _weak_pairs(law)
     role = "law" if law.law else "best guess"
     return Verdict(headline=headline, detail=detail, order=order, role=role, probability=probability)
+
+
+def named_stages(stages: Order) -> str:
+    """The letters of the stages with their names; those of plug-ins have none."""
+    return ", ".join(f"{stage}: {STAGE_NAMES[stage]}" for stage in stages if stage in STAGE_NAMES)
+
+
+def training_caveat(controls: Sequence[Control]) -> str:
+    """Say how many sequences were trained too briefly; empty where none was."""
+    short = sum(control.status == "under-trained" for control in controls)
+    if not short:
+        return ""
+    return (
+        f"After {short} of {len(controls)} sequences, more epochs alone (F) gain more than a point: stages "
+        "that are trained too briefly can fake an order."
+    )
 
 
 def _probability(law: Law | AdaptiveEvidence, order: Order) -> float | None:

@@ -6,10 +6,11 @@ from rich.console import Console
 
 from ordercomp.analysis.answer.answer import Answer
 from ordercomp.analysis.answer.networks import Pick
-from ordercomp.analysis.showing.answer_words import answer_words, where_it_changes
+from ordercomp.analysis.evidence.convergence import Control
+from ordercomp.analysis.showing.answer_words import answer_words, network_words, where_it_changes
 from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile
 from ordercomp.analysis.showing.tables import pair_table
-from ordercomp.analysis.showing.words import read_verdict
+from ordercomp.analysis.showing.words import ANOTHER_QUESTION, named_stages, read_verdict, training_caveat
 from ordercomp.orders import Order
 
 __all__ = ["ADAPTIVE_LABEL", "print_answer", "print_law", "sorts_text"]
@@ -17,16 +18,22 @@ __all__ = ["ADAPTIVE_LABEL", "print_answer", "print_law", "sorts_text"]
 ADAPTIVE_LABEL = "Adaptive evidence: a sampler chose these networks, which biases the comparison."
 
 
-def print_answer(answer: Answer, stages: Order, networks: Sequence[Pick] = ()) -> None:
-    """Print the answer on stdout: the order, its cost, what is out, what holds anyway, and the command."""
+def print_answer(
+    answer: Answer, stages: Order, networks: Sequence[Pick] = (), controls: Sequence[Control] = ()
+) -> None:
+    """Print the answer on stdout: order, cost, what is out, what holds anyway, network and command."""
     console = Console()
     headline, *rest = answer_words(answer, stages).lines
     console.print(headline, style="bold", markup=False, highlight=False, soft_wrap=True)
     for line in rest:
         _print(console, line)
-    pick = next((one for one in networks if one.loss == answer.asked.loss), None)
-    if pick is not None and pick.order == answer.recommended:
-        _print(console, f"The network: {pick.command}")
+    if answer.recommended is not None:
+        _print(console, training_caveat(controls))
+        _print(console, named_stages(stages))
+        pick = next((one for one in networks if one.loss == answer.asked.loss), None)
+        if pick is not None:
+            _print(console, f"The network: {network_words(pick, metric=answer.metric)}")
+            _print(console, f"Make it: {pick.command}")
     if changes := where_it_changes(answer.by_loss):
         _print(console, changes)
 
@@ -40,10 +47,11 @@ def print_law(file: LawFile | AdaptiveFile) -> None:
     if isinstance(file, AdaptiveFile):
         _print(console, ADAPTIVE_LABEL)
     if file.answer is not None:
-        print_answer(file.answer, law.stages, file.networks or ())
+        controls = file.law.convergence if isinstance(file, LawFile) else ()
+        print_answer(file.answer, law.stages, file.networks or (), controls)
         console.print()
     verdict = read_verdict(law)
-    _print(console, f"By pairs of stages. {verdict.headline}")
+    _print(console, f"{ANOTHER_QUESTION} {verdict.headline}")
     _print(console, verdict.detail)
     if file.answer is not None and file.answer.recommended is not None:
         _print(console, sorts_text(file.answer, law.orders))
@@ -51,7 +59,7 @@ def print_law(file: LawFile | AdaptiveFile) -> None:
     _print(console, pair_table(law.pairs).about(file.metric).to_text())
     if law.verification is not None:
         console.print()
-        _print(console, law.verification.sentence)
+        _print(console, f"On that scale, order by order: {law.verification.sentence}")
     if file.adaptive is not None:
         console.print()
         print_law(AdaptiveFile(law=file.adaptive, metric=file.metric))
@@ -69,4 +77,5 @@ def sorts_text(answer: Answer, orders: Sequence[Order]) -> str:
 
 
 def _print(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if text:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)

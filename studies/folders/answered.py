@@ -72,6 +72,6 @@ def make_command(taken: Taken, *, store: Path | None, exact: bool = False) -> st
         *("--task", str(record.extra.get("task_source", record.task)), "--seed", str(record.seed)),
         *(() if store is None else ("--store", str(store))),
         *(("--threshold", told) if exact else ("--loss", f"{100 * taken.loss:g}%")),
-        *("--out", f"{record.order}.safetensors"),
+        *("--out", f"{record.order}-loss-{100 * taken.loss:g}.safetensors"),
     ]
     return shlex.join(words)

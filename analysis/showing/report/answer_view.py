@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from ordercomp.analysis.answer.answer import Answer, AnswerAt, OrderMatters, Standing
-from ordercomp.analysis.showing.answer_words import AnswerWords, answer_words, cost_text
+from ordercomp.analysis.answer.networks import Pick
+from ordercomp.analysis.showing.answer_words import AnswerWords, answer_words, cost_text, network_words
 from ordercomp.analysis.showing.report.graph import precedence_svg
 from ordercomp.analysis.showing.tables import loss_text, probability_text
 from ordercomp.layout import UNWRITTEN
@@ -59,17 +60,17 @@ class StripRow:
     cells: tuple[str, ...]
 
 
-def loss_views(answer: Answer, stages: str, commands: Mapping[float, str]) -> list[LossView]:
+def loss_views(answer: Answer, stages: str, picks: Mapping[float, Pick]) -> list[LossView]:
     """One view for every loss that the answer tells, in rising order; its own loss is the chosen one.
 
-    `commands` gives the command line of the network to take at a loss, as far as there is one.
+    `picks` gives the network to take at a loss, as far as there is one.
     """
     asked = answer.asked.loss or 0.0
     words = {one.loss or 0.0: answer_words(one, stages, metric=answer.metric) for one in answer.by_loss}
     words[asked] = answer_words(answer, stages)
     entries = {one.loss or 0.0: one for one in (*answer.by_loss, answer.asked)}
     return [
-        _view(loss, entries[loss], words[loss], stages, commands.get(loss, ""), chosen=loss == asked)
+        _view(loss, entries[loss], words[loss], stages, _told(picks.get(loss), answer), chosen=loss == asked)
         for loss in sorted(entries)
     ]
 
@@ -99,7 +100,7 @@ def rung_rows(answer: Answer, stages: str) -> list[tuple[str, str, str]]:
 
 
 def _view(
-    loss: float, entry: AnswerAt, words: AnswerWords, stages: str, command: str, *, chosen: bool
+    loss: float, entry: AnswerAt, words: AnswerWords, stages: str, network: Mapping[str, str], *, chosen: bool
 ) -> LossView:
     inside, out, orders = entry.best_set, entry.excluded, entry.standings
     longest = max((one.interval[1] for one in orders.values()), default=0.0) or 1.0
@@ -109,12 +110,12 @@ def _view(
         "cost": words.cost,
         "out": words.out,
         "holds": words.holds,
-        "command": command,
         "expected": "–" if regret is None else _more(regret.expected),
         "upper": "–" if regret is None else _more(regret.upper95),
         "random": "–" if regret is None else _more(regret.random_order),
         "left": f"{len(inside)} of {len(inside) + len(out)}" if inside else "–",
         "matters": _matters(entry.order_matters),
+        **network,
     }
     return LossView(
         loss=loss,
@@ -127,6 +128,13 @@ def _view(
         graph=precedence_svg(stages, list(entry.precedence)),
         graph_caption=_graph_caption(entry),
     )
+
+
+def _told(pick: Pick | None, answer: Answer) -> dict[str, str]:
+    """What the page says of the network to take."""
+    if pick is None:
+        return {"network": "", "command": ""}
+    return {"network": f"{pick.order}: {network_words(pick, metric=answer.metric)}", "command": pick.command}
 
 
 def _graph_caption(entry: AnswerAt) -> str:

@@ -15,7 +15,7 @@ __all__ = ["LOSS_GRID", "Axes", "axes_of", "curves_svg"]
 
 LOSS_GRID: FloatArray = np.unique(np.round(np.geomspace(0.001, 0.12, 49), 5))  # tolerated losses, fractions
 _SIZE = (760.0, 430.0)
-_BOX = (64.0, 14.0, 690.0, 378.0)  # left, top, right, bottom
+_BOX = (78.0, 26.0, 684.0, 378.0)  # left, top, right, bottom
 _TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 
@@ -98,10 +98,13 @@ def curves_svg(
             f'<g class="{looks[order]}" data-order="{escape(order)}"><title>{escape(order)}</title>'
             f'<polyline class="reach" points="{places}"/><polyline class="curve" points="{places}"/></g>'
         )
-    heights = _apart({order: axes.top(float(curves[order][-1])) for order in named if order in curves}, 15.0)
+    ends = {order: axes.top(float(curves[order][-1])) for order in named if order in curves}
+    heights = _apart(ends, 15.0)
     parts += [
+        f'<line class="leader {looks[order]}" data-order="{escape(order)}" '
+        f'x1="{_BOX[2]}" x2="{_BOX[2] + 14}" y1="{ends[order]}" y2="{height:.1f}"/>'
         f'<text class="name {looks[order]}" data-order="{escape(order)}" '
-        f'x="{_BOX[2] + 6}" y="{height + 4:.1f}">'
+        f'x="{_BOX[2] + 17}" y="{height + 4:.1f}">'
         f"{escape(order)}</text>"
         for order, height in heights.items()
     ]
@@ -124,6 +127,7 @@ def _grid(axes: Axes, metric: str) -> str:
             f'<text class="tick" text-anchor="middle" x="{left}" y="{_BOX[3] + 20}">{100 * loss:g} %</text>'
         )
     middle = (_BOX[0] + _BOX[2]) / 2
+    lines.append(f'<text class="axis" x="2" y="{_BOX[1] - 12}">times fewer bit operations</text>')
     lines.append(
         f'<text class="axis" text-anchor="middle" x="{middle}" y="{_SIZE[1] - 6}">'
         f"tolerated loss of {escape(metric)}</text>"

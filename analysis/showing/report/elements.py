@@ -39,6 +39,7 @@ def render(template: str, content: Mapping[str, object]) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["tight"] = lambda text: text.replace(" %", "\u00a0%")  # no line ends before the sign
     files = {name: loader.get_source(environment, file)[0] for name, file in _FILES.items()}
     return environment.get_template(template).render(**content, **files)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from ordercomp.analysis.answer.networks import Pick
 from ordercomp.analysis.evidence.convergence import Control
 from ordercomp.analysis.fronts.front import DEFAULT_SCALE, TOLERANCES, Scale
 from ordercomp.analysis.law.findings import Law
@@ -27,7 +28,7 @@ from ordercomp.analysis.showing.report.elements import (
     render,
 )
 from ordercomp.analysis.showing.report.reach import Dots, network_dots, reach_curves
-from ordercomp.analysis.showing.words import STAGE_NAMES, read_verdict
+from ordercomp.analysis.showing.words import ANOTHER_QUESTION, STAGE_NAMES, read_verdict, training_caveat
 from ordercomp.codec import format_json
 from ordercomp.files import replace_file
 from ordercomp.layout import FLAT
@@ -67,7 +68,7 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
         if file.networks is None
         else network_tables.network_table(file.networks)
     )
-    views = [] if answer is None else loss_views(answer, law.stages, _commands(file))
+    views = [] if answer is None else loss_views(answer, law.stages, _picks(file))
     chosen = next((view for view in views if view.chosen), None)
     metric = metric_of(records)
     asked = verdict.order if chosen is None or chosen.recommended is None else chosen.recommended
@@ -75,6 +76,8 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
         "law": law,
         "metric": metric,
         "verdict": verdict,
+        "another_question": ANOTHER_QUESTION,
+        "caveat": training_caveat(law.convergence),
         "views": views,
         "chosen": chosen,
         "strip": strip_rows(views),
@@ -99,11 +102,11 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
     }
 
 
-def _commands(file: LawFile) -> dict[float, str]:
-    """The command of the first network told at each loss."""
-    found: dict[float, str] = {}
+def _picks(file: LawFile) -> dict[float, Pick]:
+    """The first network told at each loss."""
+    found: dict[float, Pick] = {}
     for pick in file.networks or ():
-        found.setdefault(pick.loss, pick.command)
+        found.setdefault(pick.loss, pick)
     return found
 
 
