@@ -45,7 +45,8 @@ class Taken:
         """The same with a note where it loses more on test data than was tolerated on validation data."""
         if self.test_loss <= self.loss + 1e-12:
             return self
-        return replace(self, note="; ".join(filter(None, (self.note, "lost more than that on test data"))))
+        doubt = f"lost more than {100 * self.loss:g} % on test data"
+        return replace(self, note="; ".join(filter(None, (self.note, doubt))))
 
     def pick(self, command: str) -> "Pick":
         """The same as it is told, with the command that makes it."""

@@ -96,7 +96,7 @@ def test_a_larger_loss_never_buys_less_and_what_tests_worse_is_told() -> None:
     )
     taken = networks_to_take([hard, late], answer, "DPQ")
     assert [(one.loss, one.record.order, one.note) for one in taken] == [
-        (0.02, "DPQ", "lost more than that on test data"),
+        (0.02, "DPQ", "lost more than 2 % on test data"),
         (0.03, "DPQ", "the network of 2 %: QPD's reached less"),
         (0.08, "QPD", ""),
     ]
