@@ -112,6 +112,8 @@ def _nothing(told: AnswerAt, loss: str, withheld: str) -> str:
 
 def _cost(regret: Regret) -> str:
     expected, upper, blind = map(cost_text, (regret.expected, regret.upper95, regret.random_order))
+    if regret.upper95 < LITTLE:
+        return f"With 95 % confidence no other order needs fewer bit operations; one at random needs {blind}."
     return (
         f"Against the best order, whichever that is, it is expected to need {expected} bit operations, with "
         f"95 % confidence at most {upper.removeprefix('about ')}; an order taken at random needs {blind}."

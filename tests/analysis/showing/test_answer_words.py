@@ -49,6 +49,14 @@ def test_a_single_order_left_needs_no_precedence_beside_it() -> None:
     assert (words.out, words.holds) == ("All other 23 of 24 orders are out.", "")
 
 
+def test_an_order_that_surely_costs_nothing_is_not_told_to_need_no_more() -> None:
+    regret = Regret(expected=0.0, upper95=0.001, random_order=1.5)
+    assert answer_words(answer(["DPQE"], 23, regret=regret), "DPQE").cost == (
+        "With 95 % confidence no other order needs fewer bit operations; one at random needs about "
+        "2.8 times as many."
+    )
+
+
 def test_a_set_that_shares_no_precedence_says_so() -> None:
     words = answer_words(answer(["DPQE", "EQPD"], precedence=()), "DPQE")
     assert words.holds == "No pair of stages stands the same way in all of them."
