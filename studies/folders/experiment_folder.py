@@ -1,8 +1,13 @@
-"""The folder of an experiment's results: `<date>_<experiment>` with records that are only ever added to."""
+"""The folder of an experiment's results: `<date>_<experiment>` with records that are only ever added to.
+
+The date is that of the first run: one that goes on after midnight, or is repeated with the same code, adds to
+the folder that is there.
+"""
 
 import datetime
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -15,10 +20,12 @@ from ordercomp.running.record_file import RecordFile
 from ordercomp.studies.paper.experiment import Outcome, OutcomeFile, Part
 from ordercomp.training.device import choose_device, describe_hardware
 
-__all__ = ["Marker", "ResultFolder", "describe", "read_outcomes", "read_results"]
+__all__ = ["Marker", "ResultFolder", "describe", "place_of", "read_outcomes", "read_results"]
 
 
 T = TypeVar("T", "Marker", OutcomeFile)
+
+_KIND = ("experiment", "preset", "tasks")  # what a marker says of results that belong together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +44,7 @@ class Marker:
 
 
 class ResultFolder:
-    """Records of one experiment on one task at one preset; a later run of the same day adds to them."""
+    """Records of one experiment on one task at one preset; a later run adds to them."""
 
     def __init__(self, path: Path, marker: Marker) -> None:
         """Open or start the folder, which `marker` is to say what it holds.
@@ -97,6 +104,19 @@ def describe(experiment: str, preset: str, parts: Sequence[Part]) -> Marker:
     )
 
 
+def place_of(out: Path, date: str, marker: Marker) -> Path:
+    """Where results of this kind lie in `out`: in the latest folder that holds some, or in one of this date.
+
+    Results of other code are of another kind, except on the day itself.
+    """
+    for path in sorted(out.glob(f"*_{marker.experiment}/experiment.json"), reverse=True):
+        with suppress(OSError, ValueError):  # a damaged one is told where it is to be used
+            held = _read(path, Marker)
+            if all(getattr(held, name) == getattr(marker, name) for name in (*_KIND, "code")):
+                return path.parent
+    return out / f"{date}_{marker.experiment}"
+
+
 def read_results(path: Path | str) -> tuple[str, list[Record]]:
     """Name of the experiment and records of a result folder. Raises ValueError if it is none."""
     marker, records = Path(path) / "experiment.json", Path(path) / "records.jsonl"
@@ -128,7 +148,7 @@ def _is_ours(path: Path, marker: Marker) -> bool:
 
 
 def _check(path: Path, held: Marker, marker: Marker) -> None:
-    for name in ("experiment", "preset", "tasks"):
+    for name in _KIND:
         there, here = getattr(held, name), getattr(marker, name)
         if there != here:
             what = f"results of {_named(name, there)}, not {_named(name, here)}"

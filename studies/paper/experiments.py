@@ -18,7 +18,7 @@ from ordercomp.running.shared_store import open_store
 from ordercomp.running.store import Store
 from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.design.preset import Preset, load_preset
-from ordercomp.studies.folders.experiment_folder import ResultFolder, describe, read_results
+from ordercomp.studies.folders.experiment_folder import ResultFolder, describe, place_of, read_results
 from ordercomp.studies.folders.law_folder import settle_precision
 from ordercomp.studies.paper import (
     combination,
@@ -131,7 +131,8 @@ def run_experiment(
     parts = [
         replace(part, task=settle_precision(part.task, store)) for part in experiment.parts(task, chosen)
     ]
-    folder = ResultFolder(Path(out) / f"{options.date}_{name}", describe(name, chosen.name, parts))
+    marker = describe(name, chosen.name, parts)
+    folder = ResultFolder(place_of(Path(out), options.date, marker), marker)
     wanted = {(part.task.name, text, seed) for part in parts for text, seed in _nodes(part)}
     options.planned(len(wanted))
     records, trainings, interrupted = _train(parts, folder, store, options)

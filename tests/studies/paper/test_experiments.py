@@ -145,6 +145,21 @@ def test_records_are_appended_once_and_kept_over_runs(tmp_path: Path) -> None:
     assert len({(record.sequence, record.seed) for record in records}) == len(records) == first.planned
 
 
+def test_a_run_of_another_day_adds_to_the_same_folder_unless_the_code_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run("repetition", tmp_path)
+    lines = (first.folder / "records.jsonl").read_bytes()
+    for date in ("2026-01-03", "2025-12-31"):  # a clock may go wrong
+        assert run("repetition", tmp_path, date=date).folder == first.folder
+    assert (first.folder / "records.jsonl").read_bytes() == lines
+    monkeypatch.setattr("ordercomp.studies.folders.experiment_folder.code_version", lambda: "edited")
+    later = run("repetition", tmp_path, date="2026-01-04")
+    assert later.folder == tmp_path / "2026-01-04_repetition"
+    (later.folder / "experiment.json").write_text("{")
+    assert run("repetition", tmp_path, date="2026-01-05").folder == tmp_path / "2026-01-05_repetition"
+
+
 def test_a_result_folder_can_be_judged_again_from_its_records_alone(tmp_path: Path) -> None:
     outcome = run("repetition", tmp_path)
     experiment, records = judge_folder(outcome.folder)
