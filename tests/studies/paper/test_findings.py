@@ -59,14 +59,17 @@ def test_where_nothing_can_be_told_no_claim_is_read() -> None:
     assert str(read_claim(Claim("", "", is_order("DPQE")), AnswerAt(loss=0.02))) == "-"
 
 
-def test_where_no_network_loses_so_little_nothing_is_told() -> None:
-    hollow = replace(
-        answer(0.002, ("DPQE",), BEHIND), regret=Regret(expected=0.0, upper95=0.0, random_order=0.0)
-    )
+NO_REGRET = Regret(expected=0.0, upper95=0.0, random_order=0.0)
+
+
+@pytest.mark.parametrize(
+    "hollow", [replace(answer(0.002, ("DPQE",), BEHIND), regret=NO_REGRET), AnswerAt(loss=0.002)]
+)
+def test_where_no_network_loses_so_little_nothing_is_told(hollow: AnswerAt) -> None:
     assert str(read_claim(Claim("", "", is_order("DPQE")), hollow)) == "-"
     told = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
     page = findings_page([source("digits", {**told, 0.002: hollow})])
-    assert "| 0.2 % | - | no network loses so little |" in page
+    assert "| 0.2 % | - | hardly any network loses so little |" in page
     assert "DPQE is recommended at every loss from 0.6 % to 8 %." in page
 
 
