@@ -11,7 +11,7 @@ __all__ = ["Outcome", "compare", "read_outcome"]
 Outcome = dict[str, dict[str, Any]]  # records, told files and networks, by name
 
 UNLIKE = frozenset(  # keys that differ between equal runs
-    {"seconds", "trainings", "cumulative_seconds", "progress", "started", "fail"}
+    {"seconds", "trainings", "cumulative_seconds", "progress", "started", "fail", "folder"}  # it has a date
 )
 
 
