@@ -96,7 +96,7 @@ def pareto_plot(
         shapes[order] = _draw_front(axes, fronts, colors.get(order))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.set(
-        xlabel=f"reduction of bit operations, convention {scale.convention}",
+        xlabel=f"reduction of bit operations{'' if scale.convention == 'paper' else f', {scale.convention}'}",
         ylabel=f"{metric_of(every)} on {scale.split} data",
     )
     if shown:

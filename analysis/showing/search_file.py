@@ -110,6 +110,7 @@ class SearchFile:
     dashboard: str | None = None  # the command that opens the study in a browser
     objectives: Asked
     cost: Cost  # by which `best` goes
+    loss: Number = 0.02  # that the task tolerates
     trials: TrialCount
     networks: int
     value: float  # of the front, in doublings

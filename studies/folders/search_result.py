@@ -80,9 +80,14 @@ class SearchResult:
         return self.ranking.best(self.points, tolerance)
 
     @property
+    def tolerances(self) -> list[float]:
+        """The four of the source paper's Table 1 and the task's own, rising."""
+        return sorted({*TOLERANCES, self.task.loss})
+
+    @property
     def best_by_tolerance(self) -> dict[float, Candidate | None]:
-        """The best at the four tolerances of the source paper's Table 1."""
-        return {tolerance: self.best(tolerance) for tolerance in TOLERANCES}
+        """The best at each of the tolerances."""
+        return {tolerance: self.best(tolerance) for tolerance in self.tolerances}
 
     @cached_property
     def progress(self) -> list[Progress]:
@@ -162,7 +167,8 @@ class SearchResult:
         words = [
             *("ordercomp", "compress", best.record.sequence, "--task", self.task.spelled),
             *("--seed", str(best.record.seed), "--store", str(self.out / "store")),
-            *("--loss", f"{tolerance:g}", "--out", "best.safetensors"),
+            *("--loss", f"{100 * tolerance:g}%"),
+            *("--out", f"{best.record.order}-loss-{100 * tolerance:g}.safetensors"),
         ]
         return shlex.join(words)
 
@@ -184,6 +190,7 @@ class SearchResult:
             dashboard=self.dashboard_line,
             objectives=decode(encode(self.objectives), Asked, "objectives"),
             cost=self.ranking.cost,
+            loss=self.task.loss,
             trials=TrialCount(
                 complete=states["complete"],
                 pruned=states["pruned"],
@@ -193,7 +200,7 @@ class SearchResult:
             networks=len(self.records),
             value=self.value,
             front=tuple(map(_point, self.front)),
-            best={f"{tolerance:g}": self._best_point(tolerance) for tolerance in TOLERANCES},
+            best={f"{tolerance:g}": self._best_point(tolerance) for tolerance in self.tolerances},
             orders=tuple(self.orders),
             winner=self.winner,
             law=self.law,

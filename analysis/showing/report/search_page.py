@@ -27,7 +27,6 @@ from ordercomp.records import Record, metric_of
 
 __all__ = ["law_sentence", "search_headline", "write_search_report"]
 
-HEADLINE_LOSS = "0.01"  # the tolerance that the page opens with, if a network keeps it
 MOST_ORDERS = 25
 MOST_LOSS = 0.06  # of accuracy, beyond which nothing is drawn if there is something within
 DRAWN_LOSSES = (0.01, 0.02)  # marked by lines
@@ -44,11 +43,14 @@ def write_search_report(path: Path | str, search: SearchFile, records: Iterable[
 
 
 def search_headline(search: SearchFile) -> str:
-    """Say what the best network saves within one point of accuracy, or within the next larger loss."""
+    """Say what the best network saves within the loss that the task tolerates, or within the next larger one.
+
+    Where only smaller losses have a network, it is that of the largest of them.
+    """
     found = {tolerance: best.point for tolerance, best in search.best.items() if best is not None}
     if not found:
         return f"No network loses at most {loss_text(max(map(float, search.best)))}."
-    tolerance = HEADLINE_LOSS if HEADLINE_LOSS in found else next(iter(found))
+    tolerance = min(found, key=lambda one: (float(one) < search.loss, abs(float(one) - search.loss)))
     best = found[tolerance]
     saving = {
         "log2_bitops_cr": f"{times_text(best.bitops_cr)} fewer bit operations",

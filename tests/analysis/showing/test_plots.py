@@ -93,7 +93,7 @@ def test_fronts_are_labeled_where_they_end_and_labels_keep_apart(points: int) ->
 
 def test_fronts_without_any_point_give_an_empty_picture() -> None:
     assert texts(pareto_plot([make_record("DP", error="diverged")], highlights={"DP": "law"}))[0] == (
-        "reduction of bit operations, convention paper"
+        "reduction of bit operations"
     )
 
 

@@ -27,6 +27,7 @@ from ordercomp.analysis.showing.report.search_tables import (
 )
 from ordercomp.analysis.showing.search_file import BestPoint, LawPlace, OrderScore
 
+LADDER = {"0.002": 10.0, "0.01": 30.0, "0.02": 70.0}
 RECORDS = [make_record("DP", accuracy=0.97, bitops_cr=64.0), make_record("PD", accuracy=0.9, bitops_cr=512.0)]
 
 
@@ -56,7 +57,7 @@ def test_the_page_is_self_contained_and_opens_with_the_best_network(tmp_path: Pa
     assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
     assert "<script" not in text
     assert not re.search(r"url\(|@import", text)
-    assert "<h1>64× fewer bit operations, losing at most 1 %.</h1>" in text
+    assert "<h1>64× fewer bit operations, losing at most 2 %.</h1>" in text
     assert (
         "Searched for accuracy and log2_bitops_cr within a loss of at most 10 %, on validation data." in text
     )
@@ -86,10 +87,20 @@ def test_a_search_for_storage_shows_no_progress_of_bit_operations(tmp_path: Path
 
 
 def test_the_headline_names_the_cost_that_was_searched_for() -> None:
-    assert search_headline(a_search(cost="log2_cr")) == "8× less storage, losing at most 1 %."
+    assert search_headline(a_search(cost="log2_cr")) == "8× less storage, losing at most 2 %."
     quick = BestPoint(point=point(latency_ms=1.25), compress="")
     search = a_search(cost="latency_ms", best={"0.002": None, "0.02": quick})
     assert search_headline(search) == "1.25 ms an image, losing at most 2 %."
+
+
+def test_the_headline_is_about_the_loss_that_the_task_tolerates_or_the_nearest_above() -> None:
+    best = {loss: BestPoint(point=point(bitops_cr=times), compress="") for loss, times in LADDER.items()}
+    told = {loss: search_headline(a_search(loss=loss, best=best)) for loss in (0.01, 0.015, 0.05)}
+    assert told == {
+        0.01: "30× fewer bit operations, losing at most 1 %.",
+        0.015: "70× fewer bit operations, losing at most 2 %.",
+        0.05: "70× fewer bit operations, losing at most 2 %.",
+    }
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_the_command_names_the_task_as_the_user_did_and_the_store(result: Search
     assert best is not None
     assert result.compress_line(0.05) == (
         f"ordercomp compress '{best.record.sequence}' --task digits --seed 0 "
-        f"--store {result.out}/store --loss 0.05 --out best.safetensors"
+        f"--store {result.out}/store --loss 5% --out {best.record.order}-loss-5.safetensors"
     )
     elsewhere = replace(result, task=replace(DIGITS, source="my tasks/digits.toml"), out=Path("my out"))
     line = str(elsewhere.compress_line(0.05))

@@ -68,7 +68,7 @@ def test_the_line_for_a_task_file_finds_the_network_without_a_training(
     assert program == "ordercomp"
     assert run(*words) == 0
     assert sorted(Path("my out/store").glob("*.json")) == entries
-    assert str(CompressedNetwork.load(Path("best.safetensors")).sequence) == words[1]
+    assert str(CompressedNetwork.load(Path(words[-1])).sequence) == words[1]
 
 
 @pytest.mark.parametrize(
