@@ -126,6 +126,8 @@ def _out(told: AnswerAt) -> str:
     if not excluded:
         return f"None of the {every} orders is out: each may be the best."
     named = f": {listed(inside, 'or')}" if len(inside) <= MOST_NAMED else ""
+    if every == 2:
+        return "The other order is out."
     if len(inside) == 1:
         return f"All other {len(excluded)} of {every} orders are out."
     return f"{len(excluded)} of {every} orders are out; {len(inside)} may be the best{named}."

@@ -27,6 +27,7 @@ from ordercomp.records import Record
 from ordercomp.studies.folders.recorded import load_recorded, recorded_names
 from ordercomp.studies.paper.experiment import table_markdown
 from ordercomp.studies.paper.experiments import EXPERIMENTS
+from ordercomp.studies.paper.mechanism import joint_table
 from ordercomp.studies.paper.order_claims import CLAIMS, LEFT_OUT, Claim, is_order, is_told, read_claim
 from ordercomp.studies.paper.verdict_tables import verdict_table
 
@@ -41,6 +42,7 @@ TITLES = {
     "fashion-mnist-raced": "Fashion-MNIST, raced",
 }
 NOT_BENCHMARKS = ("digits-grid",)  # one seed: for studies of samplers
+JOINT = "exits-"  # recordings of P and E alone begin so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +59,8 @@ class Source:
         return next(one for one in self.answer.by_loss if one.loss == loss)
 
 
-def findings_page(sources: Sequence[Source]) -> str:
-    """The whole page in Markdown."""
+def findings_page(sources: Sequence[Source], exits: Mapping[str, Sequence[Record]]) -> str:
+    """The whole page in Markdown; `exits` holds the records of P and E alone, by data."""
     blocks = [_HEAD, "## In short", "", *map(_in_short, sources), "", *_table(_data_table(sources)), ""]
     blocks += ["## The claims", "", _CLAIMS_NOTE, ""]
     for loss in SHOWN:
@@ -72,6 +74,8 @@ def findings_page(sources: Sequence[Source]) -> str:
     for name in JUDGED:
         title = f"{name}: {EXPERIMENTS[name].question}"
         blocks += [*_table(verdict_table(title, EXPERIMENTS[name].judge, recordings)), ""]
+    titled = {_title(name): records for name, records in exits.items()}
+    blocks += ["## Why exits come early", "", _JOINT_NOTE, "", *_table(joint_table(titled, SHOWN)), ""]
     blocks += ["## What stays open", "", *_open(sources), "", _LIMITS]
     return "\n".join(blocks).rstrip("\n") + "\n"
 
@@ -247,6 +251,10 @@ recommended one, in doublings (0.1 is 7 % more bit operations, 1 is twice as man
 _COURT_NOTE = """Judged by the experiments' own rules on the same records (`ordercomp study` runs them anew).
 Effects are in doublings of their value with 95 % intervals, positive where they speak for the claim."""
 
+_JOINT_NOTE = """Only P and E, in both orders. Heads that are trained alone, on a frozen body, are tuned
+together with it by every later stage: an early E is trained for longer than a late one. Trained jointly with
+the body at once, what is left of the lead of an early E is due to the order itself."""
+
 _LIMITS = """## Limits
 
 - Small residual networks and images of 8x8 to 32x32 pixels; one recipe of training for each data set. The
@@ -267,18 +275,21 @@ def main(target: str) -> None:
     """Read all recordings and write the page and its pictures."""
     sources = []
     for name in recorded_names():
-        if name in NOT_BENCHMARKS:
+        if name in NOT_BENCHMARKS or name.startswith(JOINT):
             continue
         records = load_recorded(name)
         corpus = collect(records, stages=STAGES, scale=DEFAULT_SCALE)
         answer = derive_answer(records, stages=STAGES, effort=Effort(kept=1000))
         sources.append(Source(name=name, records=records, answer=answer, weaker=weaker_first(corpus)))
+    exits = {
+        name.removeprefix(JOINT): load_recorded(name) for name in recorded_names() if name.startswith(JOINT)
+    }
     path = Path(target)
     (path.parent / "figures").mkdir(parents=True, exist_ok=True)
     for source in sources:
         curves = _curves(source.answer)
         replace_file(path.parent / "figures" / f"findings-{source.name}.svg", to_svg(loss_plot(curves)))
-    replace_file(path, findings_page(sources))
+    replace_file(path, findings_page(sources, exits))
 
 
 def _curves(answer: Answer) -> Mapping[Order, list[tuple[float, float]]]:

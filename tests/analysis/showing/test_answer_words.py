@@ -47,6 +47,7 @@ def test_a_single_order_left_needs_no_precedence_beside_it() -> None:
     words = answer_words(answer(["DPQE"], 23, loss=None), "DPQE")
     assert words.headline == "Take D → P → Q → E."
     assert (words.out, words.holds) == ("All other 23 of 24 orders are out.", "")
+    assert answer_words(answer(["DP"], 1), "DP").out == "The other order is out."
 
 
 def test_an_order_that_surely_costs_nothing_is_not_told_to_need_no_more() -> None:

@@ -8,6 +8,7 @@ from builders import make_record
 from ordercomp.analysis.answer.answer import Answer, AnswerAt, OrderMatters, Regret, Standing
 from ordercomp.analysis.answer.values import LOSSES
 from ordercomp.orders import Order
+from ordercomp.records import Record
 from ordercomp.studies.paper.experiment import Finding, Judgement
 from ordercomp.studies.paper.findings import Source, findings_page
 from ordercomp.studies.paper.order_claims import Claim, before, is_order, read_claim
@@ -68,7 +69,7 @@ NO_REGRET = Regret(expected=0.0, upper95=0.0, random_order=0.0)
 def test_where_no_network_loses_so_little_nothing_is_told(hollow: AnswerAt) -> None:
     assert str(read_claim(Claim("", "", is_order("DPQE")), hollow)) == "-"
     told = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
-    page = findings_page([source("digits", {**told, 0.002: hollow})])
+    page = findings_page([source("digits", {**told, 0.002: hollow})], {})
     assert "| 0.2 % | - | hardly any network loses so little |" in page
     assert "DPQE is recommended at every loss from 0.6 % to 8 %." in page
 
@@ -98,10 +99,24 @@ def source(name: str, answers: dict[float, AnswerAt]) -> Source:
     )
 
 
+def exits() -> list[Record]:
+    """Heads alone, an early E reduces four times more; trained jointly, as much."""
+    return [
+        make_record(order, seed, 0.97, times, knobs={"P": {"ratio": 0.4}, "E": {"train": train}})
+        for seed in range(3)
+        for order, train, times in (
+            ("PE", "heads", 4.0),
+            ("EP", "heads", 16.0),
+            ("PE", "joint", 16.0),
+            ("EP", "joint", 16.0),
+        )
+    ]
+
+
 def test_the_page_tells_law_claims_and_what_is_open_for_each_recording() -> None:
     plain = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
     flipped = {**plain, 0.05: answer(0.05, ("EPQD",), {"EPQD": 0.1, "DPQE": 1.1, "DQPE": 1.3})}
-    page = findings_page([source("digits", plain), source("cifar10", flipped)])
+    page = findings_page([source("digits", plain), source("cifar10", flipped)], {"cifar10": exits()})
     assert "| digits | 3 | 3 | 98.0 % | 98.0 % | a chip | float32 |" in page
     assert "| CIFAR-10 (JPEG copies) | 3 | 3 |" in page
     assert "| 2 % | DPQE | DPQE, DQPE | 0.10 | 0.40 | 1.00 | 2.0 | 0.001 |" in page
@@ -110,5 +125,6 @@ def test_the_page_tells_law_claims_and_what_is_open_for_each_recording() -> None
     assert "- CIFAR-10 (JPEG copies), 5 %: EPQD alone is left." in page
     assert "- digits: Take D → P → Q → E if a loss of 2 % is tolerated." in page
     assert "- digits, 2 %: 1 beside DPQE may be best" in page
+    assert "| CIFAR-10 (JPEG copies) | 5 % | +2.00 [+2.00, +2.00] | +0.00 [+0.00, +0.00] | 3 |" in page
     weaker = "| weaker first | a rival: by the loss of each stage alone |"
     assert f"{weaker} DQPE: open (0.50, costs 0.20) | DQPE: fails (0.00, costs 1.20) |" in page
