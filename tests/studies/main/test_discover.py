@@ -19,7 +19,7 @@ from ordercomp.analysis.answer.answer import derive_answer
 from ordercomp.analysis.showing.law_file import LawFile
 from ordercomp.codec import encode
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.records import read_records
+from ordercomp.records import read_records, write_records
 from ordercomp.running.store import Store
 from ordercomp.studies.cli.main import main
 from ordercomp.studies.folders.answered import answered
@@ -148,6 +148,25 @@ def test_records_that_were_lost_come_back_from_the_store(found: Discovery, tmp_p
     again = discover(TINY, out=tmp_path / "out", seeds=3, budget_seconds=None, workers=1)
     assert sorted(path.read_text().splitlines()) == sorted(before)
     assert again.trainings.done == 0
+
+
+def test_a_prefix_lost_from_records_and_store_is_trained_again_though_what_follows_it_is_there(
+    found: Discovery, tmp_path: Path
+) -> None:
+    shutil.copytree(found.folder, tmp_path / "out")
+    lost = next(record for record in found.records if record.order == "P" and record.seed == 0)
+    path = tmp_path / "out" / "records.jsonl"
+    path.unlink()
+    write_records(path, [record for record in read_records(found.folder / path.name) if record != lost])
+    for suffix in ("json", "safetensors"):
+        (tmp_path / "out" / "store" / f"{lost.extra['digest']}.{suffix}").unlink()
+    again = discover(TINY, out=tmp_path / "out", seeds=3, budget_seconds=None, workers=1)
+    assert again.trainings.done == 1
+    (back,) = (record for record in again.records if (record.order, record.seed) == ("P", 0))
+    assert back.points == lost.points
+    assert {(one.sequence, one.seed) for one in again.records} == {
+        (one.sequence, one.seed) for one in found.records
+    }
 
 
 def test_further_seeds_go_on_from_a_finished_race(found: Discovery, tmp_path: Path) -> None:
