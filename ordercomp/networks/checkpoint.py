@@ -24,11 +24,14 @@ class CheckpointError(ValueError):
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors, by name, and facts that JSON can hold; tensors that share memory are stored apart.
 
-    An older file at `path` stays whole until the new one is. Raises OSError if it cannot be written.
+    An older file at `path` stays whole until the new one is, and as it is if it is the same. Raises OSError
+    if it cannot be written.
     """
     header = {"ordercomp": json.dumps({"format": FORMAT, **facts})}
     content = save(_apart(tensors), metadata=header)  # the library's own writing leaves drafts after a kill
     try:
+        if path.is_file() and not path.is_symlink() and path.read_bytes() == content:
+            return
         with replacing(path) as draft:
             draft.write_bytes(content)
     except OSError as error:

@@ -68,7 +68,7 @@ def write_outcome(
     file = answered(LawFile(law=law), answer, records, store=store.folder, certified=certified)
     page, path = folder / "report.html", folder / "law.json"
     there = _same(path, file) if trainings.done == 0 and page.is_file() else None
-    _keep_networks(folder / "networks", file.networks or (), records, runner, all_anew=there is None)
+    _keep_networks(folder / "networks", file.networks or (), records, runner)
     if there is not None:
         return there
     write_report(page, file, records)
@@ -96,17 +96,15 @@ def _same(path: Path, file: LawFile) -> LawFile | None:
     return there if encode(there) == encode(now) else None
 
 
-def _keep_networks(
-    folder: Path, networks: Sequence[Pick], records: Sequence[Record], runner: Runner, *, all_anew: bool
-) -> None:
-    """Copy the network to take at each tolerated loss, with its threshold; or only those that are gone."""
+def _keep_networks(folder: Path, networks: Sequence[Pick], records: Sequence[Record], runner: Runner) -> None:
+    """Copy the network to take at each tolerated loss, with its threshold; what is damaged is made anew."""
     folder.mkdir(exist_ok=True)
     drop_drafts(folder)
     known = {(record.sequence, record.seed): record for record in records}
     written: set[str] = set()
     for network in networks:
         name = f"loss-{100 * network.loss:g}.safetensors"
-        if name in written or (not all_anew and (folder / name).is_file()):
+        if name in written:
             continue
         written.add(name)
         source = runner.whole_network(known[network.sequence, network.seed])

@@ -129,12 +129,20 @@ def test_a_second_run_trains_nothing_and_changes_nothing(found: Discovery, budge
     assert len(_study(found.folder).trials) == trials
 
 
-def test_what_a_kill_left_of_the_networks_is_made_whole(found: Discovery, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["killed", "cut", "flipped"])
+def test_what_a_kill_or_a_fault_left_of_the_networks_is_made_whole(
+    found: Discovery, tmp_path: Path, damage: str
+) -> None:
     shutil.copytree(found.folder, tmp_path / "out")
     folder = tmp_path / "out" / "networks"
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
-    gone = min(whole)
-    (folder / gone).rename(folder / f"{gone}.{files._HOST}-999999999-00000000.part")
+    gone = folder / min(whole)
+    content = bytearray(gone.read_bytes())
+    if damage == "killed":
+        gone.rename(folder / f"{gone.name}.{files._HOST}-999999999-00000000.part")
+    else:
+        content[-1] ^= 1  # a bit of a weight
+        gone.write_bytes(content if damage == "flipped" else content[:1305])
     again = discover(TINY, out=tmp_path / "out", seeds=3, budget_seconds=None, workers=1)
     assert again.trainings.done == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
