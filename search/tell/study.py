@@ -39,6 +39,7 @@ PAIRED, ADAPTIVE = "paired", "adaptive"  # values of a trial's user attribute `d
 
 _IDENTITY = "ordercomp"
 _PROPOSED = ("sequence", "seed", "design")
+_FIRST = "first"  # attribute of a study: the sequences that it tries before its sampler is asked
 
 
 def open_study(
@@ -138,18 +139,25 @@ def enqueue_paired_design(
 
 
 def enqueue_first(study: optuna.Study, space: Space, sequences: Iterable[StageSequence], *, seed: int) -> int:
-    """Enqueue what a new study should try first, before its sampler is asked; return how many there are.
+    """Enqueue what a new study should try first, before its sampler is asked; return how many are new.
 
-    A study that holds trials gets none. Raises ValueError if a sequence lies outside the space.
+    A study that held trials before is no new one. One whose first process died in here gets what it lacks of
+    the sequences that it began with. Raises ValueError if a sequence lies outside the space.
     """
     chosen = [space.complete(sequence) for sequence in sequences]
     params = [space.params(sequence) for sequence in chosen]
-    if study.get_trials(deepcopy=False):
-        return 0
+    trials = study.get_trials(deepcopy=False)
+    if not trials:
+        study.set_user_attr(_FIRST, list(map(str, chosen)))
+    there = {trial.user_attrs.get("sequence") for trial in trials}
+    wanted = set(study.user_attrs.get(_FIRST, ())) - there
+    new = 0
     for sequence, values in zip(chosen, params, strict=True):
-        attributes = {"sequence": str(sequence), "seed": seed, "design": ADAPTIVE}
-        study.enqueue_trial(values, user_attrs=attributes)
-    return len(chosen)
+        if str(sequence) in wanted:
+            attributes = {"sequence": str(sequence), "seed": seed, "design": ADAPTIVE}
+            study.enqueue_trial(values, user_attrs=attributes)
+            new += 1
+    return new
 
 
 def release_stale_trials(

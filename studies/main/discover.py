@@ -32,6 +32,7 @@ from ordercomp.search.ask.importance import Study
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.samplers import make_sampler
 from ordercomp.search.tell.drive import Question, run_study
+from ordercomp.search.tell.storage import naming_the_storage
 from ordercomp.search.tell.study import enqueue_paired_design, open_study
 from ordercomp.search.tell.tell import keep_beside
 from ordercomp.sequence import StageSequence
@@ -84,6 +85,7 @@ class Discovery:
         return shown_law(self.file)._repr_html_()
 
 
+@naming_the_storage("the race")
 def discover(
     task: Task,
     *,

@@ -28,7 +28,7 @@ from ordercomp.search.ask.samplers import DENSE_SAMPLERS, make_sampler
 from ordercomp.search.ask.space import Space
 from ordercomp.search.tell.drive import Question, RunsRequests, run_study
 from ordercomp.search.tell.read_back import designed_nodes, measured_nodes, records_from_study
-from ordercomp.search.tell.storage import Storage, open_storage
+from ordercomp.search.tell.storage import Storage, naming_the_storage, open_storage
 from ordercomp.search.tell.study import ADAPTIVE, PAIRED, enqueue_first, open_study
 from ordercomp.sequence import KnobValue
 from ordercomp.stages import known_stages
@@ -113,6 +113,7 @@ def search(
     return run_search(plan)
 
 
+@naming_the_storage("the search")
 def run_search(
     plan: SearchPlan,
     *,

@@ -68,6 +68,33 @@ def test_a_new_study_tries_first_what_it_is_given_and_counts_it_as_proposed() ->
     assert enqueue_first(study, SPACE, first, seed=3) == 0
 
 
+def test_a_kill_while_the_first_trials_are_enqueued_loses_none_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study, first = opened(None), [StageSequence.parse(text) for text in ("DPQE", "PQE", "QE")]
+    enqueue, count = optuna.Study.enqueue_trial, iter([1, 2])
+
+    def dying(one: optuna.Study, *arguments: object, **options: object) -> None:
+        if next(count) == 2:
+            raise KeyboardInterrupt
+        enqueue(one, *arguments, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "enqueue_trial", dying)
+        with pytest.raises(KeyboardInterrupt):
+            enqueue_first(study, SPACE, first, seed=3)
+    assert enqueue_first(study, SPACE, first, seed=3) == 2
+    run(study, trials=4)
+    told = [trial for trial in study.trials if trial.user_attrs["design"] == "adaptive"]
+    assert [one.user_attrs["sequence"] for one in told[:3]] == [str(SPACE.complete(one)) for one in first]
+
+
+def test_a_study_that_held_trials_before_tries_nothing_first() -> None:
+    study = opened(None)
+    run(study, trials=2)
+    assert enqueue_first(study, SPACE, [StageSequence.parse("DPQE")], seed=3) == 0
+
+
 def test_nothing_is_enqueued_if_one_sequence_lies_outside() -> None:
     study = opened(None)
     with pytest.raises(ValueError, match="order 'DD'"):

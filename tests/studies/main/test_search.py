@@ -45,6 +45,17 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
     return run_search(plan(tmp_path_factory.mktemp("search"), trials=25), runner=TableRunner(world))
 
 
+def test_a_storage_that_fails_between_trials_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(_: optuna.Study) -> int:
+        raise optuna.exceptions.StorageInternalError("database or disk is full")
+
+    monkeypatch.setattr("ordercomp.studies.main.search.count_ended", fail)
+    with pytest.raises(OSError, match="the storage of the search failed: database or disk is full"):
+        run_search(plan(tmp_path), runner=TableRunner(world))
+
+
 def test_the_front_and_the_best_come_from_the_records(result: SearchResult) -> None:
     front = result.front
     assert all(a.bitops_cr < b.bitops_cr and a.loss <= b.loss for a, b in itertools.pairwise(front))
