@@ -31,9 +31,7 @@
       if (bar) for (const name of ["low", "high", "at"]) bar.style.setProperty(`--${name}`, told.bar[name]);
     }
     for (const graph of all("[data-graph]")) graph.hidden = Number(graph.dataset.graph) !== chosen.loss;
-    for (const command of all("[data-copy-told]")) {
-      command.hidden = !view.told[command.dataset.copyTold];
-    }
+    for (const part of all("[data-shown-with]")) part.hidden = !view.told[part.dataset.shownWith];
     const chart = document.querySelector("svg.curves");
     if (chart) {
       const band = chart.querySelector(".band"), line = chart.querySelector(".at");

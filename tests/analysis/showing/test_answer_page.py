@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,16 @@ def test_without_an_answer_to_tell_nothing_is_recommended(tmp_path: Path) -> Non
     assert Page(text).open == []
 
 
+def test_where_no_network_is_within_the_loss_its_place_is_hidden_until_another_is_chosen(
+    tmp_path: Path,
+) -> None:
+    file = law_file()
+    write_report(tmp_path / "report.html", replace(file, networks=(file.networks or ())[1:]), some_records())
+    assert '<div data-shown-with="command" hidden>' in (tmp_path / "report.html").read_text()
+    write_report(tmp_path / "report.html", replace(file, networks=()), some_records())
+    assert "The network</b>" not in (tmp_path / "report.html").read_text()
+
+
 def test_names_cannot_end_the_script(tmp_path: Path) -> None:
     records = [make_record(order, 0, 0.97) for order in permutations(STAGES)]
     sly = [*records, make_record("DPQ", 1, 0.9, sequence="D P(ratio=0.4) Q")]
@@ -96,6 +107,7 @@ addEventListener("load", () => setTimeout(() => {
   click('button[data-loss="1"]');
   seen.after = read("headline");
   seen.command = read("command");
+  seen.network = [document.querySelector("[data-shown-with]").hidden, read("network")];
   seen.taken = [...document.querySelectorAll("#orders .taken")].map((row) => row.dataset.order);
   seen.graphs = [...document.querySelectorAll("[data-graph]")].map((graph) => graph.hidden);
   click('#orders tr[data-order="PDQ"]');
@@ -134,6 +146,8 @@ def test_the_script_shows_what_is_chosen_everywhere(page: Path, tmp_path: Path, 
     assert seen["before"] == "Take D → P → Q if a loss of 2 % is tolerated."
     assert seen["after"] == "Take Q → P → D if a loss of 8 % is tolerated."
     assert seen["command"] == "ordercomp compress QPD --store 'a & b'"
+    assert seen["network"][0] is False
+    assert seen["network"][1].startswith("QPD: 64× fewer bit operations")
     assert seen["taken"] == ["QPD"]
     assert seen["graphs"] == [True, False]
     assert set(seen["picked"]) == {"PDQ"}
