@@ -90,6 +90,7 @@ def _open(
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(list(objectives.names))
     release_stale_trials(study, space)
+    _retry_lost_trials(study, space)
     return study
 
 
@@ -185,6 +186,19 @@ def release_stale_trials(
         if not (worker and is_alive(worker, study)) and release_trial(study, trial, space):
             released += 1
     return released
+
+
+def _retry_lost_trials(study: optuna.Study, space: Space) -> None:
+    """Enqueue again what a sampler proposed and an earlier run could not measure for a passing reason.
+
+    A design sees to its own trials. Within a run such a trial stays lost.
+    """
+    trials = study.get_trials(deepcopy=False)
+    retried = {trial.user_attrs.get(RETRY) for trial in trials}
+    for trial in trials:
+        was_proposed = trial.user_attrs.get("design") == ADAPTIVE and trial.number not in retried
+        if was_proposed and _is_void(trial) and "error" in trial.user_attrs:
+            _enqueue_again(study, trial, space)
 
 
 def release_trial(study: optuna.Study, trial: FrozenTrial | Trial, space: Space) -> bool:

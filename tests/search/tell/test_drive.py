@@ -259,6 +259,24 @@ def test_what_failed_for_a_passing_reason_ends_no_run_late_and_is_tried_again_by
     assert len(again.get_trials(states=(TrialState.COMPLETE,))) == 5
 
 
+def test_a_proposal_that_failed_for_a_passing_reason_comes_back_as_it_was(tmp_path: Path) -> None:
+    def tried(study: optuna.Study) -> set[str]:
+        done = study.get_trials(states=(TrialState.COMPLETE,))
+        return {one.user_attrs["sequence"] for one in done if one.user_attrs["design"] == "adaptive"}
+
+    calm = opened()
+    list(run_study(calm, TableRunner(SyntheticWorld()), question(), trials=8))
+    list(
+        run_study(
+            opened(storage=tmp_path / "study.db"), ForgetfulRunner(SyntheticWorld()), question(), trials=8
+        )
+    )
+    again = opened(storage=tmp_path / "study.db")
+    list(run_study(again, TableRunner(SyntheticWorld()), question(), trials=8))
+    assert tried(again) == tried(calm)
+    assert not again.get_trials(states=(TrialState.WAITING,))
+
+
 def test_a_paired_trial_that_failed_for_a_passing_reason_is_enqueued_again() -> None:
     study = opened(PERMUTATIONS)
     paired(study, PERMUTATIONS)
