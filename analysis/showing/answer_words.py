@@ -8,7 +8,15 @@ from ordercomp.analysis.answer.answer import Answer, AnswerAt, Regret
 from ordercomp.analysis.answer.networks import Pick
 from ordercomp.analysis.showing.tables import loss_text, times_text
 
-__all__ = ["AnswerWords", "answer_words", "cost_text", "listed", "network_words", "where_it_changes"]
+__all__ = [
+    "AnswerWords",
+    "answer_words",
+    "cost_text",
+    "listed",
+    "network_words",
+    "other_network",
+    "where_it_changes",
+]
 
 MOST_NAMED = 8  # orders listed by name
 LITTLE = 0.005  # doublings that nobody can tell from none
@@ -73,6 +81,8 @@ def where_it_changes(by_loss: Sequence[AnswerAt]) -> str:
     told = [(one.loss or 0.0, one.recommended) for one in by_loss if one.recommended]
     if len(told) < 2:
         return ""
+    blind = [loss_text(one.loss or 0.0) for one in by_loss if one.recommended and not one.excluded]
+    rest = f" At {listed(blind)} no order is out." if blind else ""
     changes = [
         f"{order} from {loss_text(loss)} on"
         for (_, before), (loss, order) in itertools.pairwise(told)
@@ -81,8 +91,8 @@ def where_it_changes(by_loss: Sequence[AnswerAt]) -> str:
     first = f"At a tolerated loss of {loss_text(told[0][0])} take {told[0][1]}"
     if not changes:
         ends = f"from {loss_text(told[0][0])} to {loss_text(told[-1][0])}"
-        return f"{told[0][1]} is recommended at every loss {ends}."
-    return f"{first}, {', '.join(changes)}. Neighbors in this list often cost about the same."
+        return f"{told[0][1]} is recommended at every loss {ends}.{rest}"
+    return f"{first}, {', '.join(changes)}. Neighbors in this list often cost about the same.{rest}"
 
 
 def network_words(pick: Pick, *, metric: str = "accuracy") -> str:
@@ -95,6 +105,17 @@ def network_words(pick: Pick, *, metric: str = "accuracy") -> str:
         f"{times_text(pick.reduction)} fewer bit operations, {times_text(pick.storage)} less storage; "
         f"on test data {100 * pick.test_accuracy:.2f} % {metric}, {100 * pick.test_loss:.2f} points lost"
         f"{sure}.{note}"
+    )
+
+
+def other_network(picks: Sequence[Pick]) -> str:
+    """Say what single network of another order reached more, where the networks told at one loss hold one."""
+    if len(picks) < 2:
+        return ""
+    other = picks[1]
+    return (
+        f"One that reached more, maybe by luck: {other.order}, {times_text(other.reduction)}, "
+        f"{100 * other.test_loss:.2f} points lost."
     )
 
 

@@ -7,7 +7,12 @@ from rich.console import Console
 from ordercomp.analysis.answer.answer import Answer
 from ordercomp.analysis.answer.networks import Pick
 from ordercomp.analysis.evidence.convergence import Control
-from ordercomp.analysis.showing.answer_words import answer_words, network_words, where_it_changes
+from ordercomp.analysis.showing.answer_words import (
+    answer_words,
+    network_words,
+    other_network,
+    where_it_changes,
+)
 from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile
 from ordercomp.analysis.showing.tables import pair_table
 from ordercomp.analysis.showing.words import ANOTHER_QUESTION, named_stages, read_verdict, training_caveat
@@ -30,10 +35,11 @@ def print_answer(
     if answer.recommended is not None:
         _print(console, training_caveat(controls))
         _print(console, named_stages(stages))
-        pick = next((one for one in networks if one.loss == answer.asked.loss), None)
-        if pick is not None:
+        picks = [one for one in networks if one.loss == answer.asked.loss]
+        for pick in picks[:1]:
             _print(console, f"The network: {network_words(pick, metric=answer.metric)}")
             _print(console, f"Make it: {pick.command}")
+        _print(console, other_network(picks))
     if changes := where_it_changes(answer.by_loss):
         _print(console, changes)
 

@@ -7,7 +7,13 @@ from markupsafe import Markup
 
 from ordercomp.analysis.answer.answer import Answer, AnswerAt, OrderMatters, Standing
 from ordercomp.analysis.answer.networks import Pick
-from ordercomp.analysis.showing.answer_words import AnswerWords, answer_words, cost_text, network_words
+from ordercomp.analysis.showing.answer_words import (
+    AnswerWords,
+    answer_words,
+    cost_text,
+    network_words,
+    other_network,
+)
 from ordercomp.analysis.showing.report.graph import precedence_svg
 from ordercomp.analysis.showing.tables import loss_text, probability_text
 from ordercomp.layout import UNWRITTEN
@@ -60,17 +66,19 @@ class StripRow:
     cells: tuple[str, ...]
 
 
-def loss_views(answer: Answer, stages: str, picks: Mapping[float, Pick]) -> list[LossView]:
+def loss_views(answer: Answer, stages: str, picks: Mapping[float, Sequence[Pick]]) -> list[LossView]:
     """One view for every loss that the answer tells, in rising order; its own loss is the chosen one.
 
-    `picks` gives the network to take at a loss, as far as there is one.
+    `picks` gives the networks to take at a loss, as far as there are any.
     """
     asked = answer.asked.loss or 0.0
     words = {one.loss or 0.0: answer_words(one, stages, metric=answer.metric) for one in answer.by_loss}
     words[asked] = answer_words(answer, stages)
     entries = {one.loss or 0.0: one for one in (*answer.by_loss, answer.asked)}
     return [
-        _view(loss, entries[loss], words[loss], stages, _told(picks.get(loss), answer), chosen=loss == asked)
+        _view(
+            loss, entries[loss], words[loss], stages, _told(picks.get(loss, ()), answer), chosen=loss == asked
+        )
         for loss in sorted(entries)
     ]
 
@@ -125,16 +133,17 @@ def _view(
         best_set=inside,
         told=told,
         orders={order: _cells(one, longest) for order, one in orders.items()},
-        graph=precedence_svg(stages, list(entry.precedence)),
+        graph=precedence_svg(stages, list(entry.precedence)) if entry.precedence else Markup(),
         graph_caption=_graph_caption(entry),
     )
 
 
-def _told(pick: Pick | None, answer: Answer) -> dict[str, str]:
-    """What the page says of the network to take."""
-    if pick is None:
+def _told(picks: Sequence[Pick], answer: Answer) -> dict[str, str]:
+    """What the page says of the networks to take."""
+    if not picks:
         return {"network": "", "command": ""}
-    return {"network": f"{pick.order}: {network_words(pick, metric=answer.metric)}", "command": pick.command}
+    words = f"{picks[0].order}: {network_words(picks[0], metric=answer.metric)} {other_network(picks)}"
+    return {"network": words.strip(), "command": picks[0].command}
 
 
 def _graph_caption(entry: AnswerAt) -> str:

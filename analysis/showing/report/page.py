@@ -102,11 +102,11 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
     }
 
 
-def _picks(file: LawFile) -> dict[float, Pick]:
-    """The first network told at each loss."""
-    found: dict[float, Pick] = {}
+def _picks(file: LawFile) -> dict[float, list[Pick]]:
+    """The networks told at each loss."""
+    found: dict[float, list[Pick]] = {}
     for pick in file.networks or ():
-        found.setdefault(pick.loss, pick)
+        found.setdefault(pick.loss, []).append(pick)
     return found
 
 

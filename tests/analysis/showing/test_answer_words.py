@@ -5,9 +5,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from page_data import pick
 
 from ordercomp.analysis.answer.answer import AnswerAt, Regret, Standing
-from ordercomp.analysis.showing.answer_words import answer_words, cost_text, listed, where_it_changes
+from ordercomp.analysis.showing.answer_words import (
+    answer_words,
+    cost_text,
+    listed,
+    other_network,
+    where_it_changes,
+)
 
 
 def standings(inside: Sequence[str], out: int) -> dict[str, Standing]:
@@ -104,10 +111,20 @@ def test_doublings_in_words(doublings: float, words: str) -> None:
 
 def test_where_the_recommendation_changes() -> None:
     told = [(0.01, "DPQE"), (0.02, "DPQE"), (0.05, "DEPQ"), (0.08, None)]
-    by_loss = [AnswerAt(loss=loss, recommended=order) for loss, order in told]
+    by_loss = [answer(loss=loss, recommended=order) for loss, order in told]
     assert where_it_changes(by_loss).startswith("At a tolerated loss of 1 % take DPQE, DEPQ from 5 % on.")
+    assert "no order is out" not in where_it_changes(by_loss)
+    blind = [answer(out=0, loss=loss) for loss in (0.002, 0.006)]
+    assert where_it_changes([*blind, *by_loss]).endswith(" At 0.2 % and 0.6 % no order is out.")
     assert where_it_changes(by_loss[:2]) == "DPQE is recommended at every loss from 1 % to 2 %."
     assert where_it_changes(by_loss[2:]) == ""
+
+
+def test_a_network_of_another_order_that_reached_more_is_told_in_a_line() -> None:
+    own, other = pick(0.02, "DPQ"), replace(pick(0.02, "QPD"), reduction=96.0, test_loss=0.021)
+    assert other_network([own]) == ""
+    told = "One that reached more, maybe by luck: QPD, 96×, 2.10 points lost."
+    assert other_network([own, other]) == told
 
 
 def test_names_are_joined() -> None:
