@@ -19,7 +19,7 @@ from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.space import Space
 from ordercomp.search.ask.streams import PREFIX, RELEASER
 from ordercomp.search.tell.owners import Heartbeat, this_worker
-from ordercomp.search.tell.read_back import records_from_study
+from ordercomp.search.tell.read_back import measured_nodes, records_from_study
 from ordercomp.search.tell.storage import naming_the_storage
 from ordercomp.search.tell.study import ADAPTIVE, PAIRED, release_stale_trials, release_trial
 from ordercomp.search.tell.tell import add_prefix_trial, result_key, tell_abandoned, tell_lost, tell_record
@@ -84,7 +84,9 @@ def run_study(
                 for finished in runner.run(driver.requests(), lookahead=lookahead):
                     driver.settle(finished)
                     yield finished
-                if not driver.wants_another_round and not driver.finds_lost_trials():
+                if driver.wants_another_round or driver.finds_lost_trials():
+                    continue
+                if not driver.finds_lost_prefixes():
                     break
         finally:
             with contextlib.suppress(StorageInternalError):
@@ -105,6 +107,7 @@ class _Driver:
         self._requested: set[_Key] = set()  # asked of the runner and not finished
         self._ready: deque[Request] = deque()  # next prefixes of open trials
         self._ended = False  # whether the last generator of requests came to its end
+        self._sought = False  # whether lost prefixes were looked for
         self._told: set[tuple[object, object]] = set()  # results that the study holds, as far as seen
         self._seen = 0  # trials in the study, as far as known
         self._counted = trials or 0  # of those that take part of the number; full until the first look
@@ -125,6 +128,25 @@ class _Driver:
             if all("worker" in trial.user_attrs for trial in running) or time.monotonic() > end:
                 return not self._is_full()
             time.sleep(_UNSIGNED_SECONDS / 10)
+
+    def finds_lost_prefixes(self) -> bool:
+        """Whether the study lacks prefixes of what it was told, which are then asked for; looks once.
+
+        Where the store holds what follows a prefix, no run passes through it: a fault may have taken it.
+        """
+        if not self._ended or self._sought:
+            return False
+        self._sought = True
+        measured = measured_nodes(self._study)
+        told = {(str(sequence), seed) for sequence, seed in measured}
+        lost = [
+            Request(prefix, seed)
+            for sequence, seed in measured
+            for prefix in sequence.prefixes
+            if (str(prefix), seed) not in told and self._question.space.contains(prefix)
+        ]
+        self._ready.extend(dict.fromkeys(lost))
+        return bool(lost)
 
     def requests(self) -> Iterator[Request]:
         """Give what to train next: prefixes of open trials first, then new trials."""

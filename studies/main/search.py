@@ -250,11 +250,13 @@ def _lost_nodes(study: Study, file: RecordFile) -> list[Request]:
     The store has most of it.
     """
     written = {(record.sequence, record.seed) for record in file.records}
-    return [
-        Request(sequence, seed)
+    lost = [
+        Request(prefix, seed)
         for sequence, seed in measured_nodes(study)
-        if any((str(prefix), seed) not in written for prefix in sequence.prefixes)
+        for prefix in sequence.prefixes
+        if (str(prefix), seed) not in written
     ]
+    return list(dict.fromkeys(lost))
 
 
 def _recorded(nodes: Iterable[Finished], study: Study, file: RecordFile) -> Iterator[Finished]:

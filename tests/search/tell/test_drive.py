@@ -120,7 +120,34 @@ def test_a_run_alone_on_a_study_does_not_read_it_again_for_each_trial(
     monkeypatch.setattr(study, "get_trials", lambda **how: looks.append(how) or read(**how))
     list(run_study(study, TableRunner(SyntheticWorld()), question(PERMUTATIONS), trials=40))
     assert len(of_design(study, "adaptive")) == 40
-    assert len(looks) <= 6
+    assert len(looks) <= 7
+
+
+class DeepRunner(TableRunner):
+    """Holds what follows D in its store, so does not pass through D unless that is asked for."""
+
+    def run(self, requests: Iterable[Request], *, lookahead: int | None = None) -> Iterator[Finished]:
+        asked: set[str] = set()
+
+        def noted() -> Iterator[Request]:
+            for request in requests:
+                asked.add(str(request.sequence))
+                yield request
+
+        for finished in super().run(noted(), lookahead=lookahead):
+            if finished.record.order != "D" or finished.record.sequence in asked:
+                yield finished
+
+
+def test_a_prefix_that_no_training_passes_through_is_measured_all_the_same() -> None:
+    study = opened()
+    enqueue_paired_design(study, SUBSETS, [StageSequence.parse("DPQE")], [0])
+    list(run_study(study, DeepRunner(SyntheticWorld()), question()))
+    found = {StageSequence.parse(one.user_attrs["sequence"]).order for one in of_design(study, "prefix")}
+    assert found == {"D", "DP", "DPQ"}
+    trials = len(study.trials)
+    list(run_study(study, DeepRunner(SyntheticWorld()), question()))
+    assert len(study.trials) == trials
 
 
 @pytest.mark.parametrize("ahead", [1, 7, 30])
