@@ -4,6 +4,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -80,9 +81,10 @@ def print_json(data: Any) -> None:
 
 
 def next_steps(network: Path) -> list[tuple[str, Sequence[object]]]:
-    """What can be done with a network file, with the command for it."""
+    """What can be done with a network file, with the command for it, and with the extra that it may lack."""
+    needs = "" if find_spec("onnx") else " (pip install 'ordercomp[export]')"
     return [
-        ("use it", ("ordercomp", "export", network, "--onnx", network.with_suffix(".onnx"))),
+        (f"use it{needs}", ("ordercomp", "export", network, "--onnx", network.with_suffix(".onnx"))),
         ("how fast it is here", ("ordercomp", "bench", network)),
     ]
 
