@@ -123,33 +123,6 @@ def test_a_run_alone_on_a_study_does_not_read_it_again_for_each_trial(
     assert len(looks) <= 7
 
 
-class DeepRunner(TableRunner):
-    """Holds what follows D in its store, so does not pass through D unless that is asked for."""
-
-    def run(self, requests: Iterable[Request], *, lookahead: int | None = None) -> Iterator[Finished]:
-        asked: set[str] = set()
-
-        def noted() -> Iterator[Request]:
-            for request in requests:
-                asked.add(str(request.sequence))
-                yield request
-
-        for finished in super().run(noted(), lookahead=lookahead):
-            if finished.record.order != "D" or finished.record.sequence in asked:
-                yield finished
-
-
-def test_a_prefix_that_no_training_passes_through_is_measured_all_the_same() -> None:
-    study = opened()
-    enqueue_paired_design(study, SUBSETS, [StageSequence.parse("DPQE")], [0])
-    list(run_study(study, DeepRunner(SyntheticWorld()), question()))
-    found = {StageSequence.parse(one.user_attrs["sequence"]).order for one in of_design(study, "prefix")}
-    assert found == {"D", "DP", "DPQ"}
-    trials = len(study.trials)
-    list(run_study(study, DeepRunner(SyntheticWorld()), question()))
-    assert len(study.trials) == trials
-
-
 @pytest.mark.parametrize("ahead", [1, 7, 30])
 def test_runs_that_take_turns_on_a_study_fill_it_together(tmp_path: Path, ahead: int) -> None:
     studies = [opened(storage=tmp_path / "study.db", seed=seed) for seed in range(2)]
@@ -257,58 +230,6 @@ def test_a_failed_stage_fails_its_trials_and_the_rest_goes_on() -> None:
     assert all("not finite" in trial.user_attrs["error"] for trial in failed)
     assert len(study.get_trials(states=(TrialState.COMPLETE,))) == 22
     assert paired(study, PERMUTATIONS) == 0  # a stage that failed stays failed
-
-
-class ForgetfulRunner(TableRunner):
-    """Runs out of memory at Q, and at whatever comes after it."""
-
-    def run(self, requests: Iterable[Request], *, lookahead: int | None = None) -> Iterator[Finished]:
-        for finished in super().run(requests, lookahead=lookahead):
-            if "Q" not in finished.record.order:
-                yield finished
-                continue
-            record = replace(finished.record, points=(), error="no memory left")
-            yield replace(finished, record=record, kept=False)
-
-
-def test_what_failed_for_a_passing_reason_ends_no_run_late_and_is_tried_again_by_the_next(
-    tmp_path: Path,
-) -> None:
-    space, storage = Space("Q", SYNTHETIC_KNOBS), tmp_path / "study.db"
-    study = opened(space, storage)
-    list(run_study(study, ForgetfulRunner(SyntheticWorld()), question(space), trials=20))
-    assert {trial.state for trial in study.trials} == {TrialState.FAIL}
-    assert len(study.trials) == 20
-    assert all(trial.user_attrs["error"] == "no memory left" for trial in study.trials)
-    assert not any("record" in trial.user_attrs for trial in study.trials)
-    again = opened(space, storage, seed=1)
-    list(run_study(again, TableRunner(SyntheticWorld()), question(space), trials=5))
-    assert len(again.get_trials(states=(TrialState.COMPLETE,))) == 5
-
-
-def test_a_proposal_that_failed_for_a_passing_reason_comes_back_as_it_was(tmp_path: Path) -> None:
-    def tried(study: optuna.Study) -> set[str]:
-        done = study.get_trials(states=(TrialState.COMPLETE,))
-        return {one.user_attrs["sequence"] for one in done if one.user_attrs["design"] == "adaptive"}
-
-    calm = opened()
-    list(run_study(calm, TableRunner(SyntheticWorld()), question(), trials=8))
-    list(
-        run_study(
-            opened(storage=tmp_path / "study.db"), ForgetfulRunner(SyntheticWorld()), question(), trials=8
-        )
-    )
-    again = opened(storage=tmp_path / "study.db")
-    list(run_study(again, TableRunner(SyntheticWorld()), question(), trials=8))
-    assert tried(again) == tried(calm)
-    assert not again.get_trials(states=(TrialState.WAITING,))
-
-
-def test_a_paired_trial_that_failed_for_a_passing_reason_is_enqueued_again() -> None:
-    study = opened(PERMUTATIONS)
-    paired(study, PERMUTATIONS)
-    list(run_study(study, ForgetfulRunner(SyntheticWorld()), question(PERMUTATIONS)))
-    assert paired(study, PERMUTATIONS) == 24
 
 
 def test_a_hopeless_prefix_ends_its_trial_early() -> None:
