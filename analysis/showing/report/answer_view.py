@@ -14,6 +14,7 @@ from ordercomp.analysis.showing.answer_words import (
     network_words,
     other_network,
 )
+from ordercomp.analysis.showing.report.elements import tight
 from ordercomp.analysis.showing.report.graph import precedence_svg
 from ordercomp.analysis.showing.tables import loss_text, probability_text
 from ordercomp.layout import UNWRITTEN
@@ -123,7 +124,6 @@ def _view(
         "random": "–" if regret is None else _more(regret.random_order),
         "left": f"{len(inside)} of {len(inside) + len(out)}" if inside else "–",
         "matters": _matters(entry.order_matters),
-        **network,
     }
     return LossView(
         loss=loss,
@@ -131,7 +131,7 @@ def _view(
         chosen=chosen,
         recommended=entry.recommended,
         best_set=inside,
-        told=told,
+        told={**{place: tight(text) for place, text in told.items()}, **network},
         orders={order: _cells(one, longest) for order, one in orders.items()},
         graph=precedence_svg(stages, list(entry.precedence)) if entry.precedence else Markup(),
         graph_caption=_graph_caption(entry),
@@ -143,7 +143,7 @@ def _told(picks: Sequence[Pick], answer: Answer) -> dict[str, str]:
     if not picks:
         return {"network": "", "command": ""}
     words = f"{picks[0].order}: {network_words(picks[0], metric=answer.metric)} {other_network(picks)}"
-    return {"network": words.strip(), "command": picks[0].command}
+    return {"network": tight(words.strip()), "command": picks[0].command}
 
 
 def _graph_caption(entry: AnswerAt) -> str:

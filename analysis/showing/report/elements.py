@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 from ordercomp.analysis.showing import plots
 from ordercomp.records import Record
 
-__all__ = ["Fact", "Picture", "distinct", "duration", "inline", "notices_of", "provenance_of", "render"]
+__all__ = [
+    "Fact",
+    "Picture",
+    "distinct",
+    "duration",
+    "inline",
+    "notices_of",
+    "provenance_of",
+    "render",
+    "tight",
+]
 
 _FILES = {"style": "style.css", "script": "page.js"}
 
@@ -39,9 +49,14 @@ def render(template: str, content: Mapping[str, object]) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["tight"] = lambda text: text.replace(" %", "\u00a0%")  # no line ends before the sign
+    environment.filters["tight"] = tight
     files = {name: loader.get_source(environment, file)[0] for name, file in _FILES.items()}
     return environment.get_template(template).render(**content, **files)
+
+
+def tight(text: str) -> str:
+    """The text with its percentages kept whole: no line ends before the sign."""
+    return text.replace(" %", "\u00a0%")
 
 
 def inline(figure: Figure, caption: str) -> Picture:

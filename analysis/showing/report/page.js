@@ -11,9 +11,7 @@
     const view = data.losses[chosen.loss];
     if (!view) return;
     const inside = new Set(view.best_set);
-    for (const node of all("[data-told]")) {
-      node.textContent = (view.told[node.dataset.told] ?? "").replaceAll(" %", "\u00a0%");
-    }
+    for (const node of all("[data-told]")) node.textContent = view.told[node.dataset.told] ?? "";
     for (const node of all("[data-loss]")) {
       const on = Number(node.dataset.loss) === chosen.loss;
       node.classList.toggle("chosen", on);
