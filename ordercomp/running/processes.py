@@ -89,8 +89,7 @@ class Crew:
     def kill(self) -> None:
         """End our own workers at once, whatever they do. Nothing can be done to a borrowed executor."""
         if self._pool is not None:
-            for process in list((self._pool._processes or {}).values()):
-                process.kill()
+            _kill_workers(self._pool)
             self.drop_broken_pool()
 
     def close(self) -> None:
@@ -178,11 +177,15 @@ def _kill_unattended(pool: ProcessPoolExecutor) -> None:
     """Kill the workers of a pool that nobody attends, and fail its jobs, none of which would ever end."""
     if _is_attended(pool):
         return
-    for process in list((pool._processes or {}).values()):
-        process.kill()
+    _kill_workers(pool)
     for item in list(pool._pending_work_items.values()):
         with suppress(InvalidStateError):
             item.future.set_exception(BrokenProcessPool("the thread that attends the workers has ended"))
+
+
+def _kill_workers(pool: ProcessPoolExecutor) -> None:
+    for process in list((pool._processes or {}).values()):
+        process.kill()
 
 
 def _prepare_worker(version: str, started: "Synchronized[int]") -> None:
