@@ -2,11 +2,12 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from ordercomp.files import drop_drafts, lock_of, refuse_link, replacing
 from ordercomp.records import Record, RecordError, append_record, read_records
-from ordercomp.running.jobs import Finished
+from ordercomp.running.jobs import Finished, Request
 
 __all__ = ["Identity", "RecordFile", "identity"]
 
@@ -45,6 +46,15 @@ class RecordFile:
     def records(self) -> list[Record]:
         """The records in the order of their first line, those of other processes as far as seen."""
         return list(self._found.values())
+
+    def lacks(self, requests: Iterable[Request]) -> list[Request]:
+        """What the file lacks of these sequences and their prefixes, each by itself.
+
+        A prefix is to be asked for: where the store holds what follows it, nothing else would bring it.
+        """
+        written = {(record.sequence, record.seed) for record in self._found.values()}
+        wanted = [Request(prefix, one.seed) for one in requests for prefix in one.sequence.prefixes]
+        return [one for one in dict.fromkeys(wanted) if (str(one.sequence), one.seed) not in written]
 
     def add(self, finished: Finished) -> None:
         """Write the record of a finished node, unless the file has it or its failure is to pass.

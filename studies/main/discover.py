@@ -203,13 +203,8 @@ class _Run:
         )
 
     def _complete(self, requests: Sequence[Request]) -> None:
-        """Measure what the file of records lacks, prefixes too; the store often has it.
-
-        A prefix is asked for by itself: where the store holds what follows it, nothing else would bring it.
-        """
-        written = {(record.sequence, record.seed) for record in self.file.records}
-        wanted = [Request(prefix, one.seed) for one in requests for prefix in one.sequence.prefixes]
-        missing = [one for one in dict.fromkeys(wanted) if (str(one.sequence), one.seed) not in written]
+        """Measure what the file of records lacks, prefixes too; the store often has it."""
+        missing = self.file.lacks(requests)
         if missing and not self.stopped:
             for finished in self.runner.run(missing):
                 self._keep(finished)

@@ -249,14 +249,7 @@ def _lost_nodes(study: Study, file: RecordFile) -> list[Request]:
 
     The store has most of it.
     """
-    written = {(record.sequence, record.seed) for record in file.records}
-    lost = [
-        Request(prefix, seed)
-        for sequence, seed in measured_nodes(study)
-        for prefix in sequence.prefixes
-        if (str(prefix), seed) not in written
-    ]
-    return list(dict.fromkeys(lost))
+    return file.lacks([Request(sequence, seed) for sequence, seed in measured_nodes(study)])
 
 
 def _recorded(nodes: Iterable[Finished], study: Study, file: RecordFile) -> Iterator[Finished]:
