@@ -1,11 +1,14 @@
 """Small studies of the synthetic world, opened and run: what the tests of searches share."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 from optuna.trial import TrialState
 
 from ordercomp.orders import permutations
+from ordercomp.running.jobs import Finished, Request
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.samplers import make_sampler
 from ordercomp.search.ask.space import Space
@@ -56,3 +59,15 @@ def paired_study(storage: Path | None, count: int = 4) -> optuna.Study:
 def told_sequences(study: optuna.Study) -> list[tuple[object, object]]:
     done = study.get_trials(states=(TrialState.COMPLETE,))
     return sorted((t.user_attrs["sequence"], t.user_attrs["record"]["sequence"]) for t in done)
+
+
+class ForgetfulRunner(TableRunner):
+    """Runs out of memory at Q, and at whatever comes after it."""
+
+    def run(self, requests: Iterable[Request], *, lookahead: int | None = None) -> Iterator[Finished]:
+        for finished in super().run(requests, lookahead=lookahead):
+            if "Q" not in finished.record.order:
+                yield finished
+                continue
+            record = replace(finished.record, points=(), error="no memory left")
+            yield replace(finished, record=record, kept=False)

@@ -1,7 +1,6 @@
 """What a run could not measure, or what a fault took from a study: measured by the next run, as it was."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -15,20 +14,9 @@ from ordercomp.search.tell.drive import run_study
 from ordercomp.search.tell.study import enqueue_paired_design
 from ordercomp.sequence import StageSequence
 from tests.search.tell.test_drive import PERMUTATIONS, SUBSETS, of_design, opened, paired, question
+from tests.studies_on_disk import ForgetfulRunner
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-class ForgetfulRunner(TableRunner):
-    """Runs out of memory at Q, and at whatever comes after it."""
-
-    def run(self, requests: Iterable[Request], *, lookahead: int | None = None) -> Iterator[Finished]:
-        for finished in super().run(requests, lookahead=lookahead):
-            if "Q" not in finished.record.order:
-                yield finished
-                continue
-            record = replace(finished.record, points=(), error="no memory left")
-            yield replace(finished, record=record, kept=False)
 
 
 def test_what_failed_for_a_passing_reason_ends_no_run_late_and_is_tried_again_by_the_next(

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 from ordercomp.analysis.showing.search_file import SearchFile
 from ordercomp.codec import decode, format_json
 from ordercomp.records import Record, read_records
-from ordercomp.running.jobs import Finished, Request
 from ordercomp.search.ask.abandonment import Abandonment
 from ordercomp.search.ask.cost_aware import CostOptions
 from ordercomp.search.ask.objective import Objectives
@@ -24,6 +22,7 @@ from ordercomp.sequence import StageSequence
 from ordercomp.studies.folders.search_result import SearchResult
 from ordercomp.studies.main.search import SearchPlan, run_search, task_space
 from ordercomp.task import load_task
+from tests.studies_on_disk import ForgetfulRunner
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -177,18 +176,6 @@ def test_a_waiting_design_stays_a_design(tmp_path: Path) -> None:
         r.order: r.extra["design"] for r in read_records(tmp_path / "records.jsonl") if r.order == "DPQE"
     }
     assert "paired" in designs.values()
-
-
-class ForgetfulRunner(TableRunner):
-    """Runs out of memory at whatever holds Q."""
-
-    def run(self, requests: Iterable[Request], *, lookahead: int | None = None) -> Iterator[Finished]:
-        for finished in super().run(requests, lookahead=lookahead):
-            if "Q" not in finished.record.order:
-                yield finished
-                continue
-            record = replace(finished.record, points=(), error="no memory left")
-            yield replace(finished, record=record, kept=False)
 
 
 def test_what_the_next_run_tries_again_is_not_written(tmp_path: Path) -> None:
