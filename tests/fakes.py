@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from ordercomp.records import Baseline, OperatingPoint, Record
-from ordercomp.running.jobs import NodeJob, code_version
+from ordercomp.running.jobs import NodeJob
 from ordercomp.running.store import Store
+from ordercomp.running.versions import code_version
 
 __all__ = ["FakeTask", "calls", "make_record", "work"]
 

@@ -1,16 +1,32 @@
 """Care of a store: what it holds, which entries are damaged, and what takes room for nothing."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
 
-from ordercomp.files import is_digest
+from ordercomp.codec import read_json
+from ordercomp.files import is_digest, replace_file
 from ordercomp.records import Record
+from ordercomp.running.jobs import key_of_record
 from ordercomp.running.store import Store
+from ordercomp.running.versions import FORMER_BUILDS, results_version
 
-__all__ = ["Entry", "Freed", "collect_garbage", "find_store", "list_entries", "remove_damaged"]
+__all__ = [
+    "Adopted",
+    "Entry",
+    "Freed",
+    "adopt_former_results",
+    "collect_garbage",
+    "find_store",
+    "list_entries",
+    "remove_damaged",
+]
+
+_ADOPTED_FILE = "adopted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +46,22 @@ class Freed:
     unfinished: int  # networks that a killed process left without a record
     bytes: int  # of both
     locks: int  # lock files that nobody holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """What became of the results that former builds left in a store."""
+
+    used: int = 0  # are what this code would make, and are used
+    unused: int = 0  # are not, or nobody can tell; they stay where they are
+
+    def __str__(self) -> str:
+        parts = [f"{self.used} results of a former version are used"] if self.used else []
+        if self.unused:
+            parts.append(
+                f"{self.unused} stored results are of a version that made others; they are left unused"
+            )
+        return "; ".join(parts)
 
 
 def find_store(folder: Path) -> Store:
@@ -82,6 +114,36 @@ def collect_garbage(store: Store) -> Freed:
     evicted = len(store.evict())
     size += before - store.network_bytes()
     return Freed(evicted=evicted, unfinished=unfinished, bytes=size, locks=_drop_locks(store))
+
+
+def adopt_former_results(store: Store, task_digest: str) -> Adopted:
+    """Put what former builds left of this task under today's keys where the results are still the same.
+
+    The store is read once for each task and version of the results, which it notes in a file of its own.
+    """
+    path, now = store.folder / _ADOPTED_FILE, results_version()
+    try:
+        seen = {str(task): str(results) for task, results in read_json(path).items()}
+    except (FileNotFoundError, ValueError, AttributeError):
+        seen = {}
+    if seen.get(task_digest) == now:
+        return Adopted()
+    used = unused = 0
+    for key in _keys(store, ".json"):
+        record = store.get(key, check_network=False)
+        made_with = record.extra.get("versions") if record else None
+        build = str(made_with.get("ordercomp")) if isinstance(made_with, Mapping) else ""
+        if record is None or results_version(build) == now:
+            continue
+        today = key_of_record(task_digest, replace(record, extra={**record.extra, "digest": key}))
+        if today is not None and today != key:
+            with suppress(KeyError):  # another process was faster
+                store.rename(key, today)
+            used += 1
+        else:
+            unused += results_version(build) not in FORMER_BUILDS  # else it may be another task's
+    replace_file(path, json.dumps({**seen, task_digest: now}))
+    return Adopted(used=used, unused=unused)
 
 
 def _keys(store: Store, suffix: str) -> Iterator[str]:

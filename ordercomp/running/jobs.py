@@ -13,30 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ordercomp.failures import FailedRunError
+from ordercomp.files import is_digest
 from ordercomp.records import Record
+from ordercomp.running.versions import FORMER_BUILDS, results_version
 from ordercomp.sequence import StageSequence, Step
 
 __all__ = [
     "Finished",
     "NodeJob",
     "Request",
-    "StaleCodeError",
     "TaskIdentity",
-    "adopt_code_version",
-    "check_code_version",
-    "code_version",
+    "former_keys",
     "job_chain",
+    "key_of_record",
     "loads_baseline",
     "node_key",
 ]
 
 KEY_FORMAT = 1
-_UPPER_LAYERS = {"analysis", "search", "studies"}
-
-
-class StaleCodeError(FailedRunError):
-    """A worker runs other code than the runner that named the nodes."""
 
 
 class TaskIdentity(Protocol):
@@ -86,17 +80,37 @@ class NodeJob:
 def node_key(task_digest: str, sequence: StageSequence, seed: int) -> str:
     """Return the SHA-256, in hexadecimal, that names the node `sequence` at `seed` of a task.
 
-    It covers every earlier step, the seed, the task, the versions of torch and of this package's code.
+    It covers every earlier step, the seed, the task, torch's version and that of this package's results.
     """
-    *_, key = _keys(task_digest, sequence, seed)
+    *_, key = _keys(task_digest, sequence, seed, results_version())
     return key
+
+
+def former_keys(task_digest: str, sequence: StageSequence, seed: int) -> list[str]:
+    """Return the keys under which former builds stored the same result."""
+    return [[*_keys(task_digest, sequence, seed, build)][-1] for build in FORMER_BUILDS]
+
+
+def key_of_record(task_digest: str, record: Record) -> str | None:
+    """Return the key under which the network of a record lies; None if the record names none.
+
+    A record of a former build names its own key; where the result still holds, it lies under today's.
+    """
+    digest = record.extra.get("digest")
+    if not is_digest(digest):
+        return None
+    sequence = StageSequence.parse(record.sequence)
+    if digest in former_keys(task_digest, sequence, record.seed):
+        return node_key(task_digest, sequence, record.seed)
+    return str(digest)
 
 
 def job_chain(task: TaskIdentity, request: Request, store_root: Path, store_url: str = "") -> list[NodeJob]:
     """The jobs that lead to a request, from the baseline to its own sequence."""
     jobs: list[NodeJob] = []
     sequences = (StageSequence(), *request.sequence.prefixes)
-    for sequence, key in zip(sequences, _keys(task.digest, request.sequence, request.seed), strict=True):
+    keys = _keys(task.digest, request.sequence, request.seed, results_version())
+    for sequence, key in zip(sequences, keys, strict=True):
         parent_key = jobs[-1].key if jobs else None
         jobs.append(NodeJob(task, sequence, request.seed, key, parent_key, store_root, store_url))
     return jobs
@@ -107,9 +121,9 @@ def loads_baseline(step: Step) -> bool:
     return step.stage == "K" or step.settings.get("teacher") == "baseline"
 
 
-def _keys(task_digest: str, sequence: StageSequence, seed: int) -> Iterator[str]:
-    """The keys of the baseline and of every prefix."""
-    key = _hash(KEY_FORMAT, code_version(), _torch_version(), task_digest, seed)
+def _keys(task_digest: str, sequence: StageSequence, seed: int, version: str) -> Iterator[str]:
+    """The keys of the baseline and of every prefix, as a version of the results has them."""
+    key = _hash(KEY_FORMAT, version, _torch_version(), task_digest, seed)
     yield key
     for step in sequence.steps:
         key = _hash(key, str(step))
@@ -119,45 +133,6 @@ def _keys(task_digest: str, sequence: StageSequence, seed: int) -> Iterator[str]
 @functools.cache
 def _torch_version() -> str:
     return importlib.metadata.version("torch")
-
-
-def code_version() -> str:
-    """Return the package's version with a hash over the source of its core, as it was at the first call.
-
-    An edited core therefore trains anew instead of mixing old results with new ones. Code outside of the
-    package, such as a plug-in stage or a model of the user's own, is not covered: give such a task another
-    name or another folder when that code changes.
-    """
-    return _adopted[-1] if _adopted else _read_code_version()
-
-
-def adopt_code_version(version: str) -> None:
-    """Let this worker name nodes as the runner that started it does."""
-    _adopted.append(version)
-
-
-def check_code_version() -> None:
-    """Raise StaleCodeError in a worker that has read another source than the runner that started it.
-
-    Its results would lie under the name of code that did not make them.
-    """
-    if code_version() != _read_code_version():
-        raise StaleCodeError(
-            f"the source of ordercomp was edited while a run went on: it began with {code_version()}, "
-            f"a later worker has {_read_code_version()}; finished nodes are kept: run again"
-        )
-
-
-_adopted: list[str] = []
-
-
-@functools.cache
-def _read_code_version() -> str:
-    root = Path(__file__).parent.parent
-    sources = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.py"))
-    core = [name for name in sources if name.split("/")[0] not in _UPPER_LAYERS]
-    digest = _hash(*(f"{name}\n{(root / name).read_text(encoding='utf-8')}" for name in core))
-    return f"{importlib.metadata.version('ordercomp')}+{digest[:16]}"
 
 
 def _hash(*parts: str | int) -> str:

@@ -23,9 +23,10 @@ from ordercomp.networks.serving import Serving
 from ordercomp.networks.weights import fit_weights, read_weights, weights_path
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.running.aims import metric_keys, task_metric
-from ordercomp.running.jobs import NodeJob, check_code_version, code_version, loads_baseline, node_key
+from ordercomp.running.jobs import NodeJob, loads_baseline, node_key
 from ordercomp.running.shared_store import open_store
 from ordercomp.running.store import Store
+from ordercomp.running.versions import check_code_version, code_version
 from ordercomp.sequence import StageSequence
 from ordercomp.stages import StageError, make_stage
 from ordercomp.task import Task

@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 
 import torch
 
-from ordercomp.running.jobs import adopt_code_version, code_version
+from ordercomp.running.versions import adopt_code_version, code_version
 
 __all__ = ["Crew", "local_pool", "refuse_unguarded", "shield_from_interrupt", "usable_workers"]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
-from ordercomp.files import is_digest
 from ordercomp.records import Record
+from ordercomp.running.care import adopt_former_results
 from ordercomp.running.dispatch import Dispatcher, Tally, Work, WorkerDiedError
-from ordercomp.running.jobs import Finished, NodeJob, Request, TaskIdentity, node_key
+from ordercomp.running.jobs import Finished, NodeJob, Request, TaskIdentity, key_of_record, node_key
 from ordercomp.running.node import train_node
 from ordercomp.running.processes import Crew
 from ordercomp.running.states import Graph
@@ -130,6 +130,8 @@ class Runner:
         """
         if self._started is None:
             self._started = time.monotonic()
+            if told := str(adopt_former_results(self.store, self.task.digest)):
+                _log.warning("%s", told)
         graph = Graph(self.task, self.store)
         most = max(self.workers, _least_lookahead(self.workers) if lookahead is None else lookahead)
         dispatcher = Dispatcher(graph, self.store, self._crew, self._work, self._tally)
@@ -153,14 +155,14 @@ class Runner:
         None if the network was evicted, if the record is not of this task and code, or if a spent budget or
         an interrupt keeps it from being made.
         """
-        key = record.extra.get("digest")
-        if not is_digest(key):
+        key = key_of_record(self.task.digest, record)
+        if key is None:
             return None
-        path, sequence = self.store.network_path(str(key)), StageSequence.parse(record.sequence)
-        if self.store.get(str(key)) is None and key == node_key(self.task.digest, sequence, record.seed):
+        path, sequence = self.store.network_path(key), StageSequence.parse(record.sequence)
+        if self.store.get(key) is None and key == node_key(self.task.digest, sequence, record.seed):
             for _ in self.run([Request(sequence, record.seed)]):
                 _log.info("made again: %s", record.sequence)
-        return path if self.store.has_network(str(key)) else None
+        return path if self.store.has_network(key) else None
 
     def _start_nodes(
         self, dispatcher: Dispatcher, graph: Graph, source: "_Source", lookahead: int

@@ -26,6 +26,9 @@ __all__ = ["seal_task", "source_digest"]
 
 _EMBEDDED = frozenset({"digits", "rotated-digits"})  # data whose bytes come with this program's dependencies
 
+_PACKAGE = Path(__file__).resolve().parent.parent
+_OWN_PLACES = (_PACKAGE, *(path.resolve() for path in _PACKAGE.iterdir() if path.is_dir()))  # links followed
+
 
 def seal_task(task: Task) -> Task:
     """Return the task with a hash in `outside` over all that shapes its results and that it only names.
@@ -56,7 +59,8 @@ def seal_task(task: Task) -> Task:
 def source_digest(path: str) -> str:
     """Hash the source behind `package.module:function`: its module and those of the user's that it imports.
 
-    Modules of installed packages stand with their version instead, those of the standard library not at all.
+    Modules of installed packages stand with their version instead, those of the standard library and of this
+    program not at all: what the program makes is told by the versions of its results.
     """
     load_function(path)
     digest = hashlib.sha256()
@@ -74,7 +78,7 @@ def _reached(first: str) -> dict[str, Path]:
     while waiting:
         name = waiting.pop()
         origin = _origin(name)
-        if name in found or origin is None:
+        if name in found or origin is None or name.partition(".")[0] == "ordercomp":
             continue
         found[name] = origin
         if not _is_installed(origin):
@@ -131,7 +135,7 @@ def _is_users(name: str) -> bool:
 
 def _is_installed(path: Path) -> bool:
     """Whether a file belongs to the standard library, an installed package or this program."""
-    places = (Path(sys.prefix), Path(sys.base_prefix) / "lib", Path(__file__).resolve().parent.parent)
+    places = (Path(sys.prefix), Path(sys.base_prefix) / "lib", *_OWN_PLACES)
     resolved = path.resolve()
     return "site-packages" in resolved.parts or any(resolved.is_relative_to(place) for place in places)
 

@@ -4,9 +4,11 @@ Each finished node is `<key>.json` (its record) and `<key>.safetensors` (its net
 another name and renamed, the record last, so that a process killed at any moment leaves no half entry.
 """
 
+import functools
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -91,6 +93,16 @@ class Store:
         entry["sha256"] = _checksum(entry)
         replace_file(self._record_path(key), json.dumps(entry, allow_nan=False))
 
+    def rename(self, key: str, new_key: str) -> None:
+        """Let a finished node, network and all, lie under another key. Raises KeyError if it is not there."""
+        record = self.get(key)
+        if record is None:
+            raise KeyError(key)
+        network = self.network_path(key)
+        copy = functools.partial(_link_or_copy, network) if network.is_file() else None
+        self.put(new_key, record, copy)
+        self.remove(key)
+
     def remove(self, key: str) -> None:
         """Forget a node; nothing happens if it is not there."""
         self._record_path(key).unlink(missing_ok=True)
@@ -171,6 +183,14 @@ def _open_entry(text: str, key: str) -> tuple[Record, dict[str, Any] | None]:
     if entry["format"] != FORMAT or entry["key"] != key or checksum != _checksum(entry):
         raise RecordError(f"entry {key} is damaged or foreign")
     return Record.from_json(entry["record"]), entry["network"]
+
+
+def _link_or_copy(source: Path, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    try:
+        os.link(source, path)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, path)
 
 
 def _checksum(entry: dict[str, Any]) -> str:

@@ -15,8 +15,9 @@ from typing import TypeVar
 from ordercomp.codec import Plain, decode, encode, format_json, read_json
 from ordercomp.files import replace_file
 from ordercomp.records import Record, read_records
-from ordercomp.running.jobs import Finished, code_version
+from ordercomp.running.jobs import Finished
 from ordercomp.running.record_file import RecordFile
+from ordercomp.running.versions import code_version
 from ordercomp.studies.paper.experiment import Outcome, OutcomeFile, Part
 from ordercomp.training.device import choose_device, describe_hardware
 

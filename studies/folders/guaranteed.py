@@ -11,7 +11,6 @@ import numpy as np
 
 from ordercomp.analysis.answer.answer import Answer
 from ordercomp.analysis.answer.networks import Taken, loss_interval
-from ordercomp.files import is_digest
 from ordercomp.measuring.cost import Cost, measure_cost
 from ordercomp.measuring.guarantee import certified_threshold
 from ordercomp.measuring.operating_points import ExitOutcome, exit_outcome, sweep_thresholds
@@ -19,7 +18,7 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.orders import Order
 from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.aims import task_metric
-from ordercomp.running.jobs import node_key
+from ordercomp.running.jobs import key_of_record, node_key
 from ordercomp.running.node import task_data
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
@@ -87,10 +86,13 @@ def measure_at(task: Task, store: Store, record: Record, threshold: float) -> Op
 
 def _is_held(task: Task, store: Store, record: Record) -> bool:
     """Whether the store has the network and its baseline."""
-    digest = record.extra.get("digest")
-    if not record.points or not is_digest(digest):
-        return False
-    return store.has_network(str(digest)) and store.has_network(_baseline_key(task, record))
+    key = key_of_record(task.digest, record)
+    return (
+        bool(record.points)
+        and key is not None
+        and store.has_network(key)
+        and store.has_network(_baseline_key(task, record))
+    )
 
 
 def _baseline_key(task: Task, record: Record) -> str:
@@ -122,7 +124,8 @@ def _most_reduced(tested: Sequence[_Tested], loss: float) -> Taken | None:
 def _test(task: Task, store: Store, record: Record) -> _Tested:
     data = task_data(task, record.seed)
     metric = task_metric(task, data)
-    network = CompressedNetwork.load(store.network_path(str(record.extra["digest"])), model=task.model)
+    key = str(key_of_record(task.digest, record))
+    network = CompressedNetwork.load(store.network_path(key), model=task.model)
     baseline = CompressedNetwork.load(store.network_path(_baseline_key(task, record)), model=task.model)
     return _Tested(
         record=record,

@@ -11,7 +11,7 @@ from ordercomp.failures import FailedRunError
 from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.aims import check_guarantee, task_metric, tell_notices
-from ordercomp.running.jobs import Finished, Request
+from ordercomp.running.jobs import Finished, Request, key_of_record
 from ordercomp.running.node import start_network, task_data, train_node
 from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.runner import Runner
@@ -104,7 +104,8 @@ def compress(
         else:
             best = _within(last, loss)
         point = last.points[0] if best is None else best
-        copy_with_threshold(results.network_path(str(last.extra["digest"])), path, point.threshold)
+        key = str(key_of_record(chosen.digest, last))
+        copy_with_threshold(results.network_path(key), path, point.threshold)
     return Compressed(record=last, point=point, keeps_loss=best is not None, path=path)
 
 

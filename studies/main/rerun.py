@@ -9,11 +9,12 @@ from typing import Any
 from ordercomp.codec import Plain
 from ordercomp.failures import FailedRunError
 from ordercomp.records import Record, read_records
-from ordercomp.running.jobs import Finished, Request, code_version, node_key
+from ordercomp.running.jobs import Finished, Request, key_of_record, node_key
 from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.runner import Runner
 from ordercomp.running.sealing import seal_task
 from ordercomp.running.store import Store
+from ordercomp.running.versions import FORMER_BUILDS, results_version
 from ordercomp.sequence import StageSequence
 from ordercomp.task import Task
 
@@ -71,10 +72,9 @@ def rerun(
         task = replace(task, recipe=replace(task.recipe, precision=precision))
     latency = any("latency_ms" in point.extra for point in record.points)
     task = replace(seal_task(task), latency=latency)
-    version = _made_with(record).get("ordercomp")
-    if version == code_version() and node_key(task.digest, sequence, record.seed) != record.extra.get(
-        "digest"
-    ):
+    version = str(_made_with(record).get("ordercomp"))
+    same = version in FORMER_BUILDS or results_version(version) == results_version()
+    if same and key_of_record(task.digest, record) != node_key(task.digest, sequence, record.seed):
         raise ValueError(
             f"task {task.name!r} is not what the record of {record.sequence!r} was made with: "
             "its model, data or recipe differ; name its file with --task"

@@ -14,12 +14,13 @@ from ordercomp.failures import FailedRunError
 from ordercomp.measuring.operating_points import accuracy
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Record
-from ordercomp.running import jobs, node
+from ordercomp.running import node, versions
 from ordercomp.running import store as store_module
-from ordercomp.running.jobs import NodeJob, StaleCodeError, node_key
+from ordercomp.running.jobs import NodeJob, node_key
 from ordercomp.running.node import create_network, make_trainer, task_data, train_node
 from ordercomp.running.runner import Request, Runner
 from ordercomp.running.store import Store
+from ordercomp.running.versions import StaleCodeError
 from ordercomp.sequence import StageSequence
 from ordercomp.task import Task
 from ordercomp.training.fit import DivergedError
@@ -215,11 +216,14 @@ def test_the_seed_decides_split_and_weights() -> None:
     assert task_data(TINY, 1) is task_data(TINY, 1)
 
 
-def test_a_worker_that_read_edited_source_trains_nothing(
+def test_a_worker_that_makes_other_results_trains_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "_adopted", ["the version before the edit"])
-    with pytest.raises(StaleCodeError, match="edited while a run went on: it began with the version before"):
+    monkeypatch.setattr(versions, "_adopted", ["0.1.0+before"])
+    with pytest.raises(
+        StaleCodeError,
+        match=r"changed while a run went on.*it began with 0\.1\.0\+before, this worker has 0\.",
+    ):
         train_node(job("DF", folder))
     assert issubclass(StaleCodeError, FailedRunError)  # ends the run, as no later worker can do better
 

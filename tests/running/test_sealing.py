@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.running import node
+from ordercomp.running import node, sealing
 from ordercomp.running.jobs import NodeJob, node_key
 from ordercomp.running.node import create_network, start_network, train_node
 from ordercomp.running.sealing import seal_task, source_digest
@@ -45,6 +45,13 @@ def net(classes, channels):
     body = conv(channels, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
     return nn.Sequential(*body, nn.Flatten(), nn.Linear(4, classes))
 """
+
+
+def test_the_layers_behind_the_links_are_no_code_of_the_users() -> None:
+    root = Path(__file__).parents[2]
+    for folder in ("search", "analysis", "studies", "ordercomp"):
+        assert sealing._is_installed(root / folder / "__init__.py")
+    assert not sealing._is_installed(root / "tests" / "fakes.py")
 
 
 @pytest.fixture

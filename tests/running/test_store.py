@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ordercomp.records import Record
-from ordercomp.running.jobs import NodeJob, code_version, node_key
+from ordercomp.running.jobs import NodeJob, node_key
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from tests.fakes import FakeTask, make_record
@@ -208,11 +208,10 @@ def test_keys_depend_on_every_step_in_order_and_on_seed_and_task() -> None:
     assert keys[:2] == [node_key("one", StageSequence(), 0), node_key("one", StageSequence(), 1)]
 
 
-def test_keys_depend_on_the_versions_of_torch_and_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_depend_on_the_versions_of_torch_and_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
     sequence = StageSequence.parse("DP")
     before = node_key("task", sequence, 0)
     monkeypatch.setattr("ordercomp.running.jobs._torch_version", lambda: "0.0.0")
     other_torch = node_key("task", sequence, 0)
-    monkeypatch.setattr("ordercomp.running.jobs.code_version", lambda: "changed")
+    monkeypatch.setattr("ordercomp.running.jobs.results_version", lambda: "changed")
     assert len({before, other_torch, node_key("task", sequence, 0)}) == 3
-    assert code_version() == code_version()
