@@ -24,7 +24,9 @@ from ordercomp.analysis.evidence.corpus import collect
 from ordercomp.analysis.evidence.pairs import Evidence, gather
 from ordercomp.analysis.evidence.simulation import Planted, simulate
 from ordercomp.analysis.evidence.units import pair_tables
-from ordercomp.analysis.law.derive import Law, LawOptions, derive_law
+from ordercomp.analysis.law.case import LawOptions
+from ordercomp.analysis.law.derive import derive_law
+from ordercomp.analysis.law.findings import Law
 
 SEEDS = (3, 5, 8)
 STAGES = "DPQE"

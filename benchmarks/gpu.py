@@ -34,13 +34,15 @@ from training import (
 
 from ordercomp.data.assemble import Labeled, assemble
 from ordercomp.data.augmentation import Augmentation
-from ordercomp.data.catalog import ImageData, load_data
+from ordercomp.data.catalog import load_data
 from ordercomp.data.source import Source
+from ordercomp.data.splits import ImageData
 from ordercomp.measuring.operating_points import accuracy
-from ordercomp.networks.network import Bits, CompressedNetwork
+from ordercomp.networks.multi_exit import Bits
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.node import create_network, make_trainer
 from ordercomp.sequence import StageSequence
-from ordercomp.stages import make_stage
+from ordercomp.stages.catalog import make_stage
 from ordercomp.task import TASKS
 from ordercomp.training.device import choose_device, probe_precision
 from ordercomp.training.steps import GRAPHS_VARIABLE

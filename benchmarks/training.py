@@ -27,10 +27,12 @@ from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
 
-from ordercomp.data.catalog import ImageData, load_data
+from ordercomp.data.catalog import load_data
+from ordercomp.data.splits import ImageData
 from ordercomp.data.vision import transforms
-from ordercomp.models import build_model
-from ordercomp.networks.network import Bits, CompressedNetwork
+from ordercomp.models.catalog import build_model
+from ordercomp.networks.multi_exit import Bits
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.training.device import choose_device, describe_hardware, probe_precision
 from ordercomp.training.recipe import Recipe
 from ordercomp.training.steps import GRAPHS_VARIABLE

@@ -15,7 +15,7 @@ from ordercomp.layout import UNWRITTEN
 from ordercomp.measuring.metrics import NUMBER_METRICS, class_metric
 from ordercomp.orders import Order, check_order
 from ordercomp.sequence import KnobValue, StageSequence, Step
-from ordercomp.stages import complete, known_stages
+from ordercomp.stages.catalog import complete, known_stages
 from ordercomp.training.objectives import Criterion, check_criterion
 from ordercomp.training.recipe import Recipe
 

@@ -21,14 +21,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ordercomp.data.catalog import ImageData, load_data
+from ordercomp.data.catalog import load_data
+from ordercomp.data.splits import ImageData
 from ordercomp.knobs import Knob
 from ordercomp.measuring.cost import CONVENTIONS, measure_cost
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence, Step
 from ordercomp.shipping.packed import load_network, save_packed
-from ordercomp.stages import Stage, complete, known_stages, make_stage
+from ordercomp.stages.catalog import complete, known_stages, make_stage
+from ordercomp.stages.stage import Stage
 from ordercomp.training.recipe import Recipe
 from ordercomp.training.trainer import DataTrainer
 

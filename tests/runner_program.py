@@ -6,7 +6,8 @@ Prints each finished order, then `interrupted` or `done` with the number of stag
 import sys
 from pathlib import Path
 
-from ordercomp.running.runner import Request, Runner
+from ordercomp.running.jobs import Request
+from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from tests import fakes

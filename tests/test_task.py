@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from tiny_data import write_cifar10
 
-from ordercomp.data.catalog import DataError, load_data
+from ordercomp.data.catalog import load_data
+from ordercomp.data.source import DataError
 from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.task import TASKS, Task, load_task

@@ -12,7 +12,9 @@ from torch import nn
 from ordercomp.knobs import Knob
 from ordercomp.networks.multi_exit import replace_module
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.stages import STAGES, Granularity, Stage, catalog, finish, known_stages
+from ordercomp.stages import catalog
+from ordercomp.stages.catalog import STAGES, known_stages
+from ordercomp.stages.stage import Granularity, Stage, finish
 from ordercomp.testing import ORDERS, StageCheck, check_declaration, check_stage, stage_checks
 from ordercomp.training.trainer import Trainer
 

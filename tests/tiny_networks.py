@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ordercomp.data.catalog import ImageData, load_data
+from ordercomp.data.catalog import load_data
+from ordercomp.data.splits import ImageData
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import Step
-from ordercomp.stages import make_stage
+from ordercomp.stages.catalog import make_stage
 from ordercomp.training.recipe import Recipe
 from ordercomp.training.trainer import DataTrainer, Trainer
 

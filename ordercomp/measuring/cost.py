@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from ordercomp.measuring.operations import Operations, used_parameters
 from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer
-from ordercomp.networks.network import Bits, CompressedNetwork
+from ordercomp.networks.multi_exit import Bits
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Convention
 
 __all__ = ["CONVENTIONS", "Cost", "LayerCost", "measure_cost"]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ordercomp.data.catalog import Split
+from ordercomp.data.splits import Split
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.measuring.metrics import ACCURACY, Metric, Score, Share
 from ordercomp.networks.network import CompressedNetwork

@@ -11,7 +11,8 @@ from ordercomp.measuring.cost import Cost, measure_cost
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Convention
 from ordercomp.sequence import StageSequence
-from ordercomp.stages import StageError, complete, make_stage
+from ordercomp.stages.catalog import complete, make_stage
+from ordercomp.stages.stage import StageError
 
 __all__ = ["apply_untrained", "cost_summary", "rehearse"]
 

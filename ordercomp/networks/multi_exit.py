@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ordercomp.failures import is_out_of_memory
-from ordercomp.models import build_model
+from ordercomp.models.catalog import build_model
 from ordercomp.networks.habits import (
     Dropped,
     check_own_modules,

@@ -2,7 +2,7 @@
 
 import logging
 
-from ordercomp.data.catalog import ImageData
+from ordercomp.data.splits import ImageData
 from ordercomp.measuring.metrics import ACCURACY, NUMBER_METRICS, Metric, class_metric, number_metric
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.task import Task

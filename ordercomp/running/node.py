@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from ordercomp.data.catalog import ImageData, load_data
+from ordercomp.data.catalog import load_data
 from ordercomp.data.source import ImageOptions
+from ordercomp.data.splits import ImageData
 from ordercomp.failures import is_out_of_memory, one_line
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.measuring.latency import exit_latencies
@@ -28,7 +29,8 @@ from ordercomp.running.shared_store import open_store
 from ordercomp.running.store import Store
 from ordercomp.running.versions import check_code_version, code_version
 from ordercomp.sequence import StageSequence
-from ordercomp.stages import StageError, make_stage
+from ordercomp.stages.catalog import make_stage
+from ordercomp.stages.stage import StageError
 from ordercomp.task import Task
 from ordercomp.training.device import choose_device, describe_hardware
 from ordercomp.training.fit import DivergedError

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ordercomp.failures import is_out_of_memory, one_line
 from ordercomp.networks.layers import FLOAT_BITS
-from ordercomp.networks.network import Bits, CompressedNetwork
+from ordercomp.networks.multi_exit import Bits
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.silence import Quiet, silence
 from ordercomp.stages.stage import StageError
 from ordercomp.stages.tracing import TracingLimitError

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ordercomp.data.splits import Batch
-from ordercomp.networks.network import CompressedNetwork, MultiExit
+from ordercomp.networks.multi_exit import MultiExit
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.training.recipe import Recipe
 from ordercomp.training.steps import make_steps, own_stream
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ordercomp.data.catalog import Batch, ImageData
+from ordercomp.data.splits import Batch, ImageData
 from ordercomp.networks.layers import QuantizedLayer
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.training.fit import Schedule, batched, fit

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence, Step
-from ordercomp.stages import complete
+from ordercomp.stages.catalog import complete
 from ordercomp.studies.design.preset import Preset
 from ordercomp.task import Task
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ordercomp.networks.network import Bits, CompressedNetwork
+from ordercomp.networks.multi_exit import Bits
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.node import create_network, make_trainer, naming_the_model, task_data
 from ordercomp.sequence import StageSequence
-from ordercomp.stages import known_stages
+from ordercomp.stages.catalog import known_stages
 from ordercomp.task import Task
 
 __all__ = ["StepTimes", "probe_steps", "rough_times"]

@@ -15,7 +15,7 @@ from ordercomp.codec import decode, parse_toml
 from ordercomp.layout import UNWRITTEN
 from ordercomp.orders import Order
 from ordercomp.sequence import KnobValue
-from ordercomp.stages import known_stages
+from ordercomp.stages.catalog import known_stages
 from ordercomp.task import Task
 
 __all__ = ["Case", "Preset", "Settings", "load_preset", "preset_names"]

@@ -10,7 +10,8 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.structure import describe
 from ordercomp.search.ask.space import Space
 from ordercomp.sequence import KnobValue, StageSequence, Step
-from ordercomp.stages import StageError, known_stages
+from ordercomp.stages.catalog import known_stages
+from ordercomp.stages.stage import StageError
 from ordercomp.task import Task
 
 __all__ = ["first_sequences", "useful_space"]

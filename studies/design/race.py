@@ -8,7 +8,7 @@ from ordercomp.analysis.answer.values import Rung, ValueTable, networks_of, orde
 from ordercomp.orders import Order, PrefixTrie
 from ordercomp.records import Record
 from ordercomp.sequence import StageSequence, Step
-from ordercomp.stages import known_stages
+from ordercomp.stages.catalog import known_stages
 from ordercomp.studies.folders.recorded import load_recorded
 from ordercomp.task import Task
 

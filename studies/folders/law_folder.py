@@ -7,9 +7,9 @@ from pathlib import Path
 from ordercomp.analysis.answer.answer import Answer
 from ordercomp.analysis.answer.networks import Pick, Taken
 from ordercomp.analysis.evidence.corpus import TrainingCount
-from ordercomp.analysis.law.derive import Law
+from ordercomp.analysis.law.findings import Law
 from ordercomp.analysis.showing.law_file import LawFile
-from ordercomp.analysis.showing.report import write_report
+from ordercomp.analysis.showing.report.page import write_report
 from ordercomp.codec import decode, encode, format_json, read_json
 from ordercomp.files import drop_drafts, replace_file
 from ordercomp.records import Record

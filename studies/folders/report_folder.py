@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ordercomp.analysis.showing.law_file import LawFile
-from ordercomp.analysis.showing.report import write_report, write_search_report
+from ordercomp.analysis.showing.report.page import write_report
+from ordercomp.analysis.showing.report.search_page import write_search_report
 from ordercomp.analysis.showing.search_file import SearchFile
 from ordercomp.codec import decode, encode, read_json
 from ordercomp.records import read_records

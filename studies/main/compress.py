@@ -18,7 +18,7 @@ from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from ordercomp.shipping.stamp import copy_with_threshold
-from ordercomp.stages import complete
+from ordercomp.stages.catalog import complete
 from ordercomp.studies.folders.guaranteed import certify_network, measure_at
 from ordercomp.studies.folders.law_folder import settle_precision
 from ordercomp.task import Task, load_task

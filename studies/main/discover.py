@@ -15,7 +15,8 @@ from typing import Any
 
 from ordercomp.analysis.answer.answer import LEAST_SEEDS, Answer, answer_of, derive_answer
 from ordercomp.analysis.answer.values import networks_of, order_values
-from ordercomp.analysis.law.derive import Law, derive_law
+from ordercomp.analysis.law.derive import derive_law
+from ordercomp.analysis.law.findings import Law
 from ordercomp.analysis.showing.law_file import LawFile
 from ordercomp.analysis.showing.shown import Shown, shown_law
 from ordercomp.codec import encode

@@ -31,7 +31,7 @@ from ordercomp.search.tell.read_back import designed_nodes, measured_nodes, reco
 from ordercomp.search.tell.storage import Storage, naming_the_storage, open_storage
 from ordercomp.search.tell.study import ADAPTIVE, PAIRED, enqueue_first, open_study
 from ordercomp.sequence import KnobValue
-from ordercomp.stages import known_stages
+from ordercomp.stages.catalog import known_stages
 from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.design.proposals import first_sequences, useful_space
 from ordercomp.studies.folders.law_folder import settle_precision

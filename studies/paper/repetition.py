@@ -11,7 +11,7 @@ from ordercomp.analysis.showing.tables import Column, Table
 from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.sequence import StageSequence, Step
-from ordercomp.stages import complete, known_stages
+from ordercomp.stages.catalog import complete, known_stages
 from ordercomp.studies.design.arms import one_part, restrict, rungs, sequences
 from ordercomp.studies.design.preset import Preset
 from ordercomp.studies.paper.claims import Claim, Kind, judge_claims, latest

@@ -16,7 +16,7 @@ from ordercomp.analysis.showing.tables import ranking_table, rival_table
 from ordercomp.orders import Order, permutations
 from ordercomp.records import Record
 from ordercomp.sequence import StageSequence
-from ordercomp.stages import complete
+from ordercomp.stages.catalog import complete
 from ordercomp.studies.design.arms import one_part, restrict, sequences
 from ordercomp.studies.design.budgets import share_epochs, totaled
 from ordercomp.studies.design.preset import Preset

@@ -8,7 +8,7 @@ from ordercomp.analysis.showing.plots import to_svg
 from ordercomp.analysis.showing.tables import Column, Table
 from ordercomp.records import Record
 from ordercomp.sequence import StageSequence, Step
-from ordercomp.stages import complete, known_stages
+from ordercomp.stages.catalog import complete, known_stages
 from ordercomp.studies.design.arms import one_part, restrict
 from ordercomp.studies.design.budgets import share_epochs, totaled
 from ordercomp.studies.design.preset import Preset

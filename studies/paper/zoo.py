@@ -11,7 +11,8 @@ from ordercomp.analysis.fronts.front import Candidate, best_reductions
 from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
 from ordercomp.analysis.showing.plots import to_svg
 from ordercomp.analysis.showing.tables import Column, Table
-from ordercomp.data.catalog import DataError, load_data
+from ordercomp.data.catalog import load_data
+from ordercomp.data.source import DataError
 from ordercomp.records import Record
 from ordercomp.sequence import KnobValue
 from ordercomp.studies.design.arms import one_part, restrict, sequences

@@ -12,7 +12,9 @@ from hypothesis.strategies import integers, lists
 
 from ordercomp.data.assemble import stratified
 from ordercomp.data.augmentation import Augmentation, Draws
-from ordercomp.data.catalog import DataError, ImageData, MemorySplit, load_data
+from ordercomp.data.catalog import load_data
+from ordercomp.data.source import DataError
+from ordercomp.data.splits import ImageData, MemorySplit
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,10 @@ from tiny_data import (
 )
 
 from ordercomp.data.augmentation import Augmentation
-from ordercomp.data.catalog import DataError, MemorySplit, load_data
+from ordercomp.data.catalog import load_data
 from ordercomp.data.fashion import read_idx
+from ordercomp.data.source import DataError
+from ordercomp.data.splits import MemorySplit
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     "cifar10": write_cifar10,

@@ -12,7 +12,7 @@ from ordercomp.measuring.cost import measure_cost
 from ordercomp.measuring.untrained import apply_untrained, rehearse
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
-from ordercomp.stages import StageError
+from ordercomp.stages.stage import StageError
 from ordercomp.studies.cli.main import main
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from tiny_data import write_cifar10, write_cifar100, write_cinic10, write_imagenet, write_svhn
 
-from ordercomp.data.catalog import ImageData, load_data
+from ordercomp.data.catalog import load_data
+from ordercomp.data.splits import ImageData
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
-from ordercomp.stages import make_stage
+from ordercomp.stages.catalog import make_stage
 from ordercomp.training.fit import label_loss
 from ordercomp.training.recipe import Recipe
 from ordercomp.training.trainer import DataTrainer

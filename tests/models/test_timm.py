@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ordercomp.models import build_model
+from ordercomp.models.catalog import build_model
 from ordercomp.networks.weights import weights_path
 
 needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="the extra timm")

@@ -7,7 +7,8 @@ import pytest
 
 from ordercomp.running.cluster import executor_at
 from ordercomp.running.dispatch import WorkerDiedError
-from ordercomp.running.runner import Request, Runner
+from ordercomp.running.jobs import Request
+from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from tests import fakes

@@ -16,9 +16,9 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Record
 from ordercomp.running import node, versions
 from ordercomp.running import store as store_module
-from ordercomp.running.jobs import NodeJob, node_key
+from ordercomp.running.jobs import NodeJob, Request, node_key
 from ordercomp.running.node import create_network, make_trainer, task_data, train_node
-from ordercomp.running.runner import Request, Runner
+from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.versions import StaleCodeError
 from ordercomp.sequence import StageSequence

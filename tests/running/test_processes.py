@@ -16,8 +16,9 @@ import pytest
 from ordercomp.orders import permutations
 from ordercomp.records import Record
 from ordercomp.running import processes
-from ordercomp.running.jobs import NodeJob
-from ordercomp.running.runner import Request, Runner, WorkerDiedError
+from ordercomp.running.dispatch import WorkerDiedError
+from ordercomp.running.jobs import NodeJob, Request
+from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from tests import fakes

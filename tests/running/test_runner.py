@@ -14,10 +14,10 @@ import pytest
 
 from ordercomp.orders import permutations
 from ordercomp.records import Record
-from ordercomp.running.dispatch import DiskFullError
-from ordercomp.running.jobs import NodeJob
+from ordercomp.running.dispatch import DiskFullError, WorkerDiedError
+from ordercomp.running.jobs import Finished, NodeJob, Request
 from ordercomp.running.processes import Crew
-from ordercomp.running.runner import Finished, Request, Runner, WorkerDiedError
+from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from tests import fakes

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ordercomp.running.jobs import NodeJob
-from ordercomp.running.runner import Request, Runner
+from ordercomp.running.jobs import NodeJob, Request
+from ordercomp.running.runner import Runner
 from ordercomp.running.shared_store import SharedStore, SharedStoreError, open_store
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence

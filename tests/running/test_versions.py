@@ -26,9 +26,9 @@ from tiny_networks import logits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Record
 from ordercomp.running import care, jobs, versions
-from ordercomp.running.jobs import former_keys, job_chain, key_of_record, node_key
+from ordercomp.running.jobs import Request, former_keys, job_chain, key_of_record, node_key
 from ordercomp.running.node import create_network, task_data, train_node
-from ordercomp.running.runner import Request, Runner
+from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.versions import RESULT_VERSIONS, code_version
 from ordercomp.sequence import StageSequence

@@ -6,9 +6,9 @@ import pytest
 from tiny_networks import apply, logits, tiny_network
 
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.stages import StageError
 from ordercomp.stages.blocks import Block, blocks_to_drop, find_blocks, split_candidates
 from ordercomp.stages.early_exit import spread
+from ordercomp.stages.stage import StageError
 
 
 def block(name: str, *, droppable: bool = True, share: float = 0.5) -> Block:

@@ -15,8 +15,9 @@ from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.layers import QuantConv2d, dorefa_weight
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
-from ordercomp.stages import StageError, complete
+from ordercomp.stages.catalog import complete
 from ordercomp.stages.channels import classifiers, narrow_channels
+from ordercomp.stages.stage import StageError
 
 
 def widths(network: CompressedNetwork) -> dict[str, int]:

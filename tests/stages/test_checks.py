@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.multi_exit import Bits
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.stages import StageError
 from ordercomp.stages.checks import same_logits
+from ordercomp.stages.stage import StageError
 
 
 def odd(name: str, *, seed: int = 0) -> CompressedNetwork:

@@ -18,7 +18,7 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.plugins import stage_plugins
 from ordercomp.records import read_records
 from ordercomp.shipping.packed import load_network, save_packed
-from ordercomp.stages import known_stages
+from ordercomp.stages.catalog import known_stages
 from ordercomp.studies.cli.main import main
 from ordercomp.testing import StageCheck, stage_checks
 

@@ -15,7 +15,8 @@ from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.multi_exit import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import Step
-from ordercomp.stages import StageError, make_stage
+from ordercomp.stages.catalog import make_stage
+from ordercomp.stages.stage import StageError
 
 SHORT, LONG = 20, 2000
 QUIET = 1e-9  # of the largest logit, in float64

@@ -19,16 +19,9 @@ from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.orders import permutations, prefixes
 from ordercomp.sequence import StageSequence, Step
-from ordercomp.stages import (
-    Granularity,
-    Stage,
-    StageError,
-    catalog,
-    complete,
-    finish,
-    known_stages,
-    make_stage,
-)
+from ordercomp.stages import catalog
+from ordercomp.stages.catalog import complete, known_stages, make_stage
+from ordercomp.stages.stage import Granularity, Stage, StageError, finish
 from ordercomp.testing import ORDERS, check_stage, network_after
 from ordercomp.training.trainer import Trainer
 

@@ -8,7 +8,10 @@ from torch import nn
 from ordercomp.networks.multi_exit import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence, Step
-from ordercomp.stages import STAGES, Distill, Prune, Stage, StageError, complete, make_stage, step_of
+from ordercomp.stages.catalog import STAGES, complete, make_stage
+from ordercomp.stages.distill import Distill
+from ordercomp.stages.prune import Prune
+from ordercomp.stages.stage import Stage, StageError, step_of
 
 
 def stem(network: CompressedNetwork) -> nn.Conv2d:

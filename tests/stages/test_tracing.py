@@ -6,7 +6,8 @@ from tiny_networks import apply, tiny_network
 from torch import nn
 from torch_pruning import prune_layernorm_out_channels
 
-from ordercomp.stages import StageError, tracing
+from ordercomp.stages import tracing
+from ordercomp.stages.stage import StageError
 
 
 def test_a_network_that_goes_beyond_the_limit_is_refused_and_others_are_not(

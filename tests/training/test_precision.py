@@ -9,7 +9,7 @@ import torch
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.measuring.operating_points import measure
 from ordercomp.running.node import create_network, make_trainer, task_data
-from ordercomp.stages import make_stage
+from ordercomp.stages.catalog import make_stage
 from ordercomp.task import load_task
 
 SEEDS = (0, 1, 2)

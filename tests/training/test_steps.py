@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from ordercomp.data.splits import Batch
 from ordercomp.networks.layers import QuantizedLayer
-from ordercomp.networks.network import Bits, CompressedNetwork
+from ordercomp.networks.multi_exit import Bits
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.training.fit import Schedule, fit
 from ordercomp.training.recipe import Recipe
 from ordercomp.training.steps import (

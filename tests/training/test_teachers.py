@@ -6,7 +6,8 @@ import pytest
 
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
-from ordercomp.stages import StageError, complete, make_stage
+from ordercomp.stages.catalog import complete, make_stage
+from ordercomp.stages.stage import StageError
 
 BASELINE = CompressedNetwork.create("resnet8(width=4)", classes=3, size=(8, 8))
 

@@ -7,7 +7,7 @@ import torch
 from tiny_networks import apply, digits, logits, tiny_network, tiny_trainer
 from torch import Tensor, nn
 
-from ordercomp.data.catalog import Batch
+from ordercomp.data.splits import Batch
 from ordercomp.networks.layers import QuantizedLayer, quantized_layer
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.training import trainer as trainer_module

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from builders import make_record
 
-from ordercomp.analysis.law.derive import Law, LawOptions, derive_law
+from ordercomp.analysis.law.case import LawOptions
+from ordercomp.analysis.law.derive import derive_law
+from ordercomp.analysis.law.findings import Law
 from ordercomp.codec import encode, format_json
 from ordercomp.orders import kendall_distance, permutations, prefixes
 from ordercomp.records import Record

@@ -5,7 +5,8 @@ import pytest
 from builders import make_record
 
 from ordercomp.analysis.evidence.simulation import Planted, simulate
-from ordercomp.analysis.law.derive import LawOptions, derive_law
+from ordercomp.analysis.law.case import LawOptions
+from ordercomp.analysis.law.derive import derive_law
 from ordercomp.analysis.law.exhaustive import Exhaustive, exhaustive
 from ordercomp.orders import kendall_distance, permutations
 

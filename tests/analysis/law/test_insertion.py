@@ -7,7 +7,9 @@ import pytest
 from builders import make_record
 
 from ordercomp.analysis.evidence.simulation import Planted, simulate
-from ordercomp.analysis.law.derive import Law, LawOptions, derive_law
+from ordercomp.analysis.law.case import LawOptions
+from ordercomp.analysis.law.derive import derive_law
+from ordercomp.analysis.law.findings import Law
 from ordercomp.records import Record
 
 

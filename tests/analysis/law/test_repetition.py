@@ -8,7 +8,8 @@ import pytest
 from builders import make_record
 
 from ordercomp.analysis.evidence.simulation import Planted, simulate
-from ordercomp.analysis.law.derive import LawOptions, derive_law
+from ordercomp.analysis.law.case import LawOptions
+from ordercomp.analysis.law.derive import derive_law
 from ordercomp.analysis.law.repetition import closest_harder
 from ordercomp.records import Record
 

@@ -11,7 +11,7 @@ from builders import make_record
 from page_data import STAGES, law_file
 from pages import Page
 
-from ordercomp.analysis.showing.report import write_report
+from ordercomp.analysis.showing.report.page import write_report
 from ordercomp.orders import permutations
 from ordercomp.records import Record
 

@@ -13,7 +13,8 @@ from ordercomp.analysis.law.findings import OrderChance
 from ordercomp.analysis.law.insertion import Insertion
 from ordercomp.analysis.law.rivals import Rival
 from ordercomp.analysis.showing.law_file import LawFile
-from ordercomp.analysis.showing.report import write_report, write_search_report
+from ordercomp.analysis.showing.report.page import write_report
+from ordercomp.analysis.showing.report.search_page import write_search_report
 from ordercomp.analysis.showing.words import read_verdict
 from ordercomp.orders import permutations
 from ordercomp.records import Record

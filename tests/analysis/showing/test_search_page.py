@@ -11,12 +11,12 @@ from page_data import a_search, point
 from pages import Page
 
 from ordercomp.analysis.fronts.front import Scale
-from ordercomp.analysis.showing.report import write_search_report
 from ordercomp.analysis.showing.report.search_page import (
     MOST_LOSS,
     _fronts_plot,
     law_sentence,
     search_headline,
+    write_search_report,
 )
 from ordercomp.analysis.showing.report.search_tables import (
     front_table,

@@ -8,7 +8,7 @@ from ordercomp.search.ask.neighbors import neighbors
 from ordercomp.search.ask.space import Space
 from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS
 from ordercomp.sequence import StageSequence
-from ordercomp.stages import known_stages
+from ordercomp.stages.catalog import known_stages
 
 REAL = Space("DPQE", {letter: known_stages()[letter].knobs for letter in "DPQE"}, optional=True)
 

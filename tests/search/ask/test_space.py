@@ -15,7 +15,7 @@ from ordercomp.knobs import Knob
 from ordercomp.search.ask.order_codes import OrderRules
 from ordercomp.search.ask.space import Space
 from ordercomp.sequence import StageSequence
-from ordercomp.stages import complete, known_stages
+from ordercomp.stages.catalog import complete, known_stages
 
 KNOBS = {
     "D": {"depth": Knob(default=0.5, help="", low=0.1, high=0.85, step=0.1)},

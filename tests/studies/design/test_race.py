@@ -9,7 +9,7 @@ from builders import make_record
 
 from ordercomp.orders import permutations
 from ordercomp.records import Record
-from ordercomp.stages import STAGES, known_stages
+from ordercomp.stages.catalog import STAGES, known_stages
 from ordercomp.studies.design import race as race_module
 from ordercomp.studies.design.race import Race, plan_race
 from ordercomp.task import TASKS

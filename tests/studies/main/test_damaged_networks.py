@@ -3,7 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from ordercomp.running.runner import Request, Runner
+from ordercomp.running.jobs import Request
+from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from tests import fakes

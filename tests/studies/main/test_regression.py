@@ -22,7 +22,7 @@ from ordercomp.sequence import StageSequence
 from ordercomp.shipping.onnx_export import export_onnx
 from ordercomp.shipping.packed import save_packed
 from ordercomp.shipping.shipped import Estimate
-from ordercomp.stages import make_stage
+from ordercomp.stages.catalog import make_stage
 from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.main.compress import compress
 from ordercomp.studies.main.discover import discover

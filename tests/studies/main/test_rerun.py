@@ -8,7 +8,8 @@ import pytest
 
 from ordercomp.failures import FailedRunError
 from ordercomp.records import Record, read_records, write_records
-from ordercomp.running.runner import Request, Runner
+from ordercomp.running.jobs import Request
+from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.studies.cli.main import main
 from ordercomp.studies.main.rerun import choose_record, rerun
