@@ -31,9 +31,9 @@ from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import RecordError, read_records
 from ordercomp.running.store import Store
+from ordercomp.running.task import load_task
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.folders.recorded import load_recorded
-from ordercomp.task import load_task
 
 __all__ = ["Parser", "main"]
 

@@ -41,9 +41,9 @@ from ordercomp.measuring.operating_points import accuracy
 from ordercomp.networks.multi_exit import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.node import create_network, make_trainer
+from ordercomp.running.task import TASKS
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.catalog import make_stage
-from ordercomp.task import TASKS
 from ordercomp.training.device import choose_device, probe_precision
 from ordercomp.training.steps import GRAPHS_VARIABLE
 from ordercomp.training.trainer import DataTrainer

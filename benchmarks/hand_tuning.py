@@ -23,10 +23,10 @@ from ordercomp.records import Record
 from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
+from ordercomp.running.task import Task, load_task
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.studies.folders.search_ranking import Ranking
 from ordercomp.studies.main.search import SearchPlan, run_search
-from ordercomp.task import Task, load_task
 
 ORDER = "DPQE"
 BITS = ((8, 8), (4, 8), (4, 4), (2, 4), (1, 4), (1, 2))  # of weights, of activations

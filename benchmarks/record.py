@@ -28,9 +28,9 @@ from ordercomp.running.node import create_network
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
+from ordercomp.running.task import Task, load_task
 from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages.catalog import known_stages
-from ordercomp.task import Task, load_task
 from ordercomp.training.device import probe_precision
 
 

@@ -28,6 +28,7 @@ from ordercomp.records import Record, read_records
 from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
+from ordercomp.running.task import Task, load_task
 from ordercomp.search.ask.cost_aware import CostOptions
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.samplers import DENSE_SAMPLERS, make_sampler
@@ -39,7 +40,6 @@ from ordercomp.search.tell.study import open_study
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.folders.law_folder import settle_precision
 from ordercomp.studies.main.search import task_space
-from ordercomp.task import Task, load_task
 
 __all__ = ["METHODS", "Method", "compare", "curve", "summary", "trained"]
 

@@ -22,8 +22,8 @@ from ordercomp.running.jobs import Request, node_key
 from ordercomp.running.node import train_node
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
+from ordercomp.running.task import TASKS, Task
 from ordercomp.sequence import StageSequence
-from ordercomp.task import TASKS, Task
 
 
 def shared(task: Task, folder: Path, executor: Executor) -> tuple[int, float]:

@@ -5,7 +5,7 @@ import errno
 import pytest
 import torch
 
-from ordercomp.failures import is_out_of_disk, is_out_of_memory, one_line
+from ordercomp.errors import is_out_of_disk, is_out_of_memory, one_line
 
 
 def caught(function, kind):

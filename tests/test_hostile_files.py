@@ -16,9 +16,9 @@ from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import RecordError, read_records
 from ordercomp.running.store import Store
+from ordercomp.running.task import Task, load_task
 from ordercomp.studies.cli.main import main
 from ordercomp.studies.folders.experiment_folder import read_results as read_experiment
-from ordercomp.task import Task, load_task
 
 ODD = ("9" * 400, "9" * 5000, "[" * 3000, "1e400", "NaN", "Infinity", "null", "", "\ufeff{}", "\x00")
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

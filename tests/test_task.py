@@ -11,7 +11,7 @@ from ordercomp.data.catalog import load_data
 from ordercomp.data.source import DataError
 from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.task import TASKS, Task, load_task
+from ordercomp.running.task import TASKS, Task, load_task
 from ordercomp.training.recipe import Recipe
 
 SMALL = Task(name="small", model="resnet8(width=4)", data="digits")

@@ -13,7 +13,7 @@ from ordercomp.data.augmentation import Augmentation
 from ordercomp.data.source import DataError, ImageOptions, Source
 from ordercomp.data.splits import Batch, ImageData, MemorySplit, Split
 from ordercomp.data.torch_datasets import from_datasets, takes_source
-from ordercomp.failures import is_out_of_disk, is_out_of_memory, one_line
+from ordercomp.errors import is_out_of_disk, is_out_of_memory, one_line
 from ordercomp.lookup import load_function
 
 __all__ = ["DATASETS", "Batch", "DataError", "ImageData", "MemorySplit", "Split", "load_data"]

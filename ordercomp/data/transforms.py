@@ -13,7 +13,7 @@ from ordercomp.data.pixels import open_image
 from ordercomp.data.source import DataError
 from ordercomp.data.torch_datasets import as_pixels
 from ordercomp.data.tree import Tree
-from ordercomp.failures import is_out_of_memory, one_line
+from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.lookup import load_function
 
 __all__ = ["OwnTransform", "TransformedImages"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ordercomp.failures import is_out_of_memory, one_line
+from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.measuring.cost import Cost, measure_cost
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Convention

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from ordercomp.failures import is_out_of_memory
+from ordercomp.errors import is_out_of_memory
 from ordercomp.lookup import load_function
 from ordercomp.models.operators import declare_missing_operators
 from ordercomp.sequence import KnobValue

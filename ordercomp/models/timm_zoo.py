@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ordercomp.failures import is_out_of_memory, one_line
+from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.models.operators import declare_missing_operators
 from ordercomp.sequence import KnobValue
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ordercomp.failures import is_out_of_memory
+from ordercomp.errors import is_out_of_memory
 from ordercomp.models.catalog import build_model
 from ordercomp.networks.habits import (
     Dropped,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ordercomp.failures import is_out_of_memory
+from ordercomp.errors import is_out_of_memory
 from ordercomp.models.catalog import count_parameters
 from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from ordercomp.networks.heads import head_kind

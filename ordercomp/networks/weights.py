@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ordercomp.failures import is_out_of_memory
+from ordercomp.errors import is_out_of_memory
 from ordercomp.lookup import load_function
 from ordercomp.models.libraries import LIBRARIES
 from ordercomp.networks.checkpoint import CheckpointError

@@ -5,7 +5,7 @@ import logging
 from ordercomp.data.splits import ImageData
 from ordercomp.measuring.metrics import ACCURACY, NUMBER_METRICS, Metric, class_metric, number_metric
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.task import Task
+from ordercomp.running.task import Task
 from ordercomp.training.objectives import make_objective
 
 __all__ = ["check_guarantee", "metric_keys", "task_metric", "tell_notices", "tell_what_stages_say"]

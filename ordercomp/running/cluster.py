@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 
-from ordercomp.failures import one_line
+from ordercomp.errors import one_line
 from ordercomp.running.processes import usable_workers
 
 __all__ = ["executor_at"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from filelock import FileLock
 
-from ordercomp.failures import FailedRunError, is_out_of_disk, is_out_of_memory, one_line
+from ordercomp.errors import FailedRunError, is_out_of_disk, is_out_of_memory, one_line
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, NodeJob
 from ordercomp.running.processes import Crew

@@ -14,7 +14,7 @@ import torch
 from ordercomp.data.catalog import load_data
 from ordercomp.data.source import ImageOptions
 from ordercomp.data.splits import ImageData
-from ordercomp.failures import is_out_of_memory, one_line
+from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.measuring.latency import exit_latencies
 from ordercomp.measuring.operating_points import measure
@@ -27,11 +27,11 @@ from ordercomp.running.aims import metric_keys, task_metric
 from ordercomp.running.jobs import NodeJob, loads_baseline, node_key
 from ordercomp.running.shared_store import open_store
 from ordercomp.running.store import Store
+from ordercomp.running.task import Task
 from ordercomp.running.versions import check_code_version, code_version
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.catalog import make_stage
 from ordercomp.stages.stage import StageError
-from ordercomp.task import Task
 from ordercomp.training.device import choose_device, describe_hardware
 from ordercomp.training.fit import DivergedError
 from ordercomp.training.trainer import DataTrainer

@@ -19,8 +19,8 @@ from ordercomp.lookup import load_function, module_name
 from ordercomp.models.libraries import LIBRARIES
 from ordercomp.networks.weights import weights_digest, weights_path
 from ordercomp.running.node import create_network, task_data
+from ordercomp.running.task import Task
 from ordercomp.sequence import parse_call
-from ordercomp.task import Task
 
 __all__ = ["seal_task", "source_digest"]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ordercomp.failures import FailedRunError, one_line
+from ordercomp.errors import FailedRunError, one_line
 from ordercomp.files import replacing
 from ordercomp.records import Record
 from ordercomp.running.store import DEFAULT_CAP_BYTES, Store

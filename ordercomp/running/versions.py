@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ordercomp.failures import FailedRunError
+from ordercomp.errors import FailedRunError
 
 RESULT_VERSIONS: Mapping[str, int] = MappingProxyType(
     {"data": 1, "models": 1, "networks": 1, "training": 1, "stages": 1, "measuring": 1}

@@ -6,7 +6,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from ordercomp.failures import is_out_of_memory, one_line
+from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.networks.layers import QuantizedLayer, dorefa_weight
 from ordercomp.networks.multi_exit import channels_last, running_order
 from ordercomp.networks.network import CompressedNetwork

@@ -12,7 +12,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from ordercomp.failures import is_out_of_memory, one_line
+from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.networks.layers import FLOAT_BITS
 from ordercomp.networks.multi_exit import Bits
 from ordercomp.networks.network import CompressedNetwork

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ordercomp.data.splits import Batch
-from ordercomp.failures import is_out_of_memory, one_line
+from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.networks.layers import QuantizedLayer
 from ordercomp.training.recipe import Recipe
 

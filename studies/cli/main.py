@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
-from ordercomp.failures import FailedRunError, is_out_of_disk, is_out_of_memory
+from ordercomp.errors import FailedRunError, is_out_of_disk, is_out_of_memory
 
 __all__ = ["main"]
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 
 from ordercomp.orders import Order
 from ordercomp.running.jobs import Request
+from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages.catalog import known_stages
 from ordercomp.studies.design.preset import Preset
 from ordercomp.studies.paper.experiment import Part
-from ordercomp.task import Task
 
 __all__ = ["controls", "one_part", "restrict", "rungs", "sequences"]
 

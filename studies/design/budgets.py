@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ordercomp.orders import Order
+from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages.catalog import complete
 from ordercomp.studies.design.preset import Preset
-from ordercomp.task import Task
 
 __all__ = ["share_epochs", "totaled"]
 

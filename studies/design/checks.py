@@ -6,7 +6,7 @@ from ordercomp.measuring.untrained import apply_untrained, rehearse
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.aims import task_metric, tell_notices, tell_what_stages_say
 from ordercomp.running.node import start_network, task_data
-from ordercomp.task import Task
+from ordercomp.running.task import Task
 
 __all__ = ["check_task", "rehearsals"]
 

@@ -9,9 +9,9 @@ import torch
 from ordercomp.networks.multi_exit import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.node import create_network, make_trainer, naming_the_model, task_data
+from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.catalog import known_stages
-from ordercomp.task import Task
 
 __all__ = ["StepTimes", "probe_steps", "rough_times"]
 

@@ -7,12 +7,12 @@ from typing import ClassVar
 import torch
 
 from ordercomp.analysis.showing.tables import Column, Table
+from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.estimates import StepTimes, probe_steps
 from ordercomp.studies.design.preset import Preset, load_preset
 from ordercomp.studies.paper.experiment import Part
 from ordercomp.studies.paper.experiments import EXPERIMENTS, find_experiment
-from ordercomp.task import Task
 
 __all__ = ["ExperimentPlan", "PlannedExperiment", "plan_experiments"]
 

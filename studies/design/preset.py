@@ -14,9 +14,9 @@ from pathlib import Path
 from ordercomp.codec import decode, parse_toml
 from ordercomp.layout import UNWRITTEN
 from ordercomp.orders import Order
+from ordercomp.running.task import Task
 from ordercomp.sequence import KnobValue
 from ordercomp.stages.catalog import known_stages
-from ordercomp.task import Task
 
 __all__ = ["Case", "Preset", "Settings", "load_preset", "preset_names"]
 

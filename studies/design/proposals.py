@@ -8,11 +8,11 @@ from ordercomp.knobs import Knob
 from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.structure import describe
+from ordercomp.running.task import Task
 from ordercomp.search.ask.space import Space
 from ordercomp.sequence import KnobValue, StageSequence, Step
 from ordercomp.stages.catalog import known_stages
 from ordercomp.stages.stage import StageError
-from ordercomp.task import Task
 
 __all__ = ["first_sequences", "useful_space"]
 

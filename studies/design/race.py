@@ -7,10 +7,10 @@ from ordercomp.analysis.answer.race import ALL_UP_TO, MOST_LATER, next_orders, s
 from ordercomp.analysis.answer.values import Rung, ValueTable, networks_of, order_values
 from ordercomp.orders import Order, PrefixTrie
 from ordercomp.records import Record
+from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages.catalog import known_stages
 from ordercomp.studies.folders.recorded import load_recorded
-from ordercomp.task import Task
 
 __all__ = ["CONTROLLED_SEEDS", "Race", "RacePlan", "plan_race"]
 

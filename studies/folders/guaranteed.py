@@ -21,8 +21,8 @@ from ordercomp.running.aims import task_metric
 from ordercomp.running.jobs import key_of_record, node_key
 from ordercomp.running.node import task_data
 from ordercomp.running.store import Store
+from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
-from ordercomp.task import Task
 
 __all__ = ["ERROR", "certify_network", "guaranteed_networks", "measure_at"]
 

@@ -17,9 +17,9 @@ from ordercomp.running.node import create_network
 from ordercomp.running.runner import Runner, Trainings
 from ordercomp.running.sealing import seal_task
 from ordercomp.running.store import Store
+from ordercomp.running.task import Task
 from ordercomp.shipping.stamp import copy_with_threshold
 from ordercomp.studies.folders.answered import answered
-from ordercomp.task import Task
 from ordercomp.training.device import Probe, probe_precision
 
 __all__ = ["settle_precision", "write_outcome"]

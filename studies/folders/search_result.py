@@ -24,12 +24,12 @@ from ordercomp.analysis.showing.words import read_verdict
 from ordercomp.codec import decode, encode
 from ordercomp.orders import Order
 from ordercomp.records import Record
+from ordercomp.running.task import Task
 from ordercomp.search.ask.importance import Study, count_states, parameter_importances
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.folders.search_ranking import Ranking
 from ordercomp.studies.main.study_law import law_of_records
-from ordercomp.task import Task
 
 __all__ = ["SearchResult"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ordercomp.analysis.answer.networks import choose_point, images_in
-from ordercomp.failures import FailedRunError
+from ordercomp.errors import FailedRunError
 from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.aims import check_guarantee, task_metric, tell_notices
@@ -16,12 +16,12 @@ from ordercomp.running.node import start_network, task_data, train_node
 from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
+from ordercomp.running.task import Task, load_task
 from ordercomp.sequence import StageSequence
 from ordercomp.shipping.stamp import copy_with_threshold
 from ordercomp.stages.catalog import complete
 from ordercomp.studies.folders.guaranteed import certify_network, measure_at
 from ordercomp.studies.folders.law_folder import settle_precision
-from ordercomp.task import Task, load_task
 
 __all__ = ["Compressed", "compress"]
 

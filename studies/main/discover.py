@@ -20,7 +20,7 @@ from ordercomp.analysis.law.findings import Law
 from ordercomp.analysis.showing.law_file import LawFile
 from ordercomp.analysis.showing.shown import Shown, shown_law
 from ordercomp.codec import encode
-from ordercomp.failures import FailedRunError
+from ordercomp.errors import FailedRunError
 from ordercomp.records import Record
 from ordercomp.running.aims import check_guarantee, task_metric
 from ordercomp.running.jobs import Finished, Request
@@ -29,6 +29,7 @@ from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner, Trainings
 from ordercomp.running.shared_store import open_store
+from ordercomp.running.task import Task
 from ordercomp.search.ask.importance import Study
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.samplers import make_sampler
@@ -44,7 +45,6 @@ from ordercomp.studies.folders.answered import unless_under_trained
 from ordercomp.studies.folders.guaranteed import guaranteed_networks
 from ordercomp.studies.folders.law_folder import settle_precision, write_outcome
 from ordercomp.studies.main.search import task_space
-from ordercomp.task import Task
 
 __all__ = ["Discovery", "discover"]
 

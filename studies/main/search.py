@@ -20,6 +20,7 @@ from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner
 from ordercomp.running.shared_store import open_store
+from ordercomp.running.task import Task, load_task
 from ordercomp.search.ask.abandonment import Abandonment
 from ordercomp.search.ask.cost_aware import CostOptions
 from ordercomp.search.ask.importance import Study, count_ended
@@ -37,7 +38,6 @@ from ordercomp.studies.design.proposals import first_sequences, useful_space
 from ordercomp.studies.folders.law_folder import settle_precision
 from ordercomp.studies.folders.search_folder import write_search_outcome
 from ordercomp.studies.folders.search_result import SearchResult
-from ordercomp.task import Task, load_task
 
 __all__ = ["SearchPlan", "run_search", "search", "task_space"]
 

@@ -8,11 +8,11 @@ from ordercomp.measuring.cost import Cost, measure_cost
 from ordercomp.measuring.operations import counted_macs
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.node import task_data
+from ordercomp.running.task import Task
 from ordercomp.stages.blocks import find_blocks, split_candidates
 from ordercomp.studies.design.checks import rehearsals
 from ordercomp.studies.design.estimates import rough_times
 from ordercomp.studies.design.race import Race, plan_race
-from ordercomp.task import Task
 
 __all__ = ["Reach", "TaskSurvey", "survey_task"]
 

@@ -13,6 +13,7 @@ from ordercomp.analysis.showing.plots import to_svg
 from ordercomp.analysis.showing.tables import Column, Table, reduction_table
 from ordercomp.orders import Order
 from ordercomp.records import Record
+from ordercomp.running.task import Task
 from ordercomp.studies.design.arms import one_part, restrict, sequences
 from ordercomp.studies.design.preset import Preset
 from ordercomp.studies.paper.claims import (
@@ -26,7 +27,6 @@ from ordercomp.studies.paper.claims import (
 )
 from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part
 from ordercomp.studies.paper.facts import LAW
-from ordercomp.task import Task
 
 __all__ = ["EXPERIMENT", "figures", "judge", "parts"]
 

@@ -14,6 +14,7 @@ from ordercomp.analysis.showing.plots import distance_plot, pareto_plot, ranking
 from ordercomp.analysis.showing.tables import Column, Table, convergence_table, ranking_table, reduction_table
 from ordercomp.orders import Order, permutations
 from ordercomp.records import Record
+from ordercomp.running.task import Task
 from ordercomp.studies.design.arms import one_part, restrict, sequences
 from ordercomp.studies.design.preset import Preset
 from ordercomp.studies.paper.claims import (
@@ -30,7 +31,6 @@ from ordercomp.studies.paper.claims import (
 )
 from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part, Verdict
 from ordercomp.studies.paper.facts import LAW, TABLE_1, TABLE_1_LOSSES, TABLE_1_NOTE
-from ordercomp.task import Task
 
 __all__ = ["EXPERIMENT", "figures", "judge", "parts"]
 

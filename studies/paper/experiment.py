@@ -12,8 +12,8 @@ from ordercomp.orders import PrefixTrie
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Trainings
+from ordercomp.running.task import Task
 from ordercomp.studies.design.preset import Preset
-from ordercomp.task import Task
 
 __all__ = [
     "Experiment",

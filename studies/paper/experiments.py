@@ -16,6 +16,7 @@ from ordercomp.running.node import train_node
 from ordercomp.running.runner import Runner, Trainings
 from ordercomp.running.shared_store import open_store
 from ordercomp.running.store import Store
+from ordercomp.running.task import Task
 from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.design.preset import Preset, load_preset
 from ordercomp.studies.folders.experiment_folder import ResultFolder, describe, place_of, read_results
@@ -35,7 +36,6 @@ from ordercomp.studies.paper import (
 )
 from ordercomp.studies.paper.experiment import Experiment, Judgement, Outcome, Part
 from ordercomp.studies.paper.index import write_index
-from ordercomp.task import Task
 
 __all__ = ["EXPERIMENTS", "RunOptions", "find_experiment", "judge_folder", "run_experiment"]
 

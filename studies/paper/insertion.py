@@ -17,6 +17,7 @@ from ordercomp.analysis.showing.plots import to_svg
 from ordercomp.analysis.showing.tables import Column, Table
 from ordercomp.orders import Order, permutations
 from ordercomp.records import Record
+from ordercomp.running.task import Task
 from ordercomp.studies.design.arms import one_part, sequences
 from ordercomp.studies.design.preset import Preset
 from ordercomp.studies.paper.claims import (
@@ -30,7 +31,6 @@ from ordercomp.studies.paper.claims import (
 )
 from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part, Verdict
 from ordercomp.studies.paper.facts import INSERTIONS, LAW, PAIRS
-from ordercomp.task import Task
 
 __all__ = ["EXPERIMENT", "Insertion", "figures", "judge", "parts"]
 

@@ -10,6 +10,7 @@ from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
 from ordercomp.analysis.showing.plots import pair_plot, to_svg
 from ordercomp.analysis.showing.tables import Column, Table, convergence_table, pair_table
 from ordercomp.records import Record
+from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.arms import one_part, restrict, rungs, sequences
 from ordercomp.studies.design.preset import Preset
@@ -25,7 +26,6 @@ from ordercomp.studies.paper.claims import (
 )
 from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part, Verdict
 from ordercomp.studies.paper.facts import LAW, PAIRS
-from ordercomp.task import Task
 
 __all__ = ["EXPERIMENT", "judge", "pair_finding", "parts"]
 

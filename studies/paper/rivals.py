@@ -15,6 +15,7 @@ from ordercomp.analysis.showing.plots import ranking_plot, to_svg
 from ordercomp.analysis.showing.tables import ranking_table, rival_table
 from ordercomp.orders import Order, permutations
 from ordercomp.records import Record
+from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.catalog import complete
 from ordercomp.studies.design.arms import one_part, restrict, sequences
@@ -33,7 +34,6 @@ from ordercomp.studies.paper.claims import (
 from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part
 from ordercomp.studies.paper.facts import LAW
 from ordercomp.studies.paper.measured import measured_table
-from ordercomp.task import Task
 
 __all__ = ["CHAINS", "EXPERIMENT", "Chain", "figures", "judge", "parts"]
 

@@ -22,9 +22,9 @@ from ordercomp.analysis.showing.plots import to_svg
 from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request
+from ordercomp.running.task import Task
 from ordercomp.studies.design.preset import Preset
 from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part, Verdict
-from ordercomp.task import Task
 
 __all__ = ["ARMS", "EXPERIMENTS"]
 

@@ -14,6 +14,7 @@ from ordercomp.analysis.showing.experiment_plots import Path, paths_plot
 from ordercomp.analysis.showing.plots import to_svg
 from ordercomp.analysis.showing.tables import Column, Table
 from ordercomp.records import OperatingPoint, Record
+from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.arms import one_part, restrict, sequences
 from ordercomp.studies.design.preset import Preset
@@ -21,7 +22,6 @@ from ordercomp.studies.paper.claims import latest, stages_of
 from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part, Verdict
 from ordercomp.studies.paper.facts import LAW
 from ordercomp.studies.paper.measured import measured_table
-from ordercomp.task import Task
 
 __all__ = ["EXPERIMENT", "figures", "judge", "parts"]
 

@@ -7,6 +7,7 @@ from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
 from ordercomp.analysis.showing.plots import to_svg
 from ordercomp.analysis.showing.tables import Column, Table
 from ordercomp.records import Record
+from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages.catalog import complete, known_stages
 from ordercomp.studies.design.arms import one_part, restrict
@@ -17,7 +18,6 @@ from ordercomp.studies.paper.claims import Claim, judge_claims, latest
 from ordercomp.studies.paper.experiment import Experiment, Judgement, Part
 from ordercomp.studies.paper.facts import BASELINE_BITS, LAW, Compressed
 from ordercomp.studies.paper.measured import measured_table, short_name
-from ordercomp.task import Task
 
 __all__ = ["EXPERIMENT", "figures", "judge", "parts"]
 

@@ -14,13 +14,13 @@ from ordercomp.analysis.showing.tables import Column, Table
 from ordercomp.data.catalog import load_data
 from ordercomp.data.source import DataError
 from ordercomp.records import Record
+from ordercomp.running.task import Task
 from ordercomp.sequence import KnobValue
 from ordercomp.studies.design.arms import one_part, restrict, sequences
 from ordercomp.studies.design.preset import Preset
 from ordercomp.studies.paper.claims import latest
 from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part
 from ordercomp.studies.paper.facts import LAW, TABLE_2, TABLE_2_NOTE, Compressed
-from ordercomp.task import Task
 from ordercomp.training.recipe import Recipe
 
 __all__ = ["EXPERIMENT", "figures", "judge", "parts", "zoo_task"]

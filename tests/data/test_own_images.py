@@ -13,8 +13,8 @@ from ordercomp import CompressedNetwork, load_network
 from ordercomp.data.catalog import load_data
 from ordercomp.data.source import ImageOptions
 from ordercomp.running.node import create_network
+from ordercomp.running.task import Task
 from ordercomp.shipping.packed import save_packed
-from ordercomp.task import Task
 
 TASK = {"name": "mine", "model": "resnet8(width=4)", "data": "digits"}
 

@@ -12,7 +12,7 @@ from ordercomp.data.catalog import load_data
 from ordercomp.data.source import DataError, ImageOptions
 from ordercomp.data.splits import ImageData
 from ordercomp.running.sealing import seal_task
-from ordercomp.task import Task
+from ordercomp.running.task import Task
 
 MODULE = """
 import random

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_networks import logits
 
-from ordercomp.failures import FailedRunError
+from ordercomp.errors import FailedRunError
 from ordercomp.measuring.operating_points import accuracy
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Record
@@ -20,9 +20,9 @@ from ordercomp.running.jobs import NodeJob, Request, node_key
 from ordercomp.running.node import create_network, make_trainer, task_data, train_node
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
+from ordercomp.running.task import Task
 from ordercomp.running.versions import StaleCodeError
 from ordercomp.sequence import StageSequence
-from ordercomp.task import Task
 from ordercomp.training.fit import DivergedError
 from ordercomp.training.recipe import Recipe
 

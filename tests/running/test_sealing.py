@@ -17,8 +17,8 @@ from ordercomp.running.jobs import NodeJob, node_key
 from ordercomp.running.node import create_network, start_network, train_node
 from ordercomp.running.sealing import seal_task, source_digest
 from ordercomp.running.store import Store
+from ordercomp.running.task import Task, load_task
 from ordercomp.sequence import StageSequence
-from ordercomp.task import Task, load_task
 from ordercomp.training.recipe import Recipe
 
 TINY = Task(

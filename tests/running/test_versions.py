@@ -30,9 +30,9 @@ from ordercomp.running.jobs import Request, former_keys, job_chain, key_of_recor
 from ordercomp.running.node import create_network, task_data, train_node
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
+from ordercomp.running.task import Task
 from ordercomp.running.versions import RESULT_VERSIONS, code_version
 from ordercomp.sequence import StageSequence
-from ordercomp.task import Task
 from ordercomp.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ import torch
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.measuring.operating_points import measure
 from ordercomp.running.node import create_network, make_trainer, task_data
+from ordercomp.running.task import load_task
 from ordercomp.stages.catalog import make_stage
-from ordercomp.task import load_task
 
 SEEDS = (0, 1, 2)
 TOLERATED = 0.01  # mean difference of accuracy over the seeds, a fraction; one image is 0.003

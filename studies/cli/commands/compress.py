@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ordercomp.running.task import load_task
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.cli.output import (
     console,
@@ -17,7 +18,6 @@ from ordercomp.studies.cli.output import (
 )
 from ordercomp.studies.cli.progress import watching
 from ordercomp.studies.main.compress import Compressed, compress
-from ordercomp.task import load_task
 
 __all__ = ["command"]
 

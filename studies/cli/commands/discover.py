@@ -9,6 +9,7 @@ import typer
 
 from ordercomp.analysis.showing.answer_words import answer_words
 from ordercomp.running.cluster import executor_at
+from ordercomp.running.task import load_task
 from ordercomp.studies.cli.law_text import print_law
 from ordercomp.studies.cli.output import (
     console,
@@ -22,7 +23,6 @@ from ordercomp.studies.cli.progress import View, watching
 from ordercomp.studies.design.defaults import SEEDS
 from ordercomp.studies.design.race import Race, plan_race
 from ordercomp.studies.main.discover import Discovery, discover
-from ordercomp.task import load_task
 
 __all__ = ["command"]
 

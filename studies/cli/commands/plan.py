@@ -10,13 +10,13 @@ from rich.tree import Tree
 
 from ordercomp.orders import PrefixTrie
 from ordercomp.running.processes import usable_workers
+from ordercomp.running.task import load_task
 from ordercomp.sequence import Step
 from ordercomp.studies.cli.output import print_json
 from ordercomp.studies.design.defaults import SEEDS
 from ordercomp.studies.design.estimates import probe_steps
 from ordercomp.studies.design.plan import ExperimentPlan, plan_experiments
 from ordercomp.studies.design.race import Race, plan_race
-from ordercomp.task import load_task
 
 __all__ = ["command"]
 

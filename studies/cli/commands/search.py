@@ -21,6 +21,7 @@ from ordercomp.analysis.showing.search_file import BestPoint, SearchFile
 from ordercomp.analysis.showing.tables import loss_text, times_text
 from ordercomp.running.cluster import executor_at
 from ordercomp.running.jobs import Finished
+from ordercomp.running.task import load_task
 from ordercomp.search.ask.abandonment import Abandonment
 from ordercomp.search.ask.cost_aware import CostOptions
 from ordercomp.search.ask.objective import DEFAULT_OBJECTIVES, Objectives
@@ -35,7 +36,6 @@ from ordercomp.studies.cli.output import (
 from ordercomp.studies.cli.progress import View, watching
 from ordercomp.studies.folders.search_ranking import Ranking
 from ordercomp.studies.main.search import SearchPlan, run_search
-from ordercomp.task import load_task
 
 __all__ = ["command"]
 

@@ -7,11 +7,11 @@ import typer
 from rich.console import Console
 
 from ordercomp.running.cluster import executor_at
+from ordercomp.running.task import load_task
 from ordercomp.studies.cli.output import console, parse_duration, print_json
 from ordercomp.studies.cli.progress import watching
 from ordercomp.studies.paper.experiment import Outcome
 from ordercomp.studies.paper.experiments import RunOptions, run_experiment
-from ordercomp.task import load_task
 
 __all__ = ["command"]
 

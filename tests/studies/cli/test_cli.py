@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from builders import make_record
 
-from ordercomp.failures import FailedRunError
+from ordercomp.errors import FailedRunError
 from ordercomp.records import write_records
 from ordercomp.studies.cli.main import COMMANDS, main
 from ordercomp.studies.cli.output import number_text

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ordercomp.running.task import Task
 from ordercomp.studies.cli.main import main
 from ordercomp.studies.design.defaults import SEEDS
 from ordercomp.studies.templates import TEMPLATES, write_templates
-from ordercomp.task import Task
 
 SMALL = 'model = "resnet8(width=4)"\n'
 BAD = """

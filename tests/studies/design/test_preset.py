@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ordercomp.running.task import TASKS
 from ordercomp.studies.design.preset import Preset, load_preset, preset_names
-from ordercomp.task import TASKS
 
 DIGITS = TASKS["digits"]
 

@@ -9,10 +9,10 @@ from builders import make_record
 
 from ordercomp.orders import permutations
 from ordercomp.records import Record
+from ordercomp.running.task import TASKS
 from ordercomp.stages.catalog import STAGES, known_stages
 from ordercomp.studies.design import race as race_module
 from ordercomp.studies.design.race import Race, plan_race
-from ordercomp.task import TASKS
 
 DIGITS = TASKS["digits"]
 
@@ -73,7 +73,7 @@ def test_many_stages_are_planned_without_listing_their_orders(
 ) -> None:
     letters = "DPQEKABCGH"[:count]
     known = {letter: STAGES.get(letter, STAGES["K"]) for letter in letters}
-    monkeypatch.setattr("ordercomp.task.known_stages", lambda: known)
+    monkeypatch.setattr("ordercomp.running.task.known_stages", lambda: known)
     monkeypatch.setattr("ordercomp.stages.catalog.known_stages", lambda: known)
     monkeypatch.setattr(race_module, "known_stages", lambda: {**known_stages(), **known})
     race = Race(task=replace(DIGITS, stages=letters), seeds=4)

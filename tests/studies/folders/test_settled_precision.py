@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ordercomp.running.store import Store
+from ordercomp.running.task import Task, load_task
 from ordercomp.studies.folders import law_folder
-from ordercomp.task import Task, load_task
 from ordercomp.training.device import Probe
 
 DIGITS = load_task("digits")

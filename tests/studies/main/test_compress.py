@@ -7,9 +7,9 @@ from builders import make_record
 
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.jobs import Finished
+from ordercomp.running.task import Task
 from ordercomp.studies.cli.commands.compress import _remarks
 from ordercomp.studies.main.compress import Compressed, compress
-from ordercomp.task import Task
 from ordercomp.training.recipe import Recipe
 
 TINY = Task(

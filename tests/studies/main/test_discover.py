@@ -21,12 +21,12 @@ from ordercomp.codec import encode
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import read_records, write_records
 from ordercomp.running.store import Store
+from ordercomp.running.task import TASKS, Task
 from ordercomp.studies.cli.main import main
 from ordercomp.studies.folders.answered import answered
 from ordercomp.studies.folders.guaranteed import guaranteed_networks
 from ordercomp.studies.main.discover import Discovery, discover
 from ordercomp.studies.main.study_law import law_of_records, law_of_study
-from ordercomp.task import TASKS, Task
 from ordercomp.training.recipe import Recipe
 
 TINY = replace(

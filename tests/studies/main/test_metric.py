@@ -11,11 +11,11 @@ from PIL import Image
 
 from ordercomp.measuring.metrics import CLASS_METRICS
 from ordercomp.records import read_records
+from ordercomp.running.task import Task
 from ordercomp.studies.cli.main import main
 from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.main.compress import compress
 from ordercomp.studies.main.discover import discover
-from ordercomp.task import Task
 from ordercomp.training.recipe import Recipe
 
 TINY = Task(

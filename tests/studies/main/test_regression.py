@@ -18,6 +18,7 @@ from ordercomp.measuring.operations import counted_macs
 from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.running.aims import task_metric
 from ordercomp.running.node import create_network, make_trainer, task_data
+from ordercomp.running.task import Task, load_task
 from ordercomp.sequence import StageSequence
 from ordercomp.shipping.onnx_export import export_onnx
 from ordercomp.shipping.packed import save_packed
@@ -27,7 +28,6 @@ from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.main.compress import compress
 from ordercomp.studies.main.discover import discover
 from ordercomp.studies.main.search import SearchPlan, run_search
-from ordercomp.task import Task, load_task
 
 TINY = replace(
     load_task("rotated-digits"),

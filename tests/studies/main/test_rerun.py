@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from ordercomp.failures import FailedRunError
+from ordercomp.errors import FailedRunError
 from ordercomp.records import Record, read_records, write_records
 from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
+from ordercomp.running.task import Task, load_task
 from ordercomp.studies.cli.main import main
 from ordercomp.studies.main.rerun import choose_record, rerun
-from ordercomp.task import Task, load_task
 
 TOML = """
 model = "resnet8(width=2)"

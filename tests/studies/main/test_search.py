@@ -11,6 +11,7 @@ import pytest
 from ordercomp.analysis.showing.search_file import SearchFile
 from ordercomp.codec import decode, format_json
 from ordercomp.records import Record, read_records
+from ordercomp.running.task import load_task
 from ordercomp.search.ask.abandonment import Abandonment
 from ordercomp.search.ask.cost_aware import CostOptions
 from ordercomp.search.ask.objective import Objectives
@@ -21,7 +22,6 @@ from ordercomp.search.tell.study import enqueue_paired_design, find_study, open_
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.folders.search_result import SearchResult
 from ordercomp.studies.main.search import SearchPlan, run_search, task_space
-from ordercomp.task import load_task
 from tests.studies_on_disk import ForgetfulRunner
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

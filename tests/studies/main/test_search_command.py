@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.running.task import load_task
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.studies.cli.main import main
 from ordercomp.studies.main.search import SearchPlan, run_search
-from ordercomp.task import load_task
 
 TINY = """
 name = "tiny"

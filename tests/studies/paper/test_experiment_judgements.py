@@ -15,6 +15,7 @@ from ordercomp.codec import encode
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.orders import permutations
 from ordercomp.records import Record
+from ordercomp.running.task import TASKS
 from ordercomp.stages.blocks import blocks_to_drop, find_blocks
 from ordercomp.studies.design.estimates import StepTimes
 from ordercomp.studies.design.plan import duration, plan_experiments
@@ -34,7 +35,6 @@ from ordercomp.studies.paper.claims import Claim, convergence, even_out, judge_c
 from ordercomp.studies.paper.experiment import Verdict
 from ordercomp.studies.paper.experiments import EXPERIMENTS
 from ordercomp.studies.paper.facts import INSERTIONS, LAW, PAIRS, SINGLES, TABLE_1, TABLE_1_LOSSES, TABLE_2
-from ordercomp.task import TASKS
 
 DIGITS = TASKS["digits"]
 

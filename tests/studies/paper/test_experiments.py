@@ -21,13 +21,13 @@ from ordercomp.codec import encode
 from ordercomp.records import Baseline, OperatingPoint, Record, read_records
 from ordercomp.running.jobs import Finished, NodeJob, Request
 from ordercomp.running.store import Store
+from ordercomp.running.task import TASKS, Task
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.preset import Preset
 from ordercomp.studies.folders.experiment_folder import Marker, ResultFolder, read_results
 from ordercomp.studies.paper import experiments
 from ordercomp.studies.paper.experiment import Outcome, Verdict
 from ordercomp.studies.paper.experiments import EXPERIMENTS, RunOptions, judge_folder, run_experiment
-from ordercomp.task import TASKS, Task
 
 DIGITS = TASKS["digits"]
 SMALL = Preset(

@@ -8,9 +8,9 @@ from builders import make_record
 
 from ordercomp.orders import permutations
 from ordercomp.records import Record
+from ordercomp.running.task import TASKS
 from ordercomp.studies.design.preset import load_preset
 from ordercomp.studies.paper.experiments import find_experiment
-from ordercomp.task import TASKS
 
 MINUTES = load_preset("minutes")
 
