@@ -37,7 +37,7 @@ ONLY_IN = {
         "ordercomp.analysis.showing.experiment_plots",
         "ordercomp.analysis.showing.report",
     ),
-    "pickle": ("ordercomp.data.cifar",),  # that data comes pickled; read there with plain arrays only
+    "pickle": ("ordercomp.data.builtin",),  # that data comes pickled; read there with plain arrays only
 }
 MOST_LINES = 350
 

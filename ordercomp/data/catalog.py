@@ -24,12 +24,12 @@ DATASETS: Mapping[str, str] = {
     "rotated-digits": "ordercomp.data.rotated:load_rotated_digits",
     "fashion-mnist": "ordercomp.data.fashion:load_fashion_mnist",
     "fashion-mnist-32": "ordercomp.data.fashion:load_fashion_mnist_32",
-    "cifar10": "ordercomp.data.cifar:load_cifar10",
-    "cifar100": "ordercomp.data.cifar:load_cifar100",
-    "svhn": "ordercomp.data.cifar:load_svhn",
-    "cinic10": "ordercomp.data.folders:load_cinic10",
+    "cifar10": "ordercomp.data.builtin:load_cifar10",
+    "cifar100": "ordercomp.data.builtin:load_cifar100",
+    "svhn": "ordercomp.data.builtin:load_svhn",
+    "cinic10": "ordercomp.data.images:load_cinic10",
     "imagenet": "ordercomp.data.streamed:load_imagenet",
-    "folder": "ordercomp.data.folders:load_folder",
+    "folder": "ordercomp.data.images:load_folder",
     "photos": "ordercomp.data.streamed:load_photos",
 }
 _WITH_PATH = ("folder", "photos")
