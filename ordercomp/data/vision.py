@@ -3,7 +3,7 @@
 Import torchvision's parts from here: `from ordercomp.data.vision import datasets, models, transforms`.
 """
 
-from ordercomp.models.operators import declare_missing_operators
+from ordercomp.torchvision_compat import declare_missing_operators
 
 __all__ = ["datasets", "models", "transforms"]
 

@@ -7,8 +7,8 @@ from torch import nn
 
 from ordercomp.errors import is_out_of_memory
 from ordercomp.lookup import load_function
-from ordercomp.models.operators import declare_missing_operators
 from ordercomp.sequence import KnobValue
+from ordercomp.torchvision_compat import declare_missing_operators
 
 __all__ = ["call_factory"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ordercomp.errors import is_out_of_memory, one_line
-from ordercomp.models.operators import declare_missing_operators
 from ordercomp.sequence import KnobValue
+from ordercomp.torchvision_compat import declare_missing_operators
 
 __all__ = ["timm_model", "timm_pretrained_file"]
 
