@@ -17,7 +17,7 @@ from ordercomp.testing.contract.contract import (
 from torch import nn
 
 from ordercomp.knobs import Knob
-from ordercomp.networks.multi_exit import replace_module
+from ordercomp.networks.exits import replace_module
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages import catalog
 from ordercomp.stages.catalog import STAGES, known_stages

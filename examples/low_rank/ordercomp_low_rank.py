@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ordercomp.knobs import Knob
-from ordercomp.networks.multi_exit import replace_module
+from ordercomp.networks.exits import replace_module
 from ordercomp.networks.network import CompressedNetwork, Rebuilt, channels_last
 from ordercomp.stages import EPOCHS, Granularity, StageError, finish
 from ordercomp.training.trainer import Trainer

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from ordercomp.measuring.operations import Operations, used_parameters
+from ordercomp.networks.exits import Bits
 from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer
-from ordercomp.networks.multi_exit import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Convention
 

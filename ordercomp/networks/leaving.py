@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ordercomp.networks.multi_exit import MultiExit
+from ordercomp.networks.exits import MultiExit
 
 __all__ = ["agreement", "run_until"]
 

@@ -18,9 +18,7 @@ from torch import Tensor
 from ordercomp.errors import is_out_of_memory
 from ordercomp.models.catalog import count_parameters
 from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from ordercomp.networks.heads import head_kind
-from ordercomp.networks.layers import QuantizedLayer
-from ordercomp.networks.multi_exit import (
+from ordercomp.networks.exits import (
     Architecture,
     Bits,
     MultiExit,
@@ -30,6 +28,8 @@ from ordercomp.networks.multi_exit import (
     quantize_layers,
     running_order,
 )
+from ordercomp.networks.heads import head_kind
+from ordercomp.networks.layers import QuantizedLayer
 from ordercomp.networks.serving import Serving
 from ordercomp.networks.structure import Rebuilt, assemble, build_body, describe
 from ordercomp.sequence import StageSequence, Step

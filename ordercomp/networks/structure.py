@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ordercomp.networks.exits import Architecture, MultiExit, drop_module, replace_module
 from ordercomp.networks.heads import make_head
 from ordercomp.networks.layers import QuantizedLayer, quantized_layer
-from ordercomp.networks.multi_exit import Architecture, MultiExit, drop_module, replace_module
 from ordercomp.plugins import rebuild_module
 
 __all__ = ["Rebuilt", "assemble", "build_body", "describe"]

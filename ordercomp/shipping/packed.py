@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from ordercomp.networks.exits import Architecture, MultiExit, channels_last
 from ordercomp.networks.layers import weight_numbers, weight_of_numbers
-from ordercomp.networks.multi_exit import Architecture, MultiExit, channels_last
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.serving import Serving
 from ordercomp.networks.structure import assemble, describe

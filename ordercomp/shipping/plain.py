@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from ordercomp.networks.exits import MultiExit, blank_copy, replace_module
 from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer, activation_range
-from ordercomp.networks.multi_exit import MultiExit, blank_copy, replace_module
 
 __all__ = ["InputRounding", "RoundedConv2d", "RoundedLinear", "plain_module"]
 

@@ -7,8 +7,8 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from ordercomp.errors import is_out_of_memory, one_line
+from ordercomp.networks.exits import channels_last, running_order
 from ordercomp.networks.layers import QuantizedLayer, dorefa_weight
-from ordercomp.networks.multi_exit import channels_last, running_order
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.checks import Cut, check_pruning
 from ordercomp.stages.stage import StageError

@@ -13,8 +13,8 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from ordercomp.errors import is_out_of_memory, one_line
+from ordercomp.networks.exits import Bits
 from ordercomp.networks.layers import FLOAT_BITS
-from ordercomp.networks.multi_exit import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.silence import Quiet, silence
 from ordercomp.stages.stage import StageError

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from ordercomp.knobs import Knob
 from ordercomp.measuring.cost import measure_cost
-from ordercomp.networks.multi_exit import drop_module
+from ordercomp.networks.exits import drop_module
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.blocks import blocks_to_drop, find_blocks
 from ordercomp.stages.channels import narrow_channels

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 from ordercomp.knobs import Knob
 from ordercomp.measuring.cost import measure_cost
+from ordercomp.networks.exits import Bits
 from ordercomp.networks.layers import FLOAT_BITS
-from ordercomp.networks.multi_exit import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.checks import check_quantizing
 from ordercomp.stages.stage import EPOCHS, TEACHER, Granularity, StageError, finish, teacher_of

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ordercomp.data.splits import Batch
-from ordercomp.networks.multi_exit import MultiExit
+from ordercomp.networks.exits import MultiExit
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.training.recipe import Recipe
 from ordercomp.training.steps import make_steps, own_stream

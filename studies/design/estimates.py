@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ordercomp.networks.multi_exit import Bits
+from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.node import create_network, make_trainer, naming_the_model, task_data
 from ordercomp.running.task import Task

@@ -7,7 +7,7 @@ from tiny_networks import apply, tiny_network
 from torch import nn
 
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
-from ordercomp.networks.multi_exit import Bits
+from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
 
 

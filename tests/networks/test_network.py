@@ -12,7 +12,7 @@ from tiny_networks import apply, logits, snapshot, tiny_network
 from torch import nn
 
 import ordercomp
-from ordercomp.networks.multi_exit import Architecture, Bits, MultiExit, attach_heads, running_order
+from ordercomp.networks.exits import Architecture, Bits, MultiExit, attach_heads, running_order
 from ordercomp.networks.network import CompressedNetwork, StepResult
 from ordercomp.sequence import Step
 

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ordercomp.measuring.cost import measure_cost
-from ordercomp.networks.multi_exit import Bits
+from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import Step
 from ordercomp.stages.catalog import make_stage

@@ -5,7 +5,7 @@ import torch
 from tiny_networks import NoTrainer, apply, logits, snapshot, tiny_network, tiny_trainer
 from torch import nn
 
-from ordercomp.networks.multi_exit import Bits
+from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages.catalog import STAGES, complete, make_stage

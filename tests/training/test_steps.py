@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ordercomp.data.splits import Batch
+from ordercomp.networks.exits import Bits
 from ordercomp.networks.layers import QuantizedLayer
-from ordercomp.networks.multi_exit import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.training.fit import Schedule, fit
 from ordercomp.training.recipe import Recipe
