@@ -37,7 +37,7 @@ from ordercomp.data.augmentation import Augmentation
 from ordercomp.data.catalog import load_data
 from ordercomp.data.source import Source
 from ordercomp.data.splits import ImageData
-from ordercomp.measuring.operating_points import accuracy
+from ordercomp.measuring.accuracy import accuracy
 from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.node import create_network, make_trainer

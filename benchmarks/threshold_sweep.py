@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ordercomp.measuring.operating_points import ExitOutcome, sweep_thresholds
+from ordercomp.measuring.accuracy import ExitOutcome, sweep_thresholds
 
 THRESHOLDS, IMAGES, EXITS = 1000, 10_000, 3
 LOOPED = 10  # thresholds that the loop is timed on

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ordercomp.measuring.operating_points import ExitOutcome, sweep_thresholds
+from ordercomp.measuring.accuracy import ExitOutcome, sweep_thresholds
 
 __all__ = ["THRESHOLDS", "certified_threshold", "threshold_p_values"]
 

@@ -15,9 +15,9 @@ from ordercomp.data.catalog import load_data
 from ordercomp.data.source import ImageOptions
 from ordercomp.data.splits import ImageData
 from ordercomp.errors import is_out_of_memory, one_line
+from ordercomp.measuring.accuracy import measure
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.measuring.latency import exit_latencies
-from ordercomp.measuring.operating_points import measure
 from ordercomp.networks.checkpoint import CheckpointError
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.serving import Serving

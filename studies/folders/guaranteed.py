@@ -11,9 +11,9 @@ import numpy as np
 
 from ordercomp.analysis.answer.answer import Answer
 from ordercomp.analysis.answer.networks import Taken, loss_interval
+from ordercomp.measuring.accuracy import ExitOutcome, exit_outcome, sweep_thresholds
 from ordercomp.measuring.cost import Cost, measure_cost
 from ordercomp.measuring.guarantee import certified_threshold
-from ordercomp.measuring.operating_points import ExitOutcome, exit_outcome, sweep_thresholds
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.orders import Order
 from ordercomp.records import OperatingPoint, Record

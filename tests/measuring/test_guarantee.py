@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ordercomp.measuring.accuracy import ExitOutcome
 from ordercomp.measuring.guarantee import THRESHOLDS, certified_threshold, threshold_p_values
-from ordercomp.measuring.operating_points import ExitOutcome
 
 
 def drawn(rng: np.random.Generator, images: int, early: float) -> tuple[ExitOutcome, np.ndarray]:

@@ -10,14 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_networks import apply, digits, tiny_network, tiny_trainer
 
+from ordercomp.measuring.accuracy import ExitOutcome, accuracy, exit_outcome, measure, sweep_thresholds
 from ordercomp.measuring.cost import measure_cost
-from ordercomp.measuring.operating_points import (
-    ExitOutcome,
-    accuracy,
-    exit_outcome,
-    measure,
-    sweep_thresholds,
-)
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.training.fit import DivergedError
 

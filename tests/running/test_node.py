@@ -11,7 +11,7 @@ import torch
 from tiny_networks import logits
 
 from ordercomp.errors import FailedRunError
-from ordercomp.measuring.operating_points import accuracy
+from ordercomp.measuring.accuracy import accuracy
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Record
 from ordercomp.running import node, versions

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from ordercomp.measuring.accuracy import measure
 from ordercomp.measuring.cost import measure_cost
-from ordercomp.measuring.operating_points import measure
 from ordercomp.running.node import create_network, make_trainer, task_data
 from ordercomp.running.task import load_task
 from ordercomp.stages.catalog import make_stage

@@ -12,8 +12,8 @@ import torch
 from ordercomp import CompressedNetwork, load_network
 from ordercomp.data.catalog import load_data
 from ordercomp.data.rotated import MOST_DEGREES, rotate
+from ordercomp.measuring.accuracy import exit_outcome, sweep_thresholds
 from ordercomp.measuring.cost import measure_cost
-from ordercomp.measuring.operating_points import exit_outcome, sweep_thresholds
 from ordercomp.measuring.operations import counted_macs
 from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.running.aims import task_metric
