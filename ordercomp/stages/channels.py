@@ -10,9 +10,9 @@ from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.networks.exits import channels_last, running_order
 from ordercomp.networks.layers import QuantizedLayer, dorefa_weight
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.stages.checks import Cut, check_pruning
 from ordercomp.stages.stage import StageError
 from ordercomp.stages.tracing import limited_tracing
+from ordercomp.stages.verify import Cut, check_pruning
 
 __all__ = ["classifiers", "narrow_channels"]
 

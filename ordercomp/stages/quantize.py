@@ -9,8 +9,8 @@ from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.exits import Bits
 from ordercomp.networks.layers import FLOAT_BITS
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.stages.checks import check_quantizing
 from ordercomp.stages.stage import EPOCHS, TEACHER, Granularity, StageError, finish, teacher_of
+from ordercomp.stages.verify import check_quantizing
 from ordercomp.training.trainer import Trainer
 
 __all__ = ["Quantize"]

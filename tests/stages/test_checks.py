@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.stages.checks import same_logits
 from ordercomp.stages.stage import StageError
+from ordercomp.stages.verify import same_logits
 
 
 def odd(name: str, *, seed: int = 0) -> CompressedNetwork:
