@@ -41,7 +41,7 @@ from soak_outcome import Outcome, compare, read_outcome
 
 from ordercomp.analysis.answer import answer
 from ordercomp.analysis.answer.model import Effort
-from ordercomp.running import processes
+from ordercomp.running import workers as processes
 from ordercomp.running.versions import code_version
 from ordercomp.studies.cli.commands import discover, search, study
 

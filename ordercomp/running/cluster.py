@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 
 from ordercomp.errors import one_line
-from ordercomp.running.processes import usable_workers
+from ordercomp.running.workers import usable_workers
 
 __all__ = ["executor_at"]
 

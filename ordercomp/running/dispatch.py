@@ -11,10 +11,10 @@ from filelock import FileLock
 
 from ordercomp.errors import FailedRunError, is_out_of_disk, is_out_of_memory, one_line
 from ordercomp.records import Record
+from ordercomp.running.graph import Graph, Node
 from ordercomp.running.jobs import Finished, NodeJob
-from ordercomp.running.processes import Crew
-from ordercomp.running.states import Graph, Node
 from ordercomp.running.store import Store
+from ordercomp.running.workers import Crew
 
 __all__ = [
     "ENDED",

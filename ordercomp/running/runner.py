@@ -16,11 +16,11 @@ from typing import Self
 from ordercomp.records import Record
 from ordercomp.running.care import adopt_former_results
 from ordercomp.running.dispatch import Dispatcher, Tally, Work, WorkerDiedError
+from ordercomp.running.graph import Graph
 from ordercomp.running.jobs import Finished, NodeJob, Request, TaskIdentity, key_of_record, node_key
 from ordercomp.running.node import train_node
-from ordercomp.running.processes import Crew
-from ordercomp.running.states import Graph
 from ordercomp.running.store import Store
+from ordercomp.running.workers import Crew
 from ordercomp.sequence import StageSequence
 
 __all__ = ["Finished", "NodeJob", "Request", "Runner", "Trainings", "WorkerDiedError"]

@@ -14,8 +14,8 @@ from ordercomp.codec import decode, encode, format_json, read_json
 from ordercomp.files import drop_drafts, replace_file
 from ordercomp.records import Record
 from ordercomp.running.node import create_network
+from ordercomp.running.prepare import seal_task
 from ordercomp.running.runner import Runner, Trainings
-from ordercomp.running.sealing import seal_task
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task
 from ordercomp.shipping.stamp import copy_with_threshold

@@ -13,10 +13,10 @@ from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.aims import check_guarantee, task_metric, tell_notices
 from ordercomp.running.jobs import Finished, Request, key_of_record
 from ordercomp.running.node import start_network, task_data, train_node
-from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
+from ordercomp.running.workers import refuse_unguarded
 from ordercomp.sequence import StageSequence
 from ordercomp.shipping.stamp import copy_with_threshold
 from ordercomp.stages.catalog import complete

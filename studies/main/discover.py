@@ -25,11 +25,11 @@ from ordercomp.records import Record
 from ordercomp.running.aims import check_guarantee, task_metric
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import task_data, train_node
-from ordercomp.running.processes import refuse_unguarded
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner, Trainings
 from ordercomp.running.shared_store import open_store
 from ordercomp.running.task import Task
+from ordercomp.running.workers import refuse_unguarded
 from ordercomp.search.ask.importance import Study
 from ordercomp.search.ask.objective import Objectives
 from ordercomp.search.ask.samplers import make_sampler

@@ -10,12 +10,12 @@ from ordercomp.codec import Plain
 from ordercomp.errors import FailedRunError
 from ordercomp.records import Record, read_records
 from ordercomp.running.jobs import Finished, Request, key_of_record, node_key
-from ordercomp.running.processes import refuse_unguarded
+from ordercomp.running.prepare import seal_task
 from ordercomp.running.runner import Runner
-from ordercomp.running.sealing import seal_task
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task
 from ordercomp.running.versions import FORMER_BUILDS, results_version
+from ordercomp.running.workers import refuse_unguarded
 from ordercomp.sequence import StageSequence
 
 __all__ = ["Repeated", "choose_record", "rerun"]

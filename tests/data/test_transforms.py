@@ -11,7 +11,7 @@ from torch import Tensor
 from ordercomp.data.catalog import load_data
 from ordercomp.data.source import DataError, ImageOptions
 from ordercomp.data.splits import ImageData
-from ordercomp.running.sealing import seal_task
+from ordercomp.running.prepare import seal_task
 from ordercomp.running.task import Task
 
 MODULE = """

@@ -76,7 +76,7 @@ def test_a_worker_that_joins_late_takes_part(cluster: object, tmp_path: Path) ->
 def test_workers_name_nodes_as_their_runner_does(
     cluster: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ordercomp.running.processes.code_version", lambda: "1.0+edited")
+    monkeypatch.setattr("ordercomp.running.workers.code_version", lambda: "1.0+edited")
     found, _ = run(cluster, tmp_path, work=fakes.describe_worker)
     assert {record.extra["version"] for record in found} == {"1.0+edited"}
     assert {record.extra["threads"] for record in found} == {1}

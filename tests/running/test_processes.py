@@ -15,7 +15,7 @@ import pytest
 
 from ordercomp.orders import permutations
 from ordercomp.records import Record
-from ordercomp.running import processes
+from ordercomp.running import workers as processes
 from ordercomp.running.dispatch import WorkerDiedError
 from ordercomp.running.jobs import NodeJob, Request
 from ordercomp.running.runner import Runner
@@ -84,7 +84,7 @@ def test_a_second_dead_worker_ends_the_run_with_advice(tmp_path: Path) -> None:
 def test_workers_compute_with_one_thread_and_name_nodes_as_their_runner_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ordercomp.running.processes.code_version", lambda: "before an edit")
+    monkeypatch.setattr("ordercomp.running.workers.code_version", lambda: "before an edit")
     _, records = run_here(tmp_path, fakes.describe_worker, "D")
     assert records[0].extra == {"threads": 1, "version": "before an edit"}
 
@@ -127,7 +127,7 @@ def test_sigterm_ends_at_once_with_what_is_finished(tmp_path: Path, to_all: bool
 def test_a_worker_that_is_stopped_for_good_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ordercomp.running.processes.STOPPED_SECONDS", 0.5)
+    monkeypatch.setattr("ordercomp.running.workers.STOPPED_SECONDS", 0.5)
     task, records = run_here(tmp_path, fakes.stop_once_at_dp, "DP", "QD")
     assert sorted(record.order for record in records) == ["D", "DP", "Q", "QD"]
     assert all(record.error is None for record in records)

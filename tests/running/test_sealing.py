@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.running import node, sealing
+from ordercomp.running import node
+from ordercomp.running import prepare as sealing
 from ordercomp.running.jobs import NodeJob, node_key
 from ordercomp.running.node import create_network, start_network, train_node
-from ordercomp.running.sealing import seal_task, source_digest
+from ordercomp.running.prepare import seal_task, source_digest
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
 from ordercomp.sequence import StageSequence

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ordercomp.records import Record
+from ordercomp.running.graph import TRANSITIONS, Graph, State
 from ordercomp.running.jobs import Finished, NodeJob, Request, job_chain
 from ordercomp.running.runner import Runner
-from ordercomp.running.states import TRANSITIONS, Graph, State
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence
 from tests import fakes

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 SCRIPT = """
-from ordercomp.running.processes import local_pool, refuse_unguarded
+from ordercomp.running.workers import local_pool, refuse_unguarded
 refuse_unguarded("discover")
 with local_pool(1) as pool:
     pool.submit(print).result()

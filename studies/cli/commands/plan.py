@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.tree import Tree
 
 from ordercomp.orders import PrefixTrie
-from ordercomp.running.processes import usable_workers
 from ordercomp.running.task import load_task
+from ordercomp.running.workers import usable_workers
 from ordercomp.sequence import Step
 from ordercomp.studies.cli.output import print_json
 from ordercomp.studies.design.defaults import SEEDS
