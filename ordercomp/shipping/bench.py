@@ -13,7 +13,7 @@ from torch import Tensor
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.leaving import run_until
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.shipping.onnx_export import export_onnx, onnx_session, run_parts
+from ordercomp.shipping.onnx import export_onnx, onnx_session, run_parts
 from ordercomp.shipping.shipped import ShippedNetwork, ship
 
 __all__ = ["Bench", "Latency", "bench"]

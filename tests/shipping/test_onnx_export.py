@@ -19,7 +19,7 @@ pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 
 from ordercomp.shipping.bench import Bench, bench  # noqa: E402
-from ordercomp.shipping.onnx_export import export_onnx, onnx_session, run_parts  # noqa: E402
+from ordercomp.shipping.onnx import export_onnx, onnx_session, run_parts  # noqa: E402
 
 
 def made(order: str, *, weights: int = 8, activations: int = 8) -> CompressedNetwork:

@@ -41,7 +41,7 @@ def command(
         done["packed"] = {"file": str(packed), "bytes": packed.stat().st_size}
     if onnx is not None:
         try:
-            export = load_function("ordercomp.shipping.onnx_export:export_onnx")
+            export = load_function("ordercomp.shipping.onnx:export_onnx")
         except ValueError as error:
             raise ValueError(f"--onnx needs the extra: pip install 'ordercomp[export]' ({error})") from None
         try:

@@ -20,7 +20,7 @@ from ordercomp.running.aims import task_metric
 from ordercomp.running.node import create_network, make_trainer, task_data
 from ordercomp.running.task import Task, load_task
 from ordercomp.sequence import StageSequence
-from ordercomp.shipping.onnx_export import export_onnx
+from ordercomp.shipping.onnx import export_onnx
 from ordercomp.shipping.packed import save_packed
 from ordercomp.shipping.shipped import Estimate
 from ordercomp.stages.catalog import make_stage
