@@ -23,14 +23,14 @@ from ordercomp.analysis.evidence.sampled import AdaptiveEvidence, adaptive_evide
 from ordercomp.analysis.law.derive import derive_law
 from ordercomp.orders import Order, kendall_distance, permutations
 from ordercomp.records import read_records
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.ask.samplers import make_sampler
-from ordercomp.search.ask.space import Space
-from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.bench.tabular import Oracle, TableRunner, oracle_of, space_of
-from ordercomp.search.tell.drive import Question, run_study
-from ordercomp.search.tell.read_back import records_from_study
-from ordercomp.search.tell.study import enqueue_paired_design, open_study
+from ordercomp.search.drive import Question, run_study
+from ordercomp.search.objective import Objectives
+from ordercomp.search.results import records_from_study
+from ordercomp.search.samplers import make_sampler
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.space import Space
+from ordercomp.search.study import enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence
 
 __all__ = ["Ground", "agreement", "recorded", "synthetic"]

@@ -24,7 +24,7 @@ from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
-from ordercomp.search.ask.objective import Objectives
+from ordercomp.search.objective import Objectives
 from ordercomp.studies.folders.search_ranking import Ranking
 from ordercomp.studies.main.search import SearchPlan, run_search
 

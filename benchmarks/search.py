@@ -30,13 +30,13 @@ from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
 from ordercomp.search.ask.cost_aware import CostOptions
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.ask.samplers import DENSE_SAMPLERS, make_sampler
-from ordercomp.search.ask.space import Space
-from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.bench.tabular import Oracle, TableRunner, oracle_of, space_of
-from ordercomp.search.tell.drive import Question, run_study
-from ordercomp.search.tell.study import open_study
+from ordercomp.search.drive import Question, run_study
+from ordercomp.search.objective import Objectives
+from ordercomp.search.samplers import DENSE_SAMPLERS, make_sampler
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.space import Space
+from ordercomp.search.study import open_study
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.folders.law_folder import settle_precision
 from ordercomp.studies.main.search import task_space

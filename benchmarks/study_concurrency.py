@@ -22,14 +22,14 @@ import optuna
 from optuna.trial import TrialState
 
 from ordercomp.orders import permutations
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.ask.samplers import make_sampler
-from ordercomp.search.ask.space import Space
-from ordercomp.search.ask.streams import PREFIX
-from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.bench.tabular import TableRunner
-from ordercomp.search.tell.drive import Question, run_study
-from ordercomp.search.tell.study import ADAPTIVE, enqueue_paired_design, open_study
+from ordercomp.search.drive import Question, run_study
+from ordercomp.search.objective import Objectives
+from ordercomp.search.samplers import make_sampler
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.space import Space
+from ordercomp.search.streams import PREFIX
+from ordercomp.search.study import ADAPTIVE, enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence
 
 __all__ = ["measure", "measure_sampled"]

@@ -17,13 +17,13 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.ask.samplers import SAMPLERS, make_sampler
-from ordercomp.search.ask.space import Space
-from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.bench.tabular import TableRunner
-from ordercomp.search.tell.drive import Question, run_study
-from ordercomp.search.tell.study import ADAPTIVE, open_study
+from ordercomp.search.drive import Question, run_study
+from ordercomp.search.objective import Objectives
+from ordercomp.search.samplers import SAMPLERS, make_sampler
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.space import Space
+from ordercomp.search.study import ADAPTIVE, open_study
 
 __all__ = ["measure"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ordercomp.orders import Order
 from ordercomp.records import Record
-from ordercomp.search.ask.objective import bitops_reduction
+from ordercomp.search.objective import bitops_reduction
 from ordercomp.sequence import StageSequence
 
 __all__ = ["Abandonment", "Reach"]

@@ -10,10 +10,10 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from ordercomp.search.ask.history import History
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.ask.space import Space
-from ordercomp.search.ask.streams import Numbering
+from ordercomp.search.history import History
+from ordercomp.search.objective import Objectives
+from ordercomp.search.space import Space
+from ordercomp.search.streams import Numbering
 from ordercomp.sequence import StageSequence
 
 __all__ = ["Choosing"]

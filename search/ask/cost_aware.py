@@ -18,9 +18,9 @@ from optuna.trial import FrozenTrial
 from sklearn.ensemble import ExtraTreesRegressor
 
 from ordercomp.search.ask.choosing import Choosing
-from ordercomp.search.ask.history import features
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.ask.space import Space
+from ordercomp.search.history import features
+from ordercomp.search.objective import Objectives
+from ordercomp.search.space import Space
 from ordercomp.sequence import StageSequence
 
 __all__ = ["CostAware", "CostOptions"]

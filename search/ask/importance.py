@@ -7,7 +7,7 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from ordercomp.search.ask.streams import PREFIX, RELEASER
+from ordercomp.search.streams import PREFIX, RELEASER
 
 __all__ = ["Study", "count_ended", "count_states", "parameter_importances"]
 

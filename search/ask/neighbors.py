@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial
 
 from ordercomp.knobs import Knob
 from ordercomp.search.ask.choosing import Choosing
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.ask.space import Space
+from ordercomp.search.objective import Objectives
+from ordercomp.search.space import Space
 from ordercomp.sequence import KnobValue, StageSequence, Step
 
 __all__ = ["Neighbors", "neighbors"]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from ordercomp.knobs import Knob
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
-from ordercomp.search.ask.space import Space
+from ordercomp.search.space import Space
 from ordercomp.sequence import KnobValue, StageSequence
 
 __all__ = ["Oracle", "TableRunner", "oracle_of", "space_of"]

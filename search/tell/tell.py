@@ -6,9 +6,9 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ordercomp.records import Record
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.ask.space import Space
-from ordercomp.search.ask.streams import PREFIX
+from ordercomp.search.objective import Objectives
+from ordercomp.search.space import Space
+from ordercomp.search.streams import PREFIX
 from ordercomp.search.tell.owners import this_worker
 from ordercomp.sequence import StageSequence
 

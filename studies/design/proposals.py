@@ -9,7 +9,7 @@ from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.structure import describe
 from ordercomp.running.task import Task
-from ordercomp.search.ask.space import Space
+from ordercomp.search.space import Space
 from ordercomp.sequence import KnobValue, StageSequence, Step
 from ordercomp.stages.catalog import known_stages
 from ordercomp.stages.stage import StageError

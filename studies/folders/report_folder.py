@@ -9,7 +9,7 @@ from ordercomp.analysis.showing.report.search_page import write_search_report
 from ordercomp.analysis.showing.search_file import SearchFile
 from ordercomp.codec import decode, encode, read_json
 from ordercomp.records import read_records
-from ordercomp.search.ask.objective import Objectives
+from ordercomp.search.objective import Objectives
 
 __all__ = ["write_report_again"]
 

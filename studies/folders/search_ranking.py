@@ -19,7 +19,7 @@ from ordercomp.analysis.fronts.hypervolume import hypervolume
 from ordercomp.analysis.fronts.pareto import is_nondominated
 from ordercomp.analysis.showing.search_file import Cost
 from ordercomp.records import Record
-from ordercomp.search.ask.objective import OBJECTIVES, Objectives
+from ordercomp.search.objective import OBJECTIVES, Objectives
 
 __all__ = ["Ranking"]
 

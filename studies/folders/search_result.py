@@ -26,7 +26,7 @@ from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.search.ask.importance import Study, count_states, parameter_importances
-from ordercomp.search.ask.objective import Objectives
+from ordercomp.search.objective import Objectives
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.folders.search_ranking import Ranking
 from ordercomp.studies.main.study_law import law_of_records

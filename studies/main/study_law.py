@@ -15,8 +15,8 @@ from ordercomp.analysis.law.derive import derive_law
 from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile
 from ordercomp.orders import Order
 from ordercomp.records import Record
-from ordercomp.search.tell.read_back import is_paired, records_from_study
-from ordercomp.search.tell.study import find_study
+from ordercomp.search.results import is_paired, records_from_study
+from ordercomp.search.study import find_study
 from ordercomp.studies.folders.answered import answered
 
 __all__ = ["law_of_records", "law_of_study"]

@@ -24,7 +24,7 @@ from ordercomp.running.jobs import Finished
 from ordercomp.running.task import load_task
 from ordercomp.search.ask.abandonment import Abandonment
 from ordercomp.search.ask.cost_aware import CostOptions
-from ordercomp.search.ask.objective import DEFAULT_OBJECTIVES, Objectives
+from ordercomp.search.objective import DEFAULT_OBJECTIVES, Objectives
 from ordercomp.studies.cli.output import (
     console,
     next_steps,

@@ -9,7 +9,7 @@ from tiny_networks import tiny_network
 from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.task import load_task
-from ordercomp.search.ask.space import Space
+from ordercomp.search.space import Space
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.blocks import split_candidates
 from ordercomp.studies.design.proposals import first_sequences, useful_space

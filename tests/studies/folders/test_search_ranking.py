@@ -8,7 +8,7 @@ from builders import make_record
 
 from ordercomp.analysis.fronts.front import Scale, best_reductions, front, front_value
 from ordercomp.records import Record
-from ordercomp.search.ask.objective import Objectives
+from ordercomp.search.objective import Objectives
 from ordercomp.studies.folders.search_ranking import Ranking
 
 POINTS = [(0.97, 16.0), (0.965, 32.0), (0.93, 40.0), (0.92, 30.0), (0.5, 500.0)]

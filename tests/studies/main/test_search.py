@@ -14,11 +14,11 @@ from ordercomp.records import Record, read_records
 from ordercomp.running.task import load_task
 from ordercomp.search.ask.abandonment import Abandonment
 from ordercomp.search.ask.cost_aware import CostOptions
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.ask.samplers import make_sampler
-from ordercomp.search.bench.synthetic import SyntheticWorld
 from ordercomp.search.bench.tabular import TableRunner
-from ordercomp.search.tell.study import enqueue_paired_design, find_study, open_study
+from ordercomp.search.objective import Objectives
+from ordercomp.search.samplers import make_sampler
+from ordercomp.search.simulated import SyntheticWorld
+from ordercomp.search.study import enqueue_paired_design, find_study, open_study
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.folders.search_result import SearchResult
 from ordercomp.studies.main.search import SearchPlan, run_search, task_space

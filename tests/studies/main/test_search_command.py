@@ -8,7 +8,7 @@ import pytest
 
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.task import load_task
-from ordercomp.search.ask.objective import Objectives
+from ordercomp.search.objective import Objectives
 from ordercomp.studies.cli.main import main
 from ordercomp.studies.main.search import SearchPlan, run_search
 

@@ -13,13 +13,13 @@ from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile
 from ordercomp.codec import encode
 from ordercomp.orders import permutations
 from ordercomp.records import Record, write_records
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.ask.samplers import make_sampler
-from ordercomp.search.ask.space import Space
-from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.bench.tabular import TableRunner
-from ordercomp.search.tell.drive import Question, run_study
-from ordercomp.search.tell.study import open_study
+from ordercomp.search.drive import Question, run_study
+from ordercomp.search.objective import Objectives
+from ordercomp.search.samplers import make_sampler
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.space import Space
+from ordercomp.search.study import open_study
 from ordercomp.studies.cli.main import main
 from ordercomp.studies.main.study_law import law_of_records
 

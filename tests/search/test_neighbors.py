@@ -3,10 +3,10 @@
 import pytest
 
 from ordercomp.knobs import Knob
-from ordercomp.search.ask.history import Front, Reached
 from ordercomp.search.ask.neighbors import neighbors
-from ordercomp.search.ask.space import Space
-from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS
+from ordercomp.search.history import Front, Reached
+from ordercomp.search.simulated import SYNTHETIC_KNOBS
+from ordercomp.search.space import Space
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.catalog import known_stages
 

@@ -12,8 +12,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ordercomp.records import Record, RecordError
+from ordercomp.search.study import ADAPTIVE, PAIRED
 from ordercomp.search.tell.storage import naming_the_storage
-from ordercomp.search.tell.study import ADAPTIVE, PAIRED
 from ordercomp.search.tell.tell import BESIDE
 from ordercomp.sequence import StageSequence
 

@@ -4,11 +4,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.ask.samplers import make_sampler
-from ordercomp.search.ask.space import Space
-from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS
-from ordercomp.search.tell.study import open_study
+from ordercomp.search.objective import Objectives
+from ordercomp.search.samplers import make_sampler
+from ordercomp.search.simulated import SYNTHETIC_KNOBS
+from ordercomp.search.space import Space
+from ordercomp.search.study import open_study
 
 SPACE = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
 

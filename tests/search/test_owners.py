@@ -13,11 +13,8 @@ import pytest
 from optuna.trial import TrialState
 
 from ordercomp.search.ask.importance import count_ended
+from ordercomp.search.study import enqueue_paired_design, release_stale_trials
 from ordercomp.search.tell.owners import Heartbeat, is_alive, this_worker
-from ordercomp.search.tell.study import (
-    enqueue_paired_design,
-    release_stale_trials,
-)
 from tests.studies_on_disk import ORDERS, SPACE, opened, paired_study, run, told_sequences
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -25,12 +22,12 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 KILLED = """
 import sys, time, optuna
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.tell.drive import Question, run_study
-from ordercomp.search.ask.samplers import make_sampler
-from ordercomp.search.ask.space import Space
-from ordercomp.search.tell.study import open_study
-from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.objective import Objectives
+from ordercomp.search.drive import Question, run_study
+from ordercomp.search.samplers import make_sampler
+from ordercomp.search.space import Space
+from ordercomp.search.study import open_study
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.bench.tabular import TableRunner
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 space = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
@@ -143,7 +140,7 @@ def test_a_kill_between_failing_a_trial_and_enqueueing_it_again_loses_nothing(
     for name, value in attributes.items():
         trial.set_user_attr(name, value)
     with monkeypatch.context() as patch:
-        patch.setattr("ordercomp.search.tell.study.this_worker", lambda: "elsewhere:2:2")
+        patch.setattr("ordercomp.search.study.this_worker", lambda: "elsewhere:2:2")
         patch.setattr(optuna.Study, "enqueue_trial", interrupt)
         with pytest.raises(KeyboardInterrupt):
             release_stale_trials(study, SPACE)
@@ -182,7 +179,7 @@ def proposals(study: optuna.Study) -> set[object]:
 def test_an_order_is_not_dropped_by_a_kill_between_asking_and_signing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ordercomp.search.tell.drive._UNSIGNED_SECONDS", 0.2)
+    monkeypatch.setattr("ordercomp.search.drive._UNSIGNED_SECONDS", 0.2)
     study = paired_study(None)
     study.ask()  # and then the process is killed
     run(study)
@@ -193,7 +190,7 @@ def test_an_order_is_not_dropped_by_a_kill_between_asking_and_signing(
 def test_a_kill_between_asking_and_proposing_changes_no_later_proposal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ordercomp.search.tell.drive._UNSIGNED_SECONDS", 0.2)
+    monkeypatch.setattr("ordercomp.search.drive._UNSIGNED_SECONDS", 0.2)
     calm, killed = opened(None), opened(None)
     run(calm, trials=7)
     run(killed, trials=3)

@@ -8,15 +8,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.ask.space import Space
-from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS
-from ordercomp.search.tell.read_back import records_from_study
-from ordercomp.search.tell.study import (
-    enqueue_first,
-    enqueue_paired_design,
-    find_study,
-)
+from ordercomp.search.objective import Objectives
+from ordercomp.search.results import records_from_study
+from ordercomp.search.simulated import SYNTHETIC_KNOBS
+from ordercomp.search.space import Space
+from ordercomp.search.study import enqueue_first, enqueue_paired_design, find_study
 from ordercomp.sequence import StageSequence
 from tests.studies_on_disk import ORDERS, SPACE, opened, run, told_sequences
 

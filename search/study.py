@@ -18,9 +18,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ordercomp.codec import encode
-from ordercomp.search.ask.objective import Direction, Objectives
-from ordercomp.search.ask.space import Space
-from ordercomp.search.ask.streams import RELEASER, RETRY
+from ordercomp.search.objective import Direction, Objectives
+from ordercomp.search.space import Space
+from ordercomp.search.streams import RELEASER, RETRY
 from ordercomp.search.tell.owners import SILENT_SECONDS, is_alive, this_worker
 from ordercomp.search.tell.storage import naming_the_storage, open_storage
 from ordercomp.sequence import StageSequence

@@ -24,7 +24,7 @@ from optuna.distributions import (
 
 from ordercomp.knobs import Knob, check_knobs
 from ordercomp.orders import Order, check_order
-from ordercomp.search.ask.order_codes import (
+from ordercomp.search.order_codes import (
     ExplicitOrders,
     LehmerOrders,
     OrderCode,

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from ordercomp.knobs import Knob
 from ordercomp.records import Record
 from ordercomp.search.ask.cost_aware import CostOptions
-from ordercomp.search.ask.history import Front, History, Reached, features
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.ask.samplers import SAMPLERS, make_sampler
-from ordercomp.search.ask.space import Space
-from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.bench.tabular import TableRunner, oracle_of, space_of
-from ordercomp.search.tell.drive import Question, run_study
-from ordercomp.search.tell.study import open_study
+from ordercomp.search.drive import Question, run_study
+from ordercomp.search.history import Front, History, Reached, features
+from ordercomp.search.objective import Objectives
+from ordercomp.search.samplers import SAMPLERS, make_sampler
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.space import Space
+from ordercomp.search.study import open_study
 from ordercomp.sequence import StageSequence
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

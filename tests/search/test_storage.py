@@ -10,13 +10,11 @@ from pathlib import Path
 import optuna
 import pytest
 
-from ordercomp.search.bench.synthetic import SyntheticWorld
 from ordercomp.search.bench.tabular import TableRunner
-from ordercomp.search.tell.drive import run_study
-from ordercomp.search.tell.read_back import records_from_study
-from ordercomp.search.tell.study import (
-    find_study,
-)
+from ordercomp.search.drive import run_study
+from ordercomp.search.results import records_from_study
+from ordercomp.search.simulated import SyntheticWorld
+from ordercomp.search.study import find_study
 from tests.studies_on_disk import ASKED, opened, paired_study, run
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -19,9 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ordercomp.search.ask.cost_aware import CostAware, CostOptions
 from ordercomp.search.ask.neighbors import Neighbors
-from ordercomp.search.ask.objective import DEFAULT_OBJECTIVES, Objectives
-from ordercomp.search.ask.space import Space
-from ordercomp.search.ask.streams import Streams
+from ordercomp.search.objective import DEFAULT_OBJECTIVES, Objectives
+from ordercomp.search.space import Space
+from ordercomp.search.streams import Streams
 
 __all__ = ["DENSE_SAMPLERS", "SAMPLERS", "make_sampler"]
 

@@ -7,14 +7,14 @@ import pytest
 from builders import make_record
 
 from ordercomp.orders import permutations
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.ask.samplers import make_sampler
-from ordercomp.search.ask.space import Space
-from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.bench.tabular import TableRunner
-from ordercomp.search.tell.drive import Question, run_study
-from ordercomp.search.tell.read_back import is_paired, records_from_study
-from ordercomp.search.tell.study import enqueue_paired_design, find_study, open_study
+from ordercomp.search.drive import Question, run_study
+from ordercomp.search.objective import Objectives
+from ordercomp.search.results import is_paired, records_from_study
+from ordercomp.search.samplers import make_sampler
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.space import Space
+from ordercomp.search.study import enqueue_paired_design, find_study, open_study
 from ordercomp.search.tell.tell import keep_beside
 from ordercomp.sequence import StageSequence
 

@@ -7,11 +7,11 @@ import optuna
 from optuna.trial import TrialState
 
 from ordercomp.running.jobs import Finished, Request
-from ordercomp.search.ask.space import Space
-from ordercomp.search.bench.synthetic import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.bench.tabular import TableRunner
-from ordercomp.search.tell.drive import run_study
-from ordercomp.search.tell.study import enqueue_paired_design
+from ordercomp.search.drive import run_study
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.space import Space
+from ordercomp.search.study import enqueue_paired_design
 from ordercomp.sequence import StageSequence
 from tests.search.tell.test_drive import PERMUTATIONS, SUBSETS, of_design, opened, paired, question
 from tests.studies_on_disk import ForgetfulRunner

@@ -11,8 +11,8 @@ from optuna.trial import TrialState
 from ordercomp.knobs import Knob
 from ordercomp.orders import Order
 from ordercomp.records import Record
-from ordercomp.search.ask.objective import Objectives
-from ordercomp.search.ask.space import Space
+from ordercomp.search.objective import Objectives
+from ordercomp.search.space import Space
 from ordercomp.sequence import KnobValue, StageSequence
 
 __all__ = ["Front", "History", "Reached", "features"]
