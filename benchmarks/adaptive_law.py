@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from ordercomp.analysis.evidence.sampled import AdaptiveEvidence, adaptive_evidence
-from ordercomp.analysis.law.derive import derive_law
+from ordercomp.analysis.law import derive_law
+from ordercomp.analysis.sampled import AdaptiveEvidence, adaptive_evidence
 from ordercomp.orders import Order, kendall_distance, permutations
 from ordercomp.records import read_records
 from ordercomp.search.bench.tabular import Oracle, TableRunner, oracle_of, space_of

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.answer.answer import answer_of
+from ordercomp.analysis.answer import answer_of
 from ordercomp.analysis.answer.features import parts_of
-from ordercomp.analysis.answer.model import Effort
-from ordercomp.analysis.answer.race import next_orders
-from ordercomp.analysis.answer.values import Rung, ValueTable, networks_of, order_values, rungs_of
+from ordercomp.analysis.order_model import Effort
+from ordercomp.analysis.race import next_orders
+from ordercomp.analysis.values import Rung, ValueTable, networks_of, order_values, rungs_of
 from ordercomp.orders import Order, permutations
 from ordercomp.studies.folders.recorded import load_recorded
 

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.worlds import Planted, simulate
+from ordercomp.analysis.corpus import collect
 from ordercomp.analysis.evidence.convergence import controls
-from ordercomp.analysis.evidence.corpus import collect
-from ordercomp.analysis.evidence.pairs import Evidence, gather
-from ordercomp.analysis.evidence.simulation import Planted, simulate
 from ordercomp.analysis.evidence.units import pair_tables
+from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.law.case import LawOptions
-from ordercomp.analysis.law.derive import derive_law
 from ordercomp.analysis.law.findings import Law
+from ordercomp.analysis.pairs import Evidence, gather
 
 SEEDS = (3, 5, 8)
 STAGES = "DPQE"

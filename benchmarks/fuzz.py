@@ -26,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ordercomp.analysis.answer.table import read_results
+from ordercomp.analysis.results_table import read_results
 from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import RecordError, read_records

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ordercomp.analysis.fronts.front import Candidate
+from ordercomp.analysis.fronts import Candidate
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Runner

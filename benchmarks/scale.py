@@ -39,8 +39,8 @@ from typing import Any
 
 import numpy as np
 
-from ordercomp.analysis.answer.race import next_orders
-from ordercomp.analysis.answer.values import networks_of, order_values
+from ordercomp.analysis.race import next_orders
+from ordercomp.analysis.values import networks_of, order_values
 from ordercomp.orders import Order, permutations
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.running import dispatch

@@ -23,7 +23,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from ordercomp.analysis.fronts.front import Scale, front, front_value
+from ordercomp.analysis.fronts import Scale, front, front_value
 from ordercomp.records import Record, read_records
 from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Runner

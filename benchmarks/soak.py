@@ -39,8 +39,8 @@ from soak_blows import blow, damage, fault
 from soak_life import JOBS, Life
 from soak_outcome import Outcome, compare, read_outcome
 
-from ordercomp.analysis.answer import answer
-from ordercomp.analysis.answer.model import Effort
+from ordercomp.analysis import answer
+from ordercomp.analysis.order_model import Effort
 from ordercomp.running import workers as processes
 from ordercomp.running.versions import code_version
 from ordercomp.studies.cli.commands import discover, search, study

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ordercomp.analysis.answer.answer import Answer, AnswerAt, OrderMatters, Regret, Standing
-from ordercomp.analysis.answer.networks import Pick
+from ordercomp.analysis.answer import Answer, AnswerAt, OrderMatters, Regret, Standing
+from ordercomp.analysis.corpus import TrainingCount
 from ordercomp.analysis.evidence.convergence import Control
-from ordercomp.analysis.evidence.corpus import TrainingCount
-from ordercomp.analysis.evidence.pairs import Evidence, Verdict
-from ordercomp.analysis.evidence.resampling import Estimate
 from ordercomp.analysis.law.findings import Law
-from ordercomp.analysis.showing.law_file import LawFile
+from ordercomp.analysis.networks import Pick
+from ordercomp.analysis.pairs import Evidence, Verdict
+from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.showing.search_file import (
     Asked,
     BestPoint,
@@ -23,6 +22,7 @@ from ordercomp.analysis.showing.search_file import (
     SearchPoint,
     TrialCount,
 )
+from ordercomp.analysis.statistics import Estimate
 from ordercomp.orders import permutations
 
 __all__ = ["STAGES", "a_control", "a_law", "a_pair", "a_search", "answer_at", "law_file", "pick", "point"]

@@ -33,7 +33,7 @@ PLAIN = {
 ONLY_IN = {
     "optuna": ("ordercomp.search",),
     "matplotlib": (
-        "ordercomp.analysis.showing.plots",
+        "ordercomp.analysis.report.plots",
         "ordercomp.analysis.showing.experiment_plots",
         "ordercomp.analysis.showing.report",
     ),

@@ -11,7 +11,7 @@ from builders import make_record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ordercomp.analysis.answer.table import read_results
+from ordercomp.analysis.results_table import read_results
 from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import RecordError, read_records

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from ordercomp.analysis.evidence.resampling import Estimate, estimate, holm, variance_prior
+from ordercomp.analysis.statistics import Estimate, estimate, holm, variance_prior
 
 __all__ = [
     "RULES",

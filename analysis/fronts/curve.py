@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ordercomp.analysis.fronts.front import Candidate
+from ordercomp.analysis.fronts import Candidate
 from ordercomp.analysis.fronts.pareto import FloatArray
 
 __all__ = ["Curve"]

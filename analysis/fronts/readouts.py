@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ordercomp.analysis.fronts import Candidate, Scale, candidates, front, value_of
 from ordercomp.analysis.fronts.curve import Curve
-from ordercomp.analysis.fronts.front import Candidate, Scale, candidates, front, value_of
 from ordercomp.records import Record
 
 __all__ = ["Measured", "measure"]

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ordercomp.analysis.corpus import Corpus, collect
 from ordercomp.analysis.evidence.convergence import controls
-from ordercomp.analysis.evidence.corpus import Corpus, collect
 from ordercomp.analysis.evidence.judge import Rules
-from ordercomp.analysis.evidence.pairs import gather
 from ordercomp.analysis.evidence.units import PairTable, pair_tables
-from ordercomp.analysis.fronts.front import Scale
+from ordercomp.analysis.fronts import Scale
 from ordercomp.analysis.law.opinion import Opinion
+from ordercomp.analysis.pairs import gather
 from ordercomp.orders import Order
 from ordercomp.records import Record
 

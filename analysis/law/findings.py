@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ordercomp.analysis.checks import Exhaustive
+from ordercomp.analysis.corpus import TrainingCount
 from ordercomp.analysis.evidence.convergence import Control
-from ordercomp.analysis.evidence.corpus import TrainingCount
-from ordercomp.analysis.evidence.pairs import Evidence
-from ordercomp.analysis.law.exhaustive import Exhaustive
 from ordercomp.analysis.law.insertion import Insertion
 from ordercomp.analysis.law.repetition import Repetition
 from ordercomp.analysis.law.rivals import Rival
+from ordercomp.analysis.pairs import Evidence
 from ordercomp.orders import Order
 
 __all__ = ["Law", "OrderChance", "Triple"]

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from ordercomp.analysis.evidence.judge import Outcome, Rules, estimate_all, judge_directions
-from ordercomp.analysis.evidence.resampling import Estimate, row_scores
 from ordercomp.analysis.evidence.units import PairTable
 from ordercomp.analysis.law.opinion import Opinion
+from ordercomp.analysis.statistics import Estimate, row_scores
 from ordercomp.layout import FLAT
 
 __all__ = ["PLACES", "Insertion", "Place", "Where", "check_insertions", "judge_places"]

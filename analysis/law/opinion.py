@@ -5,13 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ordercomp.analysis.evidence.convergence import Guard
-from ordercomp.analysis.evidence.pairs import Evidence
-from ordercomp.analysis.evidence.precedence import (
-    Precedence,
-    kemeny_order,
-    linear_extensions,
-    precedence_graph,
-)
+from ordercomp.analysis.pairs import Evidence
+from ordercomp.analysis.precedence import Precedence, kemeny_order, linear_extensions, precedence_graph
 from ordercomp.orders import Order
 
 __all__ = ["Opinion"]

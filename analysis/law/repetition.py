@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.evidence.judge import Outcome, Rules, estimate_all, judge_alone
-from ordercomp.analysis.evidence.resampling import Estimate, row_scores
 from ordercomp.analysis.evidence.units import Run, parsed
 from ordercomp.analysis.fronts.readouts import Measured
+from ordercomp.analysis.statistics import Estimate, row_scores
 from ordercomp.layout import FLAT
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence

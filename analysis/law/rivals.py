@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.evidence.corpus import Corpus
+from ordercomp.analysis.corpus import Corpus
 from ordercomp.analysis.evidence.judge import interval_alone
 from ordercomp.orders import Order
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from scipy import stats
 
-from ordercomp.analysis.fronts.front import DEFAULT_SCALE, Scale
-from ordercomp.analysis.law.ranking import permutation_records, rank_orders
+from ordercomp.analysis.fronts import DEFAULT_SCALE, Scale
+from ordercomp.analysis.ranking import permutation_records, rank_orders
 from ordercomp.orders import Order
 from ordercomp.records import Record
 

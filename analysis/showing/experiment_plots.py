@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from ordercomp.analysis.fronts import DEFAULT_SCALE, Candidate, Scale, candidates, front
 from ordercomp.analysis.fronts.attainment import attainment_surface
-from ordercomp.analysis.fronts.front import DEFAULT_SCALE, Candidate, Scale, candidates, front
 from ordercomp.analysis.fronts.pareto import FloatArray
-from ordercomp.analysis.showing.plots import BLUE, BROWN, GREEN, GREY, INK, ORANGE, RED, SLATE, STYLE
+from ordercomp.analysis.report.plots import BLUE, BROWN, GREEN, GREY, INK, ORANGE, RED, SLATE, STYLE
 from ordercomp.orders import Order
 from ordercomp.records import Record, metric_of
 

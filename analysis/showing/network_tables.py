@@ -4,9 +4,9 @@ import itertools
 import shlex
 from collections.abc import Iterable, Sequence
 
-from ordercomp.analysis.answer.networks import Pick
-from ordercomp.analysis.fronts.front import DEFAULT_SCALE, TOLERANCES, Candidate, Scale, best_reductions
-from ordercomp.analysis.showing.tables import CONVENTIONS, Column, Table, loss_text, times_text
+from ordercomp.analysis.fronts import DEFAULT_SCALE, TOLERANCES, Candidate, Scale, best_reductions
+from ordercomp.analysis.networks import Pick
+from ordercomp.analysis.report.tables import CONVENTIONS, Column, Table, loss_text, times_text
 from ordercomp.records import Record
 
 __all__ = ["best_network_table", "compress_command", "network_table"]

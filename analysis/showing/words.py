@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ordercomp.analysis.evidence.convergence import Control
-from ordercomp.analysis.evidence.precedence import MOST_EXTENSIONS
-from ordercomp.analysis.evidence.sampled import AdaptiveEvidence
 from ordercomp.analysis.law.findings import Law
-from ordercomp.analysis.showing.tables import probability_text
+from ordercomp.analysis.precedence import MOST_EXTENSIONS
+from ordercomp.analysis.report.tables import probability_text
+from ordercomp.analysis.sampled import AdaptiveEvidence
 from ordercomp.orders import Order
 
 __all__ = [

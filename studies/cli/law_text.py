@@ -4,17 +4,12 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from ordercomp.analysis.answer.answer import Answer
-from ordercomp.analysis.answer.networks import Pick
+from ordercomp.analysis.answer import Answer
 from ordercomp.analysis.evidence.convergence import Control
-from ordercomp.analysis.showing.answer_words import (
-    answer_words,
-    network_words,
-    other_network,
-    where_it_changes,
-)
-from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile
-from ordercomp.analysis.showing.tables import pair_table
+from ordercomp.analysis.networks import Pick
+from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
+from ordercomp.analysis.report.tables import pair_table
+from ordercomp.analysis.report.text import answer_words, network_words, other_network, where_it_changes
 from ordercomp.analysis.showing.words import ANOTHER_QUESTION, named_stages, read_verdict, training_caveat
 from ordercomp.orders import Order
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from ordercomp.analysis.showing.tables import Column, Table
+from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.estimates import StepTimes, probe_steps

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ordercomp.analysis.answer.race import ALL_UP_TO, MOST_LATER, next_orders, starting_orders
-from ordercomp.analysis.answer.values import Rung, ValueTable, networks_of, order_values
+from ordercomp.analysis.race import ALL_UP_TO, MOST_LATER, next_orders, starting_orders
+from ordercomp.analysis.values import Rung, ValueTable, networks_of, order_values
 from ordercomp.orders import Order, PrefixTrie
 from ordercomp.records import Record
 from ordercomp.running.task import Task

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ordercomp.analysis.answer.answer import Answer, AnswerAt, Sorts
-from ordercomp.analysis.answer.networks import Taken, networks_to_take
+from ordercomp.analysis.answer import Answer, AnswerAt, Sorts
 from ordercomp.analysis.evidence.convergence import Control
-from ordercomp.analysis.showing.law_file import AnyFile, LawFile
+from ordercomp.analysis.networks import Taken, networks_to_take
+from ordercomp.analysis.report.result_files import AnyFile, LawFile
 from ordercomp.records import Record, metric_of
 
 __all__ = ["answered", "make_command", "unless_under_trained"]

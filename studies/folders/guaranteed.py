@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ordercomp.analysis.answer.answer import Answer
-from ordercomp.analysis.answer.networks import Taken, loss_interval
+from ordercomp.analysis.answer import Answer
+from ordercomp.analysis.networks import Taken, loss_interval
 from ordercomp.measuring.accuracy import ExitOutcome, exit_outcome, sweep_thresholds
 from ordercomp.measuring.cost import Cost, measure_cost
 from ordercomp.measuring.guarantee import certified_threshold

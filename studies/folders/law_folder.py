@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ordercomp.analysis.answer.answer import Answer
-from ordercomp.analysis.answer.networks import Pick, Taken
-from ordercomp.analysis.evidence.corpus import TrainingCount
+from ordercomp.analysis.answer import Answer
+from ordercomp.analysis.corpus import TrainingCount
 from ordercomp.analysis.law.findings import Law
-from ordercomp.analysis.showing.law_file import LawFile
-from ordercomp.analysis.showing.report.page import write_report
+from ordercomp.analysis.networks import Pick, Taken
+from ordercomp.analysis.report.law_page import write_report
+from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.codec import decode, encode, format_json, read_json
 from ordercomp.files import drop_drafts, replace_file
 from ordercomp.records import Record

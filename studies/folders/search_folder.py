@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ordercomp.analysis.showing.report.search_page import write_search_report
+from ordercomp.analysis.report.search_page import write_search_report
 from ordercomp.codec import format_json
 from ordercomp.files import drop_drafts, replace_file
 from ordercomp.records import Record

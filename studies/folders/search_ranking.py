@@ -14,7 +14,7 @@ from typing import get_args
 
 import numpy as np
 
-from ordercomp.analysis.fronts.front import Candidate, Scale, candidates
+from ordercomp.analysis.fronts import Candidate, Scale, candidates
 from ordercomp.analysis.fronts.hypervolume import hypervolume
 from ordercomp.analysis.fronts.pareto import is_nondominated
 from ordercomp.analysis.showing.search_file import Cost

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ordercomp.analysis.fronts.front import TOLERANCES, Candidate
-from ordercomp.analysis.showing.law_file import AdaptiveFile
+from ordercomp.analysis.fronts import TOLERANCES, Candidate
+from ordercomp.analysis.report.result_files import AdaptiveFile
+from ordercomp.analysis.report.shown import Shown, shown_front
 from ordercomp.analysis.showing.search_file import (
     Asked,
     BestPoint,
@@ -19,7 +20,6 @@ from ordercomp.analysis.showing.search_file import (
     SearchPoint,
     TrialCount,
 )
-from ordercomp.analysis.showing.shown import Shown, shown_front
 from ordercomp.analysis.showing.words import read_verdict
 from ordercomp.codec import decode, encode
 from ordercomp.orders import Order

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ordercomp.analysis.answer.networks import choose_point, images_in
+from ordercomp.analysis.networks import choose_point, images_in
 from ordercomp.errors import FailedRunError
 from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.records import OperatingPoint, Record

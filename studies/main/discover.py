@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ordercomp.analysis.answer.answer import LEAST_SEEDS, Answer, answer_of, derive_answer
-from ordercomp.analysis.answer.values import networks_of, order_values
-from ordercomp.analysis.law.derive import derive_law
+from ordercomp.analysis.answer import LEAST_SEEDS, Answer, answer_of, derive_answer
+from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.law.findings import Law
-from ordercomp.analysis.showing.law_file import LawFile
-from ordercomp.analysis.showing.shown import Shown, shown_law
+from ordercomp.analysis.report.result_files import LawFile
+from ordercomp.analysis.report.shown import Shown, shown_law
+from ordercomp.analysis.values import networks_of, order_values
 from ordercomp.codec import encode
 from ordercomp.errors import FailedRunError
 from ordercomp.records import Record

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
-from ordercomp.analysis.fronts.front import Candidate
-from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile, read_law
-from ordercomp.analysis.showing.shown import Shown, shown_front, shown_law, shown_records
+from ordercomp.analysis.fronts import Candidate
+from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile, read_law
+from ordercomp.analysis.report.shown import Shown, shown_front, shown_law, shown_records
 from ordercomp.codec import Plain
 from ordercomp.records import Record
 from ordercomp.studies.folders.search_result import SearchResult

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ordercomp.analysis.answer.answer import derive_answer
-from ordercomp.analysis.evidence.sampled import AdaptiveEvidence, adaptive_evidence
-from ordercomp.analysis.law.derive import derive_law
-from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile
+from ordercomp.analysis.answer import derive_answer
+from ordercomp.analysis.law import derive_law
+from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
+from ordercomp.analysis.sampled import AdaptiveEvidence, adaptive_evidence
 from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.search.results import is_paired, records_from_study

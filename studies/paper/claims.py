@@ -13,13 +13,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ordercomp.analysis.checks import Exhaustive
+from ordercomp.analysis.corpus import collect
 from ordercomp.analysis.evidence.convergence import CONTROL, Control
 from ordercomp.analysis.evidence.convergence import controls as find_controls
-from ordercomp.analysis.evidence.corpus import collect
 from ordercomp.analysis.evidence.judge import RULES, Decision, Hypothesis, estimate_all, judge_together
-from ordercomp.analysis.evidence.resampling import Estimate
-from ordercomp.analysis.fronts.front import DEFAULT_SCALE, front_value
-from ordercomp.analysis.law.exhaustive import Exhaustive
+from ordercomp.analysis.fronts import DEFAULT_SCALE, front_value
+from ordercomp.analysis.statistics import Estimate
 from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.sequence import StageSequence

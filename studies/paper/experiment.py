@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ordercomp.analysis.evidence.corpus import TrainingCount
-from ordercomp.analysis.showing.tables import Column, Table
+from ordercomp.analysis.corpus import TrainingCount
+from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.codec import decode, encode
 from ordercomp.orders import PrefixTrie
 from ordercomp.records import Record

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ordercomp.analysis.showing.tables import failure_table
+from ordercomp.analysis.report.tables import failure_table
 from ordercomp.records import Record
 from ordercomp.running.dispatch import Work
 from ordercomp.running.jobs import Finished, Request

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from ordercomp.analysis.answer.answer import Answer, AnswerAt, derive_answer
-from ordercomp.analysis.answer.model import Effort
-from ordercomp.analysis.evidence.corpus import collect
-from ordercomp.analysis.fronts.front import DEFAULT_SCALE
+from ordercomp.analysis.answer import Answer, AnswerAt, derive_answer
+from ordercomp.analysis.corpus import collect
+from ordercomp.analysis.fronts import DEFAULT_SCALE
 from ordercomp.analysis.law.rivals import weaker_first
-from ordercomp.analysis.showing.answer_words import answer_words, cost_text, where_it_changes
+from ordercomp.analysis.order_model import Effort
+from ordercomp.analysis.report.plots import to_svg
+from ordercomp.analysis.report.tables import Column, Table, loss_text
+from ordercomp.analysis.report.text import answer_words, cost_text, where_it_changes
 from ordercomp.analysis.showing.experiment_plots import loss_plot
-from ordercomp.analysis.showing.plots import to_svg
-from ordercomp.analysis.showing.tables import Column, Table, loss_text
 from ordercomp.files import replace_file
 from ordercomp.orders import Order
 from ordercomp.records import Record

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import get_args
 
-from ordercomp.analysis.showing.tables import Column, Table
+from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.files import replace_file
 from ordercomp.studies.folders.experiment_folder import read_outcomes
 from ordercomp.studies.paper.experiment import OutcomeFile, Verdict, table_markdown

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from ordercomp.analysis.corpus import Corpus, collect
 from ordercomp.analysis.evidence.convergence import controls
-from ordercomp.analysis.evidence.corpus import Corpus, collect
 from ordercomp.analysis.evidence.judge import RULES, Decision, judge_together
-from ordercomp.analysis.evidence.resampling import Estimate
 from ordercomp.analysis.evidence.units import PairTable, pair_tables
-from ordercomp.analysis.fronts.front import DEFAULT_SCALE
+from ordercomp.analysis.fronts import DEFAULT_SCALE
 from ordercomp.analysis.law.insertion import PLACES, Place, Where, judge_places
+from ordercomp.analysis.report.plots import to_svg
+from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.analysis.showing.experiment_plots import Panel, claims_plot, panels_plot
-from ordercomp.analysis.showing.plots import to_svg
-from ordercomp.analysis.showing.tables import Column, Table
+from ordercomp.analysis.statistics import Estimate
 from ordercomp.orders import Order, permutations
 from ordercomp.records import Record
 from ordercomp.running.task import Task

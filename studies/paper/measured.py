@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ordercomp.analysis.fronts.front import DEFAULT_SCALE, candidates
-from ordercomp.analysis.showing.tables import Column, Table
+from ordercomp.analysis.fronts import DEFAULT_SCALE, candidates
+from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.records import Record
 from ordercomp.sequence import StageSequence
 

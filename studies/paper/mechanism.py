@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ordercomp.analysis.answer.values import networks_of, order_values
 from ordercomp.analysis.evidence.judge import interval_alone
-from ordercomp.analysis.showing.tables import Column, Table, loss_text
+from ordercomp.analysis.report.tables import Column, Table, loss_text
+from ordercomp.analysis.values import networks_of, order_values
 from ordercomp.records import Record
 
 __all__ = ["joint_table"]

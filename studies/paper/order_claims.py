@@ -8,7 +8,7 @@ is in it, and what the best order in it is expected to cost beyond the recommend
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ordercomp.analysis.answer.answer import AnswerAt
+from ordercomp.analysis.answer import AnswerAt
 from ordercomp.orders import Order
 
 __all__ = ["CLAIMS", "LEFT_OUT", "Claim", "Reading", "before", "is_order", "is_told", "read_claim"]

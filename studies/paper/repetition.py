@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from ordercomp.analysis.law.repetition import closest_harder
+from ordercomp.analysis.report.plots import to_svg
+from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.analysis.showing.experiment_plots import Path, paths_plot
-from ordercomp.analysis.showing.plots import to_svg
-from ordercomp.analysis.showing.tables import Column, Table
 from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.running.task import Task

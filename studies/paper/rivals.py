@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ordercomp.analysis.evidence.corpus import Corpus, collect
-from ordercomp.analysis.fronts.front import DEFAULT_SCALE
-from ordercomp.analysis.law.exhaustive import exhaustive
-from ordercomp.analysis.law.ranking import rank_orders
+from ordercomp.analysis.checks import exhaustive
+from ordercomp.analysis.corpus import Corpus, collect
+from ordercomp.analysis.fronts import DEFAULT_SCALE
 from ordercomp.analysis.law.rivals import Rival, try_rivals, weaker_first
+from ordercomp.analysis.ranking import rank_orders
+from ordercomp.analysis.report.plots import ranking_plot, to_svg
+from ordercomp.analysis.report.tables import ranking_table, rival_table
 from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
-from ordercomp.analysis.showing.plots import ranking_plot, to_svg
-from ordercomp.analysis.showing.tables import ranking_table, rival_table
 from ordercomp.orders import Order, permutations
 from ordercomp.records import Record
 from ordercomp.running.task import Task

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ordercomp.analysis.answer.answer import AnswerAt, derive_answer
-from ordercomp.analysis.answer.race import starting_orders
-from ordercomp.analysis.answer.values import front_reduction
+from ordercomp.analysis.answer import AnswerAt, derive_answer
 from ordercomp.analysis.evidence.judge import RULES, interval_alone
+from ordercomp.analysis.race import starting_orders
+from ordercomp.analysis.report.plots import to_svg
 from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
-from ordercomp.analysis.showing.plots import to_svg
+from ordercomp.analysis.values import front_reduction
 from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from ordercomp.analysis.report.plots import to_svg
+from ordercomp.analysis.report.tables import Column, Table, reduction_table
 from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
-from ordercomp.analysis.showing.plots import to_svg
-from ordercomp.analysis.showing.tables import Column, Table, reduction_table
 from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.studies.design.arms import one_part, rungs

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from ordercomp.analysis.evidence.judge import RULES, Rules, estimate_all, judge_every, shifted
-from ordercomp.analysis.evidence.resampling import Estimate
-from ordercomp.analysis.fronts.front import DEFAULT_SCALE, candidates
+from ordercomp.analysis.fronts import DEFAULT_SCALE, candidates
+from ordercomp.analysis.report.plots import to_svg
+from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.analysis.showing.experiment_plots import Path, paths_plot
-from ordercomp.analysis.showing.plots import to_svg
-from ordercomp.analysis.showing.tables import Column, Table
+from ordercomp.analysis.statistics import Estimate
 from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ordercomp.analysis.showing.tables import Column, Table
+from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.records import Record
 from ordercomp.studies.paper.experiment import Finding, Judgement
 

@@ -5,18 +5,12 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from ordercomp.analysis.answer.answer import Answer, AnswerAt, OrderMatters, Standing
-from ordercomp.analysis.answer.networks import Pick
-from ordercomp.analysis.showing.answer_words import (
-    AnswerWords,
-    answer_words,
-    cost_text,
-    network_words,
-    other_network,
-)
-from ordercomp.analysis.showing.report.elements import tight
+from ordercomp.analysis.answer import Answer, AnswerAt, OrderMatters, Standing
+from ordercomp.analysis.networks import Pick
+from ordercomp.analysis.report.elements import tight
+from ordercomp.analysis.report.tables import loss_text, probability_text
+from ordercomp.analysis.report.text import AnswerWords, answer_words, cost_text, network_words, other_network
 from ordercomp.analysis.showing.report.graph import precedence_svg
-from ordercomp.analysis.showing.tables import loss_text, probability_text
 from ordercomp.layout import UNWRITTEN
 from ordercomp.orders import Order
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ordercomp.analysis.fronts.front import Candidate, Scale, candidates
+from ordercomp.analysis.fronts import Candidate, Scale, candidates
 from ordercomp.analysis.fronts.pareto import FloatArray
-from ordercomp.analysis.showing.report.curves import LOSS_GRID
+from ordercomp.analysis.report.svg import LOSS_GRID
 from ordercomp.orders import Order
 from ordercomp.records import Record
 

@@ -3,9 +3,9 @@
 import itertools
 from collections.abc import Sequence
 
-from ordercomp.analysis.showing.report.elements import duration
+from ordercomp.analysis.report.elements import duration
+from ordercomp.analysis.report.tables import CONVENTIONS, Column, Table, loss_text, times_text
 from ordercomp.analysis.showing.search_file import BestPoint, SearchFile, SearchPoint
-from ordercomp.analysis.showing.tables import CONVENTIONS, Column, Table, loss_text, times_text
 
 __all__ = ["front_table", "importance_table", "network_table", "order_table", "progress_table"]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ordercomp.analysis.showing.answer_words import answer_words
+from ordercomp.analysis.report.text import answer_words
 from ordercomp.running.cluster import executor_at
 from ordercomp.running.task import load_task
 from ordercomp.studies.cli.law_text import print_law

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ordercomp.analysis.answer.answer import Answer
-from ordercomp.analysis.answer.table import Columns, answer_results, read_results
-from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile
+from ordercomp.analysis.answer import Answer
+from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
+from ordercomp.analysis.results_table import Columns, answer_results, read_results
 from ordercomp.codec import read_json
 from ordercomp.orders import Order
 from ordercomp.records import Record, read_records

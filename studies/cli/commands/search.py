@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ordercomp.analysis.fronts.front import Candidate
-from ordercomp.analysis.showing.report.search_page import law_sentence, search_headline
+from ordercomp.analysis.fronts import Candidate
+from ordercomp.analysis.report.search_page import law_sentence, search_headline
+from ordercomp.analysis.report.tables import loss_text, times_text
 from ordercomp.analysis.showing.report.search_tables import (
     front_table,
     importance_table,
@@ -18,7 +19,6 @@ from ordercomp.analysis.showing.report.search_tables import (
     progress_table,
 )
 from ordercomp.analysis.showing.search_file import BestPoint, SearchFile
-from ordercomp.analysis.showing.tables import loss_text, times_text
 from ordercomp.running.cluster import executor_at
 from ordercomp.running.jobs import Finished
 from ordercomp.running.task import load_task

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from ordercomp.analysis.law.derive import derive_law
+from ordercomp.analysis.law import derive_law
 from ordercomp.orders import permutations
 from ordercomp.records import Record
 from ordercomp.search.bench.tabular import space_of

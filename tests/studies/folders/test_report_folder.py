@@ -8,7 +8,7 @@ import pytest
 from builders import make_record
 from page_data import a_search, law_file
 
-from ordercomp.analysis.showing.report.page import write_report
+from ordercomp.analysis.report.law_page import write_report
 from ordercomp.codec import encode
 from ordercomp.orders import permutations
 from ordercomp.records import write_records

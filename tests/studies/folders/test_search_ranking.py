@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from builders import make_record
 
-from ordercomp.analysis.fronts.front import Scale, best_reductions, front, front_value
+from ordercomp.analysis.fronts import Scale, best_reductions, front, front_value
 from ordercomp.records import Record
 from ordercomp.search.objective import Objectives
 from ordercomp.studies.folders.search_ranking import Ranking

@@ -15,8 +15,8 @@ from builders import make_record
 from page_data import a_law
 
 from ordercomp import files
-from ordercomp.analysis.answer.answer import derive_answer
-from ordercomp.analysis.showing.law_file import LawFile
+from ordercomp.analysis.answer import derive_answer
+from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.codec import encode
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import read_records, write_records

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from builders import make_record
 
-from ordercomp.analysis.evidence.sampled import adaptive_evidence
-from ordercomp.analysis.showing.law_file import AdaptiveFile, LawFile
+from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
+from ordercomp.analysis.sampled import adaptive_evidence
 from ordercomp.codec import encode
 from ordercomp.orders import permutations
 from ordercomp.records import Record, write_records

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from builders import make_record
 
-from ordercomp.analysis.evidence.simulation import Planted, simulate
+from benchmarks.worlds import Planted, simulate
 from ordercomp.codec import encode
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.orders import permutations

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from builders import make_record
 
-from ordercomp.analysis.evidence.simulation import Planted, simulate
+from benchmarks.worlds import Planted, simulate
 from ordercomp.codec import encode
 from ordercomp.records import Baseline, OperatingPoint, Record, read_records
 from ordercomp.running.jobs import Finished, NodeJob, Request

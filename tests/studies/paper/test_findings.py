@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from builders import make_record
 
-from ordercomp.analysis.answer.answer import Answer, AnswerAt, OrderMatters, Regret, Standing
-from ordercomp.analysis.answer.values import LOSSES
+from ordercomp.analysis.answer import Answer, AnswerAt, OrderMatters, Regret, Standing
+from ordercomp.analysis.values import LOSSES
 from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.studies.paper.experiment import Finding, Judgement

@@ -1,0 +1,1 @@
+"""What is shown of an analysis: sentences, tables, pictures, pages and result files."""

@@ -1,0 +1,105 @@
+"""What pages are made of: facts, inlined pictures, spans of time, provenance, and a template filled in."""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from ordercomp.analysis.report import plots
+from ordercomp.records import Record
+
+__all__ = [
+    "Fact",
+    "Picture",
+    "distinct",
+    "duration",
+    "inline",
+    "notices_of",
+    "provenance_of",
+    "render",
+    "tight",
+]
+
+_FILES = {"style": "style.css", "script": "page.js"}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An inlined figure with the words for those who do not see it."""
+
+    source: str  # data URL
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A number that a page opens with."""
+
+    value: str
+    name: str
+    place: str = ""  # by which a script finds it, where it changes with what is chosen
+
+
+def render(template: str, content: Mapping[str, object]) -> str:
+    """Fill a template of this folder with `content` and with `style` and `script`, those of the page."""
+    loader = PackageLoader("ordercomp.analysis.showing.report", package_path="")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["tight"] = tight
+    files = {name: loader.get_source(environment, file)[0] for name, file in _FILES.items()}
+    return environment.get_template(template).render(**content, **files)
+
+
+def tight(text: str) -> str:
+    """The text with its percentages kept whole: no line ends before the sign."""
+    return text.replace(" %", "\u00a0%")
+
+
+def inline(figure: Figure, caption: str) -> Picture:
+    """The figure as SVG inside of a data URL."""
+    code = base64.b64encode(plots.to_svg(figure).encode()).decode()
+    return Picture(f"data:image/svg+xml;base64,{code}", caption)
+
+
+def duration(seconds: float) -> str:
+    """A span of time in the largest unit of which there are at least two: 90 s, 2.5 min, 3.0 h."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def provenance_of(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """What the records say of how and where they were made, each key with all the values that occur."""
+    lines = []
+    for key in ("accounting", "precision", "versions", "hardware"):
+        found = distinct(_plain(record.extra[key]) for record in records if key in record.extra)
+        if found:
+            lines.append((key, "; ".join(found)))
+    return lines
+
+
+def notices_of(records: Sequence[Record]) -> list[str]:
+    """What the records say that a reader should know of data and stages: of each step what came first."""
+    data = distinct(notice for record in records for notice in record.extra.get("notices", ()))
+    steps: dict[str, str] = {}
+    for record in sorted(records, key=lambda one: (len(one.order), one.sequence, one.seed)):
+        for done in record.extra.get("achieved", ()):
+            if "notice" in done:
+                steps.setdefault(done["step"], f"{done['step']} {done['notice']} (in {record.sequence}).")
+    return [*data, *steps.values()]
+
+
+def distinct(texts: Iterable[str]) -> list[str]:
+    """The texts that are not empty, each once, sorted."""
+    return sorted({text for text in texts if text})
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
+    return str(value)

@@ -1,0 +1,251 @@
+"""Assembly of the report page: the answer first, then what it rests on, in one file without links."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from markupsafe import Markup
+
+from ordercomp.analysis.evidence.convergence import Control
+from ordercomp.analysis.fronts import DEFAULT_SCALE, TOLERANCES, Scale
+from ordercomp.analysis.law.findings import Law
+from ordercomp.analysis.law.sensitivity import alternatives, sensitivity
+from ordercomp.analysis.networks import Pick
+from ordercomp.analysis.ranking import permutation_records
+from ordercomp.analysis.report import plots, tables
+from ordercomp.analysis.report.elements import (
+    Fact,
+    Picture,
+    distinct,
+    duration,
+    inline,
+    notices_of,
+    provenance_of,
+    render,
+)
+from ordercomp.analysis.report.result_files import LawFile
+from ordercomp.analysis.report.svg import Axes, axes_of, curves_svg
+from ordercomp.analysis.report.text import where_it_changes
+from ordercomp.analysis.showing import network_tables
+from ordercomp.analysis.showing.report.answer_view import LossView, loss_views, rung_rows, strip_rows
+from ordercomp.analysis.showing.report.reach import Dots, network_dots, reach_curves
+from ordercomp.analysis.showing.words import ANOTHER_QUESTION, STAGE_NAMES, read_verdict, training_caveat
+from ordercomp.codec import format_json
+from ordercomp.files import replace_file
+from ordercomp.layout import FLAT
+from ordercomp.orders import Order
+from ordercomp.records import Record, metric_of
+
+__all__ = ["write_report"]
+
+LOSSES = (*TOLERANCES, 0.05, 0.1)  # those of the paper, and what small networks usually lose
+MOST_NAMED = 10  # orders written at the end of their curve
+_FAKE = " An under-trained stage can fake an order."
+
+
+def write_report(
+    path: Path | str,
+    file: LawFile,
+    records: Iterable[Record],
+    *,
+    scale: Scale = DEFAULT_SCALE,
+) -> None:
+    """Write one self-contained HTML page about `file`, the content of a law.json, and its records.
+
+    The page opens with the answer, if `file` holds one, else with the verdict on the pairs. It holds its
+    figures and its script inline, loads nothing from anywhere, and says the same without the script.
+    What a file holds beyond the contract adds sections; without that, or without records, the page is
+    shorter. The same input gives the same bytes. The file is replaced at once. Raises OSError if it cannot
+    be written, ValueError if records lack the cost convention of `scale`.
+    """
+    replace_file(Path(path), render("page.html.j2", _content(file, list(records), scale)))
+
+
+def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str, object]:
+    law, answer, verdict = file.law, file.answer, read_verdict(file.law)
+    whole = permutation_records(records, law.stages)
+    networks = (
+        network_tables.best_network_table(whole, tolerances=LOSSES, scale=scale)
+        if file.networks is None
+        else network_tables.network_table(file.networks)
+    )
+    views = [] if answer is None else loss_views(answer, law.stages, _picks(file))
+    chosen = next((view for view in views if view.chosen), None)
+    metric = metric_of(records)
+    asked = verdict.order if chosen is None or chosen.recommended is None else chosen.recommended
+    return {
+        "law": law,
+        "metric": metric,
+        "verdict": verdict,
+        "another_question": ANOTHER_QUESTION,
+        "caveat": training_caveat(law.convergence),
+        "views": views,
+        "chosen": chosen,
+        "strip": strip_rows(views),
+        "changes": where_it_changes(answer.by_loss) if answer else "",
+        "rungs": rung_rows(answer, law.stages) if answer else [],
+        "curves": _curves(whole, views, scale),
+        "verification": "" if law.verification is None else law.verification.sentence,
+        "notes": (*law.notes, *notices_of(records)),
+        "facts": _facts(law, records, chosen),
+        "stages": [(stage, STAGE_NAMES.get(stage, "plug-in stage")) for stage in law.stages],
+        "pictures": _pictures(law),
+        "pair_table": tables.pair_table(law.pairs).about(metric),
+        "reduction_table": tables.reduction_table(whole, tolerances=LOSSES, scale=scale).about(metric),
+        "network_table": networks.about(metric),
+        "rival_table": tables.rival_table(law.rivals),
+        "sensitivity_table": _sensitivity(records, law, asked, scale),
+        "convergence_table": tables.convergence_table(law.convergence).about(metric),
+        "convergence": _convergence(law.convergence),
+        "failure_table": tables.failure_table(records),
+        "checks": [*(one.sentence for one in law.insertion), *(one.sentence for one in law.repetition)],
+        "provenance": _provenance(law, records, scale),
+    }
+
+
+def _picks(file: LawFile) -> dict[float, list[Pick]]:
+    """The networks told at each loss."""
+    found: dict[float, list[Pick]] = {}
+    for pick in file.networks or ():
+        found.setdefault(pick.loss, []).append(pick)
+    return found
+
+
+def _facts(law: Law, records: Sequence[Record], chosen: LossView | None) -> list[Fact]:
+    """What stands in large type below the answer; those with a place change with the loss that is chosen."""
+    facts = []
+    if chosen is not None and chosen.recommended is not None:
+        facts = [
+            Fact(chosen.told["left"], "orders may be the best", "left"),
+            Fact(chosen.told["expected"], "bit operations, expected, against the best order", "expected"),
+            Fact(chosen.told["upper"], "at most, with 95 % confidence", "upper"),
+            Fact(chosen.told["random"], "with an order taken at random", "random"),
+        ]
+    facts.append(Fact(str(len({record.seed for record in records})), "seeds"))
+    facts.append(Fact(str(law.trainings.done), f"trainings, {duration(law.seconds)}"))
+    return facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """The picture of what each order reaches, with what the script knows of it."""
+
+    picture: Markup
+    data: Markup
+    orders: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossData:
+    """A loss for the script, and where it stands in the picture."""
+
+    view: LossView = field(metadata=FLAT)
+    band: tuple[float, float]  # of the losses that the answer averages over
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageData:
+    """What the script of a page knows."""
+
+    chosen: int  # place of the loss that the page opens with
+    losses: tuple[LossData, ...]
+    axes: Axes
+    dots: Dots = field(metadata=FLAT)
+
+
+def _curves(records: Sequence[Record], views: Sequence[LossView], scale: Scale) -> Curves | None:
+    """The picture of what each order reaches, and the data for the script; None without any network."""
+    if not any(record.points for record in records):
+        return None
+    curves = reach_curves(records, scale=scale)
+    axes = axes_of(curves)
+    chosen = next((view for view in views if view.chosen), None)
+    reached = sorted(curves, key=lambda order: -float(curves[order].mean()))
+    named = dict.fromkeys(row.order for row in strip_rows(views))
+    ends = list(dict.fromkeys([*named, reached[0], reached[-1]]))[:MOST_NAMED]
+    data = PageData(
+        chosen=next((place for place, view in enumerate(views) if view.chosen), 0),
+        losses=tuple(
+            LossData(
+                view=view,
+                band=(axes.left(view.loss / 2), axes.left(1.5 * view.loss)),
+                at=axes.left(view.loss),
+            )
+            for view in views
+        ),
+        axes=axes,
+        dots=network_dots(records, scale=scale),
+    )
+    picture = curves_svg(
+        curves,
+        axes=axes,
+        loss=chosen.loss if chosen else None,
+        named=ends,
+        best_set=chosen.best_set if chosen else (),
+        recommended=chosen.recommended if chosen else None,
+        metric=metric_of(records),
+    )
+    return Curves(picture=picture, data=_script_json(data), orders=len(curves))
+
+
+def _script_json(data: PageData) -> Markup:
+    """JSON that may stand inside of a script element: nothing in it ends the element or opens a comment."""
+    text = format_json(data, compact=True)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _pictures(law: Law) -> dict[str, Picture]:
+    return {
+        "precedence": inline(
+            plots.precedence_plot(law),
+            "Stages from first to last. A solid arrow is a decided pair with its probability; dashed is "
+            "undecided, dotted tied, brown depends on the context; red runs against the row.",
+        ),
+        "pairs": inline(
+            plots.pair_plot(law.pairs),
+            "What is gained if the first stage of a pair comes earlier, with its interval. Small grey dots: "
+            "groups of contexts (what stands before and after, which knobs).",
+        ),
+    }
+
+
+def _convergence(controls: Sequence[Control]) -> str:
+    if not controls:
+        return "Not tested: there are no control runs with a further fine-tune (F)." + _FAKE
+    counts = {word: sum(one.status == word for one in controls) for word in ("under-trained", "unclear")}
+    return (
+        f"Of {len(controls)} sequences with a control {counts['under-trained']} are under-trained and "
+        f"{counts['unclear']} unclear.{_FAKE if any(counts.values()) else ''}"
+    )
+
+
+def _sensitivity(records: Sequence[Record], law: Law, asked: Order, scale: Scale) -> tables.Table:
+    readings = sensitivity(records, law.stages, asked, scales=alternatives(scale))
+    return tables.sensitivity_table(readings, asked).about(metric_of(records))
+
+
+def _provenance(law: Law, records: Sequence[Record], scale: Scale) -> list[tuple[str, str]]:
+    """Say where the numbers come from, each key with all the values that occur."""
+    trainings = law.trainings
+    lines = [
+        ("task", law.task),
+        (
+            "trainings",
+            f"{trainings.done} done, {trainings.reused} reused, {trainings.unshared} if no two "
+            "sequences shared their first stages",
+        ),
+        ("seeds", ", ".join(map(str, sorted({record.seed for record in records})))),
+        ("knobs", "; ".join(distinct(step for record in records for step in record.sequence.split(" ")))),
+        (
+            "costs",
+            f"MACs times bits of weights times bits of activations, {tables.CONVENTIONS[scale.convention]}",
+        ),
+        (
+            "pairs",
+            f"valued in doublings of the reduction of bit operations, weighted by a {scale.shape} tolerance "
+            f"of {100 * scale.tolerance:g} points of {metric_of(records)}, on {scale.split} data",
+        ),
+    ]
+    lines += provenance_of(records)
+    return [(name, text) for name, text in lines if text]

@@ -1,0 +1,350 @@
+"""Pictures of results, as matplotlib figures that belong to no window and touch no global state.
+
+Colors are those of Okabe and Ito (2008), told apart by color-blind readers; everything is labeled where it
+stands. Sizes suit a page about 900 pixels wide.
+"""
+
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from scipy import stats
+
+from ordercomp.analysis.fronts import DEFAULT_SCALE, Candidate, Scale, front, front_value
+from ordercomp.analysis.fronts.attainment import attainment_surface
+from ordercomp.analysis.fronts.pareto import FloatArray
+from ordercomp.analysis.law.findings import Law
+from ordercomp.analysis.pairs import Evidence
+from ordercomp.analysis.ranking import RankedOrder
+from ordercomp.analysis.report.tables import probability_text, verdict_text
+from ordercomp.orders import Order, kendall_distance
+from ordercomp.records import Record, metric_of
+
+__all__ = [
+    "distance_plot",
+    "pair_plot",
+    "pareto_plot",
+    "precedence_plot",
+    "progress_plot",
+    "ranking_plot",
+    "to_svg",
+]
+
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+BROWN, GREY, SLATE, INK = "#9A6700", "#B8BEC6", "#6E7781", "#22272E"
+ROLES: Mapping[str, str] = {
+    "law": BLUE,
+    "best guess": BLUE,
+    "best": GREEN,
+    "worst": RED,
+}  # any other role is brown
+MOST_ROWS = 30  # orders in the ranking plot; of more, the best and the worst half are shown
+
+STYLE: Any = {  # what matplotlib calls rcParams
+    "axes.edgecolor": "#8B949E",
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 11.0,
+    "grid.color": "#E6E9ED",
+    "grid.linewidth": 0.8,
+    "svg.hashsalt": "ordercomp",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def to_svg(figure: Figure) -> str:
+    """Return the figure as SVG text, the same for the same figure."""
+    file = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    return file.getvalue()
+
+
+def pareto_plot(
+    records: Iterable[Record], *, highlights: Mapping[Order, str], scale: Scale = DEFAULT_SCALE
+) -> Figure:
+    """Draw accuracy against reduction: per order the median front over its seeds.
+
+    `highlights` maps orders to their role ("law", "best guess", "best", "worst"); the dots of their single
+    seeds are shown too, all other orders stay grey. What loses over three times the tolerance is cut off.
+    """
+    by_order: dict[Order, dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    every = list(records)
+    for record in every:
+        by_order[record.order][record.seed].append(record)
+    figure, axes = _canvas(8.6, 5.0)
+    colors = _colors(highlights)
+    shown: list[Candidate] = []
+    shapes = {}
+    for order in sorted(by_order, key=lambda order: (order in colors, order)):
+        fronts = [chosen for some in by_order[order].values() if (chosen := front(some, scale=scale))]
+        if not fronts:
+            continue
+        shown += [one for chosen in fronts for one in chosen]
+        shapes[order] = _draw_front(axes, fronts, colors.get(order))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    axes.set(
+        xlabel=f"reduction of bit operations{'' if scale.convention == 'paper' else f', {scale.convention}'}",
+        ylabel=f"{metric_of(every)} on {scale.split} data",
+    )
+    if shown:
+        _frame_fronts(axes, shown, scale)
+    labels = {order: f"{order} ({role})" for order, role in highlights.items()}
+    _label_ends(axes, [(shape, labels[o], colors[o]) for o, shape in shapes.items() if o in labels])
+    return figure
+
+
+def precedence_plot(law: Law) -> Figure:
+    """Draw the precedence of a law: stages in a row in the likeliest order, one arc per pair.
+
+    A decided arc is solid, with the probability of its direction; undecided ones are dashed, tied ones
+    dotted, conditional ones brown. A decided arc against the row is red and runs below it.
+    """
+    row = law.law or law.kemeny or law.stages
+    figure, axes = _canvas(max(6.0, 1.9 * len(row)), 0.8 + 0.62 * len(row))
+    backward = 0.0
+    for pair in law.pairs:
+        backward = min(backward, _draw_arc(axes, pair, row))
+    for place, stage in enumerate(row):
+        axes.plot(
+            place, 0, "o", markersize=34, color="white", markeredgecolor=INK, markeredgewidth=1.6, zorder=4
+        )
+        axes.text(place, 0, stage, ha="center", va="center_baseline", fontsize=16, weight="bold", zorder=5)
+    axes.set(xlim=(-0.4, len(row) - 0.6), ylim=(backward - 0.35, 0.45 * len(row) - 0.2), aspect="equal")
+    axes.set_axis_off()
+    return figure
+
+
+def pair_plot(pairs: Sequence[Evidence], *, margin: float | None = None) -> Figure:
+    """Draw the effect of every pair with its interval, and small dots for its groups of contexts.
+
+    `margin` shades the region of practical equivalence, in doublings. Pairs lie in the order given.
+    """
+    figure, axes = _canvas(8.6, 1.2 + 0.5 * len(pairs))
+    if margin:
+        axes.axvspan(-margin, margin, color="#EEF1F4", zorder=0)
+    axes.axvline(0, color=INK, linewidth=0.9)
+    for place, pair in enumerate(pairs):
+        color, marker = _verdict_look(pair)
+        axes.plot(pair.effect.interval, [place, place], color=color, linewidth=2.6, solid_capstyle="butt")
+        axes.plot(pair.effect.mean, place, marker, color=color, markersize=8, zorder=4)
+        groups = [group.effect.mean for group in pair.groups or ()]
+        axes.plot(groups, [place + 0.27] * len(groups), ".", color=GREY, markersize=5)
+        note = ", under-trained" if pair.under_trained else ""
+        text = f"{verdict_text(pair)}{note}"
+        axes.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), va="center", color=color)
+    axes.set_yticks(range(len(pairs)), [f"{pair.first}, {pair.second}" for pair in pairs])
+    axes.set_ylim(len(pairs) - 0.4, -0.6)
+    axes.set_xlabel(
+        "← second stage earlier is better     value in doublings     first stage earlier is better →"
+    )
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def ranking_plot(ranking: Sequence[RankedOrder], *, highlights: Mapping[Order, str]) -> Figure:
+    """Draw every order's value: a dot per seed, a bar for the mean; the best order on top.
+
+    Of more than 30 orders the best and worst 15 are shown, and the highlighted ones wherever they are.
+    """
+    half = MOST_ROWS // 2
+    shown = [
+        (place, one)
+        for place, one in enumerate(ranking, start=1)
+        if place <= half
+        or place > len(ranking) - half
+        or len(ranking) <= MOST_ROWS
+        or one.order in highlights
+    ]
+    colors = _colors(highlights)
+    figure, axes = _canvas(8.6, 1.1 + 0.24 * len(shown))
+    for row, (_, one) in enumerate(shown):
+        color = colors.get(one.order, SLATE)
+        values = list(one.values.values())
+        axes.plot(values, [row] * len(values), "o", color=color, alpha=0.45, markersize=5, markeredgewidth=0)
+        axes.plot([one.value] * 2, [row - 0.33, row + 0.33], color=color, linewidth=3)
+        role = highlights.get(one.order)
+        if role:
+            place = (1.02, row)
+            axes.annotate(role, place, xycoords=("axes fraction", "data"), va="center", color=color)
+    axes.set_yticks(range(len(shown)), [f"{one.order}  {place}" for place, one in shown])
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_xlabel("value in doublings: dots are seeds, bars their mean")
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def distance_plot(ranking: Sequence[RankedOrder], *, law: Order) -> Figure:
+    """Draw the value of every order against its Kendall distance from `law`, and say how they correlate."""
+    figure, axes = _canvas(8.6, 4.2)
+    columns: dict[int, list[RankedOrder]] = defaultdict(list)
+    for one in ranking:
+        columns[kendall_distance(one.order, law)].append(one)
+    gap = 0.045 * (ranking[0].value - ranking[-1].value) if ranking else 0.0
+    for distance, column in columns.items():
+        values = [one.value for one in column]
+        color = BLUE if distance == 0 else SLATE
+        axes.plot([distance] * len(values), values, "o", color=color, markersize=6, alpha=0.8)
+        axes.plot(
+            [distance - 0.09, distance + 0.09], [np.mean(values)] * 2, color=ORANGE, linewidth=3, zorder=4
+        )
+        if len(ranking) <= MOST_ROWS:
+            for one, height in zip(column, _apart(values, gap), strict=True):
+                axes.text(distance + 0.13, height, one.order, va="center", fontsize=8.5, color=color)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(-0.3, max(columns, default=0) + 0.75)
+    distances = [kendall_distance(one.order, law) for one in ranking]
+    tau = (
+        stats.kendalltau(distances, [one.value for one in ranking]).statistic if len(ranking) > 1 else np.nan
+    )
+    told = f"   (Kendall's τ {tau:+.2f})" if np.isfinite(tau) else ""
+    axes.set(xlabel=f"swaps of neighbors away from {law}{told}", ylabel="value in doublings")
+    return figure
+
+
+def progress_plot(records: Sequence[Record], *, scale: Scale = DEFAULT_SCALE) -> Figure:
+    """Draw the value of the front of all networks trained so far against their number, in record order."""
+    figure, axes = _canvas(8.6, 3.4)
+    counts = np.unique(np.linspace(0, len(records), min(len(records), 200) + 1).round().astype(int))
+    found: list[Record] = []
+    values = []
+    for before, count in zip([0, *counts[:-1].tolist()], counts.tolist(), strict=True):
+        useful = front([*found, *records[before:count]], scale=scale)
+        found = list({id(one.record): one.record for one in useful}.values())
+        values.append(front_value(found, scale=scale))
+    axes.step(counts, values, where="post", color=BLUE, linewidth=2.2)
+    axes.set(xlabel="networks trained", ylabel="value of the front, in doublings", xlim=(0, len(records)))
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.add_subplot()
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _colors(highlights: Mapping[Order, str]) -> dict[Order, str]:
+    return {order: ROLES.get(role.split(",")[0], BROWN) for order, role in highlights.items()}
+
+
+def _draw_front(axes: Axes, fronts: Sequence[Sequence[Candidate]], color: str | None) -> FloatArray:
+    """Draw one order and return the points of its median front by rising reduction.
+
+    Without exits a seed has a single point, and the mean point stands for the front.
+    """
+    costs = [np.array([(-one.bitops_cr, -one.reported_accuracy) for one in chosen]) for chosen in fronts]
+    dots = -np.concatenate(costs)
+    if all(len(chosen) == 1 for chosen in fronts):
+        shape = np.array([[2 ** np.log2(dots[:, 0]).mean(), dots[:, 1].mean()]])
+    else:
+        shape = -attainment_surface(costs, 0.5)[::-1]
+    size, width, layer = (4.0, 1.0, 2) if color is None else (5.0, 2.4, 4)
+    if color is not None:
+        axes.plot(*dots.T, "o", color=color, markersize=4, alpha=0.35, markeredgewidth=0, zorder=3)
+    axes.step(*shape.T, where="pre", color=color or GREY, linewidth=width, zorder=layer)
+    axes.plot(*shape.T, "o", color=color or GREY, markersize=size, markeredgewidth=0, zorder=layer)
+    return shape
+
+
+def _frame_fronts(axes: Axes, shown: Sequence[Candidate], scale: Scale) -> None:
+    """Mark the baseline, and leave out what loses too much to matter; at least a factor 4 is spanned."""
+    baseline = float(np.mean([one.reported_accuracy + one.reported_loss for one in shown]))
+    seen = [one for one in shown if one.reported_loss <= 3 * scale.tolerance] or list(shown)
+    low = min(one.reported_accuracy for one in seen)
+    high = max(baseline, *(one.reported_accuracy for one in seen))
+    axes.set_ylim(low - 0.04 * (high - low), high + 0.08 * (high - low))
+    ends = np.log2([min(one.bitops_cr for one in seen), max(one.bitops_cr for one in seen)])
+    span = max(2.0, float(ends[1] - ends[0]))
+    middle = float(ends.mean())
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(2 ** (middle - 0.55 * span), 2 ** (middle + 0.75 * span))
+    axes.xaxis.set_major_locator(LogLocator(2, subs=(1.0,) if span > 4 else (1.0, 1.5)))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:.3g}×" if value < 100 else f"{value:.0f}×")
+    )
+    axes.minorticks_off()
+    axes.axhline(baseline, color=INK, linewidth=0.9, linestyle=(0, (6, 4)))
+    axes.annotate(
+        "baseline", (0.99, baseline), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=10
+    )
+
+
+def _label_ends(axes: Axes, fronts: Sequence[tuple[FloatArray, str, str]]) -> None:
+    """Write each front's label beside its last point in view, above the axis and legible over other lines."""
+    low, high = axes.get_ylim()
+    seen = [(shape[shape[:, 1] >= low], text, color) for shape, text, color in fronts]
+    ends = [(*shape[-1], text, color) for shape, text, color in seen if len(shape)]
+    gap = 0.06 * (high - low)
+    heights = _apart([end[1] for end in ends], gap)
+    heights = np.maximum(heights, low + gap * (0.6 + np.argsort(np.argsort(heights))))
+    halo = [withStroke(linewidth=3.5, foreground="white")]
+    for (x, _, text, color), height in zip(ends, heights, strict=True):
+        axes.annotate(text, (x * 1.06, height), color=color, va="center", weight="bold", path_effects=halo)
+
+
+def _draw_arc(axes: Axes, pair: Evidence, row: Order) -> float:
+    """Draw one pair and return the lowest height that it reaches."""
+    first, second, probability = pair.first, pair.second, pair.effect.probability
+    if pair.verdict == "after" or (pair.verdict != "before" and row.index(first) > row.index(second)):
+        first, second, probability = second, first, 1 - probability
+    start, end = row.index(first), row.index(second)
+    rise = 0.45 * (end - start)  # arcs are parabolas whose top is as high as `rad` says, on equal axes
+    color = {"conditional": BROWN}.get(pair.verdict, (BLUE if rise > 0 else RED) if pair.decided else SLATE)
+    style = {"undecided": (0, (5, 4)), "tied": (0, (1, 2.5))}.get(pair.verdict, "-")
+    head = "-|>,head_width=4,head_length=8" if pair.decided else "-"
+    arc = FancyArrowPatch(
+        (start, 0),
+        (end, 0),
+        connectionstyle="arc3,rad=-0.9",
+        arrowstyle=head,
+        shrinkA=18,
+        shrinkB=18,
+        color=color,
+        linestyle=style,
+        linewidth=1.8,
+    )
+    axes.add_patch(arc)
+    words = {"tied": "tied", "conditional": "depends"}.get(pair.verdict, probability_text(probability))
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    axes.text((start + end) / 2, rise, words, ha="center", va="center", color=color, fontsize=10, bbox=box)
+    return rise
+
+
+def _verdict_look(pair: Evidence) -> tuple[str, str]:
+    looks = {
+        "before": (BLUE, "o"),
+        "after": (RED, "o"),
+        "tied": (GREEN, "D"),
+        "conditional": (BROWN, "s"),
+    }
+    return looks.get(pair.verdict, (SLATE, "o"))
+
+
+def _apart(heights: Sequence[float], gap: float) -> FloatArray:
+    """Move heights as little as needed for neighbors to be `gap` apart, keeping their order."""
+    order = np.argsort(heights)
+    blocks: list[tuple[float, int]] = []  # sum of heights less their offsets, count
+    for rank, height in enumerate(np.asarray(heights, dtype=np.float64)[order].tolist()):
+        total, count = height - rank * gap, 1
+        while blocks and blocks[-1][0] / blocks[-1][1] >= total / count:
+            total, count = total + blocks[-1][0], count + blocks.pop()[1]
+        blocks.append((total, count))
+    level = np.concatenate([np.full(count, total / count) for total, count in blocks] or [np.empty(0)])
+    moved = np.empty(len(level))
+    moved[order] = level + gap * np.arange(len(level))
+    return moved

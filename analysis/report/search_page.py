@@ -1,0 +1,191 @@
+"""Assembly of the page of a search: the networks to take first, then how they were found."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ordercomp.analysis.fronts import Scale, front
+from ordercomp.analysis.report import plots
+from ordercomp.analysis.report.elements import (
+    Fact,
+    Picture,
+    duration,
+    inline,
+    notices_of,
+    provenance_of,
+    render,
+)
+from ordercomp.analysis.report.tables import loss_text, times_text
+from ordercomp.analysis.showing.report import search_tables
+from ordercomp.analysis.showing.search_file import SearchFile
+from ordercomp.codec import encode
+from ordercomp.files import replace_file
+from ordercomp.orders import Order
+from ordercomp.records import Record, metric_of
+
+__all__ = ["law_sentence", "search_headline", "write_search_report"]
+
+MOST_ORDERS = 25
+MOST_LOSS = 0.06  # of accuracy, beyond which nothing is drawn if there is something within
+DRAWN_LOSSES = (0.01, 0.02)  # marked by lines
+
+
+def write_search_report(path: Path | str, search: SearchFile, records: Iterable[Record]) -> None:
+    """Write one self-contained HTML page about `search`, the content of a search.json, and its records.
+
+    The records are drawn as they are: leave out the operating points that break a constraint. The same input
+    gives the same bytes. The file is replaced at once. Raises OSError if it cannot be written, ValueError if
+    records lack the cost convention of the search.
+    """
+    replace_file(Path(path), render("search_page.html.j2", _content(search, list(records))))
+
+
+def search_headline(search: SearchFile) -> str:
+    """Say what the best network saves within the loss that the task tolerates, or within the next larger one.
+
+    Where only smaller losses have a network, it is that of the largest of them.
+    """
+    found = {tolerance: best.point for tolerance, best in search.best.items() if best is not None}
+    if not found:
+        return f"No network loses at most {loss_text(max(map(float, search.best)))}."
+    tolerance = min(found, key=lambda one: (float(one) < search.loss, abs(float(one) - search.loss)))
+    best = found[tolerance]
+    saving = {
+        "log2_bitops_cr": f"{times_text(best.bitops_cr)} fewer bit operations",
+        "log2_cr": f"{times_text(best.cr)} less storage",
+        "latency_ms": f"{best.latency_ms or 0:.3g} ms an image",
+    }[search.cost]
+    return f"{saving}, losing at most {loss_text(float(tolerance))}."
+
+
+def law_sentence(search: SearchFile) -> str:
+    """Say how the law's order fared among the orders tried; empty if there is no law to speak of."""
+    law = search.law
+    if law is None:
+        return ""
+    what = f"The {law.role} of the {law.evidence} evidence in this study is {law.order}"
+    if law.rank is None:
+        return f"{what}; the search did not try it."
+    rank = f"{what}: rank {law.rank} of {law.of} tried orders of these stages"
+    values = {one.order: one.value for one in search.orders if sorted(one.order) == sorted(law.order)}
+    best = max(values, key=values.__getitem__)
+    worth = f"worth {values[law.order]:.2f} doublings"
+    if best == law.order:
+        return f"{rank}, {worth}."
+    return f"{rank}, {worth}; the best of them is {best}, worth {values[best]:.2f}."
+
+
+def _content(search: SearchFile, records: Sequence[Record]) -> dict[str, object]:
+    metric = metric_of(records)
+    return {
+        "search": search,
+        "headline": search_headline(search),
+        "asked": _asked(search).replace("accuracy", metric),
+        "facts": _facts(search),
+        "law": law_sentence(search),
+        "pictures": _pictures(search, records),
+        "network_table": search_tables.network_table(search).about(metric),
+        "front_table": search_tables.front_table(search).about(metric),
+        "progress_table": search_tables.progress_table(search),
+        "order_table": search_tables.order_table(search, most=MOST_ORDERS),
+        "importance_table": search_tables.importance_table(search),
+        "notes": notices_of(records),
+        "provenance": _provenance(search, records),
+    }
+
+
+def _asked(search: SearchFile) -> str:
+    """The question in a sentence."""
+    objectives = search.objectives
+    asked = f"Searched for {' and '.join(objectives.names)}"
+    limits = []
+    if objectives.max_loss is not None:
+        limits.append(f"a loss of at most {loss_text(objectives.max_loss)}")
+    if objectives.max_bytes is not None:
+        limits.append(f"at most {objectives.max_bytes:g} bytes")
+    return f"{asked}{' within ' + ' and '.join(limits) if limits else ''}, on validation data."
+
+
+def _facts(search: SearchFile) -> list[Fact]:
+    facts = [
+        Fact(str(search.networks), "networks measured"),
+        Fact(str(len(search.front)), "operating points on the front"),
+        Fact(f"{search.value:.2f}", "value of the front, in doublings"),
+    ]
+    if search.progress:
+        last = search.progress[-1]
+        facts.append(Fact(str(last.trainings), f"stage trainings, {duration(last.seconds)}"))
+    return facts
+
+
+def _pictures(search: SearchFile, records: Sequence[Record]) -> dict[str, Picture]:
+    """Draw what there are data for; the progress only where its value is that of bit operations."""
+    if not any(record.points for record in records):
+        return {}
+    metric = metric_of(records)
+    scale = Scale(split="validation", convention=search.objectives.convention)
+    found = {
+        "fronts": inline(
+            _fronts_plot(search, records, scale),
+            f"{metric[0].upper()}{metric[1:]} against reduction of bit operations. Orange: the front of the "
+            "whole search; grey: the fronts of the other orders. Up and to the right is better. What loses "
+            "more than "
+            f"{loss_text(MOST_LOSS)} is left out.",
+        )
+    }
+    if search.cost != "log2_cr":
+        found["progress"] = inline(
+            plots.progress_plot(records, scale=scale),
+            "Value of the best networks found, network by network.",
+        )
+    return found
+
+
+def _fronts_plot(search: SearchFile, records: Sequence[Record], scale: Scale) -> Figure:
+    """Draw the fronts of the orders, and over them that of all together, as far as somebody would go."""
+    whole = front(records, scale=scale)
+    wanted = [one for one in whole if one.loss <= MOST_LOSS] or whole
+    near = [_without_far_points(record, MOST_LOSS) for record in records] if wanted is not whole else records
+    figure = plots.pareto_plot(near, highlights=_highlights(search), scale=scale)
+    reductions, accuracies = [one.bitops_cr for one in wanted], [one.accuracy for one in wanted]
+    axes = figure.axes[0]
+    axes.step(reductions, accuracies, where="pre", color=plots.ORANGE, linewidth=2.8, zorder=3)
+    baseline = sum(one.accuracy + one.loss for one in wanted) / len(wanted)
+    for loss in DRAWN_LOSSES:
+        axes.axhline(baseline - loss, color=plots.GREY, linewidth=0.8, linestyle=(0, (2, 4)), zorder=0)
+        axes.annotate(
+            f"−{loss_text(loss)}",
+            (0.01, baseline - loss),
+            xycoords=("axes fraction", "data"),
+            va="bottom",
+            fontsize=9,
+        )
+    return figure
+
+
+def _without_far_points(record: Record, most: float) -> Record:
+    """The record without the operating points that lose more than `most`."""
+    floor = record.baseline.accuracy - most
+    return replace(record, points=tuple(point for point in record.points if point.accuracy >= floor))
+
+
+def _highlights(search: SearchFile) -> dict[Order, str]:
+    """The law's order, and the best among those with the most stages."""
+    roles = {search.law.order: search.law.role} if search.law else {}
+    if winner := search.winner:
+        best = f"best, of {len(winner)} stages"
+        roles[winner] = f"{roles[winner]}, {best}" if winner in roles else best
+    return roles
+
+
+def _provenance(search: SearchFile, records: Sequence[Record]) -> list[tuple[str, str]]:
+    trials = ", ".join(f"{count} {state}" for state, count in encode(search.trials).items() if count)
+    return [
+        ("task", search.task),
+        ("study", search.study),
+        ("trials", trials),
+        ("seeds", ", ".join(map(str, sorted({record.seed for record in records})))),
+        *provenance_of(records),
+    ]

@@ -1,0 +1,133 @@
+"""Results as something to look at: text where it is printed, tables in a terminal, HTML in a notebook."""
+
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from ordercomp.analysis.fronts import Candidate
+from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
+from ordercomp.analysis.report.tables import Column, Table, pair_table, times_text
+from ordercomp.analysis.report.text import answer_words
+from ordercomp.analysis.showing.words import ANOTHER_QUESTION, read_verdict
+from ordercomp.records import Record, metric_of
+
+__all__ = ["Shown", "shown_front", "shown_law", "shown_records"]
+
+_POINTS = ("accuracy", "test accuracy", "reduction", "storage", "threshold")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Shown:
+    """Sentences and tables; `print` it, or leave it at the end of a notebook's cell."""
+
+    lines: tuple[str, ...]
+    tables: tuple[Table, ...] = ()
+
+    def __repr__(self) -> str:
+        return "\n\n".join(["\n".join(self.lines), *(table.to_text() for table in self.tables)]).strip()
+
+    def __rich__(self) -> RenderableType:
+        """As rich prints it: the first sentence bold, tables with rules."""
+        lines = [Text(line, "bold" if place == 0 else "") for place, line in enumerate(self.lines)]
+        return Group(*lines, *map(_rich_table, self.tables))
+
+    def _repr_html_(self) -> str:
+        lines = [
+            f"<p>{f'<b>{html.escape(line)}</b>' if place == 0 else html.escape(line)}</p>"
+            for place, line in enumerate(self.lines)
+        ]
+        return "".join([*lines, *map(_html_table, self.tables)])
+
+
+def shown_law(file: LawFile | AdaptiveFile) -> Shown:
+    """The content of a law.json: the answer if it has one, the verdict on the pairs, and their table."""
+    verdict = read_verdict(file.law)
+    said = () if file.answer is None else answer_words(file.answer, file.law.stages).lines
+    pairs = f"{ANOTHER_QUESTION} {verdict.headline}" if said else verdict.headline
+    return Shown((*said, pairs, verdict.detail), (pair_table(file.law.pairs).about(file.metric),))
+
+
+def shown_records(records: Iterable[Record]) -> Shown:
+    """One row for each record, with its most reduced operating point among those that lose at most 2 %.
+
+    Where none does, it is the most accurate one.
+    """
+    chosen = list(records)
+    rows = tuple(_record_row(record) for record in chosen)
+    left = ("sequence", "error")
+    names = ("sequence", "seed", *_POINTS, "error")
+    kept = [place for place, name in enumerate(names) if name != "error" or any(row[place] for row in rows)]
+    table = Table(
+        title="Records",
+        columns=tuple(Column(names[place], "left" if names[place] in left else "right") for place in kept),
+        rows=tuple(tuple(row[place] for place in kept) for row in rows),
+        note="The most reduced operating point that loses at most 2 % on validation data, or the most "
+        "accurate one. Reduction: of bit operations.",
+    )
+    table = table.about(metric_of(chosen))
+    failed = sum(record.error is not None for record in chosen)
+    return Shown((f"{len(chosen)} records, {failed} of them failed.",), (table,))
+
+
+def shown_front(front: Sequence[Candidate]) -> Shown:
+    """One row for each operating point, in the order given."""
+    rows = tuple(
+        (one.record.sequence, str(one.record.seed), *_cells(one.point.accuracy, one.point.test_accuracy, one))
+        for one in front
+    )
+    columns = (Column("sequence"), *(Column(name, "right") for name in ("seed", *_POINTS)))
+    table = Table(title="Front", columns=columns, rows=rows, note="Reduction: of bit operations.")
+    table = table.about(metric_of(one.record for one in front))
+    return Shown((f"{len(front)} operating points on the front.",), (table,))
+
+
+def _record_row(record: Record) -> tuple[str, ...]:
+    if not record.points:
+        return (record.sequence, str(record.seed), *("" for _ in _POINTS), record.error or "")
+    floor = record.baseline.accuracy - 0.02
+    within = [point for point in record.points if point.accuracy >= floor]
+    best = (
+        max(within, key=lambda point: point.bitops_cr)
+        if within
+        else max(record.points, key=lambda point: point.accuracy)
+    )
+    return (record.sequence, str(record.seed), *_cells(best.accuracy, best.test_accuracy, best), "")
+
+
+def _cells(accuracy: float, test_accuracy: float, point: Any) -> tuple[str, ...]:
+    """What `_POINTS` names; `point` has the reductions, and a threshold by itself or in its point."""
+    threshold = getattr(point, "point", point).threshold
+    return (
+        f"{100 * accuracy:.2f} %",
+        f"{100 * test_accuracy:.2f} %",
+        times_text(point.bitops_cr),
+        times_text(point.cr),
+        "" if threshold is None else f"{threshold:.3g}",
+    )
+
+
+def _rich_table(table: Table) -> RenderableType:
+    grid = RichTable(title=Text(table.title), caption=Text(table.note) if table.note else None)
+    for column in table.columns:
+        grid.add_column(Text(column.name), justify=column.align)
+    for place, row in enumerate(table.rows):
+        grid.add_row(*map(Text, row), style="bold" if place in table.marked else "")
+    return grid
+
+
+def _html_table(table: Table) -> str:
+    def cells(tag: str, row: Sequence[str]) -> str:
+        return "".join(
+            f'<{tag} style="text-align: {column.align}">{html.escape(cell)}</{tag}>'
+            for cell, column in zip(row, table.columns, strict=True)
+        )
+
+    head = f"<tr>{cells('th', [column.name for column in table.columns])}</tr>"
+    rows = "".join(f"<tr>{cells('td', row)}</tr>" for row in table.rows)
+    note = f"<p>{html.escape(table.note)}</p>" if table.note else ""
+    return f"<table><caption>{html.escape(table.title)}</caption>{head}{rows}</table>{note}"

@@ -1,0 +1,175 @@
+"""The answer in plain sentences: the order, its cost, which are out, what holds anyway."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ordercomp.analysis.answer import Answer, AnswerAt, Regret
+from ordercomp.analysis.networks import Pick
+from ordercomp.analysis.report.tables import loss_text, times_text
+
+__all__ = [
+    "AnswerWords",
+    "answer_words",
+    "cost_text",
+    "listed",
+    "network_words",
+    "other_network",
+    "where_it_changes",
+]
+
+MOST_NAMED = 8  # orders listed by name
+LITTLE = 0.005  # doublings that nobody can tell from none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerWords:
+    """What an answer says at one tolerated loss, a sentence each; empty where there is nothing to say."""
+
+    headline: str
+    cost: str
+    out: str
+    holds: str
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The sentences in order, the empty ones left out."""
+        return tuple(line for line in (self.headline, self.cost, self.out, self.holds) if line)
+
+
+def answer_words(answer: Answer | AnswerAt, stages: str, *, metric: str = "accuracy") -> AnswerWords:
+    """Put an answer, or what it says at one loss or for one rung, into words.
+
+    `metric` names what is lost; an `Answer` knows it.
+    """
+    if isinstance(answer, Answer):
+        return _words(answer.asked, stages, answer.metric, answer.withheld)
+    return _words(answer, stages, metric)
+
+
+def _words(told: AnswerAt, stages: str, metric: str, withheld: str = "") -> AnswerWords:
+    loss = "" if told.loss is None else loss_text(told.loss)
+    if told.recommended is None or told.regret is None:
+        return AnswerWords(headline=_nothing(told, loss, withheld), cost="", out="", holds="")
+    of_what = "" if metric == "accuracy" else f" of {metric}"
+    tolerated = f" if a loss of {loss}{of_what} is tolerated" if loss else ""
+    return AnswerWords(
+        headline=f"Take {' → '.join(told.recommended)}{tolerated}.",
+        cost=_cost(told.regret),
+        out=_out(told),
+        holds=_holds(told, stages),
+    )
+
+
+def cost_text(doublings: float) -> str:
+    """Say what so many doublings more are: "about 9 % more", "about 5 times as many"."""
+    if doublings < LITTLE:
+        return "no more"
+    factor = 2.0**doublings
+    if factor < 1.995:
+        return f"about {max(1.0, round(100 * (factor - 1))):.0f} % more"
+    return f"about {factor:.2g} times as many" if factor < 100 else f"about {factor:.0f} times as many"
+
+
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """Join names as in "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
+
+
+def where_it_changes(by_loss: Sequence[AnswerAt]) -> str:
+    """Say at which tolerated losses the recommendation changes; empty if fewer than two losses have one."""
+    told = [(one.loss or 0.0, one.recommended) for one in by_loss if one.recommended]
+    if len(told) < 2:
+        return ""
+    blind = [loss_text(one.loss or 0.0) for one in by_loss if one.recommended and not one.excluded]
+    rest = f" At {listed(blind)} no order is out." if blind else ""
+    changes = [
+        f"{order} from {loss_text(loss)} on"
+        for (_, before), (loss, order) in itertools.pairwise(told)
+        if order != before
+    ]
+    first = f"At a tolerated loss of {loss_text(told[0][0])} take {told[0][1]}"
+    if not changes:
+        ends = f"from {loss_text(told[0][0])} to {loss_text(told[-1][0])}"
+        return f"{told[0][1]} is recommended at every loss {ends}.{rest}"
+    return f"{first}, {', '.join(changes)}. Neighbors in this list often cost about the same.{rest}"
+
+
+def network_words(pick: Pick, *, metric: str = "accuracy") -> str:
+    """Say what a network to take reaches and loses, and what its note says."""
+    sure = ""
+    if pick.interval is not None:
+        sure = f" ({100 * pick.interval[0]:+.2f} to {100 * pick.interval[1]:+.2f} with 95 %)"
+    note = f" Note: {pick.note}." if pick.note else ""
+    return (
+        f"{times_text(pick.reduction)} fewer bit operations, {times_text(pick.storage)} less storage; "
+        f"on test data {100 * pick.test_accuracy:.2f} % {metric}, {100 * pick.test_loss:.2f} points lost"
+        f"{sure}.{note}"
+    )
+
+
+def other_network(picks: Sequence[Pick]) -> str:
+    """Say what single network of another order reached more, where the networks told at one loss hold one."""
+    if len(picks) < 2:
+        return ""
+    other = picks[1]
+    return (
+        f"One that reached more, maybe by luck: {other.order}, {times_text(other.reduction)}, "
+        f"{100 * other.test_loss:.2f} points lost."
+    )
+
+
+def _nothing(told: AnswerAt, loss: str, withheld: str) -> str:
+    where = f" at a tolerated loss of {loss}" if loss else ""
+    if withheld:
+        return f"These records cannot tell which order to take{where}: {withheld}."
+    if not told.seeds_needed:
+        return f"No order is recommended{where}: hardly any network loses so little. Try gentler knobs."
+    return (
+        f"These records cannot tell yet which order to take{where}. "
+        f"It would take {told.seeds_needed} seeds of the orders that are left."
+    )
+
+
+def _cost(regret: Regret) -> str:
+    expected, upper, blind = map(cost_text, (regret.expected, regret.upper95, regret.random_order))
+    if regret.upper95 < LITTLE:
+        return f"With 95 % confidence no other order needs fewer bit operations; one at random needs {blind}."
+    return (
+        f"Against the best order, whichever that is, it is expected to need {expected} bit operations, with "
+        f"95 % confidence at most {upper.removeprefix('about ')}; an order taken at random needs {blind}."
+    )
+
+
+def _out(told: AnswerAt) -> str:
+    inside, excluded = told.best_set, told.excluded
+    every = len(inside) + len(excluded)
+    if not excluded:
+        return f"None of the {every} orders is out: each may be the best."
+    named = f": {listed(inside, 'or')}" if len(inside) <= MOST_NAMED else ""
+    if every == 2:
+        return "The other order is out."
+    if len(inside) == 1:
+        return f"All other {len(excluded)} of {every} orders are out."
+    return f"{len(excluded)} of {every} orders are out; {len(inside)} may be the best{named}."
+
+
+def _holds(answer: AnswerAt, stages: str) -> str:
+    """The precedences that hold in every order of the best set, without those that follow from others."""
+    pairs = set(answer.precedence)
+    if len(answer.best_set) == 1 or not answer.excluded:
+        return ""
+    if not pairs:
+        return "No pair of stages stands the same way in all of them."
+    bare = [
+        pair
+        for pair in pairs
+        if not any((pair[0], middle) in pairs and (middle, pair[1]) in pairs for middle in stages)
+    ]
+    ranked = sorted(bare, key=lambda one: _places(one, stages))
+    told = [f"{first} before {second}" for first, second in ranked]
+    return f"Whichever of them is best: {listed(told)}."
+
+
+def _places(pair: tuple[str, str], stages: str) -> tuple[int, int]:
+    return stages.find(pair[0]), stages.find(pair[1])

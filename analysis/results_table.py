@@ -1,0 +1,207 @@
+"""Results of other people's pipelines: a CSV file of orders, seeds and scores, answered like records."""
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ordercomp.analysis.answer import THOROUGH, Answer, answers_of
+from ordercomp.analysis.order_model import Effort
+from ordercomp.analysis.values import FLOOR, LOSSES, ValueTable, check_loss, front_reduction
+from ordercomp.orders import Order
+
+__all__ = ["Columns", "Results", "answer_results", "read_results"]
+
+MOST_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Names of the columns of a CSV file."""
+
+    order: str = "order"
+    seed: str = "seed"
+    accuracy: str = "accuracy"  # or the score, where there is no reduction
+    reduction: str = "reduction"  # of the cost, against the uncompressed network; may be missing
+    setting: str = "setting"  # of the knobs, the rung; may be missing
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    line: int
+    order: str
+    seed: int
+    score: float
+    reduction: float | None
+    setting: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """What a file holds: for each order and seed the accuracy lost and the reduction, or a plain score."""
+
+    stages: Order
+    settings: tuple[str, ...]
+    scored: bool  # by a plain score: there is no reduction
+    lower_is_better: bool
+    rows: Mapping[tuple[Order, int], tuple[_Row, ...]] = field(repr=False)
+    baselines: Mapping[int, float] = field(repr=False)  # accuracy of the uncompressed network at each seed
+
+    def table(self, *, loss: float | None = None, setting: str | None = None) -> ValueTable:
+        """Values at a tolerated loss, a fraction, of all settings together or of one."""
+        orders = tuple(sorted({order for order, _ in self.rows}))
+        seeds = tuple(sorted({seed for _, seed in self.rows}))
+        values = np.full((len(orders), len(seeds)), np.nan)
+        for (order, seed), rows in self.rows.items():
+            chosen = [row for row in rows if setting in (None, row.setting)]
+            values[orders.index(order), seeds.index(seed)] = self._value(chosen, seed, loss)
+        floor = None if self.scored else FLOOR
+        return ValueTable(self.stages, orders, seeds, values, floor, None if self.scored else loss)
+
+    def _value(self, rows: list[_Row], seed: int, loss: float | None) -> float:
+        if self.scored:
+            sign = -1.0 if self.lower_is_better else 1.0
+            return max(sign * row.score for row in rows)
+        losses = np.array([self.baselines[seed] - row.score for row in rows])
+        heights = np.log2([row.reduction or 1.0 for row in rows])
+        return front_reduction(losses, heights, loss=check_loss(loss if loss is not None else 0.02))
+
+
+def read_results(
+    path: Path,
+    *,
+    columns: Columns | None = None,
+    lower_is_better: bool = False,
+    baseline: float | None = None,
+) -> Results:
+    """Read a CSV file with a header.
+
+    Each row is one network: the order of its stages as letters, a seed, its accuracy, a fraction, and by how
+    much it reduced the cost. A row with an empty order is the uncompressed network of its seed; `baseline`
+    says its accuracy where there is none. Without a column of reductions the accuracy is a score of any
+    scale, the larger the better, or the smaller if `lower_is_better`.
+
+    Raises ValueError in one line that names the line of the file for columns that are missing, orders of
+    other stages, repeated rows, settings that some order lacks, and numbers that are none.
+    """
+    names = columns or Columns()
+    rows, scored = _read(path, names)
+    if lower_is_better and not scored:
+        raise ValueError(
+            f"lower_is_better needs a score alone, but {path} has a column {names.reduction!r}, too"
+        )
+    networks = [row for row in rows if row.order]
+    if not networks:
+        raise ValueError(f"{path} holds no row with an order")
+    stages = "".join(sorted(networks[0].order))
+    grouped: dict[tuple[Order, int], dict[str, _Row]] = defaultdict(dict)
+    for row in networks:
+        if len(set(row.order)) != len(row.order) or sorted(row.order) != list(stages):
+            raise ValueError(
+                f"{path}, line {row.line}: order must hold each of the stages {stages} once, "
+                f"got {row.order!r}"
+            )
+        if row.setting in grouped[row.order, row.seed]:
+            raise ValueError(
+                f"{path}, line {row.line}: order {row.order} at seed {row.seed} was told already, in line "
+                f"{grouped[row.order, row.seed][row.setting].line}"
+            )
+        grouped[row.order, row.seed][row.setting] = row
+    settings = tuple(sorted({row.setting for row in networks}))
+    for (order, seed), found in grouped.items():
+        if len(found) != len(settings):
+            lacking = next(one for one in settings if one not in found)
+            raise ValueError(
+                f"{path}: order {order} at seed {seed} lacks the setting {lacking!r} that others have"
+            )
+    baselines = {} if scored else _baselines(path, rows, baseline)
+    return Results(
+        stages=stages,
+        settings=settings,
+        scored=scored,
+        lower_is_better=lower_is_better,
+        rows={key: tuple(found.values()) for key, found in grouped.items()},
+        baselines=baselines,
+    )
+
+
+def answer_results(results: Results, *, loss: float = 0.02, effort: Effort = THOROUGH) -> Answer:
+    """Answer like `derive_answer`; from plain scores at no loss and without a law by loss."""
+    losses = [] if results.scored else sorted({*LOSSES, check_loss(loss)})
+    several = results.settings if len(results.settings) > 1 else ()
+    tables = [results.table(loss=one) for one in losses] or [results.table()]
+    alone = [results.table(loss=loss, setting=setting) for setting in several]
+    found = answers_of([*tables, *alone], effort=effort)
+    told = dict(zip(losses, found, strict=False))
+    return Answer(
+        asked=told.get(loss, found[0]),
+        by_loss=tuple(told[one] for one in LOSSES if one in told),
+        by_rung=tuple(
+            replace(one, rung=setting) for setting, one in zip(several, found[len(tables) :], strict=True)
+        ),
+    )
+
+
+def _read(path: Path, names: Columns) -> tuple[list[_Row], bool]:
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path} must be a CSV file of at most {MOST_BYTES >> 20} MiB, it is larger")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = reader.fieldnames or []
+            missing = [name for name in (names.order, names.seed, names.accuracy) if name not in header]
+            if missing:
+                raise ValueError(
+                    f"{path} lacks the column {missing[0]!r}; it has: {', '.join(header) or 'none'}"
+                )
+            scored = names.reduction not in header
+            return list(_rows(reader, path, names, scored=scored)), scored
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not valid UTF-8") from None
+    except csv.Error as error:
+        raise ValueError(f"{path} is not valid CSV: {error}") from None
+
+
+def _rows(reader: "csv.DictReader[str]", path: Path, names: Columns, *, scored: bool) -> Iterator[_Row]:
+    for cells in reader:
+        where = f"{path}, line {reader.line_num}"
+        if None in cells or None in cells.values():
+            raise ValueError(f"{where}: a row must have as many cells as the header")
+        order = cells[names.order].strip()
+        reduction = None if scored or not order else _number(cells, names.reduction, where, least=0.0)
+        score = _number(cells, names.accuracy, where)
+        if not scored and not 0 <= score <= 1:
+            raise ValueError(f"{where}: {names.accuracy} must be a fraction in [0, 1], got {score:g}")
+        seed = _number(cells, names.seed, where)
+        if seed != int(seed):
+            raise ValueError(f"{where}: {names.seed} must be a whole number, got {seed:g}")
+        setting = cells.get(names.setting) or ""
+        yield _Row(reader.line_num, order, int(seed), score, reduction, setting.strip())
+
+
+def _number(cells: Mapping[str, str], name: str, where: str, *, least: float = -math.inf) -> float:
+    try:
+        number = float(cells[name])
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number <= least:
+        kind = "a positive number" if least == 0 else "a finite number"
+        raise ValueError(f"{where}: {name} must be {kind}, got {cells[name][:40]!r}")
+    return number
+
+
+def _baselines(path: Path, rows: list[_Row], baseline: float | None) -> dict[int, float]:
+    told = {row.seed: row.score for row in rows if not row.order}
+    found: dict[int, float] = {}
+    for seed in sorted({row.seed for row in rows}):
+        accuracy = told.get(seed, baseline)
+        if accuracy is None:
+            raise ValueError(
+                f"{path} lacks the uncompressed network at seed {seed}: a row without order, or a baseline"
+            )
+        found[seed] = accuracy
+    return found

@@ -1,0 +1,131 @@
+"""Simulated records with a planted truth, to find out whether the analysis tells it.
+
+Noise is as dependent as in real runs: networks inherit the noise of their prefix, a seed shifts everything it
+trains, and it also likes or dislikes each pair's order in all contexts at once.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ordercomp.analysis.evidence.convergence import CONTROL
+from ordercomp.analysis.fronts import Scale
+from ordercomp.orders import Order, permutations, prefixes
+from ordercomp.records import Baseline, OperatingPoint, Record
+from ordercomp.sequence import KnobValue, StageSequence
+
+__all__ = ["Planted", "simulate"]
+
+Pair = tuple[str, str]
+Knobs = Mapping[str, Mapping[str, KnobValue]]
+
+BASELINE = Baseline(accuracy=0.98, test_accuracy=0.98)
+DOUBLINGS_A_STAGE = 2.5  # nominal log2 reduction of each stage
+SHARE_LEFT = 0.7  # of the nominal doublings, once the loss of accuracy is counted, before order plays a role
+TAIL_FREEDOM = 2  # of Student's t where tails are heavy: infinite variance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planted:
+    """A truth about orders, in doublings of value, and the noise around it (standard deviations)."""
+
+    stages: Order = "DPQE"
+    effects: Mapping[Pair, float] = field(default_factory=dict)  # what "first before second" gains
+    knobs: Sequence[Knobs] = ({},)  # settings that every order is trained with
+    intensity: Mapping[Pair, Sequence[float]] = field(default_factory=dict)  # factors, per setting
+    quirk: float = 0.0  # how far single orders are off the sum of their pairs, at every seed alike
+    node_noise: float = 0.2  # of one training
+    inherited: float = 0.5  # share of a prefix's noise that stays
+    seed_noise: float = 0.3  # common to all that a seed trains
+    taste: float = 0.1  # deviation of a pair's effect at one seed, in all contexts alike
+    tastes: Mapping[Pair, float] = field(default_factory=dict)  # other deviations of single pairs
+    heavy_tails: bool = False  # a training's noise follows Student's t with 2 degrees of freedom
+    under_trained: Mapping[str, float] = field(default_factory=dict)  # value lacking after a stage;
+    # each later stage, F too, halves the lack
+    diverged: frozenset[tuple[Order, int]] = frozenset()  # (order, seed): failed, with all that follows it
+    controls: bool = False  # add F after every prefix
+
+    @classmethod
+    def law(cls, order: Order, effect: float, **noise: float) -> "Planted":
+        """Plant a law: every stage gains `effect` by coming before each of those behind it in `order`."""
+        return cls(stages=order, effects=dict.fromkeys(itertools.combinations(order, 2), effect), **noise)  # type: ignore[arg-type]
+
+    def expected(self, order: Order, setting: int = 0) -> float:
+        """Value of `order` without noise, in doublings, at the knob setting of that number."""
+        compressing = order.replace(CONTROL, "")
+        value = SHARE_LEFT * DOUBLINGS_A_STAGE * len(compressing)
+        if self.quirk:
+            value += self.quirk * _quirk(compressing)
+        for (first, second), effect in self.effects.items():
+            factor = self.intensity.get((first, second), [1.0] * len(self.knobs))[setting]
+            value += _direction(compressing, first, second) * effect * factor / 2
+        for stage, lack in self.under_trained.items():
+            if stage in order:
+                value -= lack * 0.5 ** (len(order) - 1 - order.index(stage))
+        return value
+
+
+def simulate(truth: Planted, *, seeds: int, rng: np.random.Generator) -> list[Record]:
+    """Make the records of every prefix of every permutation, at seeds 0 to `seeds` - 1 and all knob settings.
+
+    The nominal reduction depends on the number of stages alone; the accuracy is such that the default scale
+    of `fronts` gives the value planted, up to accuracies above 1, which are cut.
+    """
+    nodes = list(dict.fromkeys(node for order in permutations(truth.stages) for node in prefixes(order)))
+    controls = [node + CONTROL for node in nodes] if truth.controls else []
+    records = []
+    for seed in range(seeds):
+        shift = rng.normal(0, truth.seed_noise)
+        pairs = list(itertools.combinations(truth.stages, 2))
+        tastes = {pair: rng.normal(0, truth.tastes.get(pair, truth.taste)) for pair in pairs}
+        for setting, knobs in enumerate(truth.knobs):
+            noise: dict[Order, float] = {"": 0.0}
+            for node in [*nodes, *controls]:
+                noise[node] = _noise(truth, node, noise, rng)
+                value = truth.expected(node, setting) + shift + noise[node]
+                value += sum(_direction(node, *pair) * taste / 2 for pair, taste in tastes.items())
+                failed = any((prefix, seed) in truth.diverged for prefix in prefixes(node))
+                records.append(_record(node, seed, value, knobs, failed=failed))
+    return records
+
+
+def _noise(truth: Planted, node: Order, noise: Mapping[Order, float], rng: np.random.Generator) -> float:
+    own = rng.standard_t(TAIL_FREEDOM) if truth.heavy_tails else rng.standard_normal()
+    share = 1.0 if node.endswith(CONTROL) else truth.inherited
+    return share * noise[node[:-1]] + truth.node_noise * float(own)
+
+
+def _record(node: Order, seed: int, value: float, knobs: Knobs, *, failed: bool) -> Record:
+    nominal = DOUBLINGS_A_STAGE * len(node.replace(CONTROL, ""))
+    share = max(value / nominal, 1e-4)
+    gain = Scale().tolerance * (math.log(share) if share < 1 else share - 1)
+    accuracy = min(1.0, max(0.0, BASELINE.accuracy + gain))
+    point = OperatingPoint(
+        threshold=None, accuracy=accuracy, test_accuracy=accuracy, bitops_cr=2**nominal, cr=2**nominal
+    )
+    return Record(
+        order=node,
+        sequence=str(StageSequence.from_order(node, knobs)),
+        task="simulated",
+        seed=seed,
+        epochs=10.0 * len(node),
+        seconds=1.0,
+        baseline=BASELINE,
+        points=() if failed else (point,),
+        error="loss became NaN" if failed else None,
+    )
+
+
+def _direction(order: Order, first: str, second: str) -> int:
+    """1 if `first` comes before `second`, -1 if after, 0 if one of them is missing."""
+    if first not in order or second not in order:
+        return 0
+    return 1 if order.index(first) < order.index(second) else -1
+
+
+def _quirk(order: Order) -> float:
+    """A fixed standard normal number for each order."""
+    return float(np.random.default_rng(list(order.encode())).standard_normal())

@@ -1,0 +1,196 @@
+"""The answer on tables with a planted truth, and its parts worked out by hand."""
+
+import json
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import stats
+
+from ordercomp.analysis.answer import Answer, answer_of, derive_answer
+from ordercomp.analysis.answer.comparisons import chances_of_best, least_behind, order_matters, precedence_of
+from ordercomp.analysis.answer.features import pair_signs, parts_of
+from ordercomp.analysis.order_model import Effort
+from ordercomp.analysis.values import LOSSES, ValueTable
+from ordercomp.codec import decode, encode, format_json
+from ordercomp.orders import permutations
+from ordercomp.studies.folders.recorded import load_recorded
+
+FloatArray = npt.NDArray[np.float64]
+QUICK = Effort(kept=60)
+ORDERS = tuple(permutations("DPQE"))
+LATE = np.array([order.index("E") for order in ORDERS], dtype=float)  # best: E last
+
+
+def table(values: FloatArray, floor: float | None = None) -> ValueTable:
+    return ValueTable("DPQE", ORDERS, tuple(range(values.shape[1])), values, floor)
+
+
+def noisy(truth: FloatArray, seeds: int, noise: float = 0.3, seed: int = 0) -> FloatArray:
+    rng = np.random.default_rng(seed)
+    level = rng.standard_normal(seeds)
+    return truth[:, None] + level + noise * rng.standard_normal((len(truth), seeds))
+
+
+def test_the_best_set_is_what_the_truth_cannot_be_told_from() -> None:
+    answer = answer_of(table(noisy(LATE, 5)), effort=QUICK)
+    best = {order for order in ORDERS if order.endswith("E")}
+    assert set(answer.best_set) <= best
+    assert answer.recommended in best
+    assert {("D", "E"), ("P", "E"), ("Q", "E")} <= set(answer.precedence)
+    assert answer.order_matters is not None
+    assert answer.order_matters.p < 1e-6
+    assert answer.regret is not None
+    assert answer.regret.random_order == pytest.approx(1.5, abs=0.4)
+    assert answer.regret.expected < 0.3
+    assert answer.scores_explain is not None
+    assert answer.scores_explain > 0.8
+
+
+def test_orders_are_excluded_exactly_where_their_interval_leaves_zero() -> None:
+    answer = answer_of(table(noisy(LATE, 4)), effort=QUICK)
+    for order, standing in answer.standings.items():
+        assert (standing.interval[0] == 0) == (order in answer.best_set)
+        assert standing.interval[0] <= standing.behind <= standing.interval[1]
+    assert sum(one.probability_best for one in answer.standings.values()) == pytest.approx(1)
+
+
+def test_without_an_effect_hardly_any_order_is_excluded() -> None:
+    kept = [
+        len(answer_of(table(noisy(np.zeros(24), 4, 0.7, seed)), effort=QUICK).best_set) for seed in range(5)
+    ]
+    assert np.mean(kept) > 22
+
+
+def test_fewer_than_three_seeds_tell_nothing() -> None:
+    answer = answer_of(table(noisy(LATE, 2, 0.01)), effort=QUICK)
+    assert (answer.recommended, answer.best_set, answer.regret) == (None, (), None)
+    assert answer.seeds_needed == 3
+    assert encode(answer)["recommended"] is None
+
+
+def test_where_hardly_any_network_loses_so_little_nothing_is_recommended() -> None:
+    values = np.zeros((24, 5))
+    values[ORDERS.index("DPQE"), :2] = 3.0
+    answer = answer_of(table(values, floor=0.0), effort=QUICK)
+    assert (answer.recommended, answer.best_set, answer.seeds_needed) == (None, (), None)
+
+
+def test_a_half_that_was_not_run_at_a_seed_is_filled_in_by_the_model() -> None:
+    values = noisy(LATE, 6)
+    half = np.arange(24) % 2
+    values[half[:, None] == np.arange(6)[None] % 2] = np.nan
+    answer = answer_of(table(values), effort=QUICK)
+    assert answer.recommended is not None
+    assert answer.recommended.endswith("E")
+    assert {one.seeds for one in answer.standings.values()} == {3}
+
+
+def test_an_order_that_was_run_at_a_lucky_seed_only_is_no_better_for_it() -> None:
+    values = noisy(LATE, 5, 0.1)
+    lucky = np.full((24, 1), np.nan)
+    lucky[ORDERS.index("EPQD")] = values.max() + 3  # at a seed at which all orders would have gained as much
+    lucky[ORDERS.index("EQPD")] = values.max() + 3
+    answer = answer_of(table(np.hstack([values, lucky])), effort=QUICK)
+    assert "EPQD" not in answer.best_set
+
+
+def test_a_noisy_order_is_not_judged_by_quiet_ones() -> None:
+    truth = LATE.copy()
+    wild = ORDERS.index("DPQE")
+    values = noisy(truth, 3, 0.05)
+    values[wild] = truth[wild] + np.array([2.0, -1.0, -2.5])
+    assert "DPQE" in answer_of(table(values), effort=QUICK).best_set
+
+
+def test_values_at_the_floor_are_this_or_less() -> None:
+    truth = np.where(LATE == 3, 3.0, -4.0)
+    values = np.maximum(noisy(truth, 4), 0.0)
+    answer = answer_of(table(values, floor=0.0), effort=QUICK)
+    assert set(answer.best_set) <= {order for order in ORDERS if order.endswith("E")}
+    assert answer.regret is not None
+    assert answer.regret.random_order < 4  # nothing is further behind than the floor
+
+
+def test_the_same_table_gives_the_same_answer() -> None:
+    values = noisy(LATE, 3)
+    assert answer_of(table(values), effort=QUICK) == answer_of(table(values), effort=QUICK)
+
+
+def test_ties_share_the_chance_to_be_best() -> None:
+    draws = np.array([[1.0, 1.0, 0.0], [2.0, 0.0, 0.0]])
+    assert chances_of_best(draws).tolist() == [0.75, 0.25, 0.0]
+
+
+def test_what_lies_behind_in_every_draw_is_behind_and_what_may_be_best_is_not() -> None:
+    rng = np.random.default_rng(0)
+    draws = np.array([5.0, 5.0, 3.0]) + 0.1 * rng.standard_normal((4000, 3))
+    least = least_behind(draws, 0.05)
+    # one of two others is ahead by 2 with a standard deviation of 0.14; both together take 1.95 of these
+    assert least.tolist()[:2] == [0.0, 0.0]
+    assert least[2] == pytest.approx(2 - 1.95 * 0.1414, abs=0.02)
+
+
+def test_orders_as_good_as_the_best_are_excluded_hardly_ever() -> None:
+    out = [
+        order in answer.excluded
+        for seed in range(12)
+        for answer in [answer_of(table(noisy(LATE, 4, 0.5, seed)), effort=QUICK)]
+        for order in ORDERS
+        if order.endswith("E")
+    ]
+    assert np.mean(out) < 0.1
+
+
+def test_precedence_is_what_all_orders_of_the_set_share() -> None:
+    assert precedence_of(["DPQE", "DQPE"], "DPQE") == (
+        ("D", "P"),
+        ("D", "Q"),
+        ("D", "E"),
+        ("P", "E"),
+        ("Q", "E"),
+    )
+    assert precedence_of(["DP", "PD"], "DP") == ()
+
+
+def test_the_test_of_order_is_the_two_way_f_test_where_noise_is_independent() -> None:
+    values = np.array([[1.0, 2.0, 3.5], [2.0, 2.5, 4.0], [0.5, 2.2, 3.0]])
+    # by hand: between 2 and 4 degrees of freedom, sums of squares by the usual table
+    rows, columns = values.mean(axis=1), values.mean(axis=0)
+    between = 3 * ((rows - values.mean()) ** 2).sum() / 2
+    rest = ((values - rows[:, None] - columns + values.mean()) ** 2).sum() / 4
+    assert order_matters(values, np.eye(3)) == pytest.approx(stats.f.sf(between / rest, 2, 4))
+
+
+def test_correlated_noise_weakens_the_test_of_order() -> None:
+    values = noisy(LATE, 3, 2.0)
+    alike = np.eye(24) + 5 * np.equal.outer(LATE, LATE)
+    plain, corrected = order_matters(values, np.eye(24)), order_matters(values, alike)
+    assert plain is not None
+    assert corrected is not None
+    assert corrected > plain
+
+
+def test_the_parts_of_an_order_are_independent_of_each_other() -> None:
+    parts = parts_of(ORDERS, "DPQE")
+    assert [part.shape[1] for part in (parts.scores, parts.cycles)] == [3, 3]
+    assert np.allclose(parts.scores.T @ parts.cycles, 0)
+    assert np.allclose([(part**2).sum(axis=1).mean() for part in (parts.scores, parts.triplets)], 1)
+    assert pair_signs(("DPQE",), "DPQE").tolist() == [[1.0] * 6]
+
+
+def test_the_recordings_hold_an_answer_at_every_loss() -> None:
+    answer = derive_answer(load_recorded("fashion-mnist"), stages="DPQE", effort=Effort(kept=40))
+    assert [one.loss for one in answer.by_loss] == list(LOSSES)
+    assert len(answer.by_rung) == 2
+    assert answer.asked == answer.by_loss[LOSSES.index(0.02)]
+    assert "DQPE" in answer.best_set
+    assert {"PEQD", "QEPD"} <= set(answer.asked.excluded)
+    told = encode(answer.rounded())
+    assert set(told["excluded"]) | set(told["best_set"]) == set(told["orders"]) == set(ORDERS)
+    assert told["by_rung"][0]["rung"].startswith("D(depth=0.5)")
+
+
+def test_an_answer_is_written_and_read_back_whole() -> None:
+    answer = derive_answer(load_recorded("fashion-mnist"), stages="DPQE", effort=Effort(kept=40)).rounded()
+    assert decode(json.loads(format_json(answer)), Answer, "answer") == answer

@@ -1,0 +1,125 @@
+"""The answer in sentences: nothing is said that the numbers do not, and nothing is guessed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from page_data import pick
+
+from ordercomp.analysis.answer import AnswerAt, Regret, Standing
+from ordercomp.analysis.report.text import answer_words, cost_text, listed, other_network, where_it_changes
+
+
+def standings(inside: Sequence[str], out: int) -> dict[str, Standing]:
+    ends = [*dict.fromkeys(inside, (0.0, 0.4)).items(), *((f"out{k}", (1.8, 4.0)) for k in range(out))]
+    return {
+        order: Standing(value=8.0, behind=high, interval=(low, high), probability_best=0.0, seeds=3)
+        for order, (low, high) in ends
+    }
+
+
+def answer(inside: Sequence[str] = ("DPQE", "DQPE"), out: int = 22, **changes: Any) -> AnswerAt:
+    return replace(
+        AnswerAt(
+            loss=0.02,
+            recommended="DPQE",
+            best_set=tuple(inside),
+            regret=Regret(expected=0.124, upper95=0.41, random_order=2.1),
+            standings=standings(inside, out),
+            precedence=(("D", "P"), ("D", "Q"), ("D", "E"), ("P", "E"), ("Q", "E")),
+        ),
+        **changes,
+    )
+
+
+def test_the_answer_names_order_cost_what_is_out_and_what_holds() -> None:
+    words = answer_words(answer(), "DPQE")
+    assert words.lines == (
+        "Take D → P → Q → E if a loss of 2 % is tolerated.",
+        "Against the best order, whichever that is, it is expected to need about 9 % more bit operations, "
+        "with 95 % confidence at most 33 % more; an order taken at random needs about 4.3 times as many.",
+        "22 of 24 orders are out; 2 may be the best: DPQE or DQPE.",
+        "Whichever of them is best: D before P, D before Q, P before E and Q before E.",
+    )
+
+
+def test_a_single_order_left_needs_no_precedence_beside_it() -> None:
+    words = answer_words(answer(["DPQE"], 23, loss=None), "DPQE")
+    assert words.headline == "Take D → P → Q → E."
+    assert (words.out, words.holds) == ("All other 23 of 24 orders are out.", "")
+    assert answer_words(answer(["DP"], 1), "DP").out == "The other order is out."
+
+
+def test_an_order_that_surely_costs_nothing_is_not_told_to_need_no_more() -> None:
+    regret = Regret(expected=0.0, upper95=0.001, random_order=1.5)
+    assert answer_words(answer(["DPQE"], 23, regret=regret), "DPQE").cost == (
+        "With 95 % confidence no other order needs fewer bit operations; one at random needs about "
+        "2.8 times as many."
+    )
+
+
+def test_a_set_that_shares_no_precedence_says_so() -> None:
+    words = answer_words(answer(["DPQE", "EQPD"], precedence=()), "DPQE")
+    assert words.holds == "No pair of stages stands the same way in all of them."
+
+
+def test_nothing_is_guessed_where_nothing_can_be_told() -> None:
+    words = answer_words(AnswerAt(loss=0.01, seeds_needed=3), "DPQE")
+    assert words.lines == (
+        "These records cannot tell yet which order to take at a tolerated loss of 1 %. It would take 3 seeds "
+        "of the orders that are left.",
+    )
+
+
+def test_a_loss_that_hardly_any_network_keeps_to_is_named() -> None:
+    assert answer_words(AnswerAt(loss=0.002), "DPQE").lines == (
+        "No order is recommended at a tolerated loss of 0.2 %: hardly any network loses so little. "
+        "Try gentler knobs.",
+    )
+
+
+def test_no_order_out_is_said_and_a_long_set_is_only_counted() -> None:
+    all_in = [f"in{k}" for k in range(24)]
+    assert answer_words(answer(all_in, 0, precedence=()), "DPQE").out == (
+        "None of the 24 orders is out: each may be the best."
+    )
+    assert answer_words(answer(all_in[:9], 15), "DPQE").out == "15 of 24 orders are out; 9 may be the best."
+
+
+@pytest.mark.parametrize(
+    ("doublings", "words"),
+    [
+        (0.0, "no more"),
+        (0.006, "about 1 % more"),
+        (0.124, "about 9 % more"),
+        (0.99, "about 99 % more"),
+        (1.0, "about 2 times as many"),
+        (2.1, "about 4.3 times as many"),
+        (8.0, "about 256 times as many"),
+    ],
+)
+def test_doublings_in_words(doublings: float, words: str) -> None:
+    assert cost_text(doublings) == words
+
+
+def test_where_the_recommendation_changes() -> None:
+    told = [(0.01, "DPQE"), (0.02, "DPQE"), (0.05, "DEPQ"), (0.08, None)]
+    by_loss = [answer(loss=loss, recommended=order) for loss, order in told]
+    assert where_it_changes(by_loss).startswith("At a tolerated loss of 1 % take DPQE, DEPQ from 5 % on.")
+    assert "no order is out" not in where_it_changes(by_loss)
+    blind = [answer(out=0, loss=loss) for loss in (0.002, 0.006)]
+    assert where_it_changes([*blind, *by_loss]).endswith(" At 0.2 % and 0.6 % no order is out.")
+    assert where_it_changes(by_loss[:2]) == "DPQE is recommended at every loss from 1 % to 2 %."
+    assert where_it_changes(by_loss[2:]) == ""
+
+
+def test_a_network_of_another_order_that_reached_more_is_told_in_a_line() -> None:
+    own, other = pick(0.02, "DPQ"), replace(pick(0.02, "QPD"), reduction=96.0, test_loss=0.021)
+    assert other_network([own]) == ""
+    told = "One that reached more, maybe by luck: QPD, 96×, 2.10 points lost."
+    assert other_network([own, other]) == told
+
+
+def test_names_are_joined() -> None:
+    assert [listed(names) for names in (["a"], ["a", "b"], ["a", "b", "c"])] == ["a", "a and b", "a, b and c"]

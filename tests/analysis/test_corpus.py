@@ -1,0 +1,77 @@
+"""Which records a law is derived from, and what has to be said about them."""
+
+import pytest
+from builders import KNOBS, make_record
+
+from ordercomp.analysis.corpus import Corpus, collect
+from ordercomp.analysis.fronts import Scale
+from ordercomp.orders import permutations
+from ordercomp.records import Record
+
+
+def gather(records: list[Record], stages: str | None = None) -> Corpus:
+    return collect(records, stages=stages, scale=Scale(split="validation"))
+
+
+def test_stages_are_those_that_occur_without_the_control() -> None:
+    assert gather([make_record("EQ"), make_record("PF", knobs={}), make_record("D")]).stages == "DPQE"
+
+
+def test_the_baseline_is_no_run() -> None:
+    found = gather([make_record(""), make_record("D")])
+    assert (found.trained, found.unshared, found.seconds) == (1, 1, 1.0)
+
+
+def test_the_later_of_two_records_of_a_run_counts() -> None:
+    found = gather([make_record("D", accuracy=0.5), make_record("D", accuracy=0.9)])
+    assert [run.record.points[0].accuracy for run in found.runs.values()] == [0.9]
+    assert found.notes == ("1 records repeat a run that was there before; the last one counts.",)
+
+
+def test_a_fresh_student_is_said_to_put_d_first_by_construction() -> None:
+    fresh = {**KNOBS, "D": {"depth": 0.5, "student": "fresh"}}
+    (note,) = gather([make_record("DP", knobs=fresh)]).notes
+    assert "D first is true by construction, not a finding" in note
+    assert gather([make_record("DP")]).notes == ()
+
+
+def test_failed_runs_are_named() -> None:
+    found = gather([make_record("QP", 2, error="loss became NaN"), make_record("P", 2)])
+    assert found.notes == ("1 runs failed and are left out of the pairs: QP at seed 2.",)
+    assert len(found.failed) == 1
+
+
+def test_a_sampler_and_several_accountings_are_mentioned() -> None:
+    found = gather([make_record("P", design="adaptive"), make_record("P", accounting="total")])
+    assert any("several accountings of epochs" in note for note in found.notes)
+    assert any("A sampler chose some" in note for note in found.notes)
+    assert gather([make_record("P", design="paired")]).notes == ()
+
+
+def test_stages_must_be_distinct() -> None:
+    with pytest.raises(ValueError, match="stages must be distinct letters, got 'DPD'"):
+        gather([make_record("D")], "DPD")
+
+
+def test_controls_alone_have_no_stage() -> None:
+    with pytest.raises(ValueError, match="at least one stage besides the control F"):
+        gather([make_record("F", knobs={})])
+
+
+def test_permutations_count_where_all_are_there() -> None:
+    gentle = {**KNOBS, "P": {"ratio": 0.1}}
+    records = [make_record(order, seed) for order in permutations("DPQ") for seed in (0, 1)]
+    records += [make_record("DPQ", 0, knobs=gentle)]
+    values, seeds = gather(records).permutation_values("DPQ")
+    assert seeds == (0, 1)
+    assert list(values) == permutations("DPQ")
+    assert gather(records[:-2]).permutation_values("DPQ")[1] == (0,)
+    assert gather(records[:3]).permutation_values("DPQ") == ({}, ())
+
+
+def test_permutations_are_averaged_over_the_settings_that_are_complete() -> None:
+    hard = {"P": {"ratio": 0.8}}
+    records = [make_record(order, 0, 0.98, 4.0, knobs={}) for order in ("DP", "PD")]
+    records += [make_record(order, 0, 0.98, 16.0, knobs=hard) for order in ("DP", "PD")]
+    values, _ = gather(records).permutation_values("DP")
+    assert values["DP"].tolist() == pytest.approx([3.0])

@@ -1,0 +1,62 @@
+"""What one record is worth."""
+
+import pytest
+from builders import make_record
+
+from ordercomp.analysis.fronts import Scale, record_value
+from ordercomp.analysis.fronts.readouts import measure
+
+SCALE = Scale(split="validation")
+
+
+@pytest.mark.parametrize("accuracy", [0.99, 0.98, 0.9, 0.1])
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_the_shortcut_for_single_points_agrees_with_the_front(accuracy: float, split: str) -> None:
+    record = make_record("DP", accuracy=accuracy, bitops_cr=20.0, test_shift=-0.01)
+    scale = Scale(split=split)  # type: ignore[arg-type]
+    measured = measure(record, scale=scale)
+    assert measured is not None
+    assert measured.value == pytest.approx(record_value(record, scale=scale))
+    assert measured.test_value == pytest.approx(record_value(record, scale=Scale(split="test")))
+
+
+def test_a_growing_network_is_worth_nothing() -> None:
+    measured = measure(make_record("D", bitops_cr=0.5), scale=SCALE)
+    assert measured is not None
+    assert measured.value == 0
+
+
+def test_several_points_are_worth_their_front() -> None:
+    record = make_record("E", points=[(0.98, 2.0), (0.95, 8.0), (0.90, 4.0)])
+    measured = measure(record, scale=SCALE)
+    assert measured is not None
+    assert measured.value == pytest.approx(record_value(record, scale=SCALE))
+    assert measured.end_accuracy == 0.98
+    gained = measured.over(measured)
+    assert gained == (0, 0)
+
+
+def test_a_failed_record_has_no_value() -> None:
+    assert measure(make_record("D", error="loss became NaN"), scale=SCALE) is None
+    assert measure(make_record("D", points=[]), scale=SCALE) is None
+
+
+def test_convention_is_refused_if_the_points_lack_it() -> None:
+    with pytest.raises(ValueError, match="convention 'honest'"):
+        measure(make_record("D"), scale=Scale(convention="honest"))
+
+
+@pytest.mark.parametrize("bitops_cr", [float("inf"), 0.0, -1.0])
+def test_an_impossible_reduction_is_refused_with_its_record(bitops_cr: float) -> None:
+    with pytest.raises(ValueError, match=r"point key 'bitops_cr' must be (positive|finite), got"):
+        measure(make_record("D", bitops_cr=bitops_cr), scale=SCALE)
+
+
+def test_single_points_are_compared_in_the_convention_of_the_scale() -> None:
+    scale = Scale(split="validation", convention="honest")
+    one = measure(make_record("DP", bitops_cr=16.0, conventions={"honest": 0.5}), scale=scale)
+    other = measure(make_record("PD", bitops_cr=16.0, conventions={"honest": 0.25}), scale=scale)
+    assert one is not None
+    assert other is not None
+    assert one.over(other) == pytest.approx((1.0, 0.0))
+    assert one.value == pytest.approx(record_value(one.record, scale=scale))

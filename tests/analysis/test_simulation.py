@@ -1,0 +1,96 @@
+"""Simulated records hold what was planted."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.worlds import Planted, simulate
+from ordercomp.analysis.fronts import Scale, record_value
+from ordercomp.analysis.law import derive_law
+from ordercomp.codec import encode
+
+QUIET = {"node_noise": 0.0, "seed_noise": 0.0, "taste": 0.0}
+
+
+def test_without_noise_a_record_is_worth_what_was_planted() -> None:
+    truth = Planted.law("DPQE", 0.5, quirk=0.2, **QUIET)
+    for record in simulate(truth, seeds=1, rng=np.random.default_rng(0)):
+        expected = pytest.approx(truth.expected(record.order))
+        assert record_value(record, scale=Scale(split="validation")) == expected
+
+
+def test_a_swap_of_neighbors_is_worth_the_effect_of_the_pair() -> None:
+    truth = Planted(effects={("P", "Q"): 0.4})
+    assert truth.expected("DPQE") - truth.expected("DQPE") == pytest.approx(0.4)
+    assert truth.expected("PQ") - truth.expected("QP") == pytest.approx(0.4)
+
+
+def test_a_lack_of_training_is_halved_by_each_later_stage() -> None:
+    truth = Planted(under_trained={"Q": 1.0})
+    plain = Planted()
+    assert [plain.expected(order) - truth.expected(order) for order in ("Q", "QF", "QP", "QPE", "PQ")] == [
+        1.0,
+        0.5,
+        0.5,
+        0.25,
+        1.0,
+    ]
+
+
+def test_four_stages_make_64_nodes_and_as_many_controls() -> None:
+    records = simulate(Planted(controls=True), seeds=2, rng=np.random.default_rng(0))
+    assert len(records) == 2 * 128
+    assert sum(record.order.endswith("F") for record in records) == 2 * 64
+
+
+def test_a_diverged_node_takes_along_all_that_follow() -> None:
+    truth = Planted(stages="DP", diverged=frozenset({("D", 1)}))
+    failed = {(r.order, r.seed) for r in simulate(truth, seeds=2, rng=np.random.default_rng(0)) if r.error}
+    assert failed == {("D", 1), ("DP", 1)}
+
+
+def test_the_same_rng_makes_the_same_records() -> None:
+    first, second = (simulate(Planted(), seeds=2, rng=np.random.default_rng(5)) for _ in range(2))
+    assert first == second
+
+
+def test_a_planted_cycle_is_reported_as_one() -> None:
+    truth = Planted(effects={("D", "P"): 0.8, ("P", "Q"): 0.8, ("Q", "D"): 0.8})
+    law = derive_law(simulate(truth, seeds=5, rng=np.random.default_rng(0)))
+    assert law.law is None
+    assert law.orders == ()
+    assert law.cycle == ("D", "P", "Q", "D")
+    assert encode(law)["cycle"] == ["D", "P", "Q", "D"]
+    assert len(law.feedback_arcs) == 1
+    assert sum(one.probability for one in law.laws if one.order is None) > 0.9
+    assert set("DPQ") in [set(triple.stages) for triple in law.intransitive]
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_a_diverged_seed_and_heavy_tails_make_no_nonsense(heavy: bool) -> None:
+    truth = replace(
+        Planted.law("DPQ", 0.5), heavy_tails=heavy, diverged=frozenset({("Q", 1), ("DP", 2), ("PQD", 0)})
+    )
+    for number in range(5):
+        law = derive_law(simulate(truth, seeds=4, rng=np.random.default_rng(number)))
+        for pair in law.pairs:
+            assert pair.verdict != "after"
+            assert np.isfinite([pair.effect.mean, pair.effect.low, pair.effect.high]).all()
+            assert pair.effect.low <= pair.effect.mean <= pair.effect.high
+
+
+def test_no_effect_gives_an_edge_to_few_pairs() -> None:
+    verdicts = [
+        pair.verdict
+        for number in range(30)
+        for pair in derive_law(
+            simulate(Planted(stages="DPQ"), seeds=3, rng=np.random.default_rng(number))
+        ).pairs
+    ]
+    assert sum(verdict in ("before", "after") for verdict in verdicts) <= 0.05 * len(verdicts)
+
+
+def test_all_pairs_are_planted_by_a_law() -> None:
+    assert set(Planted.law("QDP", 1.0).effects) == set(itertools.combinations("QDP", 2))

@@ -1,0 +1,109 @@
+from dataclasses import replace
+
+import pytest
+from builders import make_record
+from page_data import a_control, a_pair
+
+from ordercomp.analysis.ranking import rank_orders
+from ordercomp.analysis.report.tables import (
+    Column,
+    Table,
+    convergence_table,
+    failure_table,
+    pair_table,
+    ranking_table,
+    reduction_table,
+)
+from ordercomp.analysis.showing.network_tables import best_network_table, compress_command
+from ordercomp.analysis.statistics import Estimate
+from ordercomp.sequence import StageSequence
+
+
+def test_text_form_aligns_columns() -> None:
+    table = Table(
+        title="T", columns=(Column("a"), Column("n", "right")), rows=(("x", "1"), ("yy", "10")), note="N"
+    )
+    assert table.to_text() == "T\na    n\n--  --\nx    1\nyy  10\nN"
+
+
+def test_row_of_wrong_width_is_refused() -> None:
+    with pytest.raises(ValueError, match="rows must have 1 cells like columns"):
+        Table(title="T", columns=(Column("a"),), rows=(("x", "y"),))
+
+
+def test_reductions_are_geometric_means_over_seeds_with_their_range() -> None:
+    records = [make_record("DP", 0, 0.975, 100.0), make_record("DP", 1, 0.975, 400.0)]
+    table = reduction_table([*records, make_record("PD", 0, 0.90, 900.0), make_record("PD", 1, 0.90, 900.0)])
+    assert [column.name for column in table.columns][1:5] == [
+        "loss ≤ 0.2 %",
+        "loss ≤ 0.6 %",
+        "loss ≤ 1 %",
+        "loss ≤ 2 %",
+    ]
+    assert table.rows[0] == ("DP", "–", "200× (100–400)", "200× (100–400)", "200× (100–400)", "2")
+    assert len(table.rows) == 1
+    assert table.note.endswith("1 of 2 orders have no network within these losses.")
+
+
+def test_seed_without_network_within_the_loss_counts_as_no_reduction() -> None:
+    records = [make_record("DP", 0, 0.975, 100.0), make_record("DP", 1, 0.5, 400.0)]
+    assert reduction_table(records, tolerances=[0.02]).rows[0][1] == "10× (1–100)"
+
+
+def test_pair_table_says_who_comes_first_and_marks_under_trained_pairs() -> None:
+    effect = Estimate(mean=-0.31, interval=(-0.5, -0.12), probability=0.02)
+    pair = a_pair("D", "P", "after", effect=effect, contexts=12, under_trained=True)
+    row = pair_table([pair]).rows[0]
+    assert row == ("D P", "P before D", "0.02", "-0.31", "-0.50 to -0.12", "", "", "12", "3", "under-trained")
+    assert pair_table([replace(pair, reduction=-0.4, accuracy=-0.021)]).rows[0][5:7] == ("-0.40", "-2.1")
+
+
+def test_ranking_marks_the_law_and_counts_swaps() -> None:
+    records = [make_record("DP", seed, 0.98, 16.0) for seed in (0, 1)]
+    records += [make_record("PD", seed, 0.98, 8.0) for seed in (0, 1)]
+    table = ranking_table(rank_orders(records, "DP"), law="PD")
+    assert table.rows == (
+        ("1", "DP", "4.00", "± 0.00", "0.00", "1", "2"),
+        ("2", "PD", "3.00", "± 0.00", "1.00", "0", "2"),
+    )
+    assert table.marked == {1}
+
+
+def test_ranking_on_unequal_terms_says_so() -> None:
+    table = ranking_table(rank_orders([make_record("DP", 0), make_record("PD", 1)], "DP"), law="DP")
+    assert "Not all orders were run at the same seeds and knobs" in table.note
+
+
+def test_best_network_comes_with_a_command_whose_sequence_parses_back() -> None:
+    record = make_record("DPQE", 3, points=[(0.979, 64.0), (0.965, 500.0)], test_shift=-0.001)
+    table = best_network_table([record])
+    assert table.rows[0][1:7] == ("64×", "8×", "97.80 %", "+0.10", "3", "")
+    assert table.rows[1][1:7] == ("500×", "62.5×", "96.40 %", "+1.50", "3", "0.9")
+    assert [row[0] for row in table.rows] == ["0.2 %, 0.6 %, 1 %", "2 %"]
+    assert table.rows[0][7] == compress_command(record)
+    text = compress_command(record).split('"')[1]
+    assert str(StageSequence.parse(text)) == record.sequence
+    assert compress_command(record).endswith(" --task synthetic --seed 3 --out DPQE.safetensors")
+
+
+def test_tolerance_without_network_says_so() -> None:
+    assert (
+        best_network_table([make_record("DP", accuracy=0.5)]).rows[0][-1] == "no network is within this loss"
+    )
+
+
+def test_task_files_are_quoted_in_the_command() -> None:
+    record = make_record("D", task="mine", task_source="my task.toml")
+    assert "--task 'my task.toml'" in compress_command(record)
+
+
+def test_under_trained_controls_are_marked() -> None:
+    table = convergence_table([a_control(), a_control("converged")])
+    assert table.rows[0] == ("P", "+3.00", "+2.00 to +4.00", "3", "under-trained")
+    assert table.marked == {0}
+    assert convergence_table([]).rows == ()
+
+
+def test_failed_runs_are_listed_with_their_error() -> None:
+    records = [make_record("D"), make_record("Q", 2, error="loss is NaN")]
+    assert failure_table(records).rows == (("Q(weights=2,activations=4)", "2", "loss is NaN"),)
