@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ordercomp.analysis.fronts import Candidate
+from ordercomp.jobs.search import SearchPlan, run_search
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Runner
@@ -26,7 +27,6 @@ from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
 from ordercomp.search.objective import Objectives
 from ordercomp.studies.folders.search_ranking import Ranking
-from ordercomp.studies.main.search import SearchPlan, run_search
 
 ORDER = "DPQE"
 BITS = ((8, 8), (4, 8), (4, 4), (2, 4), (1, 4), (1, 2))  # of weights, of activations

@@ -24,6 +24,8 @@ import optuna
 from optuna.trial import TrialState
 
 from ordercomp.analysis.fronts import Scale, front, front_value
+from ordercomp.jobs.law_folder import settle_precision
+from ordercomp.jobs.search import task_space
 from ordercomp.records import Record, read_records
 from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Runner
@@ -38,8 +40,6 @@ from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
 from ordercomp.sequence import StageSequence
-from ordercomp.studies.folders.law_folder import settle_precision
-from ordercomp.studies.main.search import task_space
 
 __all__ = ["METHODS", "Method", "compare", "curve", "summary", "trained"]
 

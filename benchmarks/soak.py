@@ -41,9 +41,10 @@ from soak_outcome import Outcome, compare, read_outcome
 
 from ordercomp.analysis import answer
 from ordercomp.analysis.order_model import Effort
+from ordercomp.cli import run as discover
 from ordercomp.running import workers as processes
 from ordercomp.running.versions import code_version
-from ordercomp.studies.cli.commands import discover, search, study
+from ordercomp.studies.cli.commands import search, study
 
 __all__ = ["main"]
 

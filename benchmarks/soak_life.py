@@ -15,7 +15,7 @@ from pathlib import Path
 
 from soak_cluster import Cluster
 
-from ordercomp.studies.cli.main import main as ordercomp
+from ordercomp.cli.main import main as ordercomp
 
 __all__ = ["JOBS", "Life", "members"]
 

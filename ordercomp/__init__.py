@@ -25,13 +25,13 @@ _HOMES = {
     "Record": "ordercomp.records",
     "StageSequence": "ordercomp.sequence",
     "Task": "ordercomp.running.task",
-    "compress": "ordercomp.studies.main.compress",
-    "discover": "ordercomp.studies.main.discover",
+    "compress": "ordercomp.jobs.compress",
+    "discover": "ordercomp.jobs.discover",
     "load_network": "ordercomp.shipping.packed",
     "load_task": "ordercomp.running.task",
     "read_records": "ordercomp.records",
-    "run_search": "ordercomp.studies.main.search",
-    "show": "ordercomp.studies.main.show",
+    "run_search": "ordercomp.jobs.search",
+    "show": "ordercomp.jobs.show",
 }
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ordercomp.cli import main
 from ordercomp.lookup import load_function
-from ordercomp.studies.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -160,7 +160,7 @@ def test_the_tutorial_runs_as_it_is_written(tmp_path: Path) -> None:
         if kind == "":
             for line in text.splitlines():
                 words = shlex.split(line.replace("--budget 5m", "--budget 40s"))
-                calls += [["-m", "ordercomp.studies.cli.main", *words[1:]]] if words[0] == "ordercomp" else []
+                calls += [["-m", "ordercomp.cli.main", *words[1:]]] if words[0] == "ordercomp" else []
         for call in calls:
             done = subprocess.run(
                 [sys.executable, *call],

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ordercomp.analysis.results_table import read_results
+from ordercomp.cli.main import main
 from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import RecordError, read_records
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
-from ordercomp.studies.cli.main import main
 from ordercomp.studies.folders.experiment_folder import read_results as read_experiment
 
 ODD = ("9" * 400, "9" * 5000, "[" * 3000, "1e400", "NaN", "Infinity", "null", "", "\ufeff{}", "\x00")

@@ -7,8 +7,8 @@ from ordercomp.running.jobs import Request
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages.catalog import known_stages
-from ordercomp.studies.design.preset import Preset
-from ordercomp.studies.paper.experiment import Part
+from ordercomp.studies.experiment import Part
+from ordercomp.studies.preset import Preset
 
 __all__ = ["controls", "one_part", "restrict", "rungs", "sequences"]
 

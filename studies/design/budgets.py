@@ -7,7 +7,7 @@ from ordercomp.orders import Order
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages.catalog import complete
-from ordercomp.studies.design.preset import Preset
+from ordercomp.studies.preset import Preset
 
 __all__ = ["share_epochs", "totaled"]
 

@@ -10,9 +10,9 @@ from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.estimates import StepTimes, probe_steps
-from ordercomp.studies.design.preset import Preset, load_preset
-from ordercomp.studies.paper.experiment import Part
-from ordercomp.studies.paper.experiments import EXPERIMENTS, find_experiment
+from ordercomp.studies.experiment import Part
+from ordercomp.studies.preset import Preset, load_preset
+from ordercomp.studies.run import EXPERIMENTS, find_experiment
 
 __all__ = ["ExperimentPlan", "PlannedExperiment", "plan_experiments"]
 

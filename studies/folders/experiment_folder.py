@@ -18,7 +18,7 @@ from ordercomp.records import Record, read_records
 from ordercomp.running.jobs import Finished
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.versions import code_version
-from ordercomp.studies.paper.experiment import Outcome, OutcomeFile, Part
+from ordercomp.studies.experiment import Outcome, OutcomeFile, Part
 from ordercomp.training.device import choose_device, describe_hardware
 
 __all__ = ["Marker", "ResultFolder", "describe", "place_of", "read_outcomes", "read_results"]

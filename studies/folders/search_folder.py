@@ -6,9 +6,9 @@ from pathlib import Path
 from ordercomp.analysis.report.search_page import write_search_report
 from ordercomp.codec import format_json
 from ordercomp.files import drop_drafts, replace_file
+from ordercomp.jobs.search_folder import SearchResult
 from ordercomp.records import Record
 from ordercomp.shipping.stamp import copy_with_threshold
-from ordercomp.studies.folders.search_result import SearchResult
 
 __all__ = ["write_search_outcome"]
 

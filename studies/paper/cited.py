@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ordercomp.orders import Order
 from ordercomp.sequence import KnobValue
-from ordercomp.studies.paper.facts import Compressed
+from ordercomp.studies.facts import Compressed
 
 __all__ = ["TABLE_3", "TABLE_3_NOTE", "TABLE_3_OWN", "CitedMethod"]
 

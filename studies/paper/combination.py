@@ -14,19 +14,11 @@ from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
 from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.running.task import Task
+from ordercomp.studies.claims import Claim, by_order, convergence, even_out, judge_claims, latest, stages_of
 from ordercomp.studies.design.arms import one_part, restrict, sequences
-from ordercomp.studies.design.preset import Preset
-from ordercomp.studies.paper.claims import (
-    Claim,
-    by_order,
-    convergence,
-    even_out,
-    judge_claims,
-    latest,
-    stages_of,
-)
-from ordercomp.studies.paper.experiment import Experiment, Finding, Judgement, Part
-from ordercomp.studies.paper.facts import LAW
+from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part
+from ordercomp.studies.facts import LAW
+from ordercomp.studies.preset import Preset
 
 __all__ = ["EXPERIMENT", "figures", "judge", "parts"]
 

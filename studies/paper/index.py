@@ -5,8 +5,8 @@ from typing import get_args
 
 from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.files import replace_file
+from ordercomp.studies.experiment import OutcomeFile, Verdict, table_markdown
 from ordercomp.studies.folders.experiment_folder import read_outcomes
-from ordercomp.studies.paper.experiment import OutcomeFile, Verdict, table_markdown
 
 __all__ = ["write_index"]
 

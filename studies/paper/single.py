@@ -7,12 +7,12 @@ from ordercomp.analysis.report.tables import Column, Table, reduction_table
 from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
 from ordercomp.records import Record
 from ordercomp.running.task import Task
+from ordercomp.studies.claims import Claim, Kind, by_order, convergence, even_out, judge_claims, latest
 from ordercomp.studies.design.arms import one_part, rungs
-from ordercomp.studies.design.preset import Preset
-from ordercomp.studies.paper.claims import Claim, Kind, by_order, convergence, even_out, judge_claims, latest
-from ordercomp.studies.paper.experiment import Experiment, Judgement, Part
-from ordercomp.studies.paper.facts import LAW, SINGLES
+from ordercomp.studies.experiment import Experiment, Judgement, Part
+from ordercomp.studies.facts import LAW, SINGLES
 from ordercomp.studies.paper.measured import measured_table
+from ordercomp.studies.preset import Preset
 
 __all__ = ["EXPERIMENT", "figures", "judge", "parts"]
 

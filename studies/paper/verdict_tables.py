@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.records import Record
-from ordercomp.studies.paper.experiment import Finding, Judgement
+from ordercomp.studies.experiment import Finding, Judgement
 
 __all__ = ["verdict_table"]
 

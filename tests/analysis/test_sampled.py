@@ -12,6 +12,7 @@ from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
 from ordercomp.analysis.sampled import adaptive_evidence
 from ordercomp.analysis.showing.words import read_verdict
 from ordercomp.codec import format_json
+from ordercomp.jobs.law import law_of_study
 from ordercomp.orders import permutations
 from ordercomp.records import Record
 from ordercomp.search.bench.tabular import TableRunner
@@ -22,7 +23,6 @@ from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence
-from ordercomp.studies.main.study_law import law_of_study
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

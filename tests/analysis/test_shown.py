@@ -14,8 +14,8 @@ from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.shown import Shown, shown_front, shown_law, shown_records
 from ordercomp.codec import encode
-from ordercomp.studies.main.compress import Compressed
-from ordercomp.studies.main.show import show
+from ordercomp.jobs.compress import Compressed
+from ordercomp.jobs.show import show
 
 RECORDS = [
     make_record("DP", points=[(0.979, 8.0), (0.965, 20.0), (0.90, 80.0)]),

@@ -8,12 +8,12 @@ import pytest
 import torch
 from tiny_networks import apply, logits, tiny_network, tiny_trainer
 
+from ordercomp.cli.main import main
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.measuring.untrained import apply_untrained, rehearse
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.stage import StageError
-from ordercomp.studies.cli.main import main
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -91,7 +91,7 @@ def test_models_of_users_may_import_torchvision(tmp_path) -> None:
         "    return torchvision.models.resnet18(weights=None, num_classes=classes)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "ordercomp.studies.cli.main", "cost", "mine:net", "--json"],
+        [sys.executable, "-m", "ordercomp.cli.main", "cost", "mine:net", "--json"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

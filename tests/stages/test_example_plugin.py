@@ -13,6 +13,7 @@ import torch
 from ordercomp.testing.contract.contract import StageCheck, stage_checks
 from tiny_networks import apply, logits, tiny_network, tiny_trainer
 
+from ordercomp.cli.main import main
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.checkpoint import CheckpointError
 from ordercomp.networks.network import CompressedNetwork
@@ -20,7 +21,6 @@ from ordercomp.plugins import stage_plugins
 from ordercomp.records import read_records
 from ordercomp.shipping.packed import load_network, save_packed
 from ordercomp.stages.catalog import known_stages
-from ordercomp.studies.cli.main import main
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "low_rank"
 
@@ -126,7 +126,7 @@ def test_the_example_is_installed_by_pip_and_takes_part_in_discover(tmp_path: Pa
     path = os.pathsep.join([str(tmp_path / "site"), str(EXAMPLE.parents[1])])
     arguments = ["discover", "--task", "mine.toml", "--out", "out", "--budget", "none", "--workers", "1"]
     done = subprocess.run(
-        [sys.executable, "-m", "ordercomp.studies.cli.main", *arguments, "--seeds", "2", "--json"],
+        [sys.executable, "-m", "ordercomp.cli.main", *arguments, "--seeds", "2", "--json"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,

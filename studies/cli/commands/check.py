@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ordercomp.cli.output import number_text, print_json, print_next
 from ordercomp.codec import Plain
+from ordercomp.jobs.check import TaskSurvey, survey_task
 from ordercomp.running.task import load_task
-from ordercomp.studies.cli.output import number_text, print_json, print_next
 from ordercomp.studies.design.defaults import SEEDS
-from ordercomp.studies.main.survey import TaskSurvey, survey_task
 
 __all__ = ["command"]
 

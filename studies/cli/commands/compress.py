@@ -6,18 +6,11 @@ from typing import Annotated
 
 import typer
 
+from ordercomp.cli.output import console, next_steps, parse_loss, print_json, print_next, print_pairs
+from ordercomp.cli.progress import watching
+from ordercomp.jobs.compress import Compressed, compress
 from ordercomp.running.task import load_task
 from ordercomp.sequence import StageSequence
-from ordercomp.studies.cli.output import (
-    console,
-    next_steps,
-    parse_loss,
-    print_json,
-    print_next,
-    print_pairs,
-)
-from ordercomp.studies.cli.progress import watching
-from ordercomp.studies.main.compress import Compressed, compress
 
 __all__ = ["command"]
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ordercomp.studies.cli.output import print_next
+from ordercomp.cli.output import print_next
 from ordercomp.studies.templates import write_templates
 
 __all__ = ["command"]

@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ordercomp.cli.output import print_json
+from ordercomp.cli.progress import watching
 from ordercomp.errors import FailedRunError
+from ordercomp.jobs.rerun import choose_record, rerun
 from ordercomp.running.task import load_task
 from ordercomp.sequence import StageSequence
-from ordercomp.studies.cli.output import print_json
-from ordercomp.studies.cli.progress import watching
-from ordercomp.studies.main.rerun import choose_record, rerun
 
 __all__ = ["command"]
 

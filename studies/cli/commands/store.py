@@ -9,10 +9,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ordercomp.cli.output import print_json
 from ordercomp.errors import FailedRunError
 from ordercomp.running.care import collect_garbage, find_store, list_entries, remove_damaged
 from ordercomp.running.store import Store
-from ordercomp.studies.cli.output import print_json
 
 __all__ = ["command"]
 

@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ordercomp.cli.output import console, parse_duration, print_json
+from ordercomp.cli.progress import watching
 from ordercomp.running.cluster import executor_at
 from ordercomp.running.task import load_task
-from ordercomp.studies.cli.output import console, parse_duration, print_json
-from ordercomp.studies.cli.progress import watching
-from ordercomp.studies.paper.experiment import Outcome
-from ordercomp.studies.paper.experiments import RunOptions, run_experiment
+from ordercomp.studies.experiment import Outcome
+from ordercomp.studies.run import RunOptions, run_experiment
 
 __all__ = ["command"]
 

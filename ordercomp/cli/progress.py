@@ -1,0 +1,210 @@
+"""What trains, what is done and how long it still takes: a live view on a terminal, else plain lines.
+
+The view hears of finished nodes from the caller, of what workers train from the log of the runner.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ordercomp.cli.output import console
+from ordercomp.running.dispatch import ENDED, STARTED, name_node
+from ordercomp.running.jobs import Finished, NodeJob
+
+__all__ = ["View", "duration_text", "watching"]
+
+_MOST_WORKERS = 8  # lines of the live view
+_WIDTH = 30  # of the bar
+_PLAIN_SECONDS = 30.0  # between two lines that say how far a run is
+
+
+class View:
+    """What is known of a run. Call it with each finished node."""
+
+    def __init__(
+        self,
+        shown: Console,
+        total: int | None,
+        *,
+        budget_seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console = shown
+        self._clock = clock
+        self._begun = clock()
+        self._budget = budget_seconds
+        self._total = total
+        self._unit = "networks"
+        self._done = 0  # of the total
+        self._counted_elsewhere = False  # whether `count` says how much is done
+        self._trained = self._reused = self._failed = 0
+        self._running: dict[str, tuple[NodeJob, float]] = {}
+        self._last = ""
+        self._notes: list[str] = []
+        self._told = self._begun  # when a plain line last said how far the run is
+
+    def __call__(self, finished: Finished) -> None:
+        """Take in a finished node."""
+        record = finished.record
+        self._trained += not finished.reused and finished.kept
+        self._reused += finished.reused
+        self._failed += record.error is not None
+        self._done += not self._counted_elsewhere
+        result = record.error or f"{record.metric} {record.points[0].accuracy:.3f}"
+        self._last = f"{record.order} seed {record.seed}: {result}"
+        if not self._console.is_terminal:
+            note = "reused" if finished.reused else f"{record.seconds:.1f} s"
+            self._say(f"{self._last[:100]}, {note}")
+            self._say_how_far()
+
+    def plan(self, total: int) -> None:
+        """Say how many nodes there will be, once that is known."""
+        self._total = total
+
+    def count(self, done: int, total: int, unit: str) -> None:
+        """Say how far the run is in units of its own, such as trials; nodes alone do not count then."""
+        self._counted_elsewhere, self._done, self._total, self._unit = True, done, total, unit
+
+    def note(self, *lines: str) -> None:
+        """Show what is known of the answer so far, in place of what was shown before."""
+        if list(lines) != self._notes and not self._console.is_terminal:
+            for line in lines:
+                self._say(line)
+        self._notes = list(lines)
+
+    def started(self, job: NodeJob) -> None:
+        """A worker took a node."""
+        self._running[job.key] = (job, self._clock())
+        if not self._console.is_terminal and job.parent_key is None:
+            self._say(f"training {name_node(job)}")
+
+    def ended(self, job: NodeJob) -> None:
+        """A worker is done with a node, or lost."""
+        self._running.pop(job.key, None)
+
+    def say(self, text: str) -> None:
+        """Print a line that stays, above the view."""
+        self._say(text)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """An estimate from the pace so far, at most what the budget leaves; None as long as nothing says."""
+        elapsed = self._clock() - self._begun
+        found = []
+        if self._budget is not None:
+            found.append(max(0.0, self._budget - elapsed))
+        if self._total is not None and self._trained and self._done:
+            fresh = self._done if self._counted_elsewhere else self._trained
+            found.append(elapsed / fresh * max(0, self._total - self._done))
+        return min(found, default=None)
+
+    def __rich__(self) -> RenderableType:
+        """The live view."""
+        head = Table.grid(padding=(0, 1))
+        total = max(self._total or 0, self._done)
+        bar = ProgressBar(total=total or None, completed=self._done, width=_WIDTH, pulse=self._total is None)
+        head.add_row(bar, Text(f"{self._counts}, {self._times}"))
+        lines: list[RenderableType] = [head]
+        now = self._clock()
+        for job, since in list(self._running.values())[:_MOST_WORKERS]:
+            lines.append(_line(f"  {name_node(job)}, {now - since:.0f} s", "dim"))
+        if self._last:
+            lines.append(_line(f"  last: {self._last}", "dim"))
+        return Group(*lines, *(_line(note, "") for note in self._notes))
+
+    @property
+    def _counts(self) -> str:
+        planned = "" if self._total is None else f"/{max(self._total, self._done)}"
+        parts = [f"{self._done}{planned} {self._unit}", f"{self._trained} trained"]
+        parts += [f"{self._reused} reused"] if self._reused else []
+        parts += [f"{self._failed} failed"] if self._failed else []
+        return ", ".join(parts)
+
+    @property
+    def _times(self) -> str:
+        elapsed = duration_text(self._clock() - self._begun)
+        left = self.seconds_left
+        return elapsed if not left else f"{elapsed}, about {duration_text(left)} left"
+
+    def _say_how_far(self) -> None:
+        if self._clock() - self._told >= _PLAIN_SECONDS:
+            self._told = self._clock()
+            self._say(f"{self._counts}, {self._times}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def watching(total: int | None = None, *, budget_seconds: float | None = None) -> Iterator[View]:
+    """Show how a run of `total` nodes goes on; yields the view, to be called with each finished node.
+
+    Meanwhile warnings of the runner and of Optuna become lines above the view.
+    """
+    view = View(console, total, budget_seconds=budget_seconds)
+    with _listening(view):
+        if not console.is_terminal:
+            yield view
+            return
+        with Live(view, console=console, refresh_per_second=4):
+            yield view
+
+
+def duration_text(seconds: float) -> str:
+    """A time as people say it: 48 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _line(text: str, style: str) -> Text:
+    """One line of text, cut where the terminal ends."""
+    return Text(
+        " ".join(text.split()) if not text.startswith(" ") else text, style, overflow="ellipsis", no_wrap=True
+    )
+
+
+class _Ear(logging.Handler):
+    """Tells a view what loggers say."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__()
+        self._view = view
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass on jobs that start and end, and print warnings."""
+        if isinstance(job := getattr(record, STARTED, None), NodeJob):
+            self._view.started(job)
+        elif isinstance(job := getattr(record, ENDED, None), NodeJob):
+            self._view.ended(job)
+        elif record.levelno >= logging.WARNING:
+            self._view.say(f"ordercomp: {record.getMessage()}")
+
+
+@contextmanager
+def _listening(view: View) -> Iterator[None]:
+    """Let the view hear the runner, and the warnings of Optuna, for as long as this lasts."""
+    ear = _Ear(view)
+    ours, optuna = logging.getLogger("ordercomp"), logging.getLogger("optuna")
+    before = (ours.level, optuna.level, list(optuna.handlers))
+    ours.setLevel(logging.INFO)
+    ours.addHandler(ear)
+    optuna.setLevel(logging.WARNING)
+    optuna.handlers[:] = [ear]
+    try:
+        yield
+    finally:
+        ours.removeHandler(ear)
+        ours.setLevel(before[0])
+        optuna.setLevel(before[1])
+        optuna.handlers[:] = before[2]

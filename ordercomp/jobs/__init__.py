@@ -1,0 +1,1 @@
+"""What the commands do: discover, search, compress, rerun, check, and the files that they leave."""

@@ -1,0 +1,152 @@
+"""Compress: train one sequence of stages, and keep its network with the threshold for leaving early."""
+
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ordercomp.analysis.networks import choose_point, images_in
+from ordercomp.errors import FailedRunError
+from ordercomp.jobs.law_folder import settle_precision
+from ordercomp.measuring.untrained import apply_untrained
+from ordercomp.records import OperatingPoint, Record
+from ordercomp.running.aims import check_guarantee, task_metric, tell_notices
+from ordercomp.running.jobs import Finished, Request, key_of_record
+from ordercomp.running.node import start_network, task_data, train_node
+from ordercomp.running.runner import Runner
+from ordercomp.running.store import Store
+from ordercomp.running.task import Task, load_task
+from ordercomp.running.workers import refuse_unguarded
+from ordercomp.sequence import StageSequence
+from ordercomp.shipping.stamp import copy_with_threshold
+from ordercomp.stages.catalog import complete
+from ordercomp.studies.folders.guaranteed import certify_network, measure_at
+
+__all__ = ["Compressed", "compress"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compressed:
+    """A network that was written."""
+
+    record: Record  # all that was measured of it
+    point: OperatingPoint  # at the threshold that is stored; where no point keeps the loss, the last exit's
+    keeps_loss: bool  # whether some operating point keeps the tolerated loss
+    path: Path
+
+    @property
+    def threshold(self) -> float | None:
+        """The confidence at which images leave early, stored in the file; None: all go to the last exit."""
+        return self.point.threshold
+
+
+def compress(
+    sequence: StageSequence | str,
+    task: Task | str,
+    *,
+    out: Path | str,
+    seed: int = 0,
+    loss: float = 0.02,
+    threshold: float | None = None,
+    guarantee: bool = False,
+    store: Path | str | None = None,
+    report: Callable[[Finished], None] = lambda finished: None,
+) -> Compressed:
+    """Apply the stages of a sequence, one after the other, and write the compressed network to `out`.
+
+    Args:
+        sequence: with knobs as given and defaults elsewhere; letters alone take the knobs of the task.
+        task: a task, a built-in name or a TOML file.
+        out: the file, *.safetensors, in an existing folder.
+        seed: of split and training.
+        loss: of the task's metric, a fraction, that the network may lose; it chooses the stored threshold.
+        threshold: to be stored instead, a confidence from 0 to 1; infinity: no image leaves early.
+        guarantee: choose the threshold so that the loss holds with 95 % confidence.
+        store: folder of finished trainings, which are not done again; None: one that is removed afterwards.
+        report: called with every finished node.
+
+    Raises:
+        ValueError: bad arguments, or stages that cannot be applied to the network; nothing is trained then.
+        FailedRunError: a training failed, or the loss cannot be guaranteed; nothing is written then.
+    """
+    refuse_unguarded("compress")
+    chosen = load_task(task) if isinstance(task, str) else task
+    wanted = StageSequence.parse(sequence) if isinstance(sequence, str) else sequence
+    if not wanted.steps:
+        raise ValueError("SEQUENCE must hold at least one stage, got an empty one")
+    bare = not any(step.knobs for step in wanted.steps)
+    wanted = chosen.sequence(wanted.order) if bare else complete(wanted)
+    if threshold is not None and not (0 <= threshold <= 1 or threshold == math.inf):
+        raise ValueError(f"threshold must be a confidence from 0 to 1, or infinity, got {threshold}")
+    if guarantee and threshold is not None:
+        raise ValueError("guarantee chooses the threshold, so that threshold cannot be given, too")
+    if guarantee and not 0 < loss < 1:
+        raise ValueError(f"loss must lie between 0 and 1 to be guaranteed, got {loss}")
+    path = Path(out)
+    _check_writable(path)
+    data = task_data(chosen, seed)
+    metric = task_metric(chosen, data)
+    if guarantee:
+        check_guarantee(metric)
+    tell_notices(data)
+    apply_untrained(start_network(chosen, seed=seed)[0], wanted)  # what cannot be applied is told at once
+    with tempfile.TemporaryDirectory(prefix="ordercomp-") as temporary:
+        results = Store(Path(store or temporary))
+        chosen = settle_precision(chosen, results)
+        last = _train(chosen, Request(wanted, seed), results, report)
+        if last.error is not None:
+            raise FailedRunError(last.error)
+        if threshold is not None:
+            best: OperatingPoint | None = measure_at(chosen, results, last, threshold)
+        elif guarantee:
+            best = _certified(chosen, results, last, loss)
+        else:
+            best = _within(last, loss)
+        point = last.points[0] if best is None else best
+        key = str(key_of_record(chosen.digest, last))
+        copy_with_threshold(results.network_path(key), path, point.threshold)
+    return Compressed(record=last, point=point, keeps_loss=best is not None, path=path)
+
+
+def _within(record: Record, loss: float) -> OperatingPoint | None:
+    """The most reduced point that is surely enough within the loss, as for the networks to take."""
+    shares = [record.baseline.accuracy, *(point.accuracy for point in record.points)]
+    found = choose_point([record], loss, images=images_in(shares))
+    return None if found is None else found[1]
+
+
+def _certified(task: Task, store: Store, record: Record, loss: float) -> OperatingPoint:
+    taken = certify_network(task, store, record, loss=loss)
+    if taken is None:
+        raise FailedRunError(
+            f"the loss of {record.order} cannot be certified to be at most {100 * loss:g} % with 95 % "
+            "confidence; no network is written"
+        )
+    return taken.point
+
+
+def _train(task: Task, request: Request, store: Store, report: Callable[[Finished], None]) -> Record:
+    """The record of the request. Raises KeyboardInterrupt if it was interrupted."""
+    last: Record | None = None
+    with Runner(task, store, workers=1, work=train_node) as runner:
+        for finished in runner.run([request]):
+            report(finished)
+            last = finished.record
+        if runner.interrupted:
+            raise KeyboardInterrupt
+    assert last is not None
+    return last
+
+
+def _check_writable(out: Path) -> None:
+    """Raise ValueError unless a file can be written there."""
+    if not out.parent.is_dir():
+        raise ValueError(f"--out must lie in an existing folder, got {out}")
+    if out.is_dir():
+        raise ValueError(f"--out must be a file, got the folder {out}")
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"--out must be a file that can be written, got {out}: {error.strerror}") from None

@@ -1,0 +1,262 @@
+"""Experiment: which network is best on this task, over all orders and knobs, within a budget of trials?
+
+`search` runs an Optuna study on the runner and returns the study, the front and the best networks. It
+asks for good networks, not for the law: its trials follow the sampler's preferences.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ordercomp.jobs.law_folder import settle_precision
+from ordercomp.jobs.search_folder import SearchResult
+from ordercomp.knobs import Knob
+from ordercomp.orders import Order
+from ordercomp.records import Record
+from ordercomp.running.jobs import Finished, Request
+from ordercomp.running.node import create_network, train_node
+from ordercomp.running.record_file import RecordFile
+from ordercomp.running.runner import Runner
+from ordercomp.running.shared_store import open_store
+from ordercomp.running.task import Task, load_task
+from ordercomp.running.workers import refuse_unguarded
+from ordercomp.search.ask.abandonment import Abandonment
+from ordercomp.search.ask.cost_aware import CostOptions
+from ordercomp.search.ask.importance import Study, count_ended
+from ordercomp.search.drive import Question, RunsRequests, run_study
+from ordercomp.search.objective import Objectives
+from ordercomp.search.results import designed_nodes, measured_nodes, records_from_study
+from ordercomp.search.samplers import DENSE_SAMPLERS, make_sampler
+from ordercomp.search.space import Space
+from ordercomp.search.study import ADAPTIVE, PAIRED, enqueue_first, open_study
+from ordercomp.search.tell.storage import Storage, naming_the_storage, open_storage
+from ordercomp.sequence import KnobValue
+from ordercomp.stages.catalog import known_stages
+from ordercomp.studies.design.checks import check_task
+from ordercomp.studies.design.proposals import first_sequences, useful_space
+from ordercomp.studies.folders.search_folder import write_search_outcome
+
+__all__ = ["SearchPlan", "run_search", "search", "task_space"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPlan:
+    """The knobs of this experiment. Raises ValueError for what cannot be."""
+
+    task: Task
+    out: Path  # gets study.db, records.jsonl, search.json, report.html, store/ and networks/
+    stages: Order = ""  # letters to choose from; empty: those of the task
+    trials: int = 100  # in the study, earlier runs included
+    sampler: str = "neighbors"
+    storage: str | Path | None = None  # None: study.db in `out`
+    study: str = "search"  # name in the storage
+    seed: int = 0  # of trainings and sampler
+    optional: bool = True  # stages may be left out
+    repeats: int = 0  # extra steps of repeatable stages
+    cost: CostOptions | None = None  # weigh the expected gain against the seconds of the untrained suffix
+    objectives: Objectives = field(default_factory=Objectives)
+    abandonment: Abandonment | None = None
+    workers: int = 2
+    store_url: str = ""  # where results are shared with other machines; `out` holds copies
+    budget_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise ValueError(f"trials must be at least 1, got {self.trials}")
+        if self.trials < self.workers:
+            raise ValueError(f"trials must not be fewer than the {self.workers} workers, got {self.trials}")
+        if not self.study:
+            raise ValueError("study must be a name, got an empty one")
+
+    @property
+    def measures_latency(self) -> bool:
+        """Whether the task or an objective asks for it; the task alone need not."""
+        return self.task.latency or "latency_ms" in self.objectives.names
+
+    @property
+    def question(self) -> Question:
+        """What the study tries and is told."""
+        return Question(
+            space=self.space, objectives=self.objectives, seed=self.seed, abandonment=self.abandonment
+        )
+
+    @property
+    def space(self) -> Space:
+        """What may be tried."""
+        space = task_space(self.task, self.stages, optional=self.optional, repeats=self.repeats)
+        return replace(space, dense=self.sampler in DENSE_SAMPLERS and not space.fixed_parameters)
+
+
+def search(
+    task: Task | str,
+    stages: Order = "",
+    *,
+    trials: int = 100,
+    sampler: str = "neighbors",
+    storage: str | Path | None = None,
+    out: Path | str = "search",
+) -> SearchResult:
+    """Search for the best compressed networks of a task and return the study and its front.
+
+    `task` may be a built-in name or a TOML file; `stages` are the letters to choose from (default: the
+    task's); `storage` is a path or URL (default: study.db in `out`). Running the same search again
+    continues it, and trains nothing twice. More is set by a `SearchPlan`, for `run_search`. Raises
+    ValueError for bad input.
+    """
+    chosen = load_task(task) if isinstance(task, str) else task
+    plan = SearchPlan(
+        task=chosen, out=Path(out), stages=stages, trials=trials, sampler=sampler, storage=storage
+    )
+    return run_search(plan)
+
+
+@naming_the_storage("the search")
+def run_search(
+    plan: SearchPlan,
+    *,
+    runner: RunsRequests | None = None,
+    executor: Executor | None = None,
+    on_finished: Callable[[Finished], None] = lambda finished: None,
+    on_trials: Callable[[int], None] = lambda ended: None,
+) -> SearchResult:
+    """Run `plan` and return what the study holds then.
+
+    For progress, `on_finished` hears of every node and `on_trials` of how many trials have ended.
+
+    Without `runner` it makes one, on `executor` or on local processes, with a store in `plan.out`,
+    settles the precision of the task as all experiments do, leaves out knobs that make no difference to
+    the network, and lets a new study try a few sensible sequences first (not for the grid, which tries
+    everything). An interrupt or a spent budget ends the search with what is there. Raises ValueError
+    for bad input, also if `plan.out` holds records of another task; OSError if it cannot be written.
+    """
+    refuse_unguarded("search")
+    question = plan.question
+    if runner is None:
+        check_task(replace(plan.task, stages=question.space.stages))
+        network = create_network(plan.task, seed=0)
+        question = replace(question, space=useful_space(question.space, network))
+    sampler = make_sampler(
+        plan.sampler,
+        question.space,
+        seed=plan.seed,
+        trials=plan.trials,
+        objectives=plan.objectives,
+        cost=plan.cost,
+        loss=plan.task.loss,
+    )
+    storage = _open_storage(plan)
+    task = (
+        plan.task if runner else settle_precision(plan.task, open_store(plan.out / "store", plan.store_url))
+    )
+    task = replace(task, latency=plan.measures_latency)
+    file = RecordFile(plan.out / "records.jsonl", task=task.name)
+    study = open_study(
+        storage,
+        name=plan.study,
+        space=question.space,
+        objectives=plan.objectives,
+        sampler=sampler,
+        task=f"{task.name} {task.digest}",
+    )
+    if runner is None and plan.sampler != "grid":
+        first = first_sequences(plan.task, question.space)[: plan.trials // 4]
+        enqueue_first(study, question.space, first, seed=plan.seed)
+    with contextlib.ExitStack() as stack:
+        used = runner or stack.enter_context(_make_runner(plan, task, executor))
+        lost = _lost_nodes(study, file)
+        nodes = itertools.chain(
+            used.run(lost) if lost else (), run_study(study, used, question, trials=plan.trials)
+        )
+        for finished in _recorded(nodes, study, file):
+            on_finished(finished)
+            on_trials(count_ended(study))
+        result = SearchResult(
+            study=study,
+            records=tuple(records_from_study(study)),
+            task=plan.task,
+            out=plan.out,
+            objectives=plan.objectives,
+            seconds={(record.sequence, record.seed): record.seconds for record in file.records},
+            interrupted=isinstance(used, Runner) and used.interrupted,
+            storage=str(plan.storage or plan.out / "study.db"),
+        )
+        write_search_outcome(
+            result, network_of=used.whole_network if isinstance(used, Runner) else _no_network
+        )
+    return result
+
+
+def task_space(task: Task, stages: Order = "", *, optional: bool = True, repeats: int = 0) -> Space:
+    """The space of a task: all knobs that its stages declare for searching.
+
+    What the task sets stays there if it is not for searching or lies off the declared grid.
+
+    Raises ValueError for an unknown stage letter.
+    """
+    letters = stages or task.stages
+    known = known_stages()
+    declared = {letter: dict(stage.knobs) for letter, stage in known.items()}
+    held: dict[str, dict[str, KnobValue]] = {
+        letter: {name: value for name, value in values.items() if not _on_grid(declared[letter][name], value)}
+        for letter, values in task.knobs.items()
+    }
+    again = "".join(letter for letter in letters if letter in known and known[letter].repeatable)
+    return Space(letters, declared, optional, again, repeats, fixed=held)
+
+
+def _on_grid(knob: Knob, value: KnobValue) -> bool:
+    """Whether a search over `knob` can reach `value`."""
+    if not knob.searched or knob.choices or knob.step is None or knob.low is None:
+        return knob.searched
+    places = (float(value) - knob.low) / knob.step
+    return abs(places - round(places)) < 1e-9
+
+
+def _open_storage(plan: SearchPlan) -> Storage:
+    """Open the study's storage, which may lie in `plan.out`; one that is refused leaves no new folder."""
+    fresh = not plan.out.exists()
+    plan.out.mkdir(parents=True, exist_ok=True)
+    try:
+        return open_storage(plan.storage or plan.out / "study.db")
+    except ValueError:
+        if fresh:
+            with contextlib.suppress(OSError):  # another process has written into it meanwhile
+                plan.out.rmdir()
+        raise
+
+
+def _make_runner(plan: SearchPlan, task: Task, executor: Executor | None) -> Runner:
+    return Runner(
+        task,
+        open_store(plan.out / "store", plan.store_url),
+        workers=plan.workers,
+        executor=executor,
+        budget_seconds=plan.budget_seconds,
+        work=train_node,
+    )
+
+
+def _no_network(_: Record) -> Path | None:
+    """A runner without a store has no networks."""
+    return None
+
+
+def _lost_nodes(study: Study, file: RecordFile) -> list[Request]:
+    """What the study was told and the file lacks: a run was killed in between, or lost the file.
+
+    The store has most of it.
+    """
+    return file.lacks([Request(sequence, seed) for sequence, seed in measured_nodes(study)])
+
+
+def _recorded(nodes: Iterable[Finished], study: Study, file: RecordFile) -> Iterator[Finished]:
+    """Pass nodes on, and add them to the file, marked by who chose them."""
+    designed = designed_nodes(study.get_trials(deepcopy=False))
+    for finished in nodes:
+        record = finished.record
+        design = PAIRED if (record.sequence, record.seed) in designed else ADAPTIVE
+        file.add(replace(finished, record=replace(record, extra={**record.extra, "design": design})))
+        yield finished

@@ -1,0 +1,239 @@
+"""What a search found: the study, the front, the best network per tolerance, and how it came about."""
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from ordercomp.analysis.fronts import TOLERANCES, Candidate
+from ordercomp.analysis.report.result_files import AdaptiveFile
+from ordercomp.analysis.report.shown import Shown, shown_front
+from ordercomp.analysis.showing.search_file import (
+    Asked,
+    BestPoint,
+    LawPlace,
+    OrderScore,
+    Progress,
+    SearchFile,
+    SearchPoint,
+    TrialCount,
+)
+from ordercomp.analysis.showing.words import read_verdict
+from ordercomp.codec import decode, encode
+from ordercomp.jobs.law import law_of_records
+from ordercomp.orders import Order
+from ordercomp.records import Record
+from ordercomp.running.task import Task
+from ordercomp.search.ask.importance import Study, count_states, parameter_importances
+from ordercomp.search.objective import Objectives
+from ordercomp.sequence import StageSequence
+from ordercomp.studies.folders.search_ranking import Ranking
+
+__all__ = ["SearchResult"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """The outcome of a search. Networks are selected on validation data; test accuracy is only reported.
+
+    Everything keeps to the constraints of the search, and is compared as `Ranking` says.
+    """
+
+    study: Study  # plain Optuna
+    records: tuple[Record, ...]  # distinct, in the order of the trials
+    task: Task  # as the user named it
+    out: Path  # the folder of the search
+    objectives: Objectives
+    seconds: Mapping[tuple[str, int], float] = field(default_factory=dict)  # of each training, by its node
+    interrupted: bool = False  # by Ctrl-C: the same search goes on from here
+    storage: str = ""  # path or URL of the study
+
+    @property
+    def ranking(self) -> Ranking:
+        """How operating points compare."""
+        return Ranking(self.objectives)
+
+    @cached_property
+    def points(self) -> list[Candidate]:
+        """The operating points that keep the constraints, in the order of the trials."""
+        return self.ranking.candidates(self.records)
+
+    @cached_property
+    def front(self) -> list[Candidate]:
+        """The operating points that no other beats, by falling cost."""
+        return self.ranking.front(self.points)
+
+    @property
+    def value(self) -> float:
+        """What the whole is worth, in doublings."""
+        return self.ranking.value(self.ranking.outline(self.points))
+
+    def best(self, tolerance: float) -> Candidate | None:
+        """The least cost with a validation loss of at most `tolerance`, a fraction; or None.
+
+        Raises ValueError if the tolerance does not lie in [0, 1).
+        """
+        if not 0 <= tolerance < 1:
+            raise ValueError(f"tolerance must lie in [0, 1), a fraction of accuracy, got {tolerance}")
+        return self.ranking.best(self.points, tolerance)
+
+    @property
+    def tolerances(self) -> list[float]:
+        """The four of the source paper's Table 1 and the task's own, rising."""
+        return sorted({*TOLERANCES, self.task.loss})
+
+    @property
+    def best_by_tolerance(self) -> dict[float, Candidate | None]:
+        """The best at each of the tolerances."""
+        return {tolerance: self.best(tolerance) for tolerance in self.tolerances}
+
+    @cached_property
+    def progress(self) -> list[Progress]:
+        """How the value grew, network by network."""
+        own = {(record.sequence, record.seed): record.seconds for record in self.records}
+        known = {**self.seconds, **own}
+        steps: list[Progress] = []
+        kept: list[Candidate] = []
+        paid: set[tuple[str, int]] = set()
+        seconds = 0.0
+        for count, record in enumerate(self.records, start=1):
+            nodes = {(str(prefix), record.seed) for prefix in StageSequence.parse(record.sequence).prefixes}
+            seconds += sum(known.get(node, 0.0) for node in nodes - paid)
+            paid |= nodes
+            kept = self.ranking.outline([*kept, *self.ranking.candidates([record])])
+            value = self.ranking.value(kept)
+            steps.append(Progress(networks=count, trainings=len(paid), seconds=seconds, value=value))
+        return steps
+
+    @cached_property
+    def orders(self) -> list[OrderScore]:
+        """The orders that were tried, best first."""
+        tried: dict[Order, list[Candidate]] = {record.order: [] for record in self.records}
+        for one in self.points:
+            tried[one.record.order].append(one)
+        networks = Counter(record.order for record in self.records)
+        winners = Counter(one.record.order for one in self.front)
+        scores = [
+            OrderScore(
+                order=order,
+                networks=networks[order],
+                value=self.ranking.value(self.ranking.outline(points)),
+                on_front=winners[order],
+            )
+            for order, points in tried.items()
+        ]
+        return sorted(scores, key=lambda score: (-score.value, score.order))
+
+    def rank_of(self, order: Order) -> int | None:
+        """Place of `order` among the tried orders of the same stages, 1 for the best; None if not tried."""
+        rivals = self._rivals(order)
+        return rivals.index(order) + 1 if order in rivals else None
+
+    @property
+    def winner(self) -> Order | None:
+        """The best order among those that use most stages; None before the first network."""
+        longest = max((len(score.order) for score in self.orders), default=0)
+        return next((score.order for score in self.orders if len(score.order) == longest), None)
+
+    @cached_property
+    def law(self) -> LawPlace | None:
+        """The law's order by the same trials, and its rank; None with fewer than two stages to order."""
+        if len({letter for record in self.records if record.points for letter in record.order} - {"F"}) < 2:
+            return None
+        file = law_of_records(self.records)
+        verdict = read_verdict(file.law)
+        return LawPlace(
+            order=verdict.order,
+            role=verdict.role,
+            evidence="adaptive" if isinstance(file, AdaptiveFile) else "paired",
+            rank=self.rank_of(verdict.order),
+            of=len(self._rivals(verdict.order)),
+        )
+
+    def importances(self, objective: int = 0) -> dict[str, float]:
+        """Share of the objective's variance that each parameter explains; empty with too few trials."""
+        return parameter_importances(self.study, objective)
+
+    def compress_line(self, tolerance: float) -> str | None:
+        """The command that writes the best network of `tolerance`; None if there is none.
+
+        It finds the network in the store of this search, and trains it again where that lacks it.
+        """
+        best = self.best(tolerance)
+        if best is None:
+            return None
+        words = [
+            *("ordercomp", "compress", best.record.sequence, "--task", self.task.spelled),
+            *("--seed", str(best.record.seed), "--store", str(self.out / "store")),
+            *("--loss", f"{100 * tolerance:g}%"),
+            *("--out", f"{best.record.order}-loss-{100 * tolerance:g}.safetensors"),
+        ]
+        return shlex.join(words)
+
+    @property
+    def dashboard_line(self) -> str | None:
+        """The command that opens the study in a browser; None without a storage, or with a password in it."""
+        if not self.storage or "@" in self.storage:
+            return None
+        plain = "://" in self.storage or self.storage.endswith((".log", ".journal"))
+        return shlex.join(["optuna-dashboard", self.storage if plain else f"sqlite:///{self.storage}"])
+
+    @property
+    def file(self) -> SearchFile:
+        """The content of search.json."""
+        states = count_states(self.study)
+        return SearchFile(
+            task=self.task.name,
+            study=self.study.study_name,
+            dashboard=self.dashboard_line,
+            objectives=decode(encode(self.objectives), Asked, "objectives"),
+            cost=self.ranking.cost,
+            loss=self.task.loss,
+            trials=TrialCount(
+                complete=states["complete"],
+                pruned=states["pruned"],
+                fail=states["fail"],
+                waiting=states["waiting"],
+            ),
+            networks=len(self.records),
+            value=self.value,
+            front=tuple(map(_point, self.front)),
+            best={f"{tolerance:g}": self._best_point(tolerance) for tolerance in self.tolerances},
+            orders=tuple(self.orders),
+            winner=self.winner,
+            law=self.law,
+            progress=tuple(self.progress),
+            importances={name: self.importances(place) for place, name in enumerate(self.objectives.names)},
+        )
+
+    def __rich__(self) -> Shown:
+        return shown_front(self.front)
+
+    def _repr_html_(self) -> str:
+        return shown_front(self.front)._repr_html_()
+
+    def _rivals(self, order: Order) -> list[Order]:
+        """The tried orders of the same stages, best first."""
+        return [score.order for score in self.orders if sorted(score.order) == sorted(order)]
+
+    def _best_point(self, tolerance: float) -> BestPoint | None:
+        best, line = self.best(tolerance), self.compress_line(tolerance)
+        return None if best is None or line is None else BestPoint(point=_point(best), compress=line)
+
+
+def _point(one: Candidate) -> SearchPoint:
+    return SearchPoint(
+        sequence=one.record.sequence,
+        seed=one.record.seed,
+        threshold=one.point.threshold,
+        accuracy=one.accuracy,
+        test_accuracy=one.point.test_accuracy,
+        metric=one.record.metric,
+        loss=one.loss,
+        bitops_cr=one.bitops_cr,
+        cr=one.cr,
+        latency_ms=one.point.extra.get("latency_ms"),
+        checkpoint=one.record.extra.get("checkpoint"),
+    )

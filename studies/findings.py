@@ -1,0 +1,307 @@
+"""Findings: what the recorded runs say about the order of compression, one page made from records alone.
+
+    python -m ordercomp.studies.findings docs/findings.md
+
+Each recording gets its answer at every tolerated loss; claims are read off these answers, and what no answer
+tells is listed as open.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from ordercomp.analysis.answer import Answer, AnswerAt, derive_answer
+from ordercomp.analysis.corpus import collect
+from ordercomp.analysis.fronts import DEFAULT_SCALE
+from ordercomp.analysis.law.rivals import weaker_first
+from ordercomp.analysis.order_model import Effort
+from ordercomp.analysis.report.plots import to_svg
+from ordercomp.analysis.report.tables import Column, Table, loss_text
+from ordercomp.analysis.report.text import answer_words, cost_text, where_it_changes
+from ordercomp.analysis.showing.experiment_plots import loss_plot
+from ordercomp.files import replace_file
+from ordercomp.orders import Order
+from ordercomp.records import Record
+from ordercomp.studies.experiment import table_markdown
+from ordercomp.studies.folders.recorded import load_recorded, recorded_names
+from ordercomp.studies.paper.mechanism import joint_table
+from ordercomp.studies.paper.order_claims import CLAIMS, LEFT_OUT, Claim, is_order, is_told, read_claim
+from ordercomp.studies.paper.verdict_tables import verdict_table
+from ordercomp.studies.run import EXPERIMENTS
+
+__all__ = ["Source", "findings_page"]
+
+STAGES: Order = "DPQE"
+JUDGED = ("single", "pairwise", "insertion", "combination", "exhaustive", "rivals")  # experiments
+SHOWN = (0.01, 0.02, 0.05)  # losses at which claims are read
+TITLES = {
+    "cifar10": "CIFAR-10 (JPEG copies)",
+    "fashion-mnist": "Fashion-MNIST",
+    "fashion-mnist-raced": "Fashion-MNIST, raced",
+}
+NOT_BENCHMARKS = ("digits-grid",)  # one seed: for studies of samplers
+JOINT = "exits-"  # recordings of P and E alone begin so
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One recording with its answer."""
+
+    name: str
+    records: Sequence[Record]
+    answer: Answer
+    weaker: Order | None  # what "weaker first" comes to here
+
+    def at(self, loss: float) -> AnswerAt:
+        """The answer at one of the losses that all answers tell."""
+        return next(one for one in self.answer.by_loss if one.loss == loss)
+
+
+def findings_page(sources: Sequence[Source], exits: Mapping[str, Sequence[Record]]) -> str:
+    """The whole page in Markdown; `exits` holds the records of P and E alone, by data."""
+    blocks = [_HEAD, "## In short", "", *map(_in_short, sources), "", *_table(_data_table(sources)), ""]
+    blocks += ["## The claims", "", _CLAIMS_NOTE, ""]
+    for loss in SHOWN:
+        blocks += [*_table(_claim_table(sources, loss)), ""]
+    for source in sources:
+        title, picture = _title(source.name), f"figures/findings-{source.name}.svg"
+        blocks += [f"## The law on {title}", "", f"![values of all orders by tolerated loss]({picture})", ""]
+        blocks += [*_table(_law_table(source)), "", *_sentences(source), ""]
+    blocks += ["## The paper's experiments", "", _COURT_NOTE, ""]
+    recordings = {_title(source.name): source.records for source in sources}
+    for name in JUDGED:
+        title = f"{name}: {EXPERIMENTS[name].question}"
+        blocks += [*_table(verdict_table(title, EXPERIMENTS[name].judge, recordings)), ""]
+    titled = {_title(name): records for name, records in exits.items()}
+    blocks += ["## Why exits come early", "", _JOINT_NOTE, "", *_table(joint_table(titled, SHOWN)), ""]
+    blocks += ["## What stays open", "", *_open(sources), "", _LIMITS]
+    return "\n".join(blocks).rstrip("\n") + "\n"
+
+
+def _in_short(source: Source) -> str:
+    """The answer at the loss that is asked for by default, in sentences."""
+    words = answer_words(source.answer.asked, STAGES)
+    return f"- {_title(source.name)}: {' '.join(words.lines)}"
+
+
+def _data_table(sources: Sequence[Source]) -> Table:
+    rows = []
+    for source in sources:
+        measured = [record for record in source.records if record.points]
+        seeds = {record.seed for record in measured}
+        accuracies = {record.seed: record.baseline for record in measured}.values()
+        rows.append(
+            (
+                _title(source.name),
+                str(len(seeds)),
+                str(len(source.records)),
+                f"{100 * mean(one.accuracy for one in accuracies):.1f} %",
+                f"{100 * mean(one.test_accuracy for one in accuracies):.1f} %",
+                "; ".join(sorted({str(one.extra.get("hardware")) for one in measured})),
+                ", ".join(sorted({str(one.extra.get("precision")) for one in measured})),
+            )
+        )
+    names = ("data", "seeds", "records", "baseline, validation", "test", "hardware", "precision")
+    columns = tuple(
+        Column(name, "left" if name in ("data", "hardware", "precision") else "right") for name in names
+    )
+    return Table(title="What was measured", columns=columns, rows=tuple(rows))
+
+
+def _claim_table(sources: Sequence[Source], loss: float) -> Table:
+    columns = (Column("claim"), Column("whose"), *(Column(_title(source.name)) for source in sources))
+    rows = [
+        (claim.text, claim.who, *(str(read_claim(claim, source.at(loss))) for source in sources))
+        for claim in CLAIMS
+    ]
+    own = [
+        f"{source.weaker}: {read_claim(Claim('', '', is_order(source.weaker)), source.at(loss))}"
+        for source in sources
+    ]
+    rows.append(("weaker first", "a rival: by the loss of each stage alone", *own))
+    return Table(title=f"Where {loss_text(loss)} may be lost", columns=columns, rows=tuple(rows))
+
+
+def _law_table(source: Source) -> Table:
+    names = (
+        "tolerated loss",
+        "take",
+        "may be best",
+        "expected regret",
+        "95 %",
+        "random order",
+        "spread",
+        "p",
+    )
+    rows = [_law_row(loss_text(one.loss or 0.0), one) for one in source.answer.by_loss]
+    rows += [_law_row(f"{one.rung}, {loss_text(one.loss or 0.0)}", one) for one in source.answer.by_rung]
+    columns = tuple(Column(name, "left" if place < 3 else "right") for place, name in enumerate(names))
+    return Table(
+        title=f"{_title(source.name)}: by loss over all rungs, then each rung alone",
+        columns=columns,
+        rows=tuple(rows),
+        note="Regret and spread in doublings of bit operations; p: that the order does not matter.",
+    )
+
+
+def _law_row(name: str, one: AnswerAt) -> tuple[str, ...]:
+    if one.seeds_needed:
+        return (name, LEFT_OUT, f"it takes {one.seeds_needed} seeds", *[LEFT_OUT] * 5)
+    if one.recommended is None or one.regret is None or not is_told(one):
+        return (name, LEFT_OUT, "hardly any network loses so little", *[LEFT_OUT] * 5)
+    inside = list(one.best_set)
+    named = ", ".join(inside[:6]) + (
+        f", … ({len(inside)} of {len(one.standings)})" if len(inside) > 6 else ""
+    )
+    regret, matters = one.regret, one.order_matters
+    return (
+        name,
+        one.recommended,
+        named,
+        f"{regret.expected:.2f}",
+        f"{regret.upper95:.2f}",
+        f"{regret.random_order:.2f}",
+        *((LEFT_OUT, LEFT_OUT) if matters is None else (f"{matters.spread:.1f}", f"{matters.p:.2g}")),
+    )
+
+
+def _sentences(source: Source) -> list[str]:
+    """Where the recommendation changes, and which precedences hold at which losses."""
+    lines = []
+    if changes := where_it_changes([one for one in source.answer.by_loss if is_told(one)]):
+        lines.append(f"- {changes}")
+    held: dict[tuple[str, str], list[str]] = {}
+    for one in source.answer.by_loss:
+        for pair in one.precedence:
+            held.setdefault(pair, []).append(loss_text(one.loss or 0.0))
+    for (first, second), losses in sorted(held.items(), key=lambda item: -len(item[1])):
+        lines.append(f"- {first} before {second} in every order that may be best at {', '.join(losses)}.")
+    flips = [pair for pair in held if pair[::-1] in held and pair < pair[::-1]]
+    for first, second in flips:
+        lines.append(f"- {first} and {second} change places with the tolerated loss.")
+    asked = source.answer.asked
+    if asked.regret is not None:
+        blind = cost_text(asked.regret.random_order)
+        lines.append(
+            f"- At {loss_text(asked.loss or 0.0)} an order taken at random needs {blind} bit operations."
+        )
+    return lines
+
+
+def _open(sources: Sequence[Source]) -> list[str]:
+    """The orders that cannot be told apart, and about how many seeds it would take."""
+    lines = []
+    for source in sources:
+        for loss in SHOWN:
+            one = source.at(loss)
+            if not is_told(one):
+                lines.append(f"- {_title(source.name)}, {loss_text(loss)}: nothing can be told.")
+                continue
+            rivals = [order for order in one.best_set if order != one.recommended]
+            if not rivals:
+                lines.append(f"- {_title(source.name)}, {loss_text(loss)}: {one.recommended} alone is left.")
+                continue
+            lines.append(f"- {_title(source.name)}, {loss_text(loss)}: {_told_apart(one, rivals)}")
+    return lines
+
+
+def _told_apart(one: AnswerAt, rivals: Sequence[Order]) -> str:
+    """How many rivals there are and what it takes to exclude the last and the nearest of them."""
+    needed = []
+    for order in rivals:
+        standing = one.standings[order]
+        half = max(0.0, standing.interval[1] - standing.behind)
+        share = half / max(standing.behind, 1e-9)
+        needed.append((standing.seeds * max(1.0, share**2) + 1, order))
+    (fewest, easy), (most, hard) = min(needed), max(needed)
+    ends = f", {hard} some {_round(most)}" if most < 200 else f", {hard} more than 200, a tie in practice"
+    return (
+        f"{len(rivals)} beside {one.recommended} may be best; to exclude {easy} would take some "
+        f"{_round(fewest)} seeds{ends if hard != easy else ''}."
+    )
+
+
+def _round(seeds: float) -> str:
+    return f"{seeds:.0f}" if seeds < 20 else f"{round(seeds, -1):.0f}"
+
+
+def _title(name: str) -> str:
+    return TITLES.get(name, name)
+
+
+def _table(table: Table) -> list[str]:
+    return table_markdown(table)
+
+
+_HEAD = """# Findings
+
+What the recorded runs that ship with this package say about the order of D (distill), P (prune), Q (quantize)
+and E (early exits). This page is made from the records alone, nothing in it is typed in:
+`python -m ordercomp.studies.findings docs/findings.md`.
+The value of an order at a seed is the log2 reduction of bit operations that its networks reach at a tolerated
+loss of accuracy ([evidence.md](evidence.md)).
+"""
+
+_CLAIMS_NOTE = """*holds*: every order that may be best (95 %) agrees; *fails*: none does; *open*: some do. In
+brackets the probability that the best order agrees, and what the best such order should cost beyond the
+recommended one, in doublings (0.1 is 7 % more bit operations, 1 is twice as many)."""
+
+_COURT_NOTE = """Judged by the experiments' own rules on the same records (`ordercomp study` runs them anew).
+Effects are in doublings of their value with 95 % intervals, positive where they speak for the claim."""
+
+_JOINT_NOTE = """Only P and E, in both orders. Heads that are trained alone, on a frozen body, are tuned
+together with it by every later stage: an early E is trained for longer than a late one. Trained jointly with
+the body at once, what is left of the lead of an early E is due to the order itself."""
+
+_LIMITS = """## Limits
+
+- Small residual networks and images of 8x8 to 32x32 pixels; one recipe of training for each data set. The
+  paper has ResNet-34 at 200 epochs a stage. A law told here is one about this size.
+- CIFAR-10 is read from JPEG copies of quality 75, not from the original files.
+- The two recordings of Fashion-MNIST were made with different states of the code; they stand apart. The
+  raced one has four seeds of all orders, made on a GPU in bfloat16, and four of the eight orders that those
+  had left at 2 %, made on a CPU in float32 with later code. At 2 % six of them reach as much in both halves
+  (0.02 to 0.7 doublings apart); EDPQ and EDQP reach 1.2 and 0.9 less in the later one, by chance or by what
+  differs.
+- Knobs are those of the two or three rungs; a law may change beyond them, as it changes between them.
+- E trains heads on a frozen body. An early E is tuned together with the body by every later stage, a late one
+  never: part of what E gains by coming early is joint tuning.
+- Where hardware or precision differ between seeds of one recording, orders are still compared within a seed.
+- The numbers of seeds above are rough: they take intervals to shrink with the root of their number.
+"""
+
+
+def main(target: str) -> None:
+    """Read all recordings and write the page and its pictures."""
+    sources = []
+    for name in recorded_names():
+        if name in NOT_BENCHMARKS or name.startswith(JOINT):
+            continue
+        records = load_recorded(name)
+        corpus = collect(records, stages=STAGES, scale=DEFAULT_SCALE)
+        answer = derive_answer(records, stages=STAGES, effort=Effort(kept=1000))
+        sources.append(Source(name=name, records=records, answer=answer, weaker=weaker_first(corpus)))
+    exits = {
+        name.removeprefix(JOINT): load_recorded(name) for name in recorded_names() if name.startswith(JOINT)
+    }
+    path = Path(target)
+    (path.parent / "figures").mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        curves = _curves(source.answer)
+        replace_file(path.parent / "figures" / f"findings-{source.name}.svg", to_svg(loss_plot(curves)))
+    replace_file(path, findings_page(sources, exits))
+
+
+def _curves(answer: Answer) -> Mapping[Order, list[tuple[float, float]]]:
+    """Each order's value by loss, where it can be told."""
+    curves: dict[Order, list[tuple[float, float]]] = {}
+    for one in answer.by_loss:
+        for order, standing in one.standings.items():
+            curves.setdefault(order, []).append((one.loss or 0.0, standing.value))
+    return curves
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

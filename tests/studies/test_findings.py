@@ -1,0 +1,130 @@
+"""Claims read off answers, and the page of findings."""
+
+from dataclasses import replace
+
+import pytest
+from builders import make_record
+
+from ordercomp.analysis.answer import Answer, AnswerAt, OrderMatters, Regret, Standing
+from ordercomp.analysis.values import LOSSES
+from ordercomp.orders import Order
+from ordercomp.records import Record
+from ordercomp.studies.experiment import Finding, Judgement
+from ordercomp.studies.findings import Source, findings_page
+from ordercomp.studies.paper.order_claims import Claim, before, is_order, read_claim
+from ordercomp.studies.paper.verdict_tables import verdict_table
+
+
+def answer(loss: float, best: tuple[Order, ...], behind: dict[Order, float]) -> AnswerAt:
+    """At three seeds; the first order is recommended with a regret of a tenth of a doubling."""
+    chances = {order: (1 / len(best) if order in best else 0.0) for order in behind}
+    return AnswerAt(
+        loss=loss,
+        recommended=next(iter(behind)),
+        best_set=best,
+        regret=Regret(expected=0.1, upper95=0.4, random_order=1.0),
+        standings={
+            order: Standing(
+                value=9 - lag,
+                behind=lag,
+                interval=(0.0 if order in best else lag / 2, 2 * lag),
+                probability_best=chances[order],
+                seeds=3,
+            )
+            for order, lag in behind.items()
+        },
+        precedence=(("D", "E"),),
+        order_matters=OrderMatters(p=0.001, spread=2.0),
+    )
+
+
+BEHIND = {"DPQE": 0.1, "DQPE": 0.3, "EPQD": 2.1}
+
+
+@pytest.mark.parametrize(
+    ("agrees", "expected"),
+    [
+        (before("D", "E"), "holds (1.00)"),
+        (before("E", "D"), "fails (0.00, costs 2.00)"),
+        (before("P", "Q"), "open (0.50)"),
+        (is_order("DQPE"), "open (0.50, costs 0.20)"),
+        (is_order(None), "-"),
+    ],
+)
+def test_a_claim_holds_fails_or_is_open_by_the_orders_that_may_be_best(agrees: object, expected: str) -> None:
+    claim = Claim("text", "who", agrees)  # type: ignore[arg-type]
+    assert str(read_claim(claim, answer(0.02, ("DPQE", "DQPE"), BEHIND))) == expected
+
+
+def test_where_nothing_can_be_told_no_claim_is_read() -> None:
+    assert str(read_claim(Claim("", "", is_order("DPQE")), AnswerAt(loss=0.02))) == "-"
+
+
+NO_REGRET = Regret(expected=0.0, upper95=0.0, random_order=0.0)
+
+
+@pytest.mark.parametrize(
+    "hollow", [replace(answer(0.002, ("DPQE",), BEHIND), regret=NO_REGRET), AnswerAt(loss=0.002)]
+)
+def test_where_no_network_loses_so_little_nothing_is_told(hollow: AnswerAt) -> None:
+    assert str(read_claim(Claim("", "", is_order("DPQE")), hollow)) == "-"
+    told = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
+    page = findings_page([source("digits", {**told, 0.002: hollow})], {})
+    assert "| 0.2 % | - | hardly any network loses so little |" in page
+    assert "DPQE is recommended at every loss from 0.6 % to 8 %." in page
+
+
+def test_claims_of_an_experiment_stand_beside_each_other() -> None:
+    judged = {
+        "a": [Finding(claim="x", measured="", verdict="agree", seeds=3, effect=0.5, interval=(0.1, 0.9))],
+        "b": [
+            Finding(claim="y", measured="", verdict="undecided", seeds=3),
+            Finding(claim="x", measured="", verdict="disagree", seeds=3, effect=-0.5),
+        ],
+    }
+    recordings = {name: [make_record("D", task=name)] for name in judged}
+    table = verdict_table(
+        "title", lambda records: Judgement(findings=tuple(judged[records[0].task]), tables=()), recordings
+    )
+    assert [column.name for column in table.columns] == ["claim", "a", "b"]
+    assert table.rows == (("x", "agree, +0.50 [+0.10, +0.90]", "disagree, -0.50"), ("y", "-", "undecided"))
+
+
+def source(name: str, answers: dict[float, AnswerAt]) -> Source:
+    records = [make_record("DPQE", seed=seed, hardware="a chip", precision="float32") for seed in range(3)]
+    told = tuple(answers[loss] for loss in LOSSES)
+    rung = AnswerAt(loss=0.02, seeds_needed=3, rung="D(depth=0.5)")
+    return Source(
+        name=name, records=records, answer=Answer(asked=told[3], by_loss=told, by_rung=(rung,)), weaker="DQPE"
+    )
+
+
+def exits() -> list[Record]:
+    """Heads alone, an early E reduces four times more; trained jointly, as much."""
+    return [
+        make_record(order, seed, 0.97, times, knobs={"P": {"ratio": 0.4}, "E": {"train": train}})
+        for seed in range(3)
+        for order, train, times in (
+            ("PE", "heads", 4.0),
+            ("EP", "heads", 16.0),
+            ("PE", "joint", 16.0),
+            ("EP", "joint", 16.0),
+        )
+    ]
+
+
+def test_the_page_tells_law_claims_and_what_is_open_for_each_recording() -> None:
+    plain = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
+    flipped = {**plain, 0.05: answer(0.05, ("EPQD",), {"EPQD": 0.1, "DPQE": 1.1, "DQPE": 1.3})}
+    page = findings_page([source("digits", plain), source("cifar10", flipped)], {"cifar10": exits()})
+    assert "| digits | 3 | 3 | 98.0 % | 98.0 % | a chip | float32 |" in page
+    assert "| CIFAR-10 (JPEG copies) | 3 | 3 |" in page
+    assert "| 2 % | DPQE | DPQE, DQPE | 0.10 | 0.40 | 1.00 | 2.0 | 0.001 |" in page
+    assert "| D(depth=0.5), 2 % | - | it takes 3 seeds |" in page
+    assert "- At a tolerated loss of 0.2 % take DPQE, EPQD from 5 % on, DPQE from 8 % on." in page
+    assert "- CIFAR-10 (JPEG copies), 5 %: EPQD alone is left." in page
+    assert "- digits: Take D → P → Q → E if a loss of 2 % is tolerated." in page
+    assert "- digits, 2 %: 1 beside DPQE may be best" in page
+    assert "| CIFAR-10 (JPEG copies) | 5 % | +2.00 [+2.00, +2.00] | +0.00 [+0.00, +0.00] | 3 |" in page
+    weaker = "| weaker first | a rival: by the loss of each stage alone |"
+    assert f"{weaker} DQPE: open (0.50, costs 0.20) | DQPE: fails (0.00, costs 1.20) |" in page
