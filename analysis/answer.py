@@ -34,21 +34,6 @@ from ordercomp.layout import FLAT, OMITTED, named
 from ordercomp.orders import Order
 from ordercomp.records import Convention, Record, metric_of
 
-__all__ = [
-    "LEAST_SEEDS",
-    "Answer",
-    "AnswerAt",
-    "Behind",
-    "OrderMatters",
-    "Regret",
-    "Sorts",
-    "Standing",
-    "answer_of",
-    "answers_of",
-    "derive_answer",
-    "read_answer",
-]
-
 FloatArray = npt.NDArray[np.float64]
 
 BAND = 0.17  # nominal error of the posterior's band; shrinkage makes it wide: in every world of

@@ -11,8 +11,6 @@ from scipy import stats
 from ordercomp.analysis.evidence.judge import RULES, Outcome, Rules, judge_best
 from ordercomp.orders import Order, kendall_distance
 
-__all__ = ["Exhaustive", "Ranked", "exhaustive"]
-
 FloatArray = npt.NDArray[np.float64]
 
 

@@ -16,8 +16,6 @@ from ordercomp.layout import OMITTED
 from ordercomp.orders import Order, check_order, permutations
 from ordercomp.records import Record
 
-__all__ = ["SEQUENTIAL", "Corpus", "collect"]
-
 FloatArray = npt.NDArray[np.float64]
 SEQUENTIAL = "sequential"  # extra["design"] of what was trained because of the results so far
 USUAL = "DKLPSQWHEF"  # the order in which stages are named, if the caller does not say

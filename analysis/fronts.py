@@ -24,19 +24,6 @@ from ordercomp.analysis.fronts.pareto import FloatArray, is_nondominated
 from ordercomp.codec import Plain
 from ordercomp.records import Convention, OperatingPoint, Record
 
-__all__ = [
-    "DEFAULT_SCALE",
-    "TOLERANCES",
-    "Candidate",
-    "Scale",
-    "best_reductions",
-    "candidates",
-    "front",
-    "front_value",
-    "record_value",
-    "value_of",
-]
-
 Split = Literal["validation", "test"]
 Shape = Literal["soft", "hard"]
 

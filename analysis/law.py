@@ -26,8 +26,6 @@ from ordercomp.analysis.statistics import hierarchical_bootstrap
 from ordercomp.orders import Order
 from ordercomp.records import Record
 
-__all__ = ["Law", "LawOptions", "derive_law"]
-
 DEFAULT_OPTIONS = LawOptions()
 
 

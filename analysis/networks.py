@@ -20,8 +20,6 @@ from ordercomp.codec import Number
 from ordercomp.orders import Order
 from ordercomp.records import OperatingPoint, Record
 
-__all__ = ["Pick", "Taken", "choose_point", "images_in", "loss_interval", "networks_to_take"]
-
 MOST_IMAGES = 200_000
 MORE = 1.02  # times the reduction from which on another order's network is worth a row
 

@@ -23,8 +23,6 @@ from ordercomp.analysis.answer.precision import Precision
 from ordercomp.analysis.answer.streams import Streams
 from ordercomp.orders import Order
 
-__all__ = ["Draws", "Effort", "draw_values"]
-
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 

@@ -19,8 +19,6 @@ from ordercomp.analysis.evidence.units import Cell, PairTable
 from ordercomp.analysis.statistics import Estimate, row_scores, sign_flip_p
 from ordercomp.layout import FLAT, OMITTED, named
 
-__all__ = ["Counted", "Evidence", "Group", "Verdict", "count_cells", "gather"]
-
 Pair = tuple[str, str]
 Verdict = Literal["before", "after", "tied", "undecided", "conditional"]
 

@@ -14,20 +14,6 @@ import numpy.typing as npt
 
 from ordercomp.orders import Order
 
-__all__ = [
-    "MOST_EXTENSIONS",
-    "Precedence",
-    "acyclic_by_chance",
-    "find_cycle",
-    "free_pairs",
-    "intransitive_triples",
-    "kemeny_order",
-    "linear_extensions",
-    "minimum_feedback_arcs",
-    "precedence_graph",
-    "tournament_orders",
-]
-
 Precedence: TypeAlias = nx.DiGraph
 Pair = tuple[str, str]
 EXACT_STAGES = 9  # Held-Karp over subsets: 9 stages take 2^9 * 9 steps

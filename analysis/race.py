@@ -19,17 +19,6 @@ from ordercomp.analysis.order_model import Draws, Effort, draw_values
 from ordercomp.analysis.values import ValueTable
 from ordercomp.orders import Order, permutations
 
-__all__ = [
-    "ALL_UP_TO",
-    "MOST_LATER",
-    "MOST_SEEDS",
-    "in_halves",
-    "losing",
-    "next_orders",
-    "starting_orders",
-    "surviving",
-]
-
 FloatArray = npt.NDArray[np.float64]
 
 MOST_SEEDS = 8  # the risk of dropping the best order is spent over the looks after these many seeds

@@ -12,8 +12,6 @@ from ordercomp.orders import Order, check_order
 from ordercomp.records import Record
 from ordercomp.sequence import StageSequence
 
-__all__ = ["RankedOrder", "permutation_records", "rank_orders"]
-
 Cell = tuple[str, frozenset[str], int]  # accounting, steps with their knobs, seed
 
 

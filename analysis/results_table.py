@@ -14,8 +14,6 @@ from ordercomp.analysis.order_model import Effort
 from ordercomp.analysis.values import FLOOR, LOSSES, ValueTable, check_loss, front_reduction
 from ordercomp.orders import Order
 
-__all__ = ["Columns", "Results", "answer_results", "read_results"]
-
 MOST_BYTES = 64 * 2**20
 
 

@@ -25,8 +25,6 @@ from ordercomp.analysis.statistics import Estimate
 from ordercomp.orders import Order, check_order
 from ordercomp.records import Record
 
-__all__ = ["AdaptiveEvidence", "adaptive_evidence"]
-
 SCALE = Scale(split="validation")
 FEWEST = 5  # networks on a side before a pair may be decided
 

@@ -14,17 +14,6 @@ from scipy import special, stats
 
 from ordercomp.layout import UNWRITTEN, named
 
-__all__ = [
-    "Estimate",
-    "Prior",
-    "estimate",
-    "hierarchical_bootstrap",
-    "holm",
-    "row_scores",
-    "sign_flip_p",
-    "variance_prior",
-]
-
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 

@@ -20,19 +20,6 @@ from ordercomp.orders import Order, check_order
 from ordercomp.records import Convention, OperatingPoint, Record
 from ordercomp.sequence import StageSequence
 
-__all__ = [
-    "FLOOR",
-    "LOSSES",
-    "Network",
-    "Rung",
-    "ValueTable",
-    "check_loss",
-    "front_reduction",
-    "networks_of",
-    "order_values",
-    "rungs_of",
-]
-
 FloatArray = npt.NDArray[np.float64]
 Setting = tuple[str, frozenset[str]]  # accounting of epochs, steps with their knobs
 

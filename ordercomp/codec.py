@@ -16,8 +16,6 @@ import msgspec
 
 from ordercomp.layout import Plan, dataclass_in, layout_of
 
-__all__ = ["Number", "Plain", "decode", "encode", "format_json", "parse_json", "parse_toml", "read_json"]
-
 Number = int | float  # stays what it was: 3 is not written back as 3.0
 Plain = Mapping[str, Any]  # a table as a file holds it, of which nothing is known as yet, or which is free
 

@@ -3,8 +3,6 @@
 import errno
 from collections.abc import Iterator
 
-__all__ = ["FailedRunError", "is_out_of_disk", "is_out_of_memory", "one_line"]
-
 _NO_MEMORY = (
     "can't allocate memory",
     "cannot allocate memory",

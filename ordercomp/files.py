@@ -17,8 +17,6 @@ from filelock import FileLock
 
 from ordercomp.process_table import is_running
 
-__all__ = ["drop_drafts", "is_digest", "lock_of", "read_bytes", "refuse_link", "replace_file", "replacing"]
-
 _SMALL = 64 * 2**20  # bytes that any file may hold
 _MOST_TIMES = 50  # how many times larger a compressed file may become; records become ten times larger
 _PIECE = 2**20

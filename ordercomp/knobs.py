@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from ordercomp.sequence import KnobValue
 
-__all__ = ["Knob", "check_knobs"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knob:

@@ -11,20 +11,6 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-__all__ = [
-    "FLAT",
-    "OMITTED",
-    "REST",
-    "UNWRITTEN",
-    "Item",
-    "Layout",
-    "Plan",
-    "dataclass_in",
-    "layout_of",
-    "named",
-    "plan_of",
-]
-
 REST: Mapping[str, object] = {"rest": True}
 FLAT: Mapping[str, object] = {"flat": True}
 OMITTED: Mapping[str, object] = {"omitted": True}

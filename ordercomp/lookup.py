@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["load_function", "module_name"]
-
 
 def module_name(path: str) -> str:
     """The module of `package.module:function`; a file in the working directory, `module.py`, is one, too."""

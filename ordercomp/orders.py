@@ -7,16 +7,6 @@ import itertools
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Generic, TypeVar
 
-__all__ = [
-    "Order",
-    "PrefixTrie",
-    "check_order",
-    "kendall_distance",
-    "permutations",
-    "prefixes",
-    "subsets",
-]
-
 Order = str
 Item = TypeVar("Item", bound=Hashable)
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["rebuild_module", "stage_plugins"]
-
 
 @lru_cache(maxsize=1)
 def stage_plugins() -> Mapping[str, Any]:

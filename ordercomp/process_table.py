@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-__all__ = ["TABLE", "is_running", "start_ticks"]
-
 TABLE = Path("/proc")
 
 

@@ -16,18 +16,6 @@ from ordercomp.layout import OMITTED, REST
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence
 
-__all__ = [
-    "Baseline",
-    "Convention",
-    "OperatingPoint",
-    "Record",
-    "RecordError",
-    "append_record",
-    "metric_of",
-    "read_records",
-    "write_records",
-]
-
 Convention = Literal["paper", "honest", "apot"]  # of counting costs
 
 

@@ -11,8 +11,6 @@ from functools import lru_cache
 
 from ordercomp.orders import Order
 
-__all__ = ["KnobValue", "SequenceSyntaxError", "StageSequence", "Step", "parse_call"]
-
 KnobValue = bool | int | float | str
 
 _STEP = re.compile(r"(?P<stage>[A-Z])(?:\((?P<knobs>[^()]*)\))?")

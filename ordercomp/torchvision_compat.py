@@ -7,8 +7,6 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["declare_missing_operators"]
-
 
 @lru_cache(maxsize=1)
 def declare_missing_operators() -> torch.library.Library | None:

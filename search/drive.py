@@ -25,8 +25,6 @@ from ordercomp.search.tell.storage import naming_the_storage
 from ordercomp.search.tell.tell import add_prefix_trial, result_key, tell_abandoned, tell_lost, tell_record
 from ordercomp.sequence import StageSequence
 
-__all__ = ["Question", "RunsRequests", "run_study"]
-
 _Key = tuple[str, int]  # sequence text and seed
 
 _UNSIGNED_SECONDS = 5.0  # from asking for a trial to signing it, at the end of a run, where waiting costs

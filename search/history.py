@@ -15,8 +15,6 @@ from ordercomp.search.objective import Objectives
 from ordercomp.search.space import Space
 from ordercomp.sequence import KnobValue, StageSequence
 
-__all__ = ["Front", "History", "Reached", "features"]
-
 
 class Reached(NamedTuple):
     """An operating point and the sequence that has it."""

@@ -13,15 +13,6 @@ from typing import Literal, get_args
 
 from ordercomp.records import Convention, OperatingPoint, Record
 
-__all__ = [
-    "DEFAULT_OBJECTIVES",
-    "OBJECTIVES",
-    "Direction",
-    "Objectives",
-    "bitops_reduction",
-    "storage_reduction",
-]
-
 Direction = Literal["minimize", "maximize"]
 
 

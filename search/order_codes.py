@@ -15,8 +15,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from ordercomp.orders import Order, subsets
 
-__all__ = ["ExplicitOrders", "LehmerOrders", "OrderCode", "OrderRules", "Parameter", "Suggester", "draw"]
-
 _NONE = "none"
 
 

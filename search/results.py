@@ -17,8 +17,6 @@ from ordercomp.search.tell.storage import naming_the_storage
 from ordercomp.search.tell.tell import BESIDE
 from ordercomp.sequence import StageSequence
 
-__all__ = ["designed_nodes", "is_paired", "measured_nodes", "records_from_study"]
-
 
 def records_from_study(study: optuna.Study) -> list[Record]:
     """Give the distinct records of the completed trials, in the order of the trials, then those beside them.

@@ -23,8 +23,6 @@ from ordercomp.search.objective import DEFAULT_OBJECTIVES, Objectives
 from ordercomp.search.space import Space
 from ordercomp.search.streams import Streams
 
-__all__ = ["DENSE_SAMPLERS", "SAMPLERS", "make_sampler"]
-
 DENSE_SAMPLERS = ("nsga2", "nsga3", "gp")  # know only parameters that all trials have
 
 _WITHOUT_COST = ("gp", "grid")  # too slow to ask for many candidates; bound to propose everything anyway

@@ -15,8 +15,6 @@ from ordercomp.knobs import Knob
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.sequence import KnobValue, StageSequence, Step
 
-__all__ = ["SYNTHETIC_KNOBS", "SyntheticWorld"]
-
 SYNTHETIC_KNOBS: Mapping[str, Mapping[str, Knob]] = {
     "D": {"depth": Knob(default=0.5, help="share of blocks dropped", low=0.1, high=0.8, step=0.1)},
     "P": {"ratio": Knob(default=0.4, help="share of channels removed", low=0.1, high=0.8, step=0.1)},

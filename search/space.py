@@ -35,8 +35,6 @@ from ordercomp.search.order_codes import (
 )
 from ordercomp.sequence import KnobValue, StageSequence, Step
 
-__all__ = ["Declarations", "Space"]
-
 Declarations = Mapping[str, Mapping[str, Knob]]  # stage letter to knob name to declaration
 Settings = Mapping[str, Mapping[str, KnobValue]]  # stage letter to knob name to value
 

@@ -13,8 +13,6 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-__all__ = ["PREFIX", "RELEASER", "RETRY", "Numbering", "Streams"]
-
 PREFIX = "prefix"  # value of the attribute `design` of a trial that nobody proposed
 RETRY = "retry_of"  # attribute of a trial that was enqueued again, so proposed before
 RELEASER = "released_by"  # attribute of a trial that was failed to be enqueued again: who did so

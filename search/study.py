@@ -25,16 +25,6 @@ from ordercomp.search.tell.owners import SILENT_SECONDS, is_alive, this_worker
 from ordercomp.search.tell.storage import naming_the_storage, open_storage
 from ordercomp.sequence import StageSequence
 
-__all__ = [
-    "ADAPTIVE",
-    "PAIRED",
-    "enqueue_first",
-    "enqueue_paired_design",
-    "find_study",
-    "open_study",
-    "release_stale_trials",
-]
-
 PAIRED, ADAPTIVE = "paired", "adaptive"  # values of a trial's user attribute `design`, beside PREFIX
 
 _IDENTITY = "ordercomp"

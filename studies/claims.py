@@ -26,24 +26,6 @@ from ordercomp.sequence import StageSequence
 from ordercomp.studies.experiment import Finding, Verdict
 from ordercomp.studies.facts import LAW
 
-__all__ = [
-    "CONSTRUCTION",
-    "GUARD_MARGIN",
-    "Claim",
-    "Kind",
-    "best_verdict",
-    "by_order",
-    "chance_of_best",
-    "convergence",
-    "even_out",
-    "has_fresh_student",
-    "is_by_construction",
-    "judge_claims",
-    "latest",
-    "leans_on",
-    "stages_of",
-]
-
 FloatArray = npt.NDArray[np.float64]
 
 Kind = Hypothesis | Literal["worse"]  # that the second is better than the first

@@ -32,8 +32,6 @@ from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, V
 from ordercomp.studies.facts import LAW, TABLE_1, TABLE_1_LOSSES, TABLE_1_NOTE
 from ordercomp.studies.preset import Preset
 
-__all__ = ["EXPERIMENT", "figures", "judge", "parts"]
-
 LOSSES = (0.002, 0.006, 0.01, 0.02, 0.05, 0.1)  # the paper's, and what small networks lose
 RESAMPLES = 2000
 

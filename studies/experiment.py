@@ -15,18 +15,6 @@ from ordercomp.running.runner import Trainings
 from ordercomp.running.task import Task
 from ordercomp.studies.preset import Preset
 
-__all__ = [
-    "Experiment",
-    "Finding",
-    "Judgement",
-    "Outcome",
-    "OutcomeFile",
-    "Part",
-    "TableFile",
-    "Verdict",
-    "table_markdown",
-]
-
 Verdict = Literal["agree", "disagree", "undecided", "true by construction"]
 
 

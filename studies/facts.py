@@ -9,22 +9,6 @@ from dataclasses import dataclass
 
 from ordercomp.orders import Order
 
-__all__ = [
-    "BASELINE_BITS",
-    "INSERTIONS",
-    "LAW",
-    "PAIRS",
-    "REPETITIONS",
-    "SINGLES",
-    "TABLE_1",
-    "TABLE_1_LOSSES",
-    "TABLE_1_NOTE",
-    "TABLE_2",
-    "TABLE_2_NOTE",
-    "Compressed",
-    "RepetitionClaim",
-]
-
 LAW: Order = "DPQE"
 BASELINE_BITS = 32  # the paper's own reductions are against the same model in float, 32 bits a value
 

@@ -31,8 +31,6 @@ from ordercomp.studies.paper.order_claims import CLAIMS, LEFT_OUT, Claim, is_ord
 from ordercomp.studies.paper.verdict_tables import verdict_table
 from ordercomp.studies.run import EXPERIMENTS
 
-__all__ = ["Source", "findings_page"]
-
 STAGES: Order = "DPQE"
 JUDGED = ("single", "pairwise", "insertion", "combination", "exhaustive", "rivals")  # experiments
 SHOWN = (0.01, 0.02, 0.05)  # losses at which claims are read

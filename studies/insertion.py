@@ -32,8 +32,6 @@ from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, V
 from ordercomp.studies.facts import INSERTIONS, LAW, PAIRS
 from ordercomp.studies.preset import Preset
 
-__all__ = ["EXPERIMENT", "Insertion", "figures", "judge", "parts"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Insertion:

@@ -27,8 +27,6 @@ from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, V
 from ordercomp.studies.facts import LAW, PAIRS
 from ordercomp.studies.preset import Preset
 
-__all__ = ["EXPERIMENT", "judge", "pair_finding", "parts"]
-
 
 def parts(task: Task, preset: Preset) -> list[Part]:
     """Both orders of every pair of the task's stages, and each stage alone."""

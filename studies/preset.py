@@ -18,8 +18,6 @@ from ordercomp.running.task import Task
 from ordercomp.sequence import KnobValue
 from ordercomp.stages.catalog import known_stages
 
-__all__ = ["Case", "Preset", "Settings", "load_preset", "preset_names"]
-
 Settings = Mapping[str, KnobValue]  # knobs of one stage; empty: the task's own
 Case = Mapping[str, Settings]  # by stage letter
 

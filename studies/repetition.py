@@ -20,8 +20,6 @@ from ordercomp.studies.facts import LAW, REPETITIONS
 from ordercomp.studies.paper.measured import measured_table, short_name
 from ordercomp.studies.preset import Preset
 
-__all__ = ["EXPERIMENT", "figures", "judge", "parts"]
-
 LEAST_CUT = 0.05  # doublings that a further stage must save to count as a repetition
 
 # What the paper's words mean as a comparison of values.

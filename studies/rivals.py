@@ -35,8 +35,6 @@ from ordercomp.studies.facts import LAW
 from ordercomp.studies.paper.measured import measured_table
 from ordercomp.studies.preset import Preset
 
-__all__ = ["CHAINS", "EXPERIMENT", "Chain", "figures", "judge", "parts"]
-
 # Groups of stages whose orders are on trial: D as recovery (K) or as a smaller student, and pairs.
 GROUPS: tuple[Order, ...] = ("PQK", "DPQ", "DP", "DQ", "PE", "PQ")
 

@@ -26,8 +26,6 @@ from ordercomp.running.task import Task
 from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, Verdict
 from ordercomp.studies.preset import Preset
 
-__all__ = ["ARMS", "EXPERIMENTS"]
-
 LOSS = 0.02  # tolerated, a fraction
 WIDTHS = (0.5, 0.25)  # of the rival, times the task's
 _WIDTH = re.compile(r"(?<=width=)\d+")

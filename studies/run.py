@@ -36,8 +36,6 @@ from ordercomp.studies.paper import combination, single
 from ordercomp.studies.paper.index import write_index
 from ordercomp.studies.preset import Preset, load_preset
 
-__all__ = ["EXPERIMENTS", "RunOptions", "find_experiment", "judge_folder", "run_experiment"]
-
 EXPERIMENTS: Mapping[str, Experiment] = {
     one.name: one
     for one in (

@@ -23,8 +23,6 @@ from ordercomp.studies.facts import LAW
 from ordercomp.studies.paper.measured import measured_table
 from ordercomp.studies.preset import Preset
 
-__all__ = ["EXPERIMENT", "figures", "judge", "parts"]
-
 CRUCIAL = 1.05  # factor on the reduction that a stage must bring at least
 TOLERATED = 0.01  # validation accuracy, a fraction, that leaving early may cost
 

@@ -19,8 +19,6 @@ from ordercomp.studies.paper.cited import TABLE_3, TABLE_3_NOTE, TABLE_3_OWN, Ci
 from ordercomp.studies.paper.measured import measured_table, short_name
 from ordercomp.studies.preset import Preset
 
-__all__ = ["EXPERIMENT", "figures", "judge", "parts"]
-
 TAUGHT = "j"  # the method whose quantized student goes on learning from the teacher
 
 

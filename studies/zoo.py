@@ -23,8 +23,6 @@ from ordercomp.studies.facts import LAW, TABLE_2, TABLE_2_NOTE, Compressed
 from ordercomp.studies.preset import Preset
 from ordercomp.training.recipe import Recipe
 
-__all__ = ["EXPERIMENT", "figures", "judge", "parts", "zoo_task"]
-
 Knobs = Mapping[str, Mapping[str, KnobValue]]
 
 # Students, ratios and bits that the paper's numbers imply for the rows of a model, and where a row differs.

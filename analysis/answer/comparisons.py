@@ -8,8 +8,6 @@ from scipy import stats
 
 from ordercomp.orders import Order
 
-__all__ = ["chances_of_best", "least_behind", "order_matters", "precedence_of"]
-
 FloatArray = npt.NDArray[np.float64]
 
 

@@ -14,8 +14,6 @@ import numpy.typing as npt
 
 from ordercomp.orders import Order
 
-__all__ = ["Parts", "pair_signs", "parts_of", "shared_prefixes"]
-
 FloatArray = npt.NDArray[np.float64]
 
 

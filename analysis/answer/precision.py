@@ -9,8 +9,6 @@ from collections import defaultdict
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Precision"]
-
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]

@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Streams"]
-
 FloatArray = npt.NDArray[np.float64]
 
 SOURCE = 20261126  # of all streams

@@ -15,8 +15,6 @@ from ordercomp.analysis.evidence.units import PairTable, parsed
 from ordercomp.analysis.fronts.readouts import Measured
 from ordercomp.sequence import StageSequence
 
-__all__ = ["CONTROL", "Control", "Guard", "controls"]
-
 CONTROL = "F"  # the stage that trains on without compressing
 
 Status = Literal["converged", "under-trained", "unclear"]

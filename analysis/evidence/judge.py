@@ -15,26 +15,6 @@ from scipy import stats
 
 from ordercomp.analysis.statistics import Estimate, estimate, holm, variance_prior
 
-__all__ = [
-    "RULES",
-    "Decision",
-    "Direction",
-    "Hypothesis",
-    "Outcome",
-    "Rules",
-    "Verdict",
-    "estimate_all",
-    "interval_alone",
-    "judge_alone",
-    "judge_best",
-    "judge_directions",
-    "judge_every",
-    "judge_together",
-    "negated",
-    "shifted",
-    "signs_differ",
-]
-
 FloatArray = npt.NDArray[np.float64]
 Hypothesis = Literal["better", "alike", "not better", "not worse"]
 Outcome = Literal["holds", "fails", "undecided"]

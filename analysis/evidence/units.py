@@ -15,8 +15,6 @@ from ordercomp.analysis.fronts.readouts import Measured
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence
 
-__all__ = ["Cell", "PairTable", "pair_tables", "parsed", "settings_of"]
-
 FloatArray = npt.NDArray[np.float64]
 Run = tuple[str, str, int]  # accounting, sequence text, seed
 

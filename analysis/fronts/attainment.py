@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from ordercomp.analysis.fronts.pareto import FloatArray, check_costs, is_nondominated
 
-__all__ = ["attainment_surface"]
-
 
 def attainment_surface(runs: Sequence[npt.ArrayLike], share: float) -> FloatArray:
     """Corners, shape (k, 2), of the staircase that at least `share` of `runs` attain, by rising first cost.

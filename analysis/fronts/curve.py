@@ -8,8 +8,6 @@ import numpy as np
 from ordercomp.analysis.fronts import Candidate
 from ordercomp.analysis.fronts.pareto import FloatArray
 
-__all__ = ["Curve"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:

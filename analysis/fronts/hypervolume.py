@@ -8,8 +8,6 @@ import numpy.typing as npt
 
 from ordercomp.analysis.fronts.pareto import FloatArray, check_costs, is_nondominated
 
-__all__ = ["hypervolume"]
-
 
 def hypervolume(costs: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     """Area that the rows of `costs`, shape (n, 2), dominate up to `reference`, shape (2,).

@@ -7,13 +7,6 @@ is an ordinary (worst or best) cost. Dominance and indicators as in Zitzler et a
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "BoolArray",
-    "FloatArray",
-    "check_costs",
-    "is_nondominated",
-]
-
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 

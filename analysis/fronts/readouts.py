@@ -9,8 +9,6 @@ from ordercomp.analysis.fronts import Candidate, Scale, candidates, front, value
 from ordercomp.analysis.fronts.curve import Curve
 from ordercomp.records import Record
 
-__all__ = ["Measured", "measure"]
-
 
 @dataclass(frozen=True, slots=True)
 class Measured:

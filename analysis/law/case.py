@@ -15,8 +15,6 @@ from ordercomp.analysis.pairs import gather
 from ordercomp.orders import Order
 from ordercomp.records import Record
 
-__all__ = ["Case", "LawOptions", "prepare"]
-
 Pair = tuple[str, str]
 FEWEST_HELD_OUT = 3  # seeds: fewer could not verify anything
 

@@ -13,8 +13,6 @@ from ordercomp.analysis.law.rivals import Rival
 from ordercomp.analysis.pairs import Evidence
 from ordercomp.orders import Order
 
-__all__ = ["Law", "OrderChance", "Triple"]
-
 Pair = tuple[str, str]
 
 

@@ -13,8 +13,6 @@ from ordercomp.analysis.law.opinion import Opinion
 from ordercomp.analysis.statistics import Estimate, row_scores
 from ordercomp.layout import FLAT
 
-__all__ = ["PLACES", "Insertion", "Place", "Where", "check_insertions", "judge_places"]
-
 Pair = tuple[str, str]
 Where = Literal["before", "between", "after"]
 PLACES: tuple[Where, ...] = ("before", "between", "after")

@@ -9,8 +9,6 @@ from ordercomp.analysis.pairs import Evidence
 from ordercomp.analysis.precedence import Precedence, kemeny_order, linear_extensions, precedence_graph
 from ordercomp.orders import Order
 
-__all__ = ["Opinion"]
-
 Pair = tuple[str, str]
 
 

@@ -16,8 +16,6 @@ from ordercomp.layout import FLAT
 from ordercomp.orders import Order
 from ordercomp.sequence import StageSequence
 
-__all__ = ["Repetition", "check_repetitions", "closest_harder"]
-
 FloatArray = npt.NDArray[np.float64]
 BySeed = Mapping[int, Measured]
 

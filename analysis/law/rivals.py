@@ -11,8 +11,6 @@ from ordercomp.analysis.corpus import Corpus
 from ordercomp.analysis.evidence.judge import interval_alone
 from ordercomp.orders import Order
 
-__all__ = ["RIVALS", "Proposal", "Rival", "try_rivals", "weaker_first"]
-
 FloatArray = npt.NDArray[np.float64]
 
 PRINCIPLE_NAMES = ("static before dynamic, coarse before fine", "arXiv 2403.17447")

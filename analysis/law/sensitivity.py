@@ -10,8 +10,6 @@ from ordercomp.analysis.ranking import permutation_records, rank_orders
 from ordercomp.orders import Order
 from ordercomp.records import Record
 
-__all__ = ["Reading", "alternatives", "sensitivity"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:

@@ -11,18 +11,6 @@ from matplotlib.figure import Figure
 from ordercomp.analysis.report import plots
 from ordercomp.records import Record
 
-__all__ = [
-    "Fact",
-    "Picture",
-    "distinct",
-    "duration",
-    "inline",
-    "notices_of",
-    "provenance_of",
-    "render",
-    "tight",
-]
-
 _FILES = {"style": "style.css", "script": "page.js"}
 
 

@@ -36,8 +36,6 @@ from ordercomp.layout import FLAT
 from ordercomp.orders import Order
 from ordercomp.records import Record, metric_of
 
-__all__ = ["write_report"]
-
 LOSSES = (*TOLERANCES, 0.05, 0.1)  # those of the paper, and what small networks usually lose
 MOST_NAMED = 10  # orders written at the end of their curve
 _FAKE = " An under-trained stage can fake an order."

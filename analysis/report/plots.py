@@ -28,16 +28,6 @@ from ordercomp.analysis.report.tables import probability_text, verdict_text
 from ordercomp.orders import Order, kendall_distance
 from ordercomp.records import Record, metric_of
 
-__all__ = [
-    "distance_plot",
-    "pair_plot",
-    "pareto_plot",
-    "precedence_plot",
-    "progress_plot",
-    "ranking_plot",
-    "to_svg",
-]
-
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 BROWN, GREY, SLATE, INK = "#9A6700", "#B8BEC6", "#6E7781", "#22272E"
 ROLES: Mapping[str, str] = {

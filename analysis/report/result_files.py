@@ -10,8 +10,6 @@ from ordercomp.analysis.sampled import AdaptiveEvidence
 from ordercomp.codec import Plain, decode
 from ordercomp.layout import FLAT, OMITTED
 
-__all__ = ["AdaptiveFile", "AnyFile", "LawFile", "read_law"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LawFile:

@@ -25,8 +25,6 @@ from ordercomp.files import replace_file
 from ordercomp.orders import Order
 from ordercomp.records import Record, metric_of
 
-__all__ = ["law_sentence", "search_headline", "write_search_report"]
-
 MOST_ORDERS = 25
 MOST_LOSS = 0.06  # of accuracy, beyond which nothing is drawn if there is something within
 DRAWN_LOSSES = (0.01, 0.02)  # marked by lines

@@ -16,8 +16,6 @@ from ordercomp.analysis.report.text import answer_words
 from ordercomp.analysis.showing.words import ANOTHER_QUESTION, read_verdict
 from ordercomp.records import Record, metric_of
 
-__all__ = ["Shown", "shown_front", "shown_law", "shown_records"]
-
 _POINTS = ("accuracy", "test accuracy", "reduction", "storage", "threshold")
 
 

@@ -11,8 +11,6 @@ from markupsafe import Markup, escape
 from ordercomp.analysis.fronts.pareto import FloatArray
 from ordercomp.orders import Order
 
-__all__ = ["LOSS_GRID", "Axes", "axes_of", "curves_svg"]
-
 LOSS_GRID: FloatArray = np.unique(np.round(np.geomspace(0.001, 0.12, 49), 5))  # tolerated losses, fractions
 _SIZE = (760.0, 430.0)
 _BOX = (78.0, 26.0, 684.0, 378.0)  # left, top, right, bottom

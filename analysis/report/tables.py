@@ -18,24 +18,6 @@ from ordercomp.analysis.ranking import RankedOrder
 from ordercomp.orders import Order, kendall_distance
 from ordercomp.records import Record
 
-__all__ = [
-    "CONVENTIONS",
-    "Column",
-    "Table",
-    "convergence_table",
-    "failure_table",
-    "loss_text",
-    "pair_table",
-    "probability_text",
-    "ranking_table",
-    "reduction_table",
-    "rival_table",
-    "sensitivity_table",
-    "times_text",
-    "verdict_text",
-]
-
-
 CONVENTIONS: Mapping[str, str] = {
     "paper": "as the paper does, at one pair of bits for the whole network",
     "honest": "with each layer's own bits, the image at 8",

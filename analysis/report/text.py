@@ -8,16 +8,6 @@ from ordercomp.analysis.answer import Answer, AnswerAt, Regret
 from ordercomp.analysis.networks import Pick
 from ordercomp.analysis.report.tables import loss_text, times_text
 
-__all__ = [
-    "AnswerWords",
-    "answer_words",
-    "cost_text",
-    "listed",
-    "network_words",
-    "other_network",
-    "where_it_changes",
-]
-
 MOST_NAMED = 8  # orders listed by name
 LITTLE = 0.005  # doublings that nobody can tell from none
 

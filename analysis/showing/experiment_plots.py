@@ -18,8 +18,6 @@ from ordercomp.analysis.report.plots import BLUE, BROWN, GREEN, GREY, INK, ORANG
 from ordercomp.orders import Order
 from ordercomp.records import Record, metric_of
 
-__all__ = ["Panel", "Path", "claims_plot", "loss_plot", "panels_plot", "paths_plot"]
-
 COLORS = (BLUE, RED, GREEN, ORANGE, BROWN, SLATE, INK)
 MARKERS = ("o", "s", "^", "v", "D", "P", "X")
 VERDICT_COLORS: Mapping[str, str] = {"agree": BLUE, "disagree": RED, "true by construction": BROWN}

@@ -9,8 +9,6 @@ from ordercomp.analysis.networks import Pick
 from ordercomp.analysis.report.tables import CONVENTIONS, Column, Table, loss_text, times_text
 from ordercomp.records import Record
 
-__all__ = ["best_network_table", "compress_command", "network_table"]
-
 
 def best_network_table(
     records: Iterable[Record],

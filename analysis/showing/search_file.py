@@ -9,18 +9,6 @@ from ordercomp.layout import FLAT, OMITTED
 from ordercomp.orders import Order
 from ordercomp.records import Convention
 
-__all__ = [
-    "Asked",
-    "BestPoint",
-    "Cost",
-    "LawPlace",
-    "OrderScore",
-    "Progress",
-    "SearchFile",
-    "SearchPoint",
-    "TrialCount",
-]
-
 Cost = Literal["log2_bitops_cr", "log2_cr", "latency_ms"]
 
 

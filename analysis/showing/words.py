@@ -11,15 +11,6 @@ from ordercomp.analysis.report.tables import probability_text
 from ordercomp.analysis.sampled import AdaptiveEvidence
 from ordercomp.orders import Order
 
-__all__ = [
-    "ANOTHER_QUESTION",
-    "STAGE_NAMES",
-    "Verdict",
-    "named_stages",
-    "read_verdict",
-    "training_caveat",
-]
-
 # What stands between the answer at one loss and the verdict on the pairs.
 ANOTHER_QUESTION = "Another question, pair by pair, averaged over losses up to some ten points:"
 

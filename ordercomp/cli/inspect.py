@@ -16,8 +16,6 @@ from ordercomp.orders import Order
 from ordercomp.records import Record, read_records
 from ordercomp.studies.cli.law_text import print_answer, print_law
 
-__all__ = ["command"]
-
 DEFAULT_LOSS = 0.02
 
 

@@ -16,8 +16,6 @@ from typer.core import TyperCommand, TyperGroup
 
 from ordercomp.errors import FailedRunError, is_out_of_disk, is_out_of_memory
 
-__all__ = ["main"]
-
 COMMANDS: Mapping[str, str] = {
     "init": "ordercomp.studies.cli.commands.init",
     "check": "ordercomp.studies.cli.commands.check",

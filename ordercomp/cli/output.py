@@ -15,19 +15,6 @@ from rich.text import Text
 from ordercomp.codec import format_json
 from ordercomp.records import Convention
 
-__all__ = [
-    "console",
-    "next_steps",
-    "number_text",
-    "parse_convention",
-    "parse_duration",
-    "parse_loss",
-    "parse_shape",
-    "print_json",
-    "print_next",
-    "print_pairs",
-]
-
 console = Console(stderr=True)  # progress and logs; stdout is for results
 
 _MOST_PIXELS = 10_000_000

@@ -18,8 +18,6 @@ from ordercomp.cli.output import console
 from ordercomp.running.dispatch import ENDED, STARTED, name_node
 from ordercomp.running.jobs import Finished, NodeJob
 
-__all__ = ["View", "duration_text", "watching"]
-
 _MOST_WORKERS = 8  # lines of the live view
 _WIDTH = 30  # of the bar
 _PLAIN_SECONDS = 30.0  # between two lines that say how far a run is

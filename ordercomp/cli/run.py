@@ -17,8 +17,6 @@ from ordercomp.running.task import load_task
 from ordercomp.studies.cli.law_text import print_law
 from ordercomp.studies.design.defaults import SEEDS
 
-__all__ = ["command"]
-
 
 def command(
     out: Annotated[Path, typer.Option(help="folder for records, law, report and networks")],

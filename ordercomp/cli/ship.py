@@ -11,8 +11,6 @@ from ordercomp.lookup import load_function
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.shipping.packed import save_packed
 
-__all__ = ["command"]
-
 QDQ_HINT = "set this in onnxruntime's session options, or weights are unpacked at every run"
 
 

@@ -14,8 +14,6 @@ from ordercomp.data.balance import class_notices
 from ordercomp.data.source import DataError, Source
 from ordercomp.data.splits import ImageData, MemorySplit
 
-__all__ = ["IntArray", "Labeled", "assemble", "check_labels", "hold_out", "keep_limit", "stratified"]
-
 IntArray = npt.NDArray[np.int64]
 Labels = npt.NDArray[Any]  # class numbers, int64, or real targets, float32
 

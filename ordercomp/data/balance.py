@@ -7,8 +7,6 @@ import numpy.typing as npt
 
 from ordercomp.data.source import Source
 
-__all__ = ["class_notices"]
-
 IntArray = npt.NDArray[np.int64]
 
 _UNEVEN = 3.0  # times as many images of the commonest class as of the rarest, from which it is told

@@ -12,8 +12,6 @@ from ordercomp.data.source import DataError, Source, download_advice, find_folde
 from ordercomp.data.splits import ImageData
 from ordercomp.data.vision import datasets
 
-__all__ = ["load_cifar10", "load_cifar100", "load_svhn"]
-
 _CROP_AND_FLIP = Augmentation(padding=4, flip=True)  # He et al. (2015)
 
 

@@ -16,8 +16,6 @@ from ordercomp.data.torch_datasets import from_datasets, takes_source
 from ordercomp.errors import is_out_of_disk, is_out_of_memory, one_line
 from ordercomp.lookup import load_function
 
-__all__ = ["DATASETS", "Batch", "DataError", "ImageData", "MemorySplit", "Split", "load_data"]
-
 # The loaders by name, so that only the one that is asked for is imported: torchvision takes two seconds.
 DATASETS: Mapping[str, str] = {
     "digits": "ordercomp.data.embedded:load_digits",

@@ -7,8 +7,6 @@ from typing import Any
 from ordercomp.data.source import DataError, Source
 from ordercomp.data.vision import datasets
 
-__all__ = ["download"]
-
 
 def download(source: Source) -> None:
     """Download a data set into the root, unless it is there; checksums are verified.

@@ -10,8 +10,6 @@ from ordercomp.data.assemble import Labeled, assemble, hold_out
 from ordercomp.data.source import DataError, Source, download_advice, find_folder
 from ordercomp.data.splits import ImageData
 
-__all__ = ["load_fashion_mnist", "load_fashion_mnist_32", "read_idx"]
-
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 _FOLDERS = ("fashion-mnist", "FashionMNIST/raw", _DEBIAN)
 _FILES = (

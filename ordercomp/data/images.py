@@ -16,8 +16,6 @@ from ordercomp.data.torch_datasets import from_datasets
 from ordercomp.data.transforms import OwnTransform, TransformedImages
 from ordercomp.data.tree import Tree, find_parts, parts_notices
 
-__all__ = ["load_cinic10", "load_folder"]
-
 _MOST_BYTES = 8 * 2**30
 _CINIC_ADVICE = (
     "get CINIC-10.tar.gz from datashare.ed.ac.uk/handle/10283/3192 and unpack it into the first of these"

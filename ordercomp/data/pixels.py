@@ -6,8 +6,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ordercomp.data.source import DataError
 
-__all__ = ["check_image", "is_gray", "open_image", "read_pixels"]
-
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _OPEN_ENDED = ("I", "F")  # 32 bits a pixel: nothing says what white is
 _SMALL = (32, 32)

@@ -2,13 +2,11 @@
 
 import numpy as np
 import numpy.typing as npt
-from sklearn import datasets
+from sklearn.datasets import load_digits as _bunch
 
 from ordercomp.data.assemble import Labeled, assemble, stratified
 from ordercomp.data.source import Source
 from ordercomp.data.splits import ImageData
-
-__all__ = ["MOST_DEGREES", "load_rotated_digits", "rotate"]
 
 MOST_DEGREES = 45.0  # to either side
 _HELD_OUT = 360
@@ -23,7 +21,7 @@ def load_rotated_digits(source: Source) -> ImageData:
     The angle, drawn evenly from -45 to 45 degrees, counterclockwise, is the target. Angles are the same for
     every seed, which draws only the parts. Digits as in `load_digits`.
     """
-    bunch = datasets.load_digits()
+    bunch = _bunch()
     count = len(bunch.target)
     angles = np.random.default_rng(0).uniform(-MOST_DEGREES, MOST_DEGREES, (_TURNS, count))
     sizes = (count - 2 * _HELD_OUT, _HELD_OUT, _HELD_OUT)

@@ -8,8 +8,6 @@ from typing import Literal
 
 from ordercomp.data.augmentation import Augmentation
 
-__all__ = ["DataError", "ImageOptions", "Source", "download_advice", "find_folder", "val_notice"]
-
 _MOST_SIDE = 4096
 
 

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from ordercomp.data.augmentation import Augmentation, Draws
 
-__all__ = ["Batch", "ImageData", "MemorySplit", "Split"]
-
 _CPU = torch.device("cpu")
 _FLOAT_BYTES = 2**26  # splits up to this size are kept normalized in float32
 

@@ -21,8 +21,6 @@ from ordercomp.data.transforms import OwnTransform
 from ordercomp.data.tree import Tree, find_parts, parts_notices
 from ordercomp.data.vision import transforms
 
-__all__ = ["StreamedSplit", "load_imagenet", "load_photos"]
-
 _SIDE, _SHORTER_SIDE = 224, 256
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in units of 1
 _CPU = torch.device("cpu")

@@ -17,8 +17,6 @@ from ordercomp.data.assemble import IntArray, Labeled, Labels, assemble, hold_ou
 from ordercomp.data.source import DataError, Source, val_notice
 from ordercomp.data.splits import Batch, ImageData, MemorySplit
 
-__all__ = ["DatasetSplit", "as_pixels", "from_datasets", "seeded", "takes_source"]
-
 _CPU = torch.device("cpu")
 _HELD_OUT_SHARE = 0.2  # of a dataset without any parts of its own, for validation and for test each
 _NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

@@ -16,8 +16,6 @@ from ordercomp.data.tree import Tree
 from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.lookup import load_function
 
-__all__ = ["OwnTransform", "TransformedImages"]
-
 
 class OwnTransform:
     """What the function at `path` makes of a PIL image; it is called with `training`, true or false.

@@ -10,8 +10,6 @@ from ordercomp.data.assemble import IntArray, hold_out, stratified
 from ordercomp.data.source import DataError, Source, val_notice
 from ordercomp.data.vision import datasets
 
-__all__ = ["Tree", "find_parts", "parts_notices"]
-
 _VALIDATION_NAMES = ("val", "valid", "validation")
 _HELD_OUT_SHARE = 0.2  # of a tree without any parts of its own, for validation and for test each
 

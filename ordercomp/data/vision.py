@@ -5,8 +5,6 @@ Import torchvision's parts from here: `from ordercomp.data.vision import dataset
 
 from ordercomp.torchvision_compat import declare_missing_operators
 
-__all__ = ["datasets", "models", "transforms"]
-
 declare_missing_operators()
 
 from torchvision import datasets, models, transforms  # noqa: E402

@@ -14,8 +14,6 @@ from ordercomp.stages.blocks import find_blocks, split_candidates
 from ordercomp.studies.design.checks import rehearsals
 from ordercomp.studies.design.estimates import rough_times
 
-__all__ = ["Reach", "TaskSurvey", "survey_task"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:

@@ -23,8 +23,6 @@ from ordercomp.shipping.stamp import copy_with_threshold
 from ordercomp.stages.catalog import complete
 from ordercomp.studies.folders.guaranteed import certify_network, measure_at
 
-__all__ = ["Compressed", "compress"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compressed:

@@ -46,8 +46,6 @@ from ordercomp.studies.design.defaults import SEEDS
 from ordercomp.studies.folders.answered import unless_under_trained
 from ordercomp.studies.folders.guaranteed import guaranteed_networks
 
-__all__ = ["Discovery", "discover"]
-
 STUDY = "discover"
 
 

@@ -19,8 +19,6 @@ from ordercomp.search.results import is_paired, records_from_study
 from ordercomp.search.study import find_study
 from ordercomp.studies.folders.answered import answered
 
-__all__ = ["law_of_records", "law_of_study"]
-
 
 def law_of_study(
     storage: str | Path,

@@ -22,8 +22,6 @@ from ordercomp.shipping.stamp import copy_with_threshold
 from ordercomp.studies.folders.answered import answered
 from ordercomp.training.device import Probe, probe_precision
 
-__all__ = ["settle_precision", "write_outcome"]
-
 
 def settle_precision(task: Task, store: Store) -> Task:
     """Seal the task, and replace the recipe's precision "auto" by what a one-second probe finds faster.

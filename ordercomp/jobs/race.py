@@ -12,8 +12,6 @@ from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages.catalog import known_stages
 from ordercomp.studies.folders.recorded import load_recorded
 
-__all__ = ["CONTROLLED_SEEDS", "Race", "RacePlan", "plan_race"]
-
 CONTROL = Step("F")  # more training without compression
 CONTROLLED_SEEDS = 2  # at which a prefix of an order that may be the best gets its control
 EXAMPLE, EXAMPLE_STAGES = "digits", "DPQE"  # the recording that a race of four stages is tried out on

@@ -18,8 +18,6 @@ from ordercomp.running.versions import FORMER_BUILDS, results_version
 from ordercomp.running.workers import refuse_unguarded
 from ordercomp.sequence import StageSequence
 
-__all__ = ["Repeated", "choose_record", "rerun"]
-
 _TIMED = ("latency_ms",)  # keys of a point that no second run repeats
 
 

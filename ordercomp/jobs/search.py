@@ -39,8 +39,6 @@ from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.design.proposals import first_sequences, useful_space
 from ordercomp.studies.folders.search_folder import write_search_outcome
 
-__all__ = ["SearchPlan", "run_search", "search", "task_space"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchPlan:

@@ -31,8 +31,6 @@ from ordercomp.search.objective import Objectives
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.folders.search_ranking import Ranking
 
-__all__ = ["SearchResult"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:

@@ -11,9 +11,6 @@ from ordercomp.jobs.discover import Discovery
 from ordercomp.jobs.search_folder import SearchResult
 from ordercomp.records import Record
 
-__all__ = ["show"]
-
-
 Presentable = Discovery | SearchResult | Compressed | LawFile | AdaptiveFile | Plain | Record
 
 

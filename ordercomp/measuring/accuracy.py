@@ -14,8 +14,6 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import OperatingPoint
 from ordercomp.training.fit import DivergedError
 
-__all__ = ["ExitOutcome", "ThresholdSweep", "accuracy", "exit_outcome", "measure", "sweep_thresholds"]
-
 _BATCH = 250
 _FLOATS = NDArray[np.float64]
 

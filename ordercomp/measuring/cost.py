@@ -27,8 +27,6 @@ from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Convention
 
-__all__ = ["CONVENTIONS", "Cost", "LayerCost", "measure_cost"]
-
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 _IMAGE_BITS = 8
 _UNCOUNTED = (nn.modules.conv._ConvNd, nn.RNNBase, nn.Bilinear)

@@ -15,8 +15,6 @@ from scipy import stats
 
 from ordercomp.measuring.accuracy import ExitOutcome, sweep_thresholds
 
-__all__ = ["THRESHOLDS", "certified_threshold", "threshold_p_values"]
-
 THRESHOLDS = (np.inf, *np.linspace(1.0, 0.0, 201))  # fixed before looking at any image
 
 

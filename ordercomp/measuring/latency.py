@@ -12,8 +12,6 @@ from ordercomp.networks.layers import QuantizedLayer
 from ordercomp.networks.leaving import run_until
 from ordercomp.networks.network import CompressedNetwork
 
-__all__ = ["exit_latencies"]
-
 
 def exit_latencies(network: CompressedNetwork, *, repeats: int = 30) -> list[float]:
     """Median milliseconds of an image that leaves at exit 1, 2, …, last, heads before it included.

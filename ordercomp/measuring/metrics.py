@@ -17,19 +17,6 @@ from torch import Tensor
 
 from ordercomp.networks.leaving import agreement
 
-__all__ = [
-    "ACCURACY",
-    "CLASS_METRICS",
-    "NUMBER_METRICS",
-    "Metric",
-    "Reading",
-    "Score",
-    "Share",
-    "Sums",
-    "class_metric",
-    "number_metric",
-]
-
 _FLOATS = NDArray[np.float64]
 _BOOLS = NDArray[np.bool_]
 

@@ -12,8 +12,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ordercomp.networks.network import CompressedNetwork
 
-__all__ = ["Operations", "counted_macs", "used_parameters"]
-
 
 class Operations:
     """A context in which modules run; it knows what each of them multiplied itself, outside of its parts.

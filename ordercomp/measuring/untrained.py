@@ -14,8 +14,6 @@ from ordercomp.sequence import StageSequence
 from ordercomp.stages.catalog import complete, make_stage
 from ordercomp.stages.stage import StageError
 
-__all__ = ["apply_untrained", "cost_summary", "rehearse"]
-
 
 @dataclass(frozen=True, slots=True)
 class _NoTraining:

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from ordercomp.models.initialize import initialize
 
-__all__ = ["ResNet", "ResidualBlock", "ladder_resnet", "thin_resnet"]
-
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut (He et al. 2015), which is the identity where shapes allow.

@@ -19,8 +19,6 @@ from ordercomp.models.mobilenet import mobilenet_v2
 from ordercomp.models.vgg import vgg
 from ordercomp.sequence import KnobValue, SequenceSyntaxError, parse_call
 
-__all__ = ["MODELS", "Model", "build_model", "count_parameters"]
-
 
 @dataclass(frozen=True, slots=True)
 class Model:

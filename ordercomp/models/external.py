@@ -10,8 +10,6 @@ from ordercomp.lookup import load_function
 from ordercomp.sequence import KnobValue
 from ordercomp.torchvision_compat import declare_missing_operators
 
-__all__ = ["call_factory"]
-
 _CLASSES, _CHANNELS = ("classes", "num_classes"), ("channels", "in_channels", "in_chans")
 
 

@@ -2,8 +2,6 @@
 
 from torch import nn
 
-__all__ = ["initialize"]
-
 
 def initialize(module: nn.Module) -> None:
     """Draw the convolution weights in place from He's normal distribution, fan out (He et al. 2015).

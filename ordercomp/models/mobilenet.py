@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from ordercomp.models.initialize import initialize
 
-__all__ = ["InvertedResidual", "MobileNetV2", "mobilenet_v2"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Stage:

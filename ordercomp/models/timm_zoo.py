@@ -13,8 +13,6 @@ from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.sequence import KnobValue
 from ordercomp.torchvision_compat import declare_missing_operators
 
-__all__ = ["timm_model", "timm_pretrained_file"]
-
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 

@@ -9,8 +9,6 @@ from torch import nn
 from ordercomp.data.vision import models
 from ordercomp.sequence import KnobValue
 
-__all__ = ["pretrained_file", "torchvision_model"]
-
 
 def torchvision_model(name: str, *, classes: int, channels: int, **options: KnobValue) -> nn.Module:
     """Build torchvision's classification network `name` with fresh weights; `options` go to its function.

@@ -5,8 +5,6 @@ from torch import Tensor, nn
 
 from ordercomp.models.initialize import initialize
 
-__all__ = ["VGG", "ConvBlock", "vgg"]
-
 # Convolutions in each of the five stages, by the number of layers with weights.
 _DEPTHS = {
     8: (1, 1, 1, 1, 1),

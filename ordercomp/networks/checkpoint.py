@@ -12,8 +12,6 @@ from torch import Tensor
 from ordercomp.codec import parse_json
 from ordercomp.files import replacing
 
-__all__ = ["CheckpointError", "read_checkpoint", "write_checkpoint"]
-
 FORMAT = 1
 
 

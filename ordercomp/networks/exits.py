@@ -21,19 +21,6 @@ from ordercomp.networks.habits import (
 from ordercomp.networks.heads import HeadKind, make_head
 from ordercomp.networks.layers import FLOAT_BITS, ExitHead, has_plain_forward, quantized_layer
 
-__all__ = [
-    "Architecture",
-    "Bits",
-    "MultiExit",
-    "attach_heads",
-    "blank_copy",
-    "channels_last",
-    "drop_module",
-    "quantize_layers",
-    "replace_module",
-    "running_order",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:

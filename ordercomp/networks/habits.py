@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-__all__ = ["Dropped", "check_own_modules", "keep_rows", "keeps_rows", "kept_results", "needs_rows"]
-
 _ROWS = "_ordercomp_keeps_rows"
 
 

@@ -8,8 +8,6 @@ from torch.nn import functional
 
 from ordercomp.networks.layers import ExitHead
 
-__all__ = ["BagOfFeaturesHead", "HeadKind", "head_kind", "make_head"]
-
 HeadKind = Literal["pool", "bof"]
 
 CODEWORDS = 64

@@ -13,21 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = [
-    "FLOAT_BITS",
-    "ExitHead",
-    "QuantConv2d",
-    "QuantLinear",
-    "QuantizedLayer",
-    "activation_range",
-    "dorefa_activation",
-    "dorefa_weight",
-    "has_plain_forward",
-    "quantized_layer",
-    "weight_numbers",
-    "weight_of_numbers",
-]
-
 FLOAT_BITS = 32
 
 

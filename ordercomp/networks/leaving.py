@@ -6,8 +6,6 @@ from torch import Tensor, nn
 
 from ordercomp.networks.exits import MultiExit
 
-__all__ = ["agreement", "run_until"]
-
 
 def agreement(before: Tensor, now: Tensor) -> Tensor:
     """How much two consecutive exits agree on numbers: 1 / (1 + difference), which is 1 for the same number.

@@ -34,18 +34,6 @@ from ordercomp.networks.serving import Serving
 from ordercomp.networks.structure import Rebuilt, assemble, build_body, describe
 from ordercomp.sequence import StageSequence, Step
 
-__all__ = [
-    "Architecture",
-    "Bits",
-    "CompressedNetwork",
-    "MultiExit",
-    "Rebuilt",
-    "StepResult",
-    "blank_copy",
-    "channels_last",
-    "quantize_layers",
-]
-
 _SMALL = 64 * 2**20  # bytes that the uncompressed network of any file may take
 _MOST_TIMES = 200  # how many times larger than its file it may be: stages cut widths and blocks
 

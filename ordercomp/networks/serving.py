@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Serving"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:

@@ -11,8 +11,6 @@ from ordercomp.networks.heads import make_head
 from ordercomp.networks.layers import QuantizedLayer, quantized_layer
 from ordercomp.plugins import rebuild_module
 
-__all__ = ["Rebuilt", "assemble", "build_body", "describe"]
-
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:

@@ -15,8 +15,6 @@ from ordercomp.lookup import load_function
 from ordercomp.models.libraries import LIBRARIES
 from ordercomp.networks.checkpoint import CheckpointError
 
-__all__ = ["PRETRAINED", "fit_weights", "read_weights", "weights_digest", "weights_path"]
-
 PRETRAINED = "pretrained"  # the weights that a library ships for a model of its own
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _WRAPPINGS = ("state_dict", "model_state_dict", "model", "module", "net")

@@ -8,8 +8,6 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.task import Task
 from ordercomp.training.objectives import make_objective
 
-__all__ = ["check_guarantee", "metric_keys", "task_metric", "tell_notices", "tell_what_stages_say"]
-
 _log = logging.getLogger(__name__)
 
 

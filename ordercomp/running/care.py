@@ -15,17 +15,6 @@ from ordercomp.running.jobs import key_of_record
 from ordercomp.running.store import Store
 from ordercomp.running.versions import FORMER_BUILDS, results_version
 
-__all__ = [
-    "Adopted",
-    "Entry",
-    "Freed",
-    "adopt_former_results",
-    "collect_garbage",
-    "find_store",
-    "list_entries",
-    "remove_damaged",
-]
-
 _ADOPTED_FILE = "adopted"
 
 

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from ordercomp.errors import one_line
 from ordercomp.running.workers import usable_workers
 
-__all__ = ["executor_at"]
-
 _SECONDS = 10  # for a scheduler to answer
 _LOUD = ("distributed", "distributed.client")  # they log tracebacks of what is told in a line
 

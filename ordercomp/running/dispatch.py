@@ -16,17 +16,6 @@ from ordercomp.running.jobs import Finished, NodeJob
 from ordercomp.running.store import Store
 from ordercomp.running.workers import Crew
 
-__all__ = [
-    "ENDED",
-    "STARTED",
-    "DiskFullError",
-    "Dispatcher",
-    "Tally",
-    "Work",
-    "WorkerDiedError",
-    "name_node",
-]
-
 Work = Callable[[NodeJob], Record]
 
 STARTED, ENDED = "started_job", "ended_job"  # attributes of log records at level INFO that hold a NodeJob

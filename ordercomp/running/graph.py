@@ -12,8 +12,6 @@ from ordercomp.records import Baseline, Record
 from ordercomp.running.jobs import Finished, NodeJob, Request, TaskIdentity, job_chain, loads_baseline
 from ordercomp.running.store import Store
 
-__all__ = ["TRANSITIONS", "Graph", "Node", "State"]
-
 
 class State(Enum):
     """Where a node stands; it is in one state at a time."""

@@ -18,18 +18,6 @@ from ordercomp.records import Record
 from ordercomp.running.versions import FORMER_BUILDS, results_version
 from ordercomp.sequence import StageSequence, Step
 
-__all__ = [
-    "Finished",
-    "NodeJob",
-    "Request",
-    "TaskIdentity",
-    "former_keys",
-    "job_chain",
-    "key_of_record",
-    "loads_baseline",
-    "node_key",
-]
-
 KEY_FORMAT = 1
 
 

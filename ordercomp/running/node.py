@@ -36,16 +36,6 @@ from ordercomp.training.device import choose_device, describe_hardware
 from ordercomp.training.fit import DivergedError
 from ordercomp.training.trainer import DataTrainer
 
-__all__ = [
-    "create_network",
-    "make_trainer",
-    "naming_the_model",
-    "start_network",
-    "task_data",
-    "train_node",
-]
-
-
 LEAST_BATCH = 8  # images; with fewer the statistics of a batch say nothing
 
 _log = logging.getLogger(__name__)

@@ -22,8 +22,6 @@ from ordercomp.running.node import create_network, task_data
 from ordercomp.running.task import Task
 from ordercomp.sequence import parse_call
 
-__all__ = ["seal_task", "source_digest"]
-
 _EMBEDDED = frozenset({"digits", "rotated-digits"})  # data whose bytes come with this program's dependencies
 
 _PACKAGE = Path(__file__).resolve().parent.parent

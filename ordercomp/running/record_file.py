@@ -9,8 +9,6 @@ from ordercomp.files import drop_drafts, lock_of, refuse_link, replacing
 from ordercomp.records import Record, RecordError, append_record, read_records
 from ordercomp.running.jobs import Finished, Request
 
-__all__ = ["Identity", "RecordFile", "identity"]
-
 Identity = tuple[str, str, int, object]
 
 

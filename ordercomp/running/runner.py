@@ -23,8 +23,6 @@ from ordercomp.running.store import Store
 from ordercomp.running.workers import Crew
 from ordercomp.sequence import StageSequence
 
-__all__ = ["Finished", "NodeJob", "Request", "Runner", "Trainings", "WorkerDiedError"]
-
 _log = logging.getLogger(__name__)
 
 

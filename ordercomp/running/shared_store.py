@@ -19,8 +19,6 @@ from ordercomp.files import replacing
 from ordercomp.records import Record
 from ordercomp.running.store import DEFAULT_CAP_BYTES, Store
 
-__all__ = ["SharedStore", "SharedStoreError", "open_store"]
-
 Answer = TypeVar("Answer")
 
 _PAUSES = (1.0, 5.0, 20.0)  # seconds before the address is tried again

@@ -19,8 +19,6 @@ from filelock import FileLock, Timeout
 from ordercomp.files import drop_drafts, replace_file, replacing
 from ordercomp.records import Record, RecordError
 
-__all__ = ["DEFAULT_CAP_BYTES", "Store"]
-
 DEFAULT_CAP_BYTES = 20 * 2**30
 FORMAT = 1
 

@@ -19,8 +19,6 @@ from ordercomp.stages.catalog import complete, known_stages
 from ordercomp.training.objectives import Criterion, check_criterion
 from ordercomp.training.recipe import Recipe
 
-__all__ = ["TASKS", "Task", "load_task"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:

@@ -18,8 +18,6 @@ import torch
 
 from ordercomp.running.versions import adopt_code_version, code_version
 
-__all__ = ["Crew", "local_pool", "refuse_unguarded", "shield_from_interrupt", "usable_workers"]
-
 STOPPED_SECONDS = 60.0  # after which a stopped worker counts as dead
 _WATCH_SECONDS = 1.0
 _WORKER_BYTES = 2 * 2**30  # memory that a worker may take

@@ -16,8 +16,6 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.shipping.onnx import export_onnx, onnx_session, run_parts
 from ordercomp.shipping.shipped import ShippedNetwork, ship
 
-__all__ = ["Bench", "Latency", "bench"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:

@@ -21,8 +21,6 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.shipping.onnx_graph import PackedWeight, cut_at_exits, pack_weight, round_by_quantizers
 from ordercomp.shipping.shipped import ship
 
-__all__ = ["Exported", "export_onnx", "onnx_session", "run_parts"]
-
 Array = NDArray[Any]
 SESSION_OPTIONS: Mapping[str, str] = {"session.disable_quant_qdq": "1"}
 LEAST_OPSET, FOUR_BIT_OPSET = 18, 21

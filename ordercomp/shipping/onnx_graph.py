@@ -8,8 +8,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["PackedWeight", "cut_at_exits", "pack_weight", "round_by_quantizers"]
-
 _FLOATS = NDArray[np.float32]
 
 

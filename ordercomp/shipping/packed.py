@@ -22,8 +22,6 @@ from ordercomp.shipping.packing import MOST_BITS, pack, unpack
 from ordercomp.shipping.plain import plain_module
 from ordercomp.shipping.shipped import ShippedNetwork, ship
 
-__all__ = ["load_network", "save_packed"]
-
 _RANGE = ".range"  # what the name of a packed weight's range ends with
 _UNUSED = ".num_batches_tracked"  # counts batches of training
 

@@ -4,8 +4,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["MOST_BITS", "pack", "unpack"]
-
 MOST_BITS = 16  # wider weights are better kept as they are
 
 

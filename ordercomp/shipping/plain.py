@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from ordercomp.networks.exits import MultiExit, blank_copy, replace_module
 from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer, activation_range
 
-__all__ = ["InputRounding", "RoundedConv2d", "RoundedLinear", "plain_module"]
-
 
 class InputRounding(nn.Module):
     """Clip to a range and round to multiples of `scale`, as quantizers in training do, by plain operators."""

@@ -13,8 +13,6 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.serving import Serving
 from ordercomp.shipping.plain import plain_module
 
-__all__ = ["Estimate", "Prediction", "ShippedNetwork", "ship"]
-
 
 @dataclass(frozen=True, slots=True)
 class Prediction:

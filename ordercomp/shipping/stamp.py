@@ -6,8 +6,6 @@ from pathlib import Path
 from ordercomp.networks.checkpoint import read_checkpoint, write_checkpoint
 from ordercomp.networks.serving import Serving
 
-__all__ = ["copy_with_threshold"]
-
 
 def copy_with_threshold(source: Path, target: Path, threshold: float | None) -> None:
     """Copy a network file and store the threshold in the copy, which replaces an older file at once.

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from ordercomp.networks.network import CompressedNetwork
 
-__all__ = ["Block", "blocks_to_drop", "find_blocks", "split_candidates"]
-
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish)
 _POOLING = (nn.MaxPool2d, nn.AvgPool2d)

@@ -13,8 +13,6 @@ from ordercomp.stages.prune import Prune
 from ordercomp.stages.quantize import Quantize
 from ordercomp.stages.stage import Stage, step_of
 
-__all__ = ["STAGES", "complete", "known_stages", "make_stage"]
-
 STAGES: Mapping[str, type[Stage]] = {
     "D": Distill,
     "P": Prune,

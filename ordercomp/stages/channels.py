@@ -14,8 +14,6 @@ from ordercomp.stages.stage import StageError
 from ordercomp.stages.tracing import limited_tracing
 from ordercomp.stages.verify import Cut, check_pruning
 
-__all__ = ["classifiers", "narrow_channels"]
-
 _TOO_MUCH = 0.1  # share of all channels by which more may go than was asked for
 _SAID = 0.03  # share of all channels by which it may be off, rounding apart, without a notice
 

@@ -14,8 +14,6 @@ from ordercomp.stages.channels import narrow_channels
 from ordercomp.stages.stage import EPOCHS, Granularity, StageError, finish
 from ordercomp.training.trainer import Trainer
 
-__all__ = ["Distill"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distill:

@@ -14,8 +14,6 @@ from ordercomp.stages.blocks import Block, split_candidates
 from ordercomp.stages.stage import EPOCHS, Granularity, StageError, finish
 from ordercomp.training.trainer import Trainer
 
-__all__ = ["EarlyExit"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyExit:

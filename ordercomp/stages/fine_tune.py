@@ -9,8 +9,6 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.stage import EPOCHS, Granularity, StageError, finish
 from ordercomp.training.trainer import Trainer
 
-__all__ = ["FineTune", "Recover"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FineTune:

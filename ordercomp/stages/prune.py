@@ -10,8 +10,6 @@ from ordercomp.stages.channels import narrow_channels
 from ordercomp.stages.stage import EPOCHS, TEACHER, Granularity, finish, teacher_of
 from ordercomp.training.trainer import Trainer
 
-__all__ = ["Prune"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prune:

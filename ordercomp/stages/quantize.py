@@ -13,9 +13,6 @@ from ordercomp.stages.stage import EPOCHS, TEACHER, Granularity, StageError, fin
 from ordercomp.stages.verify import check_quantizing
 from ordercomp.training.trainer import Trainer
 
-__all__ = ["Quantize"]
-
-
 _NEARLY_ALL = 0.95  # share of the multiply-accumulates; where fewer are reached there is a notice
 
 

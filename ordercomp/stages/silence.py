@@ -10,8 +10,6 @@ from torch.overrides import TorchFunctionMode
 
 from ordercomp.networks.heads import BagOfFeaturesHead
 
-__all__ = ["Quiet", "silence"]
-
 _NEVER_ALIKE = -1e4  # to a codeword, so that its share of the histogram is zero
 _NOT_ZERO_AT_ZERO = frozenset(
     {

@@ -8,8 +8,6 @@ from ordercomp.networks.network import CompressedNetwork, StepResult
 from ordercomp.sequence import Step
 from ordercomp.training.trainer import Trainer
 
-__all__ = ["EPOCHS", "TEACHER", "Granularity", "Stage", "StageError", "finish", "step_of", "teacher_of"]
-
 Granularity = Literal["architecture", "neuron", "sub-neuron", "none"]
 
 EPOCHS = Knob(

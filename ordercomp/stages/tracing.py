@@ -14,8 +14,6 @@ from torch import Tensor
 from torch_pruning.dependency import index_mapping
 from torch_pruning.pruner.function import LayernormPruner
 
-__all__ = ["TracingLimitError", "limited_tracing"]
-
 _MOST_CHANNELS = 10_000_000  # in all lists of one tracing, some 6 s; VGG-11 takes 400,000
 
 

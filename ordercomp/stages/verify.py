@@ -20,8 +20,6 @@ from ordercomp.stages.silence import Quiet, silence
 from ordercomp.stages.stage import StageError
 from ordercomp.stages.tracing import TracingLimitError
 
-__all__ = ["Cut", "check_pruning", "check_quantizing", "same_logits"]
-
 _COARSE = 1e-2
 _CLOSE = {torch.float64: 1e-9, torch.float32: 1e-3}  # shares of the largest logit that rounding may change
 

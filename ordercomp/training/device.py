@@ -17,8 +17,6 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.training.recipe import Recipe
 from ordercomp.training.steps import make_steps, own_stream
 
-__all__ = ["Probe", "choose_device", "describe_hardware", "probe_precision"]
-
 
 def choose_device() -> torch.device:
     """The first CUDA device if there is one, else the CPU.

@@ -12,8 +12,6 @@ from torch.nn import functional
 from ordercomp.training.recipe import Recipe
 from ordercomp.training.steps import make_steps, own_stream
 
-__all__ = ["DivergedError", "Schedule", "batched", "distillation_loss", "fit", "label_loss"]
-
 Item = TypeVar("Item")
 
 _CPU = torch.device("cpu")

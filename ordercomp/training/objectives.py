@@ -12,8 +12,6 @@ from ordercomp.data.splits import ImageData
 from ordercomp.training.fit import distillation_loss, label_loss
 from ordercomp.training.recipe import Recipe
 
-__all__ = ["CRITERIA", "Criterion", "Objective", "check_criterion", "make_objective"]
-
 Criterion = Literal["", "cross entropy", "mse", "huber"]
 CRITERIA = ("cross entropy", "mse", "huber")
 

@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Recipe"]
-
 _POSITIVE = ("epochs", "batch_size", "learning_rate", "fine_tune_factor", "temperature")
 _FRACTIONS = ("momentum", "label_smoothing", "alpha", "warmup")
 

@@ -20,16 +20,6 @@ from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.networks.layers import QuantizedLayer
 from ordercomp.training.recipe import Recipe
 
-__all__ = [
-    "EagerSteps",
-    "GraphedSteps",
-    "Steps",
-    "TensorRateSGD",
-    "make_steps",
-    "own_stream",
-    "parameter_groups",
-]
-
 GRAPHS_VARIABLE = "ORDERCOMP_CUDA_GRAPHS"  # "off": every step eagerly
 _WARM_UP = 3  # eager steps before a capture: libraries allocate and choose kernels in them
 

@@ -16,8 +16,6 @@ from ordercomp.training.fit import Schedule, batched, fit
 from ordercomp.training.objectives import Criterion, Objective, make_objective
 from ordercomp.training.recipe import Recipe
 
-__all__ = ["DataTrainer", "Trainer"]
-
 _EVALUATION_BATCH = 256
 
 

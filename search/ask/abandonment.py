@@ -16,8 +16,6 @@ from ordercomp.records import Record
 from ordercomp.search.objective import bitops_reduction
 from ordercomp.sequence import StageSequence
 
-__all__ = ["Abandonment", "Reach"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abandonment:

@@ -16,8 +16,6 @@ from ordercomp.search.space import Space
 from ordercomp.search.streams import Numbering
 from ordercomp.sequence import StageSequence
 
-__all__ = ["Choosing"]
-
 
 class Choosing(BaseSampler):
     """Wraps a sampler; a subclass says by `choose` which sequence a trial gets.

@@ -23,8 +23,6 @@ from ordercomp.search.objective import Objectives
 from ordercomp.search.space import Space
 from ordercomp.sequence import StageSequence
 
-__all__ = ["CostAware", "CostOptions"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostOptions:

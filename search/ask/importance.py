@@ -9,8 +9,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ordercomp.search.streams import PREFIX, RELEASER
 
-__all__ = ["Study", "count_ended", "count_states", "parameter_importances"]
-
 Study = optuna.Study  # for those above this layer, who hold studies without asking Optuna for more
 
 _FEWEST = 10  # trials that a statement about parameters needs

@@ -19,8 +19,6 @@ from ordercomp.search.objective import Objectives
 from ordercomp.search.space import Space
 from ordercomp.sequence import KnobValue, StageSequence, Step
 
-__all__ = ["Neighbors", "neighbors"]
-
 STARTUP = 4  # networks before one leads
 LEAST_LOSS = 1 / 50  # of the largest loss that is worth something: the strictest tolerance that is asked for
 

@@ -13,8 +13,6 @@ from ordercomp.running.jobs import Finished, Request
 from ordercomp.search.space import Space
 from ordercomp.sequence import KnobValue, StageSequence
 
-__all__ = ["Oracle", "TableRunner", "oracle_of", "space_of"]
-
 Oracle = Callable[[StageSequence, int], Record]
 
 

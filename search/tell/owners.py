@@ -17,8 +17,6 @@ from optuna.exceptions import StorageInternalError
 
 from ordercomp.process_table import TABLE, start_ticks
 
-__all__ = ["SILENT_SECONDS", "Heartbeat", "is_alive", "this_worker"]
-
 BEAT_SECONDS = 30.0
 SILENT_SECONDS = 300.0  # a worker unheard for longer counts as dead; generous, for clocks that disagree
 

@@ -15,8 +15,6 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from ordercomp.files import lock_of, refuse_link
 
-__all__ = ["Storage", "naming_the_storage", "open_storage"]
-
 Storage = BaseStorage  # for those above this layer, who only pass it on
 
 _JOURNAL_ENDINGS = (".log", ".journal")

@@ -12,16 +12,6 @@ from ordercomp.search.streams import PREFIX
 from ordercomp.search.tell.owners import this_worker
 from ordercomp.sequence import StageSequence
 
-__all__ = [
-    "BESIDE",
-    "add_prefix_trial",
-    "keep_beside",
-    "result_key",
-    "tell_abandoned",
-    "tell_lost",
-    "tell_record",
-]
-
 BESIDE = "record at seed "  # study attributes of this beginning hold records of no trial
 
 _claims = itertools.count()

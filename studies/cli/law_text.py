@@ -13,8 +13,6 @@ from ordercomp.analysis.report.text import answer_words, network_words, other_ne
 from ordercomp.analysis.showing.words import ANOTHER_QUESTION, named_stages, read_verdict, training_caveat
 from ordercomp.orders import Order
 
-__all__ = ["ADAPTIVE_LABEL", "print_answer", "print_law", "sorts_text"]
-
 ADAPTIVE_LABEL = "Adaptive evidence: a sampler chose these networks, which biases the comparison."
 
 

@@ -10,8 +10,6 @@ from ordercomp.stages.catalog import known_stages
 from ordercomp.studies.experiment import Part
 from ordercomp.studies.preset import Preset
 
-__all__ = ["controls", "one_part", "restrict", "rungs", "sequences"]
-
 CONTROL = Step("F")  # more training without compression
 
 

@@ -9,8 +9,6 @@ from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages.catalog import complete
 from ordercomp.studies.preset import Preset
 
-__all__ = ["share_epochs", "totaled"]
-
 
 def totaled(task: Task) -> Task:
     """The task with its records marked as accounted by total epochs."""

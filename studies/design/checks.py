@@ -8,8 +8,6 @@ from ordercomp.running.aims import task_metric, tell_notices, tell_what_stages_s
 from ordercomp.running.node import start_network, task_data
 from ordercomp.running.task import Task
 
-__all__ = ["check_task", "rehearsals"]
-
 
 def check_task(task: Task) -> None:
     """Load the data, build the model, and apply each stage alone to it, and all of them, without training.

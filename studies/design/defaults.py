@@ -1,5 +1,3 @@
 """Defaults of a race, light to import: the command line names them before anything heavy is loaded."""
 
-__all__ = ["SEEDS"]
-
 SEEDS = 6  # at most; on digits two cores take four in eight minutes, and the same command goes on

@@ -13,8 +13,6 @@ from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.catalog import known_stages
 
-__all__ = ["StepTimes", "probe_steps", "rough_times"]
-
 _PROBED_STEPS = 6
 _ROUGH_IMAGES, _ROUGH_MACS = 8, 4e9  # at least so many images, more as long as they multiply no more
 _HEADS_ONLY = 0.05  # share of a full stage's time that training heads on cached features takes

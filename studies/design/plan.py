@@ -14,8 +14,6 @@ from ordercomp.studies.experiment import Part
 from ordercomp.studies.preset import Preset, load_preset
 from ordercomp.studies.run import EXPERIMENTS, find_experiment
 
-__all__ = ["ExperimentPlan", "PlannedExperiment", "plan_experiments"]
-
 Node = tuple[str, str, int]  # digest of the task, sequence text, seed
 
 

@@ -14,8 +14,6 @@ from ordercomp.sequence import KnobValue, StageSequence, Step
 from ordercomp.stages.catalog import known_stages
 from ordercomp.stages.stage import StageError
 
-__all__ = ["first_sequences", "useful_space"]
-
 _COARSE_FIRST = ("architecture", "neuron", "sub-neuron")
 
 

@@ -11,8 +11,6 @@ from ordercomp.analysis.networks import Taken, networks_to_take
 from ordercomp.analysis.report.result_files import AnyFile, LawFile
 from ordercomp.records import Record, metric_of
 
-__all__ = ["answered", "make_command", "unless_under_trained"]
-
 
 def answered(
     file: AnyFile,

@@ -21,9 +21,6 @@ from ordercomp.running.versions import code_version
 from ordercomp.studies.experiment import Outcome, OutcomeFile, Part
 from ordercomp.training.device import choose_device, describe_hardware
 
-__all__ = ["Marker", "ResultFolder", "describe", "place_of", "read_outcomes", "read_results"]
-
-
 T = TypeVar("T", "Marker", OutcomeFile)
 
 _KIND = ("experiment", "preset", "tasks")  # what a marker says of results that belong together

@@ -24,8 +24,6 @@ from ordercomp.running.store import Store
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 
-__all__ = ["ERROR", "certify_network", "guaranteed_networks", "measure_at"]
-
 ERROR = 0.05
 
 

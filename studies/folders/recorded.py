@@ -5,8 +5,6 @@ from importlib.resources import as_file
 
 from ordercomp.records import Record, read_records
 
-__all__ = ["load_recorded", "recorded_names"]
-
 _FOLDER = resources.files("ordercomp.studies") / "recordings"
 _SUFFIX = ".jsonl.xz"
 

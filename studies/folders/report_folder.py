@@ -11,8 +11,6 @@ from ordercomp.codec import decode, encode, read_json
 from ordercomp.records import read_records
 from ordercomp.search.objective import Objectives
 
-__all__ = ["write_report_again"]
-
 T = TypeVar("T", LawFile, SearchFile)
 
 

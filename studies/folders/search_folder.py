@@ -10,8 +10,6 @@ from ordercomp.jobs.search_folder import SearchResult
 from ordercomp.records import Record
 from ordercomp.shipping.stamp import copy_with_threshold
 
-__all__ = ["write_search_outcome"]
-
 
 def write_search_outcome(result: SearchResult, *, network_of: Callable[[Record], Path | None]) -> None:
     """Write the outcome into the folder of the search; `network_of` finds the whole network of a record.

@@ -21,8 +21,6 @@ from ordercomp.analysis.showing.search_file import Cost
 from ordercomp.records import Record
 from ordercomp.search.objective import OBJECTIVES, Objectives
 
-__all__ = ["Ranking"]
-
 COSTS: tuple[Cost, ...] = get_args(Cost)
 
 

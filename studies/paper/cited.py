@@ -11,8 +11,6 @@ from ordercomp.orders import Order
 from ordercomp.sequence import KnobValue
 from ordercomp.studies.facts import Compressed
 
-__all__ = ["TABLE_3", "TABLE_3_NOTE", "TABLE_3_OWN", "CitedMethod"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CitedMethod:

@@ -20,8 +20,6 @@ from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part
 from ordercomp.studies.facts import LAW
 from ordercomp.studies.preset import Preset
 
-__all__ = ["EXPERIMENT", "figures", "judge", "parts"]
-
 LOSSES = (0.002, 0.006, 0.01, 0.02, 0.05, 0.1)  # tolerated, fractions
 SLIGHT = 0.01  # "less than 1 %" of accuracy, a fraction
 

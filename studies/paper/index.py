@@ -8,8 +8,6 @@ from ordercomp.files import replace_file
 from ordercomp.studies.experiment import OutcomeFile, Verdict, table_markdown
 from ordercomp.studies.folders.experiment_folder import read_outcomes
 
-__all__ = ["write_index"]
-
 _VERDICTS: tuple[str, ...] = get_args(Verdict)
 _COLUMNS = (
     *map(Column, ("experiment", "paper", "asks", "task", "preset")),

@@ -9,8 +9,6 @@ from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.records import Record
 from ordercomp.sequence import StageSequence
 
-__all__ = ["measured_table", "short_name"]
-
 NAMES = ("sequence", "test accuracy", "change", "BitOpsCR", "CR", "with exits", "epochs", "seeds")
 TOLERATED = 0.01  # validation accuracy, a fraction, that early leaving may cost
 

@@ -13,8 +13,6 @@ from ordercomp.analysis.report.tables import Column, Table, loss_text
 from ordercomp.analysis.values import networks_of, order_values
 from ordercomp.records import Record
 
-__all__ = ["joint_table"]
-
 STAGES, EARLY, LATE = "PE", "EP", "PE"
 JOINTLY = "train=joint"
 MOST = 16.0  # doublings within which an interval is told

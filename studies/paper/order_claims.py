@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from ordercomp.analysis.answer import AnswerAt
 from ordercomp.orders import Order
 
-__all__ = ["CLAIMS", "LEFT_OUT", "Claim", "Reading", "before", "is_order", "is_told", "read_claim"]
-
 LEFT_OUT = "-"  # where nothing can be told
 LEAST_REGRET = 0.02  # doublings that an order taken at random costs, where there is something to tell
 

@@ -14,8 +14,6 @@ from ordercomp.studies.facts import LAW, SINGLES
 from ordercomp.studies.paper.measured import measured_table
 from ordercomp.studies.preset import Preset
 
-__all__ = ["EXPERIMENT", "figures", "judge", "parts"]
-
 LOSSES = (0.002, 0.006, 0.01, 0.02, 0.05, 0.1)  # tolerated, fractions
 KINDS: Mapping[str, Kind] = {"better": "better", "alike": "alike"}
 

@@ -6,8 +6,6 @@ from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.records import Record
 from ordercomp.studies.experiment import Finding, Judgement
 
-__all__ = ["verdict_table"]
-
 Judge = Callable[[Sequence[Record]], Judgement]
 
 NOT_JUDGED = "-"

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-__all__ = ["TEMPLATES", "write_templates"]
-
 TEMPLATES = ("task.toml", "my_model.py", "my_data.py")
 
 

@@ -14,8 +14,6 @@ from ordercomp.analysis.showing.report.graph import precedence_svg
 from ordercomp.layout import UNWRITTEN
 from ordercomp.orders import Order
 
-__all__ = ["LossView", "StripRow", "loss_views", "rung_rows", "strip_rows"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:

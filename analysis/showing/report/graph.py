@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import networkx as nx
 from markupsafe import Markup, escape
 
-__all__ = ["precedence_svg"]
-
 _STEP, _ROW, _RADIUS = 96, 64, 21
 
 

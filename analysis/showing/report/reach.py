@@ -12,8 +12,6 @@ from ordercomp.analysis.report.svg import LOSS_GRID
 from ordercomp.orders import Order
 from ordercomp.records import Record
 
-__all__ = ["Dots", "network_dots", "reach_curves"]
-
 LEAST_LOSS = 1e-6  # where what loses nothing stands on a logarithmic axis
 
 

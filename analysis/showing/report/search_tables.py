@@ -7,8 +7,6 @@ from ordercomp.analysis.report.elements import duration
 from ordercomp.analysis.report.tables import CONVENTIONS, Column, Table, loss_text, times_text
 from ordercomp.analysis.showing.search_file import BestPoint, SearchFile, SearchPoint
 
-__all__ = ["front_table", "importance_table", "network_table", "order_table", "progress_table"]
-
 MOST_STEPS = 8  # rows of the progress
 NO_EVIDENCE = "A sampler tries what it likes more often, with better knobs: this is no evidence for a law."
 

@@ -12,8 +12,6 @@ from ordercomp.cli.output import print_json
 from ordercomp.lookup import load_function
 from ordercomp.networks.network import CompressedNetwork
 
-__all__ = ["command"]
-
 
 def command(
     network: Annotated[Path, typer.Argument(help="a file that compress, discover or search left")],

@@ -14,8 +14,6 @@ from ordercomp.jobs.check import TaskSurvey, survey_task
 from ordercomp.running.task import load_task
 from ordercomp.studies.design.defaults import SEEDS
 
-__all__ = ["command"]
-
 _MOST_NAMES = 6
 
 

@@ -12,8 +12,6 @@ from ordercomp.jobs.compress import Compressed, compress
 from ordercomp.running.task import load_task
 from ordercomp.sequence import StageSequence
 
-__all__ = ["command"]
-
 _NO_THRESHOLD = "; no exit threshold is stored, so every image takes the last exit"
 
 

@@ -11,8 +11,6 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.aims import tell_what_stages_say
 from ordercomp.sequence import StageSequence
 
-__all__ = ["command"]
-
 
 def command(
     model: Annotated[

@@ -8,8 +8,6 @@ import typer
 from ordercomp.cli.output import print_next
 from ordercomp.studies.templates import write_templates
 
-__all__ = ["command"]
-
 
 def command(
     folder: Annotated[Path, typer.Argument(help="for the files, made if need be")] = Path(),

@@ -18,8 +18,6 @@ from ordercomp.studies.design.defaults import SEEDS
 from ordercomp.studies.design.estimates import probe_steps
 from ordercomp.studies.design.plan import ExperimentPlan, plan_experiments
 
-__all__ = ["command"]
-
 
 def command(
     task: Annotated[str, typer.Option(help="a built-in task or a TOML file")] = "digits",

@@ -7,8 +7,6 @@ import typer
 
 from ordercomp.studies.folders.report_folder import write_report_again
 
-__all__ = ["command"]
-
 
 def command(
     folder: Annotated[Path, typer.Argument(help="where discover or search left records and law or search")],

@@ -13,8 +13,6 @@ from ordercomp.jobs.rerun import choose_record, rerun
 from ordercomp.running.task import load_task
 from ordercomp.sequence import StageSequence
 
-__all__ = ["command"]
-
 _MOST = 5  # differences that are told
 
 

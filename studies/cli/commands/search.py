@@ -30,8 +30,6 @@ from ordercomp.search.ask.cost_aware import CostOptions
 from ordercomp.search.objective import DEFAULT_OBJECTIVES, Objectives
 from ordercomp.studies.folders.search_ranking import Ranking
 
-__all__ = ["command"]
-
 MOST_ORDERS = 10
 NOTED_LOSSES = (0.01, 0.02)  # whose best network is shown while the search goes on
 

@@ -14,8 +14,6 @@ from ordercomp.errors import FailedRunError
 from ordercomp.running.care import collect_garbage, find_store, list_entries, remove_damaged
 from ordercomp.running.store import Store
 
-__all__ = ["command"]
-
 _UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 

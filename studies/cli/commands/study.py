@@ -13,8 +13,6 @@ from ordercomp.running.task import load_task
 from ordercomp.studies.experiment import Outcome
 from ordercomp.studies.run import RunOptions, run_experiment
 
-__all__ = ["command"]
-
 
 def command(
     name: Annotated[str, typer.Argument(help="pairwise, exhaustive, insertion, …; another name lists them")],
