@@ -30,9 +30,9 @@ from ordercomp.analysis.answer.comparisons import (
 from ordercomp.analysis.evidence.judge import RULES
 from ordercomp.analysis.order_model import Draws, Effort, draw_values
 from ordercomp.analysis.values import LOSSES, ValueTable, networks_of, order_values, rungs_of
-from ordercomp.layout import FLAT, OMITTED, named
-from ordercomp.orders import Order
+from ordercomp.codec import FLAT, OMITTED, named
 from ordercomp.records import Convention, Record, metric_of
+from ordercomp.sequence import Order
 
 FloatArray = npt.NDArray[np.float64]
 

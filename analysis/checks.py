@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from ordercomp.analysis.evidence.judge import RULES, Outcome, Rules, judge_best
-from ordercomp.orders import Order, kendall_distance
+from ordercomp.sequence import Order, kendall_distance
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -12,9 +12,9 @@ from ordercomp.analysis.evidence.convergence import CONTROL
 from ordercomp.analysis.evidence.units import Run, parsed
 from ordercomp.analysis.fronts import Scale
 from ordercomp.analysis.fronts.readouts import Measured, measure
-from ordercomp.layout import OMITTED
-from ordercomp.orders import Order, check_order, permutations
+from ordercomp.codec import OMITTED
 from ordercomp.records import Record
+from ordercomp.sequence import Order, check_order, permutations
 
 FloatArray = npt.NDArray[np.float64]
 SEQUENTIAL = "sequential"  # extra["design"] of what was trained because of the results so far

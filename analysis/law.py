@@ -23,8 +23,8 @@ from ordercomp.analysis.precedence import (
     tournament_orders,
 )
 from ordercomp.analysis.statistics import hierarchical_bootstrap
-from ordercomp.orders import Order
 from ordercomp.records import Record
+from ordercomp.sequence import Order
 
 DEFAULT_OPTIONS = LawOptions()
 

@@ -17,8 +17,8 @@ from scipy import stats
 
 from ordercomp.analysis.answer import Answer, AnswerAt
 from ordercomp.codec import Number
-from ordercomp.orders import Order
 from ordercomp.records import OperatingPoint, Record
+from ordercomp.sequence import Order
 
 MOST_IMAGES = 200_000
 MORE = 1.02  # times the reduction from which on another order's network is worth a row

@@ -21,7 +21,7 @@ from scipy import special
 from ordercomp.analysis.answer.features import pair_signs, parts_of, shared_prefixes
 from ordercomp.analysis.answer.precision import Precision
 from ordercomp.analysis.answer.streams import Streams
-from ordercomp.orders import Order
+from ordercomp.sequence import Order
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

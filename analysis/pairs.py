@@ -17,7 +17,7 @@ from ordercomp.analysis.evidence.convergence import Guard
 from ordercomp.analysis.evidence.judge import Direction, Rules, estimate_all, judge_directions, signs_differ
 from ordercomp.analysis.evidence.units import Cell, PairTable
 from ordercomp.analysis.statistics import Estimate, row_scores, sign_flip_p
-from ordercomp.layout import FLAT, OMITTED, named
+from ordercomp.codec import FLAT, OMITTED, named
 
 Pair = tuple[str, str]
 Verdict = Literal["before", "after", "tied", "undecided", "conditional"]

@@ -12,7 +12,7 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.orders import Order
+from ordercomp.sequence import Order
 
 Precedence: TypeAlias = nx.DiGraph
 Pair = tuple[str, str]

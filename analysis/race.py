@@ -17,7 +17,7 @@ from ordercomp.analysis.answer.comparisons import least_behind
 from ordercomp.analysis.answer.features import pair_signs, parts_of
 from ordercomp.analysis.order_model import Draws, Effort, draw_values
 from ordercomp.analysis.values import ValueTable
-from ordercomp.orders import Order, permutations
+from ordercomp.sequence import Order, permutations
 
 FloatArray = npt.NDArray[np.float64]
 

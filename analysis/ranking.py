@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ordercomp.analysis.fronts import DEFAULT_SCALE, Scale, record_value
-from ordercomp.orders import Order, check_order
 from ordercomp.records import Record
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import Order, StageSequence, check_order
 
 Cell = tuple[str, frozenset[str], int]  # accounting, steps with their knobs, seed
 

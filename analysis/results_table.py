@@ -12,7 +12,7 @@ import numpy as np
 from ordercomp.analysis.answer import THOROUGH, Answer, answers_of
 from ordercomp.analysis.order_model import Effort
 from ordercomp.analysis.values import FLOOR, LOSSES, ValueTable, check_loss, front_reduction
-from ordercomp.orders import Order
+from ordercomp.sequence import Order
 
 MOST_BYTES = 64 * 2**20
 

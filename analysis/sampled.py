@@ -22,8 +22,8 @@ from ordercomp.analysis.fronts.pareto import FloatArray
 from ordercomp.analysis.pairs import Evidence
 from ordercomp.analysis.precedence import find_cycle, kemeny_order, linear_extensions, precedence_graph
 from ordercomp.analysis.statistics import Estimate
-from ordercomp.orders import Order, check_order
 from ordercomp.records import Record
+from ordercomp.sequence import Order, check_order
 
 SCALE = Scale(split="validation")
 FEWEST = 5  # networks on a side before a pair may be decided

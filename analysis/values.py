@@ -16,9 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.orders import Order, check_order
 from ordercomp.records import Convention, OperatingPoint, Record
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import Order, StageSequence, check_order
 
 FloatArray = npt.NDArray[np.float64]
 Setting = tuple[str, frozenset[str]]  # accounting of epochs, steps with their knobs

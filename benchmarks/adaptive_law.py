@@ -21,7 +21,6 @@ import optuna
 
 from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.sampled import AdaptiveEvidence, adaptive_evidence
-from ordercomp.orders import Order, kendall_distance, permutations
 from ordercomp.records import read_records
 from ordercomp.search.bench.tabular import Oracle, TableRunner, oracle_of, space_of
 from ordercomp.search.drive import Question, run_study
@@ -31,7 +30,7 @@ from ordercomp.search.samplers import make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, open_study
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import Order, StageSequence, kendall_distance, permutations
 
 __all__ = ["Ground", "agreement", "recorded", "synthetic"]
 

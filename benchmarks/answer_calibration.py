@@ -25,7 +25,7 @@ from ordercomp.analysis.answer.features import parts_of, shared_prefixes
 from ordercomp.analysis.order_model import Draws, draw_values
 from ordercomp.analysis.race import LOOK, in_halves, losing
 from ordercomp.analysis.values import ValueTable, networks_of, order_values, rungs_of
-from ordercomp.orders import permutations
+from ordercomp.sequence import permutations
 from ordercomp.studies.folders.recorded import load_recorded
 
 FloatArray = npt.NDArray[np.float64]

@@ -21,7 +21,7 @@ from ordercomp.analysis.answer.features import parts_of
 from ordercomp.analysis.order_model import Effort
 from ordercomp.analysis.race import next_orders
 from ordercomp.analysis.values import Rung, ValueTable, networks_of, order_values, rungs_of
-from ordercomp.orders import Order, permutations
+from ordercomp.sequence import Order, permutations
 from ordercomp.studies.folders.recorded import load_recorded
 
 FloatArray = npt.NDArray[np.float64]

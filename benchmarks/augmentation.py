@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ordercomp.data.augmentation import Augmentation
 from ordercomp.data.splits import MemorySplit
-from ordercomp.data.vision import transforms
+from ordercomp.torchvision_compat import transforms
 
 IMAGES, BATCH, REPEATS = 20_000, 128, 5
 SHAPES = {"CIFAR-10": (32, 32, 3), "Fashion-MNIST": (28, 28, 1)}

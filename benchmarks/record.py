@@ -21,7 +21,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ordercomp.orders import permutations
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import create_network
@@ -29,7 +28,7 @@ from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
-from ordercomp.sequence import StageSequence, Step
+from ordercomp.sequence import StageSequence, Step, permutations
 from ordercomp.stages.catalog import known_stages
 from ordercomp.training.device import probe_precision
 

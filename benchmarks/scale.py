@@ -41,14 +41,13 @@ import numpy as np
 
 from ordercomp.analysis.race import next_orders
 from ordercomp.analysis.values import networks_of, order_values
-from ordercomp.orders import Order, permutations
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.running import dispatch
 from ordercomp.running.jobs import Finished, NodeJob, Request
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import Order, StageSequence, permutations
 
 __all__ = ["VirtualCluster", "load", "main", "memory", "race"]
 

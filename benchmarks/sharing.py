@@ -17,13 +17,12 @@ from pathlib import Path
 
 import torch
 
-from ordercomp.orders import PrefixTrie, permutations
 from ordercomp.running.jobs import Request, node_key
 from ordercomp.running.node import train_node
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import TASKS, Task
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import PrefixTrie, StageSequence, permutations
 
 
 def shared(task: Task, folder: Path, executor: Executor) -> tuple[int, float]:

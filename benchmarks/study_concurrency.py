@@ -21,7 +21,6 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from ordercomp.orders import permutations
 from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.drive import Question, run_study
 from ordercomp.search.objective import Objectives
@@ -30,7 +29,7 @@ from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.space import Space
 from ordercomp.search.streams import PREFIX
 from ordercomp.search.study import ADAPTIVE, enqueue_paired_design, open_study
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import StageSequence, permutations
 
 __all__ = ["measure", "measure_sampled"]
 

@@ -29,10 +29,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from ordercomp.data.catalog import load_data
 from ordercomp.data.splits import ImageData
-from ordercomp.data.vision import transforms
 from ordercomp.models.catalog import build_model
 from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.torchvision_compat import transforms
 from ordercomp.training.device import choose_device, describe_hardware, probe_precision
 from ordercomp.training.recipe import Recipe
 from ordercomp.training.steps import GRAPHS_VARIABLE

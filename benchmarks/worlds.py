@@ -13,9 +13,8 @@ import numpy as np
 
 from ordercomp.analysis.evidence.convergence import CONTROL
 from ordercomp.analysis.fronts import Scale
-from ordercomp.orders import Order, permutations, prefixes
 from ordercomp.records import Baseline, OperatingPoint, Record
-from ordercomp.sequence import KnobValue, StageSequence
+from ordercomp.sequence import KnobValue, Order, StageSequence, permutations, prefixes
 
 __all__ = ["Planted", "simulate"]
 

@@ -15,13 +15,55 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ordercomp.process_table import is_running
+# Which processes of this machine run, by the system's table where there is one (/proc) or by a signal.
+
+
+TABLE = Path("/proc")
+
+
+def start_ticks(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot; None if there is no such process, or no table.
+
+    One that has ended counts as gone, even if its parent has not asked for its end as yet.
+    """
+    try:
+        after_name = (TABLE / str(pid) / "stat").read_text().rpartition(")")[2]
+    except OSError:
+        return None
+    state, *rest = after_name.split()
+    return None if state in "ZX" else int(rest[18])
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine runs; True where that cannot be told."""
+    if (TABLE / "self" / "stat").exists():
+        return start_ticks(pid) is not None
+    if not hasattr(os, "killpg"):  # Windows, where the question would be an interrupt
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # it runs, and is somebody else's
+    return True
+
 
 _SMALL = 64 * 2**20  # bytes that any file may hold
+
+
 _MOST_TIMES = 50  # how many times larger a compressed file may become; records become ten times larger
+
+
 _PIECE = 2**20
+
+
 _DRAFT = re.compile(r"\.(?P<host>[0-9a-f]{8})-(?P<writer>\d{1,10})-[0-9a-f]{8}\.part")
+
+
 _OLD_SECONDS = 3600.0  # of a draft that another machine writes: long enough for any file
+
+
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 

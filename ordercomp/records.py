@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
-from ordercomp.codec import Number, Plain, decode, encode, format_json, parse_json
+from ordercomp.codec import OMITTED, REST, Number, Plain, decode, encode, format_json, parse_json
 from ordercomp.files import lock_of, read_bytes, refuse_link, replacing
-from ordercomp.layout import OMITTED, REST
-from ordercomp.orders import Order
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import Order, StageSequence
 
 Convention = Literal["paper", "honest", "apot"]  # of counting costs
 

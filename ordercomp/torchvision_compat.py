@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from torchvision import datasets, models, transforms  # noqa: E402
 
 
 @lru_cache(maxsize=1)
@@ -31,3 +32,11 @@ def declare_missing_operators() -> torch.library.Library | None:
         schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
         library.define(schema)  # type: ignore[no-untyped-call]
     return library
+
+
+# The one door to torchvision, which opens even where torchvision's compiled operators do not load.
+#
+# Import torchvision's parts from here: `from ordercomp.torchvision_compat import datasets, models, transforms`.
+
+
+declare_missing_operators()

@@ -9,11 +9,10 @@ import optuna
 from optuna.trial import TrialState
 
 from ordercomp.knobs import Knob
-from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.search.objective import Objectives
 from ordercomp.search.space import Space
-from ordercomp.sequence import KnobValue, StageSequence
+from ordercomp.sequence import KnobValue, Order, StageSequence
 
 
 class Reached(NamedTuple):

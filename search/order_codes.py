@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from ordercomp.orders import Order, subsets
+from ordercomp.sequence import Order, subsets
 
 _NONE = "none"
 

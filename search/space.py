@@ -23,7 +23,6 @@ from optuna.distributions import (
 )
 
 from ordercomp.knobs import Knob, check_knobs
-from ordercomp.orders import Order, check_order
 from ordercomp.search.order_codes import (
     ExplicitOrders,
     LehmerOrders,
@@ -33,7 +32,7 @@ from ordercomp.search.order_codes import (
     Suggester,
     draw,
 )
-from ordercomp.sequence import KnobValue, StageSequence, Step
+from ordercomp.sequence import KnobValue, Order, StageSequence, Step, check_order
 
 Declarations = Mapping[str, Mapping[str, Knob]]  # stage letter to knob name to declaration
 Settings = Mapping[str, Mapping[str, KnobValue]]  # stage letter to knob name to value

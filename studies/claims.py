@@ -20,9 +20,8 @@ from ordercomp.analysis.evidence.convergence import controls as find_controls
 from ordercomp.analysis.evidence.judge import RULES, Decision, Hypothesis, estimate_all, judge_together
 from ordercomp.analysis.fronts import DEFAULT_SCALE, front_value
 from ordercomp.analysis.statistics import Estimate
-from ordercomp.orders import Order
 from ordercomp.records import Record
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import Order, StageSequence
 from ordercomp.studies.experiment import Finding, Verdict
 from ordercomp.studies.facts import LAW
 

@@ -12,9 +12,9 @@ from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.ranking import permutation_records, rank_orders
 from ordercomp.analysis.report.plots import distance_plot, pareto_plot, ranking_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table, convergence_table, ranking_table, reduction_table
-from ordercomp.orders import Order, permutations
 from ordercomp.records import Record
 from ordercomp.running.task import Task
+from ordercomp.sequence import Order, permutations
 from ordercomp.studies.claims import (
     CONSTRUCTION,
     Claim,

@@ -8,11 +8,11 @@ from typing import Literal
 from ordercomp.analysis.corpus import TrainingCount
 from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.codec import decode, encode
-from ordercomp.orders import PrefixTrie
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Trainings
 from ordercomp.running.task import Task
+from ordercomp.sequence import PrefixTrie
 from ordercomp.studies.preset import Preset
 
 Verdict = Literal["agree", "disagree", "undecided", "true by construction"]

@@ -7,7 +7,7 @@ or the numbers cannot be meant as they stand, a note says so. No torch here.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ordercomp.orders import Order
+from ordercomp.sequence import Order
 
 LAW: Order = "DPQE"
 BASELINE_BITS = 32  # the paper's own reductions are against the same model in float, 32 bits a value

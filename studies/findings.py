@@ -22,8 +22,8 @@ from ordercomp.analysis.report.tables import Column, Table, loss_text
 from ordercomp.analysis.report.text import answer_words, cost_text, where_it_changes
 from ordercomp.analysis.showing.experiment_plots import loss_plot
 from ordercomp.files import replace_file
-from ordercomp.orders import Order
 from ordercomp.records import Record
+from ordercomp.sequence import Order
 from ordercomp.studies.experiment import table_markdown
 from ordercomp.studies.folders.recorded import load_recorded, recorded_names
 from ordercomp.studies.paper.mechanism import joint_table

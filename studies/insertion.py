@@ -15,9 +15,9 @@ from ordercomp.analysis.report.plots import to_svg
 from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.analysis.showing.experiment_plots import Panel, claims_plot, panels_plot
 from ordercomp.analysis.statistics import Estimate
-from ordercomp.orders import Order, permutations
 from ordercomp.records import Record
 from ordercomp.running.task import Task
+from ordercomp.sequence import Order, permutations
 from ordercomp.studies.claims import (
     CONSTRUCTION,
     GUARD_MARGIN,

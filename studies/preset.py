@@ -11,11 +11,9 @@ from importlib import resources
 from itertools import product
 from pathlib import Path
 
-from ordercomp.codec import decode, parse_toml
-from ordercomp.layout import UNWRITTEN
-from ordercomp.orders import Order
+from ordercomp.codec import UNWRITTEN, decode, parse_toml
 from ordercomp.running.task import Task
-from ordercomp.sequence import KnobValue
+from ordercomp.sequence import KnobValue, Order
 from ordercomp.stages.catalog import known_stages
 
 Settings = Mapping[str, KnobValue]  # knobs of one stage; empty: the task's own

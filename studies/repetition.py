@@ -8,10 +8,9 @@ from ordercomp.analysis.law.repetition import closest_harder
 from ordercomp.analysis.report.plots import to_svg
 from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.analysis.showing.experiment_plots import Path, paths_plot
-from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.running.task import Task
-from ordercomp.sequence import StageSequence, Step
+from ordercomp.sequence import Order, StageSequence, Step
 from ordercomp.stages.catalog import complete, known_stages
 from ordercomp.studies.claims import Claim, Kind, judge_claims, latest
 from ordercomp.studies.design.arms import one_part, restrict, rungs, sequences

@@ -13,10 +13,9 @@ from ordercomp.analysis.ranking import rank_orders
 from ordercomp.analysis.report.plots import ranking_plot, to_svg
 from ordercomp.analysis.report.tables import ranking_table, rival_table
 from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
-from ordercomp.orders import Order, permutations
 from ordercomp.records import Record
 from ordercomp.running.task import Task
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import Order, StageSequence, permutations
 from ordercomp.stages.catalog import complete
 from ordercomp.studies.claims import (
     CONSTRUCTION,

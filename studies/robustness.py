@@ -19,10 +19,10 @@ from ordercomp.analysis.race import starting_orders
 from ordercomp.analysis.report.plots import to_svg
 from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
 from ordercomp.analysis.values import front_reduction
-from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request
 from ordercomp.running.task import Task
+from ordercomp.sequence import Order
 from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, Verdict
 from ordercomp.studies.preset import Preset
 

@@ -23,7 +23,7 @@ from ordercomp.analysis.showing.search_file import (
     TrialCount,
 )
 from ordercomp.analysis.statistics import Estimate
-from ordercomp.orders import permutations
+from ordercomp.sequence import permutations
 
 __all__ = ["STAGES", "a_control", "a_law", "a_pair", "a_search", "answer_at", "law_file", "pick", "point"]
 

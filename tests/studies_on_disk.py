@@ -7,7 +7,6 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from ordercomp.orders import permutations
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.drive import Question, run_study
@@ -16,7 +15,7 @@ from ordercomp.search.samplers import make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, open_study
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import StageSequence, permutations
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

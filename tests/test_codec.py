@@ -6,8 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from ordercomp.codec import decode, encode, format_json
-from ordercomp.layout import FLAT, OMITTED, REST, UNWRITTEN, named
+from ordercomp.codec import FLAT, OMITTED, REST, UNWRITTEN, decode, encode, format_json, named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from ordercomp.cli import main
-from ordercomp.lookup import load_function
+from ordercomp.plugins import load_function
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

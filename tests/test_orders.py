@@ -7,14 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordercomp.orders import (
-    PrefixTrie,
-    check_order,
-    kendall_distance,
-    permutations,
-    prefixes,
-    subsets,
-)
+from ordercomp.sequence import PrefixTrie, check_order, kendall_distance, permutations, prefixes, subsets
 
 stage_sets = st.sets(st.sampled_from("DEFKPQ"), min_size=1, max_size=5).map(
     lambda stages: "".join(sorted(stages))

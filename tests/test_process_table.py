@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ordercomp import files, process_table
-from ordercomp.process_table import is_running, start_ticks
+from ordercomp import files
+from ordercomp import files as process_table
+from ordercomp.files import is_running, start_ticks
 
 NOBODY = 999_999_999  # larger than any process id
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from ordercomp.orders import Order
+from ordercomp.sequence import Order
 
 FloatArray = npt.NDArray[np.float64]
 

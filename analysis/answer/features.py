@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.orders import Order
+from ordercomp.sequence import Order
 
 FloatArray = npt.NDArray[np.float64]
 

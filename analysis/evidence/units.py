@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.fronts.readouts import Measured
-from ordercomp.orders import Order
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import Order, StageSequence
 
 FloatArray = npt.NDArray[np.float64]
 Run = tuple[str, str, int]  # accounting, sequence text, seed

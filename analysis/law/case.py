@@ -12,8 +12,8 @@ from ordercomp.analysis.evidence.units import PairTable, pair_tables
 from ordercomp.analysis.fronts import Scale
 from ordercomp.analysis.law.opinion import Opinion
 from ordercomp.analysis.pairs import gather
-from ordercomp.orders import Order
 from ordercomp.records import Record
+from ordercomp.sequence import Order
 
 Pair = tuple[str, str]
 FEWEST_HELD_OUT = 3  # seeds: fewer could not verify anything

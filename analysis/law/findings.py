@@ -11,7 +11,7 @@ from ordercomp.analysis.law.insertion import Insertion
 from ordercomp.analysis.law.repetition import Repetition
 from ordercomp.analysis.law.rivals import Rival
 from ordercomp.analysis.pairs import Evidence
-from ordercomp.orders import Order
+from ordercomp.sequence import Order
 
 Pair = tuple[str, str]
 

@@ -11,7 +11,7 @@ from ordercomp.analysis.evidence.judge import Outcome, Rules, estimate_all, judg
 from ordercomp.analysis.evidence.units import PairTable
 from ordercomp.analysis.law.opinion import Opinion
 from ordercomp.analysis.statistics import Estimate, row_scores
-from ordercomp.layout import FLAT
+from ordercomp.codec import FLAT
 
 Pair = tuple[str, str]
 Where = Literal["before", "between", "after"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ordercomp.analysis.evidence.convergence import Guard
 from ordercomp.analysis.pairs import Evidence
 from ordercomp.analysis.precedence import Precedence, kemeny_order, linear_extensions, precedence_graph
-from ordercomp.orders import Order
+from ordercomp.sequence import Order
 
 Pair = tuple[str, str]
 

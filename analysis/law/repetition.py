@@ -12,9 +12,8 @@ from ordercomp.analysis.evidence.judge import Outcome, Rules, estimate_all, judg
 from ordercomp.analysis.evidence.units import Run, parsed
 from ordercomp.analysis.fronts.readouts import Measured
 from ordercomp.analysis.statistics import Estimate, row_scores
-from ordercomp.layout import FLAT
-from ordercomp.orders import Order
-from ordercomp.sequence import StageSequence
+from ordercomp.codec import FLAT
+from ordercomp.sequence import Order, StageSequence
 
 FloatArray = npt.NDArray[np.float64]
 BySeed = Mapping[int, Measured]

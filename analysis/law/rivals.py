@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ordercomp.analysis.corpus import Corpus
 from ordercomp.analysis.evidence.judge import interval_alone
-from ordercomp.orders import Order
+from ordercomp.sequence import Order
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -7,8 +7,8 @@ from scipy import stats
 
 from ordercomp.analysis.fronts import DEFAULT_SCALE, Scale
 from ordercomp.analysis.ranking import permutation_records, rank_orders
-from ordercomp.orders import Order
 from ordercomp.records import Record
+from ordercomp.sequence import Order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,11 +30,10 @@ from ordercomp.analysis.showing import network_tables
 from ordercomp.analysis.showing.report.answer_view import LossView, loss_views, rung_rows, strip_rows
 from ordercomp.analysis.showing.report.reach import Dots, network_dots, reach_curves
 from ordercomp.analysis.showing.words import ANOTHER_QUESTION, STAGE_NAMES, read_verdict, training_caveat
-from ordercomp.codec import format_json
+from ordercomp.codec import FLAT, format_json
 from ordercomp.files import replace_file
-from ordercomp.layout import FLAT
-from ordercomp.orders import Order
 from ordercomp.records import Record, metric_of
+from ordercomp.sequence import Order
 
 LOSSES = (*TOLERANCES, 0.05, 0.1)  # those of the paper, and what small networks usually lose
 MOST_NAMED = 10  # orders written at the end of their curve

@@ -25,8 +25,8 @@ from ordercomp.analysis.law.findings import Law
 from ordercomp.analysis.pairs import Evidence
 from ordercomp.analysis.ranking import RankedOrder
 from ordercomp.analysis.report.tables import probability_text, verdict_text
-from ordercomp.orders import Order, kendall_distance
 from ordercomp.records import Record, metric_of
+from ordercomp.sequence import Order, kendall_distance
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 BROWN, GREY, SLATE, INK = "#9A6700", "#B8BEC6", "#6E7781", "#22272E"

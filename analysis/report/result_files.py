@@ -7,8 +7,7 @@ from ordercomp.analysis.answer import Answer
 from ordercomp.analysis.law.findings import Law
 from ordercomp.analysis.networks import Pick
 from ordercomp.analysis.sampled import AdaptiveEvidence
-from ordercomp.codec import Plain, decode
-from ordercomp.layout import FLAT, OMITTED
+from ordercomp.codec import FLAT, OMITTED, Plain, decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,8 +22,8 @@ from ordercomp.analysis.showing.report import search_tables
 from ordercomp.analysis.showing.search_file import SearchFile
 from ordercomp.codec import encode
 from ordercomp.files import replace_file
-from ordercomp.orders import Order
 from ordercomp.records import Record, metric_of
+from ordercomp.sequence import Order
 
 MOST_ORDERS = 25
 MOST_LOSS = 0.06  # of accuracy, beyond which nothing is drawn if there is something within

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from ordercomp.analysis.fronts.pareto import FloatArray
-from ordercomp.orders import Order
+from ordercomp.sequence import Order
 
 LOSS_GRID: FloatArray = np.unique(np.round(np.geomspace(0.001, 0.12, 49), 5))  # tolerated losses, fractions
 _SIZE = (760.0, 430.0)

@@ -15,8 +15,8 @@ from ordercomp.analysis.law.rivals import Rival
 from ordercomp.analysis.law.sensitivity import Reading
 from ordercomp.analysis.pairs import Evidence
 from ordercomp.analysis.ranking import RankedOrder
-from ordercomp.orders import Order, kendall_distance
 from ordercomp.records import Record
+from ordercomp.sequence import Order, kendall_distance
 
 CONVENTIONS: Mapping[str, str] = {
     "paper": "as the paper does, at one pair of bits for the whole network",

@@ -15,8 +15,8 @@ from ordercomp.analysis.fronts import DEFAULT_SCALE, Candidate, Scale, candidate
 from ordercomp.analysis.fronts.attainment import attainment_surface
 from ordercomp.analysis.fronts.pareto import FloatArray
 from ordercomp.analysis.report.plots import BLUE, BROWN, GREEN, GREY, INK, ORANGE, RED, SLATE, STYLE
-from ordercomp.orders import Order
 from ordercomp.records import Record, metric_of
+from ordercomp.sequence import Order
 
 COLORS = (BLUE, RED, GREEN, ORANGE, BROWN, SLATE, INK)
 MARKERS = ("o", "s", "^", "v", "D", "P", "X")

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ordercomp.codec import Number
-from ordercomp.layout import FLAT, OMITTED
-from ordercomp.orders import Order
+from ordercomp.codec import FLAT, OMITTED, Number
 from ordercomp.records import Convention
+from ordercomp.sequence import Order
 
 Cost = Literal["log2_bitops_cr", "log2_cr", "latency_ms"]
 

@@ -9,7 +9,7 @@ from ordercomp.analysis.law.findings import Law
 from ordercomp.analysis.precedence import MOST_EXTENSIONS
 from ordercomp.analysis.report.tables import probability_text
 from ordercomp.analysis.sampled import AdaptiveEvidence
-from ordercomp.orders import Order
+from ordercomp.sequence import Order
 
 # What stands between the answer at one loss and the verdict on the pairs.
 ANOTHER_QUESTION = "Another question, pair by pair, averaged over losses up to some ten points:"

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from ordercomp.cli.output import print_json
-from ordercomp.lookup import load_function
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.plugins import load_function
 from ordercomp.shipping.packed import save_packed
 
 QDQ_HINT = "set this in onnxruntime's session options, or weights are unpacked at every run"

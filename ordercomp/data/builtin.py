@@ -10,7 +10,7 @@ from ordercomp.data.assemble import Labeled, assemble, hold_out
 from ordercomp.data.augmentation import Augmentation
 from ordercomp.data.source import DataError, Source, download_advice, find_folder
 from ordercomp.data.splits import ImageData
-from ordercomp.data.vision import datasets
+from ordercomp.torchvision_compat import datasets
 
 _CROP_AND_FLIP = Augmentation(padding=4, flip=True)  # He et al. (2015)
 

@@ -14,7 +14,7 @@ from ordercomp.data.source import DataError, ImageOptions, Source
 from ordercomp.data.splits import Batch, ImageData, MemorySplit, Split
 from ordercomp.data.torch_datasets import from_datasets, takes_source
 from ordercomp.errors import is_out_of_disk, is_out_of_memory, one_line
-from ordercomp.lookup import load_function
+from ordercomp.plugins import load_function
 
 # The loaders by name, so that only the one that is asked for is imported: torchvision takes two seconds.
 DATASETS: Mapping[str, str] = {

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ordercomp.data.source import DataError, Source
-from ordercomp.data.vision import datasets
+from ordercomp.torchvision_compat import datasets
 
 
 def download(source: Source) -> None:

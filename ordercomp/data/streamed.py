@@ -19,7 +19,7 @@ from ordercomp.data.splits import Batch, ImageData
 from ordercomp.data.torch_datasets import seeded
 from ordercomp.data.transforms import OwnTransform
 from ordercomp.data.tree import Tree, find_parts, parts_notices
-from ordercomp.data.vision import transforms
+from ordercomp.torchvision_compat import transforms
 
 _SIDE, _SHORTER_SIDE = 224, 256
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in units of 1

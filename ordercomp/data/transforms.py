@@ -14,7 +14,7 @@ from ordercomp.data.source import DataError
 from ordercomp.data.torch_datasets import as_pixels
 from ordercomp.data.tree import Tree
 from ordercomp.errors import is_out_of_memory, one_line
-from ordercomp.lookup import load_function
+from ordercomp.plugins import load_function
 
 
 class OwnTransform:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ordercomp.data.assemble import IntArray, hold_out, stratified
 from ordercomp.data.source import DataError, Source, val_notice
-from ordercomp.data.vision import datasets
+from ordercomp.torchvision_compat import datasets
 
 _VALIDATION_NAMES = ("val", "valid", "validation")
 _HELD_OUT_SHARE = 0.2  # of a tree without any parts of its own, for validation and for test each

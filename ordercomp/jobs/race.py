@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from ordercomp.analysis.race import ALL_UP_TO, MOST_LATER, next_orders, starting_orders
 from ordercomp.analysis.values import Rung, ValueTable, networks_of, order_values
-from ordercomp.orders import Order, PrefixTrie
 from ordercomp.records import Record
 from ordercomp.running.task import Task
-from ordercomp.sequence import StageSequence, Step
+from ordercomp.sequence import Order, PrefixTrie, StageSequence, Step
 from ordercomp.stages.catalog import known_stages
 from ordercomp.studies.folders.recorded import load_recorded
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from ordercomp.jobs.law_folder import settle_precision
 from ordercomp.jobs.search_folder import SearchResult
 from ordercomp.knobs import Knob
-from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import create_network, train_node
@@ -33,7 +32,7 @@ from ordercomp.search.samplers import DENSE_SAMPLERS, make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.study import ADAPTIVE, PAIRED, enqueue_first, open_study
 from ordercomp.search.tell.storage import Storage, naming_the_storage, open_storage
-from ordercomp.sequence import KnobValue
+from ordercomp.sequence import KnobValue, Order
 from ordercomp.stages.catalog import known_stages
 from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.design.proposals import first_sequences, useful_space

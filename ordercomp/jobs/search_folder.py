@@ -23,12 +23,11 @@ from ordercomp.analysis.showing.search_file import (
 from ordercomp.analysis.showing.words import read_verdict
 from ordercomp.codec import decode, encode
 from ordercomp.jobs.law import law_of_records
-from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.search.ask.importance import Study, count_states, parameter_importances
 from ordercomp.search.objective import Objectives
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import Order, StageSequence
 from ordercomp.studies.folders.search_ranking import Ranking
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from ordercomp.errors import is_out_of_memory
-from ordercomp.lookup import load_function
+from ordercomp.plugins import load_function
 from ordercomp.sequence import KnobValue
 from ordercomp.torchvision_compat import declare_missing_operators
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ordercomp.data.vision import models
 from ordercomp.sequence import KnobValue
+from ordercomp.torchvision_compat import models
 
 
 def torchvision_model(name: str, *, classes: int, channels: int, **options: KnobValue) -> nn.Module:

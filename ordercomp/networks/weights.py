@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ordercomp.errors import is_out_of_memory
-from ordercomp.lookup import load_function
 from ordercomp.models.libraries import LIBRARIES
 from ordercomp.networks.checkpoint import CheckpointError
+from ordercomp.plugins import load_function
 
 PRETRAINED = "pretrained"  # the weights that a library ships for a model of its own
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")

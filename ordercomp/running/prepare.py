@@ -15,9 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ordercomp.lookup import load_function, module_name
 from ordercomp.models.libraries import LIBRARIES
 from ordercomp.networks.weights import weights_digest, weights_path
+from ordercomp.plugins import load_function, module_name
 from ordercomp.running.node import create_network, task_data
 from ordercomp.running.task import Task
 from ordercomp.sequence import parse_call

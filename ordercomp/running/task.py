@@ -9,12 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from ordercomp.codec import Number, Plain, decode, parse_toml
+from ordercomp.codec import UNWRITTEN, Number, Plain, decode, parse_toml
 from ordercomp.data.source import ImageOptions
-from ordercomp.layout import UNWRITTEN
 from ordercomp.measuring.metrics import NUMBER_METRICS, class_metric
-from ordercomp.orders import Order, check_order
-from ordercomp.sequence import KnobValue, StageSequence, Step
+from ordercomp.sequence import KnobValue, Order, StageSequence, Step, check_order
 from ordercomp.stages.catalog import complete, known_stages
 from ordercomp.training.objectives import Criterion, check_criterion
 from ordercomp.training.recipe import Recipe

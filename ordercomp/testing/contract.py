@@ -26,8 +26,7 @@ from ordercomp.data.splits import ImageData
 from ordercomp.knobs import Knob
 from ordercomp.measuring.cost import CONVENTIONS, measure_cost
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.orders import Order
-from ordercomp.sequence import StageSequence, Step
+from ordercomp.sequence import Order, StageSequence, Step
 from ordercomp.shipping.packed import load_network, save_packed
 from ordercomp.stages.catalog import complete, known_stages, make_stage
 from ordercomp.stages.stage import Stage

@@ -11,10 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.search.objective import bitops_reduction
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import Order, StageSequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from types import TracebackType
 import optuna
 from optuna.exceptions import StorageInternalError
 
-from ordercomp.process_table import TABLE, start_ticks
+from ordercomp.files import TABLE, start_ticks
 
 BEAT_SECONDS = 30.0
 SILENT_SECONDS = 300.0  # a worker unheard for longer counts as dead; generous, for clocks that disagree

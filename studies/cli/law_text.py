@@ -11,7 +11,7 @@ from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
 from ordercomp.analysis.report.tables import pair_table
 from ordercomp.analysis.report.text import answer_words, network_words, other_network, where_it_changes
 from ordercomp.analysis.showing.words import ANOTHER_QUESTION, named_stages, read_verdict, training_caveat
-from ordercomp.orders import Order
+from ordercomp.sequence import Order
 
 ADAPTIVE_LABEL = "Adaptive evidence: a sampler chose these networks, which biases the comparison."
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from ordercomp.orders import Order
 from ordercomp.running.jobs import Request
 from ordercomp.running.task import Task
-from ordercomp.sequence import StageSequence, Step
+from ordercomp.sequence import Order, StageSequence, Step
 from ordercomp.stages.catalog import known_stages
 from ordercomp.studies.experiment import Part
 from ordercomp.studies.preset import Preset

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ordercomp.orders import Order
 from ordercomp.running.task import Task
-from ordercomp.sequence import StageSequence, Step
+from ordercomp.sequence import Order, StageSequence, Step
 from ordercomp.stages.catalog import complete
 from ordercomp.studies.preset import Preset
 

@@ -15,14 +15,13 @@ from ordercomp.measuring.accuracy import ExitOutcome, exit_outcome, sweep_thresh
 from ordercomp.measuring.cost import Cost, measure_cost
 from ordercomp.measuring.guarantee import certified_threshold
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.orders import Order
 from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.aims import task_metric
 from ordercomp.running.jobs import key_of_record, node_key
 from ordercomp.running.node import task_data
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import Order, StageSequence
 
 ERROR = 0.05
 

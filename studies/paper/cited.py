@@ -7,8 +7,7 @@ note says so. No torch here.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ordercomp.orders import Order
-from ordercomp.sequence import KnobValue
+from ordercomp.sequence import KnobValue, Order
 from ordercomp.studies.facts import Compressed
 
 

@@ -11,9 +11,9 @@ from ordercomp.analysis.fronts import front
 from ordercomp.analysis.report.plots import to_svg
 from ordercomp.analysis.report.tables import Column, Table, reduction_table
 from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
-from ordercomp.orders import Order
 from ordercomp.records import Record
 from ordercomp.running.task import Task
+from ordercomp.sequence import Order
 from ordercomp.studies.claims import Claim, by_order, convergence, even_out, judge_claims, latest, stages_of
 from ordercomp.studies.design.arms import one_part, restrict, sequences
 from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ordercomp.analysis.answer import AnswerAt
-from ordercomp.orders import Order
+from ordercomp.sequence import Order
 
 LEFT_OUT = "-"  # where nothing can be told
 LEAST_REGRET = 0.02  # doublings that an order taken at random costs, where there is something to tell

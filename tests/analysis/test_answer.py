@@ -13,7 +13,7 @@ from ordercomp.analysis.answer.features import pair_signs, parts_of
 from ordercomp.analysis.order_model import Effort
 from ordercomp.analysis.values import LOSSES, ValueTable
 from ordercomp.codec import decode, encode, format_json
-from ordercomp.orders import permutations
+from ordercomp.sequence import permutations
 from ordercomp.studies.folders.recorded import load_recorded
 
 FloatArray = npt.NDArray[np.float64]

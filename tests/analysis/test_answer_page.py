@@ -12,8 +12,8 @@ from page_data import STAGES, law_file
 from pages import Page
 
 from ordercomp.analysis.report.law_page import write_report
-from ordercomp.orders import permutations
 from ordercomp.records import Record
+from ordercomp.sequence import permutations
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

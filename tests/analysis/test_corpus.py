@@ -5,8 +5,8 @@ from builders import KNOBS, make_record
 
 from ordercomp.analysis.corpus import Corpus, collect
 from ordercomp.analysis.fronts import Scale
-from ordercomp.orders import permutations
 from ordercomp.records import Record
+from ordercomp.sequence import permutations
 
 
 def gather(records: list[Record], stages: str | None = None) -> Corpus:

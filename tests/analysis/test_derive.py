@@ -11,8 +11,8 @@ from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.law.case import LawOptions
 from ordercomp.analysis.law.findings import Law
 from ordercomp.codec import encode, format_json
-from ordercomp.orders import kendall_distance, permutations, prefixes
 from ordercomp.records import Record
+from ordercomp.sequence import kendall_distance, permutations, prefixes
 
 
 def planted(

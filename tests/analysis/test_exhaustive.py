@@ -8,7 +8,7 @@ from benchmarks.worlds import Planted, simulate
 from ordercomp.analysis.checks import Exhaustive, exhaustive
 from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.law.case import LawOptions
-from ordercomp.orders import kendall_distance, permutations
+from ordercomp.sequence import kendall_distance, permutations
 
 
 def check(values: dict[str, list[float]], laws: list[str]) -> Exhaustive:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ordercomp.analysis.order_model import Effort, draw_values
-from ordercomp.orders import permutations
+from ordercomp.sequence import permutations
 
 ORDERS = tuple(permutations("DPQE"))
 BRIEF = Effort(chains=2, warm_up=20, kept=20)

@@ -10,8 +10,8 @@ from builders import make_record
 from ordercomp.analysis.answer import Answer, AnswerAt, derive_answer
 from ordercomp.analysis.networks import choose_point, images_in, loss_interval, networks_to_take
 from ordercomp.analysis.order_model import Effort
-from ordercomp.orders import permutations
 from ordercomp.records import Record
+from ordercomp.sequence import permutations
 
 QUICK = Effort(chains=4, warm_up=20, kept=40)
 

@@ -26,8 +26,8 @@ from ordercomp.analysis.report.plots import (
     to_svg,
 )
 from ordercomp.analysis.statistics import Estimate
-from ordercomp.orders import permutations
 from ordercomp.records import Record
+from ordercomp.sequence import permutations
 
 VERDICTS: tuple[Verdict, ...] = ("before", "after", "tied", "undecided", "conditional", "before")
 

@@ -18,7 +18,7 @@ from ordercomp.analysis.precedence import (
     precedence_graph,
     tournament_orders,
 )
-from ordercomp.orders import permutations
+from ordercomp.sequence import permutations
 
 STAGES = "DPQE"
 PAIRS = list(itertools.combinations(STAGES, 2))

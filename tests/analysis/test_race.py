@@ -8,7 +8,7 @@ import pytest
 
 from ordercomp.analysis.race import MOST_SEEDS, next_orders, starting_orders, surviving
 from ordercomp.analysis.values import ValueTable
-from ordercomp.orders import permutations
+from ordercomp.sequence import permutations
 
 ORDERS = tuple(permutations("DPQE"))
 

@@ -16,8 +16,8 @@ from ordercomp.analysis.report.law_page import write_report
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.search_page import write_search_report
 from ordercomp.analysis.showing.words import read_verdict
-from ordercomp.orders import permutations
 from ordercomp.records import Record
+from ordercomp.sequence import permutations
 
 
 def a_file(*arguments: Any, **changes: Any) -> LawFile:

@@ -13,7 +13,6 @@ from ordercomp.analysis.sampled import adaptive_evidence
 from ordercomp.analysis.showing.words import read_verdict
 from ordercomp.codec import format_json
 from ordercomp.jobs.law import law_of_study
-from ordercomp.orders import permutations
 from ordercomp.records import Record
 from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.drive import Question, run_study
@@ -22,7 +21,7 @@ from ordercomp.search.samplers import make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, open_study
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import StageSequence, permutations
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -7,7 +7,7 @@ import pytest
 
 from ordercomp.analysis.order_model import Effort
 from ordercomp.analysis.results_table import Columns, answer_results, read_results
-from ordercomp.orders import permutations
+from ordercomp.sequence import permutations
 
 QUICK = Effort(kept=40)
 

@@ -7,8 +7,8 @@ from builders import KNOBS, make_record
 from ordercomp.analysis.corpus import collect
 from ordercomp.analysis.evidence.units import PairTable, pair_tables, settings_of
 from ordercomp.analysis.fronts import Scale
-from ordercomp.orders import permutations, prefixes
 from ordercomp.records import Record
+from ordercomp.sequence import permutations, prefixes
 
 SCALE = Scale(split="validation")
 GENTLE = {**KNOBS, "P": {"ratio": 0.1}}

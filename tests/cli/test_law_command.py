@@ -8,8 +8,8 @@ import pytest
 from builders import make_record
 
 from ordercomp.cli.main import main
-from ordercomp.orders import permutations
 from ordercomp.records import Record, write_records
+from ordercomp.sequence import permutations
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:

@@ -6,12 +6,12 @@ import sys
 import pytest
 import torch
 
-from ordercomp.data import vision
+from ordercomp import torchvision_compat as vision
 
 PROGRAM = """
 import torch
 torch.ops.load_library = lambda path: (_ for _ in ()).throw(OSError("built for another torch"))
-from ordercomp.data.vision import models
+from ordercomp.torchvision_compat import models
 network = models.get_model("resnet18", weights=None, num_classes=4).eval()
 print(tuple(network(torch.zeros(1, 3, 64, 64)).shape))
 """

@@ -9,9 +9,9 @@ from builders import make_record
 
 from ordercomp.jobs import race as race_module
 from ordercomp.jobs.race import Race, plan_race
-from ordercomp.orders import permutations
 from ordercomp.records import Record
 from ordercomp.running.task import TASKS
+from ordercomp.sequence import permutations
 from ordercomp.stages.catalog import STAGES, known_stages
 
 DIGITS = TASKS["digits"]

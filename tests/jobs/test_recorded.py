@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 
 from ordercomp.analysis.law import derive_law
-from ordercomp.orders import permutations
 from ordercomp.records import Record
 from ordercomp.search.bench.tabular import space_of
+from ordercomp.sequence import permutations
 from ordercomp.studies.folders.recorded import load_recorded, recorded_names
 
 

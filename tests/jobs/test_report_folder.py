@@ -10,8 +10,8 @@ from page_data import a_search, law_file
 
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.codec import encode
-from ordercomp.orders import permutations
 from ordercomp.records import write_records
+from ordercomp.sequence import permutations
 from ordercomp.studies.folders.report_folder import write_report_again
 
 RECORDS = [make_record(order, seed, 0.97) for order in permutations("DPQ") for seed in (0, 1)]

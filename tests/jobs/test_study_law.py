@@ -13,7 +13,6 @@ from ordercomp.analysis.sampled import adaptive_evidence
 from ordercomp.cli.main import main
 from ordercomp.codec import encode
 from ordercomp.jobs.law import law_of_records
-from ordercomp.orders import permutations
 from ordercomp.records import Record, write_records
 from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.drive import Question, run_study
@@ -22,6 +21,7 @@ from ordercomp.search.samplers import make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
+from ordercomp.sequence import permutations
 
 LABEL = "Adaptive evidence: a sampler chose these networks, which biases the comparison."
 

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from ordercomp.orders import permutations
 from ordercomp.records import Record
 from ordercomp.running import workers as processes
 from ordercomp.running.dispatch import WorkerDiedError
 from ordercomp.running.jobs import NodeJob, Request
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import StageSequence, permutations
 from tests import fakes
 from tests.fakes import FakeTask, calls
 

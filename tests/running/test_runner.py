@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from ordercomp.orders import permutations
 from ordercomp.records import Record
 from ordercomp.running.dispatch import DiskFullError, WorkerDiedError
 from ordercomp.running.jobs import Finished, NodeJob, Request
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.workers import Crew
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import StageSequence, permutations
 from tests import fakes
 from tests.fakes import FakeTask, calls
 

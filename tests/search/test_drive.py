@@ -13,7 +13,6 @@ from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from ordercomp.orders import permutations
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.runner import Runner
@@ -26,7 +25,7 @@ from ordercomp.search.samplers import make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, open_study
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import StageSequence, permutations
 from tests.fakes import FakeTask, calls, work
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -6,7 +6,6 @@ import optuna
 import pytest
 from builders import make_record
 
-from ordercomp.orders import permutations
 from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.drive import Question, run_study
 from ordercomp.search.objective import Objectives
@@ -16,7 +15,7 @@ from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, find_study, open_study
 from ordercomp.search.tell.tell import keep_beside
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import StageSequence, permutations
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

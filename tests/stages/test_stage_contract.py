@@ -18,8 +18,7 @@ from torch import Tensor
 from ordercomp.knobs import Knob
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.orders import permutations, prefixes
-from ordercomp.sequence import StageSequence, Step
+from ordercomp.sequence import StageSequence, Step, permutations, prefixes
 from ordercomp.stages import catalog
 from ordercomp.stages.catalog import complete, known_stages, make_stage
 from ordercomp.stages.stage import Granularity, Stage, StageError, finish

@@ -13,9 +13,9 @@ from builders import make_record
 from benchmarks.worlds import Planted, simulate
 from ordercomp.codec import encode
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.orders import permutations
 from ordercomp.records import Record
 from ordercomp.running.task import TASKS
+from ordercomp.sequence import permutations
 from ordercomp.stages.blocks import blocks_to_drop, find_blocks
 from ordercomp.studies import insertion, pairwise, repetition, rivals, stagewise, versus, zoo
 from ordercomp.studies.claims import Claim, convergence, even_out, judge_claims, latest, leans_on

@@ -7,8 +7,8 @@ from builders import make_record
 
 from ordercomp.analysis.answer import Answer, AnswerAt, OrderMatters, Regret, Standing
 from ordercomp.analysis.values import LOSSES
-from ordercomp.orders import Order
 from ordercomp.records import Record
+from ordercomp.sequence import Order
 from ordercomp.studies.experiment import Finding, Judgement
 from ordercomp.studies.findings import Source, findings_page
 from ordercomp.studies.paper.order_claims import Claim, before, is_order, read_claim

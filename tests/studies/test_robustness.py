@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from builders import make_record
 
-from ordercomp.orders import permutations
 from ordercomp.records import Record
 from ordercomp.running.task import TASKS
+from ordercomp.sequence import permutations
 from ordercomp.studies.preset import load_preset
 from ordercomp.studies.run import find_experiment
 

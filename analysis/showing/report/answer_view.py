@@ -11,8 +11,8 @@ from ordercomp.analysis.report.elements import tight
 from ordercomp.analysis.report.tables import loss_text, probability_text
 from ordercomp.analysis.report.text import AnswerWords, answer_words, cost_text, network_words, other_network
 from ordercomp.analysis.showing.report.graph import precedence_svg
-from ordercomp.layout import UNWRITTEN
-from ordercomp.orders import Order
+from ordercomp.codec import UNWRITTEN
+from ordercomp.sequence import Order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

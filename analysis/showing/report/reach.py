@@ -9,8 +9,8 @@ import numpy as np
 from ordercomp.analysis.fronts import Candidate, Scale, candidates
 from ordercomp.analysis.fronts.pareto import FloatArray
 from ordercomp.analysis.report.svg import LOSS_GRID
-from ordercomp.orders import Order
 from ordercomp.records import Record
+from ordercomp.sequence import Order
 
 LEAST_LOSS = 1e-6  # where what loses nothing stands on a logarithmic axis
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ordercomp.cli.output import print_json
-from ordercomp.lookup import load_function
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.plugins import load_function
 
 
 def command(
