@@ -10,8 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ordercomp.data.augmentation import Augmentation
-from ordercomp.data.splits import MemorySplit
+from ordercomp.data.splits import Augmentation, MemorySplit
 from ordercomp.torchvision_compat import transforms
 
 IMAGES, BATCH, REPEATS = 20_000, 128, 5

@@ -33,10 +33,9 @@ from training import (
 )
 
 from ordercomp.data.assemble import Labeled, assemble
-from ordercomp.data.augmentation import Augmentation
 from ordercomp.data.catalog import load_data
 from ordercomp.data.source import Source
-from ordercomp.data.splits import ImageData
+from ordercomp.data.splits import Augmentation, ImageData
 from ordercomp.measuring.accuracy import accuracy
 from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork

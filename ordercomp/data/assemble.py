@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ordercomp.data.augmentation import Augmentation
-from ordercomp.data.balance import class_notices
-from ordercomp.data.source import DataError, Source
-from ordercomp.data.splits import ImageData, MemorySplit
+from ordercomp.data.source import DataError, Source, class_notices
+from ordercomp.data.splits import Augmentation, ImageData, MemorySplit
 
 IntArray = npt.NDArray[np.int64]
 Labels = npt.NDArray[Any]  # class numbers, int64, or real targets, float32

@@ -9,19 +9,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ordercomp.data.augmentation import Augmentation
 from ordercomp.data.source import DataError, ImageOptions, Source
-from ordercomp.data.splits import Batch, ImageData, MemorySplit, Split
+from ordercomp.data.splits import Augmentation, Batch, ImageData, MemorySplit, Split
 from ordercomp.data.torch_datasets import from_datasets, takes_source
 from ordercomp.errors import is_out_of_disk, is_out_of_memory, one_line
 from ordercomp.plugins import load_function
 
 # The loaders by name, so that only the one that is asked for is imported: torchvision takes two seconds.
 DATASETS: Mapping[str, str] = {
-    "digits": "ordercomp.data.embedded:load_digits",
-    "rotated-digits": "ordercomp.data.rotated:load_rotated_digits",
-    "fashion-mnist": "ordercomp.data.fashion:load_fashion_mnist",
-    "fashion-mnist-32": "ordercomp.data.fashion:load_fashion_mnist_32",
+    "digits": "ordercomp.data.builtin:load_digits",
+    "rotated-digits": "ordercomp.data.builtin:load_rotated_digits",
+    "fashion-mnist": "ordercomp.data.builtin:load_fashion_mnist",
+    "fashion-mnist-32": "ordercomp.data.builtin:load_fashion_mnist_32",
     "cifar10": "ordercomp.data.builtin:load_cifar10",
     "cifar100": "ordercomp.data.builtin:load_cifar100",
     "svhn": "ordercomp.data.builtin:load_svhn",
@@ -84,7 +83,7 @@ def load_data(
         options=options,
     )
     if download:
-        load_function("ordercomp.data.download:download")(source)
+        load_function("ordercomp.data.builtin:download")(source)
     if options.image_size and (own or kind not in _WITH_PATH):
         raise DataError(f"image_size is for folder:PATH and photos:PATH; {name} has images of its own size")
     if options.transforms and (own or kind not in _WITH_PATH):

@@ -1,22 +1,293 @@
 """Folders of small images of one size, read into memory: CINIC-10 and the user's own."""
 
+import textwrap
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
-from ordercomp.data.assemble import Labeled, assemble
-from ordercomp.data.augmentation import Augmentation
-from ordercomp.data.pixels import is_gray, read_pixels
-from ordercomp.data.source import DataError, Source, find_folder
-from ordercomp.data.splits import ImageData
-from ordercomp.data.torch_datasets import from_datasets
-from ordercomp.data.transforms import OwnTransform, TransformedImages
-from ordercomp.data.tree import Tree, find_parts, parts_notices
+from ordercomp.data.assemble import IntArray, Labeled, assemble, hold_out, stratified
+from ordercomp.data.source import DataError, Source, find_folder, val_notice
+from ordercomp.data.splits import Augmentation, ImageData
+from ordercomp.data.torch_datasets import as_pixels, from_datasets
+from ordercomp.errors import is_out_of_memory, one_line
+from ordercomp.plugins import load_function
+from ordercomp.torchvision_compat import datasets
+
+# Pixels of one image file as 8-bit values: upright, opaque, and scaled by what its kind calls white.
+
+
+_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+
+
+_OPEN_ENDED = ("I", "F")  # 32 bits a pixel: nothing says what white is
+
+
+_SMALL = (32, 32)
+
+
+def read_pixels(path: str, mode: str, *, side: int = 0) -> npt.NDArray[np.uint8]:
+    """Read an image in the mode "L" or "RGB", shape (h, w, 1 or 3). Raises DataError as `open_image` does.
+
+    With `side` its middle is cut to a square and resized to that many pixels.
+    """
+    image = open_image(path).convert(mode)
+    pixels = np.asarray(
+        ImageOps.fit(image, (side, side), method=Image.Resampling.BILINEAR) if side else image
+    )
+    return pixels[..., None] if mode == "L" else pixels
+
+
+def open_image(path: str) -> Image.Image:
+    """Open an image as people see it, in the mode "L" or "RGB".
+
+    The orientation that a camera noted is applied, 16 bits become 8, and what is transparent lies on white.
+    Raises DataError if the file cannot be read, has 32 bits a pixel, or shows nothing on white although its
+    transparency does.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is no image that can be read: {error}") from error
+    if upright.mode in _OPEN_ENDED:
+        raise DataError(f"{path} has 32 bits a pixel, so that white is not known; save it with 8 or 16 bits")
+    if upright.mode in _SIXTEEN_BITS:
+        return Image.fromarray((np.asarray(upright, dtype=np.uint16) // 257).astype(np.uint8))
+    if upright.has_transparency_data:
+        return _on_white(upright.convert("RGBA"), path)
+    return upright.convert("L" if upright.mode in ("1", "L") else "RGB")
+
+
+def is_gray(path: str) -> bool:
+    """Whether an image has no color by its kind. Raises DataError as `open_image` does."""
+    return open_image(path).mode == "L"
+
+
+def check_image(path: str) -> None:
+    """Decode an image as quickly as can be. Raises DataError if it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            image.draft(None, _SMALL)
+            image.load()
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is no image that can be read: {error}") from error
+
+
+def _on_white(image: Image.Image, path: str) -> Image.Image:
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    shown = Image.alpha_composite(white, image).convert("RGB")
+    if _is_plain(shown) and not _is_plain(image.getchannel("A")):
+        raise DataError(f"{path} shows nothing on white: its picture lies in its transparency; flatten it")
+    return shown
+
+
+def _is_plain(image: Image.Image) -> bool:
+    """Whether all pixels are the same."""
+    ends = image.getextrema()
+    return all(low == high for low, high in ([ends] if isinstance(ends[0], int | float) else ends))
+
+
+# Trees of image files with one folder per class, and how they are split into the three parts.
+
+
+_VALIDATION_NAMES = ("val", "valid", "validation")
+
+
+_HELD_OUT_SHARE = 0.2  # of a tree without any parts of its own, for validation and for test each
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Files and labels below one folder; classes are numbered in the order of their folders' names."""
+
+    root: Path
+    paths: tuple[str, ...]
+    labels: IntArray
+    classes: tuple[str, ...]
+
+    def __getitem__(self, index: IntArray) -> "Tree":
+        return Tree(self.root, tuple(self.paths[i] for i in index), self.labels[index], self.classes)
+
+
+def find_parts(source: Source, folder: Path) -> tuple[Tree, Tree, Tree]:
+    """Read training, validation and test files, in this order, from what lies in `folder`.
+
+    - `train`, `val` (or `valid`, `validation`) and `test`: the three parts.
+    - `train` and only one of the others: that one is the test part (ImageNet's test images have no labels),
+      and validation images are cut from `train`; with the option `val_is = "validation"` a `val` stays what
+      it is called, and test images are cut from `train`.
+    - class folders alone: a fifth each is drawn for validation and test.
+
+    Folders whose names start with a dot or two underscores are no classes. Raises DataError if there are not
+    at least two class folders, a class has no image in a part, or the parts have other classes.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{source.name} not found: {folder} is no folder")
+    others = [folder / name for name in (*_VALIDATION_NAMES, "test") if (folder / name).is_dir()]
+    if not (folder / "train").is_dir():
+        if others:
+            raise DataError(f"{source.name}: {folder} has {others[0].name} but no folder train beside it")
+        return _whole(source, _draw_parts(_read_tree(source, folder), source))
+    if not others or len(others) > 2 or (len(others) == 2 and others[1].name != "test"):
+        raise DataError(
+            f"{source.name}: beside {folder / 'train'} there must be val, test, or both, "
+            f"got {', '.join(path.name for path in others) or 'neither'}"
+        )
+    train, *rest = (_read_tree(source, path) for path in (folder / "train", *others))
+    for tree in rest:
+        if tree.classes != train.classes:
+            odd = sorted(set(tree.classes) ^ set(train.classes))
+            raise DataError(f"{source.name}: {train.root} and {tree.root} differ in the classes {odd[:5]}")
+    if len(rest) == 2:
+        return train, rest[0], rest[1]
+    kept, held_out = hold_out(train.labels, split_seed=source.split_seed)
+    if others[0].name != "test" and source.options.val_is == "validation":
+        return _whole(source, (train[kept], rest[0], train[held_out]))
+    return _whole(source, (train[kept], train[held_out], rest[0]))
+
+
+def parts_notices(source: Source, folder: Path) -> tuple[str, ...]:
+    """Say, of images of the user's, that a folder val serves as the test part, unless the task says so."""
+    held_out = [name for name in (*_VALIDATION_NAMES, "test") if (folder / name).is_dir()]
+    is_val = len(held_out) == 1 and held_out[0] != "test" and (folder / "train").is_dir()
+    if not is_val or source.options.val_is or ":" not in source.name:
+        return ()
+    return (val_notice(source, held_out[0]),)
+
+
+def _whole(source: Source, parts: tuple[Tree, Tree, Tree]) -> tuple[Tree, Tree, Tree]:
+    """The parts, if each holds every class of the user's: one that is not measured could be lost unseen."""
+    if ":" not in source.name:
+        return parts
+    for tree, name in zip(parts, ("training", "validation", "test"), strict=True):
+        missing = sorted(set(range(len(tree.classes))) - set(tree.labels.tolist()))
+        if missing:
+            raise DataError(
+                f"{source.name}: the {name} part drawn from {tree.root} has no image of the class "
+                f"{tree.classes[missing[0]]!r}: give it more images, or folders train, val and test"
+            )
+    return parts
+
+
+def _draw_parts(tree: Tree, source: Source) -> tuple[Tree, Tree, Tree]:
+    held_out = max(1, round(_HELD_OUT_SHARE * len(tree.labels)))
+    sizes = (max(0, len(tree.labels) - 2 * held_out), held_out, held_out)
+    if sum(sizes) > len(tree.labels):
+        raise DataError(
+            f"{source.name} in {tree.root} has {len(tree.labels)} images, too few for three parts"
+        )
+    rng = np.random.default_rng(source.split_seed)
+    train, validation, test = (tree[part] for part in stratified(tree.labels, sizes, rng=rng))
+    return train, validation, test
+
+
+class _Classes(datasets.ImageFolder):  # type: ignore[misc]
+    """Class folders without those that programs leave behind, such as .ipynb_checkpoints and __MACOSX."""
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        classes, _ = super().find_classes(directory)
+        kept = [name for name in classes if not name.startswith((".", "__"))]
+        if not kept:
+            raise FileNotFoundError(f"no class folder in {directory}")
+        return kept, {name: place for place, name in enumerate(kept)}
+
+
+def _read_tree(source: Source, folder: Path) -> Tree:
+    try:
+        listing = _Classes(folder)
+    except FileNotFoundError as error:
+        reason = textwrap.shorten(str(error), 200)
+        raise DataError(
+            f"{source.name}: {folder} must hold a folder of images for each class ({reason})"
+        ) from error
+    if len(listing.classes) < 2:
+        raise DataError(
+            f"{source.name}: {folder} must hold a folder for each of at least two classes, got only "
+            f"{listing.classes[0]!r}; is it a level too high?"
+        )
+    paths = tuple(path for path, _ in listing.samples)
+    return Tree(folder, paths, np.asarray(listing.targets, dtype=np.int64), tuple(listing.classes))
+
+
+# Transforms of the user's for images in folders: one for training, and one for all else.
+
+
+class OwnTransform:
+    """What the function at `path` makes of a PIL image; it is called with `training`, true or false.
+
+    Raises DataError if the function cannot be had, fails, or makes something that cannot be called.
+    """
+
+    def __init__(self, path: str, *, training: bool) -> None:
+        self._path = path
+        try:
+            made = load_function(path)(training=training)
+        except Exception as error:
+            raise self._failed(error, f"with training={training}") from error
+        if not callable(made):
+            raise DataError(
+                f"transforms {path} must return a function of one PIL image, got {type(made).__name__}"
+            )
+        self._transform: Callable[[Image.Image], Any] = made
+
+    def __call__(self, image: Image.Image, place: str) -> Any:
+        """The image as the function makes it; `place` says where it comes from. Raises DataError."""
+        try:
+            return self._transform(image)
+        except Exception as error:
+            raise self._failed(error, f"on {place}") from error
+
+    def bytes(self, image: Image.Image, place: str) -> Tensor:
+        """As 8-bit pixels, shape (3, h, w). Raises DataError for values that are none, or no color."""
+        pixels = as_pixels(self(image, place), place)
+        if pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 1):
+            raise DataError(
+                f"transforms {self._path} must give pixels from 0 to 1, or bytes, got {pixels.min():.3g} to "
+                f"{pixels.max():.3g} for {place}; tell mean and std in the task"
+            )
+        if pixels.shape[2] != 3:
+            raise DataError(
+                f"transforms {self._path} must give 3 channels, got {pixels.shape[2]} for {place}"
+            )
+        whole = pixels if pixels.dtype == np.uint8 else np.round(255 * pixels).astype(np.uint8)
+        return torch.from_numpy(np.ascontiguousarray(whole.transpose(2, 0, 1)))
+
+    def _failed(self, error: Exception, where: str) -> Exception:
+        if isinstance(error, DataError) or is_out_of_memory(error):
+            return error
+        if isinstance(error, ValueError) and self._path in str(error):
+            return DataError(f"transforms: {one_line(error)}")
+        return DataError(f"transforms {self._path} failed {where}: {type(error).__name__}: {one_line(error)}")
+
+
+@dataclass(frozen=True)
+class TransformedImages:
+    """A Dataset of the images of a tree, transformed, and the numbers of their classes."""
+
+    tree: Tree
+    mode: str  # "L" or "RGB"
+    transform: OwnTransform
+
+    def __len__(self) -> int:
+        return len(self.tree.paths)
+
+    def __getitem__(self, place: int) -> tuple[Any, int]:
+        path = self.tree.paths[place]
+        return self.transform(open_image(path).convert(self.mode), path), int(self.tree.labels[place])
+
 
 _MOST_BYTES = 8 * 2**30
+
+
 _CINIC_ADVICE = (
     "get CINIC-10.tar.gz from datashare.ed.ac.uk/handle/10283/3192 and unpack it into the first of these"
 )

@@ -12,13 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ordercomp.data.assemble import check_labels, keep_limit
-from ordercomp.data.balance import class_notices
-from ordercomp.data.pixels import check_image, open_image
-from ordercomp.data.source import DataError, ImageOptions, Source, find_folder
+from ordercomp.data.images import OwnTransform, Tree, check_image, find_parts, open_image, parts_notices
+from ordercomp.data.source import DataError, ImageOptions, Source, class_notices, find_folder
 from ordercomp.data.splits import Batch, ImageData
 from ordercomp.data.torch_datasets import seeded
-from ordercomp.data.transforms import OwnTransform
-from ordercomp.data.tree import Tree, find_parts, parts_notices
 from ordercomp.torchvision_compat import transforms
 
 _SIDE, _SHORTER_SIDE = 224, 256

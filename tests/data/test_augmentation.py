@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis.strategies import booleans, integers
 from torch import Tensor
 
-from ordercomp.data.augmentation import Augmentation, Draws
+from ordercomp.data.splits import Augmentation, Draws
 
 
 def crop_one_by_one(images: Tensor, padding: int, index: Tensor, draws: Draws) -> Tensor:

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis.strategies import integers, lists
 
 from ordercomp.data.assemble import stratified
-from ordercomp.data.augmentation import Augmentation, Draws
 from ordercomp.data.catalog import load_data
 from ordercomp.data.source import DataError
-from ordercomp.data.splits import ImageData, MemorySplit
+from ordercomp.data.splits import Augmentation, Draws, ImageData, MemorySplit
 
 
 @pytest.fixture(scope="module")

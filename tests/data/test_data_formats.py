@@ -17,11 +17,10 @@ from tiny_data import (
     write_svhn,
 )
 
-from ordercomp.data.augmentation import Augmentation
+from ordercomp.data.builtin import read_idx
 from ordercomp.data.catalog import load_data
-from ordercomp.data.fashion import read_idx
 from ordercomp.data.source import DataError
-from ordercomp.data.splits import MemorySplit
+from ordercomp.data.splits import Augmentation, MemorySplit
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     "cifar10": write_cifar10,
@@ -35,7 +34,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
 
 @pytest.fixture(autouse=True)
 def no_debian_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ordercomp.data.fashion._FOLDERS", ("fashion-mnist", "FashionMNIST/raw"))
+    monkeypatch.setattr("ordercomp.data.builtin._FOLDERS", ("fashion-mnist", "FashionMNIST/raw"))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ordercomp.data.catalog import load_data
-from ordercomp.data.pixels import check_image, is_gray, read_pixels
+from ordercomp.data.images import check_image, is_gray, read_pixels
 from ordercomp.data.source import DataError
 
 

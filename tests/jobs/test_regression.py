@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ordercomp import CompressedNetwork, load_network
+from ordercomp.data.builtin import MOST_DEGREES, rotate
 from ordercomp.data.catalog import load_data
-from ordercomp.data.rotated import MOST_DEGREES, rotate
 from ordercomp.jobs.compress import compress
 from ordercomp.jobs.discover import discover
 from ordercomp.jobs.search import SearchPlan, run_search
