@@ -11,11 +11,8 @@ import torch
 from torch import nn
 
 from ordercomp.knobs import Knob, check_knobs
-from ordercomp.models.builtin import ladder_resnet, thin_resnet
-from ordercomp.models.external import call_factory
-from ordercomp.models.libraries import LIBRARIES
-from ordercomp.models.mobilenet import mobilenet_v2
-from ordercomp.models.vgg import vgg
+from ordercomp.models.builtin import ladder_resnet, mobilenet_v2, thin_resnet, vgg
+from ordercomp.models.external import LIBRARIES, call_factory
 from ordercomp.plugins import load_function
 from ordercomp.sequence import KnobValue, SequenceSyntaxError, parse_call
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ordercomp.errors import is_out_of_memory
-from ordercomp.models.libraries import LIBRARIES
+from ordercomp.models.external import LIBRARIES
 from ordercomp.networks.checkpoint import CheckpointError
 from ordercomp.plugins import load_function
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ordercomp.models.libraries import LIBRARIES
+from ordercomp.models.external import LIBRARIES
 from ordercomp.networks.weights import weights_digest, weights_path
 from ordercomp.plugins import load_function, module_name
 from ordercomp.running.node import create_network, task_data

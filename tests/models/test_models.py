@@ -8,10 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ordercomp.models.builtin import ResidualBlock, ladder_resnet, thin_resnet
+from ordercomp.models.builtin import (
+    ConvBlock,
+    InvertedResidual,
+    ResidualBlock,
+    ladder_resnet,
+    thin_resnet,
+    vgg,
+)
 from ordercomp.models.catalog import MODELS, build_model
-from ordercomp.models.mobilenet import InvertedResidual
-from ordercomp.models.vgg import ConvBlock, vgg
 
 BLOCKS = (ResidualBlock, InvertedResidual, ConvBlock)
 
