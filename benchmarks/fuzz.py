@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ordercomp.analysis.results_table import read_results
-from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.networks.weights import CheckpointError, read_checkpoint
 from ordercomp.records import RecordError, read_records
 from ordercomp.running.store import Store
 from ordercomp.running.task import load_task

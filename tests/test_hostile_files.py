@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ordercomp.analysis.results_table import read_results
 from ordercomp.cli.main import main
-from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.networks.weights import CheckpointError, read_checkpoint
 from ordercomp.records import RecordError, read_records
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task

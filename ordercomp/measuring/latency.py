@@ -7,9 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ordercomp.networks.exits import MultiExit
+from ordercomp.networks.exits import MultiExit, run_until
 from ordercomp.networks.layers import QuantizedLayer
-from ordercomp.networks.leaving import run_until
 from ordercomp.networks.network import CompressedNetwork
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ordercomp.networks.leaving import agreement
+from ordercomp.networks.exits import agreement
 
 _FLOATS = NDArray[np.float64]
 _BOOLS = NDArray[np.bool_]

@@ -1,25 +1,115 @@
 """Modules as stages shape them: a factory's body, heads after some of its parts, layers replaced in place."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from ordercomp.errors import is_out_of_memory
 from ordercomp.models.catalog import build_model
-from ordercomp.networks.habits import (
-    Dropped,
-    check_own_modules,
-    keep_rows,
-    keeps_rows,
-    kept_results,
-    needs_rows,
+from ordercomp.networks.layers import (
+    FLOAT_BITS,
+    ExitHead,
+    HeadKind,
+    has_plain_forward,
+    make_head,
+    quantized_layer,
 )
-from ordercomp.networks.heads import HeadKind, make_head
-from ordercomp.networks.layers import FLOAT_BITS, ExitHead, has_plain_forward, quantized_layer
+
+# What networks of users do that ours do not, and what is done so that they work all the same.
+
+
+_ROWS = "_ordercomp_keeps_rows"
+
+
+class Dropped(nn.Identity):
+    """In the place of a block: hands on its first input, called as the block was; keeps plain attributes."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        own = vars(self)
+        for name, value in vars(block).items():
+            if name not in own and not name.startswith("_") and _is_plain(value):
+                own[name] = value
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Return the first of what it is given."""
+        return next(iter((*inputs, *named.values())))
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def check_own_modules(body: nn.Module, model: str) -> None:
+    """Raise ValueError for modules whose weights are not their own: scripted or reparametrized ones."""
+    for name, module in body.named_modules():
+        where = f"{name} of {model}" if name else model
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(f"{where} is scripted, so that no stage can change it; return it unscripted")
+        old = [one for one in module._forward_pre_hooks.values() if _is_reparametrization(one)]
+        if parametrize.is_parametrized(module) or old:
+            raise ValueError(
+                f"{where} computes its weight from others (weight_norm, spectral_norm or the like), which no "
+                "stage can cut or round; remove that before you return the network, "
+                "for example by torch.nn.utils.parametrize.remove_parametrizations"
+            )
+
+
+def _is_reparametrization(hook: object) -> bool:
+    return type(hook).__module__ in ("torch.nn.utils.weight_norm", "torch.nn.utils.spectral_norm")
+
+
+@torch.no_grad()
+def needs_rows(body: nn.Module, images: Tensor) -> bool:
+    """Whether `body` in evaluation mode runs, but not with its weights and images laid out channels last."""
+    last = torch.channels_last
+    twin: nn.Module = copy.deepcopy(body, kept_results(body))
+    twin.to(memory_format=last)  # type: ignore[call-overload]
+    try:
+        twin(images.contiguous(memory_format=last))
+    except RuntimeError as error:
+        return "view size is not compatible" in str(error)
+    return False
+
+
+def keep_rows(body: nn.Module) -> None:
+    """Remember that `body` needs them; copies know it, too."""
+    setattr(body, _ROWS, True)
+
+
+def keeps_rows(body: nn.Module) -> bool:
+    """Whether `body` was found to need its images and weights in rows."""
+    return bool(getattr(body, _ROWS, False))
+
+
+def kept_results(module: nn.Module) -> dict[int, Any]:
+    """For copy.deepcopy: results of the last run that a forward kept in `self`, without their history."""
+    return {
+        id(one): one.detach().clone()
+        for part in module.modules()
+        for name, value in vars(part).items()
+        if name not in ("_parameters", "_buffers", "_modules")
+        for one in _tensors(value)
+        if one.grad_fn is not None
+    }
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _tensors(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _tensors(one)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,3 +312,48 @@ def blank_copy(module: nn.Module) -> Any:
         parameter.grad = None
     twin = copy.deepcopy(module, kept_results(module))
     return twin.requires_grad_(True)
+
+
+# Leaving a network early: the part of the body behind the exit that an image takes does not run.
+
+
+def agreement(before: Tensor, now: Tensor) -> Tensor:
+    """How much two consecutive exits agree on numbers: 1 / (1 + difference), which is 1 for the same number.
+
+    Outputs come as the network gives them, where 1 is a standard deviation of the targets.
+    """
+    return 1 / (1 + (now - before).abs())
+
+
+class _LeftError(Exception):
+    """Raised inside the body when an image leaves, so that the rest of it does not run."""
+
+
+def run_until(module: MultiExit, images: Tensor, done: Callable[[int, Tensor], bool]) -> tuple[int, Tensor]:
+    """Run `images` up to the first early exit for which `done(place, logits)`, and return place and logits.
+
+    Places count from 0; the last exit takes whoever did not leave before. Images of one call leave together.
+    """
+    left: list[tuple[int, Tensor]] = []
+
+    def leave(place: int, head: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_block: nn.Module, _inputs: tuple[Tensor, ...], features: Tensor) -> None:
+            logits = head(features)
+            if done(place, logits):
+                left.append((place, logits))
+                raise _LeftError
+
+        return hook
+
+    hooks = [
+        module.body.get_submodule(name).register_forward_hook(leave(place, head))
+        for place, (name, head) in enumerate(zip(module.split_points, module.heads, strict=True))
+    ]
+    try:
+        final: Tensor = module.body(images)
+    except _LeftError:
+        return left[0]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return len(module.split_points), final

@@ -18,10 +18,8 @@ from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.measuring.accuracy import measure
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.measuring.latency import exit_latencies
-from ordercomp.networks.checkpoint import CheckpointError
-from ordercomp.networks.network import CompressedNetwork
-from ordercomp.networks.serving import Serving
-from ordercomp.networks.weights import fit_weights, read_weights, weights_path
+from ordercomp.networks.network import CompressedNetwork, Serving
+from ordercomp.networks.weights import CheckpointError, fit_weights, read_weights, weights_path
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.running.aims import metric_keys, task_metric
 from ordercomp.running.jobs import NodeJob, loads_baseline, node_key

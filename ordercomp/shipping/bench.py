@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ordercomp.measuring.cost import measure_cost
-from ordercomp.networks.leaving import run_until
+from ordercomp.networks.exits import run_until
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.shipping.onnx import export_onnx, onnx_session, run_parts
 from ordercomp.shipping.shipped import ShippedNetwork, ship

@@ -12,12 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from ordercomp.networks.exits import Architecture, MultiExit, channels_last
 from ordercomp.networks.layers import weight_numbers, weight_of_numbers
-from ordercomp.networks.network import CompressedNetwork
-from ordercomp.networks.serving import Serving
-from ordercomp.networks.structure import assemble, describe
+from ordercomp.networks.network import CompressedNetwork, Serving, assemble, describe
+from ordercomp.networks.weights import CheckpointError, read_checkpoint, write_checkpoint
 from ordercomp.shipping.packing import MOST_BITS, pack, unpack
 from ordercomp.shipping.plain import plain_module
 from ordercomp.shipping.shipped import ShippedNetwork, ship

@@ -7,10 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ordercomp.networks.exits import MultiExit
-from ordercomp.networks.leaving import agreement, run_until
-from ordercomp.networks.network import CompressedNetwork
-from ordercomp.networks.serving import Serving
+from ordercomp.networks.exits import MultiExit, agreement, run_until
+from ordercomp.networks.network import CompressedNetwork, Serving
 from ordercomp.shipping.plain import plain_module
 
 

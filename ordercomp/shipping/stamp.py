@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from ordercomp.networks.checkpoint import read_checkpoint, write_checkpoint
-from ordercomp.networks.serving import Serving
+from ordercomp.networks.network import Serving
+from ordercomp.networks.weights import read_checkpoint, write_checkpoint
 
 
 def copy_with_threshold(source: Path, target: Path, threshold: float | None) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from ordercomp.knobs import Knob
 from ordercomp.networks.exits import attach_heads, quantize_layers
-from ordercomp.networks.heads import HeadKind
+from ordercomp.networks.layers import HeadKind
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.blocks import Block, split_candidates
 from ordercomp.stages.stage import EPOCHS, Granularity, StageError, finish

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from ordercomp.networks.heads import BagOfFeaturesHead
+from ordercomp.networks.layers import BagOfFeaturesHead
 
 _NEVER_ALIKE = -1e4  # to a codeword, so that its share of the histogram is zero
 _NOT_ZERO_AT_ZERO = frozenset(

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from ordercomp.knobs import Knob
 from ordercomp.measuring.untrained import apply_untrained
-from ordercomp.networks.network import CompressedNetwork
-from ordercomp.networks.structure import describe
+from ordercomp.networks.network import CompressedNetwork, describe
 from ordercomp.running.task import Task
 from ordercomp.search.space import Space
 from ordercomp.sequence import KnobValue, StageSequence, Step

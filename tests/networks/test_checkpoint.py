@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny_networks import apply, logits, tiny_network
 
-from ordercomp.networks.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.networks.weights import CheckpointError, read_checkpoint, write_checkpoint
 
 
 @pytest.fixture(scope="module")

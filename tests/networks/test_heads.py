@@ -7,8 +7,7 @@ import torch
 
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.measuring.untrained import apply_untrained
-from ordercomp.networks.heads import BagOfFeaturesHead, head_kind, make_head
-from ordercomp.networks.layers import ExitHead, QuantizedLayer
+from ordercomp.networks.layers import BagOfFeaturesHead, ExitHead, QuantizedLayer, head_kind, make_head
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
 

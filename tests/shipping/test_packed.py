@@ -10,9 +10,8 @@ from safetensors import safe_open
 from tiny_networks import apply, digits, logits, tiny_network, tiny_trainer
 from torch import Tensor
 
-from ordercomp.networks.checkpoint import CheckpointError
-from ordercomp.networks.network import CompressedNetwork
-from ordercomp.networks.serving import Serving
+from ordercomp.networks.network import CompressedNetwork, Serving
+from ordercomp.networks.weights import CheckpointError
 from ordercomp.shipping.packed import load_network, save_packed
 from ordercomp.shipping.shipped import ship
 

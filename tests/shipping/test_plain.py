@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny_networks import apply, logits, tiny_network, tiny_trainer
 
+from ordercomp.networks.exits import run_until
 from ordercomp.networks.layers import QuantizedLayer, dorefa_weight, weight_numbers, weight_of_numbers
-from ordercomp.networks.leaving import run_until
 from ordercomp.shipping.plain import plain_module
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from tiny_networks import apply, logits, tiny_network
 
-from ordercomp.networks.network import CompressedNetwork
-from ordercomp.networks.serving import Serving
+from ordercomp.networks.network import CompressedNetwork, Serving
 from ordercomp.shipping.stamp import copy_with_threshold
 
 

@@ -15,8 +15,8 @@ from tiny_networks import apply, logits, tiny_network, tiny_trainer
 
 from ordercomp.cli.main import main
 from ordercomp.measuring.cost import measure_cost
-from ordercomp.networks.checkpoint import CheckpointError
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.networks.weights import CheckpointError
 from ordercomp.plugins import stage_plugins
 from ordercomp.records import read_records
 from ordercomp.shipping.packed import load_network, save_packed
