@@ -6,7 +6,7 @@ from ordercomp.data.splits import ImageData
 from ordercomp.measuring.metrics import ACCURACY, NUMBER_METRICS, Metric, class_metric, number_metric
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.task import Task
-from ordercomp.training.objectives import make_objective
+from ordercomp.training.fit import make_objective
 
 _log = logging.getLogger(__name__)
 

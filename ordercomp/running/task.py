@@ -14,7 +14,7 @@ from ordercomp.data.source import ImageOptions
 from ordercomp.measuring.metrics import NUMBER_METRICS, class_metric
 from ordercomp.sequence import KnobValue, Order, StageSequence, Step, check_order
 from ordercomp.stages.catalog import complete, known_stages
-from ordercomp.training.objectives import Criterion, check_criterion
+from ordercomp.training.fit import Criterion, check_criterion
 from ordercomp.training.recipe import Recipe
 
 

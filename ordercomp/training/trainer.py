@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from ordercomp.data.splits import Batch, ImageData
 from ordercomp.networks.layers import QuantizedLayer
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.training.fit import Schedule, batched, fit
-from ordercomp.training.objectives import Criterion, Objective, make_objective
+from ordercomp.training.fit import Criterion, Objective, Schedule, batched, fit, make_objective
 from ordercomp.training.recipe import Recipe
 
 _EVALUATION_BATCH = 256

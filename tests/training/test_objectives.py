@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ordercomp.data.catalog import load_data
-from ordercomp.training.objectives import make_objective
+from ordercomp.training.fit import make_objective
 from ordercomp.training.recipe import Recipe
 
 DATA = replace(load_data("rotated-digits", train_limit=20), center=10.0, spread=2.0)
