@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from ordercomp.codec import Plain
 from ordercomp.jobs.race import Race, plan_race
-from ordercomp.measuring.cost import Cost, measure_cost
-from ordercomp.measuring.operations import counted_macs
+from ordercomp.measuring.cost import Cost, counted_macs, measure_cost
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.node import task_data
 from ordercomp.running.task import Task

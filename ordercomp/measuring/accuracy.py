@@ -1,21 +1,192 @@
 """Measuring a network: logits of all exits in one pass, then every exit threshold at once."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
 
 from ordercomp.data.splits import Split
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
-from ordercomp.measuring.metrics import ACCURACY, Metric, Score, Share
+from ordercomp.networks.exits import agreement
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import OperatingPoint
 from ordercomp.training.fit import DivergedError
 
-_BATCH = 250
+# Metrics by name: what "right" means, and how what is right about images becomes one figure in [0, 1].
+
+
 _FLOATS = NDArray[np.float64]
+
+
+_BOOLS = NDArray[np.bool_]
+
+
+Sums = Callable[[_FLOATS | _BOOLS], _FLOATS]
+
+
+"""The sum, at each of t thresholds, of values (e, n) over all images, each at the exit at which it leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What e exits say about n images; all of shape (e, n)."""
+
+    confidence: Tensor
+    guesses: Tensor  # numbers of classes, or numbers in the units of the targets
+    right: Tensor  # bool
+
+
+class Score(Protocol):
+    """One figure of many images, larger is better, in [0, 1]."""
+
+    def figure(self, right: _BOOLS, sums: Sums) -> _FLOATS:
+        """The figure at each threshold, shape (t,); `right` has shape (e, n)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The share of the images that are right."""
+
+    def figure(self, right: _BOOLS, sums: Sums) -> _FLOATS:
+        """As Score says."""
+        share: _FLOATS = sums(right) / right.shape[1]
+        return share
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """The share of the images that are right, each with a weight of its own; they add up to 1."""
+
+    weights: _FLOATS = field(repr=False)  # shape (n,)
+
+    def figure(self, right: _BOOLS, sums: Sums) -> _FLOATS:
+        """As Score says."""
+        return np.minimum(1.0, sums(right * self.weights))
+
+
+@dataclass(frozen=True, slots=True)
+class MacroF1:
+    """The mean over classes of the harmonic mean of precision and recall; 0 for a class never guessed."""
+
+    guesses: NDArray[np.float64] = field(repr=False)  # shape (e, n)
+    labels: NDArray[np.int64] = field(repr=False)  # shape (n,)
+
+    def figure(self, right: _BOOLS, sums: Sums) -> _FLOATS:
+        """As Score says; classes without an image do not count."""
+        scores = []
+        for label in np.unique(self.labels):
+            guessed = self.guesses == label
+            hits, there = sums(guessed & (self.labels == label)), float((self.labels == label).sum())
+            scores.append(2 * hits / (sums(guessed) + there))
+        mean: _FLOATS = np.mean(scores, axis=0)
+        return mean
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """R²: the share of the targets' variance that the guesses explain; 0 where it would be negative."""
+
+    squares: _FLOATS = field(repr=False)  # squared errors, shape (e, n)
+    total: float  # sum of the squared deviations of the targets from their mean
+
+    def figure(self, right: _BOOLS, sums: Sums) -> _FLOATS:
+        """As Score says."""
+        explained: _FLOATS = np.clip(1 - sums(self.squares) / self.total, 0.0, 1.0)
+        return explained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A way to judge a network; larger is better, and every figure is a fraction in [0, 1]."""
+
+    name: str  # as pages and terminals tell it
+    read: Callable[[Tensor, Tensor], Reading]  # outputs (e, n, k) against targets (n,)
+    score: Callable[[_FLOATS, _FLOATS], Score]  # of guesses (e, n) against targets (n,)
+    share: bool  # whether it is a plain share of images, so that counts of images give intervals
+
+
+def _read_classes(outputs: Tensor, labels: Tensor, *, top: int = 1) -> Reading:
+    best = outputs.softmax(dim=2).max(dim=2)
+    if top == 1:
+        return Reading(best.values, best.indices, best.indices == labels)
+    named = outputs.topk(min(top, outputs.shape[2]), dim=2).indices
+    return Reading(best.values, best.indices, (named == labels[:, None]).any(dim=2))
+
+
+def _read_numbers(
+    outputs: Tensor, targets: Tensor, *, within: float, center: float, spread: float
+) -> Reading:
+    plain = outputs[..., 0]
+    confidence = torch.stack(
+        [torch.zeros_like(plain[0]), *(agreement(one, other) for one, other in itertools.pairwise(plain))]
+    )
+    guesses = plain.double() * spread + center
+    return Reading(confidence, guesses, (guesses - targets.double()).abs() <= within)
+
+
+def _share(_guesses: _FLOATS, _targets: _FLOATS) -> Score:
+    return Share()
+
+
+def _balanced(_guesses: _FLOATS, targets: _FLOATS) -> Score:
+    _, place, counts = np.unique(targets, return_inverse=True, return_counts=True)
+    return Weighted(1 / (len(counts) * counts[place]))
+
+
+def _macro_f1(guesses: _FLOATS, targets: _FLOATS) -> Score:
+    return MacroF1(guesses, targets.astype(np.int64))
+
+
+def _explained(guesses: _FLOATS, targets: _FLOATS) -> Score:
+    return Explained((guesses - targets) ** 2, float(((targets - targets.mean()) ** 2).sum()) or 1.0)
+
+
+ACCURACY = Metric(name="accuracy", read=_read_classes, score=_share, share=True)
+
+
+CLASS_METRICS: Mapping[str, Metric] = {
+    "accuracy": ACCURACY,
+    "balanced accuracy": Metric(name="balanced accuracy", read=_read_classes, score=_balanced, share=False),
+    "top-5": Metric(name="top-5 accuracy", read=partial(_read_classes, top=5), score=_share, share=True),
+    "macro F1": Metric(name="macro F1", read=_read_classes, score=_macro_f1, share=False),
+}
+
+
+NUMBER_METRICS = ("within", "r2")
+
+
+def class_metric(name: str) -> Metric:
+    """The metric of that name for classes. Raises ValueError for a name that is none."""
+    if name not in CLASS_METRICS:
+        known = ", ".join((*CLASS_METRICS, *NUMBER_METRICS))
+        raise ValueError(f"metric must be one of {known}, got {name!r}")
+    return CLASS_METRICS[name]
+
+
+def number_metric(name: str, *, within: float, center: float, spread: float) -> Metric:
+    """The metric of that name for real targets.
+
+    Args:
+        name: "within", the share of the images whose error is at most `within`, or "r2".
+        within: in units of the targets.
+        center: what an output of 0 stands for, in units of the targets.
+        spread: what a difference of 1 between outputs stands for.
+    """
+    if name == "within":
+        read = partial(_read_numbers, within=within, center=center, spread=spread)
+        return Metric(name=f"share within {within:g}", read=read, score=_share, share=True)
+    read = partial(_read_numbers, within=np.inf, center=center, spread=spread)
+    return Metric(name="R²", read=read, score=_explained, share=False)
+
+
+_BATCH = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +353,57 @@ def _reductions(cost: Cost, baseline: Cost, convention: str, shares: _FLOATS) ->
         "bitops_cr": baseline.bitops(convention) / expected,  # type: ignore[arg-type]
         "cr": baseline.bits(convention) / cost.bits(convention),  # type: ignore[arg-type]
     }
+
+
+# Risk control: the boldest exit threshold whose loss of accuracy stays within a bound, with confidence.
+#
+# *Learn then test* (Angelopoulos et al. 2021): a fixed sequence of thresholds, from "every image goes to the
+# end" to bolder ones, is tested one after the other, each at the whole error level, until one cannot be
+# certified; the last certified one is taken, and the chance that its loss exceeds the bound is at most the
+# level. As in early exit with risk control (Jazbec et al. 2024).
+#
+# What is bounded is the share of images that the uncompressed network gets right and the compressed one wrong.
+# The loss of accuracy is at most that. The bound is about images like those that it was tested on.
+
+
+THRESHOLDS = (np.inf, *np.linspace(1.0, 0.0, 201))  # fixed before looking at any image
+
+
+def certified_threshold(
+    outcome: ExitOutcome, right_before: NDArray[np.bool_], *, loss: float, error: float = 0.05
+) -> float | None:
+    """Return the boldest certified threshold; infinity: no image may leave early; None: not even that holds.
+
+    Args:
+        outcome: what each exit says about each of n images that chose nothing.
+        right_before: whether the uncompressed network gets each of them right, shape (n,).
+        loss: the bound, a fraction in (0, 1).
+        error: the chance that the loss exceeds the bound nevertheless.
+
+    Raises ValueError for a loss or an error outside of (0, 1), and for another number of images.
+    """
+    for name, value in (("loss", loss), ("error", error)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name} must lie in (0, 1), got {value}")
+    chosen = None
+    for threshold, p_value in zip(THRESHOLDS, threshold_p_values(outcome, right_before, loss), strict=True):
+        if p_value > error:
+            break
+        chosen = float(threshold)
+        if outcome.correct.shape[0] == 1:
+            break  # without exits all thresholds are the same
+    return chosen
+
+
+def threshold_p_values(
+    outcome: ExitOutcome, right_before: NDArray[np.bool_], loss: float
+) -> NDArray[np.float64]:
+    """P-values of "the share of images broken exceeds `loss`" at each of `THRESHOLDS`: binomial tails."""
+    images = outcome.correct.shape[1]
+    if right_before.shape != (images,):
+        raise ValueError(f"right_before must have shape ({images},), got {right_before.shape}")
+    unharmed = ExitOutcome(outcome.confidence, outcome.correct | ~right_before)
+    kept = sweep_thresholds(unharmed, THRESHOLDS).accuracy
+    broken = np.round((1 - kept) * images)
+    found: NDArray[np.float64] = stats.binom.cdf(broken, images, loss)
+    return found

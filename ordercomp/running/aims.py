@@ -3,7 +3,7 @@
 import logging
 
 from ordercomp.data.splits import ImageData
-from ordercomp.measuring.metrics import ACCURACY, NUMBER_METRICS, Metric, class_metric, number_metric
+from ordercomp.measuring.accuracy import ACCURACY, NUMBER_METRICS, Metric, class_metric, number_metric
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.task import Task
 from ordercomp.training.fit import make_objective

@@ -11,7 +11,7 @@ from typing import Literal
 
 from ordercomp.codec import UNWRITTEN, Number, Plain, decode, parse_toml
 from ordercomp.data.source import ImageOptions
-from ordercomp.measuring.metrics import NUMBER_METRICS, class_metric
+from ordercomp.measuring.accuracy import NUMBER_METRICS, class_metric
 from ordercomp.sequence import KnobValue, Order, StageSequence, Step, check_order
 from ordercomp.stages.catalog import complete, known_stages
 from ordercomp.training.fit import Criterion, check_criterion

@@ -11,9 +11,8 @@ import numpy as np
 
 from ordercomp.analysis.answer import Answer
 from ordercomp.analysis.networks import Taken, loss_interval
-from ordercomp.measuring.accuracy import ExitOutcome, exit_outcome, sweep_thresholds
+from ordercomp.measuring.accuracy import ExitOutcome, certified_threshold, exit_outcome, sweep_thresholds
 from ordercomp.measuring.cost import Cost, measure_cost
-from ordercomp.measuring.guarantee import certified_threshold
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.aims import task_metric

@@ -16,8 +16,7 @@ from ordercomp.jobs.compress import compress
 from ordercomp.jobs.discover import discover
 from ordercomp.jobs.search import SearchPlan, run_search
 from ordercomp.measuring.accuracy import exit_outcome, sweep_thresholds
-from ordercomp.measuring.cost import measure_cost
-from ordercomp.measuring.operations import counted_macs
+from ordercomp.measuring.cost import counted_macs, measure_cost
 from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.running.aims import task_metric
 from ordercomp.running.node import create_network, make_trainer, task_data

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ordercomp.measuring.accuracy import ExitOutcome
-from ordercomp.measuring.guarantee import THRESHOLDS, certified_threshold, threshold_p_values
+from ordercomp.measuring.accuracy import THRESHOLDS, ExitOutcome, certified_threshold, threshold_p_values
 
 
 def drawn(rng: np.random.Generator, images: int, early: float) -> tuple[ExitOutcome, np.ndarray]:

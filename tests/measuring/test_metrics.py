@@ -7,9 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_networks import apply, digits, tiny_network, tiny_trainer
 
-from ordercomp.measuring.accuracy import ExitOutcome, exit_outcome, measure, sweep_thresholds
+from ordercomp.measuring.accuracy import (
+    CLASS_METRICS,
+    ExitOutcome,
+    class_metric,
+    exit_outcome,
+    measure,
+    number_metric,
+    sweep_thresholds,
+)
 from ordercomp.measuring.cost import measure_cost
-from ordercomp.measuring.metrics import CLASS_METRICS, class_metric, number_metric
 
 BARS = [0.0, 0.3, 0.45, 0.7, np.inf]
 
