@@ -22,9 +22,9 @@ from typing import Any
 import torch
 
 from ordercomp.measuring.cost import measure_cost
-from ordercomp.measuring.untrained import apply_untrained, rehearse
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
+from ordercomp.stages.catalog import apply_untrained, rehearse
 
 TORCHVISION = (
     "alexnet",

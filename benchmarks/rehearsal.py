@@ -9,9 +9,9 @@ import time
 
 import torch
 
-from ordercomp.measuring.untrained import apply_untrained, rehearse
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
+from ordercomp.stages.catalog import apply_untrained, rehearse
 
 SEQUENCES = ("D", "P", "Q", "E", "D P Q E")
 

@@ -9,9 +9,9 @@ from tiny_data import write_cifar10
 
 from ordercomp.data.catalog import load_data
 from ordercomp.data.source import DataError
-from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.task import TASKS, Task, load_task
+from ordercomp.stages.catalog import apply_untrained
 from ordercomp.training.recipe import Recipe
 
 SMALL = Task(name="small", model="resnet8(width=4)", data="digits")

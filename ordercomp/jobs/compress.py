@@ -9,7 +9,6 @@ from pathlib import Path
 from ordercomp.analysis.networks import choose_point, images_in
 from ordercomp.errors import FailedRunError
 from ordercomp.jobs.law_folder import settle_precision
-from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.aims import check_guarantee, task_metric, tell_notices
 from ordercomp.running.jobs import Finished, Request, key_of_record
@@ -20,7 +19,7 @@ from ordercomp.running.task import Task, load_task
 from ordercomp.running.workers import refuse_unguarded
 from ordercomp.sequence import StageSequence
 from ordercomp.shipping.stamp import copy_with_threshold
-from ordercomp.stages.catalog import complete
+from ordercomp.stages.catalog import apply_untrained, complete
 from ordercomp.studies.folders.guaranteed import certify_network, measure_at
 
 

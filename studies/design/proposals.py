@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from ordercomp.knobs import Knob
-from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.networks.network import CompressedNetwork, describe
 from ordercomp.running.task import Task
 from ordercomp.search.space import Space
 from ordercomp.sequence import KnobValue, StageSequence, Step
-from ordercomp.stages.catalog import known_stages
+from ordercomp.stages.catalog import apply_untrained, known_stages
 from ordercomp.stages.stage import StageError
 
 _COARSE_FIRST = ("architecture", "neuron", "sub-neuron")

@@ -17,7 +17,6 @@ from ordercomp.jobs.discover import discover
 from ordercomp.jobs.search import SearchPlan, run_search
 from ordercomp.measuring.accuracy import exit_outcome, sweep_thresholds
 from ordercomp.measuring.cost import counted_macs, measure_cost
-from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.running.aims import task_metric
 from ordercomp.running.node import create_network, make_trainer, task_data
 from ordercomp.running.task import Task, load_task
@@ -25,7 +24,7 @@ from ordercomp.sequence import StageSequence
 from ordercomp.shipping.onnx import export_onnx
 from ordercomp.shipping.packed import save_packed
 from ordercomp.shipping.shipped import Estimate
-from ordercomp.stages.catalog import make_stage
+from ordercomp.stages.catalog import apply_untrained, make_stage
 from ordercomp.studies.design.checks import check_task
 
 TINY = replace(

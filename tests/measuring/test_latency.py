@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from ordercomp.measuring.latency import exit_latencies
-from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
+from ordercomp.stages.catalog import apply_untrained
 
 
 def test_a_later_exit_takes_longer_and_the_network_stays(monkeypatch: pytest.MonkeyPatch) -> None:

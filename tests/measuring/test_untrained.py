@@ -10,9 +10,9 @@ from tiny_networks import apply, logits, tiny_network, tiny_trainer
 
 from ordercomp.cli.main import main
 from ordercomp.measuring.cost import measure_cost
-from ordercomp.measuring.untrained import apply_untrained, rehearse
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
+from ordercomp.stages.catalog import apply_untrained, rehearse
 from ordercomp.stages.stage import StageError
 
 

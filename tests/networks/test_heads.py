@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from ordercomp.measuring.cost import measure_cost
-from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.networks.layers import BagOfFeaturesHead, ExitHead, QuantizedLayer, head_kind, make_head
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
+from ordercomp.stages.catalog import apply_untrained
 
 PLAIN = CompressedNetwork.create("resnet14(width=8)", classes=3, size=(16, 16))
 

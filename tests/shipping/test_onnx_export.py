@@ -9,10 +9,10 @@ import torch
 from tiny_networks import apply, tiny_network
 
 from ordercomp.cli.main import main
-from ordercomp.measuring.untrained import apply_untrained
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
 from ordercomp.shipping.shipped import ship
+from ordercomp.stages.catalog import apply_untrained
 
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
