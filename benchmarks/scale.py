@@ -42,7 +42,7 @@ import numpy as np
 from ordercomp.analysis.race import next_orders
 from ordercomp.analysis.values import networks_of, order_values
 from ordercomp.records import Baseline, OperatingPoint, Record
-from ordercomp.running import dispatch
+from ordercomp.running import runner as dispatch
 from ordercomp.running.jobs import Finished, NodeJob, Request
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner

@@ -11,12 +11,10 @@ from pathlib import Path
 from ordercomp.analysis.report.tables import failure_table
 from ordercomp.jobs.law_folder import settle_precision
 from ordercomp.records import Record
-from ordercomp.running.dispatch import Work
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import train_node
-from ordercomp.running.runner import Runner, Trainings
-from ordercomp.running.shared_store import open_store
-from ordercomp.running.store import Store
+from ordercomp.running.runner import Runner, Trainings, Work
+from ordercomp.running.store import Store, open_store
 from ordercomp.running.task import Task
 from ordercomp.studies import (
     exhaustive,

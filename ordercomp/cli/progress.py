@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ordercomp.cli.output import console
-from ordercomp.running.dispatch import ENDED, STARTED, name_node
 from ordercomp.running.jobs import Finished, NodeJob
+from ordercomp.running.runner import ENDED, STARTED, name_node
 
 _MOST_WORKERS = 8  # lines of the live view
 _WIDTH = 30  # of the bar

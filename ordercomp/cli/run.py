@@ -12,8 +12,8 @@ from ordercomp.cli.output import console, next_steps, parse_duration, parse_loss
 from ordercomp.cli.progress import View, watching
 from ordercomp.jobs.discover import Discovery, discover
 from ordercomp.jobs.race import Race, plan_race
-from ordercomp.running.cluster import executor_at
 from ordercomp.running.task import load_task
+from ordercomp.running.workers import executor_at
 from ordercomp.studies.cli.law_text import print_law
 from ordercomp.studies.design.defaults import SEEDS
 

@@ -10,9 +10,15 @@ from ordercomp.analysis.networks import choose_point, images_in
 from ordercomp.errors import FailedRunError
 from ordercomp.jobs.law_folder import settle_precision
 from ordercomp.records import OperatingPoint, Record
-from ordercomp.running.aims import check_guarantee, task_metric, tell_notices
 from ordercomp.running.jobs import Finished, Request, key_of_record
-from ordercomp.running.node import start_network, task_data, train_node
+from ordercomp.running.node import (
+    check_guarantee,
+    start_network,
+    task_data,
+    task_metric,
+    tell_notices,
+    train_node,
+)
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task

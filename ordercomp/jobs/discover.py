@@ -25,12 +25,11 @@ from ordercomp.jobs.law_folder import settle_precision, write_outcome
 from ordercomp.jobs.race import CONTROLLED_SEEDS, Race
 from ordercomp.jobs.search import task_space
 from ordercomp.records import Record
-from ordercomp.running.aims import check_guarantee, task_metric
 from ordercomp.running.jobs import Finished, Request
-from ordercomp.running.node import task_data, train_node
+from ordercomp.running.node import check_guarantee, task_data, task_metric, train_node
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner, Trainings
-from ordercomp.running.shared_store import open_store
+from ordercomp.running.store import open_store
 from ordercomp.running.task import Task
 from ordercomp.running.workers import refuse_unguarded
 from ordercomp.search.ask.importance import Study

@@ -19,7 +19,7 @@ from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import create_network, train_node
 from ordercomp.running.record_file import RecordFile
 from ordercomp.running.runner import Runner
-from ordercomp.running.shared_store import open_store
+from ordercomp.running.store import open_store
 from ordercomp.running.task import Task, load_task
 from ordercomp.running.workers import refuse_unguarded
 from ordercomp.search.ask.abandonment import Abandonment

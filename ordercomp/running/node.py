@@ -15,28 +15,78 @@ from ordercomp.data.catalog import load_data
 from ordercomp.data.source import ImageOptions
 from ordercomp.data.splits import ImageData
 from ordercomp.errors import is_out_of_memory, one_line
-from ordercomp.measuring.accuracy import measure
+from ordercomp.measuring.accuracy import (
+    ACCURACY,
+    NUMBER_METRICS,
+    Metric,
+    class_metric,
+    measure,
+    number_metric,
+)
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.measuring.latency import exit_latencies
 from ordercomp.networks.network import CompressedNetwork, Serving
 from ordercomp.networks.weights import CheckpointError, fit_weights, read_weights, weights_path
 from ordercomp.records import Baseline, OperatingPoint, Record
-from ordercomp.running.aims import metric_keys, task_metric
 from ordercomp.running.jobs import NodeJob, loads_baseline, node_key
-from ordercomp.running.shared_store import open_store
-from ordercomp.running.store import Store
+from ordercomp.running.store import Store, open_store
 from ordercomp.running.task import Task
 from ordercomp.running.versions import check_code_version, code_version
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.catalog import make_stage
 from ordercomp.stages.stage import StageError
 from ordercomp.training.device import choose_device, describe_hardware
-from ordercomp.training.fit import DivergedError
+from ordercomp.training.fit import DivergedError, make_objective
 from ordercomp.training.trainer import DataTrainer
 
-LEAST_BATCH = 8  # images; with fewer the statistics of a batch say nothing
+# What the networks of a task are judged by, once its data, classes or real targets, are known.
+
 
 _log = logging.getLogger(__name__)
+
+
+def task_metric(task: Task, data: ImageData) -> Metric:
+    """The metric that the task names. Raises ValueError if it, or the criterion, does not suit the data."""
+    make_objective(task.criterion, data, task.recipe)
+    if data.real != (task.metric in NUMBER_METRICS):
+        kind = "real targets: set within, or metric = 'r2'" if data.real else "classes"
+        raise ValueError(f"metric {task.metric} does not suit {data.name}, which has {kind}")
+    if data.real:
+        return number_metric(task.metric, within=task.within, center=data.center, spread=data.spread)
+    metric = class_metric(task.metric)
+    if task.metric == "top-5" and data.classes <= 5:
+        raise ValueError(f"metric top-5 needs more than 5 classes, {data.name} has {data.classes}")
+    return metric
+
+
+def metric_keys(metric: Metric) -> dict[str, str]:
+    """The key of a record that names its metric; accuracy goes without saying."""
+    return {} if metric.name == ACCURACY.name else {"metric": metric.name}
+
+
+def check_guarantee(metric: Metric) -> None:
+    """Raise ValueError unless a loss of the metric can be certified by counting images."""
+    if not metric.share:
+        raise ValueError(
+            f"guarantee counts images that are right, which {metric.name} is not a share of; "
+            "leave it out, or take accuracy for the metric"
+        )
+
+
+def tell_notices(data: ImageData) -> None:
+    """Log, as warnings, what a user should know of the data."""
+    for notice in data.notices:
+        _log.warning(notice)
+
+
+def tell_what_stages_say(network: CompressedNetwork) -> None:
+    """Log, as warnings, the notices of the stages that the network went through."""
+    for done in network.lineage:
+        if "notice" in done.achieved:
+            _log.warning("%s %s", done.step, done.achieved["notice"])
+
+
+LEAST_BATCH = 8  # images; with fewer the statistics of a batch say nothing
 
 
 def train_node(job: NodeJob) -> Record:

@@ -6,20 +6,32 @@ another name and renamed, the record last, so that a process killed at any momen
 
 import functools
 import hashlib
+import importlib
 import json
 import os
+import platform
+import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from ordercomp.files import drop_drafts, replace_file, replacing
+from ordercomp.codec import read_json
+from ordercomp.errors import FailedRunError, one_line
+from ordercomp.files import drop_drafts, is_digest, replace_file, replacing
 from ordercomp.records import Record, RecordError
+from ordercomp.running.jobs import key_of_record
+from ordercomp.running.versions import FORMER_BUILDS, results_version
 
 DEFAULT_CAP_BYTES = 20 * 2**30
+
+
 FORMAT = 1
 
 
@@ -199,3 +211,253 @@ def _fingerprint(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"sha256": digest, "bytes": path.stat().st_size}
+
+
+# A store behind an address: results of many machines that see no common folder.
+#
+# The folder stays what workers and the runner read and write; what it lacks is fetched, what is finished is
+# sent. Any file system of fsspec will do: `file://`, `s3://`, `gs://`, `sftp://`, … Nothing is claimed there:
+# two machines may train the same node at once, and come to the same result.
+
+
+Answer = TypeVar("Answer")
+
+
+_PAUSES = (1.0, 5.0, 20.0)  # seconds before the address is tried again
+
+
+class SharedStoreError(FailedRunError):
+    """The address did not answer, several times."""
+
+
+def open_store(folder: Path | str, url: str = "", *, cap_bytes: int = DEFAULT_CAP_BYTES) -> Store:
+    """The store in a folder, or one behind an address that has the folder for a cache.
+
+    Raises OSError if the folder cannot be written, ValueError if the address cannot be used.
+    """
+    return SharedStore(folder, url, cap_bytes=cap_bytes) if url else Store(folder, cap_bytes=cap_bytes)
+
+
+class SharedStore(Store):
+    """A folder that fetches what it lacks from an address, and sends there what is put into it.
+
+    Entries are checked as those of the folder are: what was damaged or cut on its way counts as absent, is
+    computed again and replaced. Eviction, removal and claims are about the folder alone.
+    """
+
+    def __init__(self, folder: Path | str, url: str, *, cap_bytes: int = DEFAULT_CAP_BYTES) -> None:
+        super().__init__(folder, cap_bytes=cap_bytes)
+        self.url = url
+        self._files, self._root = _open(url)
+        self._often(lambda: self._files.makedirs(self._root, exist_ok=True))
+
+    def get(self, key: str, *, check_network: bool = True) -> Record | None:
+        """As of any store; a record that the folder lacks is fetched."""
+        found = super().get(key, check_network=check_network)
+        if found is None and self._fetch(self._record_path(key)):
+            found = super().get(key, check_network=check_network)
+        return found
+
+    def has_network(self, key: str) -> bool:
+        """As of any store; a network that the folder lacks is fetched and checked against its record."""
+        if super().has_network(key):
+            return True
+        return self._fetch(self.network_path(key)) and self.get(key) is not None and super().has_network(key)
+
+    def put(self, key: str, record: Record, write_network: Callable[[Path], None] | None = None) -> None:
+        """As of any store, and then at the address, the record last."""
+        super().put(key, record, write_network)
+        if write_network is not None:
+            self._send(self.network_path(key))
+        self._send(self._record_path(key))
+
+    def _fetch(self, path: Path) -> bool:
+        """Copy a file from the address; whether it was there."""
+        there = f"{self._root}/{path.name}"
+        try:
+            with replacing(path) as draft:
+                self._often(lambda: self._files.get_file(there, str(draft)))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _send(self, path: Path) -> None:
+        """Copy a file to the address under another name, then give it its own: nobody sees half of it."""
+        there = f"{self._root}/{path.name}"
+        draft = f"{there}.{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.part"
+
+        def send() -> None:
+            self._files.put_file(str(path), draft)
+            self._files.mv(draft, there)
+
+        self._often(send)
+
+    def _often(self, act: Callable[[], Answer]) -> Answer:
+        """Try again where an address does not answer. Raises FileNotFoundError at once."""
+        for pause in (*_PAUSES, None):
+            try:
+                return act()
+            except FileNotFoundError:
+                raise
+            except Exception as error:  # each kind of address has its own
+                if pause is None:
+                    raise SharedStoreError(
+                        f"store {self.url} failed: {one_line(error)}; finished nodes are kept in "
+                        f"{self.folder}: run again"
+                    ) from error
+                time.sleep(pause)
+        raise AssertionError
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """The file system of an address, and the folder there."""
+    try:
+        core = importlib.import_module("fsspec.core")
+    except ImportError:
+        raise ValueError("a store by address needs fsspec: pip install 'ordercomp[fsspec]'") from None
+    try:
+        files, root = core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ValueError(
+            f"store must be an address such as s3://bucket/folder, got {url!r}: {one_line(error)}"
+        ) from None
+    return files, str(root).rstrip("/")
+
+
+# Care of a store: what it holds, which entries are damaged, and what takes room for nothing.
+
+
+_ADOPTED_FILE = "adopted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A finished node, as it lies in the store."""
+
+    key: str
+    record: Record
+    network_bytes: int  # 0: a failed stage, or a network that was evicted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freed:
+    """What was deleted. All of it is computed again where it is needed; records are never deleted."""
+
+    evicted: int  # networks beyond the cap, those unused for longest
+    unfinished: int  # networks that a killed process left without a record
+    bytes: int  # of both
+    locks: int  # lock files that nobody holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """What became of the results that former builds left in a store."""
+
+    used: int = 0  # are what this code would make, and are used
+    unused: int = 0  # are not, or nobody can tell; they stay where they are
+
+    def __str__(self) -> str:
+        parts = [f"{self.used} results of a former version are used"] if self.used else []
+        if self.unused:
+            parts.append(
+                f"{self.unused} stored results are of a version that made others; they are left unused"
+            )
+        return "; ".join(parts)
+
+
+def find_store(folder: Path) -> Store:
+    """The store in a folder of results, or the folder itself if it is one; nothing is made.
+
+    Raises ValueError if there is none.
+    """
+    for place in (folder / "store", folder):
+        if (place / "locks").is_dir():
+            return Store(place)
+    raise ValueError(f"{folder} holds no store: there is no folder locks, or store/locks, in it")
+
+
+def list_entries(store: Store) -> list[Entry]:
+    """The readable entries, in the order of task, seed and sequence. Networks are not read."""
+    found = []
+    for key in _keys(store, ".json"):
+        record = store.get(key, check_network=False)
+        if record is not None:
+            found.append(Entry(key=key, record=record, network_bytes=store.network_bytes(key)))
+    return sorted(found, key=lambda one: (one.record.task, one.record.seed, one.record.sequence))
+
+
+def remove_damaged(store: Store) -> list[str]:
+    """Check every entry and its network against their SHA-256; remove those that differ, return their keys.
+
+    The next run that needs them computes them again. Reads the whole store.
+    """
+    return [key for key in _keys(store, ".json") if store.get(key) is None]
+
+
+def collect_garbage(store: Store) -> Freed:
+    """Delete what nobody needs, and networks until the rest fits the store's cap.
+
+    Runs may go on meanwhile.
+    """
+    unfinished = evicted = size = 0
+    for key in _keys(store, ".safetensors"):
+        claim = store.claim(key)  # a process that trains the node holds it
+        if claim is None:
+            continue
+        try:
+            if store.get(key, check_network=False) is None:
+                size += store.network_bytes(key)
+                store.remove(key)
+                unfinished += 1
+        finally:
+            claim.release()
+    before = store.network_bytes()
+    evicted = len(store.evict())
+    size += before - store.network_bytes()
+    return Freed(evicted=evicted, unfinished=unfinished, bytes=size, locks=_drop_locks(store))
+
+
+def adopt_former_results(store: Store, task_digest: str) -> Adopted:
+    """Put what former builds left of this task under today's keys where the results are still the same.
+
+    The store is read once for each task and version of the results, which it notes in a file of its own.
+    """
+    path, now = store.folder / _ADOPTED_FILE, results_version()
+    try:
+        seen = {str(task): str(results) for task, results in read_json(path).items()}
+    except (FileNotFoundError, ValueError, AttributeError):
+        seen = {}
+    if seen.get(task_digest) == now:
+        return Adopted()
+    used = unused = 0
+    for key in _keys(store, ".json"):
+        record = store.get(key, check_network=False)
+        made_with = record.extra.get("versions") if record else None
+        build = str(made_with.get("ordercomp")) if isinstance(made_with, Mapping) else ""
+        if record is None or results_version(build) == now:
+            continue
+        today = key_of_record(task_digest, replace(record, extra={**record.extra, "digest": key}))
+        if today is not None and today != key:
+            with suppress(KeyError):  # another process was faster
+                store.rename(key, today)
+            used += 1
+        else:
+            unused += results_version(build) not in FORMER_BUILDS  # else it may be another task's
+    replace_file(path, json.dumps({**seen, task_digest: now}))
+    return Adopted(used=used, unused=unused)
+
+
+def _keys(store: Store, suffix: str) -> Iterator[str]:
+    return iter(sorted(path.stem for path in store.folder.glob(f"*{suffix}") if is_digest(path.stem)))
+
+
+def _drop_locks(store: Store) -> int:
+    """Delete the lock files of nodes that nobody trains; who holds one is left alone."""
+    dropped = 0
+    for path in sorted((store.folder / "locks").glob("*.lock")):
+        lock: FileLock | None = store.claim(path.stem)
+        if lock is not None:
+            path.unlink(missing_ok=True)
+            lock.release()
+            dropped += 1
+    return dropped

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.running.aims import task_metric, tell_notices, tell_what_stages_say
-from ordercomp.running.node import start_network, task_data
+from ordercomp.running.node import start_network, task_data, task_metric, tell_notices, tell_what_stages_say
 from ordercomp.running.task import Task
 from ordercomp.stages.catalog import apply_untrained, rehearse
 

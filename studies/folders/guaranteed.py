@@ -15,9 +15,8 @@ from ordercomp.measuring.accuracy import ExitOutcome, certified_threshold, exit_
 from ordercomp.measuring.cost import Cost, measure_cost
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import OperatingPoint, Record
-from ordercomp.running.aims import task_metric
 from ordercomp.running.jobs import key_of_record, node_key
-from ordercomp.running.node import task_data
+from ordercomp.running.node import task_data, task_metric
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order, StageSequence

@@ -10,8 +10,8 @@ from builders import make_record
 from rich.console import Console
 
 from ordercomp.cli import progress
-from ordercomp.running.dispatch import ENDED, STARTED
 from ordercomp.running.jobs import Finished, NodeJob, Request
+from ordercomp.running.runner import ENDED, STARTED
 from ordercomp.sequence import StageSequence
 
 
@@ -134,7 +134,7 @@ def test_a_plain_run_says_each_node_once_and_now_and_then_how_far_it_is(shown: i
 
 
 def test_the_log_of_the_runner_tells_what_is_in_training_and_optuna_only_warns(shown: io.StringIO) -> None:
-    ours, optuna = logging.getLogger("ordercomp.running.dispatch"), logging.getLogger("optuna.study")
+    ours, optuna = logging.getLogger("ordercomp.running.runner"), logging.getLogger("optuna.study")
     before = (logging.getLogger("ordercomp").level, logging.getLogger("optuna").level)
     with progress.watching(2) as view:
         for text, key in (("D", "d"), ("Q", "q")):

@@ -17,8 +17,7 @@ from ordercomp.jobs.discover import discover
 from ordercomp.jobs.search import SearchPlan, run_search
 from ordercomp.measuring.accuracy import exit_outcome, sweep_thresholds
 from ordercomp.measuring.cost import counted_macs, measure_cost
-from ordercomp.running.aims import task_metric
-from ordercomp.running.node import create_network, make_trainer, task_data
+from ordercomp.running.node import create_network, make_trainer, task_data, task_metric
 from ordercomp.running.task import Task, load_task
 from ordercomp.sequence import StageSequence
 from ordercomp.shipping.onnx import export_onnx

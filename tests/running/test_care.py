@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ordercomp.running.care import Freed, collect_garbage, find_store, list_entries, remove_damaged
 from ordercomp.running.jobs import NodeJob
-from ordercomp.running.store import Store
+from ordercomp.running.store import Freed, Store, collect_garbage, find_store, list_entries, remove_damaged
 from ordercomp.sequence import StageSequence
 from tests.fakes import FakeTask, make_record
 

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ordercomp.running.cluster import executor_at
-from ordercomp.running.dispatch import WorkerDiedError
 from ordercomp.running.jobs import Request
-from ordercomp.running.runner import Runner
+from ordercomp.running.runner import Runner, WorkerDiedError
 from ordercomp.running.store import Store
+from ordercomp.running.workers import executor_at
 from ordercomp.sequence import StageSequence
 from tests import fakes
 
@@ -95,7 +94,7 @@ def test_a_scheduler_that_is_gone_is_told_and_finished_nodes_are_kept(tmp_path: 
 
 
 def test_a_scheduler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ordercomp.running.cluster._SECONDS", 0.5)
+    monkeypatch.setattr("ordercomp.running.workers._SECONDS", 0.5)
     with (
         pytest.raises(ValueError, match=r"--dask must be the address of a running scheduler .* got 'tcp://"),
         executor_at("tcp://127.0.0.1:9", workers=1) as (executor, _),

@@ -15,9 +15,8 @@ import pytest
 
 from ordercomp.records import Record
 from ordercomp.running import workers as processes
-from ordercomp.running.dispatch import WorkerDiedError
 from ordercomp.running.jobs import NodeJob, Request
-from ordercomp.running.runner import Runner
+from ordercomp.running.runner import Runner, WorkerDiedError
 from ordercomp.running.store import Store
 from ordercomp.sequence import StageSequence, permutations
 from tests import fakes

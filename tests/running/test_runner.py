@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from ordercomp.records import Record
-from ordercomp.running.dispatch import DiskFullError, WorkerDiedError
 from ordercomp.running.jobs import Finished, NodeJob, Request
-from ordercomp.running.runner import Runner
+from ordercomp.running.runner import DiskFullError, Runner, WorkerDiedError
 from ordercomp.running.store import Store
 from ordercomp.running.workers import Crew
 from ordercomp.sequence import StageSequence, permutations

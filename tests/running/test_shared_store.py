@@ -9,8 +9,7 @@ import pytest
 
 from ordercomp.running.jobs import NodeJob, Request
 from ordercomp.running.runner import Runner
-from ordercomp.running.shared_store import SharedStore, SharedStoreError, open_store
-from ordercomp.running.store import Store
+from ordercomp.running.store import SharedStore, SharedStoreError, Store, open_store
 from ordercomp.sequence import StageSequence
 from tests import fakes
 from tests.fakes import FakeTask, calls, make_record
@@ -76,7 +75,7 @@ def test_what_is_damaged_or_gone_at_the_address_is_computed_again_and_replaced(
 def test_an_address_that_fails_at_first_is_tried_again(
     tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ordercomp.running.shared_store._PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("ordercomp.running.store._PAUSES", (0.0, 0.0))
     store = SharedStore(tmp_path / "one", url)
     failing = _Failing(store._files, times=2)
     monkeypatch.setattr(store, "_files", failing)
@@ -88,7 +87,7 @@ def test_an_address_that_fails_at_first_is_tried_again(
 def test_an_address_that_is_gone_is_named_and_what_is_finished_stays(
     tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ordercomp.running.shared_store._PAUSES", (0.0,))
+    monkeypatch.setattr("ordercomp.running.store._PAUSES", (0.0,))
     store = SharedStore(tmp_path / "one", url)
     monkeypatch.setattr(store, "_files", _Failing(store._files, times=9))
     with pytest.raises(SharedStoreError, match=r"store .*:// ?.* failed: no route; finished nodes are kept"):

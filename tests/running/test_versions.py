@@ -25,7 +25,8 @@ from tiny_networks import logits
 
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Record
-from ordercomp.running import care, jobs, versions
+from ordercomp.running import jobs, versions
+from ordercomp.running import store as care
 from ordercomp.running.jobs import Request, former_keys, job_chain, key_of_record, node_key
 from ordercomp.running.node import create_network, task_data, train_node
 from ordercomp.running.runner import Runner

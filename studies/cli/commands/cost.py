@@ -7,7 +7,7 @@ import typer
 from ordercomp.cli.output import parse_convention, parse_shape, print_json, print_pairs
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.running.aims import tell_what_stages_say
+from ordercomp.running.node import tell_what_stages_say
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.catalog import apply_untrained, cost_summary
 

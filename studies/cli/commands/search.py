@@ -22,9 +22,9 @@ from ordercomp.analysis.showing.search_file import BestPoint, SearchFile
 from ordercomp.cli.output import console, next_steps, parse_convention, parse_duration, print_json, print_next
 from ordercomp.cli.progress import View, watching
 from ordercomp.jobs.search import SearchPlan, run_search
-from ordercomp.running.cluster import executor_at
 from ordercomp.running.jobs import Finished
 from ordercomp.running.task import load_task
+from ordercomp.running.workers import executor_at
 from ordercomp.search.ask.abandonment import Abandonment
 from ordercomp.search.ask.cost_aware import CostOptions
 from ordercomp.search.objective import DEFAULT_OBJECTIVES, Objectives

@@ -11,8 +11,7 @@ from rich.table import Table
 
 from ordercomp.cli.output import print_json
 from ordercomp.errors import FailedRunError
-from ordercomp.running.care import collect_garbage, find_store, list_entries, remove_damaged
-from ordercomp.running.store import Store
+from ordercomp.running.store import Store, collect_garbage, find_store, list_entries, remove_damaged
 
 _UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 

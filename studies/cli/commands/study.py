@@ -8,8 +8,8 @@ from rich.console import Console
 
 from ordercomp.cli.output import console, parse_duration, print_json
 from ordercomp.cli.progress import watching
-from ordercomp.running.cluster import executor_at
 from ordercomp.running.task import load_task
+from ordercomp.running.workers import executor_at
 from ordercomp.studies.experiment import Outcome
 from ordercomp.studies.run import RunOptions, run_experiment
 
