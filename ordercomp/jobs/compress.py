@@ -24,7 +24,7 @@ from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
 from ordercomp.running.workers import refuse_unguarded
 from ordercomp.sequence import StageSequence
-from ordercomp.shipping.stamp import copy_with_threshold
+from ordercomp.shipping.packed import copy_with_threshold
 from ordercomp.stages.catalog import apply_untrained, complete
 from ordercomp.studies.folders.guaranteed import certify_network, measure_at
 

@@ -18,7 +18,7 @@ from ordercomp.running.prepare import seal_task
 from ordercomp.running.runner import Runner, Trainings
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task
-from ordercomp.shipping.stamp import copy_with_threshold
+from ordercomp.shipping.packed import copy_with_threshold
 from ordercomp.studies.folders.answered import answered
 from ordercomp.training.device import Probe, probe_precision
 

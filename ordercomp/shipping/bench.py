@@ -14,7 +14,7 @@ from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.exits import run_until
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.shipping.onnx import export_onnx, onnx_session, run_parts
-from ordercomp.shipping.shipped import ShippedNetwork, ship
+from ordercomp.shipping.plain import ShippedNetwork, ship
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

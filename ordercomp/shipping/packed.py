@@ -6,9 +6,11 @@ training goes on from: `CompressedNetwork.save` keeps those.
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,11 +18,54 @@ from ordercomp.networks.exits import Architecture, MultiExit, channels_last
 from ordercomp.networks.layers import weight_numbers, weight_of_numbers
 from ordercomp.networks.network import CompressedNetwork, Serving, assemble, describe
 from ordercomp.networks.weights import CheckpointError, read_checkpoint, write_checkpoint
-from ordercomp.shipping.packing import MOST_BITS, pack, unpack
-from ordercomp.shipping.plain import plain_module
-from ordercomp.shipping.shipped import ShippedNetwork, ship
+from ordercomp.shipping.plain import ShippedNetwork, plain_module, ship
+
+# Whole numbers of few bits in as few bytes: 2-bit weights take a quarter of a byte each.
+
+
+MOST_BITS = 16  # wider weights are better kept as they are
+
+
+def pack(numbers: Tensor, bits: int) -> Tensor:
+    """Pack whole numbers 0 … 2^bits - 1 of any shape and dtype into bytes, shape (⌈n · bits / 8⌉,).
+
+    Numbers follow one another in row-major order, lowest bit first. Raises ValueError for numbers out of
+    range or bits not in 1 … 16.
+    """
+    _check_bits(bits)
+    flat = numbers.detach().cpu().contiguous().numpy().reshape(-1).astype(np.int64)
+    if len(flat) and not (flat.min() >= 0 and flat.max() < 2**bits):
+        raise ValueError(
+            f"numbers must lie in 0 to {2**bits - 1} to take {bits} bits, got {flat.min()} to {flat.max()}"
+        )
+    stream = (flat[:, None] >> np.arange(bits)) & 1
+    return torch.from_numpy(np.packbits(stream.astype(np.uint8).reshape(-1), bitorder="little"))
+
+
+def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
+    """The numbers that `pack` packed, float32, of that shape. Raises ValueError if the bytes do not fit."""
+    _check_bits(bits)
+    count = int(np.prod(shape, dtype=np.int64))
+    if packed.dtype != torch.uint8 or tuple(packed.shape) != (-(-count * bits // 8),):
+        raise ValueError(
+            f"{count} numbers of {bits} bits must be packed into {-(-count * bits // 8)} bytes, "
+            f"got {tuple(packed.shape)} of {packed.dtype}"
+        )
+    stream = np.unpackbits(packed.numpy(), count=count * bits, bitorder="little").reshape(count, bits)
+    numbers = np.zeros(count, dtype=np.float32)
+    for place in range(bits):
+        numbers += stream[:, place] * np.float32(2**place)
+    return torch.from_numpy(numbers.reshape(shape))
+
+
+def _check_bits(bits: int) -> None:
+    if not 1 <= bits <= MOST_BITS:
+        raise ValueError(f"bits must lie in 1 to {MOST_BITS}, got {bits}")
+
 
 _RANGE = ".range"  # what the name of a packed weight's range ends with
+
+
 _UNUSED = ".num_batches_tracked"  # counts batches of training
 
 
@@ -104,3 +149,16 @@ def _assembled(
     module.load_state_dict(values, strict=False)
     weights = {name.removesuffix(".weight"): values[name] for name in packed}
     return channels_last(plain_module(module, weights))
+
+
+# Copies of network files that know their exit threshold.
+
+
+def copy_with_threshold(source: Path, target: Path, threshold: float | None) -> None:
+    """Copy a network file and store the threshold in the copy, which replaces an older file at once.
+
+    Nothing is built for it. Raises CheckpointError for a damaged file, OSError if it cannot be written.
+    """
+    tensors, facts = read_checkpoint(source)
+    serving = Serving.from_facts(facts["serving"]) if "serving" in facts else Serving()
+    write_checkpoint(target, tensors, {**facts, "serving": replace(serving, threshold=threshold).to_facts()})

@@ -8,7 +8,7 @@ from ordercomp.codec import format_json
 from ordercomp.files import drop_drafts, replace_file
 from ordercomp.jobs.search_folder import SearchResult
 from ordercomp.records import Record
-from ordercomp.shipping.stamp import copy_with_threshold
+from ordercomp.shipping.packed import copy_with_threshold
 
 
 def write_search_outcome(result: SearchResult, *, network_of: Callable[[Record], Path | None]) -> None:

@@ -22,7 +22,7 @@ from ordercomp.running.task import Task, load_task
 from ordercomp.sequence import StageSequence
 from ordercomp.shipping.onnx import export_onnx
 from ordercomp.shipping.packed import save_packed
-from ordercomp.shipping.shipped import Estimate
+from ordercomp.shipping.plain import Estimate
 from ordercomp.stages.catalog import apply_untrained, make_stage
 from ordercomp.studies.design.checks import check_task
 

@@ -11,7 +11,7 @@ from tiny_networks import apply, tiny_network
 from ordercomp.cli.main import main
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
-from ordercomp.shipping.shipped import ship
+from ordercomp.shipping.plain import ship
 from ordercomp.stages.catalog import apply_untrained
 
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")

@@ -13,7 +13,7 @@ from torch import Tensor
 from ordercomp.networks.network import CompressedNetwork, Serving
 from ordercomp.networks.weights import CheckpointError
 from ordercomp.shipping.packed import load_network, save_packed
-from ordercomp.shipping.shipped import ship
+from ordercomp.shipping.plain import ship
 
 
 def trained(order: str, *, weights: int = 2, activations: int = 4) -> CompressedNetwork:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordercomp.shipping.packing import pack, unpack
+from ordercomp.shipping.packed import pack, unpack
 
 
 def test_two_bit_numbers_take_a_quarter_of_a_byte_each_worked_by_hand() -> None:

@@ -7,7 +7,7 @@ import torch
 from tiny_networks import apply, logits, tiny_network
 
 from ordercomp.networks.network import CompressedNetwork, Serving
-from ordercomp.shipping.stamp import copy_with_threshold
+from ordercomp.shipping.packed import copy_with_threshold
 
 
 def test_a_copy_keeps_all_but_the_threshold(tmp_path: Path) -> None:
