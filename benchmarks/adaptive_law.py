@@ -22,12 +22,18 @@ import optuna
 from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.sampled import AdaptiveEvidence, adaptive_evidence
 from ordercomp.records import read_records
-from ordercomp.search.bench.tabular import Oracle, TableRunner, oracle_of, space_of
 from ordercomp.search.drive import Question, run_study
 from ordercomp.search.objective import Objectives
 from ordercomp.search.results import records_from_study
 from ordercomp.search.samplers import make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.simulated import (
+    SYNTHETIC_KNOBS,
+    Oracle,
+    SyntheticWorld,
+    TableRunner,
+    oracle_of,
+    space_of,
+)
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, open_study
 from ordercomp.sequence import Order, StageSequence, kendall_distance, permutations

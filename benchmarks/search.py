@@ -31,12 +31,17 @@ from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
-from ordercomp.search.ask.cost_aware import CostOptions
-from ordercomp.search.bench.tabular import Oracle, TableRunner, oracle_of, space_of
 from ordercomp.search.drive import Question, run_study
 from ordercomp.search.objective import Objectives
-from ordercomp.search.samplers import DENSE_SAMPLERS, make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.samplers import DENSE_SAMPLERS, CostOptions, make_sampler
+from ordercomp.search.simulated import (
+    SYNTHETIC_KNOBS,
+    Oracle,
+    SyntheticWorld,
+    TableRunner,
+    oracle_of,
+    space_of,
+)
 from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
 from ordercomp.sequence import StageSequence

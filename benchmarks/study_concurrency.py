@@ -21,11 +21,10 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.drive import Question, run_study
 from ordercomp.search.objective import Objectives
 from ordercomp.search.samplers import make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
 from ordercomp.search.streams import PREFIX
 from ordercomp.search.study import ADAPTIVE, enqueue_paired_design, open_study

@@ -14,15 +14,27 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
-from ordercomp.search.ask.abandonment import Abandonment, Reach
-from ordercomp.search.objective import Objectives
-from ordercomp.search.results import measured_nodes, records_from_study
+from ordercomp.search.objective import Abandonment, Objectives, Reach
+from ordercomp.search.results import (
+    add_prefix_trial,
+    measured_nodes,
+    records_from_study,
+    result_key,
+    tell_abandoned,
+    tell_lost,
+    tell_record,
+)
 from ordercomp.search.space import Space
 from ordercomp.search.streams import PREFIX, RELEASER
-from ordercomp.search.study import ADAPTIVE, PAIRED, release_stale_trials, release_trial
-from ordercomp.search.tell.owners import Heartbeat, this_worker
-from ordercomp.search.tell.storage import naming_the_storage
-from ordercomp.search.tell.tell import add_prefix_trial, result_key, tell_abandoned, tell_lost, tell_record
+from ordercomp.search.study import (
+    ADAPTIVE,
+    PAIRED,
+    Heartbeat,
+    naming_the_storage,
+    release_stale_trials,
+    release_trial,
+    this_worker,
+)
 from ordercomp.sequence import StageSequence
 
 _Key = tuple[str, int]  # sequence text and seed

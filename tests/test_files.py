@@ -11,7 +11,7 @@ import pytest
 from ordercomp.files import is_digest, read_bytes, replace_file, replacing
 from ordercomp.records import RecordError, append_record, read_records
 from ordercomp.running.record_file import RecordFile
-from ordercomp.search.tell.storage import open_storage
+from ordercomp.search.study import open_storage
 from ordercomp.studies.folders.recorded import load_recorded
 
 

@@ -32,13 +32,11 @@ from ordercomp.running.runner import Runner, Trainings
 from ordercomp.running.store import open_store
 from ordercomp.running.task import Task
 from ordercomp.running.workers import refuse_unguarded
-from ordercomp.search.ask.importance import Study
 from ordercomp.search.drive import Question, run_study
 from ordercomp.search.objective import Objectives
+from ordercomp.search.results import Study, keep_beside
 from ordercomp.search.samplers import make_sampler
-from ordercomp.search.study import enqueue_paired_design, open_study
-from ordercomp.search.tell.storage import naming_the_storage
-from ordercomp.search.tell.tell import keep_beside
+from ordercomp.search.study import enqueue_paired_design, naming_the_storage, open_study
 from ordercomp.sequence import StageSequence
 from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.design.defaults import SEEDS

@@ -22,16 +22,20 @@ from ordercomp.running.runner import Runner
 from ordercomp.running.store import open_store
 from ordercomp.running.task import Task, load_task
 from ordercomp.running.workers import refuse_unguarded
-from ordercomp.search.ask.abandonment import Abandonment
-from ordercomp.search.ask.cost_aware import CostOptions
-from ordercomp.search.ask.importance import Study, count_ended
 from ordercomp.search.drive import Question, RunsRequests, run_study
-from ordercomp.search.objective import Objectives
-from ordercomp.search.results import designed_nodes, measured_nodes, records_from_study
-from ordercomp.search.samplers import DENSE_SAMPLERS, make_sampler
+from ordercomp.search.objective import Abandonment, Objectives
+from ordercomp.search.results import Study, count_ended, designed_nodes, measured_nodes, records_from_study
+from ordercomp.search.samplers import DENSE_SAMPLERS, CostOptions, make_sampler
 from ordercomp.search.space import Space
-from ordercomp.search.study import ADAPTIVE, PAIRED, enqueue_first, open_study
-from ordercomp.search.tell.storage import Storage, naming_the_storage, open_storage
+from ordercomp.search.study import (
+    ADAPTIVE,
+    PAIRED,
+    Storage,
+    enqueue_first,
+    naming_the_storage,
+    open_storage,
+    open_study,
+)
 from ordercomp.sequence import KnobValue, Order
 from ordercomp.stages.catalog import known_stages
 from ordercomp.studies.design.checks import check_task

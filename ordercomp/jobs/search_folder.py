@@ -25,8 +25,8 @@ from ordercomp.codec import decode, encode
 from ordercomp.jobs.law import law_of_records
 from ordercomp.records import Record
 from ordercomp.running.task import Task
-from ordercomp.search.ask.importance import Study, count_states, parameter_importances
 from ordercomp.search.objective import Objectives
+from ordercomp.search.results import Study, count_states, parameter_importances
 from ordercomp.sequence import Order, StageSequence
 from ordercomp.studies.folders.search_ranking import Ranking
 

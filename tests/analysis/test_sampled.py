@@ -14,11 +14,10 @@ from ordercomp.analysis.showing.words import read_verdict
 from ordercomp.codec import format_json
 from ordercomp.jobs.law import law_of_study
 from ordercomp.records import Record
-from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.drive import Question, run_study
 from ordercomp.search.objective import Objectives
 from ordercomp.search.samplers import make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence, permutations

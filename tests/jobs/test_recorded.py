@@ -6,7 +6,7 @@ import pytest
 
 from ordercomp.analysis.law import derive_law
 from ordercomp.records import Record
-from ordercomp.search.bench.tabular import space_of
+from ordercomp.search.simulated import space_of
 from ordercomp.sequence import permutations
 from ordercomp.studies.folders.recorded import load_recorded, recorded_names
 

@@ -14,12 +14,9 @@ from ordercomp.jobs.search import SearchPlan, run_search, task_space
 from ordercomp.jobs.search_folder import SearchResult
 from ordercomp.records import Record, read_records
 from ordercomp.running.task import load_task
-from ordercomp.search.ask.abandonment import Abandonment
-from ordercomp.search.ask.cost_aware import CostOptions
-from ordercomp.search.bench.tabular import TableRunner
-from ordercomp.search.objective import Objectives
-from ordercomp.search.samplers import make_sampler
-from ordercomp.search.simulated import SyntheticWorld
+from ordercomp.search.objective import Abandonment, Objectives
+from ordercomp.search.samplers import CostOptions, make_sampler
+from ordercomp.search.simulated import SyntheticWorld, TableRunner
 from ordercomp.search.study import enqueue_paired_design, find_study, open_study
 from ordercomp.sequence import StageSequence
 from tests.studies_on_disk import ForgetfulRunner

@@ -14,11 +14,10 @@ from ordercomp.cli.main import main
 from ordercomp.codec import encode
 from ordercomp.jobs.law import law_of_records
 from ordercomp.records import Record, write_records
-from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.drive import Question, run_study
 from ordercomp.search.objective import Objectives
 from ordercomp.search.samplers import make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
 from ordercomp.sequence import permutations

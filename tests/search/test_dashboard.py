@@ -7,14 +7,12 @@ from typing import Any
 import optuna
 import pytest
 
-from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.drive import Question, run_study
 from ordercomp.search.objective import Objectives
 from ordercomp.search.samplers import make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
-from ordercomp.search.study import open_study
-from ordercomp.search.tell.storage import open_storage
+from ordercomp.search.study import open_storage, open_study
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -17,12 +17,10 @@ from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
-from ordercomp.search.ask.abandonment import Abandonment
-from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.drive import Question, run_study
-from ordercomp.search.objective import Objectives
+from ordercomp.search.objective import Abandonment, Objectives
 from ordercomp.search.samplers import make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence, permutations

@@ -3,7 +3,7 @@
 import optuna
 import pytest
 
-from ordercomp.search.ask.importance import count_ended, count_states, parameter_importances
+from ordercomp.search.results import count_ended, count_states, parameter_importances
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

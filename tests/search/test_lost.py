@@ -8,9 +8,8 @@ from optuna.trial import TrialState
 from tests.search.tell.test_drive import PERMUTATIONS, SUBSETS, of_design, opened, paired, question
 
 from ordercomp.running.jobs import Finished, Request
-from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.drive import run_study
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design
 from ordercomp.sequence import StageSequence

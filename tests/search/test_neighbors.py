@@ -3,8 +3,8 @@
 import pytest
 
 from ordercomp.knobs import Knob
-from ordercomp.search.ask.neighbors import neighbors
 from ordercomp.search.history import Front, Reached
+from ordercomp.search.samplers import neighbors
 from ordercomp.search.simulated import SYNTHETIC_KNOBS
 from ordercomp.search.space import Space
 from ordercomp.sequence import StageSequence

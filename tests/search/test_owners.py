@@ -12,9 +12,14 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ordercomp.search.ask.importance import count_ended
-from ordercomp.search.study import enqueue_paired_design, release_stale_trials
-from ordercomp.search.tell.owners import Heartbeat, is_alive, this_worker
+from ordercomp.search.results import count_ended
+from ordercomp.search.study import (
+    Heartbeat,
+    enqueue_paired_design,
+    is_alive,
+    release_stale_trials,
+    this_worker,
+)
 from tests.studies_on_disk import ORDERS, SPACE, opened, paired_study, run, told_sequences
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -28,7 +33,7 @@ from ordercomp.search.samplers import make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
-from ordercomp.search.bench.tabular import TableRunner
+from ordercomp.search.simulated import TableRunner
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 space = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
 study = open_study(sys.argv[1], name="test", space=space, objectives=Objectives(),

@@ -6,15 +6,13 @@ import optuna
 import pytest
 from builders import make_record
 
-from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.drive import Question, run_study
 from ordercomp.search.objective import Objectives
-from ordercomp.search.results import is_paired, records_from_study
+from ordercomp.search.results import is_paired, keep_beside, records_from_study
 from ordercomp.search.samplers import make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, find_study, open_study
-from ordercomp.search.tell.tell import keep_beside
 from ordercomp.sequence import StageSequence, permutations
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

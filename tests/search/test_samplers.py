@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 
 from ordercomp.knobs import Knob
 from ordercomp.records import Record
-from ordercomp.search.ask.cost_aware import CostOptions
-from ordercomp.search.bench.tabular import TableRunner, oracle_of, space_of
 from ordercomp.search.drive import Question, run_study
 from ordercomp.search.history import Front, History, Reached, features
 from ordercomp.search.objective import Objectives
-from ordercomp.search.samplers import SAMPLERS, make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
+from ordercomp.search.samplers import SAMPLERS, CostOptions, make_sampler
+from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner, oracle_of, space_of
 from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
 from ordercomp.sequence import StageSequence

@@ -10,10 +10,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from ordercomp.search.bench.tabular import TableRunner
 from ordercomp.search.drive import run_study
 from ordercomp.search.results import records_from_study
-from ordercomp.search.simulated import SyntheticWorld
+from ordercomp.search.simulated import SyntheticWorld, TableRunner
 from ordercomp.search.study import find_study
 from tests.studies_on_disk import ASKED, opened, paired_study, run
 
@@ -68,7 +67,7 @@ def test_a_storage_that_fails_meanwhile_is_an_os_error(tmp_path: Path) -> None:
 STARTS = """
 import sys, time
 from pathlib import Path
-from ordercomp.search.tell.storage import open_storage
+from ordercomp.search.study import open_storage
 while not Path(sys.argv[2]).exists():
     time.sleep(0.001)
 open_storage(sys.argv[1])

@@ -25,9 +25,8 @@ from ordercomp.jobs.search import SearchPlan, run_search
 from ordercomp.running.jobs import Finished
 from ordercomp.running.task import load_task
 from ordercomp.running.workers import executor_at
-from ordercomp.search.ask.abandonment import Abandonment
-from ordercomp.search.ask.cost_aware import CostOptions
-from ordercomp.search.objective import DEFAULT_OBJECTIVES, Objectives
+from ordercomp.search.objective import DEFAULT_OBJECTIVES, Abandonment, Objectives
+from ordercomp.search.samplers import CostOptions
 from ordercomp.studies.folders.search_ranking import Ranking
 
 MOST_ORDERS = 10
