@@ -1,15 +1,33 @@
 """Verification of a law: does the order it names come out on top among all permutations, at fresh seeds?"""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from ordercomp.analysis.evidence.judge import RULES, Outcome, Rules, judge_best
-from ordercomp.sequence import Order, kendall_distance
+from ordercomp.analysis.corpus import Corpus
+from ordercomp.analysis.fronts import Measured
+from ordercomp.analysis.pairs import PairTable, Run, parsed
+from ordercomp.analysis.precedence import Opinion
+from ordercomp.analysis.statistics import (
+    RULES,
+    Estimate,
+    Outcome,
+    Rules,
+    estimate_all,
+    interval_alone,
+    judge_alone,
+    judge_best,
+    judge_directions,
+    row_scores,
+)
+from ordercomp.codec import FLAT
+from ordercomp.sequence import Order, StageSequence, kendall_distance
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -137,3 +155,421 @@ def _kendall_tau(distances: npt.NDArray[np.int64], table: FloatArray) -> float:
     ]
     finite = [float(tau) for tau in taus if math.isfinite(tau)]
     return float(np.mean(finite)) if finite else 0.0
+
+
+# Insertion: does the order of two stages survive a third one before, between or after them?
+
+
+Pair = tuple[str, str]
+
+
+Where = Literal["before", "between", "after"]
+
+
+PLACES: tuple[Where, ...] = ("before", "between", "after")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A decided pair with another stage in one place."""
+
+    where: Where
+    contexts: int
+    seeds: tuple[int, ...]  # that had no part in deciding
+    outcome: Outcome
+    effect: Estimate = field(metadata=FLAT)  # gain of the decided direction, in doublings
+
+
+@dataclass(frozen=True, slots=True)
+class Insertion:
+    """A decided pair and what another stage before, between and after does to it."""
+
+    first: str  # comes first by the law
+    second: str
+    stage: str
+    outcome: Outcome
+    sentence: str
+    places: tuple[Place, ...]
+
+
+def check_insertions(
+    own: Opinion,
+    unseen: Mapping[int, Opinion],
+    neighbors: Mapping[Pair, PairTable],
+    apart: Mapping[Pair, PairTable],
+    *,
+    rules: Rules,
+    bound: float,
+) -> list[Insertion]:
+    """Test each decided pair with every other stage before both, between them and after both.
+
+    Args:
+        own: the opinion whose decided pairs are tested.
+        unseen: for each seed to test at, an opinion that it had no part in. The seed tests the direction that
+            this opinion decides, on the prefixes that it calls trained enough; undecided, it tests nothing.
+        neighbors: tables of adjacent pairs.
+        apart: tables of distant pairs.
+        rules: error level, interval level, fewest seeds.
+        bound: largest difference of value that is possible, log2 units.
+
+    Whether a place holds, says `judge_places`. An insertion fails if any of its places does and holds if all
+    do.
+    """
+    decided = [pair for pair in neighbors if own.direction(pair)]
+    signed = {pair: (_signed(neighbors[pair], unseen), _signed(apart[pair], unseen)) for pair in decided}
+    cases = [
+        (pair, stage, where)
+        for pair in decided
+        for stage in sorted(set(own.stages) - set(pair))
+        for where in PLACES
+    ]
+    tables = [_placed(*signed[pair], stage, where) for pair, stage, where in cases]
+    places = judge_places([where for _, _, where in cases], tables, rules=rules, bound=bound)
+    found: dict[tuple[Pair, str], list[Place]] = defaultdict(list)
+    for (pair, stage, _), place in zip(cases, places, strict=True):
+        found[pair if own.direction(pair) > 0 else pair[::-1], stage].append(place)
+    return [_insertion(*names, stage, tuple(three)) for (names, stage), three in found.items()]
+
+
+def judge_places(
+    wheres: Sequence[Where], tables: Sequence[PairTable], *, rules: Rules, bound: float
+) -> list[Place]:
+    """Judge all places together, on tables whose positive effects speak for the direction under test.
+
+    A place holds if the direction gains, fails if it loses, each by Holm's p-value over all places, and is
+    undecided otherwise, also without records or with few seeds.
+    """
+    gains = estimate_all([row_scores(table.effects) for table in tables], rules=rules, bound=bound)
+    seen = [np.isfinite(table.effects) for table in tables]
+    seeds = [
+        tuple(table.seeds[row] for row in np.flatnonzero(some.any(axis=1)))
+        for table, some in zip(tables, seen, strict=True)
+    ]
+    judged = judge_directions(gains, list(map(len, seeds)), rules=replace(rules, margin=0.0))
+    outcomes: dict[str, Outcome] = {"before": "holds", "after": "fails"}
+    return [
+        Place(where, int(some.any(axis=0).sum()), own, outcomes.get(one.verdict, "undecided"), gain)
+        for where, some, own, gain, one in zip(wheres, seen, seeds, gains, judged, strict=True)
+    ]
+
+
+def _signed(table: PairTable, unseen: Mapping[int, Opinion]) -> PairTable:
+    """Turn each seed's row so that positive speaks for what others decided; NaN where that is not to be."""
+    kept = table.at_seeds(unseen)
+    pair = (table.first, table.second)
+    sound: dict[tuple[int, ...], list[bool]] = {}
+    signs = np.full(kept.effects.shape, np.nan)
+    for row, seed in enumerate(kept.seeds):
+        other = unseen[seed]
+        if other.seeds not in sound:
+            sound[other.seeds] = other.guard.sound(table)
+        if other.direction(pair):
+            signs[row, sound[other.seeds]] = other.direction(pair)
+    return replace(kept, effects=kept.effects * signs)
+
+
+def _placed(near: PairTable, apart: PairTable, stage: str, where: Where) -> PairTable:
+    if where == "between":
+        return apart.choose(stage in cell.between for cell in apart.cells)
+    if where == "before":
+        return near.choose(stage in cell.prefix for cell in near.cells)
+    return near.choose(stage in cell.suffix for cell in near.cells)
+
+
+def _insertion(first: str, second: str, stage: str, places: tuple[Place, ...]) -> Insertion:
+    outcomes = [place.outcome for place in places]
+    outcome: Outcome = "undecided"
+    if "fails" in outcomes:
+        outcome = "fails"
+    elif all(one == "holds" for one in outcomes):
+        outcome = "holds"
+    numbers = "; ".join(
+        f"{place.where} {place.effect.mean:+.2f} [{place.effect.low:+.2f}, {place.effect.high:+.2f}]"
+        if place.contexts
+        else f"{place.where} no records"
+        for place in places
+    )
+    seeds = sorted({seed for place in places for seed in place.seeds})
+    tested = f"seeds {', '.join(map(str, seeds))}" if seeds else "no seed that had no part in deciding it"
+    sentence = f"{first} before {second} with {stage} inserted {outcome}: {numbers} doublings ({tested})."
+    return Insertion(first, second, stage, outcome, sentence, places)
+
+
+# Repetition: is a stage worth applying twice, rather than once but harder, or once more after the law?
+
+
+BySeed = Mapping[int, Measured]
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """A stage once more, against doing without: once but harder, or the law alone."""
+
+    stage: str
+    twice: str  # order or sequence with the repeat
+    once: str  # what it is compared with
+    outcome: Outcome  # of the claim that the repeat gains nothing beyond the margin
+    seeds: int
+    sentence: str
+    effect: Estimate = field(metadata=FLAT)  # gain of the repeat, in doublings
+
+
+def check_repetitions(
+    runs: Mapping[Run, Measured],
+    law: Order,
+    *,
+    suggested: Mapping[int, Order],
+    rules: Rules,
+    bound: float,
+) -> list[Repetition]:
+    """Test what a repeated stage gains: XX against X once but harder, and the law followed by X again.
+
+    Args:
+        runs: measured runs by accounting, sequence and seed.
+        law: the order that is said to gain nothing by a further stage.
+        suggested: for each seed to test it at, the order that seeds apart from this one suggest.
+        rules: margin, interval level, fewest seeds.
+        bound: largest difference of value that is possible, log2 units.
+
+    The harder X is that of `closest_harder`; its reduction has to come as close as the margin, or the
+    comparison would be one of reductions. Compared are the validation values, paired by seed. The claim that
+    the repeat gains nothing is judged as "not better", each by itself. Where there is nothing to compare
+    with, it is undecided; where nothing was repeated, nothing is said.
+    """
+    by_text: dict[tuple[str, str], dict[int, Measured]] = defaultdict(dict)
+    for (accounting, text, seed), measured in sorted(runs.items()):
+        by_text[accounting, text][seed] = measured
+    cases: dict[_Repeat, list[Mapping[int, float]]] = defaultdict(list)
+    for accounting, text in by_text:
+        order = parsed(text).order
+        if len(order) == 2 and order[0] == order[1]:
+            repeat, gains = _harder_once(by_text, accounting, text, rules.margin)
+            cases[repeat].append(gains)
+        elif len(order) == len(law) + 1 and set(order[:-1]) == set(law) and order[-1] in law:
+            repeat, gains = _law_and_more(by_text, accounting, text, law, suggested)
+            cases[repeat].append(gains)
+    scores = {repeat: _scores(columns) for repeat, columns in cases.items()}
+    effects = estimate_all([rows for _, rows in scores.values()], rules=rules, bound=bound)
+    return [
+        _repetition(repeat, effect, seeds, rules)
+        for (repeat, (seeds, _)), effect in zip(scores.items(), effects, strict=True)
+    ]
+
+
+def closest_harder(twice: float, first: float, singles: Mapping[str, float], *, last: str) -> str | None:
+    """The single stage that reduces most nearly what the stage twice does; None if none is harder than once.
+
+    All are log2 reductions: of the stage twice, of the first of the two alone (NaN if unknown) and of the
+    single stages by their text. One that is nearer to the first alone than to both is not harder. A tie goes
+    to `last`, the text of the second of the two, then to the earlier text.
+    """
+    harder = {text: one for text, one in singles.items() if not one < (first + twice) / 2}
+    return min(harder, key=lambda text: (abs(harder[text] - twice), text != last, text), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeat:
+    """What is compared, and why it cannot be where no seed can compare it."""
+
+    stage: str
+    twice: str
+    once: str
+    missing: str
+
+
+def _harder_once(
+    by_text: Mapping[tuple[str, str], BySeed], accounting: str, text: str, margin: float
+) -> tuple[_Repeat, Mapping[int, float]]:
+    """Compare with the harder single stage of the closest reduction, if that is close enough."""
+    (first, last), twice = parsed(text).steps, by_text[accounting, text]
+    wanted, floor = _reduction(twice), _reduction(by_text.get((accounting, str(first)), {}))
+    singles = {
+        other: _reduction(measured)
+        for (mode, other), measured in by_text.items()
+        if mode == accounting and other != str(first) and parsed(other).order == first.stage
+    }
+    closest = closest_harder(wanted, floor, singles, last=str(last))
+    if closest is None:
+        once = f"a harder {first.stage}"
+        return _Repeat(first.stage, text, once, f"there are no records of {once}"), {}
+    apart = abs(singles[closest] - wanted)
+    if apart > margin:
+        missing = f"their reductions are {apart:.2f} doublings apart"
+        return _Repeat(first.stage, text, closest, missing), {}
+    repeat = _Repeat(first.stage, text, closest, "they share no seed")
+    return repeat, _gains(twice, by_text[accounting, closest])
+
+
+def _law_and_more(
+    by_text: Mapping[tuple[str, str], BySeed],
+    accounting: str,
+    text: str,
+    law: Order,
+    suggested: Mapping[int, Order],
+) -> tuple[_Repeat, Mapping[int, float]]:
+    """Compare the law and one more stage with the law, where a seed may verify it."""
+    order, prefix = parsed(text).order, str(StageSequence(parsed(text).steps[:-1]))
+    more = law + order[-1]
+    repeat = _Repeat(order[-1], more, law, f"there are no records of {more} at seeds that may verify {law}")
+    if order != more:
+        return repeat, {}
+    twice = {seed: one for seed, one in by_text[accounting, text].items() if suggested.get(seed) == law}
+    return repeat, _gains(twice, by_text.get((accounting, prefix), {}))
+
+
+def _reduction(measured: BySeed) -> float:
+    """Mean log2 reduction of bit operations, at the end of the network or the best exit."""
+    reached = [max(math.log2(point.bitops_cr) for point in one.record.points) for one in measured.values()]
+    return float(np.mean(reached)) if reached else float("nan")
+
+
+def _gains(twice: BySeed, once: BySeed) -> dict[int, float]:
+    return {seed: twice[seed].value - once[seed].value for seed in sorted(twice.keys() & once.keys())}
+
+
+def _scores(columns: Sequence[Mapping[int, float]]) -> tuple[list[int], FloatArray]:
+    """The seeds that have any number, and the mean of each."""
+    seeds = sorted({seed for column in columns for seed in column})
+    table = np.array([[column.get(seed, np.nan) for column in columns] for seed in seeds])
+    return seeds, row_scores(table.reshape(len(seeds), len(columns)))
+
+
+def _repetition(repeat: _Repeat, effect: Estimate, seeds: Sequence[int], rules: Rules) -> Repetition:
+    outcome = judge_alone("not better", effect, len(seeds), rules=rules).outcome
+    reason = repeat.missing
+    if seeds:
+        numbers = f"{effect.mean:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"
+        reason = f"{numbers} doublings at seeds {', '.join(map(str, seeds))}"
+    return Repetition(
+        stage=repeat.stage,
+        twice=repeat.twice,
+        once=repeat.once,
+        effect=effect,
+        seeds=len(seeds),
+        outcome=outcome,
+        sentence=f"That {repeat.twice} gains nothing over {repeat.once} {outcome}: {reason}.",
+    )
+
+
+# Rival laws on trial: what each order that someone has proposed costs against the best one measured.
+
+
+PRINCIPLE_NAMES = ("static before dynamic, coarse before fine", "arXiv 2403.17447")
+
+
+PRINCIPLE = "DLPSQWE"  # architecture, neuron, sub-neuron; static before dynamic
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """An order that someone claims to be best."""
+
+    order: Order
+    claim: str
+    source: str
+
+
+RIVALS: tuple[Proposal, ...] = (
+    Proposal("DPQE", *PRINCIPLE_NAMES),
+    Proposal("EQPD", "the reverse of it", "for contrast"),
+    Proposal("PQK", "prune, quantize, recover by distillation", "arXiv 2604.04988"),
+    Proposal("PQD", "the same by letters, but D is a smaller student here", "arXiv 2604.04988"),
+    Proposal("PKQ", "prune, recover by distillation, quantize", "arXiv 2511.19495"),
+    Proposal("PDQ", "the same by letters, but D is a smaller student here", "arXiv 2511.19495"),
+    Proposal("PD", "prune before distilling", "arXiv 2109.14960"),
+    Proposal("QD", "quantize before distilling", "arXiv 1911.12491"),
+    Proposal("QPDE", "quantize and prune before distilling", "for contrast"),
+    Proposal("PQ", "prune before quantizing", "vendors' advice"),
+    Proposal("EP", "exits before pruning", "arXiv 2207.03644"),
+    Proposal("SQ", "sparsify before quantizing", "arXiv 2405.20935"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """What a proposed order costs on this task, among the permutations of its own stages."""
+
+    order: Order
+    claim: str
+    source: str
+    best: Order  # among the other permutations of the same stages
+    cost: float  # value of that best other order minus the rival's, in doublings; below 0 the rival is ahead
+    interval: tuple[float, float]  # of the cost, at 95 % over seeds
+    rank: int
+    of: int
+    seeds: int = 0  # 0: not known
+
+
+def try_rivals(corpus: Corpus, *, law: Order, suggested: Mapping[int, Order] | None = None) -> list[Rival]:
+    """Try the law, the principle, "weaker first" and every proposal that the stages at hand can express.
+
+    Values are those on test data, averaged over knob settings, at the seeds that have every permutation of
+    the rival's stages; proposals without such a seed are passed over. `suggested` maps seeds to the order
+    that other seeds suggest there: if given, the law is tried by these orders and at these seeds alone, so
+    that no seed judges what it helped to choose. With one seed the interval is as wide as can be. The best
+    other order is picked in hindsight, so costs lean upwards.
+    """
+    proposals = list(RIVALS)
+    if set(corpus.stages) <= set(PRINCIPLE):
+        predicted = "".join(letter for letter in PRINCIPLE if letter in corpus.stages)
+        if predicted not in {proposal.order for proposal in RIVALS}:
+            proposals.insert(0, Proposal(predicted, *PRINCIPLE_NAMES))
+    weaker = weaker_first(corpus)
+    if weaker is not None:
+        proposals.insert(0, Proposal(weaker, "weaker perturbation first", "arXiv 2603.18426"))
+    own = Proposal(law, "the order that these records suggest", "this analysis")
+    found, ranked = [], {}
+    for proposal in [own, *proposals]:
+        letters = "".join(sorted(proposal.order))
+        if not set(letters) <= set(corpus.stages):
+            continue
+        if letters not in ranked:
+            ranked[letters] = corpus.permutation_values(letters)
+        values, seeds = ranked[letters]
+        if proposal is own and suggested is not None:
+            places = [place for place, seed in enumerate(seeds) if seed in suggested]
+            values = {order: value[places] for order, value in values.items()}
+            tried = [suggested[seeds[place]] for place in places]
+        else:
+            tried = [proposal.order] * len(seeds)
+        if tried:
+            found.append(_rival(proposal, values, tried, corpus.bound))
+    return found
+
+
+def weaker_first(corpus: Corpus) -> Order | None:
+    """Order the stages by the validation accuracy that each loses when applied alone, the least first.
+
+    None if a stage was never measured alone.
+    """
+    losses: dict[str, list[float]] = defaultdict(list)
+    for measured in corpus.runs.values():
+        if len(measured.record.order) == 1:
+            loss = measured.record.baseline.accuracy - measured.end_accuracy
+            losses[measured.record.order].append(loss)
+    if not set(corpus.stages) <= set(losses):
+        return None
+    return "".join(sorted(corpus.stages, key=lambda stage: (float(np.mean(losses[stage])), stage)))
+
+
+def _rival(
+    proposal: Proposal, values: Mapping[Order, FloatArray], tried: Sequence[Order], bound: float
+) -> Rival:
+    """Compare the orders `tried`, one at each seed, with the best order that is not among them."""
+    means = {order: float(value.mean()) for order, value in values.items()}
+    own = np.array([values[order][place] for place, order in enumerate(tried)])
+    others = [order for order in means if order not in tried] or list(means)
+    best = max(others, key=lambda order: means[order])
+    costs = values[best] - own
+    rank = 1 + sum(mean > float(own.mean()) + 1e-12 for mean in means.values())
+    return Rival(
+        proposal.order,
+        proposal.claim,
+        proposal.source,
+        best,
+        float(costs.mean()),
+        interval_alone(costs, bound=bound),
+        rank,
+        len(means),
+        len(costs),
+    )

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.evidence.convergence import CONTROL
-from ordercomp.analysis.evidence.units import Run, parsed
-from ordercomp.analysis.fronts import Scale
-from ordercomp.analysis.fronts.readouts import Measured, measure
+from ordercomp.analysis.fronts import Measured, Scale, measure
+from ordercomp.analysis.pairs import CONTROL, Run, parsed
 from ordercomp.codec import OMITTED
 from ordercomp.records import Record
 from ordercomp.sequence import Order, check_order, permutations

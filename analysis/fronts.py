@@ -14,18 +14,121 @@ et al. (2007).
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
-from ordercomp.analysis.fronts.hypervolume import hypervolume
-from ordercomp.analysis.fronts.pareto import FloatArray, is_nondominated
 from ordercomp.codec import Plain
 from ordercomp.records import Convention, OperatingPoint, Record
 
+# Pareto dominance between cost vectors: which are beaten by no other.
+
+
+FloatArray = npt.NDArray[np.float64]
+
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+def is_nondominated(costs: npt.ArrayLike) -> BoolArray:
+    """Mark the rows of `costs`, shape (n, m), that no other row dominates.
+
+    All m objectives are minimized; equal rows are all kept. Returns shape (n,), in input order; n = 0
+    gives an empty mask. O(n log n) for m ≤ 2, O(m n f) with f rows kept otherwise. Raises ValueError on NaN.
+    """
+    rows = check_costs(costs)
+    if rows.shape[1] == 1:
+        return np.asarray(rows[:, 0] == rows[:, 0].min(initial=np.inf))
+    if rows.shape[1] == 2:
+        return _nondominated_of_two(rows)
+    return _nondominated_of_many(rows)
+
+
+def check_costs(costs: npt.ArrayLike, *, name: str = "costs") -> FloatArray:
+    """Return `costs` as an array of shape (n, m) with m ≥ 1; an empty list becomes shape (0, 2).
+
+    Raises ValueError on another shape or on NaN.
+    """
+    rows = np.asarray(costs, dtype=np.float64)
+    if rows.size == 0 and rows.ndim < 2:
+        rows = rows.reshape(0, 2)
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise ValueError(f"{name} must have shape (n, m) with m >= 1 objectives, got shape {rows.shape}")
+    if np.isnan(rows).any():
+        raise ValueError(
+            f"{name} must hold no NaN, got {int(np.isnan(rows).any(axis=1).sum())} row(s) with NaN"
+        )
+    return rows
+
+
+def _nondominated_of_two(rows: FloatArray) -> BoolArray:
+    """Walk up the first cost: a row stays if it is lowest among its equals and below all before them."""
+    if not len(rows):
+        return np.zeros(0, dtype=np.bool_)
+    order = np.argsort(rows[:, 0])
+    first, second = rows[order, 0], rows[order, 1]
+    starts = np.flatnonzero(np.concatenate(([True], first[1:] != first[:-1])))  # runs of equal first costs
+    lowest = np.minimum.reduceat(second, starts)
+    stays = np.concatenate(([True], lowest[1:] < np.minimum.accumulate(lowest)[:-1]))
+    lengths = np.concatenate((starts[1:], [len(first)])) - starts
+    mask = np.empty(len(rows), dtype=np.bool_)
+    mask[order] = np.repeat(stays, lengths) & (second == np.repeat(lowest, lengths))
+    return mask
+
+
+def _nondominated_of_many(rows: FloatArray) -> BoolArray:
+    """Take the lexicographically first row left, drop what it dominates, repeat: one pass per row kept."""
+    unique, inverse = np.unique(rows, axis=0, return_inverse=True)
+    kept = np.zeros(len(unique), dtype=np.bool_)
+    left = np.arange(len(unique))
+    while left.size:
+        kept[left[0]] = True  # no row before it is left, and none after it can dominate it
+        left = left[1:][(unique[left[1:]] < unique[left[0]]).any(axis=1)]
+    return kept[inverse.reshape(-1)]
+
+
+# Hypervolume: how much of the space up to a reference point a set of cost vectors dominates.
+#
+# Exact for two objectives, both minimized. Zitzler and Thiele (1998).
+
+
+def hypervolume(costs: npt.ArrayLike, reference: npt.ArrayLike) -> float:
+    """Area that the rows of `costs`, shape (n, 2), dominate up to `reference`, shape (2,).
+
+    Both objectives are minimized; larger areas are better. Rows that are not below the reference in every
+    objective add nothing, nor do dominated or repeated rows; n = 0 gives 0. O(n log n). Raises ValueError on
+    NaN, on an infinite reference, on a cost of minus infinity, and for another number of objectives.
+    """
+    corner = np.asarray(reference, dtype=np.float64)
+    rows = check_costs(costs)
+    if corner.shape != (2,) or not np.isfinite(corner).all():
+        raise ValueError(f"reference must be 2 finite costs, got {reference!r}")
+    if not len(rows):
+        return 0.0
+    if rows.shape[1] != 2:
+        raise ValueError(f"costs must have 2 objectives like reference, got {rows.shape[1]}")
+    rows = rows[(rows < corner).all(axis=1)]
+    if np.isneginf(rows).any():
+        raise ValueError("costs must be above minus infinity, got -inf: its hypervolume is infinite")
+    if not len(rows):
+        return 0.0
+    return _area(rows, corner)
+
+
+def _area(rows: FloatArray, corner: FloatArray) -> float:
+    front = rows[is_nondominated(rows)]
+    front = front[np.argsort(front[:, 0])]  # the second cost now falls, so equal rows add no height
+    heights = np.concatenate((corner[1:], front[:-1, 1])) - front[:, 1]
+    return float((heights * (corner[0] - front[:, 0])).sum())
+
+
 Split = Literal["validation", "test"]
+
+
 Shape = Literal["soft", "hard"]
+
 
 TOLERANCES = (0.002, 0.006, 0.01, 0.02)  # losses of the paper's Table 1, as fractions
 
@@ -175,3 +278,174 @@ def _cost(record: Record, point: OperatingPoint, convention: Convention) -> dict
     if not 0 < cost["bitops_cr"] < math.inf:
         raise ValueError(f"bitops_cr must be positive and finite, got {cost['bitops_cr']} in {where}")
     return cost
+
+
+# A front as a curve of reported loss over log2 reduction, and what one curve gains over another.
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """The points of a front: arrays of shape (points,), in its order."""
+
+    reductions: FloatArray  # log2, of bit operations
+    losses: FloatArray  # reported, fractions
+
+    @classmethod
+    def of(cls, chosen: Sequence[Candidate]) -> "Curve":
+        """The curve of a front, which may be empty."""
+        return cls(
+            np.array([one.log2_reduction for one in chosen], dtype=np.float64),
+            np.array([one.reported_loss for one in chosen], dtype=np.float64),
+        )
+
+    def loss_at_reduction(self, log2_reductions: FloatArray) -> FloatArray:
+        """Smallest loss among the points of at least each log2 reduction; infinity where none is."""
+        reached = self.reductions >= np.asarray(log2_reductions)[:, None] - 1e-12
+        least: FloatArray = np.where(reached, self.losses, np.inf).min(axis=1, initial=np.inf)
+        return least
+
+    def reduction_at_loss(self, losses: FloatArray) -> FloatArray:
+        """Largest log2 reduction among the points of at most each loss; 0 (baseline) where none is."""
+        reached = self.losses <= np.asarray(losses)[:, None] + 1e-12
+        largest: FloatArray = np.where(reached, self.reductions, 0.0).max(axis=1, initial=0.0)
+        return largest
+
+    def gains_over(self, other: "Curve", *, tolerance: float) -> tuple[float, float]:
+        """Mean log2 reduction and mean accuracy gained over another curve; both need a point.
+
+        Accuracy is compared at all reductions above 1 that both reach, as far as the better of the two loses
+        no more than the tolerance (at their smallest reduction if nothing is left of this). Reductions are
+        compared at all losses up to the tolerance, from none or the largest gain; where a side has no point,
+        the network is left alone. If both always lose more than the tolerance, they are compared at the
+        smallest loss at which both have a point.
+        """
+        return _reduction_gained(self, other, tolerance), _accuracy_gained(self, other, tolerance)
+
+
+def _accuracy_gained(one: Curve, other: Curve, tolerance: float) -> float:
+    reach = min(one.reductions.max(), other.reductions.max())
+    steps = np.unique(np.concatenate((one.reductions, other.reductions)))
+    steps = np.append(steps[steps < reach], reach)
+    mine, theirs = one.loss_at_reduction(steps), other.loss_at_reduction(steps)
+    widths = np.diff(np.maximum(steps, 0.0), prepend=0.0)  # a loss holds from the step before up to its own
+    widths[np.minimum(mine, theirs) > tolerance] = 0.0
+    return _mean(theirs - mine, widths)
+
+
+def _reduction_gained(one: Curve, other: Curve, tolerance: float) -> float:
+    smallest = one.losses.min(), other.losses.min()
+    start = min(0.0, *smallest) if min(smallest) < tolerance else max(smallest)
+    steps = np.unique(np.concatenate(([start], one.losses, other.losses)))
+    steps = steps[(steps >= start) & ((steps < tolerance) | (steps == start))]
+    widths = np.diff(steps, append=max(tolerance, start))  # a reduction holds from its own step to the next
+    return _mean(one.reduction_at_loss(steps) - other.reduction_at_loss(steps), widths)
+
+
+def _mean(differences: FloatArray, widths: FloatArray) -> float:
+    total = widths.sum()
+    return float(differences @ widths / total) if total > 0 else float(differences[0])
+
+
+# What one record is worth, measured once: its value in doublings on both splits, and what sets it apart.
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A record with its value; see `fronts` for what a value is."""
+
+    record: Record
+    scale: Scale
+    front: tuple[Candidate, ...]  # its own operating points that no other of them beats
+    curve: Curve  # of the front
+    value: float  # in doublings, on the split of the scale
+    test_value: float  # in doublings, on test data
+
+    @property
+    def end_accuracy(self) -> float:
+        """Validation accuracy with every sample going to the end, a fraction."""
+        ends = [point.accuracy for point in self.record.points if point.threshold is None]
+        return ends[0] if ends else max(point.accuracy for point in self.record.points)
+
+    def over(self, other: "Measured") -> tuple[float, float]:
+        """Return log2 reduction gained over `other` at equal loss, and accuracy gained at equal reduction.
+
+        Two single operating points are compared outright: the one with its reduction, the other with its
+        accuracy.
+        """
+        if len(self.record.points) > 1 or len(other.record.points) > 1:
+            return self.curve.gains_over(other.curve, tolerance=self.scale.tolerance)
+        (mine,), (theirs,) = self.front, other.front
+        return mine.log2_reduction - theirs.log2_reduction, theirs.reported_loss - mine.reported_loss
+
+
+def measure(record: Record, *, scale: Scale) -> Measured | None:
+    """Value a record; None for a failed one.
+
+    Raises ValueError if a point lacks the cost convention of `scale`, or its cost is no positive number.
+    """
+    if record.error is not None or not record.points:
+        return None
+    chosen = _front(record, scale)
+    value = test_value = _value(chosen, scale)
+    if scale.split != "test":
+        seen = replace(record, points=tuple(one.point for one in chosen))  # what is selected stays the same
+        on_test = replace(scale, split="test")
+        test_value = _value(candidates([seen], scale=on_test), on_test)
+    return Measured(record, scale, chosen, Curve.of(chosen), value, test_value)
+
+
+def _front(record: Record, scale: Scale) -> tuple[Candidate, ...]:
+    single = len(record.points) == 1
+    return tuple(candidates([record], scale=scale) if single else front([record], scale=scale))
+
+
+def _value(chosen: Sequence[Candidate], scale: Scale) -> float:
+    """The value of the front, by a shortcut where there is a single point."""
+    if len(chosen) > 1:
+        return value_of(chosen, scale=scale)
+    (point,) = chosen
+    return float(scale.weigh(np.array([point.reported_loss]))[0]) * max(0.0, point.log2_reduction)
+
+
+# Empirical attainment: how often, over repeated runs, a pair of costs was reached or bettered.
+#
+# One run is one seed's front. Both objectives are minimized. Grunert da Fonseca et al. (2001).
+
+
+def attainment_surface(runs: Sequence[npt.ArrayLike], share: float) -> FloatArray:
+    """Corners, shape (k, 2), of the staircase that at least `share` of `runs` attain, by rising first cost.
+
+    0.5 is the median front, 1 the worst case; any share up to 1 / number of runs is the best case. No rows
+    where too few runs have any. Raises ValueError on NaN, on other widths than 2, without runs, and unless
+    `share` lies in (0, 1].
+    """
+    fronts = _checked(runs)
+    if not 0 < share <= 1:
+        raise ValueError(f"share must lie in (0, 1], got {share}")
+    level = int(np.ceil(share * len(fronts) - 1e-9))
+    firsts = np.unique(np.concatenate([run[:, 0] for run in fronts]))
+    seconds = np.sort([_best_second(run, firsts) for run in fronts], axis=0)[level - 1]
+    corners: FloatArray = np.column_stack([firsts, seconds])[np.isfinite(seconds)]
+    surface: FloatArray = corners[is_nondominated(corners)]
+    return surface
+
+
+def _best_second(run: FloatArray, firsts: FloatArray) -> FloatArray:
+    """Smallest second cost in `run` among the rows of at most each first cost; infinity where none is."""
+    ordered = run[np.argsort(run[:, 0])]
+    lowest = np.concatenate(([np.inf], np.minimum.accumulate(ordered[:, 1])))
+    best: FloatArray = lowest[np.searchsorted(ordered[:, 0], firsts, side="right")]
+    return best
+
+
+def _checked(runs: Sequence[npt.ArrayLike]) -> list[FloatArray]:
+    if not len(runs):
+        raise ValueError("runs must hold at least one run, got none")
+    return [_two(run, name="each run") for run in runs]
+
+
+def _two(rows: npt.ArrayLike, *, name: str) -> FloatArray:
+    costs = check_costs(rows, name=name)
+    if costs.shape[1] != 2:
+        raise ValueError(f"{name} must have 2 objectives, got {costs.shape[1]}")
+    return costs

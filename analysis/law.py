@@ -1,20 +1,35 @@
 """The law: the orders that the records support, with everything that speaks for and against them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
-from ordercomp.analysis.checks import Exhaustive, exhaustive
-from ordercomp.analysis.corpus import TrainingCount
-from ordercomp.analysis.evidence.units import settings_of
-from ordercomp.analysis.law.case import Case, LawOptions, prepare
-from ordercomp.analysis.law.findings import Law, OrderChance, Triple
-from ordercomp.analysis.law.insertion import check_insertions
-from ordercomp.analysis.law.opinion import Opinion
-from ordercomp.analysis.law.repetition import check_repetitions
-from ordercomp.analysis.law.rivals import try_rivals
-from ordercomp.analysis.pairs import count_cells
+from ordercomp.analysis.checks import (
+    Exhaustive,
+    Insertion,
+    Repetition,
+    Rival,
+    check_insertions,
+    check_repetitions,
+    exhaustive,
+    try_rivals,
+)
+from ordercomp.analysis.corpus import Corpus, TrainingCount, collect
+from ordercomp.analysis.fronts import Scale
+from ordercomp.analysis.pairs import (
+    Control,
+    Evidence,
+    PairTable,
+    controls,
+    count_cells,
+    gather,
+    pair_tables,
+    settings_of,
+)
 from ordercomp.analysis.precedence import (
+    Opinion,
     acyclic_by_chance,
     find_cycle,
     free_pairs,
@@ -22,9 +37,199 @@ from ordercomp.analysis.precedence import (
     minimum_feedback_arcs,
     tournament_orders,
 )
-from ordercomp.analysis.statistics import hierarchical_bootstrap
+from ordercomp.analysis.statistics import Rules, hierarchical_bootstrap
 from ordercomp.records import Record
 from ordercomp.sequence import Order
+
+# One analysis under way: its records and options, and which seeds derive the law and which verify it.
+
+
+Pair = tuple[str, str]
+
+
+FEWEST_HELD_OUT = 3  # seeds: fewer could not verify anything
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LawOptions:
+    """What the analysis is told; all of it is fixed before looking at the records."""
+
+    # Fronts are valued on validation data, since a law is a choice; verification looks at test data.
+    scale: Scale = field(default_factory=lambda: Scale(split="validation"))
+    convergence_margin: float = 0.01  # accuracy that F may gain, a fraction, before a prefix is under-trained
+    rules: Rules = field(default_factory=Rules)
+    resamples: int = 2000  # draws of the bootstrap
+    held_out: int | None = None  # seeds kept for verification; None: a third of 9 or more, else none
+
+    def __post_init__(self) -> None:
+        if self.convergence_margin < 0:
+            raise ValueError(f"convergence_margin must not be negative, got {self.convergence_margin}")
+        if self.resamples < 1:
+            raise ValueError(f"resamples must be at least 1, got {self.resamples}")
+        if self.held_out is not None and self.held_out < 0:
+            raise ValueError(f"held_out must not be negative, got {self.held_out}")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is judged, and by which rules."""
+
+    corpus: Corpus
+    options: LawOptions
+    neighbors: Mapping[Pair, PairTable]  # differences by adjacent swaps, all seeds
+    apart: Mapping[Pair, PairTable]  # the same with other stages in between
+    seeds: tuple[int, ...]  # the law comes from these
+    held_out: tuple[int, ...]  # and is verified on these, if any
+
+    def tables_at(self, seeds: Sequence[int]) -> dict[Pair, PairTable]:
+        """The differences by adjacent swaps at some of the seeds."""
+        return {pair: table.at_seeds(seeds) for pair, table in self.neighbors.items()}
+
+    def judge(self, seeds: Sequence[int], rng: np.random.Generator) -> Opinion:
+        """What `seeds` say, by their own runs and controls alone."""
+        runs = {run: measured for run, measured in self.corpus.runs.items() if run[2] in set(seeds)}
+        guard = controls(runs, margin=self.options.convergence_margin)
+        evidence = gather(
+            self.tables_at(seeds),
+            guard,
+            rules=self.options.rules,
+            bound=self.corpus.bound,
+            rng=rng,
+            planned=self.corpus.planned(seeds),
+        )
+        return Opinion(self.corpus.stages, tuple(seeds), guard, tuple(evidence))
+
+    def unseen(self, own: Opinion) -> dict[int, Opinion]:
+        """Map each seed that can verify to an opinion that it had no part in.
+
+        Held-out seeds verify `own`, the opinion of all others. If none are held out, each seed verifies what
+        the others say: the cross-fitted form. A single seed has no others.
+        """
+        if self.held_out:
+            return dict.fromkeys(self.held_out, own)
+        rest = {seed: tuple(other for other in self.seeds if other != seed) for seed in self.seeds}
+        return {seed: self.judge(others, np.random.default_rng(0)) for seed, others in rest.items() if others}
+
+
+def prepare(records: Sequence[Record], stages: Order | None, options: LawOptions) -> Case:
+    """Value the records, pair them and split the seeds.
+
+    Raises ValueError if there are no records, several tasks, fewer than two or more than ten stages, or too
+    few complete seeds for `options.held_out`.
+    """
+    corpus = collect(records, stages=stages, scale=options.scale)
+    if not 2 <= len(corpus.stages) <= 10:
+        raise ValueError(f"stages must be 2 to 10 letters, got {corpus.stages!r}")
+    neighbors, apart = (pair_tables(corpus.runs, corpus.stages, neighbors=near) for near in (True, False))
+    return Case(corpus, options, neighbors, apart, *_split_seeds(corpus, options.held_out))
+
+
+def _split_seeds(corpus: Corpus, kept: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Keep the last of the seeds with all permutations for verification, if there are enough; else none."""
+    _, complete = corpus.permutation_values(corpus.stages)
+    if kept is None:
+        kept = len(complete) // 3 if len(complete) // 3 >= FEWEST_HELD_OUT else 0
+    elif kept > min(len(complete), len(corpus.seeds) - 2):
+        raise ValueError(
+            f"held_out must be seeds with all permutations, {len(complete)} of {len(corpus.seeds)}, "
+            f"and leave 2 others, got {kept}"
+        )
+    held = complete[len(complete) - kept :]
+    return tuple(seed for seed in corpus.seeds if seed not in held), held
+
+
+# What a law is: verdicts, orders, checks and caveats as one frozen value.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Triple:
+    """Three stages whose pairs contradict each other."""
+
+    stages: tuple[str, str, str]
+    strength: float  # the least probability among their pairs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderChance:
+    """How probable an order is."""
+
+    order: Order | None  # None: a cycle
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Law:
+    """What the records support, and no more.
+
+    A file may hold less: what has a default here is beyond the contract.
+    """
+
+    KEYS: ClassVar = (
+        *("task", "stages", "law", "orders", "unique", "cycle", "pairs", "verification", "trainings"),
+        *("seconds", "kemeny", "feedback_arcs", "free_pairs", "acyclic_by_chance", "intransitive", "laws"),
+        *("convergence", "insertion", "repetition", "rivals", "sentences", "notes"),
+    )
+
+    task: str
+    stages: Order
+    law: Order | None  # set only if exactly one order satisfies the precedence
+    orders: tuple[Order, ...]  # all that satisfy it; none on a cycle
+    cycle: tuple[str, ...] | None
+    pairs: tuple[Evidence, ...]
+    verification: Exhaustive | None = None
+    trainings: TrainingCount
+    seconds: float
+    kemeny: Order = ""  # the best guess, whether or not it is decided
+    feedback_arcs: tuple[Pair, ...] = ()  # cheapest edges to drop on a cycle
+    free_pairs: tuple[Pair, ...] = ()
+    acyclic_by_chance: float = 1.0
+    intransitive: tuple[Triple, ...] = ()
+    laws: tuple[OrderChance, ...] = ()  # most probable first
+    convergence: tuple[Control, ...] = ()
+    insertion: tuple[Insertion, ...] = ()
+    repetition: tuple[Repetition, ...] = ()
+    rivals: tuple[Rival, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def unique(self) -> bool:
+        """Whether exactly one order satisfies the precedence."""
+        return self.law is not None
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What was checked and what came out, one sentence each, for people."""
+        decided = sum(pair.decided for pair in self.pairs)
+        said = [
+            f"{decided} of {len(self.pairs)} pairs are decided; directions drawn by lot would be free of "
+            f"cycles with probability {self.acyclic_by_chance:.3f}."
+        ]
+        if (torn := sum(one.probability for one in self.laws if one.order is None)) > 0:
+            said.append(f"In {100 * torn:.0f} % of the resamples the pairs contradict each other.")
+        if self.free_pairs:
+            named = ", ".join("-".join(pair) for pair in self.free_pairs)
+            said.append(f"No decided pair orders these: {named}.")
+        if self.convergence:
+            said.append(_about_convergence(self.convergence))
+        if self.verification is not None:
+            said.append(self.verification.sentence)
+        if self.insertion:
+            outcomes = [check.outcome for check in self.insertion]
+            holds, fails = outcomes.count("holds"), outcomes.count("fails")
+            undecided = len(outcomes) - holds - fails
+            said.append(
+                f"Of {len(outcomes)} insertions {holds} hold, {fails} fail, {undecided} are undecided."
+            )
+            said += [check.sentence for check in self.insertion if check.outcome == "fails"]
+        return (*said, *(check.sentence for check in self.repetition), *self.notes)
+
+
+def _about_convergence(found: Sequence[Control]) -> str:
+    short = [control.sequence for control in found if control.status == "under-trained"]
+    named = f": {'; '.join(short[:4])}" if short else ""
+    more = " and others" if len(short) > 4 else ""
+    return f"{len(short)} of {len(found)} prefixes with a control are under-trained{named}{more}."
+
 
 DEFAULT_OPTIONS = LawOptions()
 

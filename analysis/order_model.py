@@ -11,22 +11,203 @@ The draws come from several chains with a fixed source of randomness for each ta
 same draws, whatever else is fitted beside it.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from ordercomp.analysis.answer.features import pair_signs, parts_of, shared_prefixes
-from ordercomp.analysis.answer.precision import Precision
-from ordercomp.analysis.answer.streams import Streams
 from ordercomp.sequence import Order
 
+# What an order of stages looks like to a model: which stage comes before which, alone and in threes.
+
+
 FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of an order's value, each of shape (orders, width); a part may have no column."""
+
+    scores: FloatArray
+    cycles: FloatArray
+    triplets: FloatArray
+
+    @property
+    def kernels(self) -> FloatArray:
+        """Covariance of each part at variance 1, the order's own part last: shape (4, orders, orders)."""
+        own = np.eye(len(self.scores))
+        return np.stack([part @ part.T for part in (self.scores, self.cycles, self.triplets)] + [own])
+
+
+def pair_signs(orders: Sequence[Order], stages: Order) -> FloatArray:
+    """1 where the first stage of a pair comes before the second, else -1; shape (orders, pairs)."""
+    places = np.array([[order.index(stage) for stage in stages] for order in orders])
+    pairs = np.array(list(itertools.combinations(range(len(stages)), 2)))
+    return np.where(places[:, pairs[:, 0]] < places[:, pairs[:, 1]], 1.0, -1.0)
+
+
+def parts_of(orders: Sequence[Order], stages: Order) -> Parts:
+    """The parts for `orders`, each a permutation of `stages`."""
+    signs = pair_signs(orders, stages)
+    pairs = list(itertools.combinations(range(len(stages)), 2))
+    gains = np.zeros((len(pairs), len(stages)))  # stage scores to pair effects: s_i - s_j
+    for row, (first, second) in enumerate(pairs):
+        gains[row, first], gains[row, second] = 1.0, -1.0
+    basis, sizes, _ = np.linalg.svd(gains, full_matrices=True)
+    rank = int((sizes > 1e-9).sum())
+    place = {pair: row for row, pair in enumerate(pairs)}
+    products = [
+        signs[:, place[one]] * signs[:, place[other]]
+        for a, b, c in itertools.combinations(range(len(stages)), 3)
+        for one, other in (((a, b), (b, c)), ((a, b), (a, c)), ((a, c), (b, c)))
+    ]
+    triplets = np.stack(products, axis=1) if products else np.zeros((len(orders), 0))
+    return Parts(_scaled(signs @ basis[:, :rank]), _scaled(signs @ basis[:, rank:]), _scaled(triplets))
+
+
+def shared_prefixes(orders: Sequence[Order]) -> FloatArray:
+    """1 where an order starts with a prefix that other orders could share: shape (orders, prefixes)."""
+    longest = len(orders[0]) - 2
+    starts = sorted({order[:length] for order in orders for length in range(1, longest + 1)})
+    if not starts:
+        return np.zeros((len(orders), 0))
+    return np.array([[float(order.startswith(start)) for start in starts] for order in orders])
+
+
+def _scaled(part: FloatArray) -> FloatArray:
+    """Center the columns and bring the mean square length of a row to 1."""
+    centered = part - part.mean(axis=0)
+    size = float((centered**2).sum(axis=1).mean()) if centered.size else 0.0
+    return centered / np.sqrt(size) if size > 1e-12 else np.zeros((len(part), 0))
+
+
+# Inverse covariances of the values at each seed, where seeds ran different orders.
+#
+# Within a table, seeds that ran the same orders share one matrix. A matrix is inverted over the orders that
+# were run alone, matrices of one size together: a late seed of a race, with five of 24 orders, costs little.
+
+
 BoolArray = npt.NDArray[np.bool_]
 
+
+IntArray = npt.NDArray[np.int64]
+
+
+class Precision:
+    """Inverse covariances for tables of values, each fitted by as many chains.
+
+    `seen`, shape (tables, seeds, orders), tells which orders were run. All other arrays have the chains of
+    all tables, those of a table together, as their first axis.
+    """
+
+    def __init__(self, seen: BoolArray, chains: int) -> None:
+        self._tables, self._seeds, self._orders = seen.shape
+        self._chains = chains
+        patterns = [np.unique(table, axis=0, return_inverse=True) for table in seen]
+        most = max(len(rows) for rows, _ in patterns)
+        self._places = np.zeros((self._tables, most), dtype=np.int64)  # of a table's matrices among all
+        self._members = np.zeros((self._tables, most, self._seeds))  # 1 where a seed has this matrix
+        by_size: dict[int, list[tuple[int, int, IntArray]]] = defaultdict(list)
+        count = 0
+        for table, (rows, which) in enumerate(patterns):
+            for pattern, row in enumerate(rows):
+                run = np.flatnonzero(row)
+                by_size[len(run)].append((count, table, run))
+                self._places[table, pattern] = count
+                self._members[table, pattern, which.ravel() == pattern] = 1.0
+                count += 1
+        self._groups = [
+            tuple(np.array(column) for column in zip(*group, strict=True))
+            for size, group in by_size.items()
+            if size
+        ]
+        self._inverses = np.zeros((count, chains, self._orders, self._orders))
+
+    def update(self, covariance: FloatArray) -> None:
+        """Invert anew, from covariances of shape (chains, orders, orders) that hold at every seed."""
+        whole = covariance.reshape(self._tables, self._chains, self._orders, self._orders)
+        chain = np.arange(self._chains)[None, :, None, None]
+        for places, tables, run in self._groups:
+            if run.shape[1] == self._orders:
+                self._inverses[places] = np.linalg.inv(whole[tables])
+                continue
+            rows, columns = run[:, None, :, None], run[:, None, None, :]
+            found = np.linalg.inv(whole[tables[:, None, None, None], chain, rows, columns])
+            self._inverses[places[:, None, None, None], chain, rows, columns] = found
+
+    def total(self) -> FloatArray:
+        """Sum over the seeds, shape (chains, orders, orders)."""
+        weights = self._members.sum(axis=2)
+        summed = sum(
+            weights[:, k, None, None, None] * self._inverses[self._places[:, k]]
+            for k in range(weights.shape[1])
+        )
+        return np.reshape(summed, (-1, self._orders, self._orders))
+
+    def solve(self, values: FloatArray) -> FloatArray:
+        """Multiply what stands at each seed, shape (chains, seeds, orders), by that seed's inverse."""
+        columns = values.reshape(self._tables, self._chains, self._seeds, self._orders).swapaxes(2, 3)
+        solved = sum(
+            (self._inverses[self._places[:, k]] @ columns) * self._members[:, None, k, None]
+            for k in range(self._places.shape[1])
+        )
+        return np.swapaxes(solved, 2, 3).reshape(values.shape)
+
+
+# Random numbers for the chains of several tables: one stream a table, so none sees its neighbours.
+
+
+SOURCE = 20261126  # of all streams
+
+
+class Streams:
+    """One stream of random numbers for each table, all started alike.
+
+    Every method takes and returns arrays whose first axis are the chains, those of a table together.
+    """
+
+    def __init__(self, tables: int) -> None:
+        self._sources = [np.random.default_rng(SOURCE) for _ in range(tables)]
+
+    def normal(self, shape: tuple[int, ...]) -> FloatArray:
+        """Standard normal numbers."""
+        return self._filled(shape, lambda source, part: source.standard_normal(part))
+
+    def uniform(self, shape: tuple[int, ...]) -> FloatArray:
+        """Numbers from [0, 1)."""
+        return self._filled(shape, lambda source, part: source.random(part))
+
+    def chisquare(self, freedom: npt.NDArray[np.floating[Any]]) -> FloatArray:
+        """Chi-square with these degrees of freedom."""
+        return self._mapped(freedom, lambda source, part: source.chisquare(part))
+
+    def gamma(self, shape: FloatArray) -> FloatArray:
+        """Gamma with these shape parameters and scale 1."""
+        return self._mapped(shape, lambda source, part: source.gamma(part))
+
+    def _filled(
+        self, shape: tuple[int, ...], draw: Callable[[np.random.Generator, tuple[int, ...]], FloatArray]
+    ) -> FloatArray:
+        part = (shape[0] // len(self._sources), *shape[1:])
+        return np.concatenate([draw(source, part) for source in self._sources])
+
+    def _mapped(
+        self,
+        parameters: npt.NDArray[np.floating[Any]],
+        draw: Callable[[np.random.Generator, npt.NDArray[np.floating[Any]]], FloatArray],
+    ) -> FloatArray:
+        parts = np.split(parameters, len(self._sources))
+        return np.concatenate([draw(source, part) for source, part in zip(self._sources, parts, strict=True)])
+
+
 SEED_VARIANCE = 1e3  # seeds may differ as they like
+
+
 FREEDOMS = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 64.0])  # how alike the orders' noise variances are
 
 

@@ -6,17 +6,25 @@ Node = stage letter, edge a -> b = "a before b", edge weight = how sure that is.
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
+from ordercomp.analysis.pairs import Evidence, Guard
 from ordercomp.sequence import Order
 
 Precedence: TypeAlias = nx.DiGraph
+
+
 Pair = tuple[str, str]
+
+
 EXACT_STAGES = 9  # Held-Karp over subsets: 9 stages take 2^9 * 9 steps
+
+
 MOST_EXTENSIONS = 5040  # 7!
 
 
@@ -182,3 +190,59 @@ def _check_size(size: int) -> None:
 def _rotated(cycle: list[str]) -> list[str]:
     start = cycle.index(min(cycle))
     return cycle[start:] + cycle[:start]
+
+
+# What some of the seeds say: verdicts on the pairs, the orders that respect them, the likeliest order.
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """The verdicts that these seeds lead to, and no other seed had a part in."""
+
+    stages: Order
+    seeds: tuple[int, ...]
+    guard: Guard
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def graph(self) -> Precedence:
+        """The decided pairs, with the probability of each direction."""
+        edges = {}
+        for pair in self.evidence:
+            if pair.verdict == "before":
+                edges[pair.first, pair.second] = pair.effect.probability
+            elif pair.verdict == "after":
+                edges[pair.second, pair.first] = 1 - pair.effect.probability
+        return precedence_graph(self.stages, edges)
+
+    @property
+    def support(self) -> Mapping[Pair, float]:
+        """Probability of each pair's order; where the error is unknown, the effect's sign tips it."""
+        return {
+            (pair.first, pair.second): pair.effect.probability
+            if math.isfinite(pair.effect.error)
+            else 0.5 + 0.01 * math.tanh(pair.effect.mean)
+            for pair in self.evidence
+        }
+
+    @property
+    def orders(self) -> list[Order]:
+        """The orders that respect every decided pair."""
+        return linear_extensions(self.graph, self.stages)
+
+    @property
+    def kemeny(self) -> Order:
+        """The order with the least contradiction."""
+        return kemeny_order(self.stages, self.support)
+
+    @property
+    def guess(self) -> Order:
+        """The likeliest order, decided or not."""
+        orders = self.orders
+        return orders[0] if len(orders) == 1 else self.kemeny
+
+    def direction(self, pair: Pair) -> int:
+        """1 if the first stage of the pair comes first by its verdict, -1 if the second, 0 if undecided."""
+        signs = {"before": 1, "after": -1}
+        found = next(one for one in self.evidence if (one.first, one.second) == pair)
+        return signs.get(found.verdict, 0)

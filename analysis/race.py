@@ -12,10 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.answer import BAND, LEAST_SEEDS
-from ordercomp.analysis.answer.comparisons import least_behind
-from ordercomp.analysis.answer.features import pair_signs, parts_of
-from ordercomp.analysis.order_model import Draws, Effort, draw_values
+from ordercomp.analysis.answer import BAND, LEAST_SEEDS, least_behind
+from ordercomp.analysis.order_model import Draws, Effort, draw_values, pair_signs, parts_of
 from ordercomp.analysis.values import ValueTable
 from ordercomp.sequence import Order, permutations
 

@@ -21,8 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.answer import LEAST_SEEDS, AnswerAt, answers_of, read_answer
-from ordercomp.analysis.answer.features import parts_of, shared_prefixes
-from ordercomp.analysis.order_model import Draws, draw_values
+from ordercomp.analysis.order_model import Draws, draw_values, parts_of, shared_prefixes
 from ordercomp.analysis.race import LOOK, in_halves, losing
 from ordercomp.analysis.values import ValueTable, networks_of, order_values, rungs_of
 from ordercomp.sequence import permutations

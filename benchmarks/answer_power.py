@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.answer import answer_of
-from ordercomp.analysis.answer.features import parts_of
-from ordercomp.analysis.order_model import Effort
+from ordercomp.analysis.order_model import Effort, parts_of
 from ordercomp.analysis.race import next_orders
 from ordercomp.analysis.values import Rung, ValueTable, networks_of, order_values, rungs_of
 from ordercomp.sequence import Order, permutations

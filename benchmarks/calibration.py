@@ -21,12 +21,8 @@ import numpy as np
 
 from benchmarks.worlds import Planted, simulate
 from ordercomp.analysis.corpus import collect
-from ordercomp.analysis.evidence.convergence import controls
-from ordercomp.analysis.evidence.units import pair_tables
-from ordercomp.analysis.law import derive_law
-from ordercomp.analysis.law.case import LawOptions
-from ordercomp.analysis.law.findings import Law
-from ordercomp.analysis.pairs import Evidence, gather
+from ordercomp.analysis.law import Law, LawOptions, derive_law
+from ordercomp.analysis.pairs import Evidence, controls, gather, pair_tables
 
 SEEDS = (3, 5, 8)
 STAGES = "DPQE"

@@ -10,8 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import optuna
 
-from ordercomp.analysis.fronts.hypervolume import hypervolume
-from ordercomp.analysis.fronts.pareto import FloatArray, is_nondominated
+from ordercomp.analysis.fronts import FloatArray, hypervolume, is_nondominated
 
 POINTS = 1_000_000
 TRIALS = 10_000

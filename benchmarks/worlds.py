@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ordercomp.analysis.evidence.convergence import CONTROL
 from ordercomp.analysis.fronts import Scale
+from ordercomp.analysis.pairs import CONTROL
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.sequence import KnobValue, Order, StageSequence, permutations, prefixes
 

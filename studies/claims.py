@@ -15,11 +15,10 @@ import numpy.typing as npt
 
 from ordercomp.analysis.checks import Exhaustive
 from ordercomp.analysis.corpus import collect
-from ordercomp.analysis.evidence.convergence import CONTROL, Control
-from ordercomp.analysis.evidence.convergence import controls as find_controls
-from ordercomp.analysis.evidence.judge import RULES, Decision, Hypothesis, estimate_all, judge_together
 from ordercomp.analysis.fronts import DEFAULT_SCALE, front_value
-from ordercomp.analysis.statistics import Estimate
+from ordercomp.analysis.pairs import CONTROL, Control
+from ordercomp.analysis.pairs import controls as find_controls
+from ordercomp.analysis.statistics import RULES, Decision, Estimate, Hypothesis, estimate_all, judge_together
 from ordercomp.records import Record
 from ordercomp.sequence import Order, StageSequence
 from ordercomp.studies.experiment import Finding, Verdict

@@ -6,12 +6,12 @@ import numpy as np
 
 from ordercomp.analysis.checks import Exhaustive, exhaustive
 from ordercomp.analysis.corpus import collect
-from ordercomp.analysis.evidence.judge import RULES
 from ordercomp.analysis.fronts import DEFAULT_SCALE
 from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.ranking import permutation_records, rank_orders
 from ordercomp.analysis.report.plots import distance_plot, pareto_plot, ranking_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table, convergence_table, ranking_table, reduction_table
+from ordercomp.analysis.statistics import RULES
 from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order, permutations

@@ -13,14 +13,13 @@ from pathlib import Path
 from statistics import mean
 
 from ordercomp.analysis.answer import Answer, AnswerAt, derive_answer
+from ordercomp.analysis.checks import weaker_first
 from ordercomp.analysis.corpus import collect
 from ordercomp.analysis.fronts import DEFAULT_SCALE
-from ordercomp.analysis.law.rivals import weaker_first
 from ordercomp.analysis.order_model import Effort
-from ordercomp.analysis.report.plots import to_svg
+from ordercomp.analysis.report.plots import loss_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table, loss_text
 from ordercomp.analysis.report.text import answer_words, cost_text, where_it_changes
-from ordercomp.analysis.showing.experiment_plots import loss_plot
 from ordercomp.files import replace_file
 from ordercomp.records import Record
 from ordercomp.sequence import Order

@@ -5,16 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from ordercomp.analysis.checks import PLACES, Place, Where, judge_places
 from ordercomp.analysis.corpus import Corpus, collect
-from ordercomp.analysis.evidence.convergence import controls
-from ordercomp.analysis.evidence.judge import RULES, Decision, judge_together
-from ordercomp.analysis.evidence.units import PairTable, pair_tables
 from ordercomp.analysis.fronts import DEFAULT_SCALE
-from ordercomp.analysis.law.insertion import PLACES, Place, Where, judge_places
-from ordercomp.analysis.report.plots import to_svg
+from ordercomp.analysis.pairs import PairTable, controls, pair_tables
+from ordercomp.analysis.report.plots import Panel, claims_plot, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table
-from ordercomp.analysis.showing.experiment_plots import Panel, claims_plot, panels_plot
-from ordercomp.analysis.statistics import Estimate
+from ordercomp.analysis.statistics import RULES, Decision, Estimate, judge_together
 from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order, permutations

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from itertools import combinations
 
-from ordercomp.analysis.evidence.judge import RULES
 from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.pairs import Evidence
-from ordercomp.analysis.report.plots import pair_plot, to_svg
+from ordercomp.analysis.report.plots import Panel, pair_plot, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table, convergence_table, pair_table
-from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
+from ordercomp.analysis.statistics import RULES
 from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence

@@ -4,10 +4,9 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from ordercomp.analysis.law.repetition import closest_harder
-from ordercomp.analysis.report.plots import to_svg
+from ordercomp.analysis.checks import closest_harder
+from ordercomp.analysis.report.plots import Path, paths_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table
-from ordercomp.analysis.showing.experiment_plots import Path, paths_plot
 from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order, StageSequence, Step

@@ -5,14 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ordercomp.analysis.checks import exhaustive
+from ordercomp.analysis.checks import Rival, exhaustive, try_rivals, weaker_first
 from ordercomp.analysis.corpus import Corpus, collect
 from ordercomp.analysis.fronts import DEFAULT_SCALE
-from ordercomp.analysis.law.rivals import Rival, try_rivals, weaker_first
 from ordercomp.analysis.ranking import rank_orders
-from ordercomp.analysis.report.plots import ranking_plot, to_svg
+from ordercomp.analysis.report.plots import Panel, panels_plot, ranking_plot, to_svg
 from ordercomp.analysis.report.tables import ranking_table, rival_table
-from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
 from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order, StageSequence, permutations

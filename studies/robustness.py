@@ -14,10 +14,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ordercomp.analysis.answer import AnswerAt, derive_answer
-from ordercomp.analysis.evidence.judge import RULES, interval_alone
 from ordercomp.analysis.race import starting_orders
-from ordercomp.analysis.report.plots import to_svg
-from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
+from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
+from ordercomp.analysis.statistics import RULES, interval_alone
 from ordercomp.analysis.values import front_reduction
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request

@@ -7,12 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ordercomp.analysis.evidence.judge import RULES, Rules, estimate_all, judge_every, shifted
 from ordercomp.analysis.fronts import DEFAULT_SCALE, candidates
-from ordercomp.analysis.report.plots import to_svg
+from ordercomp.analysis.report.plots import Path, paths_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table
-from ordercomp.analysis.showing.experiment_plots import Path, paths_plot
-from ordercomp.analysis.statistics import Estimate
+from ordercomp.analysis.statistics import RULES, Estimate, Rules, estimate_all, judge_every, shifted
 from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ordercomp.analysis.report.plots import to_svg
+from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table
-from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
 from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence, Step

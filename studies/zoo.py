@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ordercomp.analysis.evidence.judge import RULES, Rules, estimate_all, judge_alone
 from ordercomp.analysis.fronts import Candidate, best_reductions
-from ordercomp.analysis.report.plots import to_svg
+from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table
-from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
+from ordercomp.analysis.statistics import RULES, Rules, estimate_all, judge_alone
 from ordercomp.data.catalog import load_data
 from ordercomp.data.source import DataError
 from ordercomp.records import Record

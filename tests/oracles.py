@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ordercomp.analysis.fronts.pareto import FloatArray
+from ordercomp.analysis.fronts import FloatArray
 
 __all__ = [
     "slow_attainment",

@@ -7,14 +7,13 @@ from typing import Any
 
 from ordercomp.analysis.answer import Answer, AnswerAt, OrderMatters, Regret, Standing
 from ordercomp.analysis.corpus import TrainingCount
-from ordercomp.analysis.evidence.convergence import Control
-from ordercomp.analysis.law.findings import Law
+from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick
-from ordercomp.analysis.pairs import Evidence, Verdict
-from ordercomp.analysis.report.result_files import LawFile
-from ordercomp.analysis.showing.search_file import (
+from ordercomp.analysis.pairs import Control, Evidence, Verdict
+from ordercomp.analysis.report.result_files import (
     Asked,
     BestPoint,
+    LawFile,
     LawPlace,
     OrderScore,
     Progress,

@@ -12,8 +12,7 @@ from rich.text import Text
 from ordercomp.analysis.fronts import Candidate
 from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
 from ordercomp.analysis.report.tables import Column, Table, pair_table, times_text
-from ordercomp.analysis.report.text import answer_words
-from ordercomp.analysis.showing.words import ANOTHER_QUESTION, read_verdict
+from ordercomp.analysis.report.text import ANOTHER_QUESTION, answer_words, read_verdict
 from ordercomp.records import Record, metric_of
 
 _POINTS = ("accuracy", "test accuracy", "reduction", "storage", "threshold")

@@ -1,19 +1,28 @@
 """The picture of a page: what the networks of each order reach at each tolerated loss, as SVG."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import networkx as nx
 import numpy as np
 from markupsafe import Markup, escape
 
-from ordercomp.analysis.fronts.pareto import FloatArray
+from ordercomp.analysis.fronts import Candidate, FloatArray, Scale, candidates
+from ordercomp.records import Record
 from ordercomp.sequence import Order
 
 LOSS_GRID: FloatArray = np.unique(np.round(np.geomspace(0.001, 0.12, 49), 5))  # tolerated losses, fractions
+
+
 _SIZE = (760.0, 430.0)
+
+
 _BOX = (78.0, 26.0, 684.0, 378.0)  # left, top, right, bottom
+
+
 _TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 
@@ -141,3 +150,120 @@ def _apart(tops: Mapping[Order, float], gap: float) -> dict[Order, float]:
         last = moved[order] = max(top, last + gap)
     excess = max(0.0, last - _BOX[3])
     return {order: top - excess for order, top in moved.items()}
+
+
+# The precedence of a best set as a drawing: stages from left to right, arrows for what is settled.
+
+
+_STEP, _ROW, _RADIUS = 96, 64, 21
+
+
+def precedence_svg(stages: str, precedence: Sequence[tuple[str, str]]) -> Markup:
+    """Draw the pairs that hold in every order that may be best; what follows from others is left out.
+
+    Stages that nothing orders stand below each other. Raises networkx.NetworkXError on a cycle, which the
+    precedence of a set of orders cannot have.
+    """
+    graph = nx.DiGraph()
+    graph.add_nodes_from(stages)
+    graph.add_edges_from(precedence)
+    layers = [sorted(layer, key=stages.index) for layer in nx.topological_generations(graph)]
+    tallest = max(len(layer) for layer in layers)
+    places = {
+        stage: (
+            _RADIUS + 8 + _STEP * column,
+            _RADIUS + 8 + _ROW * (row + (tallest - len(layer)) / 2),
+        )
+        for column, layer in enumerate(layers)
+        for row, stage in enumerate(layer)
+    }
+    width = 2 * (_RADIUS + 8) + _STEP * (len(layers) - 1)
+    height = 2 * (_RADIUS + 8) + _ROW * (tallest - 1)
+    told = ", ".join(f"{first} before {second}" for first, second in precedence) or "no pair is settled"
+    parts = [
+        f'<svg class="precedence" viewBox="0 0 {width} {height}" width="{width}" role="img" '
+        f'aria-label="{escape(told)}"><title>{escape(told)}</title>'
+    ]
+    parts += [_arrow(places[a], places[b]) for a, b in nx.transitive_reduction(graph).edges]
+    for stage, (x, y) in places.items():
+        parts.append(
+            f'<circle cx="{x}" cy="{y:g}" r="{_RADIUS}"/><text x="{x}" y="{y + 6:g}">{escape(stage)}</text>'
+        )
+    return Markup("".join(parts) + "</svg>")  # every text in it was escaped
+
+
+def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
+    (x1, y1), (x2, y2) = start, end
+    length = ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5
+    dx, dy = (x2 - x1) / length, (y2 - y1) / length
+    x1, y1, tip_x, tip_y = (
+        x1 + dx * _RADIUS,
+        y1 + dy * _RADIUS,
+        x2 - dx * (_RADIUS + 2),
+        y2 - dy * (_RADIUS + 2),
+    )
+    back_x, back_y = tip_x - 10 * dx, tip_y - 10 * dy
+    corners = ((tip_x, tip_y), (back_x - 5 * dy, back_y + 5 * dx), (back_x + 5 * dy, back_y - 5 * dx))
+    head = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+    return (
+        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{back_x:.1f}" y2="{back_y:.1f}"/><polygon points="{head}"/>'
+    )
+
+
+# What the networks of each order reach: a curve per order over tolerated losses, and a dot per network.
+
+
+LEAST_LOSS = 1e-6  # where what loses nothing stands on a logarithmic axis
+
+
+def reach_curves(records: Iterable[Record], *, scale: Scale) -> dict[Order, FloatArray]:
+    """The log2 reduction that each order reaches within each loss of `LOSS_GRID`, at least 0.
+
+    Read on validation and on test images, and averaged over both and over the seeds of the order.
+    """
+    runs: dict[Order, dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        runs[record.order][record.seed].append(record)
+    return {
+        order: np.mean([_reached(candidates(found, scale=scale)) for found in by_seed.values()], axis=0)
+        for order, by_seed in sorted(runs.items())
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Dots:
+    """Operating points as columns, and the names that their numbers stand for."""
+
+    points: Mapping[str, Sequence[float]]
+    orders: tuple[Order, ...]
+    sequences: tuple[str, ...]
+
+
+def network_dots(records: Sequence[Record], *, scale: Scale) -> Dots:
+    """Every operating point for the script of a page."""
+    orders: dict[str, int] = {}
+    sequences: dict[str, int] = {}
+    columns: dict[str, list[float]] = {name: [] for name in ("x", "y", "order", "sequence", "seed", "lost")}
+    for one in candidates(records, scale=scale):
+        row = (
+            round(float(np.log10(max(one.loss, LEAST_LOSS))), 3),
+            round(one.log2_reduction, 2),
+            orders.setdefault(one.record.order, len(orders)),
+            sequences.setdefault(one.record.sequence, len(sequences)),
+            one.record.seed,
+            round(one.reported_loss, 4),
+        )
+        for name, value in zip(columns, row, strict=True):
+            columns[name].append(value)
+    return Dots(columns, tuple(orders), tuple(sequences))
+
+
+def _reached(points: Sequence[Candidate]) -> FloatArray:
+    heights = np.array([one.log2_reduction for one in points])
+    halves = [np.array([one.loss for one in points]), np.array([one.reported_loss for one in points])]
+    curves = [
+        np.max(np.where(losses[None] <= LOSS_GRID[:, None], heights[None], 0.0), axis=1, initial=0.0)
+        for losses in halves
+    ]
+    mean: FloatArray = np.mean(curves, axis=0)
+    return mean

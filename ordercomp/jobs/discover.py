@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ordercomp.analysis.answer import LEAST_SEEDS, Answer, answer_of, derive_answer
-from ordercomp.analysis.law import derive_law
-from ordercomp.analysis.law.findings import Law
+from ordercomp.analysis.law import Law, derive_law
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.shown import Shown, shown_law
 from ordercomp.analysis.values import networks_of, order_values

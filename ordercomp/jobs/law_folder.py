@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ordercomp.analysis.answer import Answer
 from ordercomp.analysis.corpus import TrainingCount
-from ordercomp.analysis.law.findings import Law
+from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick, Taken
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.analysis.report.result_files import LawFile

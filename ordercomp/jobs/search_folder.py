@@ -8,9 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from ordercomp.analysis.fronts import TOLERANCES, Candidate
-from ordercomp.analysis.report.result_files import AdaptiveFile
-from ordercomp.analysis.report.shown import Shown, shown_front
-from ordercomp.analysis.showing.search_file import (
+from ordercomp.analysis.report.result_files import (
+    AdaptiveFile,
     Asked,
     BestPoint,
     LawPlace,
@@ -20,7 +19,8 @@ from ordercomp.analysis.showing.search_file import (
     SearchPoint,
     TrialCount,
 )
-from ordercomp.analysis.showing.words import read_verdict
+from ordercomp.analysis.report.shown import Shown, shown_front
+from ordercomp.analysis.report.text import read_verdict
 from ordercomp.codec import decode, encode
 from ordercomp.jobs.law import law_of_records
 from ordercomp.records import Record

@@ -5,12 +5,20 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from ordercomp.analysis.answer import Answer
-from ordercomp.analysis.evidence.convergence import Control
 from ordercomp.analysis.networks import Pick
+from ordercomp.analysis.pairs import Control
 from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
 from ordercomp.analysis.report.tables import pair_table
-from ordercomp.analysis.report.text import answer_words, network_words, other_network, where_it_changes
-from ordercomp.analysis.showing.words import ANOTHER_QUESTION, named_stages, read_verdict, training_caveat
+from ordercomp.analysis.report.text import (
+    ANOTHER_QUESTION,
+    answer_words,
+    named_stages,
+    network_words,
+    other_network,
+    read_verdict,
+    training_caveat,
+    where_it_changes,
+)
 from ordercomp.sequence import Order
 
 ADAPTIVE_LABEL = "Adaptive evidence: a sampler chose these networks, which biases the comparison."

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ordercomp.analysis.answer import Answer, AnswerAt, Sorts
-from ordercomp.analysis.evidence.convergence import Control
 from ordercomp.analysis.networks import Taken, networks_to_take
+from ordercomp.analysis.pairs import Control
 from ordercomp.analysis.report.result_files import AnyFile, LawFile
 from ordercomp.records import Record, metric_of
 

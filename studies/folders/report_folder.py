@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ordercomp.analysis.report.law_page import write_report
-from ordercomp.analysis.report.result_files import LawFile
+from ordercomp.analysis.report.result_files import LawFile, SearchFile
 from ordercomp.analysis.report.search_page import write_search_report
-from ordercomp.analysis.showing.search_file import SearchFile
 from ordercomp.codec import decode, encode, read_json
 from ordercomp.records import read_records
 from ordercomp.search.objective import Objectives

@@ -14,10 +14,8 @@ from typing import get_args
 
 import numpy as np
 
-from ordercomp.analysis.fronts import Candidate, Scale, candidates
-from ordercomp.analysis.fronts.hypervolume import hypervolume
-from ordercomp.analysis.fronts.pareto import is_nondominated
-from ordercomp.analysis.showing.search_file import Cost
+from ordercomp.analysis.fronts import Candidate, Scale, candidates, hypervolume, is_nondominated
+from ordercomp.analysis.report.result_files import Cost
 from ordercomp.records import Record
 from ordercomp.search.objective import OBJECTIVES, Objectives
 

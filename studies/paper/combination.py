@@ -6,11 +6,10 @@ from itertools import combinations
 
 import numpy as np
 
-from ordercomp.analysis.evidence.judge import RULES, Rules, estimate_all, judge_alone, shifted
 from ordercomp.analysis.fronts import front
-from ordercomp.analysis.report.plots import to_svg
+from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table, reduction_table
-from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
+from ordercomp.analysis.statistics import RULES, Rules, estimate_all, judge_alone, shifted
 from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ordercomp.analysis.evidence.judge import interval_alone
 from ordercomp.analysis.report.tables import Column, Table, loss_text
+from ordercomp.analysis.statistics import interval_alone
 from ordercomp.analysis.values import networks_of, order_values
 from ordercomp.records import Record
 

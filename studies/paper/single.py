@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from ordercomp.analysis.report.plots import to_svg
+from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table, reduction_table
-from ordercomp.analysis.showing.experiment_plots import Panel, panels_plot
 from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.studies.claims import Claim, Kind, by_order, convergence, even_out, judge_claims, latest

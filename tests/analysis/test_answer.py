@@ -7,10 +7,16 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from ordercomp.analysis.answer import Answer, answer_of, derive_answer
-from ordercomp.analysis.answer.comparisons import chances_of_best, least_behind, order_matters, precedence_of
-from ordercomp.analysis.answer.features import pair_signs, parts_of
-from ordercomp.analysis.order_model import Effort
+from ordercomp.analysis.answer import (
+    Answer,
+    answer_of,
+    chances_of_best,
+    derive_answer,
+    least_behind,
+    order_matters,
+    precedence_of,
+)
+from ordercomp.analysis.order_model import Effort, pair_signs, parts_of
 from ordercomp.analysis.values import LOSSES, ValueTable
 from ordercomp.codec import decode, encode, format_json
 from ordercomp.sequence import permutations

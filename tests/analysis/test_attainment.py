@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import slow_attainment
 
-from ordercomp.analysis.fronts.attainment import attainment_surface
-from ordercomp.analysis.fronts.pareto import FloatArray
+from ordercomp.analysis.fronts import FloatArray, attainment_surface
 
 RUNS = [np.array([[1.0, 3.0], [3.0, 1.0]]), np.array([[2.0, 2.0]])]
 

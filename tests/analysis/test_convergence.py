@@ -6,10 +6,9 @@ from builders import make_record
 
 from benchmarks.worlds import Planted, simulate
 from ordercomp.analysis.corpus import collect
-from ordercomp.analysis.evidence.convergence import Guard, controls
-from ordercomp.analysis.evidence.units import pair_tables
 from ordercomp.analysis.fronts import Scale
 from ordercomp.analysis.law import derive_law
+from ordercomp.analysis.pairs import Guard, controls, pair_tables
 from ordercomp.records import Record
 
 SCALE = Scale(split="validation")

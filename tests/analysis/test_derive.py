@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from builders import make_record
 
-from ordercomp.analysis.law import derive_law
-from ordercomp.analysis.law.case import LawOptions
-from ordercomp.analysis.law.findings import Law
+from ordercomp.analysis.law import Law, LawOptions, derive_law
 from ordercomp.codec import encode, format_json
 from ordercomp.records import Record
 from ordercomp.sequence import kendall_distance, permutations, prefixes

@@ -6,8 +6,7 @@ from builders import make_record
 
 from benchmarks.worlds import Planted, simulate
 from ordercomp.analysis.checks import Exhaustive, exhaustive
-from ordercomp.analysis.law import derive_law
-from ordercomp.analysis.law.case import LawOptions
+from ordercomp.analysis.law import LawOptions, derive_law
 from ordercomp.sequence import kendall_distance, permutations
 
 

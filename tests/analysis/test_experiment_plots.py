@@ -2,7 +2,7 @@
 
 from builders import make_record
 
-from ordercomp.analysis.showing.experiment_plots import Panel, Path, loss_plot, panels_plot, paths_plot
+from ordercomp.analysis.report.plots import Panel, Path, loss_plot, panels_plot, paths_plot
 
 
 def test_orders_that_lead_at_some_loss_are_named_and_those_on_the_floor_are_not() -> None:

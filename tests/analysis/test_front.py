@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ordercomp.analysis.fronts import (
     DEFAULT_SCALE,
+    Curve,
     Scale,
     best_reductions,
     candidates,
@@ -16,7 +17,6 @@ from ordercomp.analysis.fronts import (
     front_value,
     record_value,
 )
-from ordercomp.analysis.fronts.curve import Curve
 from ordercomp.records import Record
 
 SOFT = Scale(tolerance=0.1)

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import slow_hypervolume
 
-from ordercomp.analysis.fronts.hypervolume import hypervolume
-from ordercomp.analysis.fronts.pareto import FloatArray, is_nondominated
+from ordercomp.analysis.fronts import FloatArray, hypervolume, is_nondominated
 
 
 @st.composite

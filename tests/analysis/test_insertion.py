@@ -7,9 +7,7 @@ import pytest
 from builders import make_record
 
 from benchmarks.worlds import Planted, simulate
-from ordercomp.analysis.law import derive_law
-from ordercomp.analysis.law.case import LawOptions
-from ordercomp.analysis.law.findings import Law
+from ordercomp.analysis.law import Law, LawOptions, derive_law
 from ordercomp.records import Record
 
 

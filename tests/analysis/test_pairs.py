@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks.worlds import Planted, simulate
-from ordercomp.analysis.evidence.convergence import Guard
-from ordercomp.analysis.evidence.judge import Rules
-from ordercomp.analysis.evidence.units import Cell, PairTable
 from ordercomp.analysis.law import derive_law
-from ordercomp.analysis.pairs import Evidence, gather
+from ordercomp.analysis.pairs import Cell, Evidence, Guard, PairTable, gather
+from ordercomp.analysis.statistics import Rules
 
 TRUST = Guard((), 0.01)
 KNOBS = [{"P": {"ratio": 0.2}, "Q": {"weights": 8}}, {"P": {"ratio": 0.7}, "Q": {"weights": 1}}]

@@ -7,11 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from oracles import slow_front
 
-from ordercomp.analysis.fronts.pareto import (
-    FloatArray,
-    check_costs,
-    is_nondominated,
-)
+from ordercomp.analysis.fronts import FloatArray, check_costs, is_nondominated
 
 
 @st.composite

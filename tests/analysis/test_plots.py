@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from page_data import a_law, a_pair
 
 from ordercomp.analysis.fronts import front_value
-from ordercomp.analysis.law.findings import Law
+from ordercomp.analysis.law import Law
 from ordercomp.analysis.pairs import Group, Verdict
 from ordercomp.analysis.ranking import RankedOrder, rank_orders
 from ordercomp.analysis.report.plots import (

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ordercomp.analysis.answer.precision import Precision
+from ordercomp.analysis.order_model import Precision
 
 
 def covariances(rng: np.random.Generator, count: int, size: int) -> np.ndarray:

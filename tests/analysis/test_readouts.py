@@ -3,8 +3,7 @@
 import pytest
 from builders import make_record
 
-from ordercomp.analysis.fronts import Scale, record_value
-from ordercomp.analysis.fronts.readouts import measure
+from ordercomp.analysis.fronts import Scale, measure, record_value
 
 SCALE = Scale(split="validation")
 

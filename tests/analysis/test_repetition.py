@@ -8,9 +8,8 @@ import pytest
 from builders import make_record
 
 from benchmarks.worlds import Planted, simulate
-from ordercomp.analysis.law import derive_law
-from ordercomp.analysis.law.case import LawOptions
-from ordercomp.analysis.law.repetition import closest_harder
+from ordercomp.analysis.checks import closest_harder
+from ordercomp.analysis.law import LawOptions, derive_law
 from ordercomp.records import Record
 
 

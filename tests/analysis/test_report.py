@@ -7,15 +7,13 @@ from builders import make_record
 from page_data import a_control, a_law, a_pair, a_search
 from pages import Page
 
-from ordercomp.analysis.checks import Exhaustive
+from ordercomp.analysis.checks import Exhaustive, Insertion, Rival
 from ordercomp.analysis.fronts import Scale
-from ordercomp.analysis.law.findings import OrderChance
-from ordercomp.analysis.law.insertion import Insertion
-from ordercomp.analysis.law.rivals import Rival
+from ordercomp.analysis.law import OrderChance
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.search_page import write_search_report
-from ordercomp.analysis.showing.words import read_verdict
+from ordercomp.analysis.report.text import read_verdict
 from ordercomp.records import Record
 from ordercomp.sequence import permutations
 

@@ -5,9 +5,9 @@ import pytest
 from builders import make_record
 
 from benchmarks.worlds import Planted, simulate
+from ordercomp.analysis.checks import try_rivals, weaker_first
 from ordercomp.analysis.corpus import Corpus, collect
 from ordercomp.analysis.fronts import Scale
-from ordercomp.analysis.law.rivals import try_rivals, weaker_first
 
 
 def corpus(truth: str = "DPQE", seeds: int = 3) -> Corpus:

@@ -9,8 +9,8 @@ import pytest
 from builders import make_record
 
 from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
+from ordercomp.analysis.report.text import read_verdict
 from ordercomp.analysis.sampled import adaptive_evidence
-from ordercomp.analysis.showing.words import read_verdict
 from ordercomp.codec import format_json
 from ordercomp.jobs.law import law_of_study
 from ordercomp.records import Record

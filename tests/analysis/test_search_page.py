@@ -11,21 +11,19 @@ from page_data import a_search, point
 from pages import Page
 
 from ordercomp.analysis.fronts import Scale
+from ordercomp.analysis.report.result_files import BestPoint, LawPlace, OrderScore
 from ordercomp.analysis.report.search_page import (
     MOST_LOSS,
     _fronts_plot,
-    law_sentence,
-    search_headline,
-    write_search_report,
-)
-from ordercomp.analysis.showing.report.search_tables import (
     front_table,
     importance_table,
+    law_sentence,
     network_table,
     order_table,
     progress_table,
+    search_headline,
+    write_search_report,
 )
-from ordercomp.analysis.showing.search_file import BestPoint, LawPlace, OrderScore
 
 LADDER = {"0.002": 10.0, "0.01": 30.0, "0.02": 70.0}
 RECORDS = [make_record("DP", accuracy=0.97, bitops_cr=64.0), make_record("PD", accuracy=0.9, bitops_cr=512.0)]

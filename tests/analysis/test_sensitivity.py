@@ -2,7 +2,7 @@ import pytest
 from builders import make_record
 
 from ordercomp.analysis.fronts import Scale
-from ordercomp.analysis.law.sensitivity import alternatives, sensitivity
+from ordercomp.analysis.ranking import alternatives, sensitivity
 from ordercomp.analysis.report.tables import sensitivity_table
 
 RECORDS = [

@@ -8,13 +8,14 @@ from ordercomp.analysis.ranking import rank_orders
 from ordercomp.analysis.report.tables import (
     Column,
     Table,
+    best_network_table,
+    compress_command,
     convergence_table,
     failure_table,
     pair_table,
     ranking_table,
     reduction_table,
 )
-from ordercomp.analysis.showing.network_tables import best_network_table, compress_command
 from ordercomp.analysis.statistics import Estimate
 from ordercomp.sequence import StageSequence
 

@@ -5,8 +5,8 @@ import pytest
 from builders import KNOBS, make_record
 
 from ordercomp.analysis.corpus import collect
-from ordercomp.analysis.evidence.units import PairTable, pair_tables, settings_of
 from ordercomp.analysis.fronts import Scale
+from ordercomp.analysis.pairs import PairTable, pair_tables, settings_of
 from ordercomp.records import Record
 from ordercomp.sequence import permutations, prefixes
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from ordercomp.analysis.showing.search_file import SearchFile
+from ordercomp.analysis.report.result_files import SearchFile
 from ordercomp.codec import decode, format_json
 from ordercomp.jobs.search import SearchPlan, run_search, task_space
 from ordercomp.jobs.search_folder import SearchResult

@@ -10,15 +10,16 @@ import typer
 from rich.console import Console
 
 from ordercomp.analysis.fronts import Candidate
-from ordercomp.analysis.report.search_page import law_sentence, search_headline
-from ordercomp.analysis.report.tables import loss_text, times_text
-from ordercomp.analysis.showing.report.search_tables import (
+from ordercomp.analysis.report.result_files import BestPoint, SearchFile
+from ordercomp.analysis.report.search_page import (
     front_table,
     importance_table,
+    law_sentence,
     order_table,
     progress_table,
+    search_headline,
 )
-from ordercomp.analysis.showing.search_file import BestPoint, SearchFile
+from ordercomp.analysis.report.tables import loss_text, times_text
 from ordercomp.cli.output import console, next_steps, parse_convention, parse_duration, print_json, print_next
 from ordercomp.cli.progress import View, watching
 from ordercomp.jobs.search import SearchPlan, run_search
