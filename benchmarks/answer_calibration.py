@@ -24,8 +24,8 @@ from ordercomp.analysis.answer import LEAST_SEEDS, AnswerAt, answers_of, read_an
 from ordercomp.analysis.order_model import Draws, draw_values, parts_of, shared_prefixes
 from ordercomp.analysis.race import LOOK, in_halves, losing
 from ordercomp.analysis.values import ValueTable, networks_of, order_values, rungs_of
+from ordercomp.jobs.race import load_recorded
 from ordercomp.sequence import permutations
-from ordercomp.studies.folders.recorded import load_recorded
 
 FloatArray = npt.NDArray[np.float64]
 Seed = Callable[[np.random.Generator], FloatArray]

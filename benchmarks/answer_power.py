@@ -20,8 +20,8 @@ from ordercomp.analysis.answer import answer_of
 from ordercomp.analysis.order_model import Effort, parts_of
 from ordercomp.analysis.race import next_orders
 from ordercomp.analysis.values import Rung, ValueTable, networks_of, order_values, rungs_of
+from ordercomp.jobs.race import load_recorded
 from ordercomp.sequence import Order, permutations
-from ordercomp.studies.folders.recorded import load_recorded
 
 FloatArray = npt.NDArray[np.float64]
 

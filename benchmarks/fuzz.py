@@ -27,13 +27,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ordercomp.analysis.results_table import read_results
+from ordercomp.jobs.race import load_recorded
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.weights import CheckpointError, read_checkpoint
 from ordercomp.records import RecordError, read_records
 from ordercomp.running.store import Store
 from ordercomp.running.task import load_task
 from ordercomp.sequence import StageSequence
-from ordercomp.studies.folders.recorded import load_recorded
 
 __all__ = ["Parser", "main"]
 

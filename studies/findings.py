@@ -21,10 +21,10 @@ from ordercomp.analysis.report.plots import loss_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table, loss_text
 from ordercomp.analysis.report.text import answer_words, cost_text, where_it_changes
 from ordercomp.files import replace_file
+from ordercomp.jobs.race import load_recorded, recorded_names
 from ordercomp.records import Record
 from ordercomp.sequence import Order
 from ordercomp.studies.experiment import table_markdown
-from ordercomp.studies.folders.recorded import load_recorded, recorded_names
 from ordercomp.studies.paper.mechanism import joint_table
 from ordercomp.studies.paper.order_claims import CLAIMS, LEFT_OUT, Claim, is_order, is_told, read_claim
 from ordercomp.studies.paper.verdict_tables import verdict_table

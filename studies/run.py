@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ordercomp.analysis.report.tables import failure_table
+from ordercomp.jobs.check import check_task
 from ordercomp.jobs.law_folder import settle_precision
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
@@ -27,7 +28,6 @@ from ordercomp.studies import (
     versus,
     zoo,
 )
-from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.experiment import Experiment, Judgement, Outcome, Part
 from ordercomp.studies.folders.experiment_folder import ResultFolder, describe, place_of, read_results
 from ordercomp.studies.paper import combination, single

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from ordercomp.files import is_digest, read_bytes, replace_file, replacing
+from ordercomp.jobs.race import load_recorded
 from ordercomp.records import RecordError, append_record, read_records
 from ordercomp.running.record_file import RecordFile
 from ordercomp.search.study import open_storage
-from ordercomp.studies.folders.recorded import load_recorded
 
 
 def test_a_block_that_fails_leaves_the_file_and_no_draft(tmp_path: Path) -> None:

@@ -1,17 +1,140 @@
 """What a task's stages find in its network, told before anything is trained."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
 
 from ordercomp.codec import Plain
 from ordercomp.jobs.race import Race, plan_race
 from ordercomp.measuring.cost import Cost, counted_macs, measure_cost
+from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.running.node import task_data
+from ordercomp.running.node import (
+    create_network,
+    make_trainer,
+    naming_the_model,
+    start_network,
+    task_data,
+    task_metric,
+    tell_notices,
+    tell_what_stages_say,
+)
 from ordercomp.running.task import Task
+from ordercomp.sequence import StageSequence
 from ordercomp.stages.blocks import find_blocks, split_candidates
-from ordercomp.studies.design.checks import rehearsals
-from ordercomp.studies.design.estimates import rough_times
+from ordercomp.stages.catalog import apply_untrained, known_stages, rehearse
+
+# Whether a task can be measured at all, found out before anything is trained or written.
+
+
+def check_task(task: Task) -> None:
+    """Load the data, build the model, and apply each stage alone to it, and all of them, without training.
+
+    Each network takes one step of training on two random images, is copied and counted.
+
+    Raises ValueError if one of these fails, in one line that names it: data that are not there, a model that
+    cannot be built or traced, weights that do not fit it, a model without a block that D could drop.
+    """
+    for _ in rehearsals(task):
+        pass
+
+
+def rehearsals(task: Task) -> Iterator[CompressedNetwork]:
+    """The networks that `check_task` tries, each when it has passed: the task's own one first.
+
+    Then what each stage alone makes of it at each knob setting, and at the end what all of them make of it.
+    Raises ValueError as `check_task` does, when the network that fails would be next.
+    """
+    data = task_data(task, 0)
+    task_metric(task, data)
+    tell_notices(data)
+    if task.data.startswith("photos:"):  # of other data, what lies in memory was decoded already
+        for split in (data.train, data.validation, data.test):
+            getattr(split, "check")()  # noqa: B009
+    network, _ = start_network(task, seed=0)
+    alone = {task.sequence(letter, case) for letter in task.stages for case in task.cases}
+    rehearse(network)
+    yield network
+    for sequence in (*sorted(alone, key=str), task.sequence(task.stages, task.cases[-1])):
+        compressed = apply_untrained(network, sequence)
+        rehearse(compressed)
+        if len(sequence.steps) == 1:
+            tell_what_stages_say(compressed)
+        yield compressed
+
+
+# How long a plan takes: seconds per stage, from a few training steps on this machine.
+
+
+_PROBED_STEPS = 6
+
+
+_ROUGH_IMAGES, _ROUGH_MACS = 8, 4e9  # at least so many images, more as long as they multiply no more
+
+
+_HEADS_ONLY = 0.05  # share of a full stage's time that training heads on cached features takes
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """Seconds of one full-length stage on the uncompressed network, in float and quantized."""
+
+    float_stage: float
+    quantized_stage: float
+
+    def of(self, sequence: StageSequence) -> float:
+        """Expected seconds of the sequence's last stage; what pruning and distillation save is left out."""
+        last = sequence.steps[-1].stage
+        whole = self.quantized_stage if "Q" in sequence.order else self.float_stage
+        return whole * (_HEADS_ONLY if known_stages()[last].dynamic else 1.0)
+
+    def total(self, nodes: Iterable[StageSequence]) -> float:
+        """Expected seconds of training all nodes, one after the other."""
+        return sum(self.of(node) for node in nodes)
+
+
+def probe_steps(task: Task) -> StepTimes:
+    """Time a few steps on the task's own network and data, in float and quantized to 4 bits."""
+    network = create_network(task, seed=0)
+    return StepTimes(_stage_seconds(task, network), _stage_seconds(task, network.quantized(Bits(4, 4))))
+
+
+def rough_times(task: Task, network: CompressedNetwork, *, macs: int) -> StepTimes:
+    """Times from a few random images forward and back: seconds where `probe_steps` takes minutes.
+
+    `macs` are the multiply-accumulates of an image. The training loop is faster on large batches, and slower
+    where stages learn from a teacher, so this may be wrong by a factor of two or three.
+    """
+    count = min(task.recipe.batch_size, max(_ROUGH_IMAGES, int(_ROUGH_MACS // macs)))
+    images = len(task_data(task, 0).train) * task.recipe.epochs
+    alone, quantized = (_image_seconds(one, count) for one in (network.copy(), network.quantized(Bits(4, 4))))
+    return StepTimes(images * alone, images * quantized)
+
+
+def _image_seconds(network: CompressedNetwork, count: int) -> float:
+    example = network.architecture.example(count)
+    network.module.train()
+    seconds = []
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        for _ in range(3):  # the first pass is slow
+            start = time.perf_counter()
+            sum(one.square().sum() for one in network.module(example)).backward()
+            seconds.append(time.perf_counter() - start)
+    return min(seconds) / count
+
+
+def _stage_seconds(task: Task, network: CompressedNetwork) -> float:
+    trainer = make_trainer(task, seed=0)
+    images = len(trainer.data.train)
+    steps = max(1, images // task.recipe.batch_size)
+    short = replace(trainer, recipe=replace(task.recipe, epochs=_PROBED_STEPS / steps))
+    with naming_the_model(task):
+        short.train(network, fresh=True)  # the first steps are slow
+    start = time.perf_counter()
+    short.train(network, fresh=True)
+    return (time.perf_counter() - start) / _PROBED_STEPS * steps * task.recipe.epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ordercomp.analysis.networks import choose_point, images_in
 from ordercomp.errors import FailedRunError
-from ordercomp.jobs.law_folder import settle_precision
+from ordercomp.jobs.law_folder import certify_network, measure_at, settle_precision
 from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.jobs import Finished, Request, key_of_record
 from ordercomp.running.node import (
@@ -26,7 +26,6 @@ from ordercomp.running.workers import refuse_unguarded
 from ordercomp.sequence import StageSequence
 from ordercomp.shipping.packed import copy_with_threshold
 from ordercomp.stages.catalog import apply_untrained, complete
-from ordercomp.studies.folders.guaranteed import certify_network, measure_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,13 @@ from ordercomp.analysis.report.shown import Shown, shown_law
 from ordercomp.analysis.values import networks_of, order_values
 from ordercomp.codec import encode
 from ordercomp.errors import FailedRunError
-from ordercomp.jobs.law_folder import settle_precision, write_outcome
+from ordercomp.jobs.check import check_task
+from ordercomp.jobs.law_folder import (
+    guaranteed_networks,
+    settle_precision,
+    unless_under_trained,
+    write_outcome,
+)
 from ordercomp.jobs.race import CONTROLLED_SEEDS, Race
 from ordercomp.jobs.search import task_space
 from ordercomp.records import Record
@@ -37,10 +43,7 @@ from ordercomp.search.results import Study, keep_beside
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.study import enqueue_paired_design, naming_the_storage, open_study
 from ordercomp.sequence import StageSequence
-from ordercomp.studies.design.checks import check_task
 from ordercomp.studies.design.defaults import SEEDS
-from ordercomp.studies.folders.answered import unless_under_trained
-from ordercomp.studies.folders.guaranteed import guaranteed_networks
 
 STUDY = "discover"
 

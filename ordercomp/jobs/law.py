@@ -13,11 +13,11 @@ from ordercomp.analysis.answer import derive_answer
 from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
 from ordercomp.analysis.sampled import AdaptiveEvidence, adaptive_evidence
+from ordercomp.jobs.law_folder import answered
 from ordercomp.records import Record
 from ordercomp.search.results import is_paired, records_from_study
 from ordercomp.search.study import find_study
 from ordercomp.sequence import Order
-from ordercomp.studies.folders.answered import answered
 
 
 def law_of_study(

@@ -2,17 +2,49 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
+from importlib.resources import as_file
 
 from ordercomp.analysis.race import ALL_UP_TO, MOST_LATER, next_orders, starting_orders
 from ordercomp.analysis.values import Rung, ValueTable, networks_of, order_values
-from ordercomp.records import Record
+from ordercomp.records import Record, read_records
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order, PrefixTrie, StageSequence, Step
 from ordercomp.stages.catalog import known_stages
-from ordercomp.studies.folders.recorded import load_recorded
+
+# Recorded runs that ship with the package: real records, so that analyses and samplers need no training.
+
+
+_FOLDER = resources.files("ordercomp.studies") / "recordings"
+
+
+_SUFFIX = ".jsonl.xz"
+
+
+def recorded_names() -> list[str]:
+    """Names of the recordings, which are those of the tasks that were run."""
+    return sorted(
+        file.name.removesuffix(_SUFFIX) for file in _FOLDER.iterdir() if file.name.endswith(_SUFFIX)
+    )
+
+
+def load_recorded(name: str) -> list[Record]:
+    """All records of a recording: every order at several knob settings and seeds, controls, repeats.
+
+    The task file beside it says what was run. Raises ValueError for an unknown name.
+    """
+    if name not in recorded_names():
+        raise ValueError(f"recording must be one of {', '.join(recorded_names())}, got {name!r}")
+    with as_file(_FOLDER / f"{name}{_SUFFIX}") as path:
+        return read_records(path)
+
 
 CONTROL = Step("F")  # more training without compression
+
+
 CONTROLLED_SEEDS = 2  # at which a prefix of an order that may be the best gets its control
+
+
 EXAMPLE, EXAMPLE_STAGES = "digits", "DPQE"  # the recording that a race of four stages is tried out on
 
 

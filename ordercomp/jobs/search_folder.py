@@ -1,17 +1,24 @@
 """What a search found: the study, the front, the best network per tolerance, and how it came about."""
 
+import math
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar, get_args
 
-from ordercomp.analysis.fronts import TOLERANCES, Candidate
+import numpy as np
+
+from ordercomp.analysis.fronts import TOLERANCES, Candidate, Scale, candidates, hypervolume, is_nondominated
+from ordercomp.analysis.report.law_page import write_report
 from ordercomp.analysis.report.result_files import (
     AdaptiveFile,
     Asked,
     BestPoint,
+    Cost,
+    LawFile,
     LawPlace,
     OrderScore,
     Progress,
@@ -19,16 +26,95 @@ from ordercomp.analysis.report.result_files import (
     SearchPoint,
     TrialCount,
 )
+from ordercomp.analysis.report.search_page import write_search_report
 from ordercomp.analysis.report.shown import Shown, shown_front
 from ordercomp.analysis.report.text import read_verdict
-from ordercomp.codec import decode, encode
+from ordercomp.codec import decode, encode, format_json, read_json
+from ordercomp.files import drop_drafts, replace_file
 from ordercomp.jobs.law import law_of_records
-from ordercomp.records import Record
+from ordercomp.records import Record, read_records
 from ordercomp.running.task import Task
-from ordercomp.search.objective import Objectives
+from ordercomp.search.objective import OBJECTIVES, Objectives
 from ordercomp.search.results import Study, count_states, parameter_importances
 from ordercomp.sequence import Order, StageSequence
-from ordercomp.studies.folders.search_ranking import Ranking
+from ordercomp.shipping.packed import copy_with_threshold
+
+# How the points of a search compare: by its objectives, within its constraints, on validation data.
+
+
+COSTS: tuple[Cost, ...] = get_args(Cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Compares operating points as a search with these objectives does."""
+
+    objectives: Objectives
+
+    @property
+    def scale(self) -> Scale:
+        """Validation data, and the objectives' convention of cost."""
+        return Scale(split="validation", convention=self.objectives.convention)
+
+    @property
+    def cost(self) -> Cost:
+        """The objective by which `best` goes; that of bit operations where no cost is an objective."""
+        return next((name for name in COSTS if name in self.objectives.names), COSTS[0])
+
+    def candidates(self, records: Iterable[Record]) -> list[Candidate]:
+        """The operating points that respect the constraints. Raises ValueError as `Objectives.keeps` does."""
+        every = candidates(records, scale=self.scale)
+        return [one for one in every if self.objectives.keeps(one.record, one.point)]
+
+    def front(self, points: Sequence[Candidate]) -> list[Candidate]:
+        """The points that no other beats in all objectives, by falling cost; equal ones are all kept."""
+        kept = _undominated(points, [self._costs(one) for one in points])
+        return sorted(kept, key=self._rank, reverse=True)
+
+    def best(self, points: Iterable[Candidate], tolerance: float) -> Candidate | None:
+        """The point of least cost with a loss of at most `tolerance`; None if there is none.
+
+        Ties go to the smaller loss, then to the shorter order, never to what happened to come first.
+        """
+        within = [one for one in points if one.loss <= tolerance + 1e-12]
+        return min(within, key=self._rank, default=None)
+
+    def value(self, points: Sequence[Candidate]) -> float:
+        """What the points are worth in doublings; 0 without any."""
+        if not points:
+            return 0.0
+        weights = self.scale.weigh(np.array([one.loss for one in points]))
+        reductions = np.array([self._doublings(one) for one in points])
+        return hypervolume(np.column_stack([-weights, -reductions]), (0.0, 0.0))
+
+    def outline(self, points: Sequence[Candidate]) -> list[Candidate]:
+        """The points without those that add nothing to `value`."""
+        return _undominated(points, [[one.loss, -self._doublings(one)] for one in points])
+
+    def _rank(self, one: Candidate) -> tuple[float, float, int, str, float]:
+        """What sorts the least cost to the front, the same way in whatever order networks were trained."""
+        threshold = math.inf if one.point.threshold is None else one.point.threshold
+        name = one.record.sequence
+        return -self._gain(self.cost, one), one.loss, len(one.record.order), name, threshold
+
+    def _costs(self, one: Candidate) -> list[float]:
+        """All objectives, to be minimized; accuracy as the loss against the record's own baseline."""
+        names = self.objectives.names
+        return [one.loss if name == "accuracy" else -self._gain(name, one) for name in names]
+
+    def _gain(self, name: str, one: Candidate) -> float:
+        objective = OBJECTIVES[name]
+        value = objective.value(one.point, self.objectives.convention)
+        return value if objective.direction == "maximize" else -value
+
+    def _doublings(self, one: Candidate) -> float:
+        return math.log2(one.cr) if self.cost == "log2_cr" else one.log2_reduction
+
+
+def _undominated(points: Sequence[Candidate], costs: Sequence[Sequence[float]]) -> list[Candidate]:
+    if not points:
+        return []
+    return [one for one, keep in zip(points, is_nondominated(costs), strict=True) if keep]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,3 +320,60 @@ def _point(one: Candidate) -> SearchPoint:
         latency_ms=one.point.extra.get("latency_ms"),
         checkpoint=one.record.extra.get("checkpoint"),
     )
+
+
+# What a search leaves in its folder beside the records: search.json, report.html and the best networks.
+
+
+def write_search_outcome(result: SearchResult, *, network_of: Callable[[Record], Path | None]) -> None:
+    """Write the outcome into the folder of the search; `network_of` finds the whole network of a record.
+
+    Raises OSError if it cannot be written.
+    """
+    file = result.file
+    replace_file(result.out / "search.json", format_json(file, indent=2))
+    write_search_report(result.out / "report.html", file, map(result.objectives.restrict, result.records))
+    _keep_networks(result, result.out / "networks", network_of)
+
+
+def _keep_networks(result: SearchResult, folder: Path, network_of: Callable[[Record], Path | None]) -> None:
+    """Copy the best network of each tolerance out of the store, where one is there."""
+    drop_drafts(folder)
+    for tolerance, best in result.best_by_tolerance.items():
+        name = f"loss-{100 * tolerance:g}-percent.safetensors"
+        network = None if best is None else network_of(best.record)
+        if best is not None and network is not None:
+            folder.mkdir(exist_ok=True)
+            copy_with_threshold(network, folder / name, best.point.threshold)
+
+
+# The page of a folder made again from what lies in it: records, and law.json or search.json.
+
+
+T = TypeVar("T", LawFile, SearchFile)
+
+
+def write_report_again(folder: Path) -> Path:
+    """Write report.html of a folder of `discover` or `search` anew, from its records and its JSON; return it.
+
+    Trains nothing and derives nothing. Raises ValueError if the folder is none of these, in one line that
+    says what was looked for.
+    """
+    page, records = folder / "report.html", folder / "records.jsonl"
+    if not records.is_file():
+        raise ValueError(f"{folder} holds no report's records: there is no {records.name} in it")
+    found = read_records(records)
+    told = next((folder / name for name in ("law.json", "search.json") if (folder / name).is_file()), None)
+    if told is None:
+        raise ValueError(f"{folder} holds records but neither law.json nor search.json to report on")
+    if told.name == "law.json":
+        write_report(page, _decoded(told, LawFile), found)
+    else:
+        search = _decoded(told, SearchFile)
+        objectives = decode(encode(search.objectives), Objectives, "objectives")
+        write_search_report(page, search, map(objectives.restrict, found))
+    return page
+
+
+def _decoded(path: Path, kind: type[T]) -> T:
+    return decode(read_json(path), kind, str(path), strict=False)

@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 
 from ordercomp.analysis.report.tables import Column, Table
+from ordercomp.jobs.check import StepTimes, probe_steps
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
-from ordercomp.studies.design.estimates import StepTimes, probe_steps
 from ordercomp.studies.experiment import Part
 from ordercomp.studies.preset import Preset, load_preset
 from ordercomp.studies.run import EXPERIMENTS, find_experiment

@@ -19,8 +19,8 @@ from ordercomp.analysis.answer import (
 from ordercomp.analysis.order_model import Effort, pair_signs, parts_of
 from ordercomp.analysis.values import LOSSES, ValueTable
 from ordercomp.codec import decode, encode, format_json
+from ordercomp.jobs.race import load_recorded
 from ordercomp.sequence import permutations
-from ordercomp.studies.folders.recorded import load_recorded
 
 FloatArray = npt.NDArray[np.float64]
 QUICK = Effort(kept=60)

@@ -21,12 +21,11 @@ from ordercomp.cli.main import main
 from ordercomp.codec import encode
 from ordercomp.jobs.discover import Discovery, discover
 from ordercomp.jobs.law import law_of_records, law_of_study
+from ordercomp.jobs.law_folder import answered, guaranteed_networks
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import read_records, write_records
 from ordercomp.running.store import Store
 from ordercomp.running.task import TASKS, Task
-from ordercomp.studies.folders.answered import answered
-from ordercomp.studies.folders.guaranteed import guaranteed_networks
 from ordercomp.training.recipe import Recipe
 
 TINY = replace(

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from ordercomp.cli.main import main
+from ordercomp.jobs.check import check_task
 from ordercomp.jobs.compress import compress
 from ordercomp.jobs.discover import discover
 from ordercomp.measuring.accuracy import CLASS_METRICS
 from ordercomp.records import read_records
 from ordercomp.running.task import Task
-from ordercomp.studies.design.checks import check_task
 from ordercomp.training.recipe import Recipe
 
 TINY = Task(

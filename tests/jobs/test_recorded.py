@@ -5,10 +5,10 @@ from collections import Counter
 import pytest
 
 from ordercomp.analysis.law import derive_law
+from ordercomp.jobs.race import load_recorded, recorded_names
 from ordercomp.records import Record
 from ordercomp.search.simulated import space_of
 from ordercomp.sequence import permutations
-from ordercomp.studies.folders.recorded import load_recorded, recorded_names
 
 
 def test_digits_holds_every_order_with_controls_at_three_knob_settings() -> None:

@@ -12,6 +12,7 @@ import torch
 from ordercomp import CompressedNetwork, load_network
 from ordercomp.data.builtin import MOST_DEGREES, rotate
 from ordercomp.data.catalog import load_data
+from ordercomp.jobs.check import check_task
 from ordercomp.jobs.compress import compress
 from ordercomp.jobs.discover import discover
 from ordercomp.jobs.search import SearchPlan, run_search
@@ -24,7 +25,6 @@ from ordercomp.shipping.onnx import export_onnx
 from ordercomp.shipping.packed import save_packed
 from ordercomp.shipping.plain import Estimate
 from ordercomp.stages.catalog import apply_untrained, make_stage
-from ordercomp.studies.design.checks import check_task
 
 TINY = replace(
     load_task("rotated-digits"),

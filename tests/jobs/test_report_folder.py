@@ -10,9 +10,9 @@ from page_data import a_search, law_file
 
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.codec import encode
+from ordercomp.jobs.search_folder import write_report_again
 from ordercomp.records import write_records
 from ordercomp.sequence import permutations
-from ordercomp.studies.folders.report_folder import write_report_again
 
 RECORDS = [make_record(order, seed, 0.97) for order in permutations("DPQ") for seed in (0, 1)]
 

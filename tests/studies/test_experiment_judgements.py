@@ -12,6 +12,7 @@ from builders import make_record
 
 from benchmarks.worlds import Planted, simulate
 from ordercomp.codec import encode
+from ordercomp.jobs.check import StepTimes
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Record
 from ordercomp.running.task import TASKS
@@ -19,7 +20,6 @@ from ordercomp.sequence import permutations
 from ordercomp.stages.blocks import blocks_to_drop, find_blocks
 from ordercomp.studies import insertion, pairwise, repetition, rivals, stagewise, versus, zoo
 from ordercomp.studies.claims import Claim, convergence, even_out, judge_claims, latest, leans_on
-from ordercomp.studies.design.estimates import StepTimes
 from ordercomp.studies.design.plan import duration, plan_experiments
 from ordercomp.studies.experiment import Verdict
 from ordercomp.studies.facts import INSERTIONS, LAW, PAIRS, SINGLES, TABLE_1, TABLE_1_LOSSES, TABLE_2

@@ -6,14 +6,13 @@ import optuna
 import pytest
 from tiny_networks import tiny_network
 
-from ordercomp.jobs.search import task_space
+from ordercomp.jobs.search import first_sequences, task_space, useful_space
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.task import load_task
 from ordercomp.search.space import Space
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.blocks import split_candidates
 from ordercomp.stages.catalog import apply_untrained
-from ordercomp.studies.design.proposals import first_sequences, useful_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.tree import Tree
 
 from ordercomp.cli.output import print_json
+from ordercomp.jobs.check import probe_steps
 from ordercomp.jobs.race import Race, plan_race
 from ordercomp.running.task import load_task
 from ordercomp.running.workers import usable_workers
 from ordercomp.sequence import PrefixTrie, Step
 from ordercomp.studies.design.defaults import SEEDS
-from ordercomp.studies.design.estimates import probe_steps
 from ordercomp.studies.design.plan import ExperimentPlan, plan_experiments
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ordercomp.studies.folders.report_folder import write_report_again
+from ordercomp.jobs.search_folder import write_report_again
 
 
 def command(

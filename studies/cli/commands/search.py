@@ -23,12 +23,12 @@ from ordercomp.analysis.report.tables import loss_text, times_text
 from ordercomp.cli.output import console, next_steps, parse_convention, parse_duration, print_json, print_next
 from ordercomp.cli.progress import View, watching
 from ordercomp.jobs.search import SearchPlan, run_search
+from ordercomp.jobs.search_folder import Ranking
 from ordercomp.running.jobs import Finished
 from ordercomp.running.task import load_task
 from ordercomp.running.workers import executor_at
 from ordercomp.search.objective import DEFAULT_OBJECTIVES, Abandonment, Objectives
 from ordercomp.search.samplers import CostOptions
-from ordercomp.studies.folders.search_ranking import Ranking
 
 MOST_ORDERS = 10
 NOTED_LOSSES = (0.01, 0.02)  # whose best network is shown while the search goes on
