@@ -27,8 +27,16 @@ from ordercomp.studies.claims import (
     latest,
     stages_of,
 )
-from ordercomp.studies.design.arms import one_part, restrict, sequences
-from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, Verdict
+from ordercomp.studies.experiment import (
+    Experiment,
+    Finding,
+    Judgement,
+    Part,
+    Verdict,
+    one_part,
+    restrict,
+    sequences,
+)
 from ordercomp.studies.facts import LAW, TABLE_1, TABLE_1_LOSSES, TABLE_1_NOTE
 from ordercomp.studies.preset import Preset
 

@@ -1,7 +1,7 @@
 """What an experiment is: what it trains, how it judges the records, and the outcome that it leaves."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,8 @@ from ordercomp.records import Record
 from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Trainings
 from ordercomp.running.task import Task
-from ordercomp.sequence import PrefixTrie
+from ordercomp.sequence import Order, PrefixTrie, StageSequence, Step
+from ordercomp.stages.catalog import complete, known_stages
 from ordercomp.studies.preset import Preset
 
 Verdict = Literal["agree", "disagree", "undecided", "true by construction"]
@@ -202,3 +203,79 @@ def table_markdown(table: Table) -> list[str]:
     lines = [f"**{table.title}**", "", line([column.name for column in table.columns])]
     lines += [line([rule(column) for column in table.columns]), *(line(row) for row in table.rows)]
     return [*lines, "", table.note] if table.note else lines
+
+
+# From orders to requests: knob settings, seeds and control arms, alike for all orders that are compared.
+
+
+CONTROL = Step("F")  # more training without compression
+
+
+def sequences(task: Task, preset: Preset, orders: Iterable[Order]) -> list[StageSequence]:
+    """Every order at every knob setting that the preset has for its stages, without doubles.
+
+    Orders of the same stages meet the same settings, so that they differ in nothing else.
+    """
+    found: dict[StageSequence, None] = {}
+    for order in orders:
+        for case in preset.grid("".join(sorted(set(order)))):
+            found[task.sequence(order, case)] = None
+    return list(found)
+
+
+def rungs(task: Task, preset: Preset, stage: str) -> list[StageSequence]:
+    """A stage alone at the settings of its ladder."""
+    return list(dict.fromkeys(task.sequence(stage, case) for case in preset.rungs(stage)))
+
+
+def controls(some: Iterable[StageSequence]) -> list[StageSequence]:
+    """F after every static prefix of the sequences, which shows whether it was trained to the end."""
+    stages = known_stages()
+    found: dict[StageSequence, None] = {}
+    for sequence in some:
+        for prefix in sequence.prefixes:
+            if any(stages[step.stage].dynamic or step.stage == CONTROL.stage for step in prefix.steps):
+                break
+            found[prefix + CONTROL] = None
+    return list(found)
+
+
+def one_part(task: Task, preset: Preset, some: Sequence[StageSequence], *, controlled: bool = True) -> Part:
+    """All sequences at seed 0, then all at seed 1, and so on; with control arms if the preset has them.
+
+    `task` is the prepared one. A budget that ends early thus leaves whole seeds.
+    """
+    whole = [*some, *(controls(some) if controlled and preset.controls else [])]
+    requests = tuple(Request(sequence, seed) for seed in range(preset.seeds) for sequence in whole)
+    return Part(task=task, requests=requests)
+
+
+def restrict(order: Order, stages: Order) -> Order:
+    """The order without the letters that are not among `stages`."""
+    return "".join(letter for letter in order if letter in stages)
+
+
+# Equal budgets: orders of different lengths that share out the same number of epochs.
+
+
+def totaled(task: Task) -> Task:
+    """The task with its records marked as accounted by total epochs."""
+    return replace(task, accounting="total")
+
+
+def share_epochs(task: Task, preset: Preset, orders: Iterable[Order]) -> list[StageSequence]:
+    """The orders at the preset's first knob setting, each as long as all stages of the task together.
+
+    An order with as many stages as the task trains each as long as the recipe says, like everywhere else.
+    """
+    found: dict[StageSequence, None] = {}
+    for order in orders:
+        case = preset.grid("".join(sorted(set(order))))[0]
+        plain = replace(task, accounting="per-stage").sequence(order, case)
+        if len(order) == len(task.stages):
+            found[plain] = None
+            continue
+        epochs = task.recipe.epochs * len(task.stages) / len(order)
+        steps = [Step.of(step.stage, {**step.settings, "epochs": epochs}) for step in plain.steps]
+        found[complete(StageSequence(tuple(steps)))] = None
+    return list(found)

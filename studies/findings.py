@@ -7,10 +7,12 @@ tells is listed as open.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
+
+import numpy as np
 
 from ordercomp.analysis.answer import Answer, AnswerAt, derive_answer
 from ordercomp.analysis.checks import weaker_first
@@ -20,25 +22,189 @@ from ordercomp.analysis.order_model import Effort
 from ordercomp.analysis.report.plots import loss_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table, loss_text
 from ordercomp.analysis.report.text import answer_words, cost_text, where_it_changes
+from ordercomp.analysis.statistics import interval_alone
+from ordercomp.analysis.values import networks_of, order_values
 from ordercomp.files import replace_file
 from ordercomp.jobs.race import load_recorded, recorded_names
 from ordercomp.records import Record
 from ordercomp.sequence import Order
-from ordercomp.studies.experiment import table_markdown
-from ordercomp.studies.paper.mechanism import joint_table
-from ordercomp.studies.paper.order_claims import CLAIMS, LEFT_OUT, Claim, is_order, is_told, read_claim
-from ordercomp.studies.paper.verdict_tables import verdict_table
+from ordercomp.studies.experiment import Finding, Judgement, table_markdown
 from ordercomp.studies.run import EXPERIMENTS
 
+# Claims about the best order, read off an answer.
+
+
+LEFT_OUT = "-"  # where nothing can be told
+
+
+LEAST_REGRET = 0.02  # doublings that an order taken at random costs, where there is something to tell
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A statement about the best order, and which orders agree with it."""
+
+    text: str
+    who: str
+    agrees: Callable[[Order], bool]
+
+
+def before(*letters: str) -> Callable[[Order], bool]:
+    """Whether an order has these stages in this order."""
+
+    def agrees(order: Order) -> bool:
+        places = [order.index(letter) for letter in letters]
+        return places == sorted(places)
+
+    return agrees
+
+
+def is_order(only: Order | None) -> Callable[[Order], bool]:
+    """Whether an order is that one; None is no order's."""
+    return lambda order: order == only
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim("D → P → Q → E is the best order", "the source paper's law", is_order("DPQE")),
+    Claim("D before P", "the source paper", before("D", "P")),
+    Claim("D before Q", "the source paper", before("D", "Q")),
+    Claim("P before Q", "the source paper; most pipelines", before("P", "Q")),
+    Claim("E last", "the source paper: static before dynamic", lambda order: order[-1] == "E"),
+    Claim("P → Q → D", "a rival: distillation as recovery", before("P", "Q", "D")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a claim stands at one loss."""
+
+    verdict: str  # "holds", "fails", "open", or "-" where nothing can be told
+    probability: float = 0.0  # that the best order agrees with the claim
+    cost: float = 0.0  # expected doublings of the best order in it beyond the recommended one
+
+    def __str__(self) -> str:
+        if self.verdict == LEFT_OUT:
+            return LEFT_OUT
+        cost = "" if self.cost < 0.005 else f", costs {self.cost:.2f}"
+        return f"{self.verdict} ({self.probability:.2f}{cost})"
+
+
+def is_told(answer: AnswerAt) -> bool:
+    """Whether an answer tells orders apart: not where no network loses so little, and all values are 0."""
+    regret = answer.regret
+    return answer.recommended is not None and regret is not None and regret.random_order >= LEAST_REGRET
+
+
+def read_claim(claim: Claim, answer: AnswerAt) -> Reading:
+    """Read a claim off the answer at one loss."""
+    if not is_told(answer):
+        return Reading(LEFT_OUT)
+    agreeing = [order for order in answer.standings if claim.agrees(order)]
+    if not agreeing:
+        return Reading(LEFT_OUT)
+    inside = [order for order in answer.best_set if claim.agrees(order)]
+    verdict = "open" if 0 < len(inside) < len(answer.best_set) else "holds" if inside else "fails"
+    probability = sum(answer.standings[order].probability_best for order in agreeing)
+    regret = answer.regret.expected if answer.regret else 0.0
+    cost = min(answer.standings[order].behind for order in agreeing)
+    return Reading(verdict, probability, max(0.0, cost - regret))
+
+
+# Why exits come early: P and E in both orders, with heads alone and trained jointly with the body.
+#
+# Heads that stand on a frozen body are tuned together with it by every later stage, so an early E is trained
+# for longer than a late one. Trained jointly at once, only the order itself is left of the difference.
+
+
+STAGES, EARLY, LATE = "PE", "EP", "PE"
+
+
+JOINTLY = "train=joint"
+
+
+MOST = 16.0  # doublings within which an interval is told
+
+
+def joint_table(recordings: Mapping[str, Sequence[Record]], losses: Sequence[float]) -> Table:
+    """How far E before P is ahead of P before E, in doublings, by data and tolerated loss."""
+    rows = []
+    for name, records in recordings.items():
+        joint = [record for record in records if JOINTLY in record.sequence]
+        alone = [record for record in records if JOINTLY not in record.sequence]
+        for loss in losses:
+            told = [_lead(some, loss) for some in (alone, joint)]
+            rows.append((name, loss_text(loss), *told, str(len({record.seed for record in records}))))
+    names = ("data", "tolerated loss", "heads alone", "jointly", "seeds")
+    return Table(
+        title="How far EP is ahead of PE",
+        columns=tuple(Column(name, "left" if name == "data" else "right") for name in names),
+        rows=tuple(rows),
+        note="In doublings of the reduction of bit operations, mean over seeds with its 95 % interval.",
+    )
+
+
+def _lead(records: Sequence[Record], loss: float) -> str:
+    table = order_values(networks_of(records, STAGES), STAGES, loss=loss)
+    early, late = (table.values[table.orders.index(order)] for order in (EARLY, LATE))
+    both = (early - late)[np.isfinite(early - late)]
+    low, high = interval_alone(both, bound=MOST)
+    return f"{both.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+# The claims of the paper's experiments beside each other on several data sets, judged by the one court.
+
+
+Judge = Callable[[Sequence[Record]], Judgement]
+
+
+NOT_JUDGED = "-"
+
+
+def verdict_table(title: str, judge: Judge, recordings: Mapping[str, Sequence[Record]]) -> Table:
+    """One row for each claim that is judged on any of the recordings, one column for each recording.
+
+    A cell holds the verdict, with the effect in doublings and its interval where the claim is about one.
+    """
+    found: dict[str, dict[str, Finding]] = {}
+    for name, records in recordings.items():
+        for finding in judge(records).findings:
+            found.setdefault(finding.claim, {})[name] = finding
+    rows = [
+        (claim, *(_cell(by_name[name]) if name in by_name else NOT_JUDGED for name in recordings))
+        for claim, by_name in found.items()
+    ]
+    columns = (Column("claim"), *(Column(name) for name in recordings))
+    return Table(title=title, columns=columns, rows=tuple(rows))
+
+
+def _cell(finding: Finding) -> str:
+    if finding.effect is None:
+        return finding.verdict
+    if finding.interval is None:
+        return f"{finding.verdict}, {finding.effect:+.2f}"
+    low, high = finding.interval
+    return f"{finding.verdict}, {finding.effect:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
 STAGES: Order = "DPQE"
+
+
 JUDGED = ("single", "pairwise", "insertion", "combination", "exhaustive", "rivals")  # experiments
+
+
 SHOWN = (0.01, 0.02, 0.05)  # losses at which claims are read
+
+
 TITLES = {
     "cifar10": "CIFAR-10 (JPEG copies)",
     "fashion-mnist": "Fashion-MNIST",
     "fashion-mnist-raced": "Fashion-MNIST, raced",
 }
+
+
 NOT_BENCHMARKS = ("digits-grid",)  # one seed: for studies of samplers
+
+
 JOINT = "exits-"  # recordings of P and E alone begin so
 
 
@@ -241,16 +407,20 @@ The value of an order at a seed is the log2 reduction of bit operations that its
 loss of accuracy ([evidence.md](evidence.md)).
 """
 
+
 _CLAIMS_NOTE = """*holds*: every order that may be best (95 %) agrees; *fails*: none does; *open*: some do. In
 brackets the probability that the best order agrees, and what the best such order should cost beyond the
 recommended one, in doublings (0.1 is 7 % more bit operations, 1 is twice as many)."""
 
+
 _COURT_NOTE = """Judged by the experiments' own rules on the same records (`ordercomp study` runs them anew).
 Effects are in doublings of their value with 95 % intervals, positive where they speak for the claim."""
+
 
 _JOINT_NOTE = """Only P and E, in both orders. Heads that are trained alone, on a frozen body, are tuned
 together with it by every later stage: an early E is trained for longer than a late one. Trained jointly with
 the body at once, what is left of the lead of an early E is due to the order itself."""
+
 
 _LIMITS = """## Limits
 

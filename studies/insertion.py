@@ -24,8 +24,7 @@ from ordercomp.studies.claims import (
     latest,
     stages_of,
 )
-from ordercomp.studies.design.arms import one_part, sequences
-from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, Verdict
+from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, Verdict, one_part, sequences
 from ordercomp.studies.facts import INSERTIONS, LAW, PAIRS
 from ordercomp.studies.preset import Preset
 

@@ -21,8 +21,17 @@ from ordercomp.studies.claims import (
     latest,
     stages_of,
 )
-from ordercomp.studies.design.arms import one_part, restrict, rungs, sequences
-from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, Verdict
+from ordercomp.studies.experiment import (
+    Experiment,
+    Finding,
+    Judgement,
+    Part,
+    Verdict,
+    one_part,
+    restrict,
+    rungs,
+    sequences,
+)
 from ordercomp.studies.facts import LAW, PAIRS
 from ordercomp.studies.preset import Preset
 

@@ -11,11 +11,9 @@ from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order, StageSequence, Step
 from ordercomp.stages.catalog import complete, known_stages
-from ordercomp.studies.claims import Claim, Kind, judge_claims, latest
-from ordercomp.studies.design.arms import one_part, restrict, rungs, sequences
-from ordercomp.studies.experiment import Experiment, Judgement, Part
+from ordercomp.studies.claims import Claim, Kind, judge_claims, latest, measured_table, short_name
+from ordercomp.studies.experiment import Experiment, Judgement, Part, one_part, restrict, rungs, sequences
 from ordercomp.studies.facts import LAW, REPETITIONS
-from ordercomp.studies.paper.measured import measured_table, short_name
 from ordercomp.studies.preset import Preset
 
 LEAST_CUT = 0.05  # doublings that a further stage must save to count as a repetition

@@ -24,12 +24,20 @@ from ordercomp.studies.claims import (
     has_fresh_student,
     judge_claims,
     latest,
+    measured_table,
 )
-from ordercomp.studies.design.arms import one_part, restrict, sequences
-from ordercomp.studies.design.budgets import share_epochs, totaled
-from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part
+from ordercomp.studies.experiment import (
+    Experiment,
+    Finding,
+    Judgement,
+    Part,
+    one_part,
+    restrict,
+    sequences,
+    share_epochs,
+    totaled,
+)
 from ordercomp.studies.facts import LAW
-from ordercomp.studies.paper.measured import measured_table
 from ordercomp.studies.preset import Preset
 
 # Groups of stages whose orders are on trial: D as recovery (K) or as a smaller student, and pairs.

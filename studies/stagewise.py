@@ -14,11 +14,18 @@ from ordercomp.analysis.statistics import RULES, Estimate, Rules, estimate_all, 
 from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
-from ordercomp.studies.claims import latest, stages_of
-from ordercomp.studies.design.arms import one_part, restrict, sequences
-from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, Verdict
+from ordercomp.studies.claims import latest, measured_table, stages_of
+from ordercomp.studies.experiment import (
+    Experiment,
+    Finding,
+    Judgement,
+    Part,
+    Verdict,
+    one_part,
+    restrict,
+    sequences,
+)
 from ordercomp.studies.facts import LAW
-from ordercomp.studies.paper.measured import measured_table
 from ordercomp.studies.preset import Preset
 
 CRUCIAL = 1.05  # factor on the reduction that a stage must bring at least

@@ -9,13 +9,25 @@ from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages.catalog import complete, known_stages
-from ordercomp.studies.claims import Claim, judge_claims, latest
-from ordercomp.studies.design.arms import one_part, restrict
-from ordercomp.studies.design.budgets import share_epochs, totaled
-from ordercomp.studies.experiment import Experiment, Judgement, Part
-from ordercomp.studies.facts import BASELINE_BITS, LAW, Compressed
-from ordercomp.studies.paper.cited import TABLE_3, TABLE_3_NOTE, TABLE_3_OWN, CitedMethod
-from ordercomp.studies.paper.measured import measured_table, short_name
+from ordercomp.studies.claims import Claim, judge_claims, latest, measured_table, short_name
+from ordercomp.studies.experiment import (
+    Experiment,
+    Judgement,
+    Part,
+    one_part,
+    restrict,
+    share_epochs,
+    totaled,
+)
+from ordercomp.studies.facts import (
+    BASELINE_BITS,
+    LAW,
+    TABLE_3,
+    TABLE_3_NOTE,
+    TABLE_3_OWN,
+    CitedMethod,
+    Compressed,
+)
 from ordercomp.studies.preset import Preset
 
 TAUGHT = "j"  # the method whose quantized student goes on learning from the teacher

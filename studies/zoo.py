@@ -16,8 +16,7 @@ from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import KnobValue
 from ordercomp.studies.claims import latest
-from ordercomp.studies.design.arms import one_part, restrict, sequences
-from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part
+from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, one_part, restrict, sequences
 from ordercomp.studies.facts import LAW, TABLE_2, TABLE_2_NOTE, Compressed
 from ordercomp.studies.preset import Preset
 from ordercomp.training.recipe import Recipe

@@ -18,7 +18,7 @@ from ordercomp.networks.weights import CheckpointError, read_checkpoint
 from ordercomp.records import RecordError, read_records
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
-from ordercomp.studies.folders.experiment_folder import read_results as read_experiment
+from ordercomp.studies.run import read_results as read_experiment
 
 ODD = ("9" * 400, "9" * 5000, "[" * 3000, "1e400", "NaN", "Infinity", "null", "", "\ufeff{}", "\x00")
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -14,8 +14,7 @@ from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order
 from ordercomp.studies.claims import Claim, by_order, convergence, even_out, judge_claims, latest, stages_of
-from ordercomp.studies.design.arms import one_part, restrict, sequences
-from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part
+from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, one_part, restrict, sequences
 from ordercomp.studies.facts import LAW
 from ordercomp.studies.preset import Preset
 

@@ -6,11 +6,18 @@ from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table, reduction_table
 from ordercomp.records import Record
 from ordercomp.running.task import Task
-from ordercomp.studies.claims import Claim, Kind, by_order, convergence, even_out, judge_claims, latest
-from ordercomp.studies.design.arms import one_part, rungs
-from ordercomp.studies.experiment import Experiment, Judgement, Part
+from ordercomp.studies.claims import (
+    Claim,
+    Kind,
+    by_order,
+    convergence,
+    even_out,
+    judge_claims,
+    latest,
+    measured_table,
+)
+from ordercomp.studies.experiment import Experiment, Judgement, Part, one_part, rungs
 from ordercomp.studies.facts import LAW, SINGLES
-from ordercomp.studies.paper.measured import measured_table
 from ordercomp.studies.preset import Preset
 
 LOSSES = (0.002, 0.006, 0.01, 0.02, 0.05, 0.1)  # tolerated, fractions

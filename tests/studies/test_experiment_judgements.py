@@ -20,13 +20,11 @@ from ordercomp.sequence import permutations
 from ordercomp.stages.blocks import blocks_to_drop, find_blocks
 from ordercomp.studies import insertion, pairwise, repetition, rivals, stagewise, versus, zoo
 from ordercomp.studies.claims import Claim, convergence, even_out, judge_claims, latest, leans_on
-from ordercomp.studies.design.plan import duration, plan_experiments
 from ordercomp.studies.experiment import Verdict
-from ordercomp.studies.facts import INSERTIONS, LAW, PAIRS, SINGLES, TABLE_1, TABLE_1_LOSSES, TABLE_2
+from ordercomp.studies.facts import INSERTIONS, LAW, PAIRS, SINGLES, TABLE_1, TABLE_1_LOSSES, TABLE_2, TABLE_3
 from ordercomp.studies.paper import combination
-from ordercomp.studies.paper.cited import TABLE_3
 from ordercomp.studies.preset import load_preset
-from ordercomp.studies.run import EXPERIMENTS
+from ordercomp.studies.run import EXPERIMENTS, duration, plan_experiments
 
 DIGITS = TASKS["digits"]
 

@@ -25,9 +25,16 @@ from ordercomp.running.task import TASKS, Task
 from ordercomp.sequence import StageSequence
 from ordercomp.studies import run as experiments
 from ordercomp.studies.experiment import Outcome, Verdict
-from ordercomp.studies.folders.experiment_folder import Marker, ResultFolder, read_results
 from ordercomp.studies.preset import Preset
-from ordercomp.studies.run import EXPERIMENTS, RunOptions, judge_folder, run_experiment
+from ordercomp.studies.run import (
+    EXPERIMENTS,
+    Marker,
+    ResultFolder,
+    RunOptions,
+    judge_folder,
+    read_results,
+    run_experiment,
+)
 
 DIGITS = TASKS["digits"]
 SMALL = Preset(
@@ -153,7 +160,7 @@ def test_a_run_of_another_day_adds_to_the_same_folder_unless_the_code_has_change
     for date in ("2026-01-03", "2025-12-31"):  # a clock may go wrong
         assert run("repetition", tmp_path, date=date).folder == first.folder
     assert (first.folder / "records.jsonl").read_bytes() == lines
-    monkeypatch.setattr("ordercomp.studies.folders.experiment_folder.code_version", lambda: "edited")
+    monkeypatch.setattr("ordercomp.studies.run.code_version", lambda: "edited")
     later = run("repetition", tmp_path, date="2026-01-04")
     assert later.folder == tmp_path / "2026-01-04_repetition"
     (later.folder / "experiment.json").write_text("{")

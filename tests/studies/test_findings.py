@@ -10,9 +10,15 @@ from ordercomp.analysis.values import LOSSES
 from ordercomp.records import Record
 from ordercomp.sequence import Order
 from ordercomp.studies.experiment import Finding, Judgement
-from ordercomp.studies.findings import Source, findings_page
-from ordercomp.studies.paper.order_claims import Claim, before, is_order, read_claim
-from ordercomp.studies.paper.verdict_tables import verdict_table
+from ordercomp.studies.findings import (
+    Claim,
+    Source,
+    before,
+    findings_page,
+    is_order,
+    read_claim,
+    verdict_table,
+)
 
 
 def answer(loss: float, best: tuple[Order, ...], behind: dict[Order, float]) -> AnswerAt:

@@ -6,7 +6,7 @@ import pytest
 
 from ordercomp.codec import decode, format_json, read_json
 from ordercomp.studies.experiment import OutcomeFile
-from ordercomp.studies.folders.experiment_folder import Marker
+from ordercomp.studies.run import Marker
 
 RESULTS = Path(__file__).parents[2] / "studies" / "results"
 FOLDERS = sorted(path.parent for path in RESULTS.glob("*/*/outcome.json"))

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ordercomp.studies.paper.index import write_index
-from ordercomp.studies.run import judge_folder
+from ordercomp.studies.run import judge_folder, write_index
 
 RESULTS = Path(__file__).parents[2] / "studies" / "results"
 FOLDERS = sorted(marker.parent for marker in RESULTS.rglob("experiment.json"))

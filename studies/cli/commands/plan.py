@@ -15,7 +15,7 @@ from ordercomp.running.task import load_task
 from ordercomp.running.workers import usable_workers
 from ordercomp.sequence import PrefixTrie, Step
 from ordercomp.studies.design.defaults import SEEDS
-from ordercomp.studies.design.plan import ExperimentPlan, plan_experiments
+from ordercomp.studies.run import ExperimentPlan, plan_experiments
 
 
 def command(
