@@ -9,12 +9,11 @@ import typer
 from ordercomp.analysis.answer import Answer
 from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
 from ordercomp.analysis.results_table import Columns, answer_results, read_results
-from ordercomp.cli.output import parse_loss, print_json
+from ordercomp.cli.output import parse_loss, print_answer, print_json, print_law
 from ordercomp.codec import read_json
 from ordercomp.jobs.law import law_of_records, law_of_study
 from ordercomp.records import Record, read_records
 from ordercomp.sequence import Order
-from ordercomp.studies.cli.law_text import print_answer, print_law
 
 DEFAULT_LOSS = 0.02
 

@@ -8,13 +8,20 @@ from typing import Annotated
 import typer
 
 from ordercomp.analysis.report.text import answer_words
-from ordercomp.cli.output import console, next_steps, parse_duration, parse_loss, print_json, print_next
+from ordercomp.cli.output import (
+    console,
+    next_steps,
+    parse_duration,
+    parse_loss,
+    print_json,
+    print_law,
+    print_next,
+)
 from ordercomp.cli.progress import View, watching
 from ordercomp.jobs.discover import Discovery, discover
 from ordercomp.jobs.race import Race, plan_race
 from ordercomp.running.task import load_task
 from ordercomp.running.workers import executor_at
-from ordercomp.studies.cli.law_text import print_law
 from ordercomp.studies.design.defaults import SEEDS
 
 
