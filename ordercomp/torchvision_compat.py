@@ -1,4 +1,7 @@
-"""Operators that torchvision describes to torch, declared where its own library does not load."""
+"""The one door to torchvision, which opens even where torchvision's compiled operators do not load.
+
+Import its parts from here: `from ordercomp.torchvision_compat import datasets, models, transforms`.
+"""
 
 import importlib.util
 import sys
@@ -6,7 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torchvision import datasets, models, transforms  # noqa: E402
+
+__all__ = ["datasets", "declare_missing_operators", "models", "transforms"]
 
 
 @lru_cache(maxsize=1)
@@ -34,9 +38,6 @@ def declare_missing_operators() -> torch.library.Library | None:
     return library
 
 
-# The one door to torchvision, which opens even where torchvision's compiled operators do not load.
-#
-# Import torchvision's parts from here: `from ordercomp.torchvision_compat import datasets, models, transforms`.
-
-
 declare_missing_operators()
+
+from torchvision import datasets, models, transforms  # noqa: E402

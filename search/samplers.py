@@ -140,9 +140,10 @@ class _Draft:
 
 # Propose, in turn with another sampler, neighbors of the networks that lead.
 #
-# What a person does who tunes by hand: take the network that is best at a tolerated loss and turn one knob by a
-# notch, swap two stages, add or drop one. A sampler that models the whole space spends few of a small budget's
-# trainings there. A neighbor shares most of its prefixes with its parent, too, so it is cheap to train.
+# What a person does who tunes by hand: take the network that is best at a tolerated loss and turn one knob
+# by a notch, swap two stages, add or drop one. A sampler that models the whole space spends few of a small
+# budget's trainings there. A neighbor shares most of its prefixes with its parent, too, so it is cheap to
+# train.
 
 
 STARTUP = 4  # networks before one leads
@@ -238,11 +239,11 @@ def _notches(knob: Knob, value: KnobValue) -> list[KnobValue]:
 
 # Ask a sampler for several candidates, and take the one with the most expected gain per second of training.
 #
-# A trial costs only the stages that no earlier trial has trained, so two candidates of equal promise may differ
-# in price by a factor of the order's length. Optuna's samplers know nothing of that. Here the candidates come
-# from any of them, each also with its first stages moved onto a prefix that is trained already. A small forest,
-# fitted to all that was measured, says how much each would enlarge the front; what its missing stages will take
-# is known from the records.
+# A trial costs only the stages that no earlier trial has trained, so two candidates of equal promise may
+# differ in price by a factor of the order's length. Optuna's samplers know nothing of that. Here the
+# candidates come from any of them, each also with its first stages moved onto a prefix that is trained
+# already. A small forest, fitted to all that was measured, says how much each would enlarge the front; what
+# its missing stages will take is known from the records.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

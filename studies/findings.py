@@ -116,7 +116,7 @@ def read_claim(claim: Claim, answer: AnswerAt) -> Reading:
 # for longer than a late one. Trained jointly at once, only the order itself is left of the difference.
 
 
-STAGES, EARLY, LATE = "PE", "EP", "PE"
+PAIR, EARLY, LATE = "PE", "EP", "PE"
 
 
 JOINTLY = "train=joint"
@@ -144,7 +144,7 @@ def joint_table(recordings: Mapping[str, Sequence[Record]], losses: Sequence[flo
 
 
 def _lead(records: Sequence[Record], loss: float) -> str:
-    table = order_values(networks_of(records, STAGES), STAGES, loss=loss)
+    table = order_values(networks_of(records, PAIR), PAIR, loss=loss)
     early, late = (table.values[table.orders.index(order)] for order in (EARLY, LATE))
     both = (early - late)[np.isfinite(early - late)]
     low, high = interval_alone(both, bound=MOST)

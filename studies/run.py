@@ -28,12 +28,14 @@ from ordercomp.running.task import Task
 from ordercomp.running.versions import code_version
 from ordercomp.sequence import StageSequence
 from ordercomp.studies import (
+    combination,
     exhaustive,
     insertion,
     pairwise,
     repetition,
     rivals,
     robustness,
+    single,
     stagewise,
     versus,
     zoo,
@@ -47,7 +49,6 @@ from ordercomp.studies.experiment import (
     Verdict,
     table_markdown,
 )
-from ordercomp.studies.paper import combination, single
 from ordercomp.studies.preset import Preset, load_preset
 from ordercomp.training.device import choose_device, describe_hardware
 

@@ -23,12 +23,9 @@ MAY_IMPORT = {
 PLAIN = {
     "ordercomp.codec",
     "ordercomp.files",
-    "ordercomp.files",
     "ordercomp.sequence",
     "ordercomp.records",
-    "ordercomp.sequence",
     "ordercomp.knobs",
-    "ordercomp.codec",
 }  # core without torch
 ONLY_IN = {
     "optuna": ("ordercomp.search",),

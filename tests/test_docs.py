@@ -145,7 +145,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     reference = (tmp_path / "site" / "reference.html").read_text(encoding="utf-8")
     assert "Run the paired design" in reference or "discover" in reference
-    assert "ordercomp.testing.contract.stage_checks" in reference
+    assert "ordercomp.testing.stage_checks" in reference
 
 
 @pytest.mark.slow

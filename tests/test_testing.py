@@ -7,13 +7,6 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from ordercomp.testing.contract.contract import (
-    ORDERS,
-    StageCheck,
-    check_declaration,
-    check_stage,
-    stage_checks,
-)
 from torch import nn
 
 from ordercomp.knobs import Knob
@@ -22,6 +15,13 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages import catalog
 from ordercomp.stages.catalog import STAGES, known_stages
 from ordercomp.stages.stage import Granularity, Stage, finish
+from ordercomp.testing import (
+    ORDERS,
+    StageCheck,
+    check_declaration,
+    check_stage,
+    stage_checks,
+)
 from ordercomp.training.trainer import Trainer
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ordercomp.data.source import DataError, ImageOptions, Source
-from ordercomp.data.splits import Augmentation, Batch, ImageData, MemorySplit, Split
+from ordercomp.data.splits import Augmentation, ImageData
 from ordercomp.data.torch_datasets import from_datasets, takes_source
 from ordercomp.errors import is_out_of_disk, is_out_of_memory, one_line
 from ordercomp.plugins import load_function

@@ -185,8 +185,8 @@ def _keep_networks(folder: Path, networks: Sequence[Pick], records: Sequence[Rec
 
 # Networks to take whose loss holds with 95 % confidence: thresholds chosen by risk control.
 #
-# The order counts as given. Its networks, one for each knob setting and seed, are tested on validation images,
-# each at its share of the error, so that the most reduced of those that pass may be taken.
+# The order counts as given. Its networks, one for each knob setting and seed, are tested on validation
+# images, each at its share of the error, so that the most reduced of those that pass may be taken.
 
 
 ERROR = 0.05

@@ -362,8 +362,8 @@ def _reductions(cost: Cost, baseline: Cost, convention: str, shares: _FLOATS) ->
 # certified; the last certified one is taken, and the chance that its loss exceeds the bound is at most the
 # level. As in early exit with risk control (Jazbec et al. 2024).
 #
-# What is bounded is the share of images that the uncompressed network gets right and the compressed one wrong.
-# The loss of accuracy is at most that. The bound is about images like those that it was tested on.
+# What is bounded is the share of images that the uncompressed network gets right and the compressed one
+# wrong. The loss of accuracy is at most that. The bound is about images like those that it was tested on.
 
 
 THRESHOLDS = (np.inf, *np.linspace(1.0, 0.0, 201))  # fixed before looking at any image

@@ -7,3 +7,22 @@ from ordercomp.stages.fine_tune import FineTune, Recover
 from ordercomp.stages.prune import Prune
 from ordercomp.stages.quantize import Quantize
 from ordercomp.stages.stage import EPOCHS, Granularity, Stage, StageError, finish, step_of
+
+__all__ = [
+    "EPOCHS",
+    "STAGES",
+    "Distill",
+    "EarlyExit",
+    "FineTune",
+    "Granularity",
+    "Prune",
+    "Quantize",
+    "Recover",
+    "Stage",
+    "StageError",
+    "complete",
+    "finish",
+    "known_stages",
+    "make_stage",
+    "step_of",
+]

@@ -2,7 +2,7 @@
 
     import pytest
     from my_package import LowRank
-    from ordercomp.testing.contract import stage_checks
+    from ordercomp.testing import stage_checks
 
     @pytest.mark.parametrize("check", stage_checks(LowRank), ids=str)
     def test_low_rank_keeps_the_contract(check):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import optuna
 from optuna.trial import TrialState
-from tests.search.tell.test_drive import PERMUTATIONS, SUBSETS, of_design, opened, paired, question
 
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.search.drive import run_study
@@ -13,6 +12,7 @@ from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRun
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design
 from ordercomp.sequence import StageSequence
+from tests.search.test_drive import PERMUTATIONS, SUBSETS, of_design, opened, paired, question
 from tests.studies_on_disk import ForgetfulRunner
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

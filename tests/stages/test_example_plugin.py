@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from ordercomp.testing.contract.contract import StageCheck, stage_checks
 from tiny_networks import apply, logits, tiny_network, tiny_trainer
 
 from ordercomp.cli.main import main
@@ -21,6 +20,7 @@ from ordercomp.plugins import stage_plugins
 from ordercomp.records import read_records
 from ordercomp.shipping.packed import load_network, save_packed
 from ordercomp.stages.catalog import known_stages
+from ordercomp.testing import StageCheck, stage_checks
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "low_rank"
 

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from ordercomp.testing.contract.contract import ORDERS, check_stage, network_after
 from tiny_networks import logits, snapshot, tiny_trainer
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from ordercomp.sequence import StageSequence, Step, permutations, prefixes
 from ordercomp.stages import catalog
 from ordercomp.stages.catalog import complete, known_stages, make_stage
 from ordercomp.stages.stage import Granularity, Stage, StageError, finish
+from ordercomp.testing import ORDERS, check_stage, network_after
 from ordercomp.training.trainer import Trainer
 
 PREFIXES = sorted(

@@ -18,11 +18,10 @@ from ordercomp.records import Record
 from ordercomp.running.task import TASKS
 from ordercomp.sequence import permutations
 from ordercomp.stages.blocks import blocks_to_drop, find_blocks
-from ordercomp.studies import insertion, pairwise, repetition, rivals, stagewise, versus, zoo
+from ordercomp.studies import combination, insertion, pairwise, repetition, rivals, stagewise, versus, zoo
 from ordercomp.studies.claims import Claim, convergence, even_out, judge_claims, latest, leans_on
 from ordercomp.studies.experiment import Verdict
 from ordercomp.studies.facts import INSERTIONS, LAW, PAIRS, SINGLES, TABLE_1, TABLE_1_LOSSES, TABLE_2, TABLE_3
-from ordercomp.studies.paper import combination
 from ordercomp.studies.preset import load_preset
 from ordercomp.studies.run import EXPERIMENTS, duration, plan_experiments
 

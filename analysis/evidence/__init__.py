@@ -1,1 +1,0 @@
-"""Evidence: paired comparisons of stages, their uncertainty, and the precedence that they decide."""

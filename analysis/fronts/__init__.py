@@ -1,1 +1,0 @@
-"""Fronts: dominance, hypervolume, and what the networks of one order reach."""

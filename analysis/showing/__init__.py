@@ -1,1 +1,0 @@
-"""Showing: tables, pictures, sentences and pages made from results."""

@@ -1,1 +1,0 @@
-"""Asking: the search space, the samplers that propose in it, and what a trial is told."""

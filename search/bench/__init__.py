@@ -1,1 +1,0 @@
-"""Worlds without training, for tests and benchmarks of search."""

@@ -1,1 +1,0 @@
-"""Telling: the study, where it lives, whose its trials are, and how results come back into it."""

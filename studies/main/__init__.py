@@ -1,1 +1,0 @@
-"""The main jobs: discover, search, and the law of a study."""

@@ -1,1 +1,0 @@
-"""The paper's experiments: its claims as data, what each trains, and how it is judged."""
