@@ -33,7 +33,7 @@ class Fact:
 
 def render(template: str, content: Mapping[str, object]) -> str:
     """Fill a template of this folder with `content` and with `style` and `script`, those of the page."""
-    loader = PackageLoader("ordercomp.analysis.showing.report", package_path="")
+    loader = PackageLoader("ordercomp.analysis.report", package_path="")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -71,7 +71,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 LIGHT = frozenset(  # imported to read what a command takes
-    {"typing", "pathlib", "collections.abc", "typer", "ordercomp.studies.design.defaults"}
+    {"typing", "pathlib", "collections.abc", "typer", "ordercomp.jobs.defaults"}
 )
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # of any option; typer gives it no name

@@ -18,11 +18,11 @@ from ordercomp.cli.output import (
     print_next,
 )
 from ordercomp.cli.progress import View, watching
+from ordercomp.jobs.defaults import SEEDS
 from ordercomp.jobs.discover import Discovery, discover
 from ordercomp.jobs.race import Race, plan_race
 from ordercomp.running.task import load_task
 from ordercomp.running.workers import executor_at
-from ordercomp.studies.design.defaults import SEEDS
 
 
 def command(

@@ -21,6 +21,7 @@ from ordercomp.analysis.values import networks_of, order_values
 from ordercomp.codec import encode
 from ordercomp.errors import FailedRunError
 from ordercomp.jobs.check import check_task
+from ordercomp.jobs.defaults import SEEDS
 from ordercomp.jobs.law_folder import (
     guaranteed_networks,
     settle_precision,
@@ -43,7 +44,6 @@ from ordercomp.search.results import Study, keep_beside
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.study import enqueue_paired_design, naming_the_storage, open_study
 from ordercomp.sequence import StageSequence
-from ordercomp.studies.design.defaults import SEEDS
 
 STUDY = "discover"
 

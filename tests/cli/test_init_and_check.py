@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from ordercomp.cli.main import main
+from ordercomp.jobs.defaults import SEEDS
+from ordercomp.jobs.templates import TEMPLATES, write_templates
 from ordercomp.running.task import Task
-from ordercomp.studies.design.defaults import SEEDS
-from ordercomp.studies.templates import TEMPLATES, write_templates
 
 SMALL = 'model = "resnet8(width=4)"\n'
 BAD = """

@@ -11,8 +11,8 @@ from rich.table import Table
 from ordercomp.cli.output import number_text, print_json, print_next
 from ordercomp.codec import Plain
 from ordercomp.jobs.check import TaskSurvey, survey_task
+from ordercomp.jobs.defaults import SEEDS
 from ordercomp.running.task import load_task
-from ordercomp.studies.design.defaults import SEEDS
 
 _MOST_NAMES = 6
 

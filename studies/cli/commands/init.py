@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ordercomp.cli.output import print_next
-from ordercomp.studies.templates import write_templates
+from ordercomp.jobs.templates import write_templates
 
 
 def command(

@@ -10,11 +10,11 @@ from rich.tree import Tree
 
 from ordercomp.cli.output import print_json
 from ordercomp.jobs.check import probe_steps
+from ordercomp.jobs.defaults import SEEDS
 from ordercomp.jobs.race import Race, plan_race
 from ordercomp.running.task import load_task
 from ordercomp.running.workers import usable_workers
 from ordercomp.sequence import PrefixTrie, Step
-from ordercomp.studies.design.defaults import SEEDS
 from ordercomp.studies.run import ExperimentPlan, plan_experiments
 
 

@@ -1,1 +1,0 @@
-"""Designs: presets, arms and budgets, with the checks and estimates before anything trains."""
