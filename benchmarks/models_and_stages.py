@@ -24,7 +24,7 @@ import torch
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
-from ordercomp.stages.catalog import apply_untrained, rehearse
+from ordercomp.stages.catalog import apply_untrained, dry_run
 
 TORCHVISION = (
     "alexnet",
@@ -133,12 +133,12 @@ def try_stages(name: str) -> dict[str, str]:
     def cost() -> str:
         dense.append(CompressedNetwork.create(name, classes=10, size=(side, side)))
         dense.append(measure_cost(dense[0]))
-        rehearse(dense[0])
+        dry_run(dense[0])
         return f"{dense[1].macs / 1e6:.1f} M"
 
     def stage(sequence: str) -> str:
         small = apply_untrained(dense[0], StageSequence.parse(sequence))
-        rehearse(small)
+        dry_run(small)
         exits = f", {len(small.exits)} exit{'s' * (len(small.exits) > 1)}" if small.exits else ""
         return f"{dense[1].bitops() / measure_cost(small).bitops():.2f}×{exits}"
 

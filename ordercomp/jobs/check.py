@@ -24,7 +24,7 @@ from ordercomp.running.node import (
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.blocks import find_blocks, split_candidates
-from ordercomp.stages.catalog import apply_untrained, known_stages, rehearse
+from ordercomp.stages.catalog import apply_untrained, dry_run, known_stages
 
 # Whether a task can be measured at all, found out before anything is trained or written.
 
@@ -55,11 +55,11 @@ def rehearsals(task: Task) -> Iterator[CompressedNetwork]:
             getattr(split, "check")()  # noqa: B009
     network, _ = start_network(task, seed=0)
     alone = {task.sequence(letter, case) for letter in task.stages for case in task.cases}
-    rehearse(network)
+    dry_run(network)
     yield network
     for sequence in (*sorted(alone, key=str), task.sequence(task.stages, task.cases[-1])):
         compressed = apply_untrained(network, sequence)
-        rehearse(compressed)
+        dry_run(compressed)
         if len(sequence.steps) == 1:
             tell_what_stages_say(compressed)
         yield compressed

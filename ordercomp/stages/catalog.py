@@ -129,7 +129,7 @@ def apply_untrained(network: CompressedNetwork, sequence: StageSequence) -> Comp
     return network
 
 
-def rehearse(network: CompressedNetwork) -> None:
+def dry_run(network: CompressedNetwork) -> None:
     """Let the network take one step of training on random images and be copied, saved and counted after it.
 
     All on a copy. Raises StageError in one line if one of these fails.

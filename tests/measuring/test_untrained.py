@@ -1,4 +1,4 @@
-"""A rehearsal without training: networks as users write them work, or are refused in one line."""
+"""A dry run without training: networks as users write them work, or are refused in one line."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from ordercomp.cli.main import main
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
-from ordercomp.stages.catalog import apply_untrained, rehearse
+from ordercomp.stages.catalog import apply_untrained, dry_run
 from ordercomp.stages.stage import StageError
 
 
@@ -23,7 +23,7 @@ def test_what_users_write_goes_through_all_stages_and_a_file(name: str, channels
     letters = "DPQE" if name == "keyworded" else "PQ"
     for letter in letters:
         network = apply(letter, network)
-        rehearse(network)
+        dry_run(network)
     network.save(tmp_path / "network")
     loaded = CompressedNetwork.load(tmp_path / "network")
     assert all(torch.equal(one, two) for one, two in zip(logits(network), logits(loaded), strict=True))
@@ -64,7 +64,7 @@ def test_scripted_parts_are_refused() -> None:
 
 def test_a_failure_in_training_is_told_in_one_line_before_anything_trains() -> None:
     with pytest.raises(StageError) as caught:
-        rehearse(tiny_network("odd_nets:fails_in_training"))
+        dry_run(tiny_network("odd_nets:fails_in_training"))
     assert str(caught.value) == "odd_nets:fails_in_training cannot be trained: KeyError: 'epoch'"
 
 
