@@ -1,6 +1,7 @@
 """What gets installed: every source file under `ordercomp`, and nothing beside it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,8 +10,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LINKED = ("analysis", "search", "studies")
 NOT_SHIPPED = ("__pycache__", "*.pyc", "*.egg-info")
 
@@ -54,7 +57,10 @@ def test_the_wheel_leaves_the_results_of_experiments_out(names: list[str]) -> No
 
 
 def test_the_wheel_brings_no_generic_name_to_the_top_level(names: list[str]) -> None:
-    assert {name.split("/")[0] for name in names} == {"ordercomp", "ordercomp-0.1.0.dist-info"}
+    assert {name.split("/")[0] for name in names} == {
+        "ordercomp",
+        f"ordercomp-{PROJECT['version']}.dist-info",
+    }
 
 
 def test_the_upper_layers_are_committed_as_relative_links() -> None:
@@ -73,7 +79,26 @@ def test_the_upper_layers_are_imported_under_the_package_only() -> None:
 
 
 def test_every_dependency_has_a_tested_pin() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
     pins = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
     assert {name.split(">=")[0] for name in wanted} - pins == set()
+
+
+def test_package_changelog_and_citation_name_one_release() -> None:
+    """Each release has a dated section, below what is not released yet; the citation names the last one."""
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## (.+)$", changelog, re.M)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert sections[:2] == ["Unreleased", f"{PROJECT['version']} - {citation['date-released']}"]
+    assert str(citation["version"]) == PROJECT["version"]
+    assert [author["name"] for author in citation["authors"]] == [one["name"] for one in PROJECT["authors"]]
+
+
+def test_the_readme_cites_what_the_citation_file_does() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    (paper,) = citation["references"]
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for text in (paper["title"], paper["url"], f"version = {{{citation['version']}}}"):
+        assert text in readme
+    for author in paper["authors"]:
+        assert f"{author['family-names']}, {author['given-names']}" in readme
