@@ -24,7 +24,7 @@ from typing import Any
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import create_network
-from ordercomp.running.record_file import RecordFile
+from ordercomp.running.record_log import RecordLog
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
@@ -36,7 +36,7 @@ from ordercomp.training.device import probe_precision
 def design(task: Task, orders: Sequence[str] = ()) -> list[StageSequence]:
     """These orders at all knob settings; without any, all orders, then the task's further ones."""
     orders = orders or (*permutations(task.stages), *task.extra)
-    return list(dict.fromkeys(task.sequence(order, case) for order in orders for case in task.cases))
+    return list(dict.fromkeys(task.sequence(order, setting) for order in orders for setting in task.settings))
 
 
 def controls(sequences: Sequence[StageSequence]) -> list[StageSequence]:
@@ -90,7 +90,7 @@ def record(task: Task, options: argparse.Namespace) -> dict[str, Any]:
         task = replace(task, recipe=replace(task.recipe, precision=probe.precision))
     first, _, last = options.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
-    file = RecordFile(options.out, task=task.name)
+    file = RecordLog(options.out, task=task.name)
     start, told = time.monotonic(), 0.0
     budget = max(1.0, min(options.minutes * 60, (options.until or math.inf) - time.time()))
     store = Store(options.store or options.out.with_suffix(".store"))

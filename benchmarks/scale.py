@@ -44,7 +44,7 @@ from ordercomp.analysis.values import networks_of, order_values
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.running import runner as dispatch
 from ordercomp.running.jobs import Finished, NodeJob, Request
-from ordercomp.running.record_file import RecordFile
+from ordercomp.running.record_log import RecordLog
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.sequence import Order, StageSequence, permutations
@@ -174,7 +174,7 @@ class Simulation:
 
     cluster: VirtualCluster
     runner: Runner
-    file: RecordFile
+    file: RecordLog
 
     def run(self, requests: Iterable[Request]) -> Iterator[Finished]:
         """Run what is asked for, and write each record as the commands do."""
@@ -194,7 +194,7 @@ def simulation(stages: Order, workers: int) -> Iterator[Simulation]:
             store = Store(Path(folder) / "store")
             work = _Work(store)
             with Runner(World(stages), store, workers=workers, executor=cluster, work=work) as runner:
-                yield Simulation(cluster, runner, RecordFile(Path(folder) / "records.jsonl"))
+                yield Simulation(cluster, runner, RecordLog(Path(folder) / "records.jsonl"))
     finally:
         dispatch.queue = before
 

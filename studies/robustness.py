@@ -83,7 +83,7 @@ def _requests(task: Task, seeds: int, knobs: Mapping[str, Mapping[str, str]]) ->
             for letter in {*case, *knobs}
             if letter in task.stages
         }
-        for case in task.cases
+        for case in task.settings
     ]
     return tuple(
         Request(task.sequence(order, case), seed)
@@ -165,7 +165,10 @@ def _rival(task: Task, width: float, seeds: int) -> Part:
         weights="",
     )
     requests = [
-        Request(small.sequence(order, case), seed) for seed in range(seeds) for case in small.cases if order
+        Request(small.sequence(order, case), seed)
+        for seed in range(seeds)
+        for case in small.settings
+        if order
     ]
     return Part(task=small, requests=tuple(dict.fromkeys(requests)))
 

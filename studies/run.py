@@ -21,7 +21,7 @@ from ordercomp.jobs.law_folder import settle_precision
 from ordercomp.records import Record, read_records
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import train_node
-from ordercomp.running.record_file import RecordFile
+from ordercomp.running.record_log import RecordLog
 from ordercomp.running.runner import Runner, Trainings, Work
 from ordercomp.running.store import Store, open_store
 from ordercomp.running.task import Task
@@ -91,7 +91,7 @@ class ResultFolder:
         elif path.exists() and not _is_ours(path, marker):
             raise ValueError(f"{path} holds other files, without an experiment.json; choose another --out")
         self._mark()
-        self._file = RecordFile(path / "records.jsonl")
+        self._file = RecordLog(path / "records.jsonl")
 
     @property
     def records(self) -> list[Record]:
@@ -99,7 +99,7 @@ class ResultFolder:
         return self._file.records
 
     def add(self, finished: Finished) -> None:
-        """Write the record of a finished node, as a `RecordFile` does."""
+        """Write the record of a finished node, as a `RecordLog` does."""
         self._mark()
         self._file.add(finished)
 

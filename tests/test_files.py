@@ -11,7 +11,7 @@ import pytest
 from ordercomp.files import is_digest, read_bytes, replace_file, replacing
 from ordercomp.jobs.race import load_recorded
 from ordercomp.records import RecordError, append_record, read_records
-from ordercomp.running.record_file import RecordFile
+from ordercomp.running.record_log import RecordLog
 from ordercomp.search.study import open_storage
 
 
@@ -37,7 +37,7 @@ def _append(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "write"), [("records.jsonl", RecordFile), ("records.jsonl", _append), ("study.db", open_storage)]
+    ("name", "write"), [("records.jsonl", RecordLog), ("records.jsonl", _append), ("study.db", open_storage)]
 )
 def test_a_link_is_not_written_through(tmp_path: Path, name: str, write: Callable[[Path], object]) -> None:
     (tmp_path / "target").write_text("of a stranger")

@@ -42,7 +42,7 @@ def test_tasks_on_cifar10_take_every_stage_and_say_where_missing_images_come_fro
 @pytest.mark.parametrize("name", TASKS)
 def test_built_in_tasks_have_a_light_and_a_hard_rung(name: str) -> None:
     task = load_task(name)
-    light, hard = (task.sequence("Q", case).steps[0].settings for case in task.cases)
+    light, hard = (task.sequence("Q", case).steps[0].settings for case in task.settings)
     assert (light["weights"], light["activations"]) == (4, 8)
     assert (hard["weights"], hard["activations"]) == (2, 4)
     assert task.loss == 0.02
@@ -102,7 +102,7 @@ def test_a_task_file_is_read(tmp_path: Path) -> None:
     task = load_task(str(tmp_path / "mine.toml"))
     assert (task.name, task.stages, task.extra) == ("mine", "QPE", ("QQ",))
     assert task.recipe.epochs == 3
-    assert task.cases == ({}, {"Q": {"weights": 1}})
+    assert task.settings == ({}, {"Q": {"weights": 1}})
     assert str(task.sequence("P")) == "P(ratio=0.25)"
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ordercomp.cli.output import console
 from ordercomp.running.jobs import Finished, NodeJob
-from ordercomp.running.runner import ENDED, STARTED, name_node
+from ordercomp.running.runner import ENDED, STARTED, node_label
 
 _MOST_WORKERS = 8  # lines of the live view
 _WIDTH = 30  # of the bar
@@ -81,7 +81,7 @@ class View:
         """A worker took a node."""
         self._running[job.key] = (job, self._clock())
         if not self._console.is_terminal and job.parent_key is None:
-            self._say(f"training {name_node(job)}")
+            self._say(f"training {node_label(job)}")
 
     def ended(self, job: NodeJob) -> None:
         """A worker is done with a node, or lost."""
@@ -112,7 +112,7 @@ class View:
         lines: list[RenderableType] = [head]
         now = self._clock()
         for job, since in list(self._running.values())[:_MOST_WORKERS]:
-            lines.append(_line(f"  {name_node(job)}, {now - since:.0f} s", "dim"))
+            lines.append(_line(f"  {node_label(job)}, {now - since:.0f} s", "dim"))
         if self._last:
             lines.append(_line(f"  last: {self._last}", "dim"))
         return Group(*lines, *(_line(note, "") for note in self._notes))

@@ -13,13 +13,13 @@ from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.node import (
     create_network,
+    log_notices,
+    log_stage_notices,
     make_trainer,
-    naming_the_model,
+    name_model_in_errors,
     start_network,
     task_data,
     task_metric,
-    tell_notices,
-    tell_what_stages_say,
 )
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
@@ -49,19 +49,19 @@ def rehearsals(task: Task) -> Iterator[CompressedNetwork]:
     """
     data = task_data(task, 0)
     task_metric(task, data)
-    tell_notices(data)
+    log_notices(data)
     if task.data.startswith("photos:"):  # of other data, what lies in memory was decoded already
         for split in (data.train, data.validation, data.test):
             getattr(split, "check")()  # noqa: B009
     network, _ = start_network(task, seed=0)
-    alone = {task.sequence(letter, case) for letter in task.stages for case in task.cases}
+    alone = {task.sequence(letter, setting) for letter in task.stages for setting in task.settings}
     dry_run(network)
     yield network
-    for sequence in (*sorted(alone, key=str), task.sequence(task.stages, task.cases[-1])):
+    for sequence in (*sorted(alone, key=str), task.sequence(task.stages, task.settings[-1])):
         compressed = apply_untrained(network, sequence)
         dry_run(compressed)
         if len(sequence.steps) == 1:
-            tell_what_stages_say(compressed)
+            log_stage_notices(compressed)
         yield compressed
 
 
@@ -130,7 +130,7 @@ def _stage_seconds(task: Task, network: CompressedNetwork) -> float:
     images = len(trainer.data.train)
     steps = max(1, images // task.recipe.batch_size)
     short = replace(trainer, recipe=replace(task.recipe, epochs=_PROBED_STEPS / steps))
-    with naming_the_model(task):
+    with name_model_in_errors(task):
         short.train(network, fresh=True)  # the first steps are slow
     start = time.perf_counter()
     short.train(network, fresh=True)

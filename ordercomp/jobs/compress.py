@@ -13,10 +13,10 @@ from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.jobs import Finished, Request, key_of_record
 from ordercomp.running.node import (
     check_guarantee,
+    log_notices,
     start_network,
     task_data,
     task_metric,
-    tell_notices,
     train_node,
 )
 from ordercomp.running.runner import Runner
@@ -91,7 +91,7 @@ def compress(
     metric = task_metric(chosen, data)
     if guarantee:
         check_guarantee(metric)
-    tell_notices(data)
+    log_notices(data)
     apply_untrained(start_network(chosen, seed=seed)[0], wanted)  # what cannot be applied is told at once
     with tempfile.TemporaryDirectory(prefix="ordercomp-") as temporary:
         results = Store(Path(store or temporary))

@@ -33,7 +33,7 @@ from ordercomp.jobs.search import task_space
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import check_guarantee, task_data, task_metric, train_node
-from ordercomp.running.record_file import RecordFile
+from ordercomp.running.record_log import RecordLog
 from ordercomp.running.runner import Runner, Trainings
 from ordercomp.running.store import open_store
 from ordercomp.running.task import Task
@@ -125,7 +125,7 @@ def discover(
     store = open_store(folder / "store", store_url)
     task = settle_precision(task, store)
     race = Race(task=task, seeds=seeds)
-    file = RecordFile(folder / "records.jsonl", task=task.name)
+    file = RecordLog(folder / "records.jsonl", task=task.name)
     with Runner(
         task, store, workers=workers, executor=executor, budget_seconds=budget_seconds, work=train_node
     ) as runner:
@@ -144,7 +144,7 @@ class _Run:
         self,
         race: Race,
         runner: Runner,
-        file: RecordFile,
+        file: RecordLog,
         folder: Path,
         report: Callable[[Finished], None],
     ) -> None:

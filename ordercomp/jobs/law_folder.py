@@ -20,9 +20,9 @@ from ordercomp.measuring.accuracy import ExitOutcome, certified_threshold, exit_
 from ordercomp.measuring.cost import Cost, measure_cost
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import OperatingPoint, Record, metric_of
+from ordercomp.running.fingerprint import fingerprint_task
 from ordercomp.running.jobs import key_of_record, node_key
 from ordercomp.running.node import create_network, task_data, task_metric
-from ordercomp.running.prepare import seal_task
 from ordercomp.running.runner import Runner, Trainings
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task
@@ -101,7 +101,7 @@ def settle_precision(task: Task, store: Store) -> Task:
 
     The finding is kept in the store, so that a later run of the same task decides alike.
     """
-    task = seal_task(task)
+    task = fingerprint_task(task)
     if task.recipe.precision != "auto":
         return task
     path = store.folder / f"precision-{task.digest[:16]}.json"

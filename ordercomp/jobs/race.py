@@ -71,8 +71,8 @@ class Race:
     def rungs(self) -> tuple[Rung, ...]:
         """The knob settings that every order is run with."""
         found: dict[Rung, None] = {}
-        for case in self.task.cases:
-            steps = self.task.sequence(self.task.stages, case).steps
+        for setting in self.task.settings:
+            steps = self.task.sequence(self.task.stages, setting).steps
             found[Rung(self.task.accounting, tuple(map(str, steps)))] = None
         return tuple(found)
 
@@ -93,7 +93,9 @@ class Race:
     def sequences(self, orders: Iterable[Order]) -> list[StageSequence]:
         """Every order at every knob setting."""
         task = self.task
-        return list(dict.fromkeys(task.sequence(order, case) for order in orders for case in task.cases))
+        return list(
+            dict.fromkeys(task.sequence(order, setting) for order in orders for setting in task.settings)
+        )
 
     def controls(self, orders: Iterable[Order]) -> list[StageSequence]:
         """F after each static prefix of the orders, at every knob setting: was it trained to the end?"""

@@ -9,8 +9,8 @@ from typing import Any
 from ordercomp.codec import Plain
 from ordercomp.errors import FailedRunError
 from ordercomp.records import Record, read_records
+from ordercomp.running.fingerprint import fingerprint_task
 from ordercomp.running.jobs import Finished, Request, key_of_record, node_key
-from ordercomp.running.prepare import seal_task
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task
@@ -69,7 +69,7 @@ def rerun(
     if precision in ("float32", "bfloat16"):
         task = replace(task, recipe=replace(task.recipe, precision=precision))
     latency = any("latency_ms" in point.extra for point in record.points)
-    task = replace(seal_task(task), latency=latency)
+    task = replace(fingerprint_task(task), latency=latency)
     version = str(_made_with(record).get("ordercomp"))
     same = version in FORMER_BUILDS or results_version(version) == results_version()
     if same and key_of_record(task.digest, record) != node_key(task.digest, sequence, record.seed):

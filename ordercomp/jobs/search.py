@@ -20,7 +20,7 @@ from ordercomp.networks.network import CompressedNetwork, describe
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import create_network, train_node
-from ordercomp.running.record_file import RecordFile
+from ordercomp.running.record_log import RecordLog
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import open_store
 from ordercomp.running.task import Task, load_task
@@ -82,8 +82,8 @@ def first_sequences(task: Task, space: Space) -> list[StageSequence]:
         )
     )
     orders = [order, order[1:]] if space.optional and len(order) > 1 else [order]
-    cases = task.cases or ({},)
-    found = [_moved(space, task.sequence(one, case)) for one in orders for case in cases]
+    settings = task.settings or ({},)
+    found = [_moved(space, task.sequence(one, setting)) for one in orders for setting in settings]
     return [one for one in dict.fromkeys(found) if space.contains(one)]
 
 
@@ -258,7 +258,7 @@ def run_search(
         plan.task if runner else settle_precision(plan.task, open_store(plan.out / "store", plan.store_url))
     )
     task = replace(task, latency=plan.measures_latency)
-    file = RecordFile(plan.out / "records.jsonl", task=task.name)
+    file = RecordLog(plan.out / "records.jsonl", task=task.name)
     study = open_study(
         storage,
         name=plan.study,
@@ -350,7 +350,7 @@ def _no_network(_: Record) -> Path | None:
     return None
 
 
-def _lost_nodes(study: Study, file: RecordFile) -> list[Request]:
+def _lost_nodes(study: Study, file: RecordLog) -> list[Request]:
     """What the study was told and the file lacks: a run was killed in between, or lost the file.
 
     The store has most of it.
@@ -358,7 +358,7 @@ def _lost_nodes(study: Study, file: RecordFile) -> list[Request]:
     return file.lacks([Request(sequence, seed) for sequence, seed in measured_nodes(study)])
 
 
-def _recorded(nodes: Iterable[Finished], study: Study, file: RecordFile) -> Iterator[Finished]:
+def _recorded(nodes: Iterable[Finished], study: Study, file: RecordLog) -> Iterator[Finished]:
     """Pass nodes on, and add them to the file, marked by who chose them."""
     designed = designed_nodes(study.get_trials(deepcopy=False))
     for finished in nodes:

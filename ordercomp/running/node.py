@@ -73,13 +73,13 @@ def check_guarantee(metric: Metric) -> None:
         )
 
 
-def tell_notices(data: ImageData) -> None:
+def log_notices(data: ImageData) -> None:
     """Log, as warnings, what a user should know of the data."""
     for notice in data.notices:
         _log.warning(notice)
 
 
-def tell_what_stages_say(network: CompressedNetwork) -> None:
+def log_stage_notices(network: CompressedNetwork) -> None:
     """Log, as warnings, the notices of the stages that the network went through."""
     for done in network.lineage:
         if "notice" in done.achieved:
@@ -197,14 +197,14 @@ def _train_baseline(task: Task, seed: int, batch_size: int) -> CompressedNetwork
     if not task.weights or task.baseline_epochs:
         whole = make_trainer(task, seed=seed, batch_size=batch_size)
         trainer = whole.for_stage("baseline", epochs=task.baseline_epochs or 0.0)
-        with naming_the_model(task):
+        with name_model_in_errors(task):
             trainer.train(network, fresh=not task.weights)
     network.module.eval()
     return network
 
 
 @contextmanager
-def naming_the_model(task: Task) -> Iterator[None]:
+def name_model_in_errors(task: Task) -> Iterator[None]:
     """Turn what goes wrong in training the uncompressed network into a ValueError of one line."""
     try:
         yield

@@ -22,7 +22,7 @@ from ordercomp.running.graph import Graph, Node
 from ordercomp.running.jobs import Finished, NodeJob, Request, TaskIdentity, key_of_record, node_key
 from ordercomp.running.node import train_node
 from ordercomp.running.store import Store, adopt_former_results
-from ordercomp.running.workers import Crew
+from ordercomp.running.workers import WorkerPool
 from ordercomp.sequence import StageSequence
 
 # The jobs in training: claimed, handed to a worker, taken back with their record or their failure.
@@ -68,12 +68,12 @@ class Tally:
 
 
 class Dispatcher:
-    """Starts nodes on a crew and tells the graph how they ended."""
+    """Starts nodes on a pool and tells the graph how they ended."""
 
-    def __init__(self, graph: Graph, store: Store, crew: Crew, work: Work, tally: Tally) -> None:
+    def __init__(self, graph: Graph, store: Store, pool: WorkerPool, work: Work, tally: Tally) -> None:
         self._graph = graph
         self._store = store
-        self._crew = crew
+        self._pool = pool
         self._work = work
         self._tally = tally
         self._running: dict[Future[Record], tuple[Node, FileLock]] = {}
@@ -88,12 +88,12 @@ class Dispatcher:
     def has_room(self, workers: int) -> bool:
         """Whether one of so many workers is idle, and no node in training is to be left alone."""
         return self.load < workers and (
-            self._crew.borrowed or not any(node.alone for node, _ in self._running.values())
+            self._pool.external or not any(node.alone for node, _ in self._running.values())
         )
 
     def may_start(self, node: Node) -> bool:
         """Whether a node can start beside those in training; one that lacked memory waits for their end."""
-        return not node.alone or self._crew.borrowed or self.load == 0
+        return not node.alone or self._pool.external or self.load == 0
 
     def start(self, node: Node) -> list[Finished]:
         """Hand a ready node to a worker, unless the store has its result by now or another runner trains it.
@@ -119,14 +119,14 @@ class Dispatcher:
             self._store.touch(need.job.key)
         self._graph.start(node)
         try:
-            future = self._crew.submit(self._work, replace(job, alone=node.alone))
+            future = self._pool.submit(self._work, replace(job, alone=node.alone))
         except BrokenExecutor:
             claim.release()
             self._replace_crew([node])
             return []
         self._running[future] = (node, claim)
         future.add_done_callback(self._ended.put)
-        _log.info("training %s", name_node(job), extra={STARTED: job})
+        _log.info("training %s", node_label(job), extra={STARTED: job})
         return []
 
     def collect(self) -> list[Finished]:
@@ -135,7 +135,7 @@ class Dispatcher:
         if not self._running:
             time.sleep(_POLL_SECONDS)
             return []
-        self._crew.watch()
+        self._pool.watch()
         done = self._take_ended()
         if any(map(_is_lost, done)):
             wait(self._running)  # one death breaks them all
@@ -147,7 +147,7 @@ class Dispatcher:
                 continue
             node, claim = self._running.pop(future)
             claim.release()
-            _log.info("no longer training %s", name_node(node.job), extra={ENDED: node.job})
+            _log.info("no longer training %s", node_label(node.job), extra={ENDED: node.job})
             if _is_lost(future):
                 lost.append(node)
             else:
@@ -161,7 +161,7 @@ class Dispatcher:
     def close(self, *, kill: bool) -> None:
         """Wait for the running nodes, whose results stay in the store, or kill those of our own pool."""
         if kill:
-            self._crew.kill()
+            self._pool.kill()
         wait(self._running)
         for _, claim in self._running.values():
             claim.release()
@@ -182,7 +182,7 @@ class Dispatcher:
             record = future.result()
         except Exception as error:
             if is_out_of_memory(error) and not node.alone:
-                _log.warning("memory was short for %s; it is trained again, alone", name_node(job))
+                _log.warning("memory was short for %s; it is trained again, alone", node_label(job))
                 node.alone = True
                 self._graph.put_back(node)
                 return []
@@ -198,7 +198,7 @@ class Dispatcher:
                 return []
             _log.warning("%s at seed %d failed", job.sequence, job.seed, exc_info=error)
             return self._graph.give_up(node, f"{type(error).__name__}: {error}")
-        self._crew.deaths = 0
+        self._pool.deaths = 0
         if job.parent_key is None:
             self._tally.baselines += 1
         else:
@@ -208,19 +208,19 @@ class Dispatcher:
 
     def _replace_crew(self, lost: list[Node]) -> None:
         jobs = [node.job for node in lost]
-        names = ", ".join(map(name_node, jobs))
-        if self._crew.borrowed:
+        names = ", ".join(map(node_label, jobs))
+        if self._pool.external:
             raise WorkerDiedError(
                 f"the executor lost its workers or its scheduler while training {names}. "
                 "Finished nodes are kept: run again once they are back"
             )
-        if self._crew.deaths >= _MOST_DEATHS:
+        if self._pool.deaths >= _MOST_DEATHS:
             raise WorkerDiedError(
                 f"a worker process died while training {names}; was memory short, or does the calling script "
                 'lack `if __name__ == "__main__":`? Finished nodes are kept: run again, with fewer workers'
             )
         _log.warning("a worker process died; training again: %s", names)
-        self._crew.drop_broken_pool()
+        self._pool.drop_broken_pool()
         for node in lost:
             self._graph.put_back(node)
 
@@ -230,7 +230,7 @@ def _is_lost(future: Future[Record]) -> bool:
     return future.cancelled() or isinstance(future.exception(), BrokenExecutor)
 
 
-def name_node(job: NodeJob) -> str:
+def node_label(job: NodeJob) -> str:
     """What people call a node: its sequence, or the baseline, and its seed."""
     return f"{job.sequence or 'the baseline'} at seed {job.seed}"
 
@@ -306,7 +306,7 @@ class Runner:
         self.store = store
         self.workers = workers
         self.interrupted = False  # whether Ctrl-C or SIGTERM asked to stop; nothing starts from then on
-        self._crew = Crew(executor, workers=workers)
+        self._pool = WorkerPool(executor, workers=workers)
         self._budget_seconds = math.inf if budget_seconds is None else budget_seconds
         self._work = work
         self._tally = Tally()
@@ -323,7 +323,7 @@ class Runner:
 
     def close(self) -> None:
         """Stop the local worker processes; another `run` would start new ones."""
-        self._crew.close()
+        self._pool.close()
 
     @property
     def trainings(self) -> Trainings:
@@ -362,7 +362,7 @@ class Runner:
                 _log.warning("%s", told)
         graph = Graph(self.task, self.store)
         most = max(self.workers, _least_lookahead(self.workers) if lookahead is None else lookahead)
-        dispatcher = Dispatcher(graph, self.store, self._crew, self._work, self._tally)
+        dispatcher = Dispatcher(graph, self.store, self._pool, self._work, self._tally)
         source = _Source(requests)
         with self._listen():
             try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from ordercomp.codec import UNWRITTEN, Number, Plain, decode, parse_toml
+from ordercomp.codec import UNWRITTEN, Number, Plain, decode, named, parse_toml
 from ordercomp.data.source import ImageOptions
 from ordercomp.measuring.accuracy import NUMBER_METRICS, class_metric
 from ordercomp.sequence import KnobValue, Order, StageSequence, Step, check_order
@@ -27,9 +27,9 @@ class Task:
     data: str  # "digits", "fashion-mnist", "cifar10", …
     stages: Order = "DPQE"
     knobs: Mapping[str, Mapping[str, KnobValue]] = field(default_factory=dict)  # by stage letter
-    cases: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = (
-        {},
-    )  # the rungs of a ladder of knob settings, from light to hard; every order meets all of them
+    settings: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = field(
+        default=({},), metadata=named("cases")
+    )  # of the knobs, from light to hard; every order is measured at each of them
     extra: tuple[
         Order, ...
     ] = ()  # further orders to measure beside the permutations, such as "DD" or "DPQEQ"
@@ -52,8 +52,10 @@ class Task:
     source: str = field(  # the task file, as it was named to `load_task`; no part of what is measured
         default="", metadata=UNWRITTEN
     )
-    outside: str = field(  # a hash over what the task only names: weights, data, functions; see `seal_task`
-        default="", metadata=UNWRITTEN
+    outside: str = (
+        field(  # a hash over what the task only names: weights, data, functions; see `fingerprint_task`
+            default="", metadata=UNWRITTEN
+        )
     )
 
     def __post_init__(self) -> None:
@@ -61,19 +63,19 @@ class Task:
         for letter in self.stages:
             if letter not in known_stages():
                 raise ValueError(f"stages of task {self.name!r} hold {letter!r}, but there is no such stage")
-        if not self.cases:
+        if not self.settings:
             raise ValueError("cases must hold at least one knob setting; an empty one takes the task's knobs")
-        for case in ({}, *self.cases):
-            for letter in {**self.knobs, **case}:
-                settings = {**self.knobs.get(letter, {}), **case.get(letter, {})}
-                complete(StageSequence((Step.of(letter, settings),)))
+        for setting in ({}, *self.settings):
+            for letter in {**self.knobs, **setting}:
+                knobs = {**self.knobs.get(letter, {}), **setting.get(letter, {})}
+                complete(StageSequence((Step.of(letter, knobs),)))
         for order in self.extra:
             complete(StageSequence.from_order(check_order(order), {}))
         if self.train_limit is not None and self.train_limit < 1:
             raise ValueError(f"train_limit must be a positive number of images, got {self.train_limit}")
         if self.accounting not in ("per-stage", "total"):
             raise ValueError(f"accounting must be per-stage or total, got {self.accounting!r}")
-        self._check_aims()
+        self._check_metric()
         for name in ("mean", "std", "class_names"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         self.image_options  # noqa: B018 (checks them)
@@ -84,8 +86,8 @@ class Task:
         if self.baseline_epochs == 0 and not self.weights:
             raise ValueError("baseline_epochs = 0 needs weights: without them nothing would be trained")
 
-    def _check_aims(self) -> None:
-        """Check what networks are trained for and judged by, and let `within` alone name its metric."""
+    def _check_metric(self) -> None:
+        """Check the metric and the criterion, and let `within` alone name its metric."""
         if not 0 <= self.within < math.inf:
             raise ValueError(f"within must be a positive error in units of the targets, got {self.within}")
         if self.within and self.metric == "accuracy":
@@ -132,12 +134,12 @@ class Task:
         With accounting "total" the stages of every order share the epochs of as many stages as the task
         has, so that orders of different lengths cost the same training.
         """
-        settings: dict[str, dict[str, KnobValue]] = {}
+        chosen: dict[str, dict[str, KnobValue]] = {}
         for letter in order:
-            settings[letter] = {**self.knobs.get(letter, {}), **(knobs or {}).get(letter, {})}
+            chosen[letter] = {**self.knobs.get(letter, {}), **(knobs or {}).get(letter, {})}
             if self.accounting == "total":
-                settings[letter]["epochs"] = self.recipe.epochs * len(self.stages) / len(order)
-        return complete(StageSequence.from_order(order, settings))
+                chosen[letter]["epochs"] = self.recipe.epochs * len(self.stages) / len(order)
+        return complete(StageSequence.from_order(order, chosen))
 
     @classmethod
     def from_toml(cls, path: Path | str) -> "Task":
@@ -181,12 +183,12 @@ _MODERATE: Mapping[str, Mapping[str, KnobValue]] = {
     "Q": {"weights": 2, "activations": 4},
     "E": {"exits": 2},
 }
-# Rungs: most networks of the light one lose less than 2 % of accuracy, most of the hard one more or as much.
-_DIGITS_RUNGS: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = (
+# Most networks of the light setting lose less than 2 % of accuracy, most of the hard one more or as much.
+_DIGITS_SETTINGS: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = (
     {"D": {"depth": 0.7}, "P": {"ratio": 0.2}, "Q": {"weights": 4, "activations": 8}},
     {},
 )
-_RUNGS: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = (
+_SETTINGS: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = (
     {"Q": {"weights": 4, "activations": 8}},
     {},
 )
@@ -197,7 +199,7 @@ TASKS: Mapping[str, Task] = {
         model="resnet14(width=8)",
         data="digits",
         knobs=_MODERATE,
-        cases=_DIGITS_RUNGS,
+        settings=_DIGITS_SETTINGS,
         recipe=Recipe(epochs=12, batch_size=128, learning_rate=0.2, weight_decay=1e-3, precision="float32"),
     ),
     "rotated-digits": Task(  # real targets: by how many degrees each digit is turned
@@ -205,7 +207,7 @@ TASKS: Mapping[str, Task] = {
         model="resnet14(width=8,stem_stride=2)",
         data="rotated-digits",
         knobs=_MODERATE,
-        cases=_DIGITS_RUNGS,
+        settings=_DIGITS_SETTINGS,
         within=10.0,
         recipe=Recipe(epochs=10, batch_size=128, learning_rate=0.1, weight_decay=1e-3, precision="float32"),
     ),
@@ -214,7 +216,7 @@ TASKS: Mapping[str, Task] = {
         model="resnet14(width=16,stem_stride=3)",
         data="fashion-mnist",
         knobs=_MODERATE,
-        cases=_RUNGS,
+        settings=_SETTINGS,
         recipe=Recipe(epochs=2, batch_size=128, learning_rate=0.2),
     ),
     # What one core of a CPU trains to the end in under two minutes a stage: more data than an augmented
@@ -225,7 +227,7 @@ TASKS: Mapping[str, Task] = {
         data="cifar10",
         train_limit=32_000,
         knobs=_MODERATE,
-        cases=_RUNGS,
+        settings=_SETTINGS,
         recipe=Recipe(epochs=8, batch_size=256, learning_rate=0.6),
     ),
     "cifar10-full": Task(  # for a GPU
@@ -233,7 +235,7 @@ TASKS: Mapping[str, Task] = {
         model="resnet18",
         data="cifar10",
         knobs=_MODERATE,
-        cases=_RUNGS,
+        settings=_SETTINGS,
         recipe=Recipe(epochs=24, batch_size=512, learning_rate=0.4, augment=True),
     ),
 }

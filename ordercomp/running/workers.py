@@ -39,7 +39,7 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 
-class Crew:
+class WorkerPool:
     """The executor that does the work: the caller's, or a pool of our own that starts with the first job."""
 
     def __init__(self, executor: Executor | None, *, workers: int) -> None:
@@ -51,7 +51,7 @@ class Crew:
         self.deaths = 0  # pools of ours that were lost with a worker since something was finished
 
     @property
-    def borrowed(self) -> bool:
+    def external(self) -> bool:
         """Whether the executor is the caller's."""
         return self._borrowed is not None
 
@@ -97,13 +97,13 @@ class Crew:
                 self._stopped.pop(pid, None)
 
     def kill(self) -> None:
-        """End our own workers at once, whatever they do. Nothing can be done to a borrowed executor."""
+        """End our own workers at once, whatever they do. Nothing can be done to a external executor."""
         if self._pool is not None:
             _kill_workers(self._pool)
             self.drop_broken_pool()
 
     def close(self) -> None:
-        """Stop our own workers once they are idle. A borrowed executor goes on."""
+        """Stop our own workers once they are idle. A external executor goes on."""
         if self._pool is not None:
             self._pool.shutdown(wait=True)
             self._pool = None

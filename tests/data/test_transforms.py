@@ -11,7 +11,7 @@ from torch import Tensor
 from ordercomp.data.catalog import load_data
 from ordercomp.data.source import DataError, ImageOptions
 from ordercomp.data.splits import ImageData
-from ordercomp.running.prepare import seal_task
+from ordercomp.running.fingerprint import fingerprint_task
 from ordercomp.running.task import Task
 
 MODULE = """
@@ -133,7 +133,7 @@ def test_transforms_are_for_images_in_folders_and_make_the_size(module: str) -> 
 
 def test_edited_transforms_are_another_task(module: str, tmp_path: Path) -> None:
     task = Task(name="mine", model="resnet8(width=4)", data="photos:images", transforms=f"{module}.py:small")
-    before = seal_task(task).digest
+    before = fingerprint_task(task).digest
     file = tmp_path / f"{module}.py"
     file.write_text(file.read_text().replace("0.5", "0.6"))
-    assert seal_task(task).digest != before
+    assert fingerprint_task(task).digest != before

@@ -33,7 +33,7 @@ TINY = replace(
     name="tiny",
     model="resnet8(width=8)",
     stages="PE",
-    cases=({},),
+    settings=({},),
     recipe=Recipe(epochs=0.2, batch_size=64, precision="float32"),
 )
 

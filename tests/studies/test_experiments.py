@@ -179,7 +179,7 @@ def test_a_result_folder_can_be_judged_again_from_its_records_alone(tmp_path: Pa
 def test_a_folder_of_another_task_is_left_as_it_is(tmp_path: Path) -> None:
     outcome = run("repetition", tmp_path)
     before = {path: path.read_bytes() for path in outcome.folder.iterdir()}
-    other = replace(DIGITS, name="other", model="resnet8(width=8)", cases=({},))
+    other = replace(DIGITS, name="other", model="resnet8(width=8)", settings=({},))
     options = RunOptions(work=pretend, date="2026-01-02")
     with pytest.raises(ValueError, match=r"holds results of task digits .*, not task other .*another --out"):
         run_experiment("repetition", task=other, preset=SMALL, out=tmp_path, options=options)
@@ -195,7 +195,7 @@ def test_a_folder_that_lost_its_marker_is_taken_up_again_by_its_own_task_alone(t
     before = (outcome.folder / "records.jsonl").read_bytes()
     marker.unlink()
     options = RunOptions(work=pretend, date="2026-01-02")
-    other = replace(DIGITS, name="other", model="resnet8(width=8)", cases=({},))
+    other = replace(DIGITS, name="other", model="resnet8(width=8)", settings=({},))
     with pytest.raises(ValueError, match="holds other files, without an experiment"):
         run_experiment("repetition", task=other, preset=SMALL, out=tmp_path, options=options)
     assert run("repetition", tmp_path).folder == outcome.folder

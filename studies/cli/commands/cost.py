@@ -7,7 +7,7 @@ import typer
 from ordercomp.cli.output import parse_convention, parse_shape, print_json, print_pairs
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.running.node import tell_what_stages_say
+from ordercomp.running.node import log_stage_notices
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.catalog import apply_untrained, cost_summary
 
@@ -28,7 +28,7 @@ def command(
     network = CompressedNetwork.create(model, classes=classes, channels=channels, size=(height, width))
     baseline = measure_cost(network)
     compressed = apply_untrained(network, StageSequence.parse(sequence))
-    tell_what_stages_say(compressed)
+    log_stage_notices(compressed)
     summary = cost_summary(measure_cost(compressed), baseline, chosen)
     if as_json:
         print_json(summary)

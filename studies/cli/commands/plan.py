@@ -42,7 +42,7 @@ def command(
     summary = {
         "task": chosen.name,
         "stages": chosen.stages,
-        "knob_settings": len(chosen.cases),
+        "knob_settings": len(chosen.settings),
         "seeds": seeds,
         "orders_at_the_first_seed": len(worst.blocks[0]) // len(race.rungs),
         "trainings_at_most": len(worst.nodes),

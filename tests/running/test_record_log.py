@@ -1,4 +1,4 @@
-"""The pen: one file of records, many writers, nothing lost, doubled or stale."""
+"""The record log: one file of records, many writers, nothing lost, doubled or stale."""
 
 import errno
 import multiprocessing
@@ -11,7 +11,7 @@ from builders import make_record
 
 from ordercomp.records import Record, RecordError, append_record, read_records
 from ordercomp.running.jobs import Finished, Request
-from ordercomp.running.record_file import RecordFile
+from ordercomp.running.record_log import RecordLog
 from ordercomp.sequence import StageSequence
 
 
@@ -26,7 +26,7 @@ def append_many(path: Path, process: int, count: int) -> None:
 
 
 def add_many(path: Path, seeds: range) -> None:
-    file = RecordFile(path)
+    file = RecordLog(path)
     for seed in seeds:
         file.add(done(make_record("DP", seed=seed)))
 
@@ -57,7 +57,7 @@ def test_runs_that_share_a_file_write_each_node_once(tmp_path: Path) -> None:
 
 
 def test_a_failure_that_may_pass_is_never_written(tmp_path: Path) -> None:
-    file = RecordFile(tmp_path / "r.jsonl")
+    file = RecordLog(tmp_path / "r.jsonl")
     file.add(done(make_record("P", error="MemoryError"), kept=False))
     assert file.records == []
     assert not (tmp_path / "r.jsonl").exists()
@@ -69,7 +69,7 @@ def test_a_success_takes_the_place_of_a_failure_of_the_same_node(tmp_path: Path)
     for record in (failed, other):
         append_record(path, record)
     before = path.read_bytes().split(b"\n")[1]
-    file, beside = RecordFile(path), RecordFile(path)
+    file, beside = RecordLog(path), RecordLog(path)
     file.add(done(replace(failed, error=None, points=other.points)))
     assert [(record.order, record.error) for record in read_records(path)] == [("P", None), ("D", None)]
     assert path.read_bytes().split(b"\n")[1] == before
@@ -81,11 +81,11 @@ def test_a_success_takes_the_place_of_a_failure_of_the_same_node(tmp_path: Path)
 
 def test_a_torn_last_line_is_cut_and_the_records_of_others_are_seen(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
-    file = RecordFile(path)
+    file = RecordLog(path)
     file.add(done(make_record("D")))
     with path.open("ab") as torn:
         torn.write(b'{"order": "P", "seq')
-    other = RecordFile(path)
+    other = RecordLog(path)
     other.add(done(make_record("Q")))
     file.add(done(make_record("Q")))
     file.add(done(make_record("E")))
@@ -112,7 +112,7 @@ def test_records_of_another_task_and_damaged_files_are_refused(tmp_path: Path) -
     path = tmp_path / "r.jsonl"
     append_record(path, make_record("D", task="digits"))
     with pytest.raises(ValueError, match="holds records of task 'digits', not 'mine'"):
-        RecordFile(path, task="mine")
+        RecordLog(path, task="mine")
     path.write_text("{}\n")
     with pytest.raises(RecordError, match="line 1"):
-        RecordFile(path)
+        RecordLog(path)

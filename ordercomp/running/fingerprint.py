@@ -1,4 +1,4 @@
-"""Sealing a task: what it only names (weights, data, the user's functions) becomes part of its digest.
+"""Input fingerprint of a task: what it only names (weights, data, the user's functions) joins its digest.
 
 Results are kept by that digest, so that changed data or code train anew instead of meeting old results.
 """
@@ -28,7 +28,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _OWN_PLACES = (_PACKAGE, *(path.resolve() for path in _PACKAGE.iterdir() if path.is_dir()))  # links followed
 
 
-def seal_task(task: Task) -> Task:
+def fingerprint_task(task: Task) -> Task:
     """Return the task with a hash in `outside` over all that shapes its results and that it only names.
 
     That is: the bytes of its weights; its data, images and labels; the source of its model's and data's
@@ -46,7 +46,7 @@ def seal_task(task: Task) -> Task:
     paths = (parse_call(task.model)[0], task.data)
     functions = [path for path in (*paths, task.transforms) if _is_function(path)]
     if functions:
-        facts["functions"] = {path: source_digest(path) for path in functions}
+        facts["functions"] = {path: source_fingerprint(path) for path in functions}
     if ":" in paths[0]:
         module = create_network(task, seed=0).module
         shapes = [(name, tuple(value.shape)) for name, value in module.state_dict().items()]
@@ -54,7 +54,7 @@ def seal_task(task: Task) -> Task:
     return replace(task, outside=_hash(json.dumps(facts, sort_keys=True)) if facts else "")
 
 
-def source_digest(path: str) -> str:
+def source_fingerprint(path: str) -> str:
     """Hash the source behind `package.module:function`: its module and those of the user's that it imports.
 
     Modules of installed packages stand with their version instead, those of the standard library and of this

@@ -1,4 +1,4 @@
-"""The pen: the one file of records that a run leaves, and that several runs may write at once."""
+"""The record log: the one file of records that a run leaves, and that several runs may write at once."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def identity(record: Record) -> Identity:
     return record.task, record.sequence, record.seed, record.extra.get("digest")
 
 
-class RecordFile:
+class RecordLog:
     """Records in a JSON-lines file: each node once, whatever run, process or day it comes from.
 
     A success takes the place of a failure of the same node; a failure that may pass is never written.

@@ -1,4 +1,4 @@
-"""Sealing: what a task only names is a part of its digest, so that changed data or code train anew."""
+"""Input fingerprint: what a task only names joins its digest, so that changed data or code train anew."""
 
 import importlib
 import sys
@@ -12,11 +12,10 @@ import torch
 from PIL import Image
 
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.running import node
-from ordercomp.running import prepare as sealing
+from ordercomp.running import fingerprint, node
+from ordercomp.running.fingerprint import fingerprint_task, source_fingerprint
 from ordercomp.running.jobs import NodeJob, node_key
 from ordercomp.running.node import create_network, start_network, train_node
-from ordercomp.running.prepare import seal_task, source_digest
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
 from ordercomp.sequence import StageSequence
@@ -51,85 +50,85 @@ def net(classes, channels):
 def test_the_layers_behind_the_links_are_no_code_of_the_users() -> None:
     root = Path(__file__).parents[2]
     for folder in ("search", "analysis", "studies", "ordercomp"):
-        assert sealing._is_installed(root / folder / "__init__.py")
-    assert not sealing._is_installed(root / "tests" / "fakes.py")
+        assert fingerprint._is_installed(root / folder / "__init__.py")
+    assert not fingerprint._is_installed(root / "tests" / "fakes.py")
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of the user's with a model function that uses another module of the user's."""
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "sealed_layers.py").write_text(LAYERS.format(size=3))
-    (tmp_path / "sealed_net.py").write_text(NET.format(layers="sealed_layers"))
+    (tmp_path / "user_layers.py").write_text(LAYERS.format(size=3))
+    (tmp_path / "user_net.py").write_text(NET.format(layers="user_layers"))
     yield tmp_path
-    for name in [name for name in sys.modules if name.startswith("sealed_")]:
+    for name in [name for name in sys.modules if name.startswith("user_")]:
         sys.modules.pop(name)
 
 
 def digest(task: Task) -> str:
-    for name in ("sealed_net", "sealed_layers"):
+    for name in ("user_net", "user_layers"):
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
     node._data.cache_clear()
-    return seal_task(task).digest
+    return fingerprint_task(task).digest
 
 
 def test_a_task_that_names_nothing_outside_keeps_its_digest() -> None:
     task = load_task("digits")
-    assert seal_task(task) == task
+    assert fingerprint_task(task) == task
 
 
 def test_an_edited_model_function_is_another_task(package: Path) -> None:
-    task = replace(TINY, model="sealed_net:net")
+    task = replace(TINY, model="user_net:net")
     first = digest(task)
     assert digest(task) == first
-    (package / "sealed_net.py").write_text(NET.format(layers="sealed_layers") + "# a comment\n")
+    (package / "user_net.py").write_text(NET.format(layers="user_layers") + "# a comment\n")
     assert digest(task) != first
 
 
 def test_an_edited_module_that_a_model_imports_is_another_task(package: Path) -> None:
-    task = replace(TINY, model="sealed_net:net")
+    task = replace(TINY, model="user_net:net")
     first = digest(task)
-    (package / "sealed_layers.py").write_text(LAYERS.format(size=5))
+    (package / "user_layers.py").write_text(LAYERS.format(size=5))
     assert digest(task) != first
 
 
 @pytest.mark.parametrize(
     "source",
     [
-        "from sealed_layers import SCALE\n",
-        "from sealed_layers import *\n",
-        "def scale():\n    import sealed_layers\n    return sealed_layers.SCALE\n",
-        "try:\n    from no_such import SCALE\nexcept ImportError:\n    from sealed_layers import SCALE\n",
+        "from user_layers import SCALE\n",
+        "from user_layers import *\n",
+        "def scale():\n    import user_layers\n    return user_layers.SCALE\n",
+        "try:\n    from no_such import SCALE\nexcept ImportError:\n    from user_layers import SCALE\n",
     ],
 )
 def test_an_edited_constant_that_a_model_imports_is_another_task(package: Path, source: str) -> None:
-    (package / "sealed_net.py").write_text(
+    (package / "user_net.py").write_text(
         source
         + NET.format(layers="torch.nn")
         .replace("conv\n", "Conv2d\n")
         .replace("conv(channels, 4)", "Conv2d(channels, 4, 3)")
     )
-    task = replace(TINY, model="sealed_net:net")
-    (package / "sealed_layers.py").write_text("SCALE = 1.0\n")
+    task = replace(TINY, model="user_net:net")
+    (package / "user_layers.py").write_text("SCALE = 1.0\n")
     first = digest(task)
     assert digest(task) == first
-    (package / "sealed_layers.py").write_text("SCALE = 50.0\n")
+    (package / "user_layers.py").write_text("SCALE = 50.0\n")
     assert digest(task) != first
 
 
 def test_an_edited_part_of_a_package_is_another_task(package: Path) -> None:
-    inner = package / "sealed_package" / "inner"
+    inner = package / "user_package" / "inner"
     inner.mkdir(parents=True)
-    (package / "sealed_package" / "__init__.py").write_text("")
+    (package / "user_package" / "__init__.py").write_text("")
     (inner / "__init__.py").write_text("from ..sizes import SIZE\n")
-    (package / "sealed_package" / "sizes.py").write_text("SIZE = 1\n")
-    (package / "sealed_net.py").write_text(
-        "from sealed_package.inner import SIZE\n\n\ndef net():\n    return SIZE\n"
+    (package / "user_package" / "sizes.py").write_text("SIZE = 1\n")
+    (package / "user_net.py").write_text(
+        "from user_package.inner import SIZE\n\n\ndef net():\n    return SIZE\n"
     )
-    first = source_digest("sealed_net:net")
-    (package / "sealed_package" / "sizes.py").write_text("SIZE = 2\n")
-    assert source_digest("sealed_net:net") != first
+    first = source_fingerprint("user_net:net")
+    (package / "user_package" / "sizes.py").write_text("SIZE = 2\n")
+    assert source_fingerprint("user_net:net") != first
 
 
 def test_replaced_images_are_another_task(tmp_path: Path) -> None:
@@ -169,14 +168,14 @@ def baseline(task: Task, folder: Path) -> torch.Tensor:
 
 def test_given_weights_are_measured_and_not_trained(tmp_path: Path) -> None:
     path = weights_of(TINY, tmp_path / "w.pt")
-    task = seal_task(replace(TINY, weights=str(path)))
+    task = fingerprint_task(replace(TINY, weights=str(path)))
     start = next(iter(torch.load(path, weights_only=True).values()))
     assert torch.equal(baseline(task, tmp_path / "store"), start)
 
 
 def test_given_weights_are_fine_tuned_where_epochs_are_asked_for(tmp_path: Path) -> None:
     path = weights_of(TINY, tmp_path / "w.pt")
-    task = seal_task(replace(TINY, weights=str(path), baseline_epochs=0.5))
+    task = fingerprint_task(replace(TINY, weights=str(path), baseline_epochs=0.5))
     start = next(iter(torch.load(path, weights_only=True).values()))
     assert not torch.equal(baseline(task, tmp_path / "store"), start)
 
@@ -184,10 +183,10 @@ def test_given_weights_are_fine_tuned_where_epochs_are_asked_for(tmp_path: Path)
 def test_other_weights_are_another_task(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     task = replace(TINY, weights=str(weights_of(TINY, path, seed=1)))
-    first = seal_task(task).digest
+    first = fingerprint_task(task).digest
     assert first != TINY.digest
     weights_of(TINY, path, seed=2)
-    assert seal_task(task).digest != first
+    assert fingerprint_task(task).digest != first
 
 
 def test_weights_that_do_not_fit_are_refused_with_their_file(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Care of a store: listing, checking against digests, making room."""
+"""Maintenance of a store: listing, checking against digests, making room."""
 
 from pathlib import Path
 
