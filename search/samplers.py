@@ -148,6 +148,7 @@ class _Draft:
 
 STARTUP = 4  # networks before one leads
 
+OWN_DRAW_IN = 4  # one proposal in so many is a draw of the sampler within, the others are neighbors
 
 LEAST_LOSS = 1 / 50  # of the largest loss that is worth something: the strictest tolerance that is asked for
 
@@ -168,7 +169,7 @@ class Neighbors(Choosing):
 
     def choose(self, study: Study, trial: FrozenTrial) -> StageSequence:
         """Choose a neighbor that was never tried, or leave the choice to the sampler within."""
-        front, kind = self.history.front, self.rng.integers(4)
+        front, kind = self.history.front, self.rng.integers(OWN_DRAW_IN)
         if front is None or len(self.history.inputs) < STARTUP or kind == 0:
             return self.draw(study, trial)
         part = self.rng.random()

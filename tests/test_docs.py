@@ -19,9 +19,11 @@ import yaml
 
 from ordercomp.cli import main
 from ordercomp.plugins import load_function
+from ordercomp.search.samplers import OWN_DRAW_IN
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCK = re.compile(
     r"^```(?P<kind>\w*)[^\n]*?(?:title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```", re.M | re.S
 )
@@ -115,6 +117,49 @@ def test_every_command_has_a_call_in_python() -> None:
     assert len({name for name, _, _ in rows}) >= 9
     for _, module, function in rows:
         assert callable(load_function(f"{module}:{function}"))
+
+
+def test_contributing_names_the_folders_that_there_are() -> None:
+    """Every package and every folder on top has a row, and no row is left of one that is gone."""
+    table = CONTRIBUTING.partition("| room | what it holds |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `([\w/]+)/` \|", table, re.M)
+    assert len(rows) == len(set(rows))
+    rooms = {"ordercomp", *(path.name for path in ROOT.iterdir() if path.is_dir() and _has_sources(path))}
+    for top in ("ordercomp", "analysis", "search", "studies"):
+        packages = {path.parent.relative_to(ROOT) for path in (ROOT / top).rglob("__init__.py")}
+        rooms |= {path.as_posix() for path in packages if path.parts[:2] != ("studies", "cli")}
+    assert rooms - set(rows) == set()
+    assert [row for row in rows if not (ROOT / row).is_dir()] == []
+
+
+def _has_sources(folder: Path) -> bool:
+    named = not folder.name.startswith(".") and folder.name not in ("out", "site", "build", "dist", "shared")
+    return named and any(folder.rglob("*.py" if folder.name != "docs" else "*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_modules_and_files_that_the_pages_name_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    folders = r"`((?:ordercomp|analysis|search|studies|tests|benchmarks|examples|tools|docs)/[\w./-]*)`"
+    assert [path for path in re.findall(folders, text) if not (ROOT / path).exists()] == []
+    for dotted in re.findall(r"`(ordercomp(?:\.\w+)+)[`(]", text):
+        assert _resolves(dotted), f"{page.name} names {dotted}"
+
+
+def _resolves(dotted: str) -> bool:
+    """Whether this is a module, or a name within one."""
+    module, _, name = dotted.rpartition(".")
+    try:
+        return bool(importlib.import_module(dotted))
+    except ModuleNotFoundError:
+        return bool(module) and hasattr(importlib.import_module(module), name)
+
+
+def test_the_neighbors_share_of_proposals_is_the_codes() -> None:
+    words = {2: "two", 3: "three", 4: "four", 5: "five"}
+    own, others = words[OWN_DRAW_IN], words[OWN_DRAW_IN - 1]
+    assert f"one proposal in {own} is TPE's" in (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    assert f"{others} of {own} proposals are" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_the_site_holds_every_page() -> None:
