@@ -21,9 +21,9 @@ import optuna
 
 from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.sampled import AdaptiveEvidence, adaptive_evidence
+from ordercomp.objectives import Objectives
 from ordercomp.records import read_records
-from ordercomp.search.drive import Question, run_study
-from ordercomp.search.objective import Objectives
+from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.results import records_from_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.simulated import (
@@ -66,7 +66,7 @@ def synthetic(penalty: float) -> Ground:
     space, world = Space("DPQE", SYNTHETIC_KNOBS, optional=True), SyntheticWorld(penalty=penalty)
     study = _study(space, "random", 0)
     enqueue_paired_design(study, space, map(StageSequence.parse, permutations("DPQE")), range(3))
-    list(run_study(study, TableRunner(world), Question(space=space, objectives=Objectives())))
+    list(run_study(study, TableRunner(world), StudySpec(space=space, objectives=Objectives())))
     truth = derive_law(records_from_study(study)).kemeny
     return Ground(space=space, oracle=world, seeds=range(1000), truth=truth)
 
@@ -90,8 +90,8 @@ def agreement(ground: Ground, *, sampler: str, budget: int, seeds: Sequence[int]
 def _evidence(ground: Ground, sampler: str, budget: int, seed: int) -> AdaptiveEvidence:
     study, runner = _study(ground.space, sampler, seed), TableRunner(ground.oracle)
     trained_at = ground.seeds[seed % len(ground.seeds)]
-    question = Question(space=ground.space, objectives=Objectives(), seed=trained_at)
-    for _ in run_study(study, runner, question, trials=MOST_TRIALS * budget):
+    spec = StudySpec(space=ground.space, objectives=Objectives(), seed=trained_at)
+    for _ in run_study(study, runner, spec, trials=MOST_TRIALS * budget):
         if runner.trainings >= budget:
             break
     return adaptive_evidence(records_from_study(study), rng=np.random.default_rng(seed), resamples=200)

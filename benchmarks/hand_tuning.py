@@ -21,12 +21,12 @@ from pathlib import Path
 from ordercomp.analysis.fronts import Candidate
 from ordercomp.jobs.search import SearchPlan, run_search
 from ordercomp.jobs.search_folder import Ranking
+from ordercomp.objectives import Objectives
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
-from ordercomp.search.objective import Objectives
 
 ORDER = "DPQE"
 BITS = ((8, 8), (4, 8), (4, 4), (2, 4), (1, 4), (1, 2))  # of weights, of activations

@@ -26,13 +26,13 @@ from optuna.trial import TrialState
 from ordercomp.analysis.fronts import Scale, front, front_value
 from ordercomp.jobs.law_folder import settle_precision
 from ordercomp.jobs.search import task_space
+from ordercomp.objectives import Objectives
 from ordercomp.records import Record, read_records
 from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
-from ordercomp.search.drive import Question, run_study
-from ordercomp.search.objective import Objectives
+from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import DENSE_SAMPLERS, CostOptions, make_sampler
 from ordercomp.search.simulated import (
     SYNTHETIC_KNOBS,
@@ -106,8 +106,8 @@ def _shared(
     study = open_study(
         None, name="benchmark", space=space, objectives=Objectives(), sampler=sampler, task="benchmark"
     )
-    runner, question = TableRunner(oracle), Question(space=space, objectives=Objectives())
-    for finished in run_study(study, runner, question, trials=MOST_TRIALS * budget):
+    runner, spec = TableRunner(oracle), StudySpec(space=space, objectives=Objectives())
+    for finished in run_study(study, runner, spec, trials=MOST_TRIALS * budget):
         yield (int(runner.seconds) if in_seconds else runner.trainings), finished.record
 
 

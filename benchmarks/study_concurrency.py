@@ -21,8 +21,8 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from ordercomp.search.drive import Question, run_study
-from ordercomp.search.objective import Objectives
+from ordercomp.objectives import Objectives
+from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
@@ -104,8 +104,8 @@ def _open(storage: str, name: str) -> optuna.Study:
 
 
 def _work(storage: str, name: str, trials: int | None) -> None:
-    question = Question(space=SPACE, objectives=Objectives())
-    for _ in run_study(_open(storage, name), TableRunner(SyntheticWorld()), question, trials=trials):
+    spec = StudySpec(space=SPACE, objectives=Objectives())
+    for _ in run_study(_open(storage, name), TableRunner(SyntheticWorld()), spec, trials=trials):
         pass
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
-from ordercomp.search.drive import Question, run_study
-from ordercomp.search.objective import Objectives
+from ordercomp.objectives import Objectives
+from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import SAMPLERS, make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
@@ -33,14 +33,14 @@ def measure(storage: str, sampler: str, trials: int) -> dict[str, object]:
     """Return the milliseconds per trial that a hundred trials take after `trials`, prefixes included."""
     space = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
     study = _open(storage, space, sampler, seed=1)
-    question = Question(space=space, objectives=Objectives())
+    spec = StudySpec(space=space, objectives=Objectives())
     study.add_trials(_trials(space, trials))
     start = time.perf_counter()
     there = study.get_trials(deepcopy=False)
     reading = time.perf_counter() - start
     before, proposed = len(there), sum(trial.user_attrs["design"] == ADAPTIVE for trial in there)
     start, busy = time.perf_counter(), time.process_time()
-    for _ in run_study(study, TableRunner(SyntheticWorld()), question, trials=proposed + MEASURED):
+    for _ in run_study(study, TableRunner(SyntheticWorld()), spec, trials=proposed + MEASURED):
         pass
     wall, busy = time.perf_counter() - start, time.process_time() - busy
     return {
@@ -68,11 +68,11 @@ def _open(storage: str | None, space: Space, sampler: str, *, seed: int) -> optu
 def _trials(space: Space, count: int) -> list[FrozenTrial]:
     """Finished trials, at least `count`, as a run with a random sampler leaves them."""
     study = _open(None, space, "random", seed=0)
-    question = Question(space=space, objectives=Objectives())
+    spec = StudySpec(space=space, objectives=Objectives())
     proposed = 0
     while len(study.get_trials(deepcopy=False)) < count:
         proposed += MEASURED
-        for _ in run_study(study, TableRunner(SyntheticWorld()), question, trials=proposed):
+        for _ in run_study(study, TableRunner(SyntheticWorld()), spec, trials=proposed):
             pass
     return study.get_trials(deepcopy=False)
 

@@ -12,9 +12,10 @@ import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from ordercomp.objectives import Objectives
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
-from ordercomp.search.objective import Abandonment, Objectives, Reach
+from ordercomp.search.abandonment import Abandonment, Reach
 from ordercomp.search.results import (
     add_prefix_trial,
     measured_nodes,
@@ -55,7 +56,7 @@ class RunsRequests(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class StudySpec:
     """What a study tries and what it is told.
 
     Raises ValueError for an abandonment without the objective that it looks at, log2_bitops_cr.
@@ -72,7 +73,7 @@ class Question:
 
 
 def run_study(
-    study: optuna.Study, runner: RunsRequests, question: Question, *, trials: int | None = None
+    study: optuna.Study, runner: RunsRequests, spec: StudySpec, *, trials: int | None = None
 ) -> Iterator[Finished]:
     """Run waiting trials, then trials of the sampler, and yield every node that the runner finishes.
 
@@ -85,7 +86,7 @@ def run_study(
 
     Raises ValueError if a record lacks what the objectives need, OSError if the storage fails meanwhile.
     """
-    driver = _Driver(study, question, trials)
+    driver = _Driver(study, spec, trials)
     # A sampler should know what is running, so it is not asked far ahead; a design is known from the start.
     lookahead = None if trials is None else 2 * runner.workers
     with naming_the_storage(f"study {study.study_name!r}"), Heartbeat(study):
@@ -106,11 +107,11 @@ def run_study(
 class _Driver:
     """The trials that are open, and what is known of their nodes."""
 
-    def __init__(self, study: optuna.Study, question: Question, trials: int | None) -> None:
+    def __init__(self, study: optuna.Study, spec: StudySpec, trials: int | None) -> None:
         self._study = study
-        self._question = question
+        self._spec = spec
         self._trials = trials
-        self._reach = _reach(study, question)
+        self._reach = _reach(study, spec)
         self._nodes: dict[_Key, Finished] = {}
         self._lost: set[int] = set()  # trials that failed in this run for a passing reason
         self._open: defaultdict[_Key, list[Trial]] = defaultdict(list)  # by the node that ends the trial
@@ -133,7 +134,7 @@ class _Driver:
             return False
         end = time.monotonic() + 2 * _UNSIGNED_SECONDS  # whatever the clock says
         while True:
-            release_stale_trials(self._study, self._question.space, unsigned_seconds=_UNSIGNED_SECONDS)
+            release_stale_trials(self._study, self._spec.space, unsigned_seconds=_UNSIGNED_SECONDS)
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             if all("worker" in trial.user_attrs for trial in running) or time.monotonic() > end:
                 return not self._is_full()
@@ -153,7 +154,7 @@ class _Driver:
             Request(prefix, seed)
             for sequence, seed in measured
             for prefix in sequence.prefixes
-            if (str(prefix), seed) not in told and self._question.space.contains(prefix)
+            if (str(prefix), seed) not in told and self._spec.space.contains(prefix)
         ]
         self._ready.extend(dict.fromkeys(lost))
         return bool(lost)
@@ -189,13 +190,13 @@ class _Driver:
                 self._tell(trial, finished)
         elif finished.record.error is None and key not in self._told:
             self._add_prefix(sequence, finished.record)
-        if self._question.abandonment is not None:
+        if self._spec.abandonment is not None:
             self._advance_all(sequence, seed)
 
     def release(self) -> None:
         """Put the trials that are still open back into the queue."""
         for trial in itertools.chain.from_iterable(self._open.values()):
-            release_trial(self._study, trial, self._question.space)
+            release_trial(self._study, trial, self._spec.space)
         self._open.clear()
 
     def _ask(self) -> None:
@@ -209,12 +210,12 @@ class _Driver:
             self._study.tell(trial, state=TrialState.FAIL)
             return
         trial.set_user_attr("worker", this_worker())
-        for name, value in {"seed": self._question.seed, "design": ADAPTIVE}.items():
+        for name, value in {"seed": self._spec.seed, "design": ADAPTIVE}.items():
             if name not in trial.user_attrs:
                 trial.set_user_attr(name, value)
-        sequence = self._question.space.suggest(trial)
+        sequence = self._spec.space.suggest(trial)
         if trial.user_attrs.get("sequence", str(sequence)) != str(sequence):  # enqueued with a part of it
-            release_trial(self._study, trial, self._question.space)
+            release_trial(self._study, trial, self._spec.space)
             return
         if "sequence" not in trial.user_attrs:
             trial.set_user_attr("sequence", str(sequence))
@@ -229,13 +230,13 @@ class _Driver:
     def _tell(self, trial: Trial, finished: Finished) -> None:
         with _TAKEN_FOR_DEAD:
             if finished.kept:
-                tell_record(self._study, trial, finished.record, self._question.objectives)
+                tell_record(self._study, trial, finished.record, self._spec.objectives)
             else:
                 self._lost.add(trial.number)
                 tell_lost(self._study, trial, finished.record)
 
     def _add_prefix(self, sequence: StageSequence, record: Record) -> None:
-        space, objectives = self._question.space, self._question.objectives
+        space, objectives = self._spec.space, self._spec.objectives
         with _TAKEN_FOR_DEAD:
             number = add_prefix_trial(self._study, space, objectives, sequence, record)
             if number == self._seen:
@@ -244,7 +245,7 @@ class _Driver:
     def _advance(self, sequence: StageSequence, seed: int) -> None:
         """Ask for the end of the open trials of `sequence`, or with abandonment for its next prefix."""
         key = (str(sequence), seed)
-        rule = self._question.abandonment
+        rule = self._spec.abandonment
         abandonable = [trial for trial in self._open[key] if trial.user_attrs.get("design") == ADAPTIVE]
         if rule is None or len(abandonable) < len(self._open[key]):
             self._ready.append(Request(sequence, seed))
@@ -310,7 +311,7 @@ def _waits_by_design(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.WAITING and trial.user_attrs.get("design") == PAIRED
 
 
-def _reach(study: optuna.Study, question: Question) -> Reach:
+def _reach(study: optuna.Study, spec: StudySpec) -> Reach:
     """What the study has measured before, as far as it is asked for."""
-    known = records_from_study(study) if question.abandonment is not None else []
-    return Reach.of(known, question.objectives.convention)
+    known = records_from_study(study) if spec.abandonment is not None else []
+    return Reach.of(known, spec.objectives.convention)

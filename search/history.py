@@ -9,8 +9,8 @@ import optuna
 from optuna.trial import TrialState
 
 from ordercomp.knobs import Knob
+from ordercomp.objectives import Objectives
 from ordercomp.records import Record
-from ordercomp.search.objective import Objectives
 from ordercomp.search.space import Space
 from ordercomp.sequence import KnobValue, Order, StageSequence
 

@@ -14,8 +14,8 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from ordercomp.objectives import Objectives
 from ordercomp.records import Record, RecordError
-from ordercomp.search.objective import Objectives
 from ordercomp.search.space import Space
 from ordercomp.search.streams import PREFIX, RELEASER
 from ordercomp.search.study import ADAPTIVE, PAIRED, naming_the_storage, this_worker

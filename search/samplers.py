@@ -25,8 +25,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sklearn.ensemble import ExtraTreesRegressor
 
 from ordercomp.knobs import Knob
+from ordercomp.objectives import DEFAULT_OBJECTIVES, Objectives
 from ordercomp.search.history import History, features
-from ordercomp.search.objective import DEFAULT_OBJECTIVES, Objectives
 from ordercomp.search.space import Space
 from ordercomp.search.streams import Numbering, Streams
 from ordercomp.sequence import KnobValue, StageSequence, Step

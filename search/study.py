@@ -32,7 +32,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from ordercomp.codec import encode
 from ordercomp.files import TABLE, lock_of, refuse_link, start_ticks
-from ordercomp.search.objective import Direction, Objectives
+from ordercomp.objectives import Direction, Objectives
 from ordercomp.search.space import Space
 from ordercomp.search.streams import RELEASER, RETRY
 from ordercomp.sequence import StageSequence

@@ -11,7 +11,6 @@ from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick
 from ordercomp.analysis.pairs import Control, Evidence, Verdict
 from ordercomp.analysis.report.result_files import (
-    Asked,
     BestPoint,
     LawFile,
     LawPlace,
@@ -22,6 +21,7 @@ from ordercomp.analysis.report.result_files import (
     TrialCount,
 )
 from ordercomp.analysis.statistics import Estimate
+from ordercomp.objectives import Objectives
 from ordercomp.sequence import permutations
 
 __all__ = ["STAGES", "a_control", "a_law", "a_pair", "a_search", "answer_at", "law_file", "pick", "point"]
@@ -143,7 +143,7 @@ def a_search(**changes: Any) -> SearchFile:
     found = SearchFile(
         task="digits",
         study="search",
-        objectives=Asked(names=("accuracy", "log2_bitops_cr"), max_loss=0.1),
+        objectives=Objectives(names=("accuracy", "log2_bitops_cr"), max_loss=0.1),
         cost="log2_bitops_cr",
         trials=TrialCount(complete=2, pruned=0, fail=1, waiting=0),
         networks=2,

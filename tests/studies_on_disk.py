@@ -7,9 +7,9 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
+from ordercomp.objectives import Objectives
 from ordercomp.running.jobs import Finished, Request
-from ordercomp.search.drive import Question, run_study
-from ordercomp.search.objective import Objectives
+from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
@@ -19,7 +19,7 @@ from ordercomp.sequence import StageSequence, permutations
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 SPACE = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
-ASKED = Question(space=SPACE, objectives=Objectives())
+ASKED = StudySpec(space=SPACE, objectives=Objectives())
 ORDERS = [StageSequence.parse(order) for order in permutations("DPQE")]
 
 

@@ -28,6 +28,7 @@ PLAIN = {
     "ordercomp.sequence",
     "ordercomp.records",
     "ordercomp.knobs",
+    "ordercomp.objectives",
 }  # core without torch
 ONLY_IN = {
     "optuna": ("ordercomp.search",),

@@ -9,7 +9,7 @@ from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick
 from ordercomp.analysis.sampled import AdaptiveEvidence
 from ordercomp.codec import FLAT, OMITTED, Number, Plain, decode
-from ordercomp.records import Convention
+from ordercomp.objectives import Objectives
 from ordercomp.sequence import Order
 
 
@@ -117,17 +117,6 @@ class BestPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What was optimized and what must be respected."""
-
-    names: tuple[str, ...]
-    convention: Convention = "paper"
-    box_loss: Number = 0.1  # of the box by which one point of a network is chosen
-    max_loss: Number | None = None
-    max_bytes: Number | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialCount:
     """How many trials are in which state."""
 
@@ -144,7 +133,7 @@ class SearchFile:
     task: str
     study: str
     dashboard: str | None = None  # the command that opens the study in a browser
-    objectives: Asked
+    objectives: Objectives
     cost: Cost  # by which `best` goes
     loss: Number = 0.02  # that the task tolerates
     trials: TrialCount

@@ -30,6 +30,7 @@ from ordercomp.jobs.law_folder import (
 )
 from ordercomp.jobs.race import CONTROLLED_SEEDS, Race
 from ordercomp.jobs.search import task_space
+from ordercomp.objectives import Objectives
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import check_guarantee, task_data, task_metric, train_node
@@ -38,8 +39,7 @@ from ordercomp.running.runner import Runner, Trainings
 from ordercomp.running.store import open_store
 from ordercomp.running.task import Task
 from ordercomp.running.workers import refuse_unguarded
-from ordercomp.search.drive import Question, run_study
-from ordercomp.search.objective import Objectives
+from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.results import Study, keep_beside
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.study import enqueue_paired_design, naming_the_storage, open_study
@@ -151,7 +151,7 @@ class _Run:
         self.race, self.runner, self.file, self.folder = race, runner, file, folder
         self._report = report
         self._fresh = False  # whether nodes came in since the last answer
-        self._question = Question(space=task_space(race.task, optional=False), objectives=Objectives())
+        self._spec = StudySpec(space=task_space(race.task, optional=False), objectives=Objectives())
         self._study = self._open_study()
 
     def blocks(self) -> Iterator[int]:
@@ -176,8 +176,8 @@ class _Run:
 
     def _train(self, block: Sequence[StageSequence], seed: int) -> None:
         """Enqueue what of the block the study lacks and run it; then whatever has no record as yet."""
-        enqueue_paired_design(self._study, self._question.space, block, [seed])
-        for finished in run_study(self._study, self.runner, self._question):
+        enqueue_paired_design(self._study, self._spec.space, block, [seed])
+        for finished in run_study(self._study, self.runner, self._spec):
             self._keep(finished)
         self._complete([Request(sequence, seed) for sequence in (*block, *self.race.extras)])
 
@@ -211,16 +211,16 @@ class _Run:
         self._fresh = True
         self.file.add(finished)
         if finished.kept:
-            keep_beside(self._study, self._question.space, finished.record)
+            keep_beside(self._study, self._spec.space, finished.record)
         self._report(finished)
 
     def _open_study(self) -> Study:
-        space, task = self._question.space, self.race.task
+        space, task = self._spec.space, self.race.task
         return open_study(
             self.folder / "study.db",
             name=STUDY,
             space=space,
-            objectives=self._question.objectives,
+            objectives=self._spec.objectives,
             sampler=make_sampler("random", space),
             task=f"{task.name} {task.digest}",
         )

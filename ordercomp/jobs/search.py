@@ -17,6 +17,7 @@ from ordercomp.jobs.law_folder import settle_precision
 from ordercomp.jobs.search_folder import SearchResult, write_search_outcome
 from ordercomp.knobs import Knob
 from ordercomp.networks.network import CompressedNetwork, describe
+from ordercomp.objectives import Objectives
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import create_network, train_node
@@ -25,8 +26,8 @@ from ordercomp.running.runner import Runner
 from ordercomp.running.store import open_store
 from ordercomp.running.task import Task, load_task
 from ordercomp.running.workers import refuse_unguarded
-from ordercomp.search.drive import Question, RunsRequests, run_study
-from ordercomp.search.objective import Abandonment, Objectives
+from ordercomp.search.abandonment import Abandonment
+from ordercomp.search.drive import RunsRequests, StudySpec, run_study
 from ordercomp.search.results import Study, count_ended, designed_nodes, measured_nodes, records_from_study
 from ordercomp.search.samplers import DENSE_SAMPLERS, CostOptions, make_sampler
 from ordercomp.search.space import Space
@@ -183,9 +184,9 @@ class SearchPlan:
         return self.task.latency or "latency_ms" in self.objectives.names
 
     @property
-    def question(self) -> Question:
+    def spec(self) -> StudySpec:
         """What the study tries and is told."""
-        return Question(
+        return StudySpec(
             space=self.space, objectives=self.objectives, seed=self.seed, abandonment=self.abandonment
         )
 
@@ -239,14 +240,14 @@ def run_search(
     for bad input, also if `plan.out` holds records of another task; OSError if it cannot be written.
     """
     refuse_unguarded("search")
-    question = plan.question
+    spec = plan.spec
     if runner is None:
-        check_task(replace(plan.task, stages=question.space.stages))
+        check_task(replace(plan.task, stages=spec.space.stages))
         network = create_network(plan.task, seed=0)
-        question = replace(question, space=useful_space(question.space, network))
+        spec = replace(spec, space=useful_space(spec.space, network))
     sampler = make_sampler(
         plan.sampler,
-        question.space,
+        spec.space,
         seed=plan.seed,
         trials=plan.trials,
         objectives=plan.objectives,
@@ -262,19 +263,19 @@ def run_search(
     study = open_study(
         storage,
         name=plan.study,
-        space=question.space,
+        space=spec.space,
         objectives=plan.objectives,
         sampler=sampler,
         task=f"{task.name} {task.digest}",
     )
     if runner is None and plan.sampler != "grid":
-        first = first_sequences(plan.task, question.space)[: plan.trials // 4]
-        enqueue_first(study, question.space, first, seed=plan.seed)
+        first = first_sequences(plan.task, spec.space)[: plan.trials // 4]
+        enqueue_first(study, spec.space, first, seed=plan.seed)
     with contextlib.ExitStack() as stack:
         used = runner or stack.enter_context(_make_runner(plan, task, executor))
         lost = _lost_nodes(study, file)
         nodes = itertools.chain(
-            used.run(lost) if lost else (), run_study(study, used, question, trials=plan.trials)
+            used.run(lost) if lost else (), run_study(study, used, spec, trials=plan.trials)
         )
         for finished in _recorded(nodes, study, file):
             on_finished(finished)

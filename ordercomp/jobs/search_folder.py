@@ -15,7 +15,6 @@ from ordercomp.analysis.fronts import TOLERANCES, Candidate, Scale, candidates, 
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.analysis.report.result_files import (
     AdaptiveFile,
-    Asked,
     BestPoint,
     Cost,
     LawFile,
@@ -29,12 +28,12 @@ from ordercomp.analysis.report.result_files import (
 from ordercomp.analysis.report.search_page import write_search_report
 from ordercomp.analysis.report.shown import Shown, shown_front
 from ordercomp.analysis.report.text import read_verdict
-from ordercomp.codec import decode, encode, format_json, read_json
+from ordercomp.codec import decode, format_json, read_json
 from ordercomp.files import drop_drafts, replace_file
 from ordercomp.jobs.law import law_of_records
+from ordercomp.objectives import OBJECTIVES, Objectives
 from ordercomp.records import Record, read_records
 from ordercomp.running.task import Task
-from ordercomp.search.objective import OBJECTIVES, Objectives
 from ordercomp.search.results import Study, count_states, parameter_importances
 from ordercomp.sequence import Order, StageSequence
 from ordercomp.shipping.packed import copy_with_threshold
@@ -271,7 +270,7 @@ class SearchResult:
             task=self.task.name,
             study=self.study.study_name,
             dashboard=self.dashboard_line,
-            objectives=decode(encode(self.objectives), Asked, "objectives"),
+            objectives=self.objectives,
             cost=self.ranking.cost,
             loss=self.task.loss,
             trials=TrialCount(
@@ -370,8 +369,7 @@ def write_report_again(folder: Path) -> Path:
         write_report(page, _decoded(told, LawFile), found)
     else:
         search = _decoded(told, SearchFile)
-        objectives = decode(encode(search.objectives), Objectives, "objectives")
-        write_search_report(page, search, map(objectives.restrict, found))
+        write_search_report(page, search, map(search.objectives.restrict, found))
     return page
 
 

@@ -13,9 +13,9 @@ from ordercomp.analysis.report.text import read_verdict
 from ordercomp.analysis.sampled import adaptive_evidence
 from ordercomp.codec import format_json
 from ordercomp.jobs.law import law_of_study
+from ordercomp.objectives import Objectives
 from ordercomp.records import Record
-from ordercomp.search.drive import Question, run_study
-from ordercomp.search.objective import Objectives
+from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
@@ -140,8 +140,8 @@ def stored(path: Path, *, seeds: int, trials: int) -> Path:
         task="synthetic",
     )
     enqueue_paired_design(study, space, map(StageSequence.parse, permutations("DPQ")), range(seeds))
-    question = Question(space=space, objectives=Objectives())
-    list(run_study(study, TableRunner(SyntheticWorld(penalty=0.05)), question, trials=trials))
+    spec = StudySpec(space=space, objectives=Objectives())
+    list(run_study(study, TableRunner(SyntheticWorld(penalty=0.05)), spec, trials=trials))
     return path
 
 

@@ -12,9 +12,10 @@ from ordercomp.analysis.report.result_files import SearchFile
 from ordercomp.codec import decode, format_json
 from ordercomp.jobs.search import SearchPlan, run_search, task_space
 from ordercomp.jobs.search_folder import SearchResult
+from ordercomp.objectives import Objectives
 from ordercomp.records import Record, read_records
 from ordercomp.running.task import load_task
-from ordercomp.search.objective import Abandonment, Objectives
+from ordercomp.search.abandonment import Abandonment
 from ordercomp.search.samplers import CostOptions, make_sampler
 from ordercomp.search.simulated import SyntheticWorld, TableRunner
 from ordercomp.search.study import enqueue_paired_design, find_study, open_study

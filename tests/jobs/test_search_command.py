@@ -9,8 +9,8 @@ import pytest
 from ordercomp.cli.main import main
 from ordercomp.jobs.search import SearchPlan, run_search
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.objectives import Objectives
 from ordercomp.running.task import load_task
-from ordercomp.search.objective import Objectives
 
 TINY = """
 name = "tiny"

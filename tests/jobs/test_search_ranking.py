@@ -8,8 +8,8 @@ from builders import make_record
 
 from ordercomp.analysis.fronts import Scale, best_reductions, front, front_value
 from ordercomp.jobs.search_folder import Ranking
+from ordercomp.objectives import Objectives
 from ordercomp.records import Record
-from ordercomp.search.objective import Objectives
 
 POINTS = [(0.97, 16.0), (0.965, 32.0), (0.93, 40.0), (0.92, 30.0), (0.5, 500.0)]
 COSTS = {"paper": {"baseline_bits": 8000.0}}

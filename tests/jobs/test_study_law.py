@@ -13,9 +13,9 @@ from ordercomp.analysis.sampled import adaptive_evidence
 from ordercomp.cli.main import main
 from ordercomp.codec import encode
 from ordercomp.jobs.law import law_of_records
+from ordercomp.objectives import Objectives
 from ordercomp.records import Record, write_records
-from ordercomp.search.drive import Question, run_study
-from ordercomp.search.objective import Objectives
+from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
@@ -92,8 +92,8 @@ def test_a_storage_is_read_with_its_label_for_the_stages_asked_for(
         sampler=make_sampler("random", space),
         task="synthetic",
     )
-    question = Question(space=space, objectives=objectives)
-    list(run_study(study, TableRunner(SyntheticWorld()), question, trials=8))
+    spec = StudySpec(space=space, objectives=objectives)
+    list(run_study(study, TableRunner(SyntheticWorld()), spec, trials=8))
     storage = str(tmp_path / "study.db")
     assert LABEL in printed(capsys, "--storage", storage)
     law = json.loads(printed(capsys, "--storage", storage, "--study", "mine", "--stages", "QP", "--json"))

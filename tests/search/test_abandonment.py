@@ -5,7 +5,7 @@ import math
 import pytest
 from builders import make_record
 
-from ordercomp.search.objective import Abandonment, Reach
+from ordercomp.search.abandonment import Abandonment, Reach
 
 RULE = Abandonment(tolerance=0.1, recovery=0.05, slack=0.5, evidence=2)
 

@@ -7,8 +7,8 @@ from typing import Any
 import optuna
 import pytest
 
-from ordercomp.search.drive import Question, run_study
-from ordercomp.search.objective import Objectives
+from ordercomp.objectives import Objectives
+from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
@@ -46,8 +46,8 @@ def test_the_dashboard_shows_the_study_with_its_sequences(tmp_path: Path, file: 
         sampler=make_sampler("random", SPACE),
         task="synthetic",
     )
-    question = Question(space=SPACE, objectives=Objectives())
-    list(run_study(study, TableRunner(SyntheticWorld()), question, trials=4))
+    spec = StudySpec(space=SPACE, objectives=Objectives())
+    list(run_study(study, TableRunner(SyntheticWorld()), spec, trials=4))
     app = dashboard.wsgi(open_storage(tmp_path / file))
     (summary,) = get(app, "/api/studies")["study_summaries"]
     assert summary["study_name"] == "search"

@@ -13,12 +13,13 @@ from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from ordercomp.objectives import Objectives
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
-from ordercomp.search.drive import Question, run_study
-from ordercomp.search.objective import Abandonment, Objectives
+from ordercomp.search.abandonment import Abandonment
+from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
@@ -45,8 +46,8 @@ def opened(
     )
 
 
-def question(space: Space = SUBSETS, abandonment: Abandonment | None = None) -> Question:
-    return Question(space=space, objectives=Objectives(), abandonment=abandonment)
+def spec(space: Space = SUBSETS, abandonment: Abandonment | None = None) -> StudySpec:
+    return StudySpec(space=space, objectives=Objectives(), abandonment=abandonment)
 
 
 def paired(study: optuna.Study, space: Space, seeds: Iterable[int] = (0,)) -> int:
@@ -61,7 +62,7 @@ def of_design(study: optuna.Study, design: str) -> list[optuna.trial.FrozenTrial
 def test_the_paired_design_trains_64_nodes_and_tells_24_trials() -> None:
     study, runner = opened(PERMUTATIONS), TableRunner(SyntheticWorld())
     assert paired(study, PERMUTATIONS) == 24
-    finished = list(run_study(study, runner, question(PERMUTATIONS)))
+    finished = list(run_study(study, runner, spec(PERMUTATIONS)))
     assert len(finished) == runner.trainings == 64
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
     assert [trial.user_attrs["sequence"][0] for trial in study.trials] == list("DDDDDDPPPPPPQQQQQQEEEEEE")
@@ -71,7 +72,7 @@ def test_the_paired_design_trains_64_nodes_and_tells_24_trials() -> None:
 def test_a_prefix_in_the_space_becomes_one_completed_trial() -> None:
     study, runner = opened(), TableRunner(SyntheticWorld())
     paired(study, SUBSETS)
-    list(run_study(study, runner, question()))
+    list(run_study(study, runner, spec()))
     assert len(of_design(study, "paired")) == 24
     assert len(of_design(study, "prefix")) == 40  # 4 + 12 + 24 nodes that are not whole permutations
     assert len({trial.user_attrs["sequence"] for trial in study.trials}) == 64
@@ -80,7 +81,7 @@ def test_a_prefix_in_the_space_becomes_one_completed_trial() -> None:
 def test_a_told_trial_carries_what_was_measured() -> None:
     study, world = opened(), SyntheticWorld()
     enqueue_paired_design(study, SUBSETS, [StageSequence.parse("DPE")], [5])
-    list(run_study(study, TableRunner(world), question()))
+    list(run_study(study, TableRunner(world), spec()))
     (trial,) = of_design(study, "paired")
     sequence = StageSequence.parse(trial.user_attrs["sequence"])
     record = world(sequence, 5)
@@ -95,15 +96,15 @@ def test_the_number_of_trials_is_that_of_the_whole_study(tmp_path: Path) -> None
     storage = tmp_path / "study.db"
     for total in (5, 5, 12):
         study = opened(storage=storage, seed=total)
-        list(run_study(study, TableRunner(SyntheticWorld()), question(), trials=total))
+        list(run_study(study, TableRunner(SyntheticWorld()), spec(), trials=total))
         assert len(of_design(study, "adaptive")) == total
 
 
 def test_a_design_is_completed_in_a_study_that_is_full() -> None:
     study = opened()
-    list(run_study(study, TableRunner(SyntheticWorld()), question(), trials=3))
+    list(run_study(study, TableRunner(SyntheticWorld()), spec(), trials=3))
     enqueue_paired_design(study, SUBSETS, [StageSequence.parse("DPQE")], [7])
-    list(run_study(study, TableRunner(SyntheticWorld()), question(), trials=3))
+    list(run_study(study, TableRunner(SyntheticWorld()), spec(), trials=3))
     (trial,) = of_design(study, "paired")
     assert trial.state == TrialState.COMPLETE
     assert len(of_design(study, "adaptive")) == 3
@@ -115,7 +116,7 @@ def test_a_run_alone_on_a_study_does_not_read_it_again_for_each_trial(
     study, looks = opened(PERMUTATIONS), []
     read = study.get_trials
     monkeypatch.setattr(study, "get_trials", lambda **how: looks.append(how) or read(**how))
-    list(run_study(study, TableRunner(SyntheticWorld()), question(PERMUTATIONS), trials=40))
+    list(run_study(study, TableRunner(SyntheticWorld()), spec(PERMUTATIONS), trials=40))
     assert len(of_design(study, "adaptive")) == 40
     assert len(looks) <= 7
 
@@ -123,7 +124,7 @@ def test_a_run_alone_on_a_study_does_not_read_it_again_for_each_trial(
 @pytest.mark.parametrize("ahead", [1, 7, 30])
 def test_runs_that_take_turns_on_a_study_fill_it_together(tmp_path: Path, ahead: int) -> None:
     studies = [opened(storage=tmp_path / "study.db", seed=seed) for seed in range(2)]
-    one, other = (run_study(study, TableRunner(SyntheticWorld()), question(), trials=20) for study in studies)
+    one, other = (run_study(study, TableRunner(SyntheticWorld()), spec(), trials=20) for study in studies)
     for _ in range(ahead):
         next(one, None)
     list(other)
@@ -143,7 +144,7 @@ def test_a_storage_that_fails_at_the_first_look_is_an_error_of_the_storage(
 
     monkeypatch.setattr(study, "get_trials", fail)
     with pytest.raises(OSError, match="the storage of study 'test' failed"):
-        list(run_study(study, TableRunner(SyntheticWorld()), question(), trials=3))
+        list(run_study(study, TableRunner(SyntheticWorld()), spec(), trials=3))
 
 
 class TakenForDead(RandomSampler):
@@ -161,7 +162,7 @@ class TakenForDead(RandomSampler):
 def test_a_trial_that_others_took_for_dead_is_left_to_them(tmp_path: Path, file: str) -> None:
     study = opened(storage=tmp_path / file)
     study.sampler = TakenForDead(seed=0)
-    list(run_study(study, TableRunner(SyntheticWorld()), question(), trials=5))
+    list(run_study(study, TableRunner(SyntheticWorld()), spec(), trials=5))
     done = [trial for trial in of_design(study, "adaptive") if trial.state == TrialState.COMPLETE]
     assert len(done) == 5
     assert [trial.state for trial in study.trials[:2]] == [TrialState.FAIL] * 2
@@ -170,7 +171,7 @@ def test_a_trial_that_others_took_for_dead_is_left_to_them(tmp_path: Path, file:
 def test_a_duplicate_is_told_without_a_request() -> None:
     space = Space("Q", SYNTHETIC_KNOBS)  # 12 sequences
     study, runner = opened(space), TableRunner(SyntheticWorld())
-    list(run_study(study, runner, question(space), trials=40))
+    list(run_study(study, runner, spec(space), trials=40))
     assert runner.trainings <= 12
     assert len(study.trials) == 40
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
@@ -194,10 +195,10 @@ class StoppingRunner(TableRunner):
 def test_a_run_that_stops_early_puts_its_open_trials_back(tmp_path: Path) -> None:
     study = opened(storage=tmp_path / "study.log")
     paired(study, SUBSETS)
-    list(run_study(study, StoppingRunner(10), question()))
+    list(run_study(study, StoppingRunner(10), spec()))
     assert not study.get_trials(states=(TrialState.RUNNING,))
     study = opened(storage=tmp_path / "study.log")
-    list(run_study(study, TableRunner(SyntheticWorld()), question()))
+    list(run_study(study, TableRunner(SyntheticWorld()), spec()))
     told = study.get_trials(states=(TrialState.COMPLETE,))
     assert sorted(t.user_attrs["design"] for t in told) == ["paired"] * 24 + ["prefix"] * 40
 
@@ -205,7 +206,7 @@ def test_a_run_that_stops_early_puts_its_open_trials_back(tmp_path: Path) -> Non
 def test_a_caller_that_stops_iterating_puts_open_trials_back() -> None:
     study = opened(PERMUTATIONS)
     paired(study, PERMUTATIONS)
-    running = run_study(study, TableRunner(SyntheticWorld()), question(PERMUTATIONS))
+    running = run_study(study, TableRunner(SyntheticWorld()), spec(PERMUTATIONS))
     next(running)
     running.close()
     assert len(study.get_trials(states=(TrialState.WAITING,))) == 24
@@ -221,7 +222,7 @@ def test_a_failed_stage_fails_its_trials_and_the_rest_goes_on() -> None:
 
     study = opened(PERMUTATIONS)
     paired(study, PERMUTATIONS)
-    list(run_study(study, TableRunner(broken), question(PERMUTATIONS)))
+    list(run_study(study, TableRunner(broken), spec(PERMUTATIONS)))
     failed = study.get_trials(states=(TrialState.FAIL,))
     assert [StageSequence.parse(t.user_attrs["sequence"]).order for t in failed] == ["DPQE", "DPEQ"]
     assert all("not finite" in trial.user_attrs["error"] for trial in failed)
@@ -232,7 +233,7 @@ def test_a_failed_stage_fails_its_trials_and_the_rest_goes_on() -> None:
 def test_a_hopeless_prefix_ends_its_trial_early() -> None:
     rule = Abandonment(tolerance=0.01, recovery=0.0)
     study, runner = opened(PERMUTATIONS), TableRunner(SyntheticWorld())
-    list(run_study(study, runner, question(PERMUTATIONS, rule), trials=30))
+    list(run_study(study, runner, spec(PERMUTATIONS, rule), trials=30))
     abandoned = study.get_trials(states=(TrialState.PRUNED,))
     assert abandoned
     assert len(abandoned) + len(study.get_trials(states=(TrialState.COMPLETE,))) == 30
@@ -245,23 +246,23 @@ def test_a_hopeless_prefix_ends_its_trial_early() -> None:
 def test_what_earlier_runs_measured_counts_for_abandonment(tmp_path: Path) -> None:
     rule = Abandonment(tolerance=1.0, recovery=0.0, slack=0.0, evidence=1)
     study = opened(storage=tmp_path / "study.db")
-    list(run_study(study, TableRunner(SyntheticWorld()), question(), trials=60))
+    list(run_study(study, TableRunner(SyntheticWorld()), spec(), trials=60))
     again = opened(storage=tmp_path / "study.db", seed=1)
-    list(run_study(again, TableRunner(SyntheticWorld()), question(abandonment=rule), trials=63))
+    list(run_study(again, TableRunner(SyntheticWorld()), spec(abandonment=rule), trials=63))
     assert any("behind the front" in trial.user_attrs.get("abandoned", "") for trial in again.trials)
 
 
 def test_abandonment_without_its_objective_is_refused() -> None:
     objectives = Objectives(names=("accuracy", "log2_cr"))
     with pytest.raises(ValueError, match="abandonment goes by bit operations, so objectives must hold"):
-        Question(space=SUBSETS, objectives=objectives, abandonment=Abandonment())
+        StudySpec(space=SUBSETS, objectives=objectives, abandonment=Abandonment())
 
 
 def test_a_runner_that_refuses_to_go_on_ends_a_run_with_abandonment() -> None:
     rule = Abandonment(tolerance=1.0)
     study = opened(PERMUTATIONS)
     for nodes in range(6):
-        list(run_study(study, StoppingRunner(nodes), question(PERMUTATIONS, rule), trials=3))
+        list(run_study(study, StoppingRunner(nodes), spec(PERMUTATIONS, rule), trials=3))
         assert not study.get_trials(states=(TrialState.RUNNING,))
 
 
@@ -269,7 +270,7 @@ def test_the_paired_design_is_never_abandoned() -> None:
     rule = Abandonment(tolerance=0.0, recovery=0.0)
     study = opened(PERMUTATIONS)
     paired(study, PERMUTATIONS)
-    list(run_study(study, TableRunner(SyntheticWorld()), question(PERMUTATIONS, rule)))
+    list(run_study(study, TableRunner(SyntheticWorld()), spec(PERMUTATIONS, rule)))
     assert len(study.get_trials(states=(TrialState.COMPLETE,))) == 24
 
 
@@ -283,7 +284,7 @@ def test_a_missing_number_is_an_error_and_leaves_no_running_trial() -> None:
         sampler=make_sampler("random", SUBSETS),
         task="t",
     )
-    asked = Question(space=SUBSETS, objectives=objectives)
+    asked = StudySpec(space=SUBSETS, objectives=objectives)
     with pytest.raises(ValueError, match="lacks latency_ms"):
         list(run_study(study, TableRunner(SyntheticWorld()), asked, trials=3))
     assert not study.get_trials(states=(TrialState.RUNNING,))
@@ -297,7 +298,7 @@ def test_a_study_runs_on_the_real_runner_and_trains_each_node_once(
     enqueue_paired_design(study, SUBSETS, [StageSequence.parse("DPQE"), StageSequence.parse("PD")], [0])
     with ThreadPoolExecutor(2) as pool:
         runner = Runner(task, Store(tmp_path / "store"), workers=2, executor=pool, work=work)
-        list(run_study(study, runner, question(abandonment=abandonment), trials=8))
+        list(run_study(study, runner, spec(abandonment=abandonment), trials=8))
     assert len(calls(task)) == 1 + runner.trainings.done
     told = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     assert len(of_design(study, "paired")) == 2
@@ -311,7 +312,7 @@ def test_a_budget_ends_a_study_with_what_is_there(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         store = Store(tmp_path / "store")
         runner = Runner(task, store, workers=2, executor=pool, budget_seconds=0.5, work=work)
-        list(run_study(study, runner, question(), trials=1000))
+        list(run_study(study, runner, spec(), trials=1000))
     assert study.get_trials(states=(TrialState.COMPLETE,))
     assert not study.get_trials(states=(TrialState.RUNNING,))
     assert len(study.get_trials(states=(TrialState.WAITING,))) <= 4  # twice the workers are asked ahead

@@ -12,7 +12,7 @@ from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRun
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design
 from ordercomp.sequence import StageSequence
-from tests.search.test_drive import PERMUTATIONS, SUBSETS, of_design, opened, paired, question
+from tests.search.test_drive import PERMUTATIONS, SUBSETS, of_design, opened, paired, spec
 from tests.studies_on_disk import ForgetfulRunner
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -23,13 +23,13 @@ def test_what_failed_for_a_passing_reason_ends_no_run_late_and_is_tried_again_by
 ) -> None:
     space, storage = Space("Q", SYNTHETIC_KNOBS), tmp_path / "study.db"
     study = opened(space, storage)
-    list(run_study(study, ForgetfulRunner(SyntheticWorld()), question(space), trials=20))
+    list(run_study(study, ForgetfulRunner(SyntheticWorld()), spec(space), trials=20))
     assert {trial.state for trial in study.trials} == {TrialState.FAIL}
     assert len(study.trials) == 20
     assert all(trial.user_attrs["error"] == "no memory left" for trial in study.trials)
     assert not any("record" in trial.user_attrs for trial in study.trials)
     again = opened(space, storage, seed=1)
-    list(run_study(again, TableRunner(SyntheticWorld()), question(space), trials=5))
+    list(run_study(again, TableRunner(SyntheticWorld()), spec(space), trials=5))
     assert len(again.get_trials(states=(TrialState.COMPLETE,))) == 5
 
 
@@ -39,14 +39,12 @@ def test_a_proposal_that_failed_for_a_passing_reason_comes_back_as_it_was(tmp_pa
         return {one.user_attrs["sequence"] for one in done if one.user_attrs["design"] == "adaptive"}
 
     calm = opened()
-    list(run_study(calm, TableRunner(SyntheticWorld()), question(), trials=8))
+    list(run_study(calm, TableRunner(SyntheticWorld()), spec(), trials=8))
     list(
-        run_study(
-            opened(storage=tmp_path / "study.db"), ForgetfulRunner(SyntheticWorld()), question(), trials=8
-        )
+        run_study(opened(storage=tmp_path / "study.db"), ForgetfulRunner(SyntheticWorld()), spec(), trials=8)
     )
     again = opened(storage=tmp_path / "study.db")
-    list(run_study(again, TableRunner(SyntheticWorld()), question(), trials=8))
+    list(run_study(again, TableRunner(SyntheticWorld()), spec(), trials=8))
     assert tried(again) == tried(calm)
     assert not again.get_trials(states=(TrialState.WAITING,))
 
@@ -54,7 +52,7 @@ def test_a_proposal_that_failed_for_a_passing_reason_comes_back_as_it_was(tmp_pa
 def test_a_paired_trial_that_failed_for_a_passing_reason_is_enqueued_again() -> None:
     study = opened(PERMUTATIONS)
     paired(study, PERMUTATIONS)
-    list(run_study(study, ForgetfulRunner(SyntheticWorld()), question(PERMUTATIONS)))
+    list(run_study(study, ForgetfulRunner(SyntheticWorld()), spec(PERMUTATIONS)))
     assert paired(study, PERMUTATIONS) == 24
 
 
@@ -77,9 +75,9 @@ class DeepRunner(TableRunner):
 def test_a_prefix_that_no_training_passes_through_is_measured_all_the_same() -> None:
     study = opened()
     enqueue_paired_design(study, SUBSETS, [StageSequence.parse("DPQE")], [0])
-    list(run_study(study, DeepRunner(SyntheticWorld()), question()))
+    list(run_study(study, DeepRunner(SyntheticWorld()), spec()))
     found = {StageSequence.parse(one.user_attrs["sequence"]).order for one in of_design(study, "prefix")}
     assert found == {"D", "DP", "DPQ"}
     trials = len(study.trials)
-    list(run_study(study, DeepRunner(SyntheticWorld()), question()))
+    list(run_study(study, DeepRunner(SyntheticWorld()), spec()))
     assert len(study.trials) == trials

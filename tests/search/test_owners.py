@@ -27,8 +27,8 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 KILLED = """
 import sys, time, optuna
-from ordercomp.search.objective import Objectives
-from ordercomp.search.drive import Question, run_study
+from ordercomp.objectives import Objectives
+from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
@@ -38,8 +38,8 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 space = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
 study = open_study(sys.argv[1], name="test", space=space, objectives=Objectives(),
                    sampler=make_sampler("random", space), task="synthetic")
-question = Question(space=space, objectives=Objectives())
-for finished in run_study(study, TableRunner(SyntheticWorld()), question):
+spec = StudySpec(space=space, objectives=Objectives())
+for finished in run_study(study, TableRunner(SyntheticWorld()), spec):
     print(finished.record.sequence, flush=True)
     time.sleep(float(sys.argv[2]))
 """

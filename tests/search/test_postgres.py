@@ -12,8 +12,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ordercomp.search.drive import Question, run_study
-from ordercomp.search.objective import Objectives
+from ordercomp.objectives import Objectives
+from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
@@ -74,12 +74,12 @@ def opened(url: str, *, task: str = "synthetic", name: str = "test") -> optuna.S
 def test_a_study_on_a_server_is_filled_resumed_and_guarded(url: str) -> None:
     study = opened(url)
     enqueue_paired_design(study, SPACE, map(StageSequence.parse, permutations("DPQE")[:4]), [0])
-    question = Question(space=SPACE, objectives=Objectives())
-    running = run_study(study, TableRunner(SyntheticWorld()), question, trials=6)
+    spec = StudySpec(space=SPACE, objectives=Objectives())
+    running = run_study(study, TableRunner(SyntheticWorld()), spec, trials=6)
     next(running)
     running.close()
     again = opened(url)
-    list(run_study(again, TableRunner(SyntheticWorld()), question, trials=6))
+    list(run_study(again, TableRunner(SyntheticWorld()), spec, trials=6))
     told = again.get_trials(states=(TrialState.COMPLETE,))
     assert len({trial.user_attrs["sequence"] for trial in told}) >= 8
     assert [trial.user_attrs["design"] for trial in told].count("paired") == 4
@@ -90,9 +90,9 @@ def test_a_study_on_a_server_is_filled_resumed_and_guarded(url: str) -> None:
 
 def _drive(url: str, trials: int, dies_after: int | None) -> None:
     """One driver: runs the study until it holds the trials, or is gone without a word after some nodes."""
-    question = Question(space=SPACE, objectives=Objectives())
+    spec = StudySpec(space=SPACE, objectives=Objectives())
     for count, _ in enumerate(
-        run_study(opened(url, name="shared"), TableRunner(SyntheticWorld()), question, trials=trials)
+        run_study(opened(url, name="shared"), TableRunner(SyntheticWorld()), spec, trials=trials)
     ):
         if count == dies_after:
             os._exit(0)

@@ -6,8 +6,8 @@ import optuna
 import pytest
 from builders import make_record
 
-from ordercomp.search.drive import Question, run_study
-from ordercomp.search.objective import Objectives
+from ordercomp.objectives import Objectives
+from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.results import is_paired, keep_beside, records_from_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
@@ -30,8 +30,8 @@ def study_with(storage: Path | None, *, orders: list[str], trials: int) -> optun
         task="synthetic",
     )
     enqueue_paired_design(study, SPACE, map(StageSequence.parse, orders), [0, 1])
-    question = Question(space=SPACE, objectives=Objectives())
-    list(run_study(study, TableRunner(SyntheticWorld()), question, trials=trials))
+    spec = StudySpec(space=SPACE, objectives=Objectives())
+    list(run_study(study, TableRunner(SyntheticWorld()), spec, trials=trials))
     return study
 
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ordercomp.knobs import Knob
+from ordercomp.objectives import Objectives
 from ordercomp.records import Record
-from ordercomp.search.drive import Question, run_study
+from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.history import Front, History, Reached, features
-from ordercomp.search.objective import Objectives
 from ordercomp.search.samplers import SAMPLERS, CostOptions, make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner, oracle_of, space_of
 from ordercomp.search.space import Space
@@ -34,7 +34,7 @@ def run(
     made = make_sampler(sampler, space, seed=seed, trials=trials, cost=cost)
     study = open_study(None, name="s", space=space, objectives=Objectives(), sampler=made, task="t")
     runner = TableRunner(SyntheticWorld())
-    list(run_study(study, runner, Question(space=space, objectives=Objectives(), seed=seed), trials=trials))
+    list(run_study(study, runner, StudySpec(space=space, objectives=Objectives(), seed=seed), trials=trials))
     return study, runner
 
 

@@ -4,7 +4,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from ordercomp.search.objective import Objectives
+from ordercomp.objectives import Objectives
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.simulated import SYNTHETIC_KNOBS
 from ordercomp.search.space import Space

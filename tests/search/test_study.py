@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ordercomp.search.objective import Objectives
+from ordercomp.objectives import Objectives
 from ordercomp.search.results import records_from_study
 from ordercomp.search.simulated import SYNTHETIC_KNOBS
 from ordercomp.search.space import Space

@@ -24,10 +24,11 @@ from ordercomp.cli.output import console, next_steps, parse_convention, parse_du
 from ordercomp.cli.progress import View, watching
 from ordercomp.jobs.search import SearchPlan, run_search
 from ordercomp.jobs.search_folder import Ranking
+from ordercomp.objectives import DEFAULT_OBJECTIVES, Objectives
 from ordercomp.running.jobs import Finished
 from ordercomp.running.task import load_task
 from ordercomp.running.workers import executor_at
-from ordercomp.search.objective import DEFAULT_OBJECTIVES, Abandonment, Objectives
+from ordercomp.search.abandonment import Abandonment
 from ordercomp.search.samplers import CostOptions
 
 MOST_ORDERS = 10

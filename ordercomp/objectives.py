@@ -7,13 +7,12 @@ record is always told alike. All points stay in the trial's `record`, and fronts
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from ordercomp.codec import Number
 from ordercomp.records import Convention, OperatingPoint, Record
-from ordercomp.sequence import Order, StageSequence
 
 Direction = Literal["minimize", "maximize"]
 
@@ -24,9 +23,9 @@ class Objectives:
 
     names: tuple[str, ...] = ("accuracy", "log2_bitops_cr")
     convention: Convention = "paper"  # how costs are counted: paper, honest or apot
-    box_loss: float = 0.1  # accuracy below the baseline at which an operating point is worth nothing
-    max_loss: float | None = None  # constraint: accuracy below the baseline at most, a fraction
-    max_bytes: float | None = None  # constraint: storage of the network
+    box_loss: Number = 0.1  # accuracy below the baseline at which an operating point is worth nothing
+    max_loss: Number | None = None  # constraint: accuracy below the baseline at most, a fraction
+    max_bytes: Number | None = None  # constraint: storage of the network
 
     def __post_init__(self) -> None:
         if not self.names or len(set(self.names)) != len(self.names):
@@ -79,13 +78,13 @@ class Objectives:
 
     def constraints(self, record: Record) -> dict[str, float]:
         """Give each constraint's violation: positive is infeasible, as `Trial.set_constraint` wants it."""
-        found = {}
+        violations = {}
         point = self.choose(record)
         if self.max_loss is not None:
-            found["loss"] = record.baseline.accuracy - point.accuracy - self.max_loss
+            violations["loss"] = record.baseline.accuracy - point.accuracy - self.max_loss
         if self.max_bytes is not None:
-            found["bytes"] = _stored_bytes(record, point, self.convention) - self.max_bytes
-        return found
+            violations["bytes"] = _stored_bytes(record, point, self.convention) - self.max_bytes
+        return violations
 
     def keeps(self, record: Record, point: OperatingPoint) -> bool:
         """Whether an operating point respects every constraint. Raises ValueError as `constraints` does."""
@@ -107,7 +106,7 @@ class Objectives:
 
     def restrict(self, record: Record) -> Record:
         """The record without the operating points that break a constraint."""
-        return replace(record, points=tuple(one for one in record.points if self.keeps(record, one)))
+        return replace(record, points=tuple(point for point in record.points if self.keeps(record, point)))
 
     def _keeps_loss(self, record: Record, point: OperatingPoint) -> bool:
         allowed = 1.0 if self.max_loss is None else self.max_loss
@@ -158,93 +157,4 @@ OBJECTIVES: Mapping[str, _Objective] = {
     "log2_cr": _Objective("maximize", lambda point, how: math.log2(storage_reduction(point, how))),
     "latency_ms": _Objective("minimize", _latency),
 }
-
-
 DEFAULT_OBJECTIVES = Objectives()
-
-
-# Early abandonment: stop a pipeline whose measured prefix can no longer lead anywhere.
-#
-# Optuna has no pruner for several objectives. Here the prefixes of a trial are trained one by one, and
-# after each the rule looks at what was measured: accuracy that later stages cannot win back, or a place on
-# the plane from which even the largest reductions seen so far would end behind the front. Such a trial is
-# told as pruned (in Optuna's sense) with the reason; its trained prefixes stay results.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Abandonment:
-    """When to give up a pipeline. The defaults are meant to err on the side of going on."""
-
-    tolerance: float = 0.1  # accuracy below the baseline at which a network is of no use, a fraction
-    recovery: float = 0.05  # accuracy that the stages to come may win back, a fraction
-    slack: float = 1.0  # added to the largest log2 reduction seen of each stage to come
-    evidence: int = 5  # reductions of a stage to have seen before they bound what it can do
-
-    def __post_init__(self) -> None:
-        for name in ("tolerance", "recovery", "slack"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.evidence < 1:
-            raise ValueError(f"evidence must be at least 1, got {self.evidence}")
-
-    def reason(self, prefix: Record, rest: Order, reach: "Reach") -> str | None:
-        """Say why the pipeline should end after `prefix`, with the stages `rest` to come; None to go on."""
-        if not prefix.points or not rest:
-            return None
-        accuracy = max(point.accuracy for point in prefix.points) + self.recovery
-        if accuracy < prefix.baseline.accuracy - self.tolerance:
-            return f"accuracy after {prefix.order} can recover to {accuracy:.4f} at most"
-        bound = reach.bound(rest, slack=self.slack, evidence=self.evidence)
-        reduction = bound + max(gain for _, gain in reach.places(prefix))
-        if reach.dominates(accuracy, reduction):
-            return f"after {prefix.order}, {accuracy:.4f} at 2^{reduction:.2f} at most is behind the front"
-        return None
-
-
-class Reach:
-    """What has been measured: where every point lies, and the largest reduction that each stage brought."""
-
-    def __init__(self, convention: str = "paper") -> None:
-        self.convention = convention
-        self._gains: defaultdict[str, list[float]] = defaultdict(list)
-        self._places: list[tuple[float, float]] = []  # of every point, those that others beat, too
-
-    @classmethod
-    def of(cls, records: Iterable[Record], convention: str = "paper") -> "Reach":
-        """What `records` tell, in whatever order they come."""
-        reach = cls(convention)
-        known: dict[tuple[str, int], Record] = {}
-        for record in sorted(records, key=lambda record: len(record.order)):
-            steps = StageSequence.parse(record.sequence).steps
-            known[str(StageSequence(steps)), record.seed] = record
-            reach.add(record, known.get((str(StageSequence(steps[:-1])), record.seed)))
-        return reach
-
-    def add(self, record: Record, parent: Record | None) -> None:
-        """Take in a finished record; `parent` is that of its prefix, None if that is not known or empty."""
-        places = self.places(record)
-        if not places:
-            return
-        if len(record.order) == 1 or (parent is not None and parent.points):
-            before = 0.0 if parent is None else max(gain for _, gain in self.places(parent))
-            self._gains[record.order[-1]].append(max(gain for _, gain in places) - before)
-        self._places += places
-
-    def bound(self, rest: Order, *, slack: float, evidence: int) -> float:
-        """Bound log2 of what the stages `rest` can still reduce; infinite while one is little known."""
-        if any(len(self._gains[stage]) < evidence for stage in rest):
-            return math.inf
-        return sum(max(0.0, *self._gains[stage]) + slack for stage in rest)
-
-    def dominates(self, accuracy: float, log2_reduction: float) -> bool:
-        """Whether some measured point is at least as good in both and better in one."""
-        return any(
-            a >= accuracy and r >= log2_reduction and (a, r) != (accuracy, log2_reduction)
-            for a, r in self._places
-        )
-
-    def places(self, record: Record) -> list[tuple[float, float]]:
-        """Give accuracy and log2 reduction of each operating point."""
-        return [
-            (point.accuracy, math.log2(bitops_reduction(point, self.convention))) for point in record.points
-        ]

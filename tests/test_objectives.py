@@ -5,7 +5,7 @@ import math
 import pytest
 from builders import make_record
 
-from ordercomp.search.objective import Objectives, bitops_reduction, storage_reduction
+from ordercomp.objectives import Objectives, bitops_reduction, storage_reduction
 
 EXITS = [(0.97, 16.0), (0.965, 32.0), (0.93, 40.0), (0.5, 500.0)]
 
