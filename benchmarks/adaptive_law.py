@@ -19,14 +19,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from ordercomp.analysis.law import derive_law
-from ordercomp.analysis.sampled import AdaptiveEvidence, adaptive_evidence
-from ordercomp.objectives import Objectives
-from ordercomp.records import read_records
-from ordercomp.search.drive import StudySpec, run_study
-from ordercomp.search.results import records_from_study
-from ordercomp.search.samplers import make_sampler
-from ordercomp.search.simulated import (
+from benchmarks.search_worlds import (
     SYNTHETIC_KNOBS,
     Oracle,
     SyntheticWorld,
@@ -34,6 +27,13 @@ from ordercomp.search.simulated import (
     oracle_of,
     space_of,
 )
+from ordercomp.analysis.law import derive_law
+from ordercomp.analysis.sampled import AdaptiveEvidence, adaptive_evidence
+from ordercomp.objectives import Objectives
+from ordercomp.records import read_records
+from ordercomp.search.drive import StudySpec, run_study
+from ordercomp.search.results import records_from_study
+from ordercomp.search.samplers import make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, open_study
 from ordercomp.sequence import Order, StageSequence, kendall_distance, permutations

@@ -23,6 +23,14 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from benchmarks.search_worlds import (
+    SYNTHETIC_KNOBS,
+    Oracle,
+    SyntheticWorld,
+    TableRunner,
+    oracle_of,
+    space_of,
+)
 from ordercomp.analysis.fronts import Scale, front, front_value
 from ordercomp.jobs.law_folder import settle_precision
 from ordercomp.jobs.search import task_space
@@ -34,14 +42,6 @@ from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
 from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import DENSE_SAMPLERS, CostOptions, make_sampler
-from ordercomp.search.simulated import (
-    SYNTHETIC_KNOBS,
-    Oracle,
-    SyntheticWorld,
-    TableRunner,
-    oracle_of,
-    space_of,
-)
 from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
 from ordercomp.sequence import StageSequence

@@ -21,10 +21,10 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
+from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.objectives import Objectives
 from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
 from ordercomp.search.streams import PREFIX
 from ordercomp.search.study import ADAPTIVE, enqueue_paired_design, open_study

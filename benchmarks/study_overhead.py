@@ -17,10 +17,10 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
+from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.objectives import Objectives
 from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import SAMPLERS, make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
 from ordercomp.search.study import ADAPTIVE, open_study
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
+from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.objectives import Objectives
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence, permutations

@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
+from benchmarks.search_worlds import space_of
 from ordercomp.analysis.law import derive_law
 from ordercomp.jobs.race import load_recorded, recorded_names
 from ordercomp.records import Record
-from ordercomp.search.simulated import space_of
 from ordercomp.sequence import permutations
 
 

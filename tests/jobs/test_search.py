@@ -8,6 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from benchmarks.search_worlds import SyntheticWorld, TableRunner
 from ordercomp.analysis.report.result_files import SearchFile
 from ordercomp.codec import decode, format_json
 from ordercomp.jobs.search import SearchPlan, run_search, task_space
@@ -17,7 +18,6 @@ from ordercomp.records import Record, read_records
 from ordercomp.running.task import load_task
 from ordercomp.search.abandonment import Abandonment
 from ordercomp.search.samplers import CostOptions, make_sampler
-from ordercomp.search.simulated import SyntheticWorld, TableRunner
 from ordercomp.search.study import enqueue_paired_design, find_study, open_study
 from ordercomp.sequence import StageSequence
 from tests.studies_on_disk import ForgetfulRunner

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from builders import make_record
 
+from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
 from ordercomp.analysis.sampled import adaptive_evidence
 from ordercomp.cli.main import main
@@ -17,7 +18,6 @@ from ordercomp.objectives import Objectives
 from ordercomp.records import Record, write_records
 from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
 from ordercomp.sequence import permutations

@@ -7,10 +7,10 @@ from typing import Any
 import optuna
 import pytest
 
+from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.objectives import Objectives
 from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
 from ordercomp.search.study import open_storage, open_study
 

@@ -13,6 +13,7 @@ from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.objectives import Objectives
 from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
@@ -21,7 +22,6 @@ from ordercomp.running.store import Store
 from ordercomp.search.abandonment import Abandonment
 from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence, permutations

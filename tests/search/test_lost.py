@@ -6,9 +6,9 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
+from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.search.drive import run_study
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design
 from ordercomp.sequence import StageSequence

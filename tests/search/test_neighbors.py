@@ -2,10 +2,10 @@
 
 import pytest
 
+from benchmarks.search_worlds import SYNTHETIC_KNOBS
 from ordercomp.knobs import Knob
 from ordercomp.search.history import Front, Reached
 from ordercomp.search.samplers import neighbors
-from ordercomp.search.simulated import SYNTHETIC_KNOBS
 from ordercomp.search.space import Space
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.catalog import known_stages

@@ -32,8 +32,8 @@ from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld
-from ordercomp.search.simulated import TableRunner
+from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld
+from benchmarks.search_worlds import TableRunner
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 space = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
 study = open_study(sys.argv[1], name="test", space=space, objectives=Objectives(),

@@ -10,13 +10,13 @@ from builders import make_record
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner, oracle_of, space_of
 from ordercomp.knobs import Knob
 from ordercomp.objectives import Objectives
 from ordercomp.records import Record
 from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.history import Front, History, Reached, features
 from ordercomp.search.samplers import SAMPLERS, CostOptions, make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner, oracle_of, space_of
 from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
 from ordercomp.sequence import StageSequence

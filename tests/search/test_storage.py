@@ -10,9 +10,9 @@ from pathlib import Path
 import optuna
 import pytest
 
+from benchmarks.search_worlds import SyntheticWorld, TableRunner
 from ordercomp.search.drive import run_study
 from ordercomp.search.results import records_from_study
-from ordercomp.search.simulated import SyntheticWorld, TableRunner
 from ordercomp.search.study import find_study
 from tests.studies_on_disk import ASKED, opened, paired_study, run
 

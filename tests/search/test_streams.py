@@ -4,9 +4,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from benchmarks.search_worlds import SYNTHETIC_KNOBS
 from ordercomp.objectives import Objectives
 from ordercomp.search.samplers import make_sampler
-from ordercomp.search.simulated import SYNTHETIC_KNOBS
 from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
 

@@ -8,9 +8,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from benchmarks.search_worlds import SYNTHETIC_KNOBS
 from ordercomp.objectives import Objectives
 from ordercomp.search.results import records_from_study
-from ordercomp.search.simulated import SYNTHETIC_KNOBS
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_first, enqueue_paired_design, find_study
 from ordercomp.sequence import StageSequence

@@ -1,8 +1,8 @@
-"""A made-up world with a known law, for tests and benchmarks of search: not a model of real networks.
+"""Worlds for tests and benchmarks of search, where nothing is trained: a made-up one, and tables of records.
 
-Each stage costs accuracy in proportion to how hard it is pushed; each pair of stages against the law
-costs more, and a seed adds noise. Every number is a plain formula, so a study on it runs in milliseconds
-a trial.
+In the made-up world each stage costs accuracy in proportion to how hard it is pushed; each pair of stages
+against the law costs more, and a seed adds noise. It is a plain formula, no model of real networks, so a
+study runs in milliseconds a trial.
 """
 
 import hashlib
@@ -63,9 +63,9 @@ class SyntheticWorld:
         pushed = [(step.stage, _intensity(step)) for step in sequence.steps]
         alone = sum(0.05 * hard**2 for _, hard in pushed)
         against = sum(
-            math.sqrt(one[1] * other[1])
-            for one, other in itertools.combinations(pushed, 2)
-            if {one[0], other[0]} <= set(self.law) and self.law.index(one[0]) > self.law.index(other[0])
+            math.sqrt(hard * harder)
+            for (first, hard), (second, harder) in itertools.combinations(pushed, 2)
+            if {first, second} <= set(self.law) and self.law.index(first) > self.law.index(second)
         )
         return alone + self.penalty * against
 
@@ -106,11 +106,7 @@ def _noise(text: str) -> float:
     return math.sqrt(12) * (drawn - 0.5)
 
 
-# A runner without training: every node is answered from recorded or computed results.
-#
-# It makes search itself measurable: a study on a table of records takes milliseconds a trial, and counts the
-# stage trainings that a real runner would have paid for.
-
+# A runner without training: it counts the stage trainings that a real one would have paid for.
 
 Oracle = Callable[[StageSequence, int], Record]
 
@@ -123,11 +119,11 @@ def oracle_of(records: Iterable[Record]) -> Oracle:
     table: Mapping[tuple[str, int], Record] = {(record.sequence, record.seed): record for record in records}
     if not table:
         raise ValueError("records must not be empty")
-    some = next(iter(table.values()))
+    first = next(iter(table.values()))
 
     def look_up(sequence: StageSequence, seed: int) -> Record:
         missing = replace(
-            some,
+            first,
             order=sequence.order,
             sequence=str(sequence),
             seed=seed,
@@ -144,18 +140,18 @@ def space_of(records: Iterable[Record]) -> Space:
 
     Controls (F) are no part of it. Raises ValueError if there are no records of other stages.
     """
-    found: dict[str, dict[str, set[KnobValue]]] = {}
+    occurring: dict[str, dict[str, set[KnobValue]]] = {}
     for record in records:
         for step in StageSequence.parse(record.sequence).steps:
-            values = found.setdefault(step.stage, {})
+            values = occurring.setdefault(step.stage, {})
             for name, value in step.settings.items():
                 values.setdefault(name, set()).add(value)
     knobs = {
         stage: {
-            name: Knob(default=min(some, key=str), help="", choices=tuple(sorted(some, key=str)))
-            for name, some in values.items()
+            name: Knob(default=min(seen, key=str), help="", choices=tuple(sorted(seen, key=str)))
+            for name, seen in values.items()
         }
-        for stage, values in found.items()
+        for stage, values in occurring.items()
         if stage != "F"
     }
     stages = sorted(knobs, key=lambda stage: ("DPQE".find(stage) % 9, stage))
