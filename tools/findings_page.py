@@ -1,12 +1,13 @@
 """Findings: what the recorded runs say about the order of compression, one page made from records alone.
 
-    python -m ordercomp.studies.findings docs/findings.md
+    python tools/findings_page.py           # writes docs/findings.md and its figures, in about two minutes
+    python tools/findings_page.py out/page.md
 
 Each recording gets its answer at every tolerated loss; claims are read off these answers, and what no answer
 tells is listed as open.
 """
 
-import sys
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,17 +32,24 @@ from ordercomp.sequence import Order
 from ordercomp.studies.experiment import Finding, Judgement, table_markdown
 from ordercomp.studies.run import EXPERIMENTS
 
-# Claims about the best order, read off an answer.
+ROOT = Path(__file__).parents[1]
+STAGES: Order = "DPQE"
+JUDGED = ("single", "pairwise", "insertion", "combination", "exhaustive", "rivals")  # experiments
+SHOWN = (0.01, 0.02, 0.05)  # losses at which claims are read
+TITLES = {
+    "cifar10": "CIFAR-10 (JPEG copies)",
+    "fashion-mnist": "Fashion-MNIST",
+    "fashion-mnist-raced": "Fashion-MNIST, raced",
+}
+NOT_BENCHMARKS = ("digits-grid",)  # one seed: for studies of samplers
+JOINT = "exits-"  # recordings of P and E alone begin so
 
-
-LEFT_OUT = "-"  # where nothing can be told
-
-
+LEFT_OUT = "-"  # where nothing can be told or was decided
 LEAST_REGRET = 0.02  # doublings that an order taken at random costs, where there is something to tell
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class OrderClaim:
     """A statement about the best order, and which orders agree with it."""
 
     text: str
@@ -64,18 +72,18 @@ def is_order(only: Order | None) -> Callable[[Order], bool]:
     return lambda order: order == only
 
 
-CLAIMS: tuple[Claim, ...] = (
-    Claim("D → P → Q → E is the best order", "the source paper's law", is_order("DPQE")),
-    Claim("D before P", "the source paper", before("D", "P")),
-    Claim("D before Q", "the source paper", before("D", "Q")),
-    Claim("P before Q", "the source paper; most pipelines", before("P", "Q")),
-    Claim("E last", "the source paper: static before dynamic", lambda order: order[-1] == "E"),
-    Claim("P → Q → D", "a rival: distillation as recovery", before("P", "Q", "D")),
+CLAIMS: tuple[OrderClaim, ...] = (
+    OrderClaim("D → P → Q → E is the best order", "the source paper's law", is_order("DPQE")),
+    OrderClaim("D before P", "the source paper", before("D", "P")),
+    OrderClaim("D before Q", "the source paper", before("D", "Q")),
+    OrderClaim("P before Q", "the source paper; most pipelines", before("P", "Q")),
+    OrderClaim("E last", "the source paper: static before dynamic", lambda order: order[-1] == "E"),
+    OrderClaim("P → Q → D", "a rival: distillation as recovery", before("P", "Q", "D")),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ClaimReading:
     """How a claim stands at one loss."""
 
     verdict: str  # "holds", "fails", "open", or "-" where nothing can be told
@@ -95,19 +103,19 @@ def is_told(answer: AnswerAt) -> bool:
     return answer.recommended is not None and regret is not None and regret.random_order >= LEAST_REGRET
 
 
-def read_claim(claim: Claim, answer: AnswerAt) -> Reading:
+def read_claim(claim: OrderClaim, answer: AnswerAt) -> ClaimReading:
     """Read a claim off the answer at one loss."""
     if not is_told(answer):
-        return Reading(LEFT_OUT)
+        return ClaimReading(LEFT_OUT)
     agreeing = [order for order in answer.standings if claim.agrees(order)]
     if not agreeing:
-        return Reading(LEFT_OUT)
+        return ClaimReading(LEFT_OUT)
     inside = [order for order in answer.best_set if claim.agrees(order)]
     verdict = "open" if 0 < len(inside) < len(answer.best_set) else "holds" if inside else "fails"
     probability = sum(answer.standings[order].probability_best for order in agreeing)
     regret = answer.regret.expected if answer.regret else 0.0
     cost = min(answer.standings[order].behind for order in agreeing)
-    return Reading(verdict, probability, max(0.0, cost - regret))
+    return ClaimReading(verdict, probability, max(0.0, cost - regret))
 
 
 # Why exits come early: P and E in both orders, with heads alone and trained jointly with the body.
@@ -117,11 +125,7 @@ def read_claim(claim: Claim, answer: AnswerAt) -> Reading:
 
 
 PAIR, EARLY, LATE = "PE", "EP", "PE"
-
-
 JOINTLY = "train=joint"
-
-
 MOST = 16.0  # doublings within which an interval is told
 
 
@@ -151,26 +155,22 @@ def _lead(records: Sequence[Record], loss: float) -> str:
     return f"{both.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-# The claims of the paper's experiments beside each other on several data sets, judged by the one court.
+# The claims of the paper's experiments beside each other on several data sets, by the one decision rule.
 
 
-Judge = Callable[[Sequence[Record]], Judgement]
-
-
-NOT_JUDGED = "-"
-
-
-def verdict_table(title: str, judge: Judge, recordings: Mapping[str, Sequence[Record]]) -> Table:
+def verdict_table(
+    title: str, decide: Callable[[Sequence[Record]], Judgement], recordings: Mapping[str, Sequence[Record]]
+) -> Table:
     """One row for each claim that is judged on any of the recordings, one column for each recording.
 
     A cell holds the verdict, with the effect in doublings and its interval where the claim is about one.
     """
     found: dict[str, dict[str, Finding]] = {}
     for name, records in recordings.items():
-        for finding in judge(records).findings:
+        for finding in decide(records).findings:
             found.setdefault(finding.claim, {})[name] = finding
     rows = [
-        (claim, *(_cell(by_name[name]) if name in by_name else NOT_JUDGED for name in recordings))
+        (claim, *(_cell(by_name[name]) if name in by_name else LEFT_OUT for name in recordings))
         for claim, by_name in found.items()
     ]
     columns = (Column("claim"), *(Column(name) for name in recordings))
@@ -186,30 +186,8 @@ def _cell(finding: Finding) -> str:
     return f"{finding.verdict}, {finding.effect:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-STAGES: Order = "DPQE"
-
-
-JUDGED = ("single", "pairwise", "insertion", "combination", "exhaustive", "rivals")  # experiments
-
-
-SHOWN = (0.01, 0.02, 0.05)  # losses at which claims are read
-
-
-TITLES = {
-    "cifar10": "CIFAR-10 (JPEG copies)",
-    "fashion-mnist": "Fashion-MNIST",
-    "fashion-mnist-raced": "Fashion-MNIST, raced",
-}
-
-
-NOT_BENCHMARKS = ("digits-grid",)  # one seed: for studies of samplers
-
-
-JOINT = "exits-"  # recordings of P and E alone begin so
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Recording:
     """One recording with its answer."""
 
     name: str
@@ -222,44 +200,59 @@ class Source:
         return next(one for one in self.answer.by_loss if one.loss == loss)
 
 
-def findings_page(sources: Sequence[Source], exits: Mapping[str, Sequence[Record]]) -> str:
+def findings_page(recordings: Sequence[Recording], exits: Mapping[str, Sequence[Record]]) -> str:
     """The whole page in Markdown; `exits` holds the records of P and E alone, by data."""
-    blocks = [_HEAD, "## In short", "", *map(_in_short, sources), "", *_table(_data_table(sources)), ""]
+    blocks = [
+        _HEAD,
+        "## In short",
+        "",
+        *map(_in_short, recordings),
+        "",
+        *table_markdown(_data_table(recordings)),
+        "",
+    ]
     blocks += ["## The claims", "", _CLAIMS_NOTE, ""]
     for loss in SHOWN:
-        blocks += [*_table(_claim_table(sources, loss)), ""]
-    for source in sources:
-        title, picture = _title(source.name), f"figures/findings-{source.name}.svg"
+        blocks += [*table_markdown(_claim_table(recordings, loss)), ""]
+    for recording in recordings:
+        title, picture = _title(recording.name), f"figures/findings-{recording.name}.svg"
         blocks += [f"## The law on {title}", "", f"![values of all orders by tolerated loss]({picture})", ""]
-        blocks += [*_table(_law_table(source)), "", *_sentences(source), ""]
-    blocks += ["## The paper's experiments", "", _COURT_NOTE, ""]
-    recordings = {_title(source.name): source.records for source in sources}
+        blocks += [*table_markdown(_law_table(recording)), "", *_sentences(recording), ""]
+    blocks += ["## The paper's experiments", "", _RULE_NOTE, ""]
+    by_title = {_title(recording.name): recording.records for recording in recordings}
     for name in JUDGED:
         title = f"{name}: {EXPERIMENTS[name].question}"
-        blocks += [*_table(verdict_table(title, EXPERIMENTS[name].judge, recordings)), ""]
+        blocks += [*table_markdown(verdict_table(title, EXPERIMENTS[name].judge, by_title)), ""]
     titled = {_title(name): records for name, records in exits.items()}
-    blocks += ["## Why exits come early", "", _JOINT_NOTE, "", *_table(joint_table(titled, SHOWN)), ""]
-    blocks += ["## What stays open", "", *_open(sources), "", _LIMITS]
+    blocks += [
+        "## Why exits come early",
+        "",
+        _JOINT_NOTE,
+        "",
+        *table_markdown(joint_table(titled, SHOWN)),
+        "",
+    ]
+    blocks += ["## What stays open", "", *_open(recordings), "", _LIMITS]
     return "\n".join(blocks).rstrip("\n") + "\n"
 
 
-def _in_short(source: Source) -> str:
+def _in_short(recording: Recording) -> str:
     """The answer at the loss that is asked for by default, in sentences."""
-    words = answer_words(source.answer.asked, STAGES)
-    return f"- {_title(source.name)}: {' '.join(words.lines)}"
+    words = answer_words(recording.answer.asked, STAGES)
+    return f"- {_title(recording.name)}: {' '.join(words.lines)}"
 
 
-def _data_table(sources: Sequence[Source]) -> Table:
+def _data_table(recordings: Sequence[Recording]) -> Table:
     rows = []
-    for source in sources:
-        measured = [record for record in source.records if record.points]
+    for recording in recordings:
+        measured = [record for record in recording.records if record.points]
         seeds = {record.seed for record in measured}
         accuracies = {record.seed: record.baseline for record in measured}.values()
         rows.append(
             (
-                _title(source.name),
+                _title(recording.name),
                 str(len(seeds)),
-                str(len(source.records)),
+                str(len(recording.records)),
                 f"{100 * mean(one.accuracy for one in accuracies):.1f} %",
                 f"{100 * mean(one.test_accuracy for one in accuracies):.1f} %",
                 "; ".join(sorted({str(one.extra.get("hardware")) for one in measured})),
@@ -273,21 +266,26 @@ def _data_table(sources: Sequence[Source]) -> Table:
     return Table(title="What was measured", columns=columns, rows=tuple(rows))
 
 
-def _claim_table(sources: Sequence[Source], loss: float) -> Table:
-    columns = (Column("claim"), Column("whose"), *(Column(_title(source.name)) for source in sources))
+def _claim_table(recordings: Sequence[Recording], loss: float) -> Table:
+    columns = (
+        Column("claim"),
+        Column("whose"),
+        *(Column(_title(recording.name)) for recording in recordings),
+    )
     rows = [
-        (claim.text, claim.who, *(str(read_claim(claim, source.at(loss))) for source in sources))
+        (claim.text, claim.who, *(str(read_claim(claim, recording.at(loss))) for recording in recordings))
         for claim in CLAIMS
     ]
+    weaker = [OrderClaim(one.weaker or "None", "", is_order(one.weaker)) for one in recordings]
     own = [
-        f"{source.weaker}: {read_claim(Claim('', '', is_order(source.weaker)), source.at(loss))}"
-        for source in sources
+        f"{claim.text}: {read_claim(claim, recording.at(loss))}"
+        for claim, recording in zip(weaker, recordings, strict=True)
     ]
     rows.append(("weaker first", "a rival: by the loss of each stage alone", *own))
     return Table(title=f"Where {loss_text(loss)} may be lost", columns=columns, rows=tuple(rows))
 
 
-def _law_table(source: Source) -> Table:
+def _law_table(recording: Recording) -> Table:
     names = (
         "tolerated loss",
         "take",
@@ -298,11 +296,11 @@ def _law_table(source: Source) -> Table:
         "spread",
         "p",
     )
-    rows = [_law_row(loss_text(one.loss or 0.0), one) for one in source.answer.by_loss]
-    rows += [_law_row(f"{one.rung}, {loss_text(one.loss or 0.0)}", one) for one in source.answer.by_rung]
+    rows = [_law_row(loss_text(one.loss or 0.0), one) for one in recording.answer.by_loss]
+    rows += [_law_row(f"{one.rung}, {loss_text(one.loss or 0.0)}", one) for one in recording.answer.by_rung]
     columns = tuple(Column(name, "left" if place < 3 else "right") for place, name in enumerate(names))
     return Table(
-        title=f"{_title(source.name)}: by loss over all rungs, then each rung alone",
+        title=f"{_title(recording.name)}: by loss over all rungs, then each rung alone",
         columns=columns,
         rows=tuple(rows),
         note="Regret and spread in doublings of bit operations; p: that the order does not matter.",
@@ -330,13 +328,13 @@ def _law_row(name: str, one: AnswerAt) -> tuple[str, ...]:
     )
 
 
-def _sentences(source: Source) -> list[str]:
+def _sentences(recording: Recording) -> list[str]:
     """Where the recommendation changes, and which precedences hold at which losses."""
     lines = []
-    if changes := where_it_changes([one for one in source.answer.by_loss if is_told(one)]):
+    if changes := where_it_changes([one for one in recording.answer.by_loss if is_told(one)]):
         lines.append(f"- {changes}")
     held: dict[tuple[str, str], list[str]] = {}
-    for one in source.answer.by_loss:
+    for one in recording.answer.by_loss:
         for pair in one.precedence:
             held.setdefault(pair, []).append(loss_text(one.loss or 0.0))
     for (first, second), losses in sorted(held.items(), key=lambda item: -len(item[1])):
@@ -344,7 +342,7 @@ def _sentences(source: Source) -> list[str]:
     flips = [pair for pair in held if pair[::-1] in held and pair < pair[::-1]]
     for first, second in flips:
         lines.append(f"- {first} and {second} change places with the tolerated loss.")
-    asked = source.answer.asked
+    asked = recording.answer.asked
     if asked.regret is not None:
         blind = cost_text(asked.regret.random_order)
         lines.append(
@@ -353,25 +351,22 @@ def _sentences(source: Source) -> list[str]:
     return lines
 
 
-def _open(sources: Sequence[Source]) -> list[str]:
+def _open(recordings: Sequence[Recording]) -> list[str]:
     """The orders that cannot be told apart, and about how many seeds it would take."""
-    lines = []
-    for source in sources:
-        for loss in SHOWN:
-            one = source.at(loss)
-            if not is_told(one):
-                lines.append(f"- {_title(source.name)}, {loss_text(loss)}: nothing can be told.")
-                continue
-            rivals = [order for order in one.best_set if order != one.recommended]
-            if not rivals:
-                lines.append(f"- {_title(source.name)}, {loss_text(loss)}: {one.recommended} alone is left.")
-                continue
-            lines.append(f"- {_title(source.name)}, {loss_text(loss)}: {_told_apart(one, rivals)}")
-    return lines
+    return [
+        f"- {_title(recording.name)}, {loss_text(loss)}: {_told_apart(recording.at(loss))}"
+        for recording in recordings
+        for loss in SHOWN
+    ]
 
 
-def _told_apart(one: AnswerAt, rivals: Sequence[Order]) -> str:
+def _told_apart(one: AnswerAt) -> str:
     """How many rivals there are and what it takes to exclude the last and the nearest of them."""
+    if not is_told(one):
+        return "nothing can be told."
+    rivals = [order for order in one.best_set if order != one.recommended]
+    if not rivals:
+        return f"{one.recommended} alone is left."
     needed = []
     for order in rivals:
         standing = one.standings[order]
@@ -394,15 +389,11 @@ def _title(name: str) -> str:
     return TITLES.get(name, name)
 
 
-def _table(table: Table) -> list[str]:
-    return table_markdown(table)
-
-
 _HEAD = """# Findings
 
 What the recorded runs that ship with this package say about the order of D (distill), P (prune), Q (quantize)
 and E (early exits). This page is made from the records alone, nothing in it is typed in:
-`python -m ordercomp.studies.findings docs/findings.md`.
+`python tools/findings_page.py`.
 The value of an order at a seed is the log2 reduction of bit operations that its networks reach at a tolerated
 loss of accuracy ([evidence.md](evidence.md)).
 """
@@ -413,7 +404,7 @@ brackets the probability that the best order agrees, and what the best such orde
 recommended one, in doublings (0.1 is 7 % more bit operations, 1 is twice as many)."""
 
 
-_COURT_NOTE = """Judged by the experiments' own rules on the same records (`ordercomp study` runs them anew).
+_RULE_NOTE = """Judged by the experiments' own rules on the same records (`ordercomp study` runs them anew).
 Effects are in doublings of their value with 95 % intervals, positive where they speak for the claim."""
 
 
@@ -440,25 +431,25 @@ _LIMITS = """## Limits
 """
 
 
-def main(target: str) -> None:
-    """Read all recordings and write the page and its pictures."""
-    sources = []
-    for name in recorded_names():
-        if name in NOT_BENCHMARKS or name.startswith(JOINT):
-            continue
-        records = load_recorded(name)
-        corpus = collect(records, stages=STAGES, scale=DEFAULT_SCALE)
-        answer = derive_answer(records, stages=STAGES, effort=Effort(kept=1000))
-        sources.append(Source(name=name, records=records, answer=answer, weaker=weaker_first(corpus)))
+def main(target: Path) -> None:
+    """Read all recordings and write the page to `target`, and its pictures into `figures` beside it."""
+    benchmarks = [one for one in recorded_names() if one not in NOT_BENCHMARKS and not one.startswith(JOINT)]
+    recordings = [_answered(name) for name in benchmarks]
     exits = {
         name.removeprefix(JOINT): load_recorded(name) for name in recorded_names() if name.startswith(JOINT)
     }
-    path = Path(target)
-    (path.parent / "figures").mkdir(parents=True, exist_ok=True)
-    for source in sources:
-        curves = _curves(source.answer)
-        replace_file(path.parent / "figures" / f"findings-{source.name}.svg", to_svg(loss_plot(curves)))
-    replace_file(path, findings_page(sources, exits))
+    (target.parent / "figures").mkdir(parents=True, exist_ok=True)
+    for recording in recordings:
+        picture = to_svg(loss_plot(_curves(recording.answer)))
+        replace_file(target.parent / "figures" / f"findings-{recording.name}.svg", picture)
+    replace_file(target, findings_page(recordings, exits))
+
+
+def _answered(name: str) -> Recording:
+    records = load_recorded(name)
+    corpus = collect(records, stages=STAGES, scale=DEFAULT_SCALE)
+    answer = derive_answer(records, stages=STAGES, effort=Effort(kept=1000))
+    return Recording(name=name, records=records, answer=answer, weaker=weaker_first(corpus))
 
 
 def _curves(answer: Answer) -> Mapping[Order, list[tuple[float, float]]]:
@@ -471,4 +462,6 @@ def _curves(answer: Answer) -> Mapping[Order, list[tuple[float, float]]]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("target", nargs="?", type=Path, default=ROOT / "docs" / "findings.md")
+    main(parser.parse_args().target)

@@ -4,8 +4,8 @@ Each network is built untrained for small images, counted, and taken through D, 
 knobs, and through all four, in a process of its own with limits of processor time and memory. A stage works,
 or is refused in one line; anything else stands in the table as it happened. timm is needed for its part.
 
-    python benchmarks/models_and_stages.py --json out/models.json              # measure what is missing there
-    python benchmarks/models_and_stages.py --json out/models.json --docs docs/models.md
+    python tools/models_table.py --json out/models.json              # measure what is missing there
+    python tools/models_table.py --json out/models.json --docs docs/models.md
 """
 
 import argparse
@@ -202,7 +202,7 @@ def page(found: dict[str, dict[str, str]], versions: str) -> str:
         "",
         *(f"{number}. {reason}" for reason, number in reasons.items()),
         "",
-        "Made by `python benchmarks/models_and_stages.py --json out/models.json --docs docs/models.md`.",
+        "Made by `python tools/models_table.py --json out/models.json --docs docs/models.md`.",
         "",
     ]
     return "\n".join(lines)

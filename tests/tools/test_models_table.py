@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.models_and_stages import INSTEAD, SEQUENCES, TIMM, TORCHVISION, page, try_stages
+from tools.models_table import INSTEAD, SEQUENCES, TIMM, TORCHVISION, page, try_stages
 
 TABLE = Path(__file__).parents[2] / "docs" / "models.md"
 

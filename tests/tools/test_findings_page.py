@@ -10,9 +10,9 @@ from ordercomp.analysis.values import LOSSES
 from ordercomp.records import Record
 from ordercomp.sequence import Order
 from ordercomp.studies.experiment import Finding, Judgement
-from ordercomp.studies.findings import (
-    Claim,
-    Source,
+from tools.findings_page import (
+    OrderClaim,
+    Recording,
     before,
     findings_page,
     is_order,
@@ -58,12 +58,12 @@ BEHIND = {"DPQE": 0.1, "DQPE": 0.3, "EPQD": 2.1}
     ],
 )
 def test_a_claim_holds_fails_or_is_open_by_the_orders_that_may_be_best(agrees: object, expected: str) -> None:
-    claim = Claim("text", "who", agrees)  # type: ignore[arg-type]
+    claim = OrderClaim("text", "who", agrees)  # type: ignore[arg-type]
     assert str(read_claim(claim, answer(0.02, ("DPQE", "DQPE"), BEHIND))) == expected
 
 
 def test_where_nothing_can_be_told_no_claim_is_read() -> None:
-    assert str(read_claim(Claim("", "", is_order("DPQE")), AnswerAt(loss=0.02))) == "-"
+    assert str(read_claim(OrderClaim("", "", is_order("DPQE")), AnswerAt(loss=0.02))) == "-"
 
 
 NO_REGRET = Regret(expected=0.0, upper95=0.0, random_order=0.0)
@@ -73,9 +73,9 @@ NO_REGRET = Regret(expected=0.0, upper95=0.0, random_order=0.0)
     "hollow", [replace(answer(0.002, ("DPQE",), BEHIND), regret=NO_REGRET), AnswerAt(loss=0.002)]
 )
 def test_where_no_network_loses_so_little_nothing_is_told(hollow: AnswerAt) -> None:
-    assert str(read_claim(Claim("", "", is_order("DPQE")), hollow)) == "-"
+    assert str(read_claim(OrderClaim("", "", is_order("DPQE")), hollow)) == "-"
     told = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
-    page = findings_page([source("digits", {**told, 0.002: hollow})], {})
+    page = findings_page([recording("digits", {**told, 0.002: hollow})], {})
     assert "| 0.2 % | - | hardly any network loses so little |" in page
     assert "DPQE is recommended at every loss from 0.6 % to 8 %." in page
 
@@ -96,11 +96,11 @@ def test_claims_of_an_experiment_stand_beside_each_other() -> None:
     assert table.rows == (("x", "agree, +0.50 [+0.10, +0.90]", "disagree, -0.50"), ("y", "-", "undecided"))
 
 
-def source(name: str, answers: dict[float, AnswerAt]) -> Source:
+def recording(name: str, answers: dict[float, AnswerAt]) -> Recording:
     records = [make_record("DPQE", seed=seed, hardware="a chip", precision="float32") for seed in range(3)]
     told = tuple(answers[loss] for loss in LOSSES)
     rung = AnswerAt(loss=0.02, seeds_needed=3, rung="D(depth=0.5)")
-    return Source(
+    return Recording(
         name=name, records=records, answer=Answer(asked=told[3], by_loss=told, by_rung=(rung,)), weaker="DQPE"
     )
 
@@ -122,7 +122,7 @@ def exits() -> list[Record]:
 def test_the_page_tells_law_claims_and_what_is_open_for_each_recording() -> None:
     plain = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
     flipped = {**plain, 0.05: answer(0.05, ("EPQD",), {"EPQD": 0.1, "DPQE": 1.1, "DQPE": 1.3})}
-    page = findings_page([source("digits", plain), source("cifar10", flipped)], {"cifar10": exits()})
+    page = findings_page([recording("digits", plain), recording("cifar10", flipped)], {"cifar10": exits()})
     assert "| digits | 3 | 3 | 98.0 % | 98.0 % | a chip | float32 |" in page
     assert "| CIFAR-10 (JPEG copies) | 3 | 3 |" in page
     assert "| 2 % | DPQE | DPQE, DQPE | 0.10 | 0.40 | 1.00 | 2.0 | 0.001 |" in page
