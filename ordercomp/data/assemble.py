@@ -1,23 +1,25 @@
-"""From arrays to a data set: seeded stratified splits, normalization from the training part, digest."""
+"""From arrays to a data set: seeded stratified parts, normalization from the training part, digest."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ordercomp.data.source import DataError, Source, class_notices
-from ordercomp.data.splits import Augmentation, ImageData, MemorySplit
+from ordercomp.data.source import DataError, Source
+from ordercomp.data.splits import Augmentation, ImageData, MemorySplit, Split
 
 IntArray = npt.NDArray[np.int64]
 Labels = npt.NDArray[Any]  # class numbers, int64, or real targets, float32
 
-_PURPOSES = ("training", "validation", "test")
+PURPOSES = ("training", "validation", "test")
 _TENTHS = 10
-_HELD_OUT_SHARE, _MOST_HELD_OUT = 0.1, 50_000
+_VALIDATION_SHARE, _MOST_VALIDATION = 0.1, 50_000  # of official training images
+_HELD_OUT_SHARE = 0.2  # of data without any parts of their own, for validation and for test each
+_UNEVEN = 3.0  # times as many images of the commonest class as of the rarest, from which a notice says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,67 @@ def stratified(labels: Labels, sizes: Sequence[int], *, rng: np.random.Generator
 
 def hold_out(labels: Labels, *, split_seed: int) -> tuple[IntArray, IntArray]:
     """Cut a validation part from official training images: a tenth, at most 50 000; returns (kept, cut)."""
-    cut = min(max(1, round(_HELD_OUT_SHARE * len(labels))), _MOST_HELD_OUT)
+    cut = min(max(1, round(_VALIDATION_SHARE * len(labels))), _MOST_VALIDATION)
     kept, held_out = stratified(labels, (len(labels) - cut, cut), rng=np.random.default_rng(split_seed))
     return kept, held_out
+
+
+def draw_parts(labels: Labels, *, held_out: int, split_seed: int) -> list[IntArray]:
+    """Draw a training part, and `held_out` images each for validation and test."""
+    sizes = (len(labels) - 2 * held_out, held_out, held_out)
+    return stratified(labels, sizes, rng=np.random.default_rng(split_seed))
+
+
+class Part(Protocol):
+    """Labeled images of a data set of which some can be taken."""
+
+    @property
+    def labels(self) -> Labels: ...
+
+    def __getitem__(self, index: IntArray) -> Self: ...
+
+
+AnyPart = TypeVar("AnyPart", bound=Part)
+
+
+def complete_parts(
+    parts: Mapping[str, AnyPart], source: Source, *, name: str
+) -> tuple[AnyPart, AnyPart, AnyPart]:
+    """Training, validation and test part; what is missing is drawn in the classes' shares.
+
+    `parts` are "all" alone, of which a fifth each is held out, or "train" with "val", "test" or both. One
+    held-out part alone is the test part, and validation images are cut from the training images; with the
+    option `val_is = "validation"` a "val" stays what it is called, and test images are cut from them.
+    Raises DataError, which calls the data `name`, if there are too few images.
+    """
+    if whole := parts.get("all"):
+        held_out = max(1, round(_HELD_OUT_SHARE * len(whole.labels)))
+        if len(whole.labels) <= 2 * held_out:
+            raise DataError(f"{name} has {len(whole.labels)} images, too few for three parts")
+        drawn = draw_parts(whole.labels, held_out=held_out, split_seed=source.split_seed)
+        train, validation, test = (whole[index] for index in drawn)
+        return train, validation, test
+    if {"val", "test"} <= set(parts):
+        return parts["train"], parts["val"], parts["test"]
+    train = parts["train"]
+    kept, cut = (train[index] for index in hold_out(train.labels, split_seed=source.split_seed))
+    if source.options.val_is == "validation" and "val" in parts:
+        return kept, parts["val"], cut
+    return kept, cut, parts["test"] if "test" in parts else parts["val"]
+
+
+def val_notices(source: Source, names: Sequence[str]) -> tuple[str, ...]:
+    """Say that a held-out part called validation, alone of its kind in `names`, serves as the test part.
+
+    Nothing is said where the task tells what it is, nor of data sets that everybody has.
+    """
+    if len(names) != 1 or names[0] == "test" or source.options.val_is or ":" not in source.name:
+        return ()
+    return (
+        f"{source.name}: there is {names[0]} and no test, so that {names[0]} is the test part and validation "
+        "images are drawn from train; val_is = 'validation' in the task keeps it for validation and draws "
+        "test images from train, val_is = 'test' says that it is meant so",
+    )
 
 
 def keep_limit(labels: Labels, source: Source, *, classes: int) -> IntArray:
@@ -100,7 +160,7 @@ def assemble(
     Means and standard deviations come from the training images that are kept. Raises DataError on arrays of
     another type or shape, labels that do not fit or too few images.
     """
-    for part, purpose, least in zip(parts, _PURPOSES, (classes, 1, 1), strict=True):
+    for part, purpose, least in zip(parts, PURPOSES, (classes, 1, 1), strict=True):
         name = f"{source.name} ({purpose} part)"
         _check_arrays(name, part, real=classes == 0)
         if classes:
@@ -108,7 +168,7 @@ def assemble(
     train = parts[0][keep_limit(parts[0].labels, source, classes=classes)]
     augmentation = augmentation if source.augmentation is None else source.augmentation
     mean, std = _normalization(source, train.images)
-    splits = [
+    train_split, validation_split, test_split = splits = [
         MemorySplit(
             images=torch.from_numpy(np.ascontiguousarray(part.images)),
             labels=torch.from_numpy(np.ascontiguousarray(part.labels)),
@@ -119,7 +179,6 @@ def assemble(
         for part in (train, *parts[1:])
     ]
     height, width, channels = train.images.shape[1:]
-    held = dict(zip(_PURPOSES, (train.labels, parts[1].labels, parts[2].labels), strict=True))
     return ImageData(
         name=source.name,
         classes=classes or 1,
@@ -127,16 +186,43 @@ def assemble(
         real=classes == 0,
         **(_target_scale(source.name, train.labels) if classes == 0 else {}),
         size=(height, width),
-        train=splits[0],
-        validation=splits[1],
-        test=splits[2],
+        train=train_split,
+        validation=validation_split,
+        test=test_split,
         digest=_digest(splits, f"{classes} {source.split_seed} {augmentation}"),
         names=tuple(names),
-        notices=(
-            *notices,
-            *(class_notices(source, held, classes=classes, names=names) if classes else ()),
-        ),
+        notices=(*notices, *class_notices(source, splits, classes=classes, names=names)),
     )
+
+
+def class_notices(
+    source: Source, splits: Sequence[Split], *, classes: int, names: Sequence[str]
+) -> tuple[str, ...]:
+    """Say, a line each, that classes are uneven or have no image in a held-out part of `splits`.
+
+    These are the training part, validation and test. Nothing is said of real targets, with `classes` of 0,
+    nor of data sets that everybody has.
+    """
+    if not classes or ":" not in source.name:
+        return ()
+    trained, *held_out = (np.bincount(split.labels.numpy(), minlength=classes) for split in splits)
+    called = [repr(name) for name in names] or [str(number) for number in range(classes)]
+    notices = []
+    rare, common = int(trained.argmin()), int(trained.argmax())
+    if trained[common] >= _UNEVEN * max(1, trained[rare]):
+        notices.append(
+            f"{source.name}: classes are uneven, {trained[common]} training images of {called[common]} and "
+            f"{trained[rare]} of {called[rare]}: accuracy hides what happens to rare ones; "
+            "metric = 'balanced accuracy' does not"
+        )
+    for purpose, counts in zip(PURPOSES[1:], held_out, strict=True):
+        if missing := [called[number] for number in np.flatnonzero(counts == 0)]:
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            notices.append(
+                f"{source.name}: the {purpose} part has no image of the classes {', '.join(missing[:5])}"
+                f"{more}: what compression does to them is not measured"
+            )
+    return tuple(notices)
 
 
 def _target_scale(name: str, labels: Labels) -> dict[str, float]:
@@ -187,22 +273,22 @@ def _digest(splits: Sequence[MemorySplit], facts: str) -> str:
 
 def _normalization(source: Source, images: npt.NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """What the task tells, in stored values, or what the training images have."""
-    told = source.options
-    if not told.mean:
+    mean, std = source.options.mean, source.options.std
+    if not mean:
         return _channel_statistics(images)
-    if len(told.mean) != images.shape[3]:
+    if len(mean) != images.shape[3]:
         raise DataError(
-            f"mean and std must have {images.shape[3]} numbers for {source.name}, got {len(told.mean)}"
+            f"mean and std must have {images.shape[3]} numbers for {source.name}, got {len(mean)}"
         )
     white = 255 if images.dtype == np.uint8 else 1
-    return tuple(white * one for one in told.mean), tuple(white * one for one in told.std)
+    return tuple(white * value for value in mean), tuple(white * value for value in std)
 
 
 def _channel_statistics(images: npt.NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, exactly; a constant channel has std 1."""
     if images.dtype != np.uint8:
         flat = images.reshape(-1, images.shape[3]).astype(np.float64)
-        return tuple(flat.mean(axis=0)), tuple(float(one) or 1.0 for one in flat.std(axis=0))
+        return tuple(flat.mean(axis=0)), tuple(float(std) or 1.0 for std in flat.std(axis=0))
     values = np.arange(256, dtype=np.float64)
     means, stds = [], []
     for channel in range(images.shape[3]):

@@ -5,29 +5,29 @@
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ordercomp.data import builtin, images, streamed
 from ordercomp.data.source import DataError, ImageOptions, Source
 from ordercomp.data.splits import Augmentation, ImageData
 from ordercomp.data.torch_datasets import from_datasets, takes_source
 from ordercomp.errors import is_out_of_disk, is_out_of_memory, one_line
 from ordercomp.plugins import load_function
 
-# The loaders by name, so that only the one that is asked for is imported: torchvision takes two seconds.
-DATASETS: Mapping[str, str] = {
-    "digits": "ordercomp.data.builtin:load_digits",
-    "rotated-digits": "ordercomp.data.builtin:load_rotated_digits",
-    "fashion-mnist": "ordercomp.data.builtin:load_fashion_mnist",
-    "fashion-mnist-32": "ordercomp.data.builtin:load_fashion_mnist_32",
-    "cifar10": "ordercomp.data.builtin:load_cifar10",
-    "cifar100": "ordercomp.data.builtin:load_cifar100",
-    "svhn": "ordercomp.data.builtin:load_svhn",
-    "cinic10": "ordercomp.data.images:load_cinic10",
-    "imagenet": "ordercomp.data.streamed:load_imagenet",
-    "folder": "ordercomp.data.images:load_folder",
-    "photos": "ordercomp.data.streamed:load_photos",
+DATASETS: Mapping[str, Callable[[Source], ImageData]] = {
+    "digits": builtin.load_digits,
+    "rotated-digits": builtin.load_rotated_digits,
+    "fashion-mnist": builtin.load_fashion_mnist,
+    "fashion-mnist-32": builtin.load_fashion_mnist_32,
+    "cifar10": builtin.load_cifar10,
+    "cifar100": builtin.load_cifar100,
+    "svhn": builtin.load_svhn,
+    "cinic10": images.load_cinic10,
+    "imagenet": streamed.load_imagenet,
+    "folder": images.load_folder,
+    "photos": streamed.load_photos,
 }
 _WITH_PATH = ("folder", "photos")
 
@@ -83,12 +83,12 @@ def load_data(
         options=options,
     )
     if download:
-        load_function("ordercomp.data.builtin:download")(source)
+        builtin.download(source)
     if options.image_size and (own or kind not in _WITH_PATH):
         raise DataError(f"image_size is for folder:PATH and photos:PATH; {name} has images of its own size")
     if options.transforms and (own or kind not in _WITH_PATH):
         raise DataError(f"transforms is for folder:PATH and photos:PATH; {name} has its own")
-    data = _call_own(name, source) if own else load_function(DATASETS[kind])(source)
+    data = _call_own(name, source) if own else DATASETS[kind](source)
     return _named(data, options)
 
 
@@ -107,8 +107,8 @@ def _call_own(path: str, source: Source) -> ImageData:
     """What a function of the user's makes; whatever it raises becomes one line that names it."""
     function = load_function(path)
     try:
-        found = function(source) if takes_source(function) else function()
-        return found if isinstance(found, ImageData) else from_datasets(found, source)
+        returned = function(source) if takes_source(function) else function()
+        return returned if isinstance(returned, ImageData) else from_datasets(returned, source)
     except DataError:
         raise
     except (Exception, SystemExit) as error:

@@ -1,8 +1,9 @@
-"""Folders of small images of one size, read into memory: CINIC-10 and the user's own."""
+"""Images in folders, one for each class: files, trees of them, and data sets that are read into memory."""
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,24 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ordercomp.data.assemble import IntArray, Labeled, assemble, hold_out, stratified
-from ordercomp.data.source import DataError, Source, find_folder, val_notice
+from ordercomp.data.assemble import PURPOSES, IntArray, Labeled, assemble, complete_parts, val_notices
+from ordercomp.data.source import DataError, Source, find_folder
 from ordercomp.data.splits import Augmentation, ImageData
 from ordercomp.data.torch_datasets import as_pixels, from_datasets
 from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.plugins import load_function
 from ordercomp.torchvision_compat import datasets
 
-# Pixels of one image file as 8-bit values: upright, opaque, and scaled by what its kind calls white.
-
-
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
-
-
 _OPEN_ENDED = ("I", "F")  # 32 bits a pixel: nothing says what white is
-
-
 _SMALL = (32, 32)
+_VALIDATION_NAMES = ("val", "valid", "validation")
+_MOST_BYTES = 8 * 2**30  # that a data set may take in memory
+_CINIC_ADVICE = (
+    "get CINIC-10.tar.gz from datashare.ed.ac.uk/handle/10283/3192 and unpack it into the first of these"
+)
+
+# Pixels of one file as 8-bit values: upright, opaque, and scaled by what its kind calls white
 
 
 def read_pixels(path: str, mode: str, *, side: int = 0) -> npt.NDArray[np.uint8]:
@@ -39,10 +40,9 @@ def read_pixels(path: str, mode: str, *, side: int = 0) -> npt.NDArray[np.uint8]
     With `side` its middle is cut to a square and resized to that many pixels.
     """
     image = open_image(path).convert(mode)
-    pixels = np.asarray(
-        ImageOps.fit(image, (side, side), method=Image.Resampling.BILINEAR) if side else image
-    )
-    return pixels[..., None] if mode == "L" else pixels
+    if side:
+        image = ImageOps.fit(image, (side, side), method=Image.Resampling.BILINEAR)
+    return np.asarray(image)[..., None] if mode == "L" else np.asarray(image)
 
 
 def open_image(path: str) -> Image.Image:
@@ -52,12 +52,9 @@ def open_image(path: str) -> Image.Image:
     Raises DataError if the file cannot be read, has 32 bits a pixel, or shows nothing on white although its
     transparency does.
     """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is no image that can be read: {error}") from error
+    with _reading(path) as image:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
     if upright.mode in _OPEN_ENDED:
         raise DataError(f"{path} has 32 bits a pixel, so that white is not known; save it with 8 or 16 bits")
     if upright.mode in _SIXTEEN_BITS:
@@ -74,10 +71,16 @@ def is_gray(path: str) -> bool:
 
 def check_image(path: str) -> None:
     """Decode an image as quickly as can be. Raises DataError if it cannot be read."""
+    with _reading(path) as image:
+        image.draft(None, _SMALL)
+        image.load()
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
-            image.draft(None, _SMALL)
-            image.load()
+            yield image
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} is no image that can be read: {error}") from error
 
@@ -96,13 +99,7 @@ def _is_plain(image: Image.Image) -> bool:
     return all(low == high for low, high in ([ends] if isinstance(ends[0], int | float) else ends))
 
 
-# Trees of image files with one folder per class, and how they are split into the three parts.
-
-
-_VALIDATION_NAMES = ("val", "valid", "validation")
-
-
-_HELD_OUT_SHARE = 0.2  # of a tree without any parts of its own, for validation and for test each
+# Trees of image files, a folder for each class
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,76 +115,54 @@ class Tree:
         return Tree(self.root, tuple(self.paths[i] for i in index), self.labels[index], self.classes)
 
 
-def find_parts(source: Source, folder: Path) -> tuple[Tree, Tree, Tree]:
-    """Read training, validation and test files, in this order, from what lies in `folder`.
+def find_parts(source: Source, folder: Path) -> tuple[tuple[Tree, Tree, Tree], tuple[str, ...]]:
+    """Read training, validation and test files, in this order, from what lies in `folder`, and notices of it.
 
-    - `train`, `val` (or `valid`, `validation`) and `test`: the three parts.
-    - `train` and only one of the others: that one is the test part (ImageNet's test images have no labels),
-      and validation images are cut from `train`; with the option `val_is = "validation"` a `val` stays what
-      it is called, and test images are cut from `train`.
-    - class folders alone: a fifth each is drawn for validation and test.
-
+    There are folders `train` and `val` (or `valid`, `validation`), `test` or both, or class folders alone;
+    what is missing is drawn as `complete_parts` says (ImageNet's test images have no labels).
     Folders whose names start with a dot or two underscores are no classes. Raises DataError if there are not
     at least two class folders, a class has no image in a part, or the parts have other classes.
     """
     if not folder.is_dir():
         raise DataError(f"{source.name} not found: {folder} is no folder")
-    others = [folder / name for name in (*_VALIDATION_NAMES, "test") if (folder / name).is_dir()]
+    names = [name for name in (*_VALIDATION_NAMES, "test") if (folder / name).is_dir()]
     if not (folder / "train").is_dir():
-        if others:
-            raise DataError(f"{source.name}: {folder} has {others[0].name} but no folder train beside it")
-        return _whole(source, _draw_parts(_read_tree(source, folder), source))
-    if not others or len(others) > 2 or (len(others) == 2 and others[1].name != "test"):
+        if names:
+            raise DataError(f"{source.name}: {folder} has {names[0]} but no folder train beside it")
+        trees = {"all": _read_tree(source, folder)}
+    elif not names or len(names) > 2 or (len(names) == 2 and names[1] != "test"):
         raise DataError(
             f"{source.name}: beside {folder / 'train'} there must be val, test, or both, "
-            f"got {', '.join(path.name for path in others) or 'neither'}"
+            f"got {', '.join(names) or 'neither'}"
         )
-    train, *rest = (_read_tree(source, path) for path in (folder / "train", *others))
-    for tree in rest:
-        if tree.classes != train.classes:
-            odd = sorted(set(tree.classes) ^ set(train.classes))
-            raise DataError(f"{source.name}: {train.root} and {tree.root} differ in the classes {odd[:5]}")
-    if len(rest) == 2:
-        return train, rest[0], rest[1]
-    kept, held_out = hold_out(train.labels, split_seed=source.split_seed)
-    if others[0].name != "test" and source.options.val_is == "validation":
-        return _whole(source, (train[kept], rest[0], train[held_out]))
-    return _whole(source, (train[kept], train[held_out], rest[0]))
+    else:
+        trees = {name: _read_tree(source, folder / name) for name in ("train", *names)}
+        trees = {"val" if name in _VALIDATION_NAMES else name: tree for name, tree in trees.items()}
+    _check_classes(source, trees)
+    parts = complete_parts(trees, source, name=f"{source.name} in {folder}")
+    if ":" in source.name and len(trees) < 3:
+        _check_whole(source, parts)
+    return parts, val_notices(source, names)
 
 
-def parts_notices(source: Source, folder: Path) -> tuple[str, ...]:
-    """Say, of images of the user's, that a folder val serves as the test part, unless the task says so."""
-    held_out = [name for name in (*_VALIDATION_NAMES, "test") if (folder / name).is_dir()]
-    is_val = len(held_out) == 1 and held_out[0] != "test" and (folder / "train").is_dir()
-    if not is_val or source.options.val_is or ":" not in source.name:
-        return ()
-    return (val_notice(source, held_out[0]),)
+def _check_classes(source: Source, trees: Mapping[str, Tree]) -> None:
+    """Raise DataError unless all trees have the same classes."""
+    first, *others = trees.values()
+    for tree in others:
+        if tree.classes != first.classes:
+            odd = sorted(set(tree.classes) ^ set(first.classes))
+            raise DataError(f"{source.name}: {first.root} and {tree.root} differ in the classes {odd[:5]}")
 
 
-def _whole(source: Source, parts: tuple[Tree, Tree, Tree]) -> tuple[Tree, Tree, Tree]:
-    """The parts, if each holds every class of the user's: one that is not measured could be lost unseen."""
-    if ":" not in source.name:
-        return parts
-    for tree, name in zip(parts, ("training", "validation", "test"), strict=True):
+def _check_whole(source: Source, parts: tuple[Tree, Tree, Tree]) -> None:
+    """Raise DataError unless each part has every class: one that is not measured could be lost unseen."""
+    for tree, purpose in zip(parts, PURPOSES, strict=True):
         missing = sorted(set(range(len(tree.classes))) - set(tree.labels.tolist()))
         if missing:
             raise DataError(
-                f"{source.name}: the {name} part drawn from {tree.root} has no image of the class "
+                f"{source.name}: the {purpose} part drawn from {tree.root} has no image of the class "
                 f"{tree.classes[missing[0]]!r}: give it more images, or folders train, val and test"
             )
-    return parts
-
-
-def _draw_parts(tree: Tree, source: Source) -> tuple[Tree, Tree, Tree]:
-    held_out = max(1, round(_HELD_OUT_SHARE * len(tree.labels)))
-    sizes = (max(0, len(tree.labels) - 2 * held_out), held_out, held_out)
-    if sum(sizes) > len(tree.labels):
-        raise DataError(
-            f"{source.name} in {tree.root} has {len(tree.labels)} images, too few for three parts"
-        )
-    rng = np.random.default_rng(source.split_seed)
-    train, validation, test = (tree[part] for part in stratified(tree.labels, sizes, rng=rng))
-    return train, validation, test
 
 
 class _Classes(datasets.ImageFolder):  # type: ignore[misc]
@@ -218,7 +193,7 @@ def _read_tree(source: Source, folder: Path) -> Tree:
     return Tree(folder, paths, np.asarray(listing.targets, dtype=np.int64), tuple(listing.classes))
 
 
-# Transforms of the user's for images in folders: one for training, and one for all else.
+# Transforms of the user's: one for training, and one for all else
 
 
 class OwnTransform:
@@ -285,12 +260,7 @@ class TransformedImages:
         return self.transform(open_image(path).convert(self.mode), path), int(self.tree.labels[place])
 
 
-_MOST_BYTES = 8 * 2**30
-
-
-_CINIC_ADVICE = (
-    "get CINIC-10.tar.gz from datashare.ed.ac.uk/handle/10283/3192 and unpack it into the first of these"
-)
+# Data sets in memory
 
 
 def load_cinic10(source: Source) -> ImageData:
@@ -310,11 +280,13 @@ def load_folder(source: Source) -> ImageData:
 
 
 def _load(source: Source, folder: Path, augmentation: Augmentation) -> ImageData:
-    trees = find_parts(source, folder)
+    trees, notices = find_parts(source, folder)
+    mode = "L" if is_gray(trees[0].paths[0]) else "RGB"
     if source.options.transforms:
-        return _load_transformed(source, folder, trees)
+        data = from_datasets(_transformed(source.options.transforms, trees, mode), source)
+        return replace(data, names=trees[0].classes, notices=(*notices, *data.notices))
     side = source.options.image_size
-    first = read_pixels(trees[0].paths[0], "L" if is_gray(trees[0].paths[0]) else "RGB", side=side)
+    first = read_pixels(trees[0].paths[0], mode, side=side)
     total = first.nbytes * sum(len(tree.paths) for tree in trees)
     if total > _MOST_BYTES:
         raise DataError(f"{source.name} takes {total / 2**30:.0f} GiB of memory; name it photos:{folder}")
@@ -325,20 +297,16 @@ def _load(source: Source, folder: Path, augmentation: Augmentation) -> ImageData
         classes=len(trees[0].classes),
         augmentation=augmentation,
         names=trees[0].classes,
-        notices=parts_notices(source, folder),
+        notices=notices,
     )
 
 
-def _load_transformed(source: Source, folder: Path, trees: tuple[Tree, Tree, Tree]) -> ImageData:
+def _transformed(path: str, trees: Sequence[Tree], mode: str) -> dict[str, TransformedImages]:
     """The images as transforms of the user's make them, which draw anew in each epoch that is augmented."""
-    mode = "L" if is_gray(trees[0].paths[0]) else "RGB"
-    path = source.options.transforms
-    parts = {
+    return {
         name: TransformedImages(tree, mode, OwnTransform(path, training=name == "train"))
         for name, tree in zip(("train", "val", "test"), trees, strict=True)
     }
-    data = from_datasets(parts, source)
-    return replace(data, names=trees[0].classes, notices=(*parts_notices(source, folder), *data.notices))
 
 
 def _read(tree: Tree, like: npt.NDArray[np.uint8], folder: Path, side: int) -> Labeled:

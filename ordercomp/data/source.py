@@ -1,13 +1,10 @@
 """Where data sets lie on disk: the request for one, its folder, and the error when it is missing."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
-import numpy.typing as npt
 
 from ordercomp.data.splits import Augmentation
 
@@ -36,7 +33,9 @@ class ImageOptions:
             raise ValueError(
                 f"mean and std must have a number for each channel, got {len(self.mean)} and {len(self.std)}"
             )
-        if not all(-10 <= one <= 10 for one in self.mean) or not all(0 < one <= 10 for one in self.std):
+        if not all(-10 <= value <= 10 for value in self.mean) or not all(
+            0 < value <= 10 for value in self.std
+        ):
             raise ValueError(
                 f"mean and std must be told in units in which white is 1, got {self.mean} and {self.std}"
             )
@@ -66,15 +65,6 @@ def download_advice(name: str) -> str:
     return f'download it with python -c "{call}", or set ORDERCOMP_DATA to the folder that holds it'
 
 
-def val_notice(source: Source, name: str) -> str:
-    """What is done with a part that is called validation where there is no test part."""
-    return (
-        f"{source.name}: there is {name} and no test, so that {name} is the test part and validation images "
-        "are drawn from train; val_is = 'validation' in the task keeps it for validation and draws test "
-        "images from train, val_is = 'test' says that it is meant so"
-    )
-
-
 def find_folder(source: Source, folders: Sequence[str | Path], needed: Sequence[str], *, advice: str) -> Path:
     """Return the first of `folders`, taken relative to the root, that holds every name in `needed`.
 
@@ -94,43 +84,3 @@ def find_folder(source: Source, folders: Sequence[str | Path], needed: Sequence[
     names = ", ".join(needed[:3]) + (", …" if len(needed) > 3 else "")
     looked = ", ".join(str(place) for place in places)
     raise DataError(f"{source.name} not found: looked for {names} in {looked}; {advice}")
-
-
-# What a user should know of the classes of a data set: which are rare, which cannot be measured.
-
-
-IntArray = npt.NDArray[np.int64]
-
-
-_UNEVEN = 3.0  # times as many images of the commonest class as of the rarest, from which it is told
-
-
-def class_notices(
-    source: Source, parts: Mapping[str, IntArray], *, classes: int, names: Sequence[str] = ()
-) -> tuple[str, ...]:
-    """Say, a line each, that classes are uneven or have no image in a held-out part.
-
-    `parts` are the labels of each part, by what it is for, the training part first. Data sets that everybody
-    has are known to be as they are: nothing is told of them.
-    """
-    if ":" not in source.name:
-        return ()
-    counts = {what: np.bincount(labels, minlength=classes) for what, labels in parts.items()}
-    called = [repr(name) for name in names] or [str(number) for number in range(classes)]
-    notices = []
-    (first, trained), *held_out = counts.items()
-    rare, common = int(trained.argmin()), int(trained.argmax())
-    if trained[common] >= _UNEVEN * max(1, trained[rare]):
-        notices.append(
-            f"{source.name}: classes are uneven, {trained[common]} {first} images of {called[common]} and "
-            f"{trained[rare]} of {called[rare]}: accuracy hides what happens to rare ones; "
-            "metric = 'balanced accuracy' does not"
-        )
-    for what, found in held_out:
-        if missing := [called[number] for number in np.flatnonzero(found == 0)]:
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            notices.append(
-                f"{source.name}: the {what} part has no image of the classes {', '.join(missing[:5])}{more}: "
-                "what compression does to them is not measured"
-            )
-    return tuple(notices)

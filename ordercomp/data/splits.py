@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Augmentation of image batches with tensor operations: one gather takes a batch out of the data, cropped.
+_CPU = torch.device("cpu")
+_FLOAT_BYTES = 2**26  # splits up to this size are kept normalized in float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,10 @@ class Draws:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """Random crops of zero-padded images and mirroring; the usual recipe for CIFAR (He et al. 2015)."""
+    """Random crops of zero-padded images and mirroring; the usual recipe for CIFAR (He et al. 2015).
+
+    One gather takes a batch out of the data, cropped.
+    """
 
     padding: int = 0  # pixels on each side; 0 crops nothing
     flip: bool = False  # mirror left and right with probability one half
@@ -75,12 +79,6 @@ class Augmentation:
         return torch.where(draws.mirrored[:, None, None, None], images.flip(2), images)  # waits for no count
 
 
-_CPU = torch.device("cpu")
-
-
-_FLOAT_BYTES = 2**26  # splits up to this size are kept normalized in float32
-
-
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Images of one training step."""
@@ -115,6 +113,14 @@ class Split(Protocol):
             augment: whether to apply the data set's augmentation; needs `rng`.
             device: where the batches lie.
         """
+
+
+def check_batches(batch_size: int, rng: torch.Generator | None, augment: bool) -> None:
+    """Raise ValueError unless a split can be gone through so."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be positive, got {batch_size}")
+    if augment and rng is None:
+        raise ValueError("augment needs rng, a generator for the random crops")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,10 +161,7 @@ class MemorySplit:
 
         Raises ValueError if batch_size is not positive, or if `augment` is asked for without `rng`.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be positive, got {batch_size}")
-        if augment and rng is None:
-            raise ValueError("augment needs rng, a generator for the random crops")
+        check_batches(batch_size, rng, augment)
         order = torch.arange(len(self)) if rng is None else torch.randperm(len(self), generator=rng)
         if rng is not None and augment and self.augmentation.changes:
             draws = self.augmentation.draw(len(self), rng).to(device)

@@ -2,19 +2,21 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ordercomp.data.assemble import check_labels, keep_limit
-from ordercomp.data.images import OwnTransform, Tree, check_image, find_parts, open_image, parts_notices
-from ordercomp.data.source import DataError, ImageOptions, Source, class_notices, find_folder
-from ordercomp.data.splits import Batch, ImageData
+from ordercomp.data.assemble import check_labels, class_notices, keep_limit
+from ordercomp.data.images import OwnTransform, check_image, find_parts, open_image
+from ordercomp.data.source import DataError, ImageOptions, Source, find_folder
+from ordercomp.data.splits import Batch, ImageData, check_batches
 from ordercomp.data.torch_datasets import seeded
 from ordercomp.torchvision_compat import transforms
 
@@ -63,9 +65,11 @@ class StreamedSplit:
 
         Raises DataError for one that is damaged, that these fail on, or that they give another size.
         """
-        one = _ShapeCheck(self.transforms, self.size) if self.transforms else check_image
+        check: Callable[[str], None] = check_image
+        if self.transforms:
+            check = partial(_check_size, OwnTransform(self.transforms, training=False), self.size)
         with ThreadPoolExecutor() as pool:
-            for _ in pool.map(one, self.paths):
+            for _ in pool.map(check, self.paths):
                 pass
 
     def batches(
@@ -80,27 +84,31 @@ class StreamedSplit:
 
         Raises ValueError if batch_size is not positive, or if `augment` is asked for without `rng`.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be positive, got {batch_size}")
-        if augment and rng is None:
-            raise ValueError("augment needs rng, a generator for the random crops")
+        check_batches(batch_size, rng, augment)
         if rng is None:
             order, seeds = torch.arange(len(self)), torch.zeros(len(self), dtype=torch.int64)
         else:
             order = torch.randperm(len(self), generator=rng)
             seeds = torch.randint(2**62, (len(self),), generator=rng)
-        items = _Images(self.paths, order.tolist(), seeds.tolist(), augment, self.side, self.transforms)
-        return self._batches(
-            DataLoader(
-                items,
-                batch_size=batch_size,
-                num_workers=self.workers,
-                pin_memory=device.type == "cuda",
-                generator=torch.Generator(),  # else the loader draws from the global one
+        loader = DataLoader(
+            _Images(
+                [self.paths[place] for place in order.tolist()], seeds.tolist(), self._transform(augment)
             ),
-            order,
-            device,
+            batch_size=batch_size,
+            num_workers=self.workers,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # else the loader draws from the global one
         )
+        return self._batches(loader, order, device)
+
+    def _transform(self, augment: bool) -> Callable[[Image.Image, str], Tensor]:
+        """What makes uint8 pixels, shape (3, h, w), of an image and the place it comes from."""
+        if self.transforms:
+            return OwnTransform(self.transforms, training=augment).bytes
+        random = [transforms.RandomResizedCrop(self.side), transforms.RandomHorizontalFlip()]
+        shorter = round(self.side * _SHORTER_SIDE / _SIDE)
+        fixed = [transforms.Resize(shorter), transforms.CenterCrop(self.side)]
+        return partial(_crop, transforms.Compose([*(random if augment else fixed), transforms.PILToTensor()]))
 
     def _batches(self, loader: "DataLoader[Tensor]", order: Tensor, device: torch.device) -> Iterator[Batch]:
         mean, std = (
@@ -119,49 +127,33 @@ class StreamedSplit:
             )
 
 
-class _ShapeCheck:
-    """Raises DataError unless transforms of the user's give an image this height and width."""
-
-    def __init__(self, transforms_path: str, size: tuple[int, int]) -> None:
-        self._own, self._size = OwnTransform(transforms_path, training=False), size
-
-    def __call__(self, path: str) -> None:
-        found = tuple(self._own.bytes(open_image(path).convert("RGB"), path).shape[1:])
-        if found != self._size:
-            raise DataError(f"transforms must give one size (h, w), got {self._size} and {found} for {path}")
+def _check_size(own: OwnTransform, size: tuple[int, int], path: str) -> None:
+    """Raise DataError unless transforms of the user's give an image this height and width."""
+    made = tuple(own.bytes(open_image(path).convert("RGB"), path).shape[1:])
+    if made != size:
+        raise DataError(f"transforms must give one size (h, w), got {size} and {made} for {path}")
 
 
+def _crop(compose: Callable[[Image.Image], Tensor], image: Image.Image, _place: str) -> Tensor:
+    return compose(image)
+
+
+@dataclass(frozen=True)
 class _Images(Dataset[Tensor]):
-    """Decoded uint8 images (3, side, side) in a given order; each random crop has its own seed."""
+    """Transformed uint8 images (3, h, w) in a given order; what is random in one has its own seed."""
 
-    def __init__(
-        self,
-        paths: tuple[str, ...],
-        order: list[int],
-        seeds: list[int],
-        augment: bool,
-        side: int,
-        transforms_path: str,
-    ) -> None:
-        self.paths, self.order, self.seeds, self.augment = paths, order, seeds, augment
-        random = [transforms.RandomResizedCrop(side), transforms.RandomHorizontalFlip()]
-        fixed = [transforms.Resize(round(side * _SHORTER_SIDE / _SIDE)), transforms.CenterCrop(side)]
-        self.own = OwnTransform(transforms_path, training=augment) if transforms_path else None
-        self.transform = transforms.Compose([*(random if augment else fixed), transforms.PILToTensor()])
+    paths: list[str]
+    seeds: list[int]
+    transform: Callable[[Image.Image, str], Tensor]
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.paths)
 
     def __getitem__(self, place: int) -> Tensor:
-        path = self.paths[self.order[place]]
+        path = self.paths[place]
         image = open_image(path).convert("RGB")
-        if self.own is not None:
-            with seeded(self.seeds[place]):
-                return self.own.bytes(image, path)
-        with torch.random.fork_rng(devices=[]):  # the transforms draw from the global generator
-            torch.manual_seed(self.seeds[place])
-            pixels: Tensor = self.transform(image)
-        return pixels
+        with seeded(self.seeds[place]):
+            return self.transform(image, path)
 
 
 def load_imagenet(source: Source) -> ImageData:
@@ -185,63 +177,62 @@ def _load(source: Source, folder: Path) -> ImageData:
     side, mean, std = options.image_size or _SIDE, options.mean or _MEAN, options.std or _STD
     if len(mean) != 3:
         raise DataError(f"mean and std must have 3 numbers for {source.name}, got {len(mean)}")
-    train, *held_out = find_parts(source, folder)
+    (train, *held_out), notices = find_parts(source, folder)
     classes = len(train.classes)
     check_labels(f"{source.name} (training part)", train.labels, classes=classes, least=classes)
-    train = train[keep_limit(train.labels, source, classes=classes)]
-    workers = min(_MOST_WORKERS, (os.cpu_count() or 1) - 1)
-    digest = hashlib.sha256(f"{classes} {source.split_seed}".encode())
-    size = _transformed_size(train, options.transforms) if options.transforms else (side, side)
-    digest.update(f"{side} {mean} {std}".encode() if options != ImageOptions() else b"")
-    splits = []
-    parts = dict(zip(("training", "validation", "test"), (train, *held_out), strict=True))
-    for tree in parts.values():
-        for path, label in zip(tree.paths, tree.labels.tolist(), strict=True):
-            file = os.stat(path)
-            facts = f"{os.path.relpath(path, folder)} {file.st_size} {file.st_mtime_ns} {label}\n"
-            digest.update(facts.encode())
-        splits.append(
-            StreamedSplit(
-                paths=tree.paths,
-                labels=torch.from_numpy(tree.labels),
-                unit_mean=mean,
-                unit_std=std,
-                side=side,
-                workers=workers,
-                transforms=options.transforms,
-                size=size,
-            )
+    trees = (train[keep_limit(train.labels, source, classes=classes)], *held_out)
+    size = _transformed_size(trees[0].paths[0], options.transforms) if options.transforms else (side, side)
+    train_split, validation_split, test_split = splits = [
+        StreamedSplit(
+            paths=tree.paths,
+            labels=torch.from_numpy(tree.labels),
+            unit_mean=mean,
+            unit_std=std,
+            side=side,
+            workers=min(_MOST_WORKERS, (os.cpu_count() or 1) - 1),
+            transforms=options.transforms,
+            size=size,
         )
+        for tree in trees
+    ]
+    facts = f"{classes} {source.split_seed}"
+    facts += "" if options == ImageOptions() else f"{side} {mean} {std}"
     return ImageData(
         name=source.name,
         classes=classes,
         channels=3,
         size=size,
-        train=splits[0],
-        validation=splits[1],
-        test=splits[2],
-        digest=digest.hexdigest(),
+        train=train_split,
+        validation=validation_split,
+        test=test_split,
+        digest=_digest(splits, folder, facts),
         names=train.classes,
-        notices=(
-            *parts_notices(source, folder),
-            *class_notices(
-                source,
-                {what: tree.labels for what, tree in parts.items()},
-                classes=classes,
-                names=train.classes,
-            ),
-        ),
+        notices=(*notices, *class_notices(source, splits, classes=classes, names=train.classes)),
     )
 
 
-def _transformed_size(tree: Tree, path: str) -> tuple[int, int]:
-    """Height and width that transforms of the user's give the first image, in training and after it."""
-    image = open_image(tree.paths[0]).convert("RGB")
+def _digest(splits: Sequence[StreamedSplit], folder: Path, facts: str) -> str:
+    """Of names, sizes and times of change of all files, and their labels: they are too many to be read."""
+    digest = hashlib.sha256(facts.encode())
+    for split in splits:
+        for path, label in zip(split.paths, split.labels.tolist(), strict=True):
+            file = os.stat(path)
+            line = f"{os.path.relpath(path, folder)} {file.st_size} {file.st_mtime_ns} {label}\n"
+            digest.update(line.encode())
+    return digest.hexdigest()
+
+
+def _transformed_size(path: str, transforms_path: str) -> tuple[int, int]:
+    """Height and width that transforms of the user's give an image, in training and after it."""
+    image = open_image(path).convert("RGB")
     with seeded(0):
-        shapes = [OwnTransform(path, training=one).bytes(image, tree.paths[0]).shape for one in (True, False)]
-    if shapes[0] != shapes[1]:
-        raise DataError(
-            f"transforms {path} must give one size, got {tuple(shapes[0][1:])} in training and "
-            f"{tuple(shapes[1][1:])} else"
+        training, after = (
+            OwnTransform(transforms_path, training=training).bytes(image, path).shape
+            for training in (True, False)
         )
-    return shapes[0][1], shapes[0][2]
+    if training != after:
+        raise DataError(
+            f"transforms {transforms_path} must give one size, got {tuple(training[1:])} in training and "
+            f"{tuple(after[1:])} else"
+        )
+    return after[1], after[2]

@@ -13,12 +13,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ordercomp.data.assemble import IntArray, Labeled, Labels, assemble, hold_out, keep_limit, stratified
-from ordercomp.data.source import DataError, Source, val_notice
+from ordercomp.data.assemble import (
+    IntArray,
+    Labeled,
+    Labels,
+    assemble,
+    complete_parts,
+    keep_limit,
+    val_notices,
+)
+from ordercomp.data.source import DataError, Source
 from ordercomp.data.splits import Batch, ImageData, MemorySplit
 
 _CPU = torch.device("cpu")
-_HELD_OUT_SHARE = 0.2  # of a dataset without any parts of its own, for validation and for test each
 _NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _FORMS = "a Dataset, (train, validation, test), or a mapping with train, val and test"
 
@@ -29,10 +36,10 @@ def takes_source(function: Callable[..., Any]) -> bool:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return True
-    return any(one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in parameters)
+    return any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
-def from_datasets(found: object, source: Source) -> ImageData:
+def from_datasets(returned: object, source: Source) -> ImageData:
     """Read what a function of the user's returned: a torch Dataset for each part, or one to be split.
 
     A Dataset has `len` and gives (image, target) for 0 … len - 1: a class number, or a float where the target
@@ -44,22 +51,22 @@ def from_datasets(found: object, source: Source) -> ImageData:
 
     Raises DataError that names the item, what was expected and what came.
     """
-    parts = {name: _read(f"{source.name} ({name})", one) for name, one in _parts(found, source).items()}
+    datasets = _datasets(returned, source)
+    parts = {name: _read(f"{source.name} ({name})", dataset) for name, dataset in datasets.items()}
     _check_alike(parts, source)
-    train, validation, test = _three(parts, source)
-    kinds = {part.labels.dtype.kind for part in (train, validation, test)}
+    train, validation, test = complete_parts(parts, source, name=source.name)
+    kinds = {part.labels.dtype.kind for part in parts.values()}
     if len(kinds) > 1:
         raise DataError(f"{source.name} must have class numbers or real targets in all parts, got both")
-    classes = 0 if kinds == {"f"} else 1 + int(max(part.labels.max() for part in (train, validation, test)))
+    classes = 0 if kinds == {"f"} else 1 + int(max(part.labels.max() for part in parts.values()))
     if classes == 1:
         raise DataError(f"{source.name} must have images of at least two classes, got one")
     train = train[keep_limit(train.labels, source, classes=classes)]
-    held_out = "val" in parts and "test" not in parts and not source.options.val_is
     data = assemble(
         replace(source, train_limit=None),
         (train.labeled, validation.labeled, test.labeled),
         classes=classes,
-        notices=(val_notice(source, "val"),) if held_out else (),
+        notices=val_notices(source, [name for name in parts if name in ("val", "test")]),
     )
     if not train.draws or not isinstance(data.train, MemorySplit):
         return data
@@ -116,10 +123,10 @@ class DatasetSplit:
             for place, which in enumerate(index.tolist()):
                 item = _item(self.dataset, int(self.places[which]), "the dataset", seed=int(seeds[which]))
                 pixels[place] = _as_kind(item.pixels, pixels.dtype)
-            one = replace(
+            transformed = replace(
                 self.memory, images=torch.from_numpy(pixels), labels=self.labels[index], _resident={}
             )
-            (batch,) = one.batches(len(index), device=device)
+            (batch,) = transformed.batches(len(index), device=device)
             yield Batch(batch.images, batch.labels, index.to(device))
 
 
@@ -147,18 +154,26 @@ class _Part:
         return Labeled(self.images, self.labels)
 
 
-def _parts(found: Any, source: Source) -> dict[str, Any]:
-    """The datasets by the name of their part; one alone is "all"."""
-    if isinstance(found, Mapping):
-        named = {_NAMES.get(str(name), str(name)): one for name, one in found.items()}
+def _datasets(returned: Any, source: Source) -> dict[str, Any]:
+    """What a function of the user's returned, by the name of the part; a dataset alone is "all"."""
+    if isinstance(returned, Mapping):
+        named = {_NAMES.get(str(name), str(name)): dataset for name, dataset in returned.items()}
         if set(named) in ({"train", "val"}, {"train", "test"}, {"train", "val", "test"}):
             return named
-        raise DataError(f"{source.name} must return {_FORMS}, got a mapping with {sorted(map(str, found))}")
-    if isinstance(found, tuple | list) and len(found) == 3 and all(map(_is_dataset, found)):
-        return dict(zip(("train", "val", "test"), found, strict=True))
-    if not _is_dataset(found) or isinstance(found, tuple | list):
-        raise DataError(f"{source.name} must return {_FORMS}, or ImageData, got {type(found).__name__}")
-    return {"all": found}
+        raise DataError(
+            f"{source.name} must return {_FORMS}, got a mapping with {sorted(map(str, returned))}"
+        )
+    if isinstance(returned, tuple | list) and len(returned) == 3 and all(map(_is_dataset, returned)):
+        return dict(zip(("train", "val", "test"), returned, strict=True))
+    if not _is_dataset(returned) or isinstance(returned, tuple | list):
+        raise DataError(f"{source.name} must return {_FORMS}, or ImageData, got {type(returned).__name__}")
+    return {"all": returned}
+
+
+def _is_dataset(value: object) -> bool:
+    return (
+        hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, str | Mapping)
+    )
 
 
 def _check_alike(parts: Mapping[str, _Part], source: Source) -> None:
@@ -174,29 +189,6 @@ def _check_alike(parts: Mapping[str, _Part], source: Source) -> None:
                     f"images of {source.name} must have {what} in all parts, got {one} in {first} and "
                     f"{other} in {name}"
                 )
-
-
-def _is_dataset(one: object) -> bool:
-    return hasattr(one, "__len__") and hasattr(one, "__getitem__") and not isinstance(one, str | Mapping)
-
-
-def _three(parts: Mapping[str, _Part], source: Source) -> tuple[_Part, _Part, _Part]:
-    """Training, validation and test part; what is missing is drawn in the classes' shares."""
-    if whole := parts.get("all"):
-        held_out = max(1, round(_HELD_OUT_SHARE * len(whole.labels)))
-        sizes = (max(1, len(whole.labels) - 2 * held_out), held_out, held_out)
-        if sum(sizes) > len(whole.labels):
-            raise DataError(f"{source.name} has {len(whole.labels)} images, too few for three parts")
-        drawn = stratified(whole.labels, sizes, rng=np.random.default_rng(source.split_seed))
-        train, validation, test = (whole[index] for index in drawn)
-        return train, validation, test
-    if {"val", "test"} <= set(parts):
-        return parts["train"], parts["val"], parts["test"]
-    train = parts["train"]
-    kept, cut = (train[index] for index in hold_out(train.labels, split_seed=source.split_seed))
-    if source.options.val_is == "validation" and "val" in parts:
-        return kept, parts["val"], cut
-    return kept, cut, parts["test"] if "test" in parts else parts["val"]
 
 
 def _read(name: str, dataset: Any) -> _Part:
