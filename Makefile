@@ -1,7 +1,9 @@
 # Sets everything up on first use. The same commands without make stand in README.md.
 #   make discover     the main job: which order is best on the digits task (ARGS="--budget 5m" and so on)
-#   make test         the tests            make slow    the tests that train for minutes
-#   make lint         style and types      make docs    the documentation as a site, in site/
+#   make quick        the tests of a minute   make test     all tests but those that train for minutes
+#   make slow         the tests that train for minutes
+#   make lint         style and types         make docs     the documentation as a site, in site/
+#   make figures      the pictures of the documentation, from the recorded runs
 #   make soak         kills and faults, at most five minutes
 #   make clean        remove what make and the tests made
 PYTHON ?= python3
@@ -13,12 +15,15 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: setup discover test slow soak lint docs clean
+.PHONY: setup discover quick test slow soak lint docs figures clean
 
 setup: $(VENV)/.dev-installed
 
 discover: $(VENV)/.installed
 	$(BIN)/ordercomp discover --out $(OUT) $(ARGS)
+
+quick: $(VENV)/.dev-installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) -m 'not slow and not integration' $(ARGS)
 
 test: $(VENV)/.dev-installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) $(ARGS)
@@ -36,6 +41,9 @@ lint: $(VENV)/.dev-installed
 
 docs: $(VENV)/.dev-installed
 	$(BIN)/zensical build --strict
+
+figures: $(VENV)/.dev-installed
+	$(BIN)/python tools/figures.py
 
 clean:
 	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

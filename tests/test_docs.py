@@ -20,6 +20,7 @@ import yaml
 from ordercomp.cli import main
 from ordercomp.plugins import load_function
 from ordercomp.search.samplers import OWN_DRAW_IN
+from tools.figures import PICTURES, drawn
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -171,6 +172,19 @@ def test_the_site_holds_every_page() -> None:
 def test_links_of_a_page_lead_to_pages_of_the_site(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text(encoding="utf-8"))
     assert not [one for one in targets if ".." in one or not (page.parent / one).exists()]
+
+
+def test_every_picture_of_the_pages_has_a_program() -> None:
+    made = {path.name for path in (ROOT / "docs" / "figures").iterdir()}
+    assert {name for name in made if not name.startswith("findings-")} == set(PICTURES)
+    shown = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert [name for name in made if f"figures/{name})" not in shown] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_are_what_the_recordings_give(name: str) -> None:
+    assert (ROOT / "docs" / "figures" / name).read_bytes() == drawn(name)
 
 
 @pytest.mark.slow
