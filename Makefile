@@ -32,7 +32,7 @@ slow: $(VENV)/.dev-installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(ARGS)
 
 soak: $(VENV)/.dev-installed
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --kills 30 --faults 10 --minutes 3 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/stress/soak.py --kills 30 --faults 10 --minutes 3 $(ARGS)
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

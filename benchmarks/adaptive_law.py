@@ -38,8 +38,6 @@ from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, open_study
 from ordercomp.sequence import Order, StageSequence, kendall_distance, permutations
 
-__all__ = ["Ground", "agreement", "recorded", "synthetic"]
-
 MOST_TRIALS = 30  # for each training of the budget
 
 

@@ -49,8 +49,6 @@ from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.sequence import Order, StageSequence, permutations
 
-__all__ = ["VirtualCluster", "load", "main", "memory", "race"]
-
 LETTERS = "DPQESLWHAB"  # made-up stages beside ours
 SECONDS = 60.0  # of a training, on average
 SPREAD = 1 / 3  # of the logarithm of its time

@@ -46,8 +46,6 @@ from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
 from ordercomp.sequence import StageSequence
 
-__all__ = ["METHODS", "Method", "compare", "curve", "summary", "trained"]
-
 SCALE = Scale(split="validation")
 MOST_TRIALS = 30  # for each training of the budget
 

@@ -30,8 +30,6 @@ from ordercomp.search.streams import PREFIX
 from ordercomp.search.study import ADAPTIVE, enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence, permutations
 
-__all__ = ["measure", "measure_sampled"]
-
 SPACE = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
 ORDERS = permutations("DPQE")
 

@@ -24,8 +24,6 @@ from ordercomp.search.samplers import SAMPLERS, make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.study import ADAPTIVE, open_study
 
-__all__ = ["measure"]
-
 MEASURED = 100  # trials
 
 

@@ -16,8 +16,6 @@ from ordercomp.analysis.pairs import CONTROL
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.sequence import KnobValue, Order, StageSequence, permutations, prefixes
 
-__all__ = ["Planted", "simulate"]
-
 Pair = tuple[str, str]
 Knobs = Mapping[str, Mapping[str, KnobValue]]
 

@@ -1,4 +1,4 @@
-"""A life in `soak.py`: one folder, the runs that meet it, and what was found wrong."""
+"""A scenario in `soak.py`: one folder, the runs that meet it, and what was found wrong."""
 
 import contextlib
 import fcntl
@@ -13,11 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from soak_cluster import Cluster
+from cluster import Cluster
 
 from ordercomp.cli.main import main as ordercomp
-
-__all__ = ["JOBS", "Life", "members"]
 
 TASK = """
 name = "tiny"
@@ -42,12 +40,12 @@ JOBS = {
     "dask": _DISCOVER,  # on a cluster of its own
 }
 PATIENCE = 120.0  # seconds that a run may take which is left alone
-BURIAL = 10.0  # seconds in which workers must follow their parent
+REAP_SECONDS = 10.0  # seconds in which workers must follow their parent
 ENDS = (0, 1, 2, 130)
 
 
 @dataclass(slots=True)
-class Life:
+class Scenario:
     """One folder, what happened to it, and what was found wrong."""
 
     job: str
@@ -57,9 +55,9 @@ class Life:
     cluster: Cluster | None = None
     met: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
-    told: list[str] = field(default_factory=list)  # what was wrong, in words
-    said: str = ""  # by the last run
-    outputs: dict[int, int] = field(default_factory=dict)  # pipe of each run, by its process id
+    problems: list[str] = field(default_factory=list)  # what was wrong, in words
+    output: str = ""  # of the last run
+    pipes: dict[int, int] = field(default_factory=dict)  # pipe of each run, by its process id
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True)
@@ -88,7 +86,7 @@ class Life:
         child = os.fork()
         if child:
             os.close(end)
-            self.outputs[child] = output
+            self.pipes[child] = output
             return child
         try:
             os.setsid()
@@ -112,7 +110,7 @@ class Life:
             status = self.wait(self.start(), PATIENCE)
             if status == 0:
                 return
-            lines = self.said.splitlines()
+            lines = self.output.splitlines()
             last = next((line for line in reversed(lines) if line.startswith("ordercomp: ")), "")
             named = [path for path in self.files() if path.name in last]
             for path in named:
@@ -126,9 +124,9 @@ class Life:
         while time.monotonic() < end:
             gone, status = os.waitpid(child, os.WNOHANG)
             if gone:
-                self.bury(child)
+                self.reap(child)
                 code = os.waitstatus_to_exitcode(status)
-                if (code >= 0 and code not in ENDS) or "Traceback" in self.said:
+                if (code >= 0 and code not in ENDS) or "Traceback" in self.output:
                     self.note("unclear", self.tail())
                 return code if code >= 0 else None
             time.sleep(0.02)
@@ -141,21 +139,21 @@ class Life:
         send(child, signal.SIGKILL)
         os.waitpid(child, 0)
         self.met["kills"] += 1
-        self.bury(child)
+        self.reap(child)
 
-    def bury(self, child: int) -> None:
+    def reap(self, child: int) -> None:
         """Count the processes that a run leaves behind."""
-        end = time.monotonic() + BURIAL
+        end = time.monotonic() + REAP_SECONDS
         while (left := members(child)) and time.monotonic() < end:
             time.sleep(0.02)
         if left:
             self.note("leftovers", f"{len(left)} processes")
             os.killpg(child, signal.SIGKILL)
-        self.said = ""
-        with contextlib.suppress(BlockingIOError), open(self.outputs.pop(child), "rb", buffering=0) as output:
-            self.said = (output.read() or b"").decode(errors="replace")
+        self.output = ""
+        with contextlib.suppress(BlockingIOError), open(self.pipes.pop(child), "rb", buffering=0) as output:
+            self.output = (output.read() or b"").decode(errors="replace")
         with contextlib.suppress(OSError), (self.folder / "log").open("a") as log:
-            log.write(self.said)
+            log.write(self.output)
 
     def files(self) -> list[Path]:
         """Everything that a run has written."""
@@ -164,21 +162,21 @@ class Life:
     def note(self, kind: str, words: str) -> None:
         """Count what is wrong."""
         self.wrong[kind] += 1
-        self.told.append(f"{kind}: {words}")
+        self.problems.append(f"{kind}: {words}")
 
     def tail(self) -> str:
         """The last lines of the log."""
-        return " | ".join(self.said.splitlines()[-3:])
+        return " | ".join(self.output.splitlines()[-3:])
 
 
 def members(group: int) -> list[int]:
     """Processes of a group that are no zombies."""
-    found = []
+    processes = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, of = path.read_text().rpartition(")")[2].split()[:3]
         except OSError:
             continue
         if int(of) == group and state not in "ZX":
-            found.append(int(path.parent.name))
-    return found
+            processes.append(int(path.parent.name))
+    return processes

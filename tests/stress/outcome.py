@@ -4,11 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from soak_life import Life
+from scenario import Scenario
 
-__all__ = ["Outcome", "compare", "read_outcome"]
-
-Outcome = dict[str, dict[str, Any]]  # records, told files and networks, by name
+Outcome = dict[str, dict[str, Any]]  # records, files of results and networks, by name
 
 UNLIKE = frozenset(  # keys that differ between equal runs
     {"seconds", "trainings", "cumulative_seconds", "progress", "started", "fail", "folder"}  # it has a date
@@ -22,35 +20,37 @@ def read_outcome(folder: Path) -> Outcome:
         for line in path.read_text().splitlines():
             record = json.loads(line)
             records.setdefault(f"{record['sequence']} {record['seed']}", []).append(_timeless(record))
-    told = {
+    results = {
         path.name: _timeless(json.loads(path.read_text()))
         for pattern in ("law.json", "search.json", "*/outcome.json")
         for path in folder.glob(f"out/{pattern}")
     }
     networks = {path.name: path.read_bytes() for path in folder.glob("out/networks/*.safetensors")}
-    return {"records": records, "told": told, "networks": networks}
+    return {"records": records, "results": results, "networks": networks}
 
 
-def compare(life: Life, wanted: Outcome) -> None:
-    """Note in a life what differs from the undisturbed run."""
-    found = read_outcome(life.folder)
-    for name in {**wanted["records"], **found["records"]}:
-        ours, theirs = found["records"].get(name, []), wanted["records"].get(name, [])
+def compare(scenario: Scenario, wanted: Outcome) -> None:
+    """Note in a scenario what differs from the undisturbed run."""
+    left = read_outcome(scenario.folder)
+    for name in {**wanted["records"], **left["records"]}:
+        ours, theirs = left["records"].get(name, []), wanted["records"].get(name, [])
         if len(ours) < len(theirs):
-            life.note("lost", name)
+            scenario.note("lost", name)
         elif len(ours) > len(theirs):
-            life.note("doubled" if theirs else "surplus", name)
+            scenario.note("doubled" if theirs else "surplus", name)
         elif ours != theirs:
-            life.note("changed", name)
-    for kind, word in (("told", "wrong_laws"), ("networks", "wrong_networks")):
-        for name in {**wanted[kind], **found[kind]}:
-            if found[kind].get(name) != wanted[kind].get(name):
-                life.note(word, name)
-    if drafts := [path for path in life.files() if path.name.startswith("draft-") or path.suffix == ".part"]:
-        life.note("drafts", ", ".join(path.name for path in drafts[:3]))
+            scenario.note("changed", name)
+    for kind, word in (("results", "wrong_laws"), ("networks", "wrong_networks")):
+        for name in {**wanted[kind], **left[kind]}:
+            if left[kind].get(name) != wanted[kind].get(name):
+                scenario.note(word, name)
+    if drafts := [
+        path for path in scenario.files() if path.name.startswith("draft-") or path.suffix == ".part"
+    ]:
+        scenario.note("drafts", ", ".join(path.name for path in drafts[:3]))
 
 
 def _timeless(data: object) -> object:
     if isinstance(data, dict):
         return {key: _timeless(value) for key, value in data.items() if key not in UNLIKE}
-    return [_timeless(one) for one in data] if isinstance(data, list) else data
+    return [_timeless(item) for item in data] if isinstance(data, list) else data

@@ -1,4 +1,4 @@
-"""What runs meet in `soak.py`: blows at random moments, and faults of folder, machine and clock."""
+"""What runs meet in `soak.py`: interruptions at random moments, and faults of folder, machine and clock."""
 
 import contextlib
 import ctypes
@@ -13,58 +13,65 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from soak_life import PATIENCE, Life, members
+from scenario import PATIENCE, Scenario, members
 
-__all__ = ["blow", "damage", "fault"]
-
-BLOWS = (*("group",) * 4, *("parent",) * 3, *("worker",) * 3, "twin", "twin", "stop", "term", "int")
-ON_A_CLUSTER = (*("group", "worker") * 2, "parent", "scheduler", "late", "term", "twin")
+INTERRUPTIONS = (
+    *("group",) * 4,
+    *("parent",) * 3,
+    *("worker",) * 3,
+    "concurrent",
+    "concurrent",
+    "stop",
+    "term",
+    "int",
+)
+ON_A_CLUSTER = (*("group", "worker") * 2, "parent", "scheduler", "late", "term", "concurrent")
 FAULTS = (
     *("cut", "flip", "empty", "no_room", "full", "read_only", "store_gone", "all_gone"),
     *("no_memory", "clock"),
 )
 
 
-def blow(life: Life) -> None:
-    """Start a run and meet it with a blow at a random moment."""
-    kind = life.chance.choice(ON_A_CLUSTER if life.cluster else BLOWS)
-    life.met[f"blow_{kind}"] += 1
-    child = life.start()
-    twin = life.start() if kind == "twin" else None
-    _sleep(life)
+def interrupt(scenario: Scenario) -> None:
+    """Start a run and interrupt it at a random moment."""
+    kind = scenario.chance.choice(ON_A_CLUSTER if scenario.cluster else INTERRUPTIONS)
+    scenario.met[f"interrupt_{kind}"] += 1
+    child = scenario.start()
+    concurrent_run = scenario.start() if kind == "concurrent" else None
+    _sleep(scenario)
     if os.waitpid(child, os.WNOHANG)[0]:
-        life.bury(child)
-        life.met["too_late"] += 1
+        scenario.reap(child)
+        scenario.met["too_late"] += 1
     else:
-        _HITS[kind](life, child)
-    if twin is not None and life.chance.random() < 0.3:
-        life.wait(twin, PATIENCE)
-    elif twin is not None:
-        life.kill(twin)
+        _HITS[kind](scenario, child)
+    if concurrent_run is not None and scenario.chance.random() < 0.3:
+        scenario.wait(concurrent_run, PATIENCE)
+    elif concurrent_run is not None:
+        scenario.kill(concurrent_run)
 
 
-def fault(life: Life) -> None:
+def inject_fault(scenario: Scenario) -> None:
     """Damage what is there, or let a run meet a folder, a machine or a clock that fails it."""
-    kind = life.chance.choice(FAULTS)
-    life.met[f"fault_{kind}"] += 1
-    life.met["faults"] += 1
+    kind = scenario.chance.choice(FAULTS)
+    scenario.met[f"fault_{kind}"] += 1
+    scenario.met["faults"] += 1
     if kind in ("cut", "flip", "empty"):
-        files = [path for path in life.files() if path.suffix != ".lock"]
+        files = [path for path in scenario.files() if path.suffix != ".lock"]
         if kind == "flip":  # a digit of a record that becomes another one is no damage that can be seen
             files = [path for path in files if path.name != "records.jsonl"]
         if files:
-            damage(life.chance.choice(sorted(files)), kind, life.chance)
+            damage(scenario.chance.choice(sorted(files)), kind, scenario.chance)
     elif kind in _LIMITS:
-        life.wait(life.start(_LIMITS[kind](life.chance)), PATIENCE)
+        scenario.wait(scenario.start(_LIMITS[kind](scenario.chance)), PATIENCE)
     elif kind == "full":
-        _full(life)
+        _full(scenario)
     elif kind == "read_only":
-        _read_only(life)
+        _read_only(scenario)
     else:
-        child = life.start()
-        _sleep(life)
-        shutil.rmtree(life.folder / "out" / ("store" if kind == "store_gone" else ""), ignore_errors=True)
-        life.wait(child, PATIENCE)
+        child = scenario.start()
+        _sleep(scenario)
+        shutil.rmtree(scenario.folder / "out" / ("store" if kind == "store_gone" else ""), ignore_errors=True)
+        scenario.wait(child, PATIENCE)
 
 
 def damage(path: Path, kind: str, chance: random.Random) -> None:
@@ -76,72 +83,72 @@ def damage(path: Path, kind: str, chance: random.Random) -> None:
     path.write_bytes(content[:kept])
 
 
-def _sleep(life: Life) -> None:
-    time.sleep(0.05 + life.seconds * life.chance.random() ** 3)
+def _sleep(scenario: Scenario) -> None:
+    time.sleep(0.05 + scenario.seconds * scenario.chance.random() ** 3)
 
 
-def _hit_parent(life: Life, child: int) -> None:
-    life.kill(child, os.kill)
+def _hit_parent(scenario: Scenario, child: int) -> None:
+    scenario.kill(child, os.kill)
 
 
-def _hit_stopped(life: Life, child: int) -> None:
+def _hit_stopped(scenario: Scenario, child: int) -> None:
     os.killpg(child, signal.SIGSTOP)
     time.sleep(0.3)
     os.killpg(child, signal.SIGCONT)
-    life.met["stops"] += 1
-    if life.chance.random() < 0.5:
-        life.wait(child, PATIENCE)
+    scenario.met["stops"] += 1
+    if scenario.chance.random() < 0.5:
+        scenario.wait(child, PATIENCE)
     else:
-        life.kill(child)
+        scenario.kill(child)
 
 
-def _hit_worker(life: Life, child: int) -> None:
-    if life.cluster is not None:
-        life.cluster.kill_worker(life.chance)
-        life.cluster.join()
-        life.met["kills"] += 1
-        life.wait(child, PATIENCE)
+def _hit_worker(scenario: Scenario, child: int) -> None:
+    if scenario.cluster is not None:
+        scenario.cluster.kill_worker(scenario.chance)
+        scenario.cluster.join()
+        scenario.met["kills"] += 1
+        scenario.wait(child, PATIENCE)
         return
-    if workers := [one for one in members(child) if one != child]:
-        os.kill(life.chance.choice(workers), signal.SIGKILL)
-        life.met["kills"] += 1
-    time.sleep(life.chance.uniform(0.05, 1.0))
+    if workers := [process for process in members(child) if process != child]:
+        os.kill(scenario.chance.choice(workers), signal.SIGKILL)
+        scenario.met["kills"] += 1
+    time.sleep(scenario.chance.uniform(0.05, 1.0))
     if os.waitpid(child, os.WNOHANG)[0]:
-        life.bury(child)
+        scenario.reap(child)
     else:
-        life.kill(child)
+        scenario.kill(child)
 
 
-def _hit_scheduler(life: Life, child: int) -> None:
-    assert life.cluster is not None
-    life.cluster.kill_scheduler()
-    life.met["kills"] += 1
-    life.wait(child, PATIENCE)
-    life.cluster.restart()
+def _hit_scheduler(scenario: Scenario, child: int) -> None:
+    assert scenario.cluster is not None
+    scenario.cluster.kill_scheduler()
+    scenario.met["kills"] += 1
+    scenario.wait(child, PATIENCE)
+    scenario.cluster.restart()
 
 
-def _hit_late(life: Life, child: int) -> None:
+def _hit_late(scenario: Scenario, child: int) -> None:
     """A worker that joins late, and leaves again."""
-    assert life.cluster is not None
-    life.cluster.join()
+    assert scenario.cluster is not None
+    scenario.cluster.join()
     time.sleep(0.3)
-    life.cluster.kill_worker(life.chance)
-    life.met["kills"] += 1
-    life.wait(child, PATIENCE)
+    scenario.cluster.kill_worker(scenario.chance)
+    scenario.met["kills"] += 1
+    scenario.wait(child, PATIENCE)
 
 
-def _hit_by(number: signal.Signals) -> Callable[[Life, int], None]:
-    def hit(life: Life, child: int) -> None:
+def _hit_by(number: signal.Signals) -> Callable[[Scenario, int], None]:
+    def hit(scenario: Scenario, child: int) -> None:
         os.killpg(child, number)
-        life.wait(child, PATIENCE)
-        life.met["signals"] += 1
+        scenario.wait(child, PATIENCE)
+        scenario.met["signals"] += 1
 
     return hit
 
 
-_HITS: dict[str, Callable[[Life, int], None]] = {
-    "group": Life.kill,
-    "twin": Life.kill,
+_HITS: dict[str, Callable[[Scenario, int], None]] = {
+    "group": Scenario.kill,
+    "concurrent": Scenario.kill,
     "parent": _hit_parent,
     "worker": _hit_worker,
     "stop": _hit_stopped,
@@ -187,11 +194,11 @@ def _clock(chance: random.Random) -> Callable[[], None]:
 
         whole, datetime.datetime = datetime.datetime, Shifted  # type: ignore[misc]
         for module in list(sys.modules.values()):  # those that took one of them by its name, too
-            for name, one, shifted in (
+            for name, original, shifted in (
                 ("time", real, lambda: real() + shift()),
                 ("datetime", whole, Shifted),
             ):
-                if vars(module).get(name) is one:
+                if vars(module).get(name) is original:
                     setattr(module, name, shifted)
 
     return prepare
@@ -200,27 +207,27 @@ def _clock(chance: random.Random) -> Callable[[], None]:
 _LIMITS = {"no_room": _no_room, "no_memory": _no_memory, "clock": _clock}
 
 
-def _full(life: Life) -> None:
+def _full(scenario: Scenario) -> None:
     """A run on a disk with a few KiB left, if the folder lies on one of its own; else nothing."""
-    facts = os.statvfs(life.folder)
+    facts = os.statvfs(scenario.folder)
     if facts.f_blocks * facts.f_frsize > 2**30:
-        life.met["fault_full_not_tried"] += 1
+        scenario.met["fault_full_not_tried"] += 1
         return
-    left = int(2 ** life.chance.uniform(10, 18))
-    filler = life.folder.parent / "filler"
+    left = int(2 ** scenario.chance.uniform(10, 18))
+    filler = scenario.folder.parent / "filler"
     with filler.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, max(1, facts.f_bavail * facts.f_frsize - left))
-    life.wait(life.start(), PATIENCE)
+    scenario.wait(scenario.start(), PATIENCE)
     filler.unlink()
 
 
-def _read_only(life: Life) -> None:
+def _read_only(scenario: Scenario) -> None:
     """A run by somebody who may not write; root may, so it gives up that right."""
-    folders = [life.folder, *(path for path in life.folder.rglob("*") if path.is_dir())]
+    folders = [scenario.folder, *(path for path in scenario.folder.rglob("*") if path.is_dir())]
     before = {path: path.stat().st_mode for path in folders if path.exists()}
     for path in folders:
         _set_mode(path, 0o555)
-    life.wait(life.start(_give_up_rights), PATIENCE)
+    scenario.wait(scenario.start(_give_up_rights), PATIENCE)
     for path, mode in before.items():
         _set_mode(path, mode)
 

@@ -14,8 +14,6 @@ from typing import Any
 
 import distributed
 
-__all__ = ["Cluster"]
-
 _fork = multiprocessing.get_context("fork")
 
 
@@ -50,25 +48,25 @@ class Cluster:
 
     def kill_scheduler(self) -> None:
         """Kill the scheduler with SIGKILL, and the workers, who would wait for it to come back."""
-        for one in self._processes:
-            _kill(one)
+        for process in self._processes:
+            _kill(process)
         self._processes.clear()
 
     def close(self) -> None:
         """Kill everybody."""
         self.kill_scheduler()
 
-    def _add(self, life: Coroutine[Any, Any, None]) -> None:
-        process = _fork.Process(target=_live, args=(life,), daemon=True)
+    def _add(self, server: Coroutine[Any, Any, None]) -> None:
+        process = _fork.Process(target=_serve, args=(server,), daemon=True)
         process.start()
-        life.close()
+        server.close()
         self._processes.append(process)
 
 
-def _live(life: Coroutine[Any, Any, None]) -> None:
+def _serve(server: Coroutine[Any, Any, None]) -> None:
     os.setsid()  # of no run's group
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(life)
+        asyncio.run(server)
 
 
 async def _schedule(address: Connection) -> None:

@@ -1,6 +1,6 @@
 """Damaged and hostile files for every parser: is each one read, or refused by the documented error?
 
-    python benchmarks/fuzz.py --inputs 1000000 --seed 0 [--only records,task]
+    python tests/stress/fuzz.py --inputs 1000000 --seed 0 [--only records,task]
 
 Changes good files at random (bits, bytes, pieces cut, doubled, swapped with those of other files, numbers
 and brackets beyond all bounds) and hands them to the reader. A changed file that is answered by words not
@@ -34,8 +34,6 @@ from ordercomp.records import RecordError, read_records
 from ordercomp.running.store import Store
 from ordercomp.running.task import load_task
 from ordercomp.sequence import StageSequence
-
-__all__ = ["Parser", "main"]
 
 ODD = tuple(
     text.encode()
