@@ -3,18 +3,19 @@
     python tests/stress/soak.py --kills 60 --faults 30 --seed 0 [--jobs discover,search,study,dask] [--every]
 
 Runs `ordercomp discover`, `search`, `study` and `discover --dask` on a task that trains in moments,
-undisturbed first. Then, scenario by scenario, in a fresh folder: the same command is started again and again
-and meets interruptions (kill -9 of the group, the parent, a worker or the scheduler, SIGSTOP, SIGTERM,
-SIGINT, a second run beside it) or faults (a full disk, a limit on files, little memory, a clock that jumps, a
-folder that is read-only or removed, files cut, flipped, emptied), until it has met enough; then it is left
-alone until it ends, and what it leaves is compared with the undisturbed run: records, points bit for bit, law or
-outcome, networks. With `--every`, instead, each file of a finished run is cut, flipped and emptied in turn.
+undisturbed first. Then, scenario by scenario, in a fresh folder: the same command is started again and
+again and meets interruptions (kill -9 of the group, the parent, a worker or the scheduler, SIGSTOP,
+SIGTERM, SIGINT, a second run beside it) or faults (a full disk, a limit on files, little memory, a clock
+that jumps, a folder that is read-only or removed, files cut, flipped, emptied), until it has met enough;
+then it is left alone until it ends, and what it leaves is compared with the undisturbed run: records,
+points bit for bit, law or outcome, networks. With `--every`, instead, each file of a finished run is cut,
+flipped and emptied in turn.
 
-Each run is a fork of this process, whose workers are forks, too, so that a run starts in a tenth of a second;
-the command line, the runner, the storage and the files are the real ones. Root gives them a small disk of
-their own, which can be filled. Prints one JSON line a scenario and the sums, which `--log FILE` also adds to
-a file, with the sums of all its lines at the end; the exit code is 1 if anything was lost, doubled, changed or
-left over, or an error was not told in a line.
+Each run is a fork of this process, whose workers are forks, too, so that a run starts in a tenth of a
+second; the command line, the runner, the storage and the files are the real ones. Root gives them a small
+disk of their own, which can be filled. Prints one JSON line a scenario and the sums, which `--log FILE`
+also adds to a file, with the sums of all its lines at the end; the exit code is 1 if anything was lost,
+doubled, changed or left over, or an error was not told in a line.
 """
 
 import argparse
