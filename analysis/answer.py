@@ -24,7 +24,7 @@ from scipy import stats
 
 from ordercomp.analysis.order_model import Draws, Effort, draw_values
 from ordercomp.analysis.statistics import RULES
-from ordercomp.analysis.values import LOSSES, ValueTable, networks_of, order_values, rungs_of
+from ordercomp.analysis.values import LOSSES, ValueTable, networks_of, order_values, settings_of
 from ordercomp.codec import FLAT, OMITTED, named
 from ordercomp.records import Convention, Record, metric_of
 from ordercomp.sequence import Order
@@ -277,10 +277,10 @@ def derive_answer(
     effort = effort or (THOROUGH if len(stages) <= FEW_STAGES else BRIEF)
     held = list(records)
     networks = networks_of(held, stages, convention=convention)
-    rungs = rungs_of(networks, stages)
+    rungs = settings_of(networks)
     losses = sorted({*LOSSES, loss})
     asked = [(rungs, one) for one in losses] + [((rung,), loss) for rung in rungs if len(rungs) > 1]
-    tables = [order_values(networks, stages, loss=at, rungs=some) for some, at in asked]
+    tables = [order_values(networks, stages, loss=at, settings=some) for some, at in asked]
     found = answers_of(tables, effort=effort)
     told = dict(zip(losses, found, strict=False))
     alone = zip(rungs, found[len(losses) :], strict=False)

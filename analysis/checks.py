@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from ordercomp.analysis.corpus import Corpus
 from ordercomp.analysis.fronts import Measured
-from ordercomp.analysis.pairs import PairTable, Run, parsed
+from ordercomp.analysis.pairs import PairTable
 from ordercomp.analysis.precedence import Opinion
+from ordercomp.analysis.ranking import permutation_values
+from ordercomp.analysis.run_table import Run, RunTable, parsed
 from ordercomp.analysis.statistics import (
     RULES,
     Estimate,
@@ -500,7 +501,7 @@ class Rival:
     seeds: int = 0  # 0: not known
 
 
-def try_rivals(corpus: Corpus, *, law: Order, suggested: Mapping[int, Order] | None = None) -> list[Rival]:
+def try_rivals(table: RunTable, *, law: Order, suggested: Mapping[int, Order] | None = None) -> list[Rival]:
     """Try the law, the principle, "weaker first" and every proposal that the stages at hand can express.
 
     Values are those on test data, averaged over knob settings, at the seeds that have every permutation of
@@ -510,21 +511,21 @@ def try_rivals(corpus: Corpus, *, law: Order, suggested: Mapping[int, Order] | N
     other order is picked in hindsight, so costs lean upwards.
     """
     proposals = list(RIVALS)
-    if set(corpus.stages) <= set(PRINCIPLE):
-        predicted = "".join(letter for letter in PRINCIPLE if letter in corpus.stages)
+    if set(table.stages) <= set(PRINCIPLE):
+        predicted = "".join(letter for letter in PRINCIPLE if letter in table.stages)
         if predicted not in {proposal.order for proposal in RIVALS}:
             proposals.insert(0, Proposal(predicted, *PRINCIPLE_NAMES))
-    weaker = weaker_first(corpus)
+    weaker = weaker_first(table)
     if weaker is not None:
         proposals.insert(0, Proposal(weaker, "weaker perturbation first", "arXiv 2603.18426"))
     own = Proposal(law, "the order that these records suggest", "this analysis")
     found, ranked = [], {}
     for proposal in [own, *proposals]:
         letters = "".join(sorted(proposal.order))
-        if not set(letters) <= set(corpus.stages):
+        if not set(letters) <= set(table.stages):
             continue
         if letters not in ranked:
-            ranked[letters] = corpus.permutation_values(letters)
+            ranked[letters] = permutation_values(table, letters)
         values, seeds = ranked[letters]
         if proposal is own and suggested is not None:
             places = [place for place, seed in enumerate(seeds) if seed in suggested]
@@ -533,23 +534,23 @@ def try_rivals(corpus: Corpus, *, law: Order, suggested: Mapping[int, Order] | N
         else:
             tried = [proposal.order] * len(seeds)
         if tried:
-            found.append(_rival(proposal, values, tried, corpus.bound))
+            found.append(_rival(proposal, values, tried, table.bound))
     return found
 
 
-def weaker_first(corpus: Corpus) -> Order | None:
+def weaker_first(table: RunTable) -> Order | None:
     """Order the stages by the validation accuracy that each loses when applied alone, the least first.
 
     None if a stage was never measured alone.
     """
     losses: dict[str, list[float]] = defaultdict(list)
-    for measured in corpus.runs.values():
+    for measured in table.measured.values():
         if len(measured.record.order) == 1:
             loss = measured.record.baseline.accuracy - measured.end_accuracy
             losses[measured.record.order].append(loss)
-    if not set(corpus.stages) <= set(losses):
+    if not set(table.stages) <= set(losses):
         return None
-    return "".join(sorted(corpus.stages, key=lambda stage: (float(np.mean(losses[stage])), stage)))
+    return "".join(sorted(table.stages, key=lambda stage: (float(np.mean(losses[stage])), stage)))
 
 
 def _rival(

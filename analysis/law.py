@@ -16,17 +16,16 @@ from ordercomp.analysis.checks import (
     exhaustive,
     try_rivals,
 )
-from ordercomp.analysis.corpus import Corpus, TrainingCount, collect
 from ordercomp.analysis.fronts import Scale
 from ordercomp.analysis.pairs import (
     Control,
     Evidence,
     PairTable,
+    cell_settings,
     controls,
     count_cells,
     gather,
     pair_tables,
-    settings_of,
 )
 from ordercomp.analysis.precedence import (
     Opinion,
@@ -37,6 +36,8 @@ from ordercomp.analysis.precedence import (
     minimum_feedback_arcs,
     tournament_orders,
 )
+from ordercomp.analysis.ranking import permutation_values
+from ordercomp.analysis.run_table import RunTable, TrainingCount
 from ordercomp.analysis.statistics import Rules, hierarchical_bootstrap
 from ordercomp.records import Record
 from ordercomp.sequence import Order
@@ -74,7 +75,8 @@ class LawOptions:
 class Case:
     """What is judged, and by which rules."""
 
-    corpus: Corpus
+    task: str
+    table: RunTable
     options: LawOptions
     neighbors: Mapping[Pair, PairTable]  # differences by adjacent swaps, all seeds
     apart: Mapping[Pair, PairTable]  # the same with other stages in between
@@ -87,17 +89,17 @@ class Case:
 
     def judge(self, seeds: Sequence[int], rng: np.random.Generator) -> Opinion:
         """What `seeds` say, by their own runs and controls alone."""
-        runs = {run: measured for run, measured in self.corpus.runs.items() if run[2] in set(seeds)}
+        runs = {run: measured for run, measured in self.table.measured.items() if run.seed in seeds}
         guard = controls(runs, margin=self.options.convergence_margin)
         evidence = gather(
             self.tables_at(seeds),
             guard,
             rules=self.options.rules,
-            bound=self.corpus.bound,
+            bound=self.table.bound,
             rng=rng,
-            planned=self.corpus.planned(seeds),
+            planned=self.table.planned(seeds),
         )
-        return Opinion(self.corpus.stages, tuple(seeds), guard, tuple(evidence))
+        return Opinion(self.table.stages, tuple(seeds), guard, tuple(evidence))
 
     def unseen(self, own: Opinion) -> dict[int, Opinion]:
         """Map each seed that can verify to an opinion that it had no part in.
@@ -117,25 +119,26 @@ def prepare(records: Sequence[Record], stages: Order | None, options: LawOptions
     Raises ValueError if there are no records, several tasks, fewer than two or more than ten stages, or too
     few complete seeds for `options.held_out`.
     """
-    corpus = collect(records, stages=stages, scale=options.scale)
-    if not 2 <= len(corpus.stages) <= 10:
-        raise ValueError(f"stages must be 2 to 10 letters, got {corpus.stages!r}")
-    neighbors, apart = (pair_tables(corpus.runs, corpus.stages, neighbors=near) for near in (True, False))
-    return Case(corpus, options, neighbors, apart, *_split_seeds(corpus, options.held_out))
+    table = RunTable.of(records, stages=stages, scale=options.scale)
+    task = table.task
+    if not 2 <= len(table.stages) <= 10:
+        raise ValueError(f"stages must be 2 to 10 letters, got {table.stages!r}")
+    neighbors, apart = (pair_tables(table, neighbors=near) for near in (True, False))
+    return Case(task, table, options, neighbors, apart, *_split_seeds(table, options.held_out))
 
 
-def _split_seeds(corpus: Corpus, kept: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _split_seeds(table: RunTable, kept: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Keep the last of the seeds with all permutations for verification, if there are enough; else none."""
-    _, complete = corpus.permutation_values(corpus.stages)
+    _, complete = permutation_values(table)
     if kept is None:
         kept = len(complete) // 3 if len(complete) // 3 >= FEWEST_HELD_OUT else 0
-    elif kept > min(len(complete), len(corpus.seeds) - 2):
+    elif kept > min(len(complete), len(table.seeds) - 2):
         raise ValueError(
-            f"held_out must be seeds with all permutations, {len(complete)} of {len(corpus.seeds)}, "
+            f"held_out must be seeds with all permutations, {len(complete)} of {len(table.seeds)}, "
             f"and leave 2 others, got {kept}"
         )
     held = complete[len(complete) - kept :]
-    return tuple(seed for seed in corpus.seeds if seed not in held), held
+    return tuple(seed for seed in table.seeds if seed not in held), held
 
 
 # What a law is: verdicts, orders, checks and caveats as one frozen value.
@@ -256,23 +259,23 @@ def derive_law(
     case, rng = prepare(records, stages, options), np.random.default_rng(seed)
     own = case.judge(case.seeds, rng)
     unseen = case.unseen(own)
-    corpus, graph, orders, cycle = case.corpus, own.graph, own.orders, find_cycle(own.graph)
-    rules, bound = options.rules, corpus.bound
+    table, graph, orders, cycle = case.table, own.graph, own.orders, find_cycle(own.graph)
+    rules, bound = options.rules, table.bound
     suggested = {place: opinion.guess for place, opinion in unseen.items()}
     return Law(
-        task=corpus.task,
-        stages=corpus.stages,
+        task=case.task,
+        stages=table.stages,
         law=orders[0] if len(orders) == 1 else None,
         orders=tuple(orders),
         cycle=None if cycle is None else tuple(cycle),
         pairs=own.evidence,
         kemeny=own.kemeny,
-        feedback_arcs=tuple(minimum_feedback_arcs(graph, corpus.stages)),
-        free_pairs=tuple(free_pairs(graph, corpus.stages)),
+        feedback_arcs=tuple(minimum_feedback_arcs(graph, table.stages)),
+        free_pairs=tuple(free_pairs(graph, table.stages)),
         acyclic_by_chance=acyclic_by_chance(graph),
         intransitive=tuple(
             Triple(stages=(a, b, c), strength=strength)
-            for a, b, c, strength in intransitive_triples(corpus.stages, own.support)
+            for a, b, c, strength in intransitive_triples(table.stages, own.support)
         ),
         laws=tuple(
             OrderChance(order=order, probability=share)
@@ -282,12 +285,12 @@ def derive_law(
         verification=_verify(case, suggested, rng),
         insertion=tuple(check_insertions(own, unseen, case.neighbors, case.apart, rules=rules, bound=bound)),
         repetition=tuple(
-            check_repetitions(corpus.runs, own.guess, suggested=suggested, rules=rules, bound=bound)
+            check_repetitions(table.measured, own.guess, suggested=suggested, rules=rules, bound=bound)
         ),
-        rivals=tuple(try_rivals(corpus, law=own.guess, suggested=suggested)),
-        trainings=TrainingCount(done=corpus.trained, reused=reused, unshared=corpus.unshared),
-        seconds=corpus.seconds,
-        notes=(*corpus.notes, *_caveats(case, own)),
+        rivals=tuple(try_rivals(table, law=own.guess, suggested=suggested)),
+        trainings=table.trainings(reused),
+        seconds=table.seconds,
+        notes=(*table.notes, *_caveats(case, own)),
     )
 
 
@@ -296,17 +299,17 @@ def _law_probabilities(case: Case, own: Opinion, rng: np.random.Generator) -> di
     counted = count_cells(case.tables_at(case.seeds), own.guard)
     draws = hierarchical_bootstrap(
         [one.table.effects for one in counted.values()],
-        settings_of([one.table for one in counted.values()], case.corpus.stages),
+        cell_settings([one.table for one in counted.values()], case.table.stages),
         resamples=case.options.resamples,
         freedom=max(1.0, min(pair.effect.freedom for pair in own.evidence)),
         rng=rng,
     )
-    return tournament_orders(case.corpus.stages, list(counted), draws)
+    return tournament_orders(case.table.stages, list(counted), draws)
 
 
 def _verify(case: Case, suggested: Mapping[int, Order], rng: np.random.Generator) -> Exhaustive | None:
     """Rank all permutations at seeds that the tested order does not come from; None if some are missing."""
-    values, complete = case.corpus.permutation_values(case.corpus.stages)
+    values, complete = permutation_values(case.table)
     places = [place for place, seed in enumerate(complete) if seed in suggested]
     if not places:
         return None
@@ -355,9 +358,9 @@ def _about_seeds(case: Case, own: Opinion) -> list[str]:
     elif short:
         named = ", ".join(f"{pair.first}-{pair.second} ({pair.seeds})" for pair in short)
         notes.append(f"Fewer than {least} seeds have evidence on {named}, which decides nothing.")
-    planned = case.corpus.planned(case.seeds)
+    planned = case.table.planned(case.seeds)
     if planned is not None:
-        added = sorted(case.corpus.chosen.intersection(case.seeds))
+        added = sorted(case.table.added_seeds.intersection(case.seeds))
         notes.append(
             f"{'Seed' if len(added) == 1 else 'Seeds'} {_named(added)} came in after looking at the results "
             f"of {planned} planned ones. Each look has a share of the error of its own, so verdicts are "

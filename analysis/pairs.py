@@ -7,16 +7,17 @@ Smyth 2004), and p-values that Holm's method adjusts for the number of pairs. Wh
 added after a look at the results, each look has a share of the error of its own.
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.fronts import Measured
+from ordercomp.analysis.run_table import Run, RunTable, parsed
 from ordercomp.analysis.statistics import (
     Direction,
     Estimate,
@@ -35,15 +36,6 @@ from ordercomp.sequence import Order, StageSequence
 
 
 FloatArray = npt.NDArray[np.float64]
-
-
-Run = tuple[str, str, int]  # accounting, sequence text, seed
-
-
-@lru_cache(maxsize=2**16)
-def parsed(text: str) -> StageSequence:
-    """Parse a sequence text, remembering what was parsed before: records repeat a few texts at many seeds."""
-    return StageSequence.parse(text)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -94,36 +86,38 @@ class PairTable:
 
 
 def pair_tables(
-    runs: Mapping[Run, Measured], stages: Order, *, neighbors: bool
+    table: RunTable, stages: Order | None = None, *, neighbors: bool
 ) -> dict[tuple[str, str], PairTable]:
-    """Pair the measured runs for every unordered pair of `stages`, named in the order of `stages`.
+    """Pair the measured runs for every unordered pair of `stages`, those of the table by default.
 
-    With `neighbors`, the two stages follow each other (adjacent swaps); without, other stages stand between
-    them (insertion pairs). Sequences with other letters or repeats are passed over. Every table has all seeds
-    as rows; a pair without evidence has no cells. Takes time linear in the runs.
+    Pairs are named in the order of `stages`. With `neighbors`, the two stages follow each other (adjacent
+    swaps); without, other stages stand between them (insertion pairs). Other letters and repeats are
+    passed over. Every table has all measured seeds as rows; a pair without evidence has no cells. Takes time
+    linear in the runs.
     """
-    seeds = tuple(sorted({seed for _, _, seed in runs}))
-    rows = {seed: row for row, seed in enumerate(seeds)}
-    found: dict[tuple[str, str], dict[Cell, dict[int, tuple[Measured, Measured]]]] = {
-        (a, b): {} for place, a in enumerate(stages) for b in stages[place + 1 :]
+    stages = table.stages if stages is None else stages
+    runs = table.measured
+    seeds = tuple(sorted({run.seed for run in runs}))
+    units: dict[tuple[str, str], dict[Cell, dict[int, tuple[Measured, Measured]]]] = {
+        pair: {} for pair in itertools.combinations(stages, 2)
     }
-    cells = {text: _cells(text, stages, neighbors) for text in {text for _, text, _ in runs}}
-    for (accounting, text, seed), earlier in runs.items():
-        for pair, (shape, other) in cells[text].items():
-            later = runs.get((accounting, other, seed))
-            if later is not None:
-                cell = Cell(*shape, (text, other), accounting)
-                found[pair].setdefault(cell, {})[rows[seed]] = (earlier, later)
-    return {pair: _table(pair, seeds, units) for pair, units in found.items()}
+    chains = table.chains(stages)
+    swaps = {text: _swaps(text, stages, neighbors) for text in {run.text for run in chains}}
+    for run in chains:
+        for pair, (shape, other) in swaps[run.text].items():
+            later = run._replace(text=other)
+            if run in runs and later in runs:
+                cell = Cell(*shape, (run.text, other), run.accounting)
+                units[pair].setdefault(cell, {})[seeds.index(run.seed)] = (runs[run], runs[later])
+    return {pair: _table(pair, seeds, cells) for pair, cells in units.items()}
 
 
-def settings_of(tables: Iterable[PairTable], stages: Order) -> list[list[frozenset[str]]]:
+def cell_settings(tables: Iterable[PairTable], stages: Order) -> list[list[frozenset[str]]]:
     """List for each table, cell by cell, the knob settings of all `stages` that the cell is part of.
 
     A cell of few stages is part of every setting that agrees with it. One that no recorded setting of all
     stages agrees with counts as a setting of its own.
     """
-    tables = list(tables)
     parts = [[_setting(cell) for cell in table.cells] for table in tables]
     wholes = {part for row in parts for part in row if len(part[1]) == len(stages)}
 
@@ -140,22 +134,19 @@ def _setting(cell: Cell) -> tuple[str, frozenset[str]]:
     return cell.accounting, frozenset(map(str, parsed(cell.texts[0]).steps))
 
 
-def _cells(
+def _swaps(
     text: str, stages: Order, neighbors: bool
 ) -> dict[tuple[str, str], tuple[tuple[Order, Order, Order, str], str]]:
     """List the pairs that the sequence holds in the order of `stages`, with cell and swapped sequence."""
     steps = parsed(text).steps
-    order = "".join(step.stage for step in steps)
-    if len(set(order)) != len(order) or not set(order) <= set(stages):
-        return {}
+    order = parsed(text).order
     result = {}
-    for i in range(len(steps)):
-        for j in range(i + 1, len(steps)):
-            if neighbors != (j == i + 1) or stages.index(order[i]) > stages.index(order[j]):
-                continue
-            swapped = (*steps[:i], steps[j], *steps[i + 1 : j], steps[i], *steps[j + 1 :])
-            shape = (order[:i], order[i + 1 : j], order[j + 1 :], f"{steps[i]} {steps[j]}")
-            result[order[i], order[j]] = (shape, str(StageSequence(swapped)))
+    for i, j in itertools.combinations(range(len(steps)), 2):
+        if neighbors != (j == i + 1) or stages.index(order[i]) > stages.index(order[j]):
+            continue
+        swapped = (*steps[:i], steps[j], *steps[i + 1 : j], steps[i], *steps[j + 1 :])
+        shape = (order[:i], order[i + 1 : j], order[j + 1 :], f"{steps[i]} {steps[j]}")
+        result[order[i], order[j]] = (shape, str(StageSequence(swapped)))
     return result
 
 
@@ -176,9 +167,6 @@ def _table(
 # Convergence guard: does a plain further fine-tune F improve a prefix so much that it was under-trained?
 #
 # An under-trained stage fakes an order, because the epochs of a later stage also serve an earlier one.
-
-
-CONTROL = "F"  # the stage that trains on without compressing
 
 
 Status = Literal["converged", "under-trained", "unclear"]
@@ -220,21 +208,17 @@ class Guard:
         return [not any(under_trained(cell.accounting, node) for node in cell.nodes) for cell in table.cells]
 
 
-def controls(runs: Mapping[tuple[str, str, int], Measured], *, margin: float) -> Guard:
+def controls(runs: Mapping[Run, Measured], *, margin: float) -> Guard:
     """Compare every sequence that ends in F with the one without it, paired by seed.
 
     A prefix is "under-trained" if F gains more than `margin` (a fraction of accuracy) on average over the
     seeds, "converged" if the upper end of the 95 % interval stays below the margin, else "unclear".
     """
     gains: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for (accounting, text, seed), longer in sorted(runs.items()):
-        sequence = parsed(text)
-        if len(sequence) < 2 or sequence.steps[-1].stage != CONTROL:
-            continue
-        prefix = str(StageSequence(sequence.steps[:-1]))
-        shorter = runs.get((accounting, prefix, seed))
-        if shorter is not None:
-            gains[accounting, prefix].append(longer.end_accuracy - shorter.end_accuracy)
+    for run in sorted(runs):
+        prefix = run.controlled
+        if prefix is not None and prefix in runs:
+            gains[run.accounting, prefix.text].append(runs[run].end_accuracy - runs[prefix].end_accuracy)
     return Guard(tuple(_control(*key, values, margin) for key, values in sorted(gains.items())), margin)
 
 

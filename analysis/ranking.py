@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from ordercomp.analysis.fronts import DEFAULT_SCALE, Scale, record_value
+from ordercomp.analysis.fronts import DEFAULT_SCALE, FloatArray, Scale
+from ordercomp.analysis.run_table import Run, RunTable, Setting
 from ordercomp.records import Record
-from ordercomp.sequence import Order, StageSequence, check_order
-
-Cell = tuple[str, frozenset[str], int]  # accounting, steps with their knobs, seed
+from ordercomp.sequence import Order, check_order, permutations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,19 +50,18 @@ def rank_orders(
     is no such place, everything counts and the ranking is marked as not complete. A failed run is worth 0,
     as leaving the network alone; of two records of one run the later counts. No records give no ranking.
     """
-    runs: dict[Cell, dict[Order, Record]] = defaultdict(dict)
-    for record in permutation_records(records, stages):
-        runs[_cell(record)][record.order] = record
-    orders = {order for cell in runs.values() for order in cell}
-    shared = {cell: found for cell, found in runs.items() if len(found) == len(orders)}
+    table = RunTable.of(permutation_records(records, stages), stages=stages, scale=scale)
+    groups = table.permutations()
+    orders = {order for runs in groups.values() for order in runs}
+    shared = {key: runs for key, runs in groups.items() if len(runs) == len(orders)}
     values: dict[Order, dict[int, list[float]]] = {order: defaultdict(list) for order in orders}
-    for (_, _, seed), found in (shared or runs).items():
-        for order, record in found.items():
-            values[order][seed].append(0.0 if record.error else record_value(record, scale=scale))
+    for (_, seed), runs in (shared or groups).items():
+        for order, run in runs.items():
+            values[order][seed].append(table.measured[run].value if run in table.measured else 0.0)
     ranked = [
         RankedOrder(
             order=order,
-            values={seed: float(np.mean(some)) for seed, some in sorted(by_seed.items())},
+            values={seed: float(np.mean(at_seed)) for seed, at_seed in sorted(by_seed.items())},
             complete=bool(shared),
         )
         for order, by_seed in values.items()
@@ -71,9 +69,36 @@ def rank_orders(
     return sorted(ranked, key=lambda one: (-one.value, one.order))
 
 
-def _cell(record: Record) -> Cell:
-    steps = frozenset(map(str, StageSequence.parse(record.sequence).steps))
-    return record.accounting, steps, record.seed
+def permutation_values(
+    table: RunTable, stages: Order | None = None
+) -> tuple[dict[Order, FloatArray], tuple[int, ...]]:
+    """Return the value on test data of every permutation of `stages`, shape (seeds,), and the seeds.
+
+    `stages` are those of the table by default. Averaged over the knob settings that are complete at all these
+    seeds; a failed run is worth 0, since the baseline remains. Both are empty if no setting has all
+    permutations at any seed.
+    """
+    stages = table.stages if stages is None else stages
+    complete: dict[Setting, dict[int, dict[Order, Run]]] = defaultdict(dict)
+    for (setting, seed), runs in table.permutations(stages).items():
+        done = any(run in table.measured for run in runs.values())
+        if done and len(runs) == math.factorial(len(stages)):
+            complete[setting][seed] = runs
+    if not complete:
+        return {}, ()
+    shared = set.intersection(*map(set, complete.values()))
+    if not shared:
+        most = max(complete, key=lambda setting: (len(complete[setting]), sorted(setting.steps)))
+        complete, shared = {most: complete[most]}, set(complete[most])
+    seeds = tuple(sorted(shared))
+
+    def value(run: Run) -> float:
+        return table.measured[run].test_value if run in table.measured else 0.0
+
+    return {
+        order: np.array([np.mean([value(runs[seed][order]) for runs in complete.values()]) for seed in seeds])
+        for order in permutations(stages)
+    }, seeds
 
 
 # Does the ranking of orders hang on the price of accuracy? The same records, looked at otherwise.

@@ -1,6 +1,6 @@
 """The value of an order at a seed: the log2 reduction that its networks reach at the loss a user tolerates.
 
-The networks of one order at one seed are one per rung of the knob ladder, equally many for each order. Their
+The networks of one order at one seed are one per setting of the knobs, equally many for each order. Their
 operating points form a front; its value is the largest log2 reduction of bit operations within a loss u,
 averaged over u from half to one and a half times the tolerated loss, so that no single point decides. It is
 read on validation and on test images separately and averaged: a value selects no network, so all held-out
@@ -9,34 +9,23 @@ images count. Where no point is within the loss the network is left alone: value
 Control arms, repeated stages and subsets of the stages are no orders and take no part.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from ordercomp.analysis.run_table import RunTable, Setting
 from ordercomp.records import Convention, OperatingPoint, Record
-from ordercomp.sequence import Order, StageSequence, check_order
+from ordercomp.sequence import Order
 
 FloatArray = npt.NDArray[np.float64]
-Setting = tuple[str, frozenset[str]]  # accounting of epochs, steps with their knobs
 
 FLOOR = 0.0  # value of leaving the network alone
 LOSSES = (0.002, 0.006, 0.01, 0.02, 0.03, 0.05, 0.08)  # the law is told for all of these, as fractions
 WINDOW = (0.5, 1.5)  # times the tolerated loss: where the front is averaged
-LEAST_SHARE = 0.5  # a setting is a rung if it was run at least so often as the most frequent one
-
-
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """One setting of all knobs, that every order is run with."""
-
-    accounting: str
-    steps: tuple[str, ...]  # each stage with its knobs, in the order of the stages
-
-    def __str__(self) -> str:
-        return " ".join(self.steps)
+LEAST_SHARE = 0.5  # a setting is of the design if it was run so often, as a share of the most frequent one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,7 +49,7 @@ class ValueTable:
     values: FloatArray  # shape (orders, seeds)
     floor: float | None = FLOOR  # a value here says "this or less"; None: the scale has no floor
     loss: float | None = None  # tolerated, a fraction; None for values that came from elsewhere
-    rungs: tuple[Rung, ...] = ()
+    settings: tuple[Setting, ...] = ()  # of the knobs; each value is that of all of them together
 
     def __post_init__(self) -> None:
         shape = (len(self.orders), len(self.seeds))
@@ -98,7 +87,7 @@ class ValueTable:
             values=values[rows],
             floor=self.floor,
             loss=self.loss,
-            rungs=self.rungs,
+            settings=self.settings,
         )
 
 
@@ -116,49 +105,31 @@ def networks_of(
 
     Raises ValueError for stages that are not distinct letters, and a cost convention that a record lacks.
     """
-    if len(set(check_order(stages))) != len(stages):
-        raise ValueError(f"stages must be distinct letters, got {stages!r}")
-    letters = sorted(stages)
-    settings: dict[str, frozenset[str]] = {}
-    found = []
-    for record in records:
-        if sorted(record.order) != letters:
-            continue
-        if (text := record.sequence) not in settings:
-            settings[text] = frozenset(map(str, StageSequence.parse(text).steps))
-        base, points = record.baseline, record.points
-        found.append(
-            Network(
-                setting=(record.accounting, settings[text]),
-                order=record.order,
-                seed=record.seed,
-                reductions=np.log2([_reduction(point, convention) for point in points]),
-                losses=(
-                    np.array([base.accuracy - point.accuracy for point in points]),
-                    np.array([base.test_accuracy - point.test_accuracy for point in points]),
-                ),
-            )
-        )
-    return found
+    table = RunTable.of(records, stages=stages)
+    return [
+        _network(setting, order, seed, table.records[run], convention)
+        for (setting, seed), runs in table.permutations().items()
+        for order, run in runs.items()
+    ]
 
 
-def rungs_of(networks: Iterable[Network], stages: Order) -> tuple[Rung, ...]:
-    """The settings of all knobs that permutations of `stages` were run with as a design, in order of text.
+def settings_of(networks: Iterable[Network]) -> tuple[Setting, ...]:
+    """The settings of all knobs that the networks were trained with as a design, in order of text.
 
     A setting counts if it was run at least half as often as the most frequent one, and with two orders or
-    more: single trials of a sampler are no rung.
+    more: single trials of a sampler are no design.
     """
-    runs: Counter[Setting] = Counter()
-    orders: dict[Setting, set[Order]] = defaultdict(set)
+    orders: dict[Setting, list[Order]] = defaultdict(list)
     for network in networks:
-        runs[network.setting] += 1
-        orders[network.setting].add(network.order)
-    most = max(runs.values(), default=0)
-    kept = [
-        setting for setting, count in runs.items() if count >= LEAST_SHARE * most and len(orders[setting]) > 1
-    ]
-    rungs = [Rung(accounting, _by_stage(steps, stages)) for accounting, steps in kept]
-    return tuple(sorted(rungs, key=lambda rung: (rung.accounting, rung.steps)))
+        orders[network.setting].append(network.order)
+    most = max(map(len, orders.values()), default=0)
+    return tuple(
+        sorted(
+            setting
+            for setting, runs in orders.items()
+            if len(runs) >= LEAST_SHARE * most and len(set(runs)) > 1
+        )
+    )
 
 
 def order_values(
@@ -166,35 +137,34 @@ def order_values(
     stages: Order,
     *,
     loss: float,
-    rungs: Sequence[Rung] | None = None,
+    settings: Sequence[Setting] | None = None,
 ) -> ValueTable:
-    """Value every order of `stages` at every seed at which all `rungs` of it were run.
+    """Value every order of `stages` at every seed at which it was run with all `settings`.
 
     Args:
         networks: those of `networks_of`, of one task.
         stages: distinct letters.
         loss: tolerated, a fraction of accuracy in (0, 1].
-        rungs: the settings to take part, all that `rungs_of` finds by default.
+        settings: of the knobs, those to take part; all that `settings_of` finds by default.
 
-    A failed network adds no point. Of two runs of the same network at the same seed the later one counts.
-    Raises ValueError for a loss outside of (0, 1].
+    A failed network adds no point. Raises ValueError for a loss outside of (0, 1].
     """
     check_loss(loss)
     networks = list(networks)
-    rungs = rungs_of(networks, stages) if rungs is None else tuple(rungs)
-    wanted = {(rung.accounting, frozenset(rung.steps)) for rung in rungs}
-    found: dict[tuple[Order, int], dict[Setting, Network]] = defaultdict(dict)
+    settings = settings_of(networks) if settings is None else tuple(settings)
+    groups: dict[tuple[Order, int], list[Network]] = defaultdict(list)
     for network in networks:
-        if network.setting in wanted:
-            found[network.order, network.seed][network.setting] = network
-    whole = {key: list(runs.values()) for key, runs in found.items() if len(runs) == len(wanted)}
-    orders = tuple(sorted({order for order, _ in whole}, key=lambda one: [stages.index(x) for x in one]))
+        if network.setting in settings:
+            groups[network.order, network.seed].append(network)
+    whole = {key: runs for key, runs in groups.items() if len(runs) == len(settings)}
+    orders = tuple(
+        sorted({order for order, _ in whole}, key=lambda order: [stages.index(stage) for stage in order])
+    )
     seeds = tuple(sorted({seed for _, seed in whole}))
-    rows, columns = ({one: place for place, one in enumerate(some)} for some in (orders, seeds))
     values = np.full((len(orders), len(seeds)), np.nan)
     for (order, seed), runs in whole.items():
-        values[rows[order], columns[seed]] = _value(runs, loss)
-    return ValueTable(stages, orders, seeds, values, FLOOR, loss, tuple(rungs))
+        values[orders.index(order), seeds.index(seed)] = _value(runs, loss)
+    return ValueTable(stages, orders, seeds, values, FLOOR, loss, settings)
 
 
 def front_reduction(losses: FloatArray, log2_reductions: FloatArray, *, loss: float) -> float:
@@ -211,6 +181,20 @@ def front_reduction(losses: FloatArray, log2_reductions: FloatArray, *, loss: fl
     return float(best @ widths / (high - low))
 
 
+def _network(setting: Setting, order: Order, seed: int, record: Record, convention: Convention) -> Network:
+    base, points = record.baseline, record.points
+    return Network(
+        setting=setting,
+        order=order,
+        seed=seed,
+        reductions=np.log2([_reduction(point, convention) for point in points]),
+        losses=(
+            np.array([base.accuracy - point.accuracy for point in points]),
+            np.array([base.test_accuracy - point.test_accuracy for point in points]),
+        ),
+    )
+
+
 def _value(networks: Sequence[Network], loss: float) -> float:
     """Mean of the two halves of the held-out images, each with a front of its own."""
     reductions = np.concatenate([network.reductions for network in networks])
@@ -225,7 +209,3 @@ def _reduction(point: OperatingPoint, convention: Convention) -> float:
     if not isinstance(other, Mapping) or "bitops_cr" not in other:
         raise ValueError(f"convention must be one that the records hold, got {convention!r}")
     return float(other["bitops_cr"])
-
-
-def _by_stage(steps: frozenset[str], stages: Order) -> tuple[str, ...]:
-    return tuple(sorted(steps, key=lambda step: stages.index(step[0])))

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from ordercomp.analysis.answer import LEAST_SEEDS, AnswerAt, answers_of, read_answer
 from ordercomp.analysis.order_model import Draws, draw_values, parts_of, shared_prefixes
 from ordercomp.analysis.race import LOOK, in_halves, losing
-from ordercomp.analysis.values import ValueTable, networks_of, order_values, rungs_of
+from ordercomp.analysis.values import ValueTable, networks_of, order_values, settings_of
 from ordercomp.jobs.race import load_recorded
 from ordercomp.sequence import permutations
 
@@ -100,11 +100,11 @@ def tied(rng: np.random.Generator) -> World:
 
 
 def fitted(name: str, loss: float, *, hard: bool = False) -> Callable[[np.random.Generator], World]:
-    """The world of a recorded data set: at the front over its rungs, or at its hardest rung alone."""
+    """The world of a recorded data set: at the front over its settings, or at its hardest setting alone."""
     networks = networks_of(load_recorded(name), STAGES)
-    rungs = rungs_of(networks, STAGES)
-    chosen = [min(rungs, key=lambda rung: rung.steps[2])] if hard else list(rungs)  # fewest bits of Q
-    table = order_values(networks, STAGES, loss=loss, rungs=chosen)
+    settings = settings_of(networks)
+    chosen = [min(settings, key=lambda one: one.steps[2])] if hard else list(settings)  # fewest bits of Q
+    table = order_values(networks, STAGES, loss=loss, settings=chosen)
     values = table.values[[table.orders.index(order) for order in ORDERS]]
     mean = values.mean(axis=1)
     around = (values - mean[:, None]) / np.sqrt(values.shape[1] - 1)

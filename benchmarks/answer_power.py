@@ -19,7 +19,8 @@ import numpy.typing as npt
 from ordercomp.analysis.answer import answer_of
 from ordercomp.analysis.order_model import Effort, parts_of
 from ordercomp.analysis.race import next_orders
-from ordercomp.analysis.values import Rung, ValueTable, networks_of, order_values, rungs_of
+from ordercomp.analysis.run_table import Setting
+from ordercomp.analysis.values import ValueTable, networks_of, order_values, settings_of
 from ordercomp.jobs.race import load_recorded
 from ordercomp.sequence import Order, permutations
 
@@ -50,12 +51,12 @@ class Stop:
     rank: int  # of the recommended order among all, as the held-out seeds judge it
 
 
-def trainings_of(orders: Sequence[Order], rungs: Sequence[Rung], stages: str) -> int:
-    """Stage trainings of a block: distinct prefixes over all rungs, and the baseline."""
+def trainings_of(orders: Sequence[Order], settings: Sequence[Setting], stages: str) -> int:
+    """Stage trainings of a block: distinct prefixes over all settings, and the baseline."""
     nodes = {
         tuple(steps[letter] for letter in order[:length])
-        for rung in rungs
-        for steps in [dict(zip(stages, rung.steps, strict=True))]
+        for setting in settings
+        for steps in [dict(zip(stages, setting.steps, strict=True))]
         for order in orders
         for length in range(1, len(order) + 1)
     }
@@ -63,7 +64,7 @@ def trainings_of(orders: Sequence[Order], rungs: Sequence[Rung], stages: str) ->
 
 
 def replay(
-    table: ValueTable, rungs: Sequence[Rung], stops: Sequence[int], rng: np.random.Generator
+    table: ValueTable, settings: Sequence[Setting], stops: Sequence[int], rng: np.random.Generator
 ) -> list[Stop]:
     """One race over the seeds of the table in a random order."""
     seeds = rng.permutation(len(table.seeds))
@@ -73,7 +74,7 @@ def replay(
         run = next_orders(table.stages, None if done == 1 else _seen(table, columns))
         if not run:
             break
-        trainings += trainings_of(run, rungs, table.stages)
+        trainings += trainings_of(run, settings, table.stages)
         there = np.array([order in run for order in table.orders])
         columns = np.hstack([columns, np.where(there, table.values[:, seed], np.nan)[:, None]])
         if done in stops:
@@ -93,11 +94,11 @@ def six_stages(rng: np.random.Generator, most: int = 400) -> Stop:
     truth = parts.scores @ rng.standard_normal(parts.scores.shape[1])
     truth = truth + 0.3 * (parts.triplets @ rng.standard_normal(parts.triplets.shape[1]))
     place = {order: row for row, order in enumerate(orders)}
-    rung = Rung("per-stage", tuple(stages))
+    setting = Setting("per-stage", tuple(stages))
     known: dict[Order, list[float]] = {}
     trainings, done, table = 0, 0, None
     while run := next_orders(stages, table):
-        cost = trainings_of(run, [rung], stages)
+        cost = trainings_of(run, [setting], stages)
         if trainings + cost > most:
             break
         trainings, done = trainings + cost, done + 1
@@ -150,9 +151,9 @@ def main() -> None:
     lines = []
     for name, which, loss, stops in RECORDED:
         networks = networks_of(load_recorded(name), STAGES)
-        rungs = rungs_of(networks, STAGES)
-        chosen = [min(rungs, key=lambda rung: rung.steps[2])] if which == "hard" else list(rungs)
-        table = order_values(networks, STAGES, loss=loss, rungs=chosen)
+        settings = settings_of(networks)
+        chosen = [min(settings, key=lambda one: one.steps[2])] if which == "hard" else list(settings)
+        table = order_values(networks, STAGES, loss=loss, settings=chosen)
         rng = np.random.default_rng(0)
         races = [replay(table, chosen, stops, rng) for _ in range(options.replays)]
         lines += [

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.worlds import Planted, simulate
-from ordercomp.analysis.corpus import collect
 from ordercomp.analysis.law import Law, LawOptions, derive_law
 from ordercomp.analysis.pairs import Evidence, controls, gather, pair_tables
+from ordercomp.analysis.run_table import RunTable
 
 SEEDS = (3, 5, 8)
 STAGES = "DPQE"
@@ -57,10 +57,10 @@ class Coverage:
 
 def evidence_of(truth: Planted, seeds: int, rng: np.random.Generator) -> list[Evidence]:
     """Judge the pairs of one simulation, as `derive_law` does."""
-    corpus = collect(simulate(truth, seeds=seeds, rng=rng), stages=truth.stages, scale=OPTIONS.scale)
-    guard = controls(corpus.runs, margin=OPTIONS.convergence_margin)
-    tables = pair_tables(corpus.runs, corpus.stages, neighbors=True)
-    return gather(tables, guard, rules=OPTIONS.rules, bound=corpus.bound, rng=rng)
+    table = RunTable.of(simulate(truth, seeds=seeds, rng=rng), stages=truth.stages, scale=OPTIONS.scale)
+    guard = controls(table.measured, margin=OPTIONS.convergence_margin)
+    found = pair_tables(table, neighbors=True)
+    return gather(found, guard, rules=OPTIONS.rules, bound=table.bound, rng=rng)
 
 
 def measure_coverage(condition: str, truth: Planted, seeds: int, simulations: int) -> Coverage:

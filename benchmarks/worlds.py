@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ordercomp.analysis.fronts import Scale
-from ordercomp.analysis.pairs import CONTROL
+from ordercomp.analysis.run_table import CONTROL
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.sequence import KnobValue, Order, StageSequence, permutations, prefixes
 

@@ -32,15 +32,22 @@ def check_order(order: Order) -> Order:
     return order
 
 
+def check_distinct(stages: Order) -> Order:
+    """Return `stages` if they are distinct letters A to Z, at least one; raise ValueError otherwise."""
+    if len(set(check_order(stages))) != len(stages):
+        raise ValueError(f"stages must be distinct letters, got {stages!r}")
+    return stages
+
+
 def permutations(stages: Order) -> list[Order]:
     """List all n! orders that use each of the n stages once, in the order of the letters given."""
-    _check_distinct(stages)
+    check_distinct(stages)
     return ["".join(letters) for letters in itertools.permutations(stages)]
 
 
 def subsets(stages: Order, *, smallest: int = 1) -> list[Order]:
     """List the subsets of `stages` with at least `smallest` (1 or more) members, small ones first."""
-    _check_distinct(stages)
+    check_distinct(stages)
     if smallest < 1:
         raise ValueError(f"smallest must be at least 1, as no order is empty, got {smallest}")
     sizes = range(smallest, len(stages) + 1)
@@ -57,7 +64,7 @@ def kendall_distance(one: Order, other: Order) -> int:
 
     Both must hold the same distinct stages (ValueError). Distance as in Kendall (1938).
     """
-    _check_distinct(one)
+    check_distinct(one)
     if sorted(one) != sorted(other):
         raise ValueError(f"orders must hold the same stages, got {one!r} and {other!r}")
     return sum(other.index(a) > other.index(b) for a, b in itertools.combinations(one, 2))
@@ -96,12 +103,6 @@ class PrefixTrie(Generic[Item]):
     def unshared_trainings(self) -> int:
         """Stage trainings needed to get every node if each starts from the baseline: 196 for 24 orders."""
         return sum(len(node) for node in self._nodes)
-
-
-def _check_distinct(stages: Order) -> None:
-    check_order(stages)
-    if len(set(stages)) != len(stages):
-        raise ValueError(f"stages must be distinct letters, got {stages!r}")
 
 
 KnobValue = bool | int | float | str

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.checks import Exhaustive
-from ordercomp.analysis.corpus import collect
 from ordercomp.analysis.fronts import DEFAULT_SCALE, candidates, front_value
-from ordercomp.analysis.pairs import CONTROL, Control
+from ordercomp.analysis.pairs import Control
 from ordercomp.analysis.pairs import controls as find_controls
 from ordercomp.analysis.report.tables import Column, Table
+from ordercomp.analysis.run_table import CONTROL, RunTable
 from ordercomp.analysis.statistics import RULES, Decision, Estimate, Hypothesis, estimate_all, judge_together
 from ordercomp.records import Record
 from ordercomp.sequence import Order, StageSequence
@@ -123,8 +123,7 @@ def convergence(records: Sequence[Record]) -> tuple[Control, ...]:
     """What F adds to each prefix that has a control arm."""
     if not any(record.order.strip(CONTROL) for record in records):
         return ()
-    corpus = collect(records, stages=None, scale=DEFAULT_SCALE)
-    return find_controls(corpus.runs, margin=GUARD_MARGIN).controls
+    return find_controls(RunTable.of(records).measured, margin=GUARD_MARGIN).controls
 
 
 def leans_on(first: Sequence[Record], second: Sequence[Record], guard: Iterable[Control]) -> list[str]:

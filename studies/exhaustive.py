@@ -5,12 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ordercomp.analysis.checks import Exhaustive, exhaustive
-from ordercomp.analysis.corpus import collect
-from ordercomp.analysis.fronts import DEFAULT_SCALE
 from ordercomp.analysis.law import derive_law
-from ordercomp.analysis.ranking import permutation_records, rank_orders
+from ordercomp.analysis.ranking import permutation_records, permutation_values, rank_orders
 from ordercomp.analysis.report.plots import distance_plot, pareto_plot, ranking_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table, convergence_table, ranking_table, reduction_table
+from ordercomp.analysis.run_table import RunTable
 from ordercomp.analysis.statistics import RULES
 from ordercomp.records import Record
 from ordercomp.running.task import Task
@@ -111,7 +110,7 @@ def _table_1_findings(records: Sequence[Record], stages: Order, law: Order) -> l
 
 def _verify(records: Sequence[Record], stages: Order, law: Order) -> Exhaustive | None:
     """The rank of the paper's law, which these records had no part in choosing; None without all orders."""
-    values, seeds = collect(records, stages=stages, scale=DEFAULT_SCALE).permutation_values(stages)
+    values, seeds = permutation_values(RunTable.of(records, stages=stages))
     if not seeds:
         return None
     return exhaustive(

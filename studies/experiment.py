@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ordercomp.analysis.corpus import TrainingCount
 from ordercomp.analysis.report.tables import Column, Table
+from ordercomp.analysis.run_table import TrainingCount
 from ordercomp.codec import decode, encode
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request

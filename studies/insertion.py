@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from ordercomp.analysis.checks import PLACES, Place, Where, judge_places
-from ordercomp.analysis.corpus import Corpus, collect
-from ordercomp.analysis.fronts import DEFAULT_SCALE
 from ordercomp.analysis.pairs import PairTable, controls, pair_tables
 from ordercomp.analysis.report.plots import Panel, claims_plot, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table
+from ordercomp.analysis.run_table import RunTable
 from ordercomp.analysis.statistics import RULES, Decision, Estimate, judge_together
 from ordercomp.records import Record
 from ordercomp.running.task import Task
@@ -98,17 +97,17 @@ def _insertions(records: Sequence[Record]) -> list[Insertion]:
     """Every pair of the paper with every third stage in every place, in three-stage orders only."""
     if not records:
         return []
-    corpus = collect(records, stages=stages_of(records), scale=DEFAULT_SCALE)
-    guard = controls(corpus.runs, margin=GUARD_MARGIN)
+    table = RunTable.of(records, stages=stages_of(records))
+    guard = controls(table.measured, margin=GUARD_MARGIN)
     cases, tables, short = [], [], []
-    for first, second, stage, where in _cases(corpus):
-        every = _table_of(corpus, first, second, stage, where)
+    for first, second, stage, where in _cases(table):
+        every = _table_of(table, first, second, stage, where)
         sound = every.choose(guard.sound(every))
         cases.append((first, second, stage, where))
         short.append(2 * len(sound.cells) <= len(every.cells) and bool(every.cells))
         tables.append(every if short[-1] else sound)
     wheres = [where for *_, where in cases]
-    places = judge_places(wheres, tables, rules=RULES, bound=2 * corpus.bound)
+    places = judge_places(wheres, tables, rules=RULES, bound=2 * table.bound)
     gains = judge_together(
         ["better"] * len(places), [one.effect for one in places], [len(one.seeds) for one in places]
     )
@@ -147,24 +146,24 @@ def _final(verdict: Verdict, *, lean: bool, construed: bool) -> Verdict:
     return "undecided" if lean else verdict
 
 
-def _cases(corpus: Corpus) -> list[tuple[str, str, str, Where]]:
-    pairs = [pair for pair in PAIRS if set(pair) <= set(corpus.stages)]
+def _cases(table: RunTable) -> list[tuple[str, str, str, Where]]:
+    pairs = [pair for pair in PAIRS if set(pair) <= set(table.stages)]
     return [
         (first, second, stage, where)
         for first, second in pairs
-        for stage in corpus.stages
+        for stage in table.stages
         if stage not in (first, second)
         for where in PLACES
     ]
 
 
-def _table_of(corpus: Corpus, first: str, second: str, stage: str, where: Where) -> PairTable:
+def _table_of(table: RunTable, first: str, second: str, stage: str, where: Where) -> PairTable:
     """Paired differences "first before second" at the orders of these three stages alone."""
     named = "".join(sorted((first, second), key=LAW.index))
-    tables = pair_tables(corpus.runs, named + stage, neighbors=where != "between")
-    table = tables[named[0], named[1]]
+    tables = pair_tables(table, named + stage, neighbors=where != "between")
+    pair = tables[named[0], named[1]]
     wanted = {"before": (stage, "", ""), "between": ("", stage, ""), "after": ("", "", stage)}[where]
-    return table.choose((cell.prefix, cell.between, cell.suffix) == wanted for cell in table.cells)
+    return pair.choose((cell.prefix, cell.between, cell.suffix) == wanted for cell in pair.cells)
 
 
 def _interval(check: Insertion) -> tuple[float, float] | None:

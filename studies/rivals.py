@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ordercomp.analysis.checks import Rival, exhaustive, try_rivals, weaker_first
-from ordercomp.analysis.corpus import Corpus, collect
-from ordercomp.analysis.fronts import DEFAULT_SCALE
-from ordercomp.analysis.ranking import rank_orders
+from ordercomp.analysis.ranking import permutation_values, rank_orders
 from ordercomp.analysis.report.plots import Panel, panels_plot, ranking_plot, to_svg
 from ordercomp.analysis.report.tables import ranking_table, rival_table
+from ordercomp.analysis.run_table import RunTable
 from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order, StageSequence, permutations
@@ -82,7 +81,7 @@ def judge(records: Sequence[Record]) -> Judgement:
     stages = "".join(letter for letter in LAW if any(letter in record.order for record in found))
     ranking = rank_orders(found, stages)
     fresh = has_fresh_student(found)
-    findings = [_finding(rival, _corpus_of(found, rival.order), fresh=fresh) for rival in tried]
+    findings = [_finding(rival, _table_of(found, rival.order), fresh=fresh) for rival in tried]
     names = [rival.order for rival in tried]
     groups = {text: [r for r in found if r.sequence == text] for text in _texts(found, names)}
     return Judgement(
@@ -152,9 +151,9 @@ def _try_all(records: Sequence[Record]) -> list[Rival]:
     letters = {letter for record in records for letter in record.order}
     for stages in ("".join(letter for letter in LAW if letter in letters), "PQK"):
         if len(stages) > 1 and set(stages) <= letters:
-            corpus = collect(records, stages=stages, scale=DEFAULT_SCALE)
-            law = stages if "K" not in stages else weaker_first(corpus) or stages
-            for rival in try_rivals(corpus, law=law):
+            table = RunTable.of(records, stages=stages)
+            law = stages if "K" not in stages else weaker_first(table) or stages
+            for rival in try_rivals(table, law=law):
                 if rival.source != "this analysis":
                     found[rival.order] = _joined(found.get(rival.order), rival)
     return list(found.values())
@@ -167,13 +166,13 @@ def _joined(one: Rival | None, other: Rival) -> Rival:
     return replace(one, claim=f"{one.claim}; {other.claim}", source=f"{one.source}; {other.source}")
 
 
-def _corpus_of(records: Sequence[Record], order: Order) -> Corpus:
+def _table_of(records: Sequence[Record], order: Order) -> RunTable:
     letters = "".join(sorted(order))
-    return collect(records, stages=letters, scale=DEFAULT_SCALE)
+    return RunTable.of(records, stages=letters)
 
 
-def _finding(rival: Rival, corpus: Corpus, *, fresh: bool) -> Finding:
-    values, seeds = corpus.permutation_values("".join(sorted(rival.order)))
+def _finding(rival: Rival, table: RunTable, *, fresh: bool) -> Finding:
+    values, seeds = permutation_values(table)
     result = exhaustive(
         values,
         [rival.order] * len(seeds),

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from ordercomp.analysis.answer import Answer, AnswerAt, OrderMatters, Regret, Standing
-from ordercomp.analysis.corpus import TrainingCount
 from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick
 from ordercomp.analysis.pairs import Control, Evidence, Verdict
@@ -20,6 +19,7 @@ from ordercomp.analysis.report.result_files import (
     SearchPoint,
     TrialCount,
 )
+from ordercomp.analysis.run_table import TrainingCount
 from ordercomp.analysis.statistics import Estimate
 from ordercomp.objectives import Objectives
 from ordercomp.sequence import permutations

@@ -17,12 +17,11 @@ import numpy as np
 
 from ordercomp.analysis.answer import Answer, AnswerAt, derive_answer
 from ordercomp.analysis.checks import weaker_first
-from ordercomp.analysis.corpus import collect
-from ordercomp.analysis.fronts import DEFAULT_SCALE
 from ordercomp.analysis.order_model import Effort
 from ordercomp.analysis.report.plots import loss_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table, loss_text
 from ordercomp.analysis.report.text import answer_words, cost_text, where_it_changes
+from ordercomp.analysis.run_table import RunTable
 from ordercomp.analysis.statistics import interval_alone
 from ordercomp.analysis.values import networks_of, order_values
 from ordercomp.files import replace_file
@@ -447,9 +446,9 @@ def main(target: Path) -> None:
 
 def _answered(name: str) -> Recording:
     records = load_recorded(name)
-    corpus = collect(records, stages=STAGES, scale=DEFAULT_SCALE)
+    table = RunTable.of(records, stages=STAGES)
     answer = derive_answer(records, stages=STAGES, effort=Effort(kept=1000))
-    return Recording(name=name, records=records, answer=answer, weaker=weaker_first(corpus))
+    return Recording(name=name, records=records, answer=answer, weaker=weaker_first(table))
 
 
 def _curves(answer: Answer) -> Mapping[Order, list[tuple[float, float]]]:

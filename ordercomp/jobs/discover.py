@@ -187,7 +187,7 @@ class _Run:
             return
         task, records = self.race.task, self.file.records
         networks = networks_of(records, task.stages)
-        table = order_values(networks, task.stages, loss=task.loss, rungs=self.race.rungs)
+        table = order_values(networks, task.stages, loss=task.loss, settings=self.race.rungs)
         best = answer_of(table).best_set
         where: dict[str, list[int]] = {}
         for record in records:

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ordercomp.analysis.answer import Answer, AnswerAt, Sorts
-from ordercomp.analysis.corpus import TrainingCount
 from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick, Taken, loss_interval, networks_to_take
 from ordercomp.analysis.pairs import Control
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.analysis.report.result_files import AnyFile, LawFile
+from ordercomp.analysis.run_table import TrainingCount
 from ordercomp.codec import decode, encode, format_json, read_json
 from ordercomp.files import drop_drafts, replace_file
 from ordercomp.measuring.accuracy import ExitOutcome, certified_threshold, exit_outcome, sweep_thresholds

@@ -6,7 +6,8 @@ from importlib import resources
 from importlib.resources import as_file
 
 from ordercomp.analysis.race import ALL_UP_TO, MOST_LATER, next_orders, starting_orders
-from ordercomp.analysis.values import Rung, ValueTable, networks_of, order_values
+from ordercomp.analysis.run_table import Setting
+from ordercomp.analysis.values import ValueTable, networks_of, order_values
 from ordercomp.records import Record, read_records
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order, PrefixTrie, StageSequence, Step
@@ -68,12 +69,12 @@ class Race:
         next_orders(self.task.stages, None)  # refuses too many
 
     @property
-    def rungs(self) -> tuple[Rung, ...]:
+    def rungs(self) -> tuple[Setting, ...]:
         """The knob settings that every order is run with."""
-        found: dict[Rung, None] = {}
+        found: dict[Setting, None] = {}
         for setting in self.task.settings:
             steps = self.task.sequence(self.task.stages, setting).steps
-            found[Rung(self.task.accounting, tuple(map(str, steps)))] = None
+            found[Setting(self.task.accounting, tuple(map(str, steps)))] = None
         return tuple(found)
 
     def next_block(self, records: Iterable[Record], finished: Sequence[int]) -> list[StageSequence]:
@@ -87,7 +88,7 @@ class Race:
         if not finished:
             return self.sequences(next_orders(stages, None))
         networks = networks_of(records, stages)
-        table = order_values(networks, stages, loss=self.task.loss, rungs=self.rungs).at(finished)
+        table = order_values(networks, stages, loss=self.task.loss, settings=self.rungs).at(finished)
         return self.sequences(next_orders(stages, table))
 
     def sequences(self, orders: Iterable[Order]) -> list[StageSequence]:

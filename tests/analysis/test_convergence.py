@@ -5,17 +5,17 @@ import pytest
 from builders import make_record
 
 from benchmarks.worlds import Planted, simulate
-from ordercomp.analysis.corpus import collect
 from ordercomp.analysis.fronts import Scale
 from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.pairs import Guard, controls, pair_tables
+from ordercomp.analysis.run_table import RunTable
 from ordercomp.records import Record
 
 SCALE = Scale(split="validation")
 
 
 def guard(records: list[Record], margin: float = 0.01) -> Guard:
-    return controls(collect(records, stages="PQ", scale=SCALE).runs, margin=margin)
+    return controls(RunTable.of(records, stages="PQ", scale=SCALE).measured, margin=margin)
 
 
 def gained(order: str, gains: list[float]) -> list[Record]:
@@ -49,15 +49,15 @@ def test_a_control_without_its_prefix_tells_nothing() -> None:
 def test_cells_that_pass_through_an_under_trained_prefix_are_not_sound() -> None:
     pairs = [make_record(order, knobs={}) for order in ("PQ", "QP", "PQD", "QPD")]
     records = [*pairs, *gained("P", [0.0] * 3), *gained("Q", [0.03] * 3)]
-    runs = collect(records, stages="DPQ", scale=SCALE).runs
-    table = pair_tables(runs, "DPQ", neighbors=True)["P", "Q"]
-    assert controls(runs, margin=0.01).sound(table) == [False, False]
-    assert controls(runs, margin=0.05).sound(table) == [True, True]
+    runs = RunTable.of(records, stages="DPQ", scale=SCALE)
+    table = pair_tables(runs, neighbors=True)["P", "Q"]
+    assert controls(runs.measured, margin=0.01).sound(table) == [False, False]
+    assert controls(runs.measured, margin=0.05).sound(table) == [True, True]
 
 
 def test_a_prefix_without_control_is_judged_by_those_that_end_alike() -> None:
     records = [make_record(order, knobs={}) for order in ("DPQ", "DQP")]
-    table = pair_tables(collect(records, stages="DPQ", scale=SCALE).runs, "DPQ", neighbors=True)["P", "Q"]
+    table = pair_tables(RunTable.of(records, stages="DPQ", scale=SCALE), neighbors=True)["P", "Q"]
     assert guard(gained("Q", [0.03] * 3)).sound(table) == [False]
     assert guard(gained("D", [0.03] * 3)).sound(table) == [True]
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from builders import KNOBS, make_record
 
-from ordercomp.analysis.corpus import collect
 from ordercomp.analysis.fronts import Scale
-from ordercomp.analysis.pairs import PairTable, pair_tables, settings_of
+from ordercomp.analysis.pairs import PairTable, cell_settings, pair_tables
+from ordercomp.analysis.run_table import RunTable
 from ordercomp.records import Record
 from ordercomp.sequence import permutations, prefixes
 
@@ -15,7 +15,7 @@ GENTLE = {**KNOBS, "P": {"ratio": 0.1}}
 
 
 def tables(records: list[Record], stages: str, *, neighbors: bool = True) -> dict[tuple[str, str], PairTable]:
-    return pair_tables(collect(records, stages=stages, scale=SCALE).runs, stages, neighbors=neighbors)
+    return pair_tables(RunTable.of(records, stages=stages, scale=SCALE), neighbors=neighbors)
 
 
 def trie(stages: str, seeds: int = 1) -> list[Record]:
@@ -101,7 +101,7 @@ def test_cells_of_few_stages_are_part_of_every_setting_that_agrees() -> None:
             "0.1" in cell.texts[0],
             len(names),
         )
-        for table, row in zip(found.values(), settings_of(found.values(), "DPQ"), strict=True)
+        for table, row in zip(found.values(), cell_settings(found.values(), "DPQ"), strict=True)
         for cell, names in zip(table.cells, row, strict=True)
     }
     assert counts == {(3, False, 1), (3, True, 1), (2, False, 1), (2, True, 1), (2, False, 2)}
@@ -109,5 +109,5 @@ def test_cells_of_few_stages_are_part_of_every_setting_that_agrees() -> None:
 
 def test_a_cell_without_a_whole_order_is_a_setting_of_its_own() -> None:
     found = tables([make_record("PQ"), make_record("QP")], "DPQ")
-    rows = settings_of(found.values(), "DPQ")
+    rows = cell_settings(found.values(), "DPQ")
     assert rows[2] == [frozenset({"per-stage P(ratio=0.4) Q(weights=2,activations=4)"})]

@@ -12,7 +12,7 @@ from ordercomp.analysis.values import (
     front_reduction,
     networks_of,
     order_values,
-    rungs_of,
+    settings_of,
 )
 from ordercomp.records import Record
 
@@ -56,7 +56,7 @@ def test_controls_repeats_and_subsets_are_no_orders() -> None:
     assert order_values(networks_of(records, "DP"), "DP", loss=0.05).orders == ("DP", "PD")
 
 
-def test_an_order_is_valued_only_where_all_its_rungs_were_run() -> None:
+def test_an_order_is_valued_only_where_it_was_run_with_all_settings() -> None:
     light = "D(depth=0.7) P(ratio=0.2)", "P(ratio=0.2) D(depth=0.7)"
     hard = "D(depth=0.5) P(ratio=0.6)", "P(ratio=0.6) D(depth=0.5)"
     records = [
@@ -65,17 +65,17 @@ def test_an_order_is_valued_only_where_all_its_rungs_were_run() -> None:
         for order, text in zip(("DP", "PD") * 2, (*light, *hard), strict=True)
         if not (seed == 1 and text == hard[1])
     ]
-    assert len(rungs_of(networks_of(records, "DP"), "DP")) == 2
+    assert len(settings_of(networks_of(records, "DP"))) == 2
     table = order_values(networks_of(records, "DP"), "DP", loss=0.05)
     assert np.isfinite(table.values).tolist() == [[True, True], [True, False]]
     assert table.seeds_of == {"DP": 2, "PD": 1}
     assert not table.complete
 
 
-def test_single_trials_of_a_sampler_are_no_rung() -> None:
+def test_single_trials_of_a_sampler_are_no_setting() -> None:
     designed = [make_record(order, seed, 0.97, 8.0) for order in ("DP", "PD") for seed in range(4)]
     sampled = replace(make_record("DP", 9, 0.97, 8.0), sequence="D(depth=0.5) P(ratio=0.31)")
-    assert len(rungs_of(networks_of([*designed, sampled], "DP"), "DP")) == 1
+    assert len(settings_of(networks_of([*designed, sampled], "DP"))) == 1
 
 
 @pytest.mark.parametrize("loss", [0.0, -0.1, 1.01, float("nan")])

@@ -3,14 +3,15 @@
 import pytest
 from builders import KNOBS, make_record
 
-from ordercomp.analysis.corpus import Corpus, collect
 from ordercomp.analysis.fronts import Scale
+from ordercomp.analysis.ranking import permutation_values
+from ordercomp.analysis.run_table import RunTable
 from ordercomp.records import Record
 from ordercomp.sequence import permutations
 
 
-def gather(records: list[Record], stages: str | None = None) -> Corpus:
-    return collect(records, stages=stages, scale=Scale(split="validation"))
+def gather(records: list[Record], stages: str | None = None) -> RunTable:
+    return RunTable.of(records, stages=stages, scale=Scale(split="validation"))
 
 
 def test_stages_are_those_that_occur_without_the_control() -> None:
@@ -19,12 +20,12 @@ def test_stages_are_those_that_occur_without_the_control() -> None:
 
 def test_the_baseline_is_no_run() -> None:
     found = gather([make_record(""), make_record("D")])
-    assert (found.trained, found.unshared, found.seconds) == (1, 1, 1.0)
+    assert (found.trainings(0).done, found.trainings(0).unshared, found.seconds) == (1, 1, 1.0)
 
 
 def test_the_later_of_two_records_of_a_run_counts() -> None:
     found = gather([make_record("D", accuracy=0.5), make_record("D", accuracy=0.9)])
-    assert [run.record.points[0].accuracy for run in found.runs.values()] == [0.9]
+    assert [run.record.points[0].accuracy for run in found.measured.values()] == [0.9]
     assert found.notes == ("1 records repeat a run that was there before; the last one counts.",)
 
 
@@ -38,7 +39,7 @@ def test_a_fresh_student_is_said_to_put_d_first_by_construction() -> None:
 def test_failed_runs_are_named() -> None:
     found = gather([make_record("QP", 2, error="loss became NaN"), make_record("P", 2)])
     assert found.notes == ("1 runs failed and are left out of the pairs: QP at seed 2.",)
-    assert len(found.failed) == 1
+    assert len(found.records) - len(found.measured) == 1
 
 
 def test_a_sampler_and_several_accountings_are_mentioned() -> None:
@@ -62,16 +63,16 @@ def test_permutations_count_where_all_are_there() -> None:
     gentle = {**KNOBS, "P": {"ratio": 0.1}}
     records = [make_record(order, seed) for order in permutations("DPQ") for seed in (0, 1)]
     records += [make_record("DPQ", 0, knobs=gentle)]
-    values, seeds = gather(records).permutation_values("DPQ")
+    values, seeds = permutation_values(gather(records), "DPQ")
     assert seeds == (0, 1)
     assert list(values) == permutations("DPQ")
-    assert gather(records[:-2]).permutation_values("DPQ")[1] == (0,)
-    assert gather(records[:3]).permutation_values("DPQ") == ({}, ())
+    assert permutation_values(gather(records[:-2]), "DPQ")[1] == (0,)
+    assert permutation_values(gather(records[:3]), "DPQ") == ({}, ())
 
 
 def test_permutations_are_averaged_over_the_settings_that_are_complete() -> None:
     hard = {"P": {"ratio": 0.8}}
     records = [make_record(order, 0, 0.98, 4.0, knobs={}) for order in ("DP", "PD")]
     records += [make_record(order, 0, 0.98, 16.0, knobs=hard) for order in ("DP", "PD")]
-    values, _ = gather(records).permutation_values("DP")
+    values, _ = permutation_values(gather(records), "DP")
     assert values["DP"].tolist() == pytest.approx([3.0])

@@ -1,0 +1,224 @@
+"""The runs of one task, grouped once: every analysis looks its records up here.
+
+A run is one training: its accounting of epochs, its sequence with all knobs, its seed. A *chain* is a run of
+distinct stages: an order, or a prefix or a subset of one. Kept apart from the chains are the controls, which
+end in the fine-tune F, and repeats; the uncompressed baseline is no run.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+from ordercomp.analysis.fronts import DEFAULT_SCALE, Measured, Scale, measure
+from ordercomp.codec import OMITTED
+from ordercomp.records import Record
+from ordercomp.sequence import Order, StageSequence, check_distinct
+
+CONTROL = "F"  # the stage that trains on without compressing
+SEQUENTIAL = "sequential"  # extra["design"] of what was trained because of the results so far
+USUAL = "DKLPSQWHEF"  # the order in which stages are named, if the caller does not say
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Setting:
+    """One setting of all knobs."""
+
+    accounting: str
+    steps: tuple[str, ...]  # each stage with its knobs, in the order of the stages asked about
+
+    def __str__(self) -> str:
+        return " ".join(self.steps)
+
+
+class Run(NamedTuple):
+    """What tells a training from all others of its task."""
+
+    accounting: str
+    text: str  # of the sequence, as it formats itself
+    seed: int
+
+    @property
+    def order(self) -> Order:
+        """The stage letters."""
+        return _order(self.text)
+
+    @property
+    def controlled(self) -> "Run | None":
+        """The run that this one is the control of: the same without the F at its end; else None."""
+        steps = parsed(self.text).steps
+        if len(steps) < 2 or steps[-1].stage != CONTROL:
+            return None
+        return self._replace(text=str(StageSequence(steps[:-1])))
+
+    def setting(self, stages: Order) -> Setting:
+        """The knobs of its steps, which are among `stages`, and its accounting."""
+        steps = map(str, parsed(self.text).steps)
+        return Setting(self.accounting, tuple(sorted(steps, key=lambda step: stages.index(step[0]))))
+
+
+@lru_cache(maxsize=2**16)
+def parsed(text: str) -> StageSequence:
+    """Parse a sequence text, remembering what was parsed before: records repeat a few texts at many seeds."""
+    return StageSequence.parse(text)
+
+
+@lru_cache(maxsize=2**16)
+def _order(text: str) -> Order:
+    return parsed(text).order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingCount:
+    """How many trainings results took."""
+
+    done: int
+    reused: int  # found in a store
+    baselines: int | None = field(default=None, metadata=OMITTED)  # done beside; records do not tell
+    unshared: int  # if no two sequences shared their first stages
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """Runs with their records; of two records of one run the later counts."""
+
+    tasks: tuple[str, ...]
+    stages: Order
+    records: Mapping[Run, Record]  # failed ones too, in the order of their first records
+    repeats: int  # records that a later one of their run replaced
+    scale: Scale = DEFAULT_SCALE  # by which `measured` values them
+
+    @classmethod
+    def of(
+        cls, records: Iterable[Record], *, stages: Order | None = None, scale: Scale = DEFAULT_SCALE
+    ) -> "RunTable":
+        """Group `records`; `stages` defaults to the letters that occur, without the control F.
+
+        Raises ValueError if `stages` is no order of distinct letters, or is left out and none occurs.
+        """
+        records = list(records)
+        tasks = tuple(sorted({record.task for record in records}))
+        trained = [record for record in records if record.order]
+        runs = {
+            Run(record.accounting, _canonical(record.sequence), record.seed): record for record in trained
+        }
+        stages = _occurring(trained) if stages is None else check_distinct(stages)
+        return cls(tasks, stages, runs, len(trained) - len(runs), scale)
+
+    @property
+    def task(self) -> str:
+        """What was trained. Raises ValueError unless all records belong to one task."""
+        if len(self.tasks) != 1:
+            raise ValueError(f"records must belong to one task, got {', '.join(self.tasks) or 'no records'}")
+        return self.tasks[0]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds, rising."""
+        return tuple(sorted({run.seed for run in self.records}))
+
+    @property
+    def added_seeds(self) -> frozenset[int]:
+        """Seeds at which something was trained because of the results so far."""
+        return frozenset(
+            run.seed for run, record in self.records.items() if record.extra.get("design") == SEQUENTIAL
+        )
+
+    @cached_property
+    def measured(self) -> dict[Run, Measured]:
+        """The value of every run that did not fail.
+
+        Raises ValueError if a point lacks the cost convention of `scale`, or its cost is no positive number.
+        """
+        values = {run: measure(record, scale=self.scale) for run, record in self.records.items()}
+        return {run: value for run, value in values.items() if value is not None}
+
+    @property
+    def bound(self) -> float:
+        """The largest value that occurs, in doublings: no difference can exceed it."""
+        return max([run.value for run in self.measured.values()], default=0.0) or 1.0
+
+    @property
+    def seconds(self) -> float:
+        """Time that all trainings took."""
+        return float(sum(record.seconds for record in self.records.values()))
+
+    def trainings(self, reused: int) -> TrainingCount:
+        """Count the trainings behind the table, of which `reused` were found in a store."""
+        unshared = sum(len(record.order) for record in self.records.values())
+        return TrainingCount(done=len(self.records), reused=reused, unshared=unshared)
+
+    def planned(self, seeds: Sequence[int]) -> int | None:
+        """How many of `seeds` were fixed before any look at the results; None if all of them were."""
+        added = self.added_seeds.intersection(seeds)
+        return len(set(seeds) - added) if added else None
+
+    def chains(self, stages: Order | None = None) -> dict[Run, Record]:
+        """The runs of distinct stages among `stages`, those of the table by default; no controls."""
+        letters = set(self.stages if stages is None else stages)
+        return {
+            run: record
+            for run, record in self.records.items()
+            if len(set(run.order)) == len(run.order) and letters.issuperset(run.order)
+        }
+
+    def permutations(self, stages: Order | None = None) -> dict[tuple[Setting, int], dict[Order, Run]]:
+        """Map every knob setting and seed to the runs there that use each of `stages` once, by order."""
+        stages = self.stages if stages is None else stages
+        groups: dict[tuple[Setting, int], dict[Order, Run]] = defaultdict(dict)
+        for run in self.chains(stages):
+            if len(run.order) == len(stages):
+                groups[run.setting(stages), run.seed][run.order] = run
+        return dict(groups)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of how these records came about."""
+        return (*_fresh_students(self), *_failures(self), *_mixtures(self))
+
+
+@lru_cache(maxsize=2**16)
+def _canonical(text: str) -> str:
+    return str(parsed(text))
+
+
+def _occurring(records: Sequence[Record]) -> Order:
+    letters = {letter for record in records for letter in record.order} - {CONTROL}
+    if not letters:
+        got = "none" if records else "no records"
+        raise ValueError(f"records must hold at least one stage besides the control F, got {got}")
+    return "".join(sorted(letters, key=lambda letter: (USUAL.find(letter) % 100, letter)))
+
+
+def _fresh_students(table: RunTable) -> list[str]:
+    texts = {run.text for run in table.records}
+    if not any(("student", "fresh") in step.knobs for text in texts for step in parsed(text).steps):
+        return []
+    return [
+        "D trains a fresh student, so whatever came before it vanishes from the cost: "
+        "D first is true by construction, not a finding."
+    ]
+
+
+def _failures(table: RunTable) -> list[str]:
+    failed = sorted(f"{run.order} at seed {run.seed}" for run in table.records if run not in table.measured)
+    if not failed:
+        return []
+    shown = ", ".join(failed[:5]) + (" and others" if len(failed) > 5 else "")
+    return [f"{len(failed)} runs failed and are left out of the pairs: {shown}."]
+
+
+def _mixtures(table: RunTable) -> list[str]:
+    """Several accountings, repeated records, a sampler's choices."""
+    notes = []
+    modes = sorted({run.accounting for run in table.records})
+    if len(modes) > 1:
+        notes.append(f"Evidence from several accountings of epochs is averaged: {', '.join(modes)}.")
+    if table.repeats:
+        notes.append(f"{table.repeats} records repeat a run that was there before; the last one counts.")
+    if any(record.extra.get("design") == "adaptive" for record in table.records.values()):
+        notes.append(
+            "A sampler chose some of these sequences: their knobs follow its preferences, not a design."
+        )
+    return notes
