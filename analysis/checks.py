@@ -12,7 +12,7 @@ from scipy import stats
 
 from ordercomp.analysis.fronts import Measured
 from ordercomp.analysis.pairs import PairTable
-from ordercomp.analysis.precedence import Opinion
+from ordercomp.analysis.precedence import FoldVerdicts
 from ordercomp.analysis.ranking import permutation_values
 from ordercomp.analysis.run_table import Run, RunTable, parsed
 from ordercomp.analysis.statistics import (
@@ -20,11 +20,11 @@ from ordercomp.analysis.statistics import (
     Estimate,
     Outcome,
     Rules,
+    decide_alone,
+    decide_best,
+    decide_directions,
     estimate_all,
     interval_alone,
-    judge_alone,
-    judge_best,
-    judge_directions,
     row_scores,
 )
 from ordercomp.codec import FLAT
@@ -81,7 +81,7 @@ def exhaustive(
         resamples: draws for the probability of being best.
         rng: source of randomness.
 
-    Whether the law holds, says `judge_best`.
+    Whether the law holds, says `decide_best`.
     """
     orders = list(values)
     table = np.stack([values[order] for order in orders])  # (orders, seeds)
@@ -107,7 +107,7 @@ def exhaustive(
         regret=regret,
         probability_best=_probability_best(table, law_values, resamples, rng),
         kendall_tau=_kendall_tau(distances, means[:, None] if one_law else table),
-        outcome=judge_best(table - law_values, rules=rules),
+        outcome=decide_best(table - law_values, rules=rules),
         method=method,
         seeds=table.shape[1],
         ranking=tuple(sorted(ranked, key=lambda one: (-one.value, one.order))),
@@ -194,8 +194,8 @@ class Insertion:
 
 
 def check_insertions(
-    own: Opinion,
-    unseen: Mapping[int, Opinion],
+    own: FoldVerdicts,
+    unseen: Mapping[int, FoldVerdicts],
     neighbors: Mapping[Pair, PairTable],
     apart: Mapping[Pair, PairTable],
     *,
@@ -205,15 +205,15 @@ def check_insertions(
     """Test each decided pair with every other stage before both, between them and after both.
 
     Args:
-        own: the opinion whose decided pairs are tested.
-        unseen: for each seed to test at, an opinion that it had no part in. The seed tests the direction that
-            this opinion decides, on the prefixes that it calls trained enough; undecided, it tests nothing.
+        own: the fold verdicts whose decided pairs are tested.
+        unseen: for each seed to test at, fold verdicts that it had no part in. The seed tests the direction that
+            these decide, on the prefixes that they call trained enough; undecided, it tests nothing.
         neighbors: tables of adjacent pairs.
         apart: tables of distant pairs.
         rules: error level, interval level, fewest seeds.
         bound: largest difference of value that is possible, log2 units.
 
-    Whether a place holds, says `judge_places`. An insertion fails if any of its places does and holds if all
+    Whether a place holds, says `decide_places`. An insertion fails if any of its places does and holds if all
     do.
     """
     decided = [pair for pair in neighbors if own.direction(pair)]
@@ -225,17 +225,17 @@ def check_insertions(
         for where in PLACES
     ]
     tables = [_placed(*signed[pair], stage, where) for pair, stage, where in cases]
-    places = judge_places([where for _, _, where in cases], tables, rules=rules, bound=bound)
+    places = decide_places([where for _, _, where in cases], tables, rules=rules, bound=bound)
     found: dict[tuple[Pair, str], list[Place]] = defaultdict(list)
     for (pair, stage, _), place in zip(cases, places, strict=True):
         found[pair if own.direction(pair) > 0 else pair[::-1], stage].append(place)
     return [_insertion(*names, stage, tuple(three)) for (names, stage), three in found.items()]
 
 
-def judge_places(
+def decide_places(
     wheres: Sequence[Where], tables: Sequence[PairTable], *, rules: Rules, bound: float
 ) -> list[Place]:
-    """Judge all places together, on tables whose positive effects speak for the direction under test.
+    """Decide on all places together, on tables whose positive effects speak for the direction under test.
 
     A place holds if the direction gains, fails if it loses, each by Holm's p-value over all places, and is
     undecided otherwise, also without records or with few seeds.
@@ -246,15 +246,15 @@ def judge_places(
         tuple(table.seeds[row] for row in np.flatnonzero(some.any(axis=1)))
         for table, some in zip(tables, seen, strict=True)
     ]
-    judged = judge_directions(gains, list(map(len, seeds)), rules=replace(rules, margin=0.0))
+    directions = decide_directions(gains, list(map(len, seeds)), rules=replace(rules, margin=0.0))
     outcomes: dict[str, Outcome] = {"before": "holds", "after": "fails"}
     return [
         Place(where, int(some.any(axis=0).sum()), own, outcomes.get(one.verdict, "undecided"), gain)
-        for where, some, own, gain, one in zip(wheres, seen, seeds, gains, judged, strict=True)
+        for where, some, own, gain, one in zip(wheres, seen, seeds, gains, directions, strict=True)
     ]
 
 
-def _signed(table: PairTable, unseen: Mapping[int, Opinion]) -> PairTable:
+def _signed(table: PairTable, unseen: Mapping[int, FoldVerdicts]) -> PairTable:
     """Turn each seed's row so that positive speaks for what others decided; NaN where that is not to be."""
     kept = table.at_seeds(unseen)
     pair = (table.first, table.second)
@@ -334,7 +334,7 @@ def check_repetitions(
 
     The harder X is that of `closest_harder`; its reduction has to come as close as the margin, or the
     comparison would be one of reductions. Compared are the validation values, paired by seed. The claim that
-    the repeat gains nothing is judged as "not better", each by itself. Where there is nothing to compare
+    the repeat gains nothing is decided as "not better", each by itself. Where there is nothing to compare
     with, it is undecided; where nothing was repeated, nothing is said.
     """
     by_text: dict[tuple[str, str], dict[int, Measured]] = defaultdict(dict)
@@ -436,7 +436,7 @@ def _scores(columns: Sequence[Mapping[int, float]]) -> tuple[list[int], FloatArr
 
 
 def _repetition(repeat: _Repeat, effect: Estimate, seeds: Sequence[int], rules: Rules) -> Repetition:
-    outcome = judge_alone("not better", effect, len(seeds), rules=rules).outcome
+    outcome = decide_alone("not better", effect, len(seeds), rules=rules).outcome
     reason = repeat.missing
     if seeds:
         numbers = f"{effect.mean:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"

@@ -28,7 +28,7 @@ from ordercomp.analysis.pairs import (
     pair_tables,
 )
 from ordercomp.analysis.precedence import (
-    Opinion,
+    FoldVerdicts,
     acyclic_by_chance,
     find_cycle,
     free_pairs,
@@ -73,7 +73,7 @@ class LawOptions:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is judged, and by which rules."""
+    """What is decided on, and by which rules."""
 
     task: str
     table: RunTable
@@ -87,7 +87,7 @@ class Case:
         """The differences by adjacent swaps at some of the seeds."""
         return {pair: table.at_seeds(seeds) for pair, table in self.neighbors.items()}
 
-    def judge(self, seeds: Sequence[int], rng: np.random.Generator) -> Opinion:
+    def decide(self, seeds: Sequence[int], rng: np.random.Generator) -> FoldVerdicts:
         """What `seeds` say, by their own runs and controls alone."""
         runs = {run: measured for run, measured in self.table.measured.items() if run.seed in seeds}
         guard = controls(runs, margin=self.options.convergence_margin)
@@ -99,18 +99,20 @@ class Case:
             rng=rng,
             planned=self.table.planned(seeds),
         )
-        return Opinion(self.table.stages, tuple(seeds), guard, tuple(evidence))
+        return FoldVerdicts(self.table.stages, tuple(seeds), guard, tuple(evidence))
 
-    def unseen(self, own: Opinion) -> dict[int, Opinion]:
-        """Map each seed that can verify to an opinion that it had no part in.
+    def unseen(self, own: FoldVerdicts) -> dict[int, FoldVerdicts]:
+        """Map each seed that can verify to verdicts that it had no part in.
 
-        Held-out seeds verify `own`, the opinion of all others. If none are held out, each seed verifies what
+        Held-out seeds verify `own`, the verdicts of all others. If none are held out, each seed verifies what
         the others say: the cross-fitted form. A single seed has no others.
         """
         if self.held_out:
             return dict.fromkeys(self.held_out, own)
         rest = {seed: tuple(other for other in self.seeds if other != seed) for seed in self.seeds}
-        return {seed: self.judge(others, np.random.default_rng(0)) for seed, others in rest.items() if others}
+        return {
+            seed: self.decide(others, np.random.default_rng(0)) for seed, others in rest.items() if others
+        }
 
 
 def prepare(records: Sequence[Record], stages: Order | None, options: LawOptions) -> Case:
@@ -257,11 +259,11 @@ def derive_law(
     Raises ValueError if there are no records, several tasks, or fewer than two or more than ten stages.
     """
     case, rng = prepare(records, stages, options), np.random.default_rng(seed)
-    own = case.judge(case.seeds, rng)
+    own = case.decide(case.seeds, rng)
     unseen = case.unseen(own)
     table, graph, orders, cycle = case.table, own.graph, own.orders, find_cycle(own.graph)
     rules, bound = options.rules, table.bound
-    suggested = {place: opinion.guess for place, opinion in unseen.items()}
+    suggested = {seed: verdicts.guess for seed, verdicts in unseen.items()}
     return Law(
         task=case.task,
         stages=table.stages,
@@ -294,14 +296,14 @@ def derive_law(
     )
 
 
-def _law_probabilities(case: Case, own: Opinion, rng: np.random.Generator) -> dict[Order | None, float]:
+def _law_probabilities(case: Case, own: FoldVerdicts, rng: np.random.Generator) -> dict[Order | None, float]:
     """Bootstrap seeds, knob settings and contexts of all pairs at once, and sort each draw's tournament."""
     counted = count_cells(case.tables_at(case.seeds), own.guard)
     draws = hierarchical_bootstrap(
         [one.table.effects for one in counted.values()],
         cell_settings([one.table for one in counted.values()], case.table.stages),
         resamples=case.options.resamples,
-        freedom=max(1.0, min(pair.effect.freedom for pair in own.evidence)),
+        dof=max(1.0, min(pair.effect.dof for pair in own.evidence)),
         rng=rng,
     )
     return tournament_orders(case.table.stages, list(counted), draws)
@@ -328,7 +330,7 @@ def _verify(case: Case, suggested: Mapping[int, Order], rng: np.random.Generator
     )
 
 
-def _caveats(case: Case, own: Opinion) -> list[str]:
+def _caveats(case: Case, own: FoldVerdicts) -> list[str]:
     """What limits these verdicts."""
     notes = _about_seeds(case, own)
     if not own.guard.controls:
@@ -348,7 +350,7 @@ def _caveats(case: Case, own: Opinion) -> list[str]:
     return notes
 
 
-def _about_seeds(case: Case, own: Opinion) -> list[str]:
+def _about_seeds(case: Case, own: FoldVerdicts) -> list[str]:
     """Too few seeds, and seeds that were added after a look."""
     notes, least = [], case.options.rules.least_seeds
     short = [pair for pair in own.evidence if pair.seeds < least]

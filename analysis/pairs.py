@@ -22,9 +22,9 @@ from ordercomp.analysis.statistics import (
     Direction,
     Estimate,
     Rules,
+    decide_directions,
     estimate_all,
     interval_alone,
-    judge_directions,
     row_scores,
     sign_flip_p,
     signs_differ,
@@ -241,7 +241,7 @@ def _mean_gains(found: tuple[Control, ...]) -> dict[tuple[str, str], float]:
 Pair = tuple[str, str]
 
 
-Verdict = Literal["before", "after", "tied", "undecided", "conditional"]
+PairVerdict = Literal["before", "after", "tied", "undecided", "conditional"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The cells of a pair that have something in common, judged alone."""
+    """The cells of a pair that have something in common, valued alone."""
 
     name: str  # e.g. "D earlier", "P(ratio=0.4) Q(weights=2)"
     cells: int = field(metadata=named("contexts"))
@@ -274,7 +274,7 @@ class Evidence:
 
     first: str
     second: str
-    verdict: Verdict
+    verdict: PairVerdict
     effect: Estimate = field(metadata=FLAT)  # log2 units of value; positive: `first` should come first
     contexts: int  # cells that count; of networks that a sampler chose, those on either side
     seeds: int  # seeds that count
@@ -309,7 +309,7 @@ def gather(
     rng: np.random.Generator,
     planned: int | None = None,
 ) -> list[Evidence]:
-    """Judge every pair of stages.
+    """Decide on every pair of stages.
 
     Args:
         tables: paired differences by pair.
@@ -329,7 +329,7 @@ def gather(
     scores = [row_scores(one.table.effects) for one in counted.values()]
     looks = [_rules_for(len(rows), planned, rules) for rows in scores]
     effects = estimate_all(scores, rules=looks, bound=bound)
-    directions = judge_directions(effects, [len(rows) for rows in scores], rules=looks)
+    directions = decide_directions(effects, [len(rows) for rows in scores], rules=looks)
     groups = _grouped([one.table for one in counted.values()], rules, bound)
     return [
         Evidence(
@@ -374,7 +374,7 @@ def count_cells(tables: Mapping[Pair, PairTable], guard: Guard) -> dict[Pair, Co
 
 def _verdict(
     counted: Counted, direction: Direction, groups: Sequence[Group], rules: Rules, *, pairs: int
-) -> Verdict:
+) -> PairVerdict:
     seeds = int(np.isfinite(counted.table.effects).any(axis=1).sum())
     if counted.doubtful or seeds < rules.least_seeds:
         return "undecided"
@@ -384,7 +384,7 @@ def _verdict(
 
 
 def _grouped(tables: Sequence[PairTable], rules: Rules, bound: float) -> list[tuple[Group, ...]]:
-    """Judge the groups of every pair, with variances moderated over all groups of all pairs."""
+    """Estimate the groups of every pair, with variances moderated over all groups of all pairs."""
     parts = [
         (place, name, table.choose(name in labels for labels in map(_labels, table.cells)))
         for place, table in enumerate(tables)

@@ -196,7 +196,7 @@ def _rotated(cycle: list[str]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class FoldVerdicts:
     """The verdicts that these seeds lead to, and no other seed had a part in."""
 
     stages: Order

@@ -29,18 +29,18 @@ class Prior:
     """What the variances of many comparisons have in common: a typical value, and how alike they are."""
 
     variance: float
-    freedom: float  # 0: nothing in common; large: all the same
+    dof: float  # 0: nothing in common; large: all the same
 
-    def moderate(self, variance: float, freedom: int) -> tuple[float, float]:
+    def moderate(self, variance: float, dof: int) -> tuple[float, float]:
         """Return the variance raised towards the prior and the degrees of freedom it then has.
 
         Unlike in Smyth (2004) a variance above the prior stays as it is, and so do its degrees of freedom:
         pairs may differ a lot in how much seeds disagree on them, and calm ones must not vouch for a wild
         one.
         """
-        total = freedom + self.freedom
-        moderated = (freedom * variance + self.freedom * self.variance) / total
-        return (moderated, total) if moderated >= variance else (variance, float(freedom))
+        total = dof + self.dof
+        moderated = (dof * variance + self.dof * self.variance) / total
+        return (moderated, total) if moderated >= variance else (variance, float(dof))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Estimate:
     interval: tuple[float, float]
     probability: float  # that the true mean is positive; 0.5 if the error is unknown
     error: float = field(default=math.nan, metadata=UNWRITTEN)  # NaN if a single row leaves it unknown
-    freedom: float = field(default=math.nan, metadata=UNWRITTEN)
+    dof: float = field(default=math.nan, metadata=UNWRITTEN)
     p_value: float = field(default=math.nan, metadata=UNWRITTEN)  # two-sided, against a true mean of zero; 1
     # if the error is unknown
 
@@ -85,17 +85,17 @@ def variance_prior(samples: Sequence[FloatArray], *, cap: float) -> Prior:
     give Prior(0, 0), that is no moderation.
     """
     pairs = [(float(sample.var(ddof=1)), len(sample) - 1) for sample in samples if len(sample) > 1]
-    pairs = [(variance, freedom) for variance, freedom in pairs if variance > 0]
+    pairs = [(variance, dof) for variance, dof in pairs if variance > 0]
     if len(pairs) < 3:
         return Prior(0.0, 0.0)
     variance, half = np.array([v for v, _ in pairs]), np.array([d for _, d in pairs]) / 2
     logs = np.log(variance) - special.digamma(half) + np.log(half)
     excess = float(logs.var(ddof=1) - special.polygamma(1, half).mean())
-    freedom = cap if excess <= 0 else min(cap, 2 * _inverse_trigamma(excess))
-    if freedom <= 0:
+    dof = cap if excess <= 0 else min(cap, 2 * _inverse_trigamma(excess))
+    if dof <= 0:
         return Prior(0.0, 0.0)
-    typical = float(np.exp(logs.mean() + special.digamma(freedom / 2) - np.log(freedom / 2)))
-    return Prior(typical, freedom)
+    typical = float(np.exp(logs.mean() + special.digamma(dof / 2) - np.log(dof / 2)))
+    return Prior(typical, dof)
 
 
 def estimate(scores: FloatArray, *, prior: Prior, level: float, bound: float) -> Estimate:
@@ -106,18 +106,18 @@ def estimate(scores: FloatArray, *, prior: Prior, level: float, bound: float) ->
     """
     if len(scores) < 2:
         mean = float(scores[0]) if len(scores) else 0.0
-        return Estimate(mean, (-bound, bound), 0.5, error=math.nan, freedom=0.0, p_value=1.0)
+        return Estimate(mean, (-bound, bound), 0.5, error=math.nan, dof=0.0, p_value=1.0)
     mean = float(scores.mean())
-    variance, freedom = prior.moderate(float(scores.var(ddof=1)), len(scores) - 1)
+    variance, dof = prior.moderate(float(scores.var(ddof=1)), len(scores) - 1)
     error = math.sqrt(variance / len(scores))
-    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
+    half = float(stats.t.ppf(0.5 + level / 2, dof)) * error
     low, high = max(mean - half, -bound), min(mean + half, bound)
     if error == 0:
         probability = 0.5 if mean == 0 else float(mean > 0)
     else:
-        probability = float(stats.t.cdf(mean / error, freedom))
+        probability = float(stats.t.cdf(mean / error, dof))
     p_value = min(1.0, 2 * min(probability, 1 - probability))
-    return Estimate(mean, (low, high), probability, error=error, freedom=freedom, p_value=p_value)
+    return Estimate(mean, (low, high), probability, error=error, dof=dof, p_value=p_value)
 
 
 def sign_flip_p(scores: FloatArray, *, rng: np.random.Generator) -> float:
@@ -154,7 +154,7 @@ def hierarchical_bootstrap(
     settings: Sequence[Sequence[frozenset[str]]],
     *,
     resamples: int,
-    freedom: float,
+    dof: float,
     rng: np.random.Generator,
 ) -> FloatArray:
     """Resample seeds, knob settings, and contexts within them, and average each table.
@@ -163,7 +163,7 @@ def hierarchical_bootstrap(
         tables: one (seeds, cells) table per comparison, NaN for gaps, with the same seeds in the same rows.
         settings: for each table, cell by cell, the knob settings that the cell is part of.
         resamples: number of draws.
-        freedom: degrees of freedom behind the spread over seeds, at least 1; few of them make heavy tails.
+        dof: degrees of freedom behind the spread over seeds, at least 1; few of them make heavy tails.
         rng: source of randomness.
 
     Returns shape (resamples, tables). All tables share the draws of seeds and of settings, so that what one
@@ -178,7 +178,7 @@ def hierarchical_bootstrap(
         return np.full((resamples, len(tables)), np.nan)
     counts = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).astype(float)
     if seeds > 1:
-        tails = np.sqrt(freedom / rng.chisquare(freedom, size=(resamples, 1)))
+        tails = np.sqrt(dof / rng.chisquare(dof, size=(resamples, 1)))
         counts = 1 + (counts - 1) * np.sqrt(seeds / (seeds - 1)) * tails
     result = np.full((resamples, len(tables)), np.nan)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
@@ -232,10 +232,10 @@ def _inverse_trigamma(value: float) -> float:
     return guess
 
 
-# The court: the one place where uncertain differences become decisions.
+# Decision rules: the one place where uncertain differences become decisions.
 #
 # Margin, error level, least number of seeds and the adjustment for the number of claims live here alone. A
-# claim comes with its hypothesis, the estimate, the number of seeds and the family of claims judged with it.
+# claim comes with its hypothesis, the estimate, the number of seeds and the family of claims decided with it.
 
 
 Hypothesis = Literal["better", "alike", "not better", "not worse"]
@@ -244,7 +244,7 @@ Hypothesis = Literal["better", "alike", "not better", "not worse"]
 Outcome = Literal["holds", "fails", "undecided"]
 
 
-Verdict = Literal["agree", "disagree", "undecided"]
+ClaimVerdict = Literal["agree", "disagree", "undecided"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,7 +252,7 @@ class Rules:
     """When evidence decides."""
 
     margin: float = 0.1  # region of practical equivalence, log2 units: 0.1 is 7 % fewer bit operations
-    alpha: float = 0.05  # family-wise error over all claims judged together
+    alpha: float = 0.05  # family-wise error over all claims decided together
     level: float = 0.95  # of the intervals
     least_seeds: int = 3  # fewer decide nothing
     prior_cap: float = 2.0  # most degrees of freedom that a claim may borrow from the others
@@ -287,18 +287,22 @@ class Decision:
 
     side: Literal["agree", "disagree"]
     alone: float  # p-value of this claim by itself
-    shared: float  # adjusted for all claims that are judged together
+    shared: float  # adjusted for all claims that are decided together
     alpha: float
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ClaimVerdict:
         """The side if it is sure enough among all claims, else undecided."""
         return self.side if self.shared <= self.alpha else "undecided"
 
     @property
     def outcome(self) -> Outcome:
         """The verdict, said of the claim."""
-        outcomes: dict[Verdict, Outcome] = {"agree": "holds", "disagree": "fails", "undecided": "undecided"}
+        outcomes: dict[ClaimVerdict, Outcome] = {
+            "agree": "holds",
+            "disagree": "fails",
+            "undecided": "undecided",
+        }
         return outcomes[self.verdict]
 
     @property
@@ -317,7 +321,7 @@ class Direction:
     """Which of two sides is ahead."""
 
     verdict: Literal["before", "after", "tied", "undecided"]
-    shared: float  # two-sided p-value against no difference, adjusted for all that are judged together
+    shared: float  # two-sided p-value against no difference, adjusted for all that are decided together
 
 
 def estimate_all(
@@ -344,19 +348,19 @@ def interval_alone(scores: FloatArray, *, bound: float, rules: Rules = RULES) ->
     return max(-bound, mean - half), min(bound, mean + half)
 
 
-def judge_alone(hypothesis: Hypothesis, effect: Estimate, seeds: int, *, rules: Rules = RULES) -> Decision:
-    """Judge a claim that stands by itself, see `judge_together`."""
-    return judge_together([hypothesis], [effect], [seeds], rules=rules)[0]
+def decide_alone(hypothesis: Hypothesis, effect: Estimate, seeds: int, *, rules: Rules = RULES) -> Decision:
+    """Decide a claim that stands by itself, see `decide_together`."""
+    return decide_together([hypothesis], [effect], [seeds], rules=rules)[0]
 
 
-def judge_together(
+def decide_together(
     hypotheses: Sequence[Hypothesis],
     effects: Sequence[Estimate],
     seeds: Sequence[int],
     *,
     rules: Rules = RULES,
 ) -> list[Decision]:
-    """Judge a family of claims together, on effects of which positive ones speak for the claim.
+    """Decide a family of claims together, on effects of which positive ones speak for the claim.
 
     - "better" agrees if the effect is above 0, disagrees if it is below the margin;
     - "alike" agrees within the margin either way, disagrees outside of it;
@@ -381,24 +385,24 @@ def judge_together(
     ]
 
 
-def judge_every(
+def decide_every(
     hypothesis: Hypothesis, effects: Sequence[Estimate], seeds: Sequence[int], *, rules: Rules = RULES
-) -> Verdict:
-    """Judge the claim that a hypothesis is true of every effect.
+) -> ClaimVerdict:
+    """Decide the claim that a hypothesis is true of every effect.
 
     It has to pass every single comparison, so that none of these needs to be stricter; it fails if some
     effect disagrees among all. No effects: undecided.
     """
     alone = [
-        judge_alone(hypothesis, one, count, rules=rules) for one, count in zip(effects, seeds, strict=True)
+        decide_alone(hypothesis, one, count, rules=rules) for one, count in zip(effects, seeds, strict=True)
     ]
     if alone and all(one.verdict == "agree" for one in alone):
         return "agree"
-    together = judge_together([hypothesis] * len(effects), effects, seeds, rules=rules)
+    together = decide_together([hypothesis] * len(effects), effects, seeds, rules=rules)
     return "disagree" if any(one.verdict == "disagree" for one in together) else "undecided"
 
 
-def judge_directions(
+def decide_directions(
     effects: Sequence[Estimate], seeds: Sequence[int], *, rules: Rules | Sequence[Rules] = RULES
 ) -> list[Direction]:
     """Say of each effect which side is ahead, all together.
@@ -424,8 +428,8 @@ def signs_differ(effects: Sequence[Estimate], *, rules: Rules, families: int) ->
     return occurs(1) and occurs(-1)
 
 
-def judge_best(differences: FloatArray, *, rules: Rules = RULES) -> Outcome:
-    """Judge the claim that one of many is the best, on `differences`, shape (all, seeds): all minus that one.
+def decide_best(differences: FloatArray, *, rules: Rules = RULES) -> Outcome:
+    """Decide the claim that one of many is the best, on `differences`, shape (all, seeds): all minus that one.
 
     It holds if each of them is better by no more than the margin, by the upper bounds of paired t intervals.
     It fails if some is better beyond the margin and significantly so (paired t test, Bonferroni). Else, and
@@ -500,4 +504,4 @@ def _below(effect: Estimate, bar: float) -> float:
         return 1.0
     if effect.error == 0:
         return 0.0 if effect.mean < bar else 1.0
-    return min(1.0, 2 * float(stats.t.cdf((effect.mean - bar) / effect.error, effect.freedom)))
+    return min(1.0, 2 * float(stats.t.cdf((effect.mean - bar) / effect.error, effect.dof)))

@@ -19,7 +19,7 @@ from ordercomp.analysis.pairs import Control
 from ordercomp.analysis.pairs import controls as find_controls
 from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.analysis.run_table import CONTROL, RunTable
-from ordercomp.analysis.statistics import RULES, Decision, Estimate, Hypothesis, estimate_all, judge_together
+from ordercomp.analysis.statistics import RULES, Decision, Estimate, Hypothesis, decide_together, estimate_all
 from ordercomp.records import Record
 from ordercomp.sequence import Order, StageSequence
 from ordercomp.studies.experiment import Finding, Verdict
@@ -145,7 +145,7 @@ def judge_claims(claims: Sequence[Claim], guard: Iterable[Control] = ()) -> list
     """Judge all claims together, one finding each, in their order.
 
     What leans on under-trained prefixes is undecided. A claim that puts D first is true by construction where
-    D trains a fresh student. For the rest see `judge_together`.
+    D trains a fresh student. For the rest see `decide_together`.
     """
     controls = list(guard)
     signs = [-1.0 if claim.kind == "worse" else 1.0 for claim in claims]
@@ -153,7 +153,7 @@ def judge_claims(claims: Sequence[Claim], guard: Iterable[Control] = ()) -> list
     bound = max((abs(float(score)) for some in scores for score in some), default=0.0)
     effects = estimate_all(scores, rules=RULES, bound=max(10.0, 2 * bound))
     hypotheses: list[Hypothesis] = ["better" if one.kind == "worse" else one.kind for one in claims]
-    decisions = judge_together(hypotheses, effects, [len(some) for some in scores])
+    decisions = decide_together(hypotheses, effects, [len(some) for some in scores])
     return [
         _finding(claim, some, effect, decision, controls)
         for claim, some, effect, decision in zip(claims, scores, effects, decisions, strict=True)

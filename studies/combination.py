@@ -9,7 +9,7 @@ import numpy as np
 from ordercomp.analysis.fronts import front
 from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table, reduction_table
-from ordercomp.analysis.statistics import RULES, Rules, estimate_all, judge_alone, shifted
+from ordercomp.analysis.statistics import RULES, Rules, decide_alone, estimate_all, shifted
 from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order
@@ -70,7 +70,7 @@ def _reachable(orders: dict[Order, list[Record]], law: Order) -> list[Finding]:
     if not len(differences):
         return []
     (effect,) = estimate_all([differences], rules=RULES, bound=1.0)
-    decision = judge_alone("better", shifted(effect, SLIGHT), len(seeds), rules=Rules(margin=0.0))
+    decision = decide_alone("better", shifted(effect, SLIGHT), len(seeds), rules=Rules(margin=0.0))
     told = f"{100 * effect.mean:+.2f} [{100 * effect.low:+.2f}, {100 * effect.high:+.2f}] points"
     return [
         Finding(

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from ordercomp.analysis.checks import PLACES, Place, Where, judge_places
+from ordercomp.analysis.checks import PLACES, Place, Where, decide_places
 from ordercomp.analysis.pairs import PairTable, controls, pair_tables
 from ordercomp.analysis.report.plots import Panel, claims_plot, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.analysis.run_table import RunTable
-from ordercomp.analysis.statistics import RULES, Decision, Estimate, judge_together
+from ordercomp.analysis.statistics import RULES, Decision, Estimate, decide_together
 from ordercomp.records import Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order, permutations
@@ -107,8 +107,8 @@ def _insertions(records: Sequence[Record]) -> list[Insertion]:
         short.append(2 * len(sound.cells) <= len(every.cells) and bool(every.cells))
         tables.append(every if short[-1] else sound)
     wheres = [where for *_, where in cases]
-    places = judge_places(wheres, tables, rules=RULES, bound=2 * table.bound)
-    gains = judge_together(
+    places = decide_places(wheres, tables, rules=RULES, bound=2 * table.bound)
+    gains = decide_together(
         ["better"] * len(places), [one.effect for one in places], [len(one.seeds) for one in places]
     )
     return [

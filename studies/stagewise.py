@@ -10,7 +10,7 @@ import numpy as np
 from ordercomp.analysis.fronts import DEFAULT_SCALE, candidates
 from ordercomp.analysis.report.plots import Path, paths_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table
-from ordercomp.analysis.statistics import RULES, Estimate, Rules, estimate_all, judge_every, shifted
+from ordercomp.analysis.statistics import RULES, Estimate, Rules, decide_every, estimate_all, shifted
 from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
@@ -137,13 +137,13 @@ def _findings(steps: Mapping[str, Sequence[tuple[int, float, float]]]) -> list[F
         for order, some in steps.items()
         if len(order) > 1
     }
-    crucial = judge_every(
+    crucial = decide_every(
         "better",
         [shifted(cut, -math.log2(CRUCIAL)) for cut in cuts.values()],
         list(counts.values()),
         rules=Rules(margin=0.0),
     )
-    none_rises = judge_every(
+    none_rises = decide_every(
         "not better",
         list(gains.values()),
         [counts[order] for order in gains],

@@ -9,7 +9,7 @@ import numpy as np
 from ordercomp.analysis.fronts import Candidate, best_reductions
 from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table
-from ordercomp.analysis.statistics import RULES, Rules, estimate_all, judge_alone
+from ordercomp.analysis.statistics import RULES, Rules, decide_alone, estimate_all
 from ordercomp.data.catalog import load_data
 from ordercomp.data.source import DataError
 from ordercomp.records import Record
@@ -182,7 +182,7 @@ def _finding(claim: str, records: Sequence[Record], *, wanted: float, tolerance:
     best = _best(records, tolerance)
     logs = np.array([0.0 if one is None else max(0.0, one.log2_reduction) for one in best])
     (effect,) = estimate_all([logs - math.log2(wanted)], rules=RULES, bound=20.0)
-    decision = judge_alone("better", effect, len(best), rules=Rules(margin=0.0))
+    decision = decide_alone("better", effect, len(best), rules=Rules(margin=0.0))
     reached = ", ".join("none" if one is None else f"{one.bitops_cr:.4g}×" for one in best)
     return Finding(
         claim=claim,

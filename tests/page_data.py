@@ -8,7 +8,7 @@ from typing import Any
 from ordercomp.analysis.answer import Answer, AnswerAt, OrderMatters, Regret, Standing
 from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick
-from ordercomp.analysis.pairs import Control, Evidence, Verdict
+from ordercomp.analysis.pairs import Control, Evidence, PairVerdict
 from ordercomp.analysis.report.result_files import (
     BestPoint,
     LawFile,
@@ -30,7 +30,9 @@ STAGES = "DPQ"
 BEHIND = {order: 0.5 * place for place, order in enumerate(permutations(STAGES))}  # DPQ is best
 
 
-def a_pair(first: str = "D", second: str = "P", verdict: Verdict = "undecided", **changes: Any) -> Evidence:
+def a_pair(
+    first: str = "D", second: str = "P", verdict: PairVerdict = "undecided", **changes: Any
+) -> Evidence:
     effect = Estimate(mean=0.31, interval=(0.12, 0.5), probability=0.98)
     pair = Evidence(first=first, second=second, verdict=verdict, effect=effect, contexts=4, seeds=3)
     return replace(pair, **changes)
@@ -40,7 +42,7 @@ def a_control(status: str = "under-trained", sequence: str = "P") -> Control:
     return Control(sequence, "per-stage", 0.03, (0.02, 0.04), 3, status)  # type: ignore[arg-type]
 
 
-def a_law(verdict: Verdict = "before", stages: str = STAGES, **changes: Any) -> Law:
+def a_law(verdict: PairVerdict = "before", stages: str = STAGES, **changes: Any) -> Law:
     """A law with the keys of the contract alone."""
     decided = verdict == "before"
     law = Law(

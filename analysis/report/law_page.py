@@ -132,7 +132,7 @@ def strip_rows(views: Sequence[LossView]) -> list[StripRow]:
     return sorted(rows, key=lambda row: (-row.cells.count("best"), row.cells.count(""), row.order))
 
 
-def rung_rows(answer: Answer, stages: str) -> list[tuple[str, str, str]]:
+def setting_rows(answer: Answer, stages: str) -> list[tuple[str, str, str]]:
     """For each rung of the knob ladder: its knobs, the recommendation, and which orders may be best."""
     rows = []
     for entry in answer.by_rung:
@@ -265,7 +265,7 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
         "chosen": chosen,
         "strip": strip_rows(views),
         "changes": where_it_changes(answer.by_loss) if answer else "",
-        "rungs": rung_rows(answer, law.stages) if answer else [],
+        "rungs": setting_rows(answer, law.stages) if answer else [],
         "curves": _curves(whole, views, scale),
         "verification": "" if law.verification is None else law.verification.sentence,
         "notes": (*law.notes, *notices_of(records)),

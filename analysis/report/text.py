@@ -198,7 +198,7 @@ MOST_LISTED = 6  # orders listed by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class LawWords:
     """What a law says, as sentences."""
 
     headline: str
@@ -208,7 +208,7 @@ class Verdict:
     probability: float | None  # of that order; None if the law does not say
 
 
-def read_verdict(law: Law | AdaptiveEvidence) -> Verdict:
+def read_verdict(law: Law | AdaptiveEvidence) -> LawWords:
     """Read the verdict off a law, which may hold no more than the contract asks for.
 
     Anything short of a single order that satisfies the precedence is "undecided" or, on a cycle, "no law".
@@ -228,7 +228,7 @@ def read_verdict(law: Law | AdaptiveEvidence) -> Verdict:
         detail = _open_pairs(law)
     detail += _torn(law) + _weak_pairs(law)
     role = "law" if law.law else "best guess"
-    return Verdict(headline=headline, detail=detail, order=order, role=role, probability=probability)
+    return LawWords(headline=headline, detail=detail, order=order, role=role, probability=probability)
 
 
 def named_stages(stages: Order) -> str:

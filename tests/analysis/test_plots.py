@@ -13,7 +13,7 @@ from page_data import a_law, a_pair
 
 from ordercomp.analysis.fronts import front_value
 from ordercomp.analysis.law import Law
-from ordercomp.analysis.pairs import Group, Verdict
+from ordercomp.analysis.pairs import Group, PairVerdict
 from ordercomp.analysis.ranking import RankedOrder, rank_orders
 from ordercomp.analysis.report.plots import (
     _apart,
@@ -29,7 +29,7 @@ from ordercomp.analysis.statistics import Estimate
 from ordercomp.records import Record
 from ordercomp.sequence import permutations
 
-VERDICTS: tuple[Verdict, ...] = ("before", "after", "tied", "undecided", "conditional", "before")
+VERDICTS: tuple[PairVerdict, ...] = ("before", "after", "tied", "undecided", "conditional", "before")
 
 
 def texts(figure: Figure) -> list[str]:
@@ -46,7 +46,10 @@ def overlaps(figure: Figure) -> list[tuple[str, str]]:
 
 
 def some_law(
-    stages: str = "DPQE", verdicts: Sequence[Verdict] = VERDICTS, probability: float = 0.1, kemeny: str = ""
+    stages: str = "DPQE",
+    verdicts: Sequence[PairVerdict] = VERDICTS,
+    probability: float = 0.1,
+    kemeny: str = "",
 ) -> Law:
     """A law without a name; `probability` is that of what is decided the other way round."""
     pairs = tuple(

@@ -70,14 +70,14 @@ def test_like_variances_are_shared_up_to_the_cap() -> None:
     rng = np.random.default_rng(0)
     samples = [rng.normal(0, 2, size=6) for _ in range(300)]
     found = variance_prior(samples, cap=4)
-    assert found.freedom == 4
+    assert found.dof == 4
     assert variance_prior(samples, cap=1e6).variance == pytest.approx(4, rel=0.1)
 
 
 def test_unlike_variances_are_hardly_shared() -> None:
     rng = np.random.default_rng(0)
     samples = [rng.normal(0, 10.0 ** rng.uniform(-2, 2), size=6) for _ in range(300)]
-    assert variance_prior(samples, cap=4).freedom < 1
+    assert variance_prior(samples, cap=4).dof < 1
 
 
 def test_the_prior_recovers_its_own_degrees_of_freedom() -> None:
@@ -85,7 +85,7 @@ def test_the_prior_recovers_its_own_degrees_of_freedom() -> None:
     scales = np.sqrt(5 / rng.chisquare(5, size=4000))
     samples = [rng.normal(0, scale, size=5) for scale in scales]
     found = variance_prior(samples, cap=100)
-    assert found.freedom == pytest.approx(5, rel=0.2)
+    assert found.dof == pytest.approx(5, rel=0.2)
     assert found.variance == pytest.approx(1, rel=0.1)
 
 
@@ -127,7 +127,7 @@ def test_holm_never_lowers_a_p_value_and_treats_the_smallest_like_bonferroni(p_v
 def test_bootstrap_centers_on_the_mean_and_spreads_like_the_seeds() -> None:
     rng = np.random.default_rng(0)
     table = rng.normal(0.5, 1, size=(6, 1)) + np.zeros((6, 4))
-    draws = hierarchical_bootstrap([table], [[K] * 4], resamples=20_000, freedom=1e6, rng=rng)
+    draws = hierarchical_bootstrap([table], [[K] * 4], resamples=20_000, dof=1e6, rng=rng)
     assert draws.mean() == pytest.approx(table.mean(), abs=0.02)
     assert draws.std() == pytest.approx(stats.sem(table[:, 0]), rel=0.05)
 
@@ -136,7 +136,7 @@ def test_bootstrap_keeps_what_a_seed_does_to_two_pairs_together() -> None:
     rng = np.random.default_rng(0)
     table = rng.normal(0, 1, size=(5, 1))
     draws = hierarchical_bootstrap(
-        [table, -table], [[K], [K]], resamples=500, freedom=4, rng=np.random.default_rng(1)
+        [table, -table], [[K], [K]], resamples=500, dof=4, rng=np.random.default_rng(1)
     )
     assert draws[:, 0] == pytest.approx(-draws[:, 1])
 
@@ -144,7 +144,7 @@ def test_bootstrap_keeps_what_a_seed_does_to_two_pairs_together() -> None:
 def test_bootstrap_resamples_knob_settings_and_contexts() -> None:
     table = np.tile([1.0, 1.0, 3.0, 3.0], (3, 1))
     draws = hierarchical_bootstrap(
-        [table], [[A, A, B, B]], resamples=4000, freedom=2, rng=np.random.default_rng(0)
+        [table], [[A, A, B, B]], resamples=4000, dof=2, rng=np.random.default_rng(0)
     )
     assert set(np.unique(np.round(draws, 9))) == {1.0, 2.0, 3.0}
     assert np.mean(draws == 1.0) == pytest.approx(0.25, abs=0.03)
@@ -153,7 +153,7 @@ def test_bootstrap_resamples_knob_settings_and_contexts() -> None:
 def test_bootstrap_draws_the_same_settings_for_all_pairs() -> None:
     table = np.tile([1.0, -1.0], (3, 1))
     draws = hierarchical_bootstrap(
-        [table, table], [[A, B], [A, B]], resamples=500, freedom=2, rng=np.random.default_rng(0)
+        [table, table], [[A, B], [A, B]], resamples=500, dof=2, rng=np.random.default_rng(0)
     )
     assert draws[:, 0] == pytest.approx(draws[:, 1])
     assert draws.std() > 0.5
@@ -161,17 +161,15 @@ def test_bootstrap_draws_the_same_settings_for_all_pairs() -> None:
 
 def test_a_cell_of_two_settings_counts_as_often_as_these_on_average() -> None:
     table = np.tile([3.0, 0.0], (3, 1))
-    draws = hierarchical_bootstrap(
-        [table], [[A | B, A]], resamples=4000, freedom=2, rng=np.random.default_rng(0)
-    )
+    draws = hierarchical_bootstrap([table], [[A | B, A]], resamples=4000, dof=2, rng=np.random.default_rng(0))
     # A never drawn leaves the shared cell alone; A twice gives it half the weight of the other's two
     assert set(np.unique(np.round(draws, 9))) == {3.0, 1.5, 1.0}
 
 
 def test_bootstrap_of_nothing_is_nothing() -> None:
     rng = np.random.default_rng(0)
-    assert hierarchical_bootstrap([], [], resamples=3, freedom=1, rng=rng).shape == (3, 0)
-    no_seeds = hierarchical_bootstrap([np.empty((0, 2))], [[K] * 2], resamples=3, freedom=1, rng=rng)
+    assert hierarchical_bootstrap([], [], resamples=3, dof=1, rng=rng).shape == (3, 0)
+    no_seeds = hierarchical_bootstrap([np.empty((0, 2))], [[K] * 2], resamples=3, dof=1, rng=rng)
     assert np.isnan(no_seeds).all()
-    empty = hierarchical_bootstrap([np.empty((2, 0))], [[]], resamples=3, freedom=1, rng=rng)
+    empty = hierarchical_bootstrap([np.empty((2, 0))], [[]], resamples=3, dof=1, rng=rng)
     assert np.isnan(empty).all()
