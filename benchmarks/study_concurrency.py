@@ -23,11 +23,12 @@ from optuna.trial import TrialState
 
 from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.objectives import Objectives
+from ordercomp.records import ADAPTIVE
 from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.streams import PREFIX
-from ordercomp.search.study import ADAPTIVE, enqueue_paired_design, open_study
+from ordercomp.search.study import enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence, permutations
 
 SPACE = Space("DPQE", SYNTHETIC_KNOBS, optional=True)

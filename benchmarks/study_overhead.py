@@ -19,10 +19,11 @@ from optuna.trial import FrozenTrial
 
 from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.objectives import Objectives
+from ordercomp.records import ADAPTIVE
 from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import SAMPLERS, make_sampler
 from ordercomp.search.space import Space
-from ordercomp.search.study import ADAPTIVE, open_study
+from ordercomp.search.study import open_study
 
 MEASURED = 100  # trials
 

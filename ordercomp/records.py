@@ -15,6 +15,7 @@ from ordercomp.files import lock_of, read_bytes, refuse_link, replacing
 from ordercomp.sequence import Order, StageSequence
 
 Convention = Literal["paper", "honest", "apot"]  # of counting costs
+PAIRED, ADAPTIVE = "paired", "adaptive"  # `extra["design"]`: chosen by a design, or by a sampler
 
 
 class RecordError(ValueError):
@@ -238,3 +239,8 @@ def _check_accuracies(what: str, accuracy: float, test_accuracy: float) -> None:
     for name, value in (("accuracy", accuracy), ("test_accuracy", test_accuracy)):
         if not 0 <= value <= 1:
             raise RecordError(f"{what} key {name!r} must be a fraction in [0, 1], got {value!r}")
+
+
+def is_paired(record: Record) -> bool:
+    """Whether a record may be paired: unless it says that a sampler chose it."""
+    return record.extra.get("design") != ADAPTIVE

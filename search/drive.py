@@ -13,7 +13,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ordercomp.objectives import Objectives
-from ordercomp.records import Record
+from ordercomp.records import ADAPTIVE, PAIRED, Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.search.abandonment import Abandonment, Reach
 from ordercomp.search.results import (
@@ -28,8 +28,6 @@ from ordercomp.search.results import (
 from ordercomp.search.space import Space
 from ordercomp.search.streams import PREFIX, RELEASER
 from ordercomp.search.study import (
-    ADAPTIVE,
-    PAIRED,
     Heartbeat,
     naming_the_storage,
     release_stale_trials,

@@ -15,10 +15,10 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ordercomp.objectives import Objectives
-from ordercomp.records import Record, RecordError
+from ordercomp.records import ADAPTIVE, PAIRED, Record, RecordError
 from ordercomp.search.space import Space
 from ordercomp.search.streams import PREFIX, RELEASER
-from ordercomp.search.study import ADAPTIVE, PAIRED, naming_the_storage, this_worker
+from ordercomp.search.study import naming_the_storage, this_worker
 from ordercomp.sequence import StageSequence
 
 # Tell Optuna what was measured: of a proposed trial, of an abandoned one, of a prefix, of no trial.
@@ -165,11 +165,6 @@ def measured_nodes(study: optuna.Study) -> list[tuple[StageSequence, int]]:
         elif trial.state == TrialState.PRUNED and "abandoned_after" in told:
             found[told["abandoned_after"], told["seed"]] = None
     return [(StageSequence.parse(text), seed) for text, seed in found]
-
-
-def is_paired(record: Record) -> bool:
-    """Whether a record may be paired: unless it says that a sampler chose it."""
-    return record.extra.get("design") != ADAPTIVE
 
 
 def designed_nodes(trials: Iterable[FrozenTrial]) -> set[tuple[str, int]]:

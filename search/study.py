@@ -33,6 +33,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from ordercomp.codec import encode
 from ordercomp.files import TABLE, lock_of, refuse_link, start_ticks
 from ordercomp.objectives import Direction, Objectives
+from ordercomp.records import ADAPTIVE, PAIRED
 from ordercomp.search.space import Space
 from ordercomp.search.streams import RELEASER, RETRY
 from ordercomp.sequence import StageSequence
@@ -232,9 +233,6 @@ class Heartbeat(AbstractContextManager["Heartbeat"]):
 
 def _attribute(worker: str) -> str:
     return f"heartbeat:{worker}"
-
-
-PAIRED, ADAPTIVE = "paired", "adaptive"  # values of a trial's user attribute `design`, beside PREFIX
 
 
 _IDENTITY = "ordercomp"

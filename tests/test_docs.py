@@ -13,15 +13,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
-from ordercomp.cli import main
+from ordercomp.cli.main import app
 from ordercomp.plugins import load_function
 from ordercomp.search.samplers import OWN_DRAW_IN
 from tools.figures import PICTURES, drawn
 
+GROUP: Any = get_command(app)
+COMMANDS = GROUP.commands
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -56,8 +60,8 @@ EVERY = [(page.name, line) for page in PAGES for line in commands(page)]
 def test_commands_take_what_the_pages_give_them(page: str, line: str) -> None:
     program, name, *arguments = shlex.split(line, comments=True)
     assert program == "ordercomp"
-    assert name in main.COMMANDS, f"{page} calls a command that is not there: {line}"
-    main._load(name, runs=True).make_context(name, arguments)
+    assert name in COMMANDS, f"{page} calls a command that is not there: {line}"
+    COMMANDS[name].make_context(name, arguments)
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
@@ -69,7 +73,7 @@ def test_shell_scripts_can_be_read(text: str) -> None:
         if (start := line.find("ordercomp ")) >= 0 and not line.startswith("#"):
             name, *arguments = shlex.split(line[start:].removesuffix("&"), comments=True)[1:]
             numbers = [word if not word.startswith("$") else "8" for word in arguments]
-            main._load(name, runs=True).make_context(name, numbers)
+            COMMANDS[name].make_context(name, numbers)
 
 
 @pytest.mark.parametrize("text", [text for page in PAGES for kind, _, text in blocks(page) if kind == "yaml"])
@@ -86,7 +90,7 @@ def test_manifests_can_be_read_and_fit_together(text: str) -> None:
     commands = [container["command"] for pod in pods for container in pod["spec"]["containers"]]
     for command in commands:
         if command[0] == "ordercomp":
-            main._load(command[1], runs=True).make_context(command[1], command[2:])
+            COMMANDS[command[1]].make_context(command[1], command[2:])
         else:
             address = next(
                 (word for word in command if "://" in word), f"://{service['metadata']['name']}:8786"
@@ -114,7 +118,7 @@ def test_names_that_the_pages_import_are_there(page: Path) -> None:
 def test_every_command_has_a_call_in_python() -> None:
     table = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `ordercomp (\w+)[^|]*\| `([\w.]+)\.(\w+)\(", table, re.M)
-    assert {name for name, _, _ in rows} <= set(main.COMMANDS)
+    assert {name for name, _, _ in rows} <= set(COMMANDS)
     assert len({name for name, _, _ in rows}) >= 9
     for _, module, function in rows:
         assert callable(load_function(f"{module}:{function}"))

@@ -1,24 +1,209 @@
-"""`ordercomp law`: the analysis alone, from records, a study, or a table of other results, without torch."""
+"""The commands that train nothing: init, check, plan, cost, law, report and store."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
 
-from ordercomp.analysis.answer import Answer
-from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
-from ordercomp.analysis.results_table import Columns, answer_results, read_results
-from ordercomp.cli.output import parse_loss, print_answer, print_json, print_law
+from ordercomp.cli.output import (
+    ConventionOption,
+    JsonFlag,
+    OutcomeJsonFlag,
+    StagesOption,
+    TaskOption,
+    number_text,
+    parse_convention,
+    parse_loss,
+    parse_shape,
+    parse_size,
+    print_json,
+    print_lines,
+    print_next,
+    print_pairs,
+    size_text,
+)
 from ordercomp.codec import read_json
-from ordercomp.jobs.law import law_of_records, law_of_study
+from ordercomp.errors import FailedRunError
+from ordercomp.jobs.defaults import LOSS, SEEDS
 from ordercomp.records import Record, read_records
-from ordercomp.sequence import Order
+from ordercomp.sequence import PrefixTrie, StageSequence, Step
 
-DEFAULT_LOSS = 0.02
+_MOST_NAMES = 6
 
 
-def command(
+def init(folder: Annotated[Path, typer.Argument(help="for the files, made if need be")] = Path()) -> None:
+    """Write a commented task file and templates of the functions that give a model and images."""
+    from ordercomp.jobs.templates import write_templates
+
+    for path in write_templates(folder):
+        typer.echo(path)
+    where = [("go there", ("cd", folder))] if folder.resolve() != Path.cwd() else []
+    print_next(
+        [
+            *where,
+            ("try every stage, without training", ("ordercomp", "check", "task.toml")),
+            ("find the order", ("ordercomp", "discover", "--task", "task.toml", "--out", "out/mine")),
+        ]
+    )
+
+
+def check(
+    task: Annotated[str, typer.Argument(help="a TOML file or a built-in task")],
+    seeds: Annotated[int, typer.Option(min=1, help="of the race whose time is estimated")] = SEEDS,
+    as_json: JsonFlag = False,
+) -> None:
+    """Try every stage on the untrained network: blocks, exits, what is reached, and the time."""
+    import torch
+
+    from ordercomp.jobs.check import survey_task
+    from ordercomp.running.task import load_task
+
+    torch.set_num_threads(1)  # as workers do
+    survey = survey_task(load_task(task), seeds=seeds)
+    if as_json:
+        print_json(survey)
+        return
+    images = ", ".join(f"{count:,} for {name}" for name, count in survey.images.items())
+    print_lines(
+        f"{survey.task}: {survey.model} on {survey.data}",
+        f"images: {images}; {survey.classes} classes, {'x'.join(map(str, survey.shape))}",
+        f"blocks: {len(survey.blocks)}; D may drop {_names(survey.droppable)}",
+        f"exits: E may put them after {_names(survey.exits)}",
+        f"multiply-accumulates of an image: {survey.macs:,}, as torch's FlopCounterMode counts them",
+    )
+    table = Table(title="how many times less than the network as it is, untrained")
+    for name in ("sequence", "BitOps", "first exit", "storage", "reached"):
+        table.add_column(name, overflow="fold")
+    for reach in survey.reached:
+        numbers = map(number_text, (reach.bitops_cr, reach.first_exit_cr, reach.cr))
+        table.add_row(reach.sequence, *numbers, _facts(*reach.achieved) if len(reach.achieved) == 1 else "")
+    Console().print(table)
+    print_lines(
+        f"{survey.trainings:,} trainings expected for {seeds} seeds: very roughly "
+        f"{_time_text(survey.seconds)} with one worker"
+    )
+    print_next([("measure the time", ("ordercomp", "plan", "--task", task))])
+
+
+def _names(names: Iterable[str]) -> str:
+    given = list(names)
+    shown = ", ".join(given[:_MOST_NAMES]) + (", …" if len(given) > _MOST_NAMES else "")
+    return f"{len(given)}: {shown}" if given else "none"
+
+
+def _facts(achieved: Mapping[str, Any]) -> str:
+    facts = {name: value for name, value in achieved.items() if name != "stage"}
+    return "; ".join(
+        f"{name} {_names(value) if isinstance(value, list) else value}" for name, value in facts.items()
+    )
+
+
+def _time_text(seconds: float) -> str:
+    """In the unit that keeps it above one: seconds, minutes, hours."""
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def plan(
+    task: TaskOption = "digits",
+    stages: StagesOption = None,
+    seeds: Annotated[int, typer.Option(min=1)] = SEEDS,
+    workers: Annotated[int | None, typer.Option(min=1, help="default one a core")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="plan the paper's experiments: minutes, hours, paper")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what a race of the orders would train, at most and as expected, and the estimated time."""
+    import torch
+
+    from ordercomp.jobs.check import probe_steps
+    from ordercomp.jobs.race import Race, plan_race
+    from ordercomp.running.task import load_task
+    from ordercomp.running.workers import usable_workers
+    from ordercomp.studies.run import plan_experiments
+
+    torch.set_num_threads(1)  # as workers do
+    chosen, many = load_task(task), workers or usable_workers()
+    if stages is not None:
+        chosen = replace(chosen, stages=stages)
+    if preset is not None:
+        planned = plan_experiments(task=chosen, preset=preset, workers=many)
+        if as_json:
+            print_json(planned)
+        else:
+            print_lines(planned.table.to_text())
+        return
+    race = Race(task=chosen, seeds=seeds)
+    worst, expected = plan_race(race, losing=False), plan_race(race, losing=True)
+    times = probe_steps(chosen)
+    summary = {
+        "task": chosen.name,
+        "stages": chosen.stages,
+        "knob_settings": len(chosen.settings),
+        "seeds": seeds,
+        "orders_at_the_first_seed": len(worst.blocks[0]) // len(race.rungs),
+        "trainings_at_most": len(worst.nodes),
+        "trainings_expected": len(expected.nodes),
+        "expected_unshared": expected.unshared,
+        "seconds_at_most": round(times.total(worst.nodes) / many, 1),
+        "seconds_expected": round(times.total(expected.nodes) / many, 1),
+    }
+    if as_json:
+        print_json(summary)
+        return
+    first = PrefixTrie(sequence.steps for sequence in worst.blocks[0])
+    Console().print(_tree(f"{chosen.name}: {chosen.model} on {chosen.data}, first seed", first))
+    print_lines(*(f"{name.replace('_', ' ')}: {value}" for name, value in summary.items()))
+
+
+def _tree(title: str, trie: PrefixTrie[Step]) -> Tree:
+    """The trie as lines and corners."""
+    root = Tree(title)
+    branches: dict[tuple[Step, ...], Tree] = {(): root}
+    for node in trie:
+        branches[node] = branches[node[:-1]].add(str(node[-1]))
+    return root
+
+
+def cost(
+    model: Annotated[
+        str, typer.Argument(help="resnet34, vgg19, torchvision:resnet18, timm:resnet18, module:function, …")
+    ],
+    sequence: Annotated[str, typer.Argument(help='such as "D(depth=0.5) P(ratio=0.4)"')] = "",
+    shape: Annotated[str, typer.Option("--input", help="channels x height x width")] = "3x32x32",
+    classes: Annotated[int, typer.Option(min=2)] = 10,
+    convention: ConventionOption = "paper",
+    as_json: JsonFlag = False,
+) -> None:
+    """Count parameters, MACs, BitOps and bits; no training, all images taken to the last exit."""
+    from ordercomp.measuring.cost import measure_cost
+    from ordercomp.networks.network import CompressedNetwork
+    from ordercomp.running.node import log_stage_notices
+    from ordercomp.stages.catalog import apply_untrained, cost_summary
+
+    channels, height, width = parse_shape(shape)
+    chosen = parse_convention(convention)
+    network = CompressedNetwork.create(model, classes=classes, channels=channels, size=(height, width))
+    baseline = measure_cost(network)
+    compressed = apply_untrained(network, StageSequence.parse(sequence))
+    log_stage_notices(compressed)
+    summary = cost_summary(measure_cost(compressed), baseline, chosen)
+    if as_json:
+        print_json(summary)
+    else:
+        print_pairs(f"{model} {compressed.sequence}, convention {chosen}", summary)
+
+
+def law(
     records: Annotated[
         list[Path] | None,
         typer.Argument(help="folders of discover, files of records (.jsonl, .gz, .xz), or one table (.csv)"),
@@ -38,96 +223,176 @@ def command(
     lower_is_better: Annotated[
         bool, typer.Option(help="a table's score is better if less, such as perplexity")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON on stdout")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Say which order recorded runs recommend, what that may cost, and which orders are out."""
+    from ordercomp.analysis.report.terminal import law_lines
+
     paths = records or []
     if (not paths) == (storage is None):
         raise ValueError("law needs either a folder or files of records, or --storage")
-    tolerated = parse_loss(loss) if loss is not None else None
+    tolerated = None if loss is None else parse_loss(loss)
     tables = [path for path in paths if path.suffix.lower() == ".csv"]
     if tables:
         if len(paths) > 1:
             raise ValueError(f"law reads one table at a time, got {len(paths)} paths")
-        told = _answer_of_table(tables[0], tolerated, columns, baseline, lower_is_better=lower_is_better)
-        if as_json:
-            print_json(told)
-        else:
-            print_answer(told.answer, told.stages)
+        _answer_of_table(tables[0], tolerated, columns, baseline, lower=lower_is_better, as_json=as_json)
         return
     if columns is not None or baseline is not None or lower_is_better:
         raise ValueError("--columns, --baseline and --lower-is-better belong to a table, a .csv file")
     if storage is not None:
-        file = law_of_study(storage, study, stages=stages, loss=_or_default(tolerated))
+        from ordercomp.jobs.study_law import law_of_study
+
+        file = law_of_study(storage, study, stages=stages, loss=LOSS if tolerated is None else tolerated)
     else:
-        file = _law_of_paths(paths, stages, tolerated)
+        from ordercomp.jobs.law import law_of_records
+
+        folder = paths[0] if paths[0].is_dir() else paths[0].parent
+        store = folder / "store" if len(paths) == 1 and (folder / "store").is_dir() else None
+        measured = [record for path in paths for record in _measured(path)]
+        tolerated = _asked_loss(folder / "law.json") if tolerated is None else tolerated
+        file = law_of_records(measured, stages=stages, loss=tolerated, store=store)
     if as_json:
         print_json(file)
     else:
-        print_law(file)
+        print_lines(*law_lines(file))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _TableAnswer:
-    """What a table of results gives: an answer without a law."""
-
-    task: str
-    stages: Order
-    answer: Answer
-
-
-def _law_of_paths(paths: list[Path], stages: str | None, loss: float | None) -> LawFile | AdaptiveFile:
-    files = [path / "records.jsonl" if path.is_dir() else path for path in paths]
-    found: list[Record] = []
-    for path, file in zip(paths, files, strict=True):
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"no {'records.jsonl in' if path.is_dir() else 'file of records at'} {path}"
-            )
-        held = [record for record in read_records(file) if record.order]
-        if not held:
-            raise ValueError(f"{file} holds no records to derive a law from")
-        found += held
-    folder = files[0].parent
-    store = folder / "store" if len(files) == 1 and (folder / "store").is_dir() else None
-    tolerated = loss if loss is not None else _or_default(_asked_loss(folder / "law.json"))
-    return law_of_records(found, stages=stages, loss=tolerated, store=store)
+def _measured(path: Path) -> list[Record]:
+    """The records of a file, or of the one in a folder, without those of baselines."""
+    file = path / "records.jsonl" if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"no {'records.jsonl in' if path.is_dir() else 'file of records at'} {path}")
+    records = [record for record in read_records(file) if record.order]
+    if not records:
+        raise ValueError(f"{file} holds no records to derive a law from")
+    return records
 
 
-def _answer_of_table(
-    path: Path, loss: float | None, columns: str | None, baseline: float | None, *, lower_is_better: bool
-) -> _TableAnswer:
-    if not path.is_file():
-        raise FileNotFoundError(f"no table at {path}")
-    results = read_results(
-        path, columns=_columns(columns), lower_is_better=lower_is_better, baseline=baseline
-    )
-    answer = answer_results(results, loss=_or_default(loss))
-    return _TableAnswer(task=path.name, stages=results.stages, answer=answer.rounded())
-
-
-def _columns(text: str | None) -> Columns:
-    """The names told as `order=stages,accuracy=score`."""
-    known = [field.name for field in fields(Columns)]
-    names: dict[str, str] = {}
-    for part in (text or "").split(","):
-        column, _, name = (word.strip() for word in part.partition("="))
-        if text and (column not in known or not name):
-            raise ValueError(
-                f"--columns must name some of {', '.join(known)} as in order=stages, got {part!r}"
-            )
-        if text:
-            names[column] = name
-    return Columns(**names)
-
-
-def _asked_loss(path: Path) -> float | None:
-    """The loss that the law.json of a folder was asked for, if there is one."""
+def _asked_loss(path: Path) -> float:
+    """The loss that the law.json of a folder was asked for; the default if there is none."""
     try:
         return float(read_json(path)["answer"]["loss"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return LOSS
 
 
-def _or_default(loss: float | None) -> float:
-    return DEFAULT_LOSS if loss is None else loss
+def _answer_of_table(
+    path: Path,
+    loss: float | None,
+    columns: str | None,
+    baseline: float | None,
+    *,
+    lower: bool,
+    as_json: bool,
+) -> None:
+    """Print what a table of results gives: an answer without a law."""
+    from ordercomp.analysis.report.terminal import answer_lines
+    from ordercomp.analysis.results_table import Columns, answer_results, read_results
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no table at {path}")
+    names = Columns(**_parse_columns(columns or "", [field.name for field in fields(Columns)]))
+    results = read_results(path, columns=names, lower_is_better=lower, baseline=baseline)
+    answer = answer_results(results, loss=LOSS if loss is None else loss).rounded()
+    if as_json:
+        print_json({"task": path.name, "stages": results.stages, "answer": answer})
+    else:
+        print_lines(*answer_lines(answer, results.stages))
+
+
+def _parse_columns(text: str, known: Sequence[str]) -> dict[str, str]:
+    """The names told as `order=stages,accuracy=score`. Raises ValueError."""
+    names: dict[str, str] = {}
+    for part in text.split(",") if text else ():
+        column, _, name = (word.strip() for word in part.partition("="))
+        if column not in known or not name:
+            raise ValueError(
+                f"--columns must name some of {', '.join(known)} as in order=stages, got {part!r}"
+            )
+        names[column] = name
+    return names
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="where discover or search left records and law or search")],
+) -> None:
+    """Write report.html of a folder of discover or search again, from its records alone."""
+    from ordercomp.jobs.search_folder import write_report_again
+
+    typer.echo(write_report_again(folder))
+
+
+def store(
+    action: Annotated[str, typer.Argument(help="ls, verify or gc")],
+    folder: Annotated[Path, typer.Argument(help="a store, or a folder of results that holds one")],
+    cap: Annotated[str, typer.Option(help="room for networks after gc, e.g. 500MiB")] = "20GiB",
+    as_json: OutcomeJsonFlag = False,
+) -> None:
+    """List what a store holds, check it against its digests, or make room; what is gone is computed again."""
+    actions = {"ls": _list_store, "verify": _verify_store, "gc": _shrink_store}
+    if action not in actions:
+        raise ValueError(f"action must be ls, verify or gc, got {action!r}")
+    actions[action](folder, parse_size(cap), as_json)
+
+
+def _list_store(folder: Path, cap: int, as_json: bool) -> None:
+    from ordercomp.running.store import find_store, list_entries
+
+    held = find_store(folder)
+    entries = list_entries(held)
+    if as_json:
+        rows = [
+            {
+                "key": entry.key,
+                "task": entry.record.task,
+                "seed": entry.record.seed,
+                "sequence": entry.record.sequence,
+                "error": entry.record.error,
+                "accuracy": entry.record.points[0].accuracy if entry.record.points else None,
+                "network_bytes": entry.network_bytes,
+            }
+            for entry in entries
+        ]
+        print_json({"folder": str(held.folder), "entries": rows})
+        return
+    table = Table("task", "seed", "sequence", "accuracy", "network", "key")
+    for entry in entries:
+        record = entry.record
+        reached = "failed" if record.error else f"{record.points[0].accuracy:.4f}"
+        network = size_text(entry.network_bytes) if entry.network_bytes else "none"
+        name = record.sequence or "baseline"
+        cells = (record.task, str(record.seed), name, reached, network, entry.key[:12])
+        table.add_row(*map(escape, cells))
+    Console().print(table)
+    print_lines(f"{len(entries)} results; networks take {size_text(held.network_bytes())}")
+
+
+def _verify_store(folder: Path, cap: int, as_json: bool) -> None:
+    from ordercomp.running.store import find_store, list_entries, remove_damaged
+
+    held = find_store(folder)
+    damaged = remove_damaged(held)
+    whole = len(list_entries(held))
+    if as_json:
+        print_json({"folder": str(held.folder), "whole": whole, "damaged": damaged})
+    else:
+        print_lines(f"{whole} results are whole")
+    if damaged:
+        names = ", ".join(key[:12] for key in damaged[:5])
+        raise FailedRunError(
+            f"{len(damaged)} results were damaged and removed ({names}); the next run computes them again"
+        )
+
+
+def _shrink_store(folder: Path, cap: int, as_json: bool) -> None:
+    from ordercomp.running.store import Store, collect_garbage, find_store
+
+    freed = collect_garbage(Store(find_store(folder).folder, cap_bytes=cap))
+    if as_json:
+        print_json(asdict(freed))
+    else:
+        print_lines(
+            f"freed {size_text(freed.bytes)}: {freed.evicted} networks beyond the cap, "
+            f"{freed.unfinished} without a record; {freed.locks} locks that nobody holds"
+        )

@@ -1,52 +1,79 @@
-"""`ordercomp discover`: the main experiment, from a task to the order to take."""
+"""The commands that train: discover, search, compress, study and rerun."""
 
+import math
+import shlex
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
-from ordercomp.analysis.report.text import answer_words
 from ordercomp.cli.output import (
+    ConventionOption,
+    DaskOption,
+    OutcomeJsonFlag,
+    StagesOption,
+    StoreUrlOption,
+    TaskOption,
+    WorkersOption,
     console,
     next_steps,
+    parse_convention,
     parse_duration,
     parse_loss,
     print_json,
-    print_law,
+    print_lines,
     print_next,
+    print_pairs,
 )
-from ordercomp.cli.progress import View, watching
+from ordercomp.errors import FailedRunError
 from ordercomp.jobs.defaults import SEEDS
-from ordercomp.jobs.discover import Discovery, discover
-from ordercomp.jobs.race import Race, plan_race
-from ordercomp.running.task import load_task
-from ordercomp.running.workers import executor_at
+from ordercomp.sequence import StageSequence
+
+LossOption = Annotated[
+    str | None, typer.Option(help="tolerated loss of accuracy, e.g. 2%; default the task's")
+]
+GuaranteeFlag = Annotated[
+    bool, typer.Option("--guarantee", help="take only networks whose loss holds with 95 % confidence")
+]
+SamplerOption = Annotated[str, typer.Option(help="tpe, neighbors, nsga2, nsga3, gp, random or grid")]
+ObjectiveOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="accuracy, log2_bitops_cr, log2_cr or latency_ms; several times for several; "
+        "default the first two"
+    ),
+]
+
+_MOST_DIFFERENCES = 5  # that are told of a node trained again
+_DASHBOARD = "look at every trial (pip install 'ordercomp[dashboard]')"
 
 
-def command(
+def discover(
     out: Annotated[Path, typer.Option(help="folder for records, law, report and networks")],
-    task: Annotated[str, typer.Option(help="a built-in task or a TOML file")] = "digits",
-    stages: Annotated[str | None, typer.Option(help="letters to order, default the task's")] = None,
-    loss: Annotated[
-        str | None, typer.Option(help="tolerated loss of accuracy, e.g. 2%; default the task's")
-    ] = None,
+    task: TaskOption = "digits",
+    stages: StagesOption = None,
+    loss: LossOption = None,
     budget: Annotated[str, typer.Option(help="time to train, e.g. 8m; none: until the race ends")] = "8m",
     seeds: Annotated[int, typer.Option(min=1, help="seeds of the race, at most")] = SEEDS,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="processes, one thread each; default one a core")
-    ] = None,
-    guarantee: Annotated[
-        bool, typer.Option("--guarantee", help="take only networks whose loss holds with 95 % confidence")
-    ] = False,
-    store: Annotated[
-        str | None, typer.Option(help="address of results to share, e.g. s3://bucket/folder")
-    ] = None,
-    dask: Annotated[str | None, typer.Option(help="address of a Dask scheduler to train on")] = None,
+    workers: WorkersOption = None,
+    guarantee: GuaranteeFlag = False,
+    store: StoreUrlOption = None,
+    dask: DaskOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="print law.json on stdout")] = False,
 ) -> None:
     """Find out in which order to apply the stages, what that may cost, and keep the networks to take."""
+    from ordercomp.analysis.report.terminal import law_lines
+    from ordercomp.analysis.report.text import answer_words
+    from ordercomp.cli.progress import watching
+    from ordercomp.jobs import discover as job
+    from ordercomp.jobs.race import Race, plan_race
+    from ordercomp.running.task import load_task
+    from ordercomp.running.workers import executor_at
+
     chosen = load_task(task)
     if stages is not None:
         chosen = replace(chosen, stages=stages)
@@ -59,10 +86,11 @@ def command(
         watching(planned, budget_seconds=seconds) as view,
     ):
 
-        def answered(found: Discovery) -> None:
-            _note(view, found)
+        def answered(so_far: job.Discovery) -> None:
+            words = answer_words(so_far.answer, so_far.law.stages)
+            view.note(f"so far: {words.headline}", *(line for line in (words.cost, words.out) if line))
 
-        found = discover(
+        done = job.discover(
             chosen,
             out=out,
             seeds=seeds,
@@ -74,19 +102,11 @@ def command(
             report=view,
             answered=answered,
         )
-    if found.failures:
-        print(f"ordercomp: {found.failures}", file=sys.stderr)
-    if as_json:
-        print_json(found.file)
-    else:
-        print_law(found.file)
-        console.print(f"records, networks and report are in {out}; open {out / 'report.html'}", markup=False)
-        if network := within_loss(out / "networks", chosen.loss):
-            print_next(next_steps(network))
-    if found.interrupted:
-        console.print("interrupted: this is what was measured until then; the same command goes on from here")
-        raise KeyboardInterrupt
-    if found.failures:
+    if done.failures:
+        print(f"ordercomp: {done.failures}", file=sys.stderr)
+    network = within_loss(out / "networks", chosen.loss)
+    _tell(done.file, law_lines(done.file), out, network, interrupted=done.interrupted, as_json=as_json)
+    if done.failures:
         raise typer.Exit(1)
 
 
@@ -97,7 +117,230 @@ def within_loss(folder: Path, loss: float) -> Path | None:
     return by_percent[max(kept)] if kept else None
 
 
-def _note(view: View, found: Discovery) -> None:
-    """Show the answer so far beside the progress."""
-    words = answer_words(found.answer, found.law.stages)
-    view.note(f"so far: {words.headline}", *(line for line in (words.cost, words.out) if line))
+def search(
+    out: Annotated[Path, typer.Option(help="folder for records, study.db, report and networks")],
+    task: TaskOption = "digits",
+    stages: Annotated[str, typer.Option(help="letters to choose from, default the task's")] = "",
+    all_stages: Annotated[bool, typer.Option("--all-stages", help="leave no stage out")] = False,
+    sampler: SamplerOption = "neighbors",
+    trials: Annotated[int, typer.Option(help="in the study, earlier runs included")] = 100,
+    storage: Annotated[str | None, typer.Option(help="path or URL, default study.db in --out")] = None,
+    study: Annotated[str, typer.Option(help="name in the storage")] = "search",
+    seed: Annotated[int, typer.Option(min=0, help="of trainings and sampler")] = 0,
+    repeats: Annotated[int, typer.Option(min=0, help="extra steps of repeatable stages")] = 0,
+    objective: ObjectiveOption = None,
+    max_loss: Annotated[float | None, typer.Option(help="constraint: accuracy lost, a fraction")] = None,
+    max_bytes: Annotated[float | None, typer.Option(help="constraint: storage of the network")] = None,
+    convention: ConventionOption = "paper",
+    weigh_cost: Annotated[bool, typer.Option(help="prefer proposals with cheap untrained suffixes")] = False,
+    abandon: Annotated[bool, typer.Option(help="end pipelines that are beyond repair early")] = False,
+    workers: WorkersOption = None,
+    budget: Annotated[str, typer.Option(help="time to train, e.g. 30m, or none")] = "none",
+    store: StoreUrlOption = None,
+    dask: DaskOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
+) -> None:
+    """Search jointly over stages, their order and their knobs for the best compressed networks."""
+    from ordercomp.analysis.report.terminal import search_lines
+    from ordercomp.cli.watched import watched_search
+    from ordercomp.jobs.search import SearchPlan
+    from ordercomp.objectives import DEFAULT_OBJECTIVES, Objectives
+    from ordercomp.running.task import load_task
+    from ordercomp.search.abandonment import Abandonment
+    from ordercomp.search.samplers import CostOptions
+
+    names = tuple(objective or DEFAULT_OBJECTIVES.names)
+    counted = parse_convention(convention)
+    plan = SearchPlan(
+        task=load_task(task),
+        out=out,
+        stages=stages,
+        optional=not all_stages,
+        trials=trials,
+        sampler=sampler,
+        storage=storage,
+        study=study,
+        seed=seed,
+        repeats=repeats,
+        cost=CostOptions() if weigh_cost else None,
+        objectives=Objectives(names=names, convention=counted, max_loss=max_loss, max_bytes=max_bytes),
+        workers=workers or 1,
+        store_url=store or "",
+        abandonment=Abandonment() if abandon else None,
+        budget_seconds=parse_duration(budget),
+    )
+    done = watched_search(plan, dask=dask, workers=workers)
+    network = max((out / "networks").glob("*.safetensors"), default=None)
+    more = [(_DASHBOARD, shlex.split(done.dashboard_line))] if done.dashboard_line else []
+    lines = search_lines(done.file)
+    _tell(done.file, lines, out, network, more=more, interrupted=done.interrupted, as_json=as_json)
+
+
+def _tell(
+    file: object,
+    lines: Iterable[Text],
+    out: Path,
+    network: Path | None,
+    *,
+    interrupted: bool,
+    as_json: bool,
+    more: Sequence[tuple[str, Sequence[object]]] = (),
+) -> None:
+    """Print an outcome, and what to do next with its network; raise KeyboardInterrupt if it is a part."""
+    if as_json:
+        print_json(file)
+    else:
+        print_lines(*lines)
+        console.print(f"records, networks and report are in {out}; open {out / 'report.html'}", markup=False)
+        print_next([*(next_steps(network) if network else ()), *more])
+    if interrupted:
+        console.print("interrupted: this is what was measured until then; the same command goes on from here")
+        raise KeyboardInterrupt
+
+
+def compress(
+    sequence: Annotated[
+        str, typer.Argument(help='"D(depth=0.5) P(ratio=0.4)", or DP for the knobs of the task')
+    ],
+    task: TaskOption = "digits",
+    out: Annotated[Path, typer.Option(help="the file to write, *.safetensors")] = Path(
+        "compressed.safetensors"
+    ),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    loss: Annotated[
+        str, typer.Option(help="loss on validation data that leaving early may cost: 2%, 0.02")
+    ] = "2%",
+    threshold: Annotated[
+        str | None, typer.Option(help="confidence to leave early at instead: 0 to 1, or none")
+    ] = None,
+    guarantee: Annotated[
+        bool, typer.Option("--guarantee", help="choose it so that the loss holds with 95 % confidence")
+    ] = False,
+    store: Annotated[Path | None, typer.Option(help="folder of finished trainings")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the record as JSON on stdout")] = False,
+) -> None:
+    """Apply the stages of a sequence, one after the other, and save the compressed network."""
+    from ordercomp.cli.progress import watching
+    from ordercomp.jobs import compress as job
+    from ordercomp.running.task import load_task
+
+    chosen, tolerated = load_task(task), parse_loss(loss)
+    wanted = StageSequence.parse(sequence)
+    with watching(len(wanted)) as view:
+        done = job.compress(
+            wanted,
+            chosen,
+            out=out,
+            seed=seed,
+            loss=tolerated,
+            threshold=None if threshold is None else _parse_threshold(threshold),
+            guarantee=guarantee,
+            store=store,
+            report=view,
+        )
+    if as_json:
+        print_json(done.record.to_json())
+        return
+    print_pairs(f"{done.record.sequence} → {out}", done.numbers)
+    for line in done.remarks(loss):
+        console.print(line, markup=False)
+    print_next(next_steps(out))
+
+
+def _parse_threshold(text: str) -> float:
+    """A confidence, or infinity for `none`. Raises ValueError."""
+    try:
+        return math.inf if text == "none" else float(text)
+    except ValueError:
+        raise ValueError(f"--threshold must be a confidence from 0 to 1, or none, got {text!r}") from None
+
+
+def study(
+    name: Annotated[str, typer.Argument(help="pairwise, exhaustive, insertion, …; another name lists them")],
+    out: Annotated[Path, typer.Option(help="folder of result folders and of the shared store")],
+    task: TaskOption = "digits",
+    preset: Annotated[str, typer.Option(help="minutes, hours, paper or a TOML file")] = "minutes",
+    budget: Annotated[str, typer.Option(help="time to train, e.g. 10m, or none")] = "none",
+    store: Annotated[
+        str | None, typer.Option(help="folder or address of finished trainings to share")
+    ] = None,
+    workers: WorkersOption = None,
+    dask: DaskOption = None,
+    as_json: OutcomeJsonFlag = False,
+) -> None:
+    """Run an experiment of the paper on any task and set its claims beside what was measured."""
+    from ordercomp.cli.progress import watching
+    from ordercomp.running.task import load_task
+    from ordercomp.running.workers import executor_at
+    from ordercomp.studies.run import RunOptions, run_experiment
+
+    chosen = load_task(task)
+    seconds = parse_duration(budget)
+    with (
+        executor_at(dask, workers=workers) as (executor, many),
+        watching(budget_seconds=seconds) as view,
+    ):
+        options = RunOptions(
+            workers=many,
+            budget_seconds=seconds,
+            store=None if store is None or "://" in store else Path(store),
+            store_url=store if store is not None and "://" in store else "",
+            report=view,
+            planned=view.plan,
+            executor=executor,
+        )
+        outcome = run_experiment(name, task=chosen, preset=preset, out=out, options=options)
+    if as_json:
+        print_json(outcome.file)
+    else:
+        decided = outcome.judgement
+        print_lines(
+            Text(f"{outcome.question} ({outcome.section})", "bold"),
+            *(table.to_text() for table in decided.tables),
+            *(finding.sentence for finding in decided.findings),
+            *decided.notes,
+            Text(outcome.verdict, "bold"),
+        )
+        console.print(f"records, figures and verdict are in {outcome.folder}", markup=False)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+
+
+def rerun(
+    records: Annotated[Path, typer.Argument(help="records.jsonl, or the folder that holds it")],
+    line: Annotated[int | None, typer.Option(min=1, help="number of the record, from 1")] = None,
+    sequence: Annotated[str, typer.Option(help="in place of a line: DP, or with its knobs")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="of that sequence")] = 0,
+    task: Annotated[str, typer.Option(help="default: the one that the record names")] = "",
+    as_json: OutcomeJsonFlag = False,
+) -> None:
+    """Train the node of one record again, from the baseline on, and compare what was measured bit for bit."""
+    from ordercomp.cli.progress import watching
+    from ordercomp.jobs import rerun as job
+    from ordercomp.running.task import load_task
+
+    if (line is None) == (not sequence):
+        raise ValueError("--line or --sequence must say which record to repeat, one of them")
+    path = records / "records.jsonl" if records.is_dir() else records
+    record = job.choose_record(path, line=line, sequence=sequence, seed=seed)
+    chosen = load_task(task or str(record.extra.get("task_source", record.task)))
+    with watching(len(StageSequence.parse(record.sequence))) as view:
+        done = job.rerun(record, chosen, report=view)
+    if as_json:
+        told = {"equal": not done.differences, "differences": done.differences}
+        print_json({**told, "same_setting": done.same_setting, "record": done.again.to_json()})
+    elif not done.differences:
+        points = f"{len(record.points)} points"
+        print_lines(f"{record.sequence} at seed {record.seed}: equal, bit for bit, {points}")
+    if done.differences:
+        raise FailedRunError(
+            f"{record.sequence} at seed {record.seed} differs on "
+            f"{'the same code and hardware' if done.same_setting else 'other code or hardware than then'}: "
+            f"{_first(done.differences)}"
+        )
+
+
+def _first(differences: Sequence[str]) -> str:
+    more = len(differences) - _MOST_DIFFERENCES
+    told = "; ".join(differences[:_MOST_DIFFERENCES])
+    return f"{told} and {more} more" if more > 0 else told

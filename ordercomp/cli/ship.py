@@ -1,21 +1,20 @@
-"""`ordercomp export`: a compressed network as files for use."""
+"""The commands that make use of a compressed network: export and bench."""
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from ordercomp.cli.output import print_json
-from ordercomp.networks.network import CompressedNetwork
-from ordercomp.plugins import load_function
-from ordercomp.shipping.packed import save_packed
+from ordercomp.cli.output import JsonFlag, NetworkArgument, print_json
 
-QDQ_HINT = "set this in onnxruntime's session options, or weights are unpacked at every run"
+_QDQ_HINT = "set this in onnxruntime's session options, or weights are unpacked at every run"
 
 
-def command(
-    network: Annotated[Path, typer.Argument(help="a file that compress, discover or search left")],
+def export(
+    network: NetworkArgument,
     onnx: Annotated[Path | None, typer.Option(help="the ONNX file to write")] = None,
     packed: Annotated[
         Path | None, typer.Option(help="the small file to write, for ordercomp.load_network")
@@ -24,9 +23,12 @@ def command(
     segments: Annotated[
         bool, typer.Option("--segments", help="cut the ONNX network at its exits, one file for each part")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON on stdout")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Write a network for use: as ONNX, checked by onnxruntime, or packed, a 2-bit weight taking 2 bits."""
+    from ordercomp.networks.network import CompressedNetwork
+    from ordercomp.shipping.packed import save_packed
+
     if onnx is None and packed is None:
         raise ValueError("export needs --onnx FILE or --packed FILE")
     for name, file in (("--onnx", onnx), ("--packed", packed)):
@@ -39,11 +41,11 @@ def command(
         done["packed"] = {"file": str(packed), "bytes": packed.stat().st_size}
     if onnx is not None:
         try:
-            export = load_function("ordercomp.shipping.onnx:export_onnx")
-        except ValueError as error:
-            raise ValueError(f"--onnx needs the extra: pip install 'ordercomp[export]' ({error})") from None
+            from ordercomp.shipping.onnx import export_onnx
+        except Exception as error:  # whatever a broken installation raises
+            raise _lacks_extra("--onnx", error) from None
         try:
-            exported = asdict(export(chosen, onnx, opset=opset, segments=segments))
+            exported = asdict(export_onnx(chosen, onnx, opset=opset, segments=segments))
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{network} cannot be exported with opset {opset}: {reason}") from None
@@ -54,12 +56,71 @@ def command(
     if packed is not None:
         print(f"{packed}: {done['packed']['bytes']:,} bytes; ordercomp.load_network reads it")
     if onnx is not None:
-        facts = done["onnx"]
-        print(f"{', '.join(facts['files'])}: {facts['bytes']:,} bytes, opset {facts['opset']}")
-        print(f"weights: {facts['weights']}; {facts['quantizers']} activations are quantized (QDQ)")
-        if facts["session_options"]:
-            print(f"{QDQ_HINT}: {', '.join('='.join(one) for one in facts['session_options'].items())}")
-        print(
-            f"onnxruntime agrees: same label in {facts['same_labels']:.0%}, "
-            f"logits differ by {facts['largest_difference']:.2g} at most"
-        )
+        _print_onnx(done["onnx"])
+
+
+def _lacks_extra(what: str, error: Exception) -> ValueError:
+    reason = " ".join(str(error).split())
+    return ValueError(
+        f"{what} needs the extra: pip install 'ordercomp[export]' ({type(error).__name__}: {reason})"
+    )
+
+
+def _print_onnx(facts: dict[str, Any]) -> None:
+    print(f"{', '.join(facts['files'])}: {facts['bytes']:,} bytes, opset {facts['opset']}")
+    print(f"weights: {facts['weights']}; {facts['quantizers']} activations are quantized (QDQ)")
+    if facts["session_options"]:
+        print(f"{_QDQ_HINT}: {', '.join('='.join(option) for option in facts['session_options'].items())}")
+    print(
+        f"onnxruntime agrees: same label in {facts['same_labels']:.0%}, "
+        f"logits differ by {facts['largest_difference']:.2g} at most"
+    )
+
+
+def bench(
+    network: NetworkArgument,
+    repeats: Annotated[int, typer.Option(min=3, help="calls whose median counts")] = 15,
+    shares: Annotated[
+        str, typer.Option(help="shares of the images that leave at each exit, as 0.7,0.2,0.1")
+    ] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure latency against the uncompressed baseline, in torch and onnxruntime, batch 1 and 64."""
+    from ordercomp.networks.network import CompressedNetwork
+
+    chosen = CompressedNetwork.load(network)
+    leaving = _parse_shares(shares, len(chosen.exits) + 1)
+    try:
+        from ordercomp.shipping import bench as job
+    except Exception as error:  # whatever a broken installation raises
+        raise _lacks_extra("bench", error) from None
+    measured = job.bench(chosen, repeats=repeats)
+    engines = measured.exits_ms if leaving else ()
+    expected = {engine: measured.expected_ms(engine, leaving) for engine in engines}
+    if as_json:
+        rows = [{**asdict(latency), "speedup": latency.speedup} for latency in measured.latencies]
+        print_json({**asdict(measured), "latencies": rows, "expected_ms": expected})
+        return
+    table = Table("engine", "batch", "baseline ms", "compressed ms", "times faster")
+    for latency in measured.latencies:
+        numbers = (latency.baseline_ms, latency.compressed_ms, latency.speedup)
+        table.add_row(latency.engine, str(latency.batch), *(f"{number:.2f}" for number in numbers))
+    Console().print(table)
+    for engine, times in measured.exits_ms.items():
+        print(f"{engine}, one image, by exit: {', '.join(f'{ms:.2f}' for ms in times)} ms")
+    for engine, milliseconds in expected.items():
+        print(f"{engine}, expected of an image: {milliseconds:.2f} ms")
+    print(measured.sentence)
+
+
+def _parse_shares(text: str, exits: int) -> tuple[float, ...]:
+    """Shares that sum to 1, none if the text is empty. Raises ValueError."""
+    if not text:
+        return ()
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        shares = ()
+    if len(shares) != exits or min(shares) < 0 or abs(sum(shares) - 1) > 1e-3:
+        raise ValueError(f"--shares must be {exits} shares that sum to 1, got {text!r}")
+    return shares

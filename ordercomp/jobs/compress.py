@@ -27,6 +27,8 @@ from ordercomp.sequence import StageSequence
 from ordercomp.shipping.packed import copy_with_threshold
 from ordercomp.stages.catalog import apply_untrained, complete
 
+_NO_THRESHOLD = "; no exit threshold is stored, so every image takes the last exit"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compressed:
@@ -41,6 +43,29 @@ class Compressed:
     def threshold(self) -> float | None:
         """The confidence at which images leave early, stored in the file; None: all go to the last exit."""
         return self.point.threshold
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What the network does and costs, and what the baseline does, by name."""
+        metric = self.record.metric
+        return {
+            f"validation {metric}": self.point.accuracy,
+            f"test {metric}": self.point.test_accuracy,
+            f"baseline test {metric}": self.record.baseline.test_accuracy,
+            "BitOpsCR": self.point.bitops_cr,
+            "CR": self.point.cr,
+        }
+
+    def remarks(self, loss: str) -> list[str]:
+        """What a user should know of the threshold, where the loss was asked for in these words."""
+        if not self.keeps_loss:
+            lost = 100 * (self.record.baseline.accuracy - max(point.accuracy for point in self.record.points))
+            best = f"the best one loses {lost:.2f} % on validation images"
+            ending = _NO_THRESHOLD if "E" in self.record.order else ""
+            return [f"no operating point is one standard error within a loss of {loss}: {best}{ending}"]
+        if self.threshold is None:
+            return []
+        return [f"{self.path} lets images leave early at a confidence of {self.threshold:.3g}"]
 
 
 def compress(

@@ -22,12 +22,8 @@ from ordercomp.codec import encode
 from ordercomp.errors import FailedRunError
 from ordercomp.jobs.check import check_task
 from ordercomp.jobs.defaults import SEEDS
-from ordercomp.jobs.law_folder import (
-    guaranteed_networks,
-    settle_precision,
-    unless_under_trained,
-    write_outcome,
-)
+from ordercomp.jobs.law import unless_under_trained
+from ordercomp.jobs.law_folder import guaranteed_networks, settle_precision, write_outcome
 from ordercomp.jobs.race import CONTROLLED_SEEDS, Race
 from ordercomp.jobs.search import task_space
 from ordercomp.objectives import Objectives

@@ -1,42 +1,24 @@
-"""Experiment: which order do the records of a design or of a study recommend, and which law do they show?
+"""The law.json that records support: which order do they recommend, and which law do they show?
 
 Trials of a paired design are evidence like any records. Trials that a sampler chose are not: they are
 compared by the fronts that they reach, and what follows from them is labelled "adaptive".
 """
 
+import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ordercomp.analysis.answer import derive_answer
+from ordercomp.analysis.answer import Answer, AnswerAt, Sorts, derive_answer
 from ordercomp.analysis.law import derive_law
-from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
+from ordercomp.analysis.networks import Taken, networks_to_take
+from ordercomp.analysis.pairs import Control
+from ordercomp.analysis.report.result_files import AdaptiveFile, AnyFile, LawFile
 from ordercomp.analysis.sampled import AdaptiveEvidence, adaptive_evidence
-from ordercomp.jobs.law_folder import answered
-from ordercomp.records import Record
-from ordercomp.search.results import is_paired, records_from_study
-from ordercomp.search.study import find_study
+from ordercomp.records import Record, is_paired, metric_of
 from ordercomp.sequence import Order
-
-
-def law_of_study(
-    storage: str | Path,
-    study: str | None = None,
-    *,
-    stages: Order | None = None,
-    loss: float = 0.02,
-    seed: int = 0,
-) -> LawFile | AdaptiveFile:
-    """Give the law.json that a study supports, as `law_of_records` reads its trials.
-
-    `study` may be left out if the storage holds only one. Raises ValueError if the storage cannot be read,
-    the study is not there or not ours, or holds nothing measured.
-    """
-    records = records_from_study(find_study(storage, study))
-    if not records:
-        raise ValueError(f"the study in {str(storage)!r} holds no finished trial to derive a law from")
-    return law_of_records(records, stages=stages, loss=loss, seed=seed)
 
 
 def law_of_records(
@@ -80,3 +62,66 @@ def law_of_records(
 
 def _adaptive(records: Sequence[Record], stages: Order | None, seed: int) -> AdaptiveEvidence:
     return adaptive_evidence(records, stages=stages, rng=np.random.default_rng(seed))
+
+
+def answered(
+    file: AnyFile,
+    answer: Answer,
+    records: Sequence[Record],
+    *,
+    store: Path | None = None,
+    certified: Sequence[Taken] | None = None,
+) -> AnyFile:
+    """Give the law.json of these records with its answer, rounded, and the networks to take.
+
+    The answer says under `topological_sorts` how many orders satisfy the law's decided pairs (fewer are
+    listed there than exist, if they are many) and how many of these may be the best. The commands of the
+    networks name `store`, if there is one. `metric`, here and in the answer, names what is lost. `certified`
+    networks take the place of those that the records alone would name.
+    """
+    law, metric = file.law, metric_of(records)
+    if isinstance(file, LawFile):
+        answer = unless_under_trained(answer, file.law.convergence)
+    sorts = () if law.cycle else law.orders
+    inside = sum(order in answer.best_set for order in sorts)
+    told = replace(
+        answer.rounded(), metric=metric, topological_sorts=Sorts(number=len(sorts), in_best_set=inside)
+    )
+    taken = networks_to_take(records, answer, law.stages) if certified is None else certified
+    picks = tuple(one.pick(make_command(one, store=store, exact=certified is not None)) for one in taken)
+    return replace(file, metric=metric, answer=told, networks=picks)
+
+
+def unless_under_trained(answer: Answer, controls: Sequence[Control]) -> Answer:
+    """The answer, or one that recommends nothing where most controls of a law say that training was short.
+
+    Under-trained stages fake an order: the epochs of a later stage serve an earlier one, too.
+    """
+    short = sum(control.status == "under-trained" for control in controls)
+    if 2 * short <= len(controls):
+        return answer
+
+    def silent(one: AnswerAt) -> AnswerAt:
+        return AnswerAt(loss=one.loss, rung=one.rung)
+
+    return replace(
+        answer,
+        asked=silent(answer.asked),
+        by_loss=tuple(map(silent, answer.by_loss)),
+        by_rung=tuple(map(silent, answer.by_rung)),
+        withheld=f"{short} of {len(controls)} networks gain from further epochs alone: train for longer",
+    )
+
+
+def make_command(taken: Taken, *, store: Path | None, exact: bool = False) -> str:
+    """The command that makes the network; its threshold follows from the loss, or stands there if `exact`."""
+    record, threshold = taken.record, taken.point.threshold
+    told = "none" if threshold is None else f"{threshold:.6g}"
+    words = [
+        *("ordercomp", "compress", record.sequence),
+        *("--task", str(record.extra.get("task_source", record.task)), "--seed", str(record.seed)),
+        *(() if store is None else ("--store", str(store))),
+        *(("--threshold", told) if exact else ("--loss", f"{100 * taken.loss:g}%")),
+        *("--out", f"{record.order}-loss-{100 * taken.loss:g}.safetensors"),
+    ]
+    return shlex.join(words)

@@ -18,7 +18,7 @@ from ordercomp.jobs.search_folder import SearchResult, write_search_outcome
 from ordercomp.knobs import Knob
 from ordercomp.networks.network import CompressedNetwork, describe
 from ordercomp.objectives import Objectives
-from ordercomp.records import Record
+from ordercomp.records import ADAPTIVE, PAIRED, Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import create_network, train_node
 from ordercomp.running.record_log import RecordLog
@@ -32,8 +32,6 @@ from ordercomp.search.results import Study, count_ended, designed_nodes, measure
 from ordercomp.search.samplers import DENSE_SAMPLERS, CostOptions, make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.study import (
-    ADAPTIVE,
-    PAIRED,
     Storage,
     enqueue_first,
     naming_the_storage,

@@ -13,7 +13,7 @@ from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
 from ordercomp.analysis.report.text import read_verdict
 from ordercomp.analysis.sampled import adaptive_evidence
 from ordercomp.codec import format_json
-from ordercomp.jobs.law import law_of_study
+from ordercomp.jobs.study_law import law_of_study
 from ordercomp.objectives import Objectives
 from ordercomp.records import Record
 from ordercomp.search.drive import StudySpec, run_study

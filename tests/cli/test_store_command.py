@@ -7,8 +7,8 @@ import pytest
 from builders import make_record
 
 from ordercomp.cli.main import main
+from ordercomp.cli.output import parse_size, size_text
 from ordercomp.running.store import Store
-from ordercomp.studies.cli.commands.store import parse_size, size_text
 
 KEY = "d" * 64
 

@@ -9,7 +9,6 @@ from ordercomp.jobs.compress import Compressed, compress
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.jobs import Finished
 from ordercomp.running.task import Task
-from ordercomp.studies.cli.commands.compress import _remarks
 from ordercomp.training.recipe import Recipe
 
 TINY = Task(
@@ -52,7 +51,7 @@ def test_a_loss_that_no_point_keeps_is_said() -> None:
     def remarks(order: str, *, keeps: bool) -> list[str]:
         record = make_record(order, accuracy=0.95, baseline=0.98)
         done = Compressed(record=record, point=record.points[0], keeps_loss=keeps, path=Path("n"))
-        return _remarks(done, "2%")
+        return done.remarks("2%")
 
     (line,) = remarks("PE", keeps=False)
     assert "one standard error within a loss of 2%: the best one loses 3.00 % on validation images" in line

@@ -20,8 +20,9 @@ from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.cli.main import main
 from ordercomp.codec import encode
 from ordercomp.jobs.discover import Discovery, discover
-from ordercomp.jobs.law import law_of_records, law_of_study
-from ordercomp.jobs.law_folder import answered, guaranteed_networks
+from ordercomp.jobs.law import answered, law_of_records
+from ordercomp.jobs.law_folder import guaranteed_networks
+from ordercomp.jobs.study_law import law_of_study
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import read_records, write_records
 from ordercomp.running.store import Store
@@ -299,7 +300,7 @@ def test_a_discovery_in_which_most_networks_failed_says_so_first_and_exits_with_
         folder=tmp_path,
     )
     assert replace(found, records=(*records, make_record("E"), make_record("PQ"))).failures == ""
-    monkeypatch.setattr("ordercomp.cli.run.discover", lambda *_, **__: found)
+    monkeypatch.setattr("ordercomp.jobs.discover.discover", lambda *_, **__: found)
     with pytest.raises(SystemExit) as ended:
         main(["discover", "--out", str(tmp_path), "--json"])
     out, err = capsys.readouterr()

@@ -8,8 +8,9 @@ from builders import make_record
 
 from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.objectives import Objectives
+from ordercomp.records import is_paired
 from ordercomp.search.drive import StudySpec, run_study
-from ordercomp.search.results import is_paired, keep_beside, records_from_study
+from ordercomp.search.results import keep_beside, records_from_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, find_study, open_study

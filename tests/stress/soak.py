@@ -42,12 +42,12 @@ from scenario import JOBS, Scenario
 
 from ordercomp.analysis import answer
 from ordercomp.analysis.order_model import Effort
-from ordercomp.cli import run as discover
+from ordercomp.jobs import discover, search
 from ordercomp.running import workers as processes
 from ordercomp.running.versions import code_version
-from ordercomp.studies.cli.commands import search, study
+from ordercomp.studies import run
 
-COMMANDS = (discover, search, study)  # loaded before the forks
+COMMANDS = (discover, search, run)  # what they need, loaded before the forks
 LATE = (  # modules that a run imports late, for seconds
     *("torch._dynamo", "alembic.command", "optuna.storages._rdb.storage", "sqlalchemy.dialects.sqlite"),
     *("sklearn.datasets", "pydantic", "pygments.lexers", "matplotlib.backends.backend_agg"),

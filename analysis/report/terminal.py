@@ -1,0 +1,115 @@
+"""The answer and the law of a law.json, and the outcome of a search, as lines for a terminal."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from rich.text import Text
+
+from ordercomp.analysis.answer import Answer
+from ordercomp.analysis.networks import Pick
+from ordercomp.analysis.pairs import Control
+from ordercomp.analysis.report.result_files import AdaptiveFile, BestPoint, LawFile, SearchFile
+from ordercomp.analysis.report.search_page import (
+    front_table,
+    importance_table,
+    law_sentence,
+    order_table,
+    progress_table,
+    search_headline,
+)
+from ordercomp.analysis.report.tables import loss_text, pair_table, times_text
+from ordercomp.analysis.report.text import (
+    ANOTHER_QUESTION,
+    answer_words,
+    named_stages,
+    network_words,
+    other_network,
+    read_verdict,
+    training_caveat,
+    where_it_changes,
+)
+from ordercomp.sequence import Order
+
+ADAPTIVE_LABEL = "Adaptive evidence: a sampler chose these networks, which biases the comparison."
+MOST_ORDERS = 10
+
+
+def answer_lines(
+    answer: Answer, stages: Order, networks: Sequence[Pick] = (), controls: Sequence[Control] = ()
+) -> Iterator[Text]:
+    """The answer: order, in bold, cost, what is out, what holds anyway, network and command."""
+    headline, *rest = answer_words(answer, stages).lines
+    yield Text(headline, "bold")
+    if answer.recommended is not None:
+        picks = [pick for pick in networks if pick.loss == answer.asked.loss]
+        rest += [training_caveat(controls), named_stages(stages)]
+        for pick in picks[:1]:
+            words = network_words(pick, metric=answer.metric)
+            rest += [f"The network: {words}", f"Make it: {pick.command}"]
+        rest.append(other_network(picks))
+    yield from (Text(line) for line in (*rest, where_it_changes(answer.by_loss)) if line)
+
+
+def law_lines(file: LawFile | AdaptiveFile) -> Iterator[Text]:
+    """The answer, then the verdict on the pairs and the check against all orders.
+
+    What rests on networks that a sampler chose is labelled so; beside a paired law it comes last.
+    """
+    law = file.law
+    if isinstance(file, AdaptiveFile):
+        yield Text(ADAPTIVE_LABEL)
+    if file.answer is not None:
+        controls = file.law.convergence if isinstance(file, LawFile) else ()
+        yield from answer_lines(file.answer, law.stages, file.networks or (), controls)
+        yield Text()
+    verdict = read_verdict(law)
+    yield Text(f"{ANOTHER_QUESTION} {verdict.headline}")
+    if verdict.detail:
+        yield Text(verdict.detail)
+    if file.answer is not None and file.answer.recommended is not None:
+        yield Text(_sorts_text(file.answer, law.orders))
+    yield Text()
+    yield Text(pair_table(law.pairs).about(file.metric).to_text())
+    if law.verification is not None:
+        yield Text()
+        yield Text(f"On that scale, order by order: {law.verification.sentence}")
+    if file.adaptive is not None:
+        yield Text()
+        yield from law_lines(AdaptiveFile(law=file.adaptive, metric=file.metric))
+
+
+def _sorts_text(answer: Answer, orders: Sequence[Order]) -> str:
+    """Say whether the orders that satisfy the decided pairs are among those that may be the best."""
+    sorts = answer.topological_sorts
+    if sorts is None or sorts.number == 0:
+        return "A cycle of pairs has no topological sort to be compared with the orders that may be the best."
+    if sorts.number == 1:
+        verb = "is among" if sorts.in_best_set else "is not among"
+        return f"Its topological sort {orders[0]} {verb} the orders that may be the best."
+    return f"Of its {sorts.number} topological sorts {sorts.in_best_set or 'none'} may be the best order."
+
+
+def search_lines(search: SearchFile) -> Iterator[Text]:
+    """The outcome of a search: its headline in bold, the best network at each loss, and tables."""
+    yield Text(search_headline(search), "bold")
+    yield Text(f"{search.networks} networks measured; their front is worth {search.value:.2f} doublings.")
+    for best, within in itertools.groupby(search.best, key=search.best.__getitem__):
+        losses = ", ".join(loss_text(float(tolerance)) for tolerance in within)
+        yield Text(f"\nloss up to {losses}: {'none' if best is None else _network_text(best)}")
+    tables = [front_table(search), order_table(search, most=MOST_ORDERS), importance_table(search)]
+    for table in (*tables, progress_table(search)):
+        if table.rows:
+            yield Text(f"\n{table.to_text()}")
+    if sentence := law_sentence(search):
+        yield Text(f"\n{sentence}")
+
+
+def _network_text(best: BestPoint) -> str:
+    point = best.point
+    numbers = [
+        f"{times_text(point.bitops_cr)} fewer bit operations",
+        f"{times_text(point.cr)} less storage",
+        *([] if point.latency_ms is None else [f"{point.latency_ms:.3g} ms"]),
+        f"test {point.metric} {point.test_accuracy:.4f}",
+    ]
+    return f"{', '.join(numbers)}\n  {best.compress}"

@@ -1,1 +1,0 @@
-"""The program `ordercomp`: its commands, and what they print."""
