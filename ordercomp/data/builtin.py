@@ -1,6 +1,7 @@
 """The built-in data sets, read from the files of their authors: CIFAR, SVHN, Fashion-MNIST, digits."""
 
 import gzip
+import importlib.util
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.io import loadmat
 from scipy.ndimage import map_coordinates
-from sklearn.datasets import load_digits as read_digits
 
 from ordercomp.data.assemble import Labeled, assemble, draw_parts, hold_out
 from ordercomp.data.source import DataError, Source, download_advice, find_folder
@@ -191,10 +191,22 @@ def load_digits(source: Source) -> ImageData:
     There is no official test set, so the seed draws both held-out parts. Usually not augmented.
     Source: Alpaydin and Kaynak (1998), test part.
     """
-    digits = read_digits()
-    everything = Labeled(digits.images.astype(np.uint8)[..., None], digits.target.astype(np.int64))
+    images, labels = read_digits()
+    everything = Labeled(images.astype(np.uint8)[..., None], labels)
     train, validation, test = (everything[index] for index in _draw_digits(everything.labels, source))
     return assemble(source, (train, validation, test), classes=10)
+
+
+def read_digits() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """The digits that scikit-learn ships: images of shape (1797, 8, 8) from 0 to 16, and their classes.
+
+    Read from its file: importing scikit-learn would cost every worker half as much time again as torch.
+    """
+    found = importlib.util.find_spec("sklearn")
+    if found is None or found.origin is None:
+        raise DataError("digits come with scikit-learn, which is not installed")
+    rows = np.loadtxt(Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
 
 
 def _draw_digits(labels: npt.NDArray[np.int64], source: Source) -> list[npt.NDArray[np.int64]]:
@@ -207,15 +219,15 @@ def load_rotated_digits(source: Source) -> ImageData:
     The angle, drawn evenly from -45 to 45 degrees, counterclockwise, is the target. Angles are the same for
     every seed, which draws only the parts. Digits as in `load_digits`.
     """
-    digits = read_digits()
-    angles = np.random.default_rng(0).uniform(-MOST_DEGREES, MOST_DEGREES, (_TURNS, len(digits.target)))
+    digits, labels = read_digits()
+    angles = np.random.default_rng(0).uniform(-MOST_DEGREES, MOST_DEGREES, (_TURNS, len(labels)))
 
     def turned(index: npt.NDArray[np.int64], turns: int) -> Labeled:
         degrees = angles[:turns, index].reshape(-1)
-        images = np.concatenate([digits.images[index]] * turns)
+        images = np.concatenate([digits[index]] * turns)
         return Labeled(rotate(images, degrees)[..., None], degrees.astype(np.float32))
 
-    train, validation, test = _draw_digits(digits.target, source)
+    train, validation, test = _draw_digits(labels, source)
     return assemble(source, (turned(train, _TURNS), turned(validation, 1), turned(test, 1)), classes=0)
 
 

@@ -1,6 +1,7 @@
 """The race of a task: which sequences run at the next seed, which controls, how many trainings that makes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources import as_file
@@ -151,7 +152,9 @@ def plan_race(race: Race, *, losing: bool) -> RacePlan:
         first = [starting_orders(stages, place) for place in range(min(2, race.seeds))]
         blocks = [*first, *[first[0][:MOST_LATER]] * (race.seeds - len(first))]
     elif losing and len(stages) == len(EXAMPLE_STAGES):
-        blocks = _example(race.seeds, task.loss, dict(zip(EXAMPLE_STAGES, stages, strict=True)))
+        letters = str.maketrans(EXAMPLE_STAGES, stages)
+        example = _example(race.seeds, task.loss)
+        blocks = [tuple(order.translate(letters) for order in block) for block in example]
     else:
         blocks = [starting_orders(stages, place) for place in range(race.seeds)]
     left = blocks[-1] if losing else tuple(dict.fromkeys(order for block in blocks for order in block))
@@ -162,8 +165,9 @@ def plan_race(race: Race, *, losing: bool) -> RacePlan:
     )
 
 
-def _example(seeds: int, loss: float, letters: Mapping[str, str]) -> list[tuple[Order, ...]]:
-    """The orders that run at each seed of a race in the recorded world."""
+@functools.cache
+def _example(seeds: int, loss: float) -> tuple[tuple[Order, ...], ...]:
+    """The orders of D, P, Q and E that run at each seed of a race in the recorded world."""
     world = order_values(networks_of(load_recorded(EXAMPLE), EXAMPLE_STAGES), EXAMPLE_STAGES, loss=loss)
     blocks: list[tuple[Order, ...]] = []
     table: ValueTable | None = None
@@ -173,7 +177,7 @@ def _example(seeds: int, loss: float, letters: Mapping[str, str]) -> list[tuple[
             break
         blocks.append(block)
         table = _revealed(world, blocks)
-    return [tuple("".join(letters[stage] for stage in order) for order in block) for block in blocks]
+    return tuple(blocks)
 
 
 def _revealed(world: ValueTable, blocks: Sequence[Sequence[Order]]) -> ValueTable:

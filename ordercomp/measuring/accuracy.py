@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from ordercomp.data.splits import Split
@@ -405,5 +405,5 @@ def threshold_p_values(
     unharmed = ExitOutcome(outcome.confidence, outcome.correct | ~right_before)
     kept = sweep_thresholds(unharmed, THRESHOLDS).accuracy
     broken = np.round((1 - kept) * images)
-    found: NDArray[np.float64] = stats.binom.cdf(broken, images, loss)
+    found: NDArray[np.float64] = special.bdtr(broken, images, loss)
     return found

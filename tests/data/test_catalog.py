@@ -9,8 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis.strategies import integers, lists
+from sklearn.datasets import load_digits
 
 from ordercomp.data.assemble import stratified
+from ordercomp.data.builtin import read_digits
 from ordercomp.data.catalog import load_data
 from ordercomp.data.source import DataError
 from ordercomp.data.splits import Augmentation, Draws, ImageData, MemorySplit
@@ -19,6 +21,14 @@ from ordercomp.data.splits import Augmentation, Draws, ImageData, MemorySplit
 @pytest.fixture(scope="module")
 def digits() -> ImageData:
     return load_data("digits")
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    images, classes = read_digits()
+    theirs = load_digits()
+    assert images.dtype == theirs.images.dtype
+    assert (images == theirs.images).all()
+    assert (classes == theirs.target).all()
 
 
 def test_digits_are_split_into_three_stratified_parts(digits: ImageData) -> None:
