@@ -37,9 +37,9 @@ from ordercomp.analysis.precedence import (
     tournament_orders,
 )
 from ordercomp.analysis.ranking import permutation_values
-from ordercomp.analysis.run_table import RunTable, TrainingCount
+from ordercomp.analysis.run_table import RunTable
 from ordercomp.analysis.statistics import Rules, hierarchical_bootstrap
-from ordercomp.records import Record
+from ordercomp.records import Record, TrainingCount
 from ordercomp.sequence import Order
 
 # One analysis under way: its records and options, and which seeds derive the law and which verify it.

@@ -7,13 +7,12 @@ end in the fine-tune F, and repeats; the uncompressed baseline is no run.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from ordercomp.analysis.fronts import DEFAULT_SCALE, Measured, Scale, measure
-from ordercomp.codec import OMITTED
-from ordercomp.records import Record
+from ordercomp.records import Record, TrainingCount
 from ordercomp.sequence import Order, StageSequence, check_distinct
 
 CONTROL = "F"  # the stage that trains on without compressing
@@ -67,16 +66,6 @@ def parsed(text: str) -> StageSequence:
 @lru_cache(maxsize=2**16)
 def _order(text: str) -> Order:
     return parsed(text).order
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingCount:
-    """How many trainings results took."""
-
-    done: int
-    reused: int  # found in a store
-    baselines: int | None = field(default=None, metadata=OMITTED)  # done beside; records do not tell
-    unshared: int  # if no two sequences shared their first stages
 
 
 @dataclass(frozen=True)

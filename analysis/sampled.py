@@ -18,9 +18,8 @@ import numpy as np
 from ordercomp.analysis.fronts import FloatArray, Scale, front_value
 from ordercomp.analysis.pairs import Evidence
 from ordercomp.analysis.precedence import find_cycle, kemeny_order, linear_extensions, precedence_graph
-from ordercomp.analysis.run_table import TrainingCount
 from ordercomp.analysis.statistics import RULES, Estimate
-from ordercomp.records import Record
+from ordercomp.records import Record, TrainingCount
 from ordercomp.sequence import Order, check_order
 
 SCALE = Scale(split="validation")

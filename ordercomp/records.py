@@ -23,6 +23,24 @@ class RecordError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingCount:
+    """How many trainings results took. Baselines count apart: every order needs one, shared or not."""
+
+    done: int = 0  # of stages
+    reused: int = 0  # found in a store
+    baselines: int | None = field(default=None, metadata=OMITTED)  # done beside; records do not tell
+    unshared: int = 0  # if no two sequences shared their first stages
+
+    def __add__(self, other: "TrainingCount") -> "TrainingCount":
+        return TrainingCount(
+            done=self.done + other.done,
+            reused=self.reused + other.reused,
+            baselines=(self.baselines or 0) + (other.baselines or 0),
+            unshared=self.unshared + other.unshared,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
     """The uncompressed network at the record's seed: accuracy, or the record's metric, in [0, 1]."""
 

@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from ordercomp.analysis.report.tables import Column, Table
-from ordercomp.analysis.run_table import TrainingCount
-from ordercomp.codec import decode, encode
-from ordercomp.records import Record
+from ordercomp.records import Record, TrainingCount
 from ordercomp.running.jobs import Request
-from ordercomp.running.runner import Trainings
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order, PrefixTrie, StageSequence, Step
 from ordercomp.stages.catalog import complete, known_stages
@@ -92,7 +89,8 @@ class Outcome:
     judgement: Judgement
     planned: int  # trainings that the preset asks for
     measured: int  # of those, how many are done
-    trainings: Trainings  # what this run did
+    trainings: TrainingCount  # what this run did
+    seconds: float  # wall time of this run
     interrupted: bool
     folder: Path
 
@@ -127,8 +125,8 @@ class Outcome:
             measured=self.measured,
             complete=self.complete,
             interrupted=self.interrupted,
-            trainings=decode(encode(self.trainings), TrainingCount, "trainings", strict=False),
-            seconds=round(self.trainings.seconds, 1),
+            trainings=self.trainings,
+            seconds=round(self.seconds, 1),
             folder=str(self.folder),
         )
 

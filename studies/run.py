@@ -18,11 +18,11 @@ from ordercomp.codec import Plain, decode, encode, format_json, read_json
 from ordercomp.files import replace_file
 from ordercomp.jobs.check import StepTimes, check_task, probe_steps
 from ordercomp.jobs.law_folder import settle_precision
-from ordercomp.records import Record, read_records
+from ordercomp.records import Record, TrainingCount, read_records
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import train_node
 from ordercomp.running.record_log import RecordLog
-from ordercomp.running.runner import Runner, Trainings, Work
+from ordercomp.running.runner import Runner, Work
 from ordercomp.running.store import Store, open_store
 from ordercomp.running.task import Task
 from ordercomp.running.versions import code_version
@@ -333,7 +333,7 @@ def run_experiment(
     folder = ResultFolder(place_of(Path(out), options.date, marker), marker)
     wanted = {(part.task.name, text, seed) for part in parts for text, seed in _nodes(part)}
     options.planned(len(wanted))
-    records, trainings, interrupted = _train(parts, folder, store, options)
+    records, trainings, seconds, interrupted = _train(parts, folder, store, options)
     enough = len({letter for record in records for letter in record.order} - {"F"}) > 1
     judgement = _with_failures(experiment.judge(records) if enough else TOO_FEW, records)
     outcome = Outcome(
@@ -346,6 +346,7 @@ def run_experiment(
         planned=len(wanted),
         measured=len(wanted & {(record.task, record.sequence, record.seed) for record in records}),
         trainings=trainings,
+        seconds=seconds,
         interrupted=interrupted,
         folder=folder.path,
     )
@@ -362,10 +363,10 @@ def judge_folder(path: Path | str) -> tuple[Experiment, list[Record]]:
 
 def _train(
     parts: list[Part], folder: ResultFolder, store: Store, options: RunOptions
-) -> tuple[list[Record], Trainings, bool]:
+) -> tuple[list[Record], TrainingCount, float, bool]:
     """Run all parts one after the other within one budget; return the records that belong to them."""
     found: list[Record] = []
-    total = Trainings()
+    total, seconds = TrainingCount(baselines=0), 0.0
     start = time.monotonic()
     for part in parts:
         left = None
@@ -386,10 +387,11 @@ def _train(
                 if finished.kept:
                     found.append(finished.record)
                 options.report(finished)
-            total = _sum(total, runner.trainings)
+            total += runner.trainings
+            seconds += runner.seconds
             if runner.interrupted:
-                return found, total, True
-    return found, total, False
+                return found, total, seconds, True
+    return found, total, seconds, False
 
 
 def _nodes(part: Part) -> set[tuple[str, int]]:
@@ -399,16 +401,6 @@ def _nodes(part: Part) -> set[tuple[str, int]]:
 
 def _prefixes(request: Request) -> tuple[object, ...]:
     return request.sequence.prefixes
-
-
-def _sum(one: Trainings, other: Trainings) -> Trainings:
-    return Trainings(
-        done=one.done + other.done,
-        reused=one.reused + other.reused,
-        baselines=one.baselines + other.baselines,
-        unshared=one.unshared + other.unshared,
-        seconds=one.seconds + other.seconds,
-    )
 
 
 # What experiments would train at a preset, shared and unshared, and how long that takes on this machine.

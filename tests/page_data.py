@@ -19,9 +19,9 @@ from ordercomp.analysis.report.result_files import (
     SearchPoint,
     TrialCount,
 )
-from ordercomp.analysis.run_table import TrainingCount
 from ordercomp.analysis.statistics import Estimate
 from ordercomp.objectives import Objectives
+from ordercomp.records import TrainingCount
 from ordercomp.sequence import permutations
 
 __all__ = ["STAGES", "a_control", "a_law", "a_pair", "a_search", "answer_at", "law_file", "pick", "point"]

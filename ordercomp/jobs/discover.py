@@ -27,11 +27,11 @@ from ordercomp.jobs.law_folder import guaranteed_networks, settle_precision, wri
 from ordercomp.jobs.race import CONTROLLED_SEEDS, Race
 from ordercomp.jobs.search import task_space
 from ordercomp.objectives import Objectives
-from ordercomp.records import Record
+from ordercomp.records import Record, TrainingCount
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import check_guarantee, task_data, task_metric, train_node
 from ordercomp.running.record_log import RecordLog
-from ordercomp.running.runner import Runner, Trainings
+from ordercomp.running.runner import Runner
 from ordercomp.running.store import open_store
 from ordercomp.running.task import Task
 from ordercomp.running.workers import refuse_unguarded
@@ -52,7 +52,7 @@ class Discovery:
     law: Law  # what the pairs of stages say
     file: LawFile  # the content of law.json
     records: tuple[Record, ...]
-    trainings: Trainings
+    trainings: TrainingCount
     interrupted: bool
     folder: Path
 
@@ -251,5 +251,4 @@ def _nothing_measured(records: Sequence[Record], runner: Runner) -> str:
     errors = [record.error for record in records if record.error]
     if errors:
         return f"every stage failed; the first one: {errors[0]}"
-    seconds = runner.trainings.seconds
-    return f"the budget was spent after {seconds:.0f} s, before a network was measured; raise it"
+    return f"the budget was spent after {runner.seconds:.0f} s, before a network was measured; raise it"

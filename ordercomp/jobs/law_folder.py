@@ -11,7 +11,6 @@ from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick, Taken, loss_interval
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.analysis.report.result_files import LawFile
-from ordercomp.analysis.run_table import TrainingCount
 from ordercomp.codec import decode, encode, format_json, read_json
 from ordercomp.files import drop_drafts, replace_file
 from ordercomp.jobs.law import answered
@@ -22,7 +21,7 @@ from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.fingerprint import fingerprint_task
 from ordercomp.running.jobs import key_of_record, node_key
 from ordercomp.running.node import create_network, task_data, task_metric
-from ordercomp.running.runner import Runner, Trainings
+from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order, StageSequence
@@ -69,7 +68,7 @@ def write_outcome(
     the same as the files that are there leaves them as they are. law.json comes last: where it is, all is.
     """
     trainings, store = runner.trainings, runner.store
-    law = replace(law, trainings=_counted(trainings), seconds=trainings.seconds)
+    law = replace(law, trainings=trainings, seconds=runner.seconds)
     file = answered(LawFile(law=law), answer, records, store=store.folder, certified=certified)
     page, path = folder / "report.html", folder / "law.json"
     there = _same(path, file) if trainings.done == 0 and page.is_file() else None
@@ -79,16 +78,6 @@ def write_outcome(
     write_report(page, file, records)
     replace_file(path, format_json(file, indent=2))
     return file
-
-
-def _counted(trainings: Trainings) -> TrainingCount:
-    """What this run did, not the records."""
-    return TrainingCount(
-        done=trainings.done,
-        reused=trainings.reused,
-        baselines=trainings.baselines,
-        unshared=trainings.unshared,
-    )
 
 
 def _same(path: Path, file: LawFile) -> LawFile | None:

@@ -6,10 +6,11 @@ import queue
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Self
@@ -17,7 +18,7 @@ from typing import Self
 from filelock import FileLock
 
 from ordercomp.errors import FailedRunError, is_out_of_disk, is_out_of_memory, one_line
-from ordercomp.records import Record
+from ordercomp.records import Record, TrainingCount
 from ordercomp.running.graph import Graph, Node
 from ordercomp.running.jobs import Finished, NodeJob, Request, TaskIdentity, key_of_record, node_key
 from ordercomp.running.node import train_node
@@ -57,25 +58,17 @@ class DiskFullError(FailedRunError):
     """The store could not be written any more."""
 
 
-@dataclass(slots=True)
-class Tally:
-    """Counts while they grow."""
-
-    baselines: int = 0  # trained
-    stages: int = 0  # trained
-    reused: int = 0  # nodes yielded that came from the store
-    unshared: int = 0  # summed lengths of the nodes yielded
-
-
 class Dispatcher:
     """Starts nodes on a pool and tells the graph how they ended."""
 
-    def __init__(self, graph: Graph, store: Store, pool: WorkerPool, work: Work, tally: Tally) -> None:
+    def __init__(
+        self, graph: Graph, store: Store, pool: WorkerPool, work: Work, counts: Counter[str]
+    ) -> None:
         self._graph = graph
         self._store = store
         self._pool = pool
         self._work = work
-        self._tally = tally
+        self._counts = counts
         self._running: dict[Future[Record], tuple[Node, FileLock]] = {}
         self._ended: queue.SimpleQueue[Future[Record]] = queue.SimpleQueue()
         self._room = _Room(store)
@@ -200,9 +193,9 @@ class Dispatcher:
             return self._graph.give_up(node, f"{type(error).__name__}: {error}")
         self._pool.deaths = 0
         if job.parent_key is None:
-            self._tally.baselines += 1
+            self._counts["baselines"] += 1
         else:
-            self._tally.stages += 1
+            self._counts["done"] += 1
         self._room.count(job.key)
         return self._graph.finish(node, record, reused=False)
 
@@ -256,17 +249,6 @@ class _Room:
             self._counted = now
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trainings:
-    """What a runner did. Baselines count apart: every order needs one, shared or not."""
-
-    done: int = 0  # stages trained
-    reused: int = 0  # nodes that an earlier run had trained
-    baselines: int = 0  # baselines trained
-    unshared: int = 0  # stage trainings that the same nodes take if each starts from its baseline
-    seconds: float = 0.0  # wall time since its first run began
-
-
 class Runner:
     """Trains what is asked for, each node once, and keeps everything finished in the store.
 
@@ -309,7 +291,7 @@ class Runner:
         self._pool = WorkerPool(executor, workers=workers)
         self._budget_seconds = math.inf if budget_seconds is None else budget_seconds
         self._work = work
-        self._tally = Tally()
+        self._counts = Counter(done=0, reused=0, baselines=0, unshared=0)
         self._counted: set[int] = set()  # hashes of requests: a run may have millions
         self._started: float | None = None
         self._kill = False
@@ -326,21 +308,19 @@ class Runner:
         self._pool.close()
 
     @property
-    def trainings(self) -> Trainings:
-        """What was done so far."""
-        tally = self._tally
-        return Trainings(
-            done=tally.stages,
-            reused=tally.reused,
-            baselines=tally.baselines,
-            unshared=tally.unshared,
-            seconds=self._seconds,
-        )
+    def trainings(self) -> TrainingCount:
+        """What was done so far; `unshared` counts what the nodes yielded take if each starts anew."""
+        return TrainingCount(**self._counts)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the first run began."""
+        return 0.0 if self._started is None else time.monotonic() - self._started
 
     @property
     def budget_spent(self) -> bool:
         """Whether the time is up."""
-        return self._seconds >= self._budget_seconds
+        return self.seconds >= self._budget_seconds
 
     def run(self, requests: Iterable[Request], *, lookahead: int | None = None) -> Iterator[Finished]:
         """Yield every node of the requests as it is finished, prefixes too, each once, parents first.
@@ -362,7 +342,7 @@ class Runner:
                 _log.warning("%s", told)
         graph = Graph(self.task, self.store)
         most = max(self.workers, _least_lookahead(self.workers) if lookahead is None else lookahead)
-        dispatcher = Dispatcher(graph, self.store, self._pool, self._work, self._tally)
+        dispatcher = Dispatcher(graph, self.store, self._pool, self._work, self._counts)
         source = _Source(requests)
         with self._listen():
             try:
@@ -416,16 +396,12 @@ class Runner:
     def _stopped(self) -> bool:
         return self.interrupted or self.budget_spent
 
-    @property
-    def _seconds(self) -> float:
-        return 0.0 if self._started is None else time.monotonic() - self._started
-
     def _count(self, finished: Finished) -> Finished:
         name = hash(finished.request)
         if name not in self._counted:
             self._counted.add(name)
-            self._tally.reused += finished.reused
-            self._tally.unshared += len(finished.request.sequence)
+            self._counts["reused"] += finished.reused
+            self._counts["unshared"] += len(finished.request.sequence)
         return finished
 
     def _close(self, dispatcher: Dispatcher) -> None:

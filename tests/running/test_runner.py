@@ -232,7 +232,7 @@ def test_nothing_starts_after_the_budget_is_spent(task, store, pool, monkeypatch
 
     runner = Runner(task, store, workers=1, executor=pool, budget_seconds=5.5, work=take_a_second)
     assert orders_of(list(runner.run(requests(*permutations("DPQE"))))) == ["D", "DP", "DPQ", "DPQE", "DPE"]
-    assert (runner.budget_spent, runner.interrupted, runner.trainings.seconds) == (True, False, 6.0)
+    assert (runner.budget_spent, runner.interrupted, runner.seconds) == (True, False, 6.0)
     assert list(runner.run(requests("QE"))) == []  # one budget for all runs of a runner
 
 
