@@ -2,71 +2,63 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from ordercomp.analysis.checks import Exhaustive, exhaustive
+from ordercomp.analysis.checks import Exhaustive
 from ordercomp.analysis.law import derive_law
-from ordercomp.analysis.ranking import permutation_records, permutation_values, rank_orders
+from ordercomp.analysis.ranking import permutation_records, rank_orders
 from ordercomp.analysis.report.plots import distance_plot, pareto_plot, ranking_plot, to_svg
-from ordercomp.analysis.report.tables import Column, Table, convergence_table, ranking_table, reduction_table
-from ordercomp.analysis.run_table import RunTable
+from ordercomp.analysis.report.tables import Table, convergence_table, ranking_table, reduction_table
 from ordercomp.analysis.statistics import RULES
 from ordercomp.records import Record
 from ordercomp.running.task import Task
-from ordercomp.sequence import Order, permutations
+from ordercomp.sequence import permutations
 from ordercomp.studies.claims import (
     CONSTRUCTION,
+    LOSSES,
     Claim,
     best_verdict,
-    by_order,
     chance_of_best,
     convergence,
+    decide_claims,
     has_fresh_student,
-    judge_claims,
-    latest,
+    law_of,
+    rank_of,
     stages_of,
 )
 from ordercomp.studies.experiment import (
+    ClaimVerdict,
+    Conclusion,
     Experiment,
     Finding,
-    Judgement,
     Part,
-    Verdict,
+    by_order,
+    make_table,
     one_part,
     restrict,
     sequences,
 )
-from ordercomp.studies.facts import LAW, TABLE_1, TABLE_1_LOSSES, TABLE_1_NOTE
+from ordercomp.studies.facts import PAPER
 from ordercomp.studies.preset import Preset
 
-LOSSES = (0.002, 0.006, 0.01, 0.02, 0.05, 0.1)  # the paper's, and what small networks lose
-RESAMPLES = 2000
 
-
-def parts(task: Task, preset: Preset) -> list[Part]:
+def _plan(task: Task, preset: Preset) -> list[Part]:
     """All permutations of the task's stages, with control arms."""
-    prepared = preset.prepare(task)
-    return [one_part(prepared, preset, sequences(prepared, preset, permutations(task.stages)))]
+    return [one_part(task, preset, sequences(task, preset, permutations(task.stages)))]
 
 
-def judge(records: Sequence[Record]) -> Judgement:
-    """Judge the law against the orders of Table 1 and against all, and whether nearer orders do better."""
-    found = [record for record in latest(records) if record.order]
-    stages = stages_of(found)
-    law = restrict(LAW, stages)
-    ranking = rank_orders(found, stages)
-    shown = permutation_records(found, stages)
-    derived = derive_law(found, stages=stages)
-    findings = _table_1_findings(found, stages, law)
-    verified = _verify(found, stages, law)
-    if verified is not None:
-        findings += _whole_findings(verified, CONSTRUCTION if has_fresh_student(found) else "")
-    return Judgement(
+def _decide(records: Sequence[Record]) -> Conclusion:
+    """The law against the orders of Table 1 and against all, and whether nearer orders do better."""
+    stages, law = stages_of(records), law_of(records)
+    derived = derive_law(records, stages=stages)
+    findings = decide_claims(_table_1_claims(records), convergence(records))
+    rank = rank_of(records, law, stages, method="the paper's law, ranked on all seeds")
+    if rank is not None:
+        findings += _whole_findings(rank, CONSTRUCTION if has_fresh_student(records) else "")
+    return Conclusion(
         findings=tuple(findings),
         tables=(
-            reduction_table(shown, tolerances=LOSSES),
+            reduction_table(permutation_records(records, stages), tolerances=LOSSES),
             _paper_table(),
-            ranking_table(ranking, law=law),
+            ranking_table(rank_orders(records, stages), law=law),
             *((convergence_table(derived.convergence),) if derived.convergence else ()),
         ),
         notes=(
@@ -77,26 +69,23 @@ def judge(records: Sequence[Record]) -> Judgement:
     )
 
 
-def figures(records: Sequence[Record]) -> dict[str, str]:
+def _draw(records: Sequence[Record]) -> dict[str, str]:
     """Fronts of all orders, their ranking, and value against distance from the law."""
-    found = [record for record in latest(records) if record.order]
-    stages = stages_of(found)
-    law = restrict(LAW, stages)
-    shown = permutation_records(found, stages)
-    ranking = rank_orders(found, stages)
+    stages, law = stages_of(records), law_of(records)
+    ranking = rank_orders(records, stages)
     highlights = {law: "law", **({ranking[0].order: "best"} if ranking and ranking[0].order != law else {})}
     return {
-        "fronts": to_svg(pareto_plot(shown, highlights=highlights)),
+        "fronts": to_svg(pareto_plot(permutation_records(records, stages), highlights=highlights)),
         "ranking": to_svg(ranking_plot(ranking, highlights=highlights)),
         "distance": to_svg(distance_plot(ranking, law=law)),
     }
 
 
-def _table_1_findings(records: Sequence[Record], stages: Order, law: Order) -> list[Finding]:
+def _table_1_claims(records: Sequence[Record]) -> list[Claim]:
     """The law against each of the other orders that the paper prints, restricted to the stages at hand."""
-    orders = by_order(records)
-    rivals = dict.fromkeys(restrict(order, stages) for order in TABLE_1)
-    claims = [
+    stages, law, orders = stages_of(records), law_of(records), by_order(records)
+    rivals = dict.fromkeys(restrict(order, stages) for order in PAPER.table_1.rows)
+    return [
         Claim(
             text=f"{law} reaches larger reductions than {rival} (Table 1)",
             first=orders.get(law, []),
@@ -105,60 +94,45 @@ def _table_1_findings(records: Sequence[Record], stages: Order, law: Order) -> l
         for rival in rivals
         if rival != law and len(rival) == len(stages)
     ]
-    return judge_claims(claims, convergence(records))
 
 
-def _verify(records: Sequence[Record], stages: Order, law: Order) -> Exhaustive | None:
-    """The rank of the paper's law, which these records had no part in choosing; None without all orders."""
-    values, seeds = permutation_values(RunTable.of(records, stages=stages))
-    if not seeds:
-        return None
-    return exhaustive(
-        values,
-        [law] * len(seeds),
-        method="the paper's law, ranked on all seeds",
-        resamples=RESAMPLES,
-        rng=np.random.default_rng(0),
-    )
-
-
-def _whole_findings(found: Exhaustive, caveat: str) -> list[Finding]:
-    near: Verdict = "undecided"
-    if found.seeds >= RULES.least_seeds and abs(found.kendall_tau) >= 0.3:
-        near = "agree" if found.kendall_tau < 0 else "disagree"
+def _whole_findings(rank: Exhaustive, caveat: str) -> list[Finding]:
+    near: ClaimVerdict = "undecided"
+    if rank.seeds >= RULES.least_seeds and abs(rank.kendall_tau) >= 0.3:
+        near = "agree" if rank.kendall_tau < 0 else "disagree"
     return [
         Finding(
-            claim=f"{found.order} is the best of all {found.of} orders",
-            measured=f"rank {found.rank}, {found.regret:.2f} doublings behind the best ({found.best})"
-            f"{chance_of_best(found)}",
-            verdict=best_verdict(found),
-            seeds=found.seeds,
-            effect=-found.regret,
+            claim=f"{rank.order} is the best of all {rank.of} orders",
+            measured=f"rank {rank.rank}, {rank.regret:.2f} doublings behind the best ({rank.best})"
+            f"{chance_of_best(rank)}",
+            verdict=best_verdict(rank),
+            seeds=rank.seeds,
+            effect=-rank.regret,
             caveat=caveat,
         ),
         Finding(
             claim="orders nearer to the law do better",
-            measured=f"Kendall's tau between distance and value {found.kendall_tau:+.2f} "
+            measured=f"Kendall's tau between distance and value {rank.kendall_tau:+.2f} "
             "(decided from 0.3 on, with three seeds or more)",
             verdict=near,
-            seeds=found.seeds,
+            seeds=rank.seeds,
             caveat=caveat,
         ),
     ]
 
 
 def _paper_table() -> Table:
-    columns = (Column("order"), *(Column(f"loss ≤ {loss:g} %", "right") for loss in TABLE_1_LOSSES))
-    rows = tuple(
-        (order, *("?" if value is None else f"{value:.0f}×" for value in values))
-        for order, values in TABLE_1.items()
-    )
-    return Table(
-        title="The paper, Table 1 (ResNet34, CIFAR-10, one run each)",
-        columns=columns,
-        rows=rows,
-        note=TABLE_1_NOTE,
-        marked=frozenset({0}),
+    table = PAPER.table_1
+    return make_table(
+        "The paper, Table 1 (ResNet34, CIFAR-10, one run each)",
+        ("order", *(f"loss ≤ {loss:g} %" for loss in table.losses)),
+        [
+            (order, *("?" if value == "?" else f"{value:.0f}×" for value in values))
+            for order, values in table.rows.items()
+        ],
+        left=("order",),
+        note=table.note,
+        marked=(0,),
     )
 
 
@@ -166,7 +140,7 @@ EXPERIMENT = Experiment(
     name="exhaustive",
     section="section 5, Table 1",
     question="is the law the best of all orders?",
-    parts=parts,
-    judge=judge,
-    figures=figures,
+    plan=_plan,
+    rule=_decide,
+    draw=_draw,
 )

@@ -1,19 +1,22 @@
-"""What an experiment is: what it trains, how it judges the records, and the outcome that it leaves."""
+"""What an experiment is: a question, what it trains, how it decides from the records, how it draws them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ordercomp.analysis.report.tables import Column, Table
-from ordercomp.records import Record, TrainingCount
+from ordercomp.analysis.statistics import Estimate
+from ordercomp.records import Record
 from ordercomp.running.jobs import Request
 from ordercomp.running.task import Task
-from ordercomp.sequence import Order, PrefixTrie, StageSequence, Step
+from ordercomp.sequence import KnobValue, Order, PrefixTrie, StageSequence, Step
 from ordercomp.stages.catalog import complete, known_stages
 from ordercomp.studies.preset import Preset
 
-Verdict = Literal["agree", "disagree", "undecided", "true by construction"]
+ClaimVerdict = Literal["agree", "disagree", "undecided", "true by construction"]
+CONTROL = Step("F")  # more training without compression
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,14 +27,15 @@ class Part:
     requests: tuple[Request, ...]  # in the order of training
 
     @property
-    def nodes(self) -> int:
-        """Number of distinct trainings without the baselines."""
-        return len(self.trie)
+    def nodes(self) -> list[tuple[StageSequence, int]]:
+        """Sequence and seed of every training, without the baselines; what is shared stands there again."""
+        return [(prefix, request.seed) for request in self.requests for prefix in request.sequence.prefixes]
 
     @property
-    def trie(self) -> PrefixTrie[tuple[str, int]]:
-        """The shared prefixes, those of each seed apart."""
-        return PrefixTrie([(str(s), r.seed) for s in r.sequence.steps] for r in self.requests)
+    def unshared_trainings(self) -> int:
+        """Stage trainings if every network started from its baseline."""
+        trie = PrefixTrie([(str(s), r.seed) for s in r.sequence.steps] for r in self.requests)
+        return trie.unshared_trainings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +44,7 @@ class Finding:
 
     claim: str
     measured: str  # in words and numbers
-    verdict: Verdict
+    verdict: ClaimVerdict
     seeds: int
     effect: float | None = None  # in doublings of value; positive speaks for the claim
     interval: tuple[float, float] | None = None
@@ -49,164 +53,123 @@ class Finding:
     @property
     def sentence(self) -> str:
         """The verdict in a sentence, with seeds and interval."""
-        words = {"agree": "Agree", "disagree": "Disagree", "undecided": "Undecided"}
-        verdict = words.get(self.verdict, "True by construction")
         seeds = f"{self.seeds} seed{'s' if self.seeds != 1 else ''}"
         caveat = f" {self.caveat}" if self.caveat else ""
-        return f"{verdict}: {self.claim}. Measured over {seeds}: {self.measured}.{caveat}"
+        return f"{self.verdict.capitalize()}: {self.claim}. Measured over {seeds}: {self.measured}.{caveat}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class Conclusion:
     """What records say about the question; drawn from them alone."""
 
     findings: tuple[Finding, ...]
-    tables: tuple[Table, ...]  # ours and the paper's own, side by side
+    tables: tuple[Table, ...] = ()  # ours and the paper's own, side by side
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """One question, with plain functions that plan, judge and draw it."""
+    """One question, with plain functions that plan, decide and draw it.
+
+    They get the task as the preset prepares it, and the `latest` records.
+    """
 
     name: str
     section: str  # of the paper, with the figure or table
     question: str
-    parts: Callable[[Task, Preset], Sequence[Part]]
-    judge: Callable[[Sequence[Record]], Judgement]
-    figures: Callable[[Sequence[Record]], Mapping[str, str]]  # SVG texts by file stem
+    plan: Callable[[Task, Preset], Sequence[Part]]
+    rule: Callable[[Sequence[Record]], Conclusion]
+    draw: Callable[[Sequence[Record]], Mapping[str, str]]
+
+    def parts(self, task: Task, preset: Preset) -> Sequence[Part]:
+        """What is trained of the task at the preset."""
+        return self.plan(preset.prepare(task), preset)
+
+    def decide(self, records: Iterable[Record]) -> Conclusion:
+        """Apply the decision rule of the experiment to the records, in whatever order they come."""
+        return self.rule(latest(records))
+
+    def figures(self, records: Iterable[Record]) -> Mapping[str, str]:
+        """The figures of the experiment, SVG texts by file stem."""
+        return self.draw(latest(records))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a run of an experiment found, and where it lies."""
-
-    experiment: str
-    section: str
-    question: str
-    task: str
-    preset: str
-    judgement: Judgement
-    planned: int  # trainings that the preset asks for
-    measured: int  # of those, how many are done
-    trainings: TrainingCount  # what this run did
-    seconds: float  # wall time of this run
-    interrupted: bool
-    folder: Path
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything that was planned is measured."""
-        return self.measured >= self.planned
-
-    @property
-    def verdict(self) -> str:
-        """One sentence for the whole experiment."""
-        found = [finding.verdict for finding in self.judgement.findings]
-        counts = {verdict: found.count(verdict) for verdict in dict.fromkeys(found)}
-        told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "none"
-        part = "" if self.complete else f" Only {self.measured} of {self.planned} trainings are done."
-        return f"{self.experiment} on {self.task}: of {len(found)} claims {told}.{part}"
-
-    @property
-    def file(self) -> "OutcomeFile":
-        """The content of outcome.json."""
-        return OutcomeFile(
-            experiment=self.experiment,
-            section=self.section,
-            question=self.question,
-            task=self.task,
-            preset=self.preset,
-            verdict=self.verdict,
-            findings=self.judgement.findings,
-            tables=tuple(map(_table_file, self.judgement.tables)),
-            notes=self.judgement.notes,
-            planned=self.planned,
-            measured=self.measured,
-            complete=self.complete,
-            interrupted=self.interrupted,
-            trainings=self.trainings,
-            seconds=round(self.seconds, 1),
-            folder=str(self.folder),
-        )
-
-    def to_text(self) -> str:
-        """Verdict, findings, tables and notes for a terminal."""
-        blocks = [self.verdict, "\n".join(finding.sentence for finding in self.judgement.findings)]
-        blocks += [table.to_text() for table in self.judgement.tables]
-        blocks += list(self.judgement.notes)
-        return "\n\n".join(block for block in blocks if block)
-
-    def to_markdown(self) -> str:
-        """The content of outcome.md."""
-        lines = [f"# {self.experiment}: {self.question}", "", f"Paper: {self.section}. {self.verdict}", ""]
-        lines += [f"- {finding.sentence}" for finding in self.judgement.findings]
-        for table in self.judgement.tables:
-            lines += ["", *table_markdown(table)]
-        for note in self.judgement.notes:
-            lines += ["", note]
-        return "\n".join(lines) + "\n"
+# Records, and what is said of them.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableFile:
-    """A table as files hold it."""
+def latest(records: Iterable[Record]) -> list[Record]:
+    """One record of each task, accounting, sequence and seed: the last; in an order of their own.
 
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
+    Baselines are left out. So nothing that is told of the records depends on which training ended first.
+    """
+    by_run = {(one.task, one.accounting, one.sequence, one.seed): one for one in records if one.order}
 
+    def place(run: tuple[str, str, str, int]) -> tuple[str, str, str, str, int]:
+        task, accounting, sequence, seed = run
+        return task, accounting, sequence.rpartition(" ")[2], sequence, seed
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutcomeFile:
-    """The content of an outcome.json."""
-
-    experiment: str
-    section: str
-    question: str
-    task: str
-    preset: str
-    verdict: str
-    findings: tuple[Finding, ...]
-    tables: tuple[TableFile, ...]
-    notes: tuple[str, ...]
-    planned: int
-    measured: int
-    complete: bool
-    interrupted: bool
-    trainings: TrainingCount
-    seconds: float
-    folder: str
+    return [by_run[run] for run in sorted(by_run, key=place)]
 
 
-def _table_file(table: Table) -> TableFile:
-    return TableFile(
-        title=table.title,
-        columns=tuple(column.name for column in table.columns),
-        rows=table.rows,
-        note=table.note,
+def group(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
+    """The records of each key, keys and records in the order in which they come."""
+    groups: dict[Key, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def by_order(records: Iterable[Record]) -> dict[Order, list[Record]]:
+    """The records of each order."""
+    return group(records, lambda record: record.order)
+
+
+def by_seed(records: Iterable[Record]) -> dict[int, list[Record]]:
+    """The records of each seed."""
+    return group(records, lambda record: record.seed)
+
+
+def by_sequence(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """The records of each sequence, by its text."""
+    return group(records, lambda record: record.sequence)
+
+
+def interval_of(effect: Estimate) -> tuple[float, float] | None:
+    """The ends of an estimate's interval; None where there is none, with one seed."""
+    return (effect.low, effect.high) if math.isfinite(effect.error) else None
+
+
+def effect_text(effect: Estimate) -> str:
+    """An estimate with its interval, if it has one."""
+    ends = interval_of(effect)
+    return f"{effect.mean:+.2f}" + ("" if ends is None else f" [{ends[0]:+.2f}, {ends[1]:+.2f}]")
+
+
+def make_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[tuple[str, ...]],
+    *,
+    left: Collection[str] = (),
+    note: str = "",
+    marked: Collection[int] = (),
+) -> Table:
+    """A table whose columns are set to the right, but for those in `left`; with `marked` rows set off."""
+    return Table(
+        title=title,
+        columns=tuple(Column(name, "left" if name in left else "right") for name in columns),
+        rows=tuple(rows),
+        note=note,
+        marked=frozenset(marked),
     )
 
 
-def table_markdown(table: Table) -> list[str]:
-    """The lines of a table in Markdown: title, heading, rows, note."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    def rule(column: Column) -> str:
-        return "---:" if column.align == "right" else "---"
-
-    lines = [f"**{table.title}**", "", line([column.name for column in table.columns])]
-    lines += [line([rule(column) for column in table.columns]), *(line(row) for row in table.rows)]
-    return [*lines, "", table.note] if table.note else lines
+def words_table(title: str, columns: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Table:
+    """A table of words, all of them set to the left."""
+    return make_table(title, columns, rows, left=columns)
 
 
 # From orders to requests: knob settings, seeds and control arms, alike for all orders that are compared.
-
-
-CONTROL = Step("F")  # more training without compression
 
 
 def sequences(task: Task, preset: Preset, orders: Iterable[Order]) -> list[StageSequence]:
@@ -214,46 +177,48 @@ def sequences(task: Task, preset: Preset, orders: Iterable[Order]) -> list[Stage
 
     Orders of the same stages meet the same settings, so that they differ in nothing else.
     """
-    found: dict[StageSequence, None] = {}
-    for order in orders:
-        for case in preset.grid("".join(sorted(set(order)))):
-            found[task.sequence(order, case)] = None
-    return list(found)
+    return _distinct(
+        task.sequence(order, setting)
+        for order in orders
+        for setting in preset.grid("".join(sorted(set(order))))
+    )
 
 
-def rungs(task: Task, preset: Preset, stage: str) -> list[StageSequence]:
-    """A stage alone at the settings of its ladder."""
-    return list(dict.fromkeys(task.sequence(stage, case) for case in preset.rungs(stage)))
+def ladder(task: Task, preset: Preset, stages: Iterable[str]) -> list[StageSequence]:
+    """Each of the stages alone at the settings of its ladder."""
+    return _distinct(task.sequence(stage, setting) for stage in stages for setting in preset.alone(stage))
 
 
-def controls(some: Iterable[StageSequence]) -> list[StageSequence]:
+def controls(wanted: Iterable[StageSequence]) -> list[StageSequence]:
     """F after every static prefix of the sequences, which shows whether it was trained to the end."""
     stages = known_stages()
-    found: dict[StageSequence, None] = {}
-    for sequence in some:
-        for prefix in sequence.prefixes:
-            if any(stages[step.stage].dynamic or step.stage == CONTROL.stage for step in prefix.steps):
-                break
-            found[prefix + CONTROL] = None
-    return list(found)
+
+    def is_static(step: Step) -> bool:
+        return not stages[step.stage].dynamic and step.stage != CONTROL.stage
+
+    return _distinct(
+        prefix + CONTROL
+        for sequence in wanted
+        for prefix in sequence.prefixes
+        if all(map(is_static, prefix.steps))
+    )
 
 
-def one_part(task: Task, preset: Preset, some: Sequence[StageSequence], *, controlled: bool = True) -> Part:
+def one_part(task: Task, preset: Preset, wanted: Iterable[StageSequence], *, controlled: bool = True) -> Part:
     """All sequences at seed 0, then all at seed 1, and so on; with control arms if the preset has them.
 
-    `task` is the prepared one. A budget that ends early thus leaves whole seeds.
+    A budget that ends early thus leaves whole seeds.
     """
-    whole = [*some, *(controls(some) if controlled and preset.controls else [])]
-    requests = tuple(Request(sequence, seed) for seed in range(preset.seeds) for sequence in whole)
-    return Part(task=task, requests=requests)
+    whole = list(dict.fromkeys(wanted))
+    whole += controls(whole) if controlled and preset.controls else []
+    return Part(
+        task=task, requests=tuple(Request(one, seed) for seed in range(preset.seeds) for one in whole)
+    )
 
 
-def restrict(order: Order, stages: Order) -> Order:
+def restrict(order: Order, stages: Iterable[str]) -> Order:
     """The order without the letters that are not among `stages`."""
     return "".join(letter for letter in order if letter in stages)
-
-
-# Equal budgets: orders of different lengths that share out the same number of epochs.
 
 
 def totaled(task: Task) -> Task:
@@ -264,16 +229,25 @@ def totaled(task: Task) -> Task:
 def share_epochs(task: Task, preset: Preset, orders: Iterable[Order]) -> list[StageSequence]:
     """The orders at the preset's first knob setting, each as long as all stages of the task together.
 
-    An order with as many stages as the task trains each as long as the recipe says, like everywhere else.
+    So orders of different lengths share out the same number of epochs. An order with as many stages as the
+    task trains each as long as the recipe says, like everywhere else.
     """
-    found: dict[StageSequence, None] = {}
+    plain = replace(task, accounting="per-stage")
+    wanted = []
     for order in orders:
-        case = preset.grid("".join(sorted(set(order))))[0]
-        plain = replace(task, accounting="per-stage").sequence(order, case)
-        if len(order) == len(task.stages):
-            found[plain] = None
-            continue
-        epochs = task.recipe.epochs * len(task.stages) / len(order)
-        steps = [Step.of(step.stage, {**step.settings, "epochs": epochs}) for step in plain.steps]
-        found[complete(StageSequence(tuple(steps)))] = None
-    return list(found)
+        sequence = plain.sequence(order, preset.grid("".join(sorted(set(order))))[0])
+        if len(order) != len(task.stages):
+            epochs = task.recipe.epochs * len(task.stages) / len(order)
+            sequence = with_knobs(sequence, {stage: {"epochs": epochs} for stage in order})
+        wanted.append(sequence)
+    return _distinct(wanted)
+
+
+def with_knobs(sequence: StageSequence, knobs: Mapping[str, Mapping[str, KnobValue]]) -> StageSequence:
+    """The sequence with the stages' knobs set so, the others as they were."""
+    steps = [Step.of(step.stage, {**step.settings, **knobs.get(step.stage, {})}) for step in sequence.steps]
+    return complete(StageSequence(tuple(steps)))
+
+
+def _distinct(wanted: Iterable[StageSequence]) -> list[StageSequence]:
+    return list(dict.fromkeys(wanted))

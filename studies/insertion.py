@@ -1,6 +1,5 @@
 """Experiment: does the order of two stages survive a third one? Between them, before them and after them."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -8,7 +7,7 @@ from itertools import combinations
 from ordercomp.analysis.checks import PLACES, Place, Where, decide_places
 from ordercomp.analysis.pairs import PairTable, controls, pair_tables
 from ordercomp.analysis.report.plots import Panel, claims_plot, panels_plot, to_svg
-from ordercomp.analysis.report.tables import Column, Table
+from ordercomp.analysis.report.tables import Table
 from ordercomp.analysis.run_table import RunTable
 from ordercomp.analysis.statistics import RULES, Decision, Estimate, decide_together
 from ordercomp.records import Record
@@ -17,224 +16,223 @@ from ordercomp.sequence import Order, permutations
 from ordercomp.studies.claims import (
     CONSTRUCTION,
     GUARD_MARGIN,
-    by_order,
     has_fresh_student,
     is_by_construction,
-    latest,
     stages_of,
 )
-from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, Verdict, one_part, sequences
-from ordercomp.studies.facts import INSERTIONS, LAW, PAIRS
+from ordercomp.studies.experiment import (
+    ClaimVerdict,
+    Conclusion,
+    Experiment,
+    Finding,
+    Part,
+    by_order,
+    effect_text,
+    interval_of,
+    make_table,
+    one_part,
+    sequences,
+    words_table,
+)
+from ordercomp.studies.facts import LAW, PAPER
 from ordercomp.studies.preset import Preset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Insertion:
-    """A pair of stages in the paper's order, with a third one in some place."""
+class Case:
+    """A pair of stages in the paper's order, and a third one in some place."""
 
     first: str
     second: str
     stage: str
     where: Where
-    effect: Estimate  # value gained by the paper's order, in doublings
-    verdict: Verdict  # on the claim that the paper's order stays better
-    turned: bool  # the other order is better, beyond chance
-    seeds: int
-    under_trained: bool
-    decision: Decision  # by the numbers alone
 
     @property
     def orders(self) -> tuple[Order, Order]:
         """The two orders that are compared, the paper's first."""
         place = PLACES.index(self.where)
-        pairs = (self.first + self.second, self.second + self.first)
-        one, other = (pair[:place] + self.stage + pair[place:] for pair in pairs)
-        return one, other
+        kept, turned = (
+            pair[:place] + self.stage + pair[place:]
+            for pair in (self.first + self.second, self.second + self.first)
+        )
+        return kept, turned
+
+    @property
+    def is_printed(self) -> bool:
+        """Whether figure 3 shows it."""
+        return self.where == "between" and self.orders[0] in PAPER.insertions
 
 
-def parts(task: Task, preset: Preset) -> list[Part]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecidedCase:
+    """Whether the paper's order stays better in a case."""
+
+    case: Case
+    effect: Estimate  # value gained by the paper's order, in doublings
+    verdict: ClaimVerdict
+    turned: bool  # the other order is better, beyond chance
+    seeds: int
+    under_trained: bool
+    decision: Decision  # by the numbers alone
+
+
+def _plan(task: Task, preset: Preset) -> list[Part]:
     """All orders of every three stages; those of every two are their prefixes."""
-    prepared = preset.prepare(task)
     orders = [order for three in combinations(task.stages, 3) for order in permutations("".join(three))]
-    return [one_part(prepared, preset, sequences(prepared, preset, orders))]
+    return [one_part(task, preset, sequences(task, preset, orders))]
 
 
-def judge(records: Sequence[Record]) -> Judgement:
-    """Judge the three insertions of figure 3 one by one, and all pairs, stages and places together."""
-    found = [record for record in latest(records) if record.order]
-    checks = _insertions(found)
-    shown = [
-        check
-        for check in checks
-        if check.where == "between" and (check.first, check.stage, check.second) in INSERTIONS
-    ]
-    return Judgement(
-        findings=(*(_finding(check) for check in shown), *([_together(checks)] if checks else [])),
-        tables=(_table(checks), _paper_table()),
-        notes=(CONSTRUCTION,) if has_fresh_student(found) else (),
+def _decide(records: Sequence[Record]) -> Conclusion:
+    """The three insertions of figure 3 one by one, and all pairs, stages and places together."""
+    decided = decide_cases(records)
+    findings = [_finding(one) for one in decided if one.case.is_printed]
+    return Conclusion(
+        findings=(*findings, *([_together(decided)] if decided else [])),
+        tables=(
+            _table(decided),
+            words_table(
+                "The paper, figure 3 (ResNet34, CIFAR-10; three cases, nothing with D)",
+                ("inserted", "in its words"),
+                (
+                    (f"{a}[{x}]{b}", f"{a}{b} remains the better order")
+                    for a, x, b in map(tuple, PAPER.insertions)
+                ),
+            ),
+        ),
+        notes=(CONSTRUCTION,) if has_fresh_student(records) else (),
     )
 
 
-def figures(records: Sequence[Record]) -> dict[str, str]:
+def _draw(records: Sequence[Record]) -> dict[str, str]:
     """Figure 3 for the insertions of the paper, and the effect of every insertion."""
-    found = [record for record in latest(records) if record.order]
-    orders = by_order(found)
-    checks = _insertions(found)
+    orders = by_order(records)
     panels = []
-    for first, stage, second in INSERTIONS:
+    for first, stage, second in map(tuple, PAPER.insertions):
         names = (first + stage + second, second + stage + first, first + second, second + first)
         title = f"{first}[{stage}]{second} against {second}[{stage}]{first}"
         panels.append(Panel(title=title, series={name: orders.get(name, []) for name in names}))
     rows = [
-        (f"{check.orders[0]} over {check.orders[1]}", check.verdict, check.effect.mean, _interval(check))
-        for check in checks
-        if check.seeds
+        (" over ".join(one.case.orders), one.verdict, one.effect.mean, interval_of(one.effect))
+        for one in decide_cases(records)
+        if one.seeds
     ]
     return {"fronts": to_svg(panels_plot(panels)), "effects": to_svg(claims_plot(rows))}
 
 
-def _insertions(records: Sequence[Record]) -> list[Insertion]:
+def decide_cases(records: Sequence[Record]) -> list[DecidedCase]:
     """Every pair of the paper with every third stage in every place, in three-stage orders only."""
     if not records:
         return []
-    table = RunTable.of(records, stages=stages_of(records))
-    guard = controls(table.measured, margin=GUARD_MARGIN)
-    cases, tables, short = [], [], []
-    for first, second, stage, where in _cases(table):
-        every = _table_of(table, first, second, stage, where)
+    runs = RunTable.of(records, stages=stages_of(records))
+    guard = controls(runs.measured, margin=GUARD_MARGIN)
+    cases = _cases(runs.stages)
+    tables, short = [], []
+    for case in cases:
+        every = _table_of(runs, case)
         sound = every.choose(guard.sound(every))
-        cases.append((first, second, stage, where))
         short.append(2 * len(sound.cells) <= len(every.cells) and bool(every.cells))
         tables.append(every if short[-1] else sound)
-    wheres = [where for *_, where in cases]
-    places = decide_places(wheres, tables, rules=RULES, bound=2 * table.bound)
+    places = decide_places([case.where for case in cases], tables, rules=RULES, bound=2 * runs.bound)
     gains = decide_together(
-        ["better"] * len(places), [one.effect for one in places], [len(one.seeds) for one in places]
+        ["better"] * len(places), [place.effect for place in places], [len(place.seeds) for place in places]
     )
     return [
-        Insertion(
-            first=first,
-            second=second,
-            stage=stage,
-            where=place.where,
+        DecidedCase(
+            case=case,
             effect=place.effect,
-            verdict=_final(
-                _verdict(place, decision),
-                lean=lean,
-                construed=is_by_construction(first, second, records),
-            ),
-            turned=not lean and place.outcome == "fails",
+            verdict="true by construction"
+            if is_by_construction(case.first + case.second, records)
+            else "undecided"
+            if under_trained
+            else _verdict(place, gain),
+            turned=not under_trained and place.outcome == "fails",
             seeds=len(place.seeds),
-            under_trained=lean,
-            decision=decision,
+            under_trained=under_trained,
+            decision=gain,
         )
-        for (first, second, stage, _), place, decision, lean in zip(cases, places, gains, short, strict=True)
+        for case, place, gain, under_trained in zip(cases, places, gains, short, strict=True)
     ]
 
 
-def _verdict(place: Place, gain: Decision) -> Verdict:
+def _cases(stages: Order) -> list[Case]:
+    return [
+        Case(first=first, second=second, stage=stage, where=where)
+        for first, second in map(tuple, PAPER.pairs)
+        if {first, second} <= set(stages)
+        for stage in stages
+        if stage not in (first, second)
+        for where in PLACES
+    ]
+
+
+def _table_of(runs: RunTable, case: Case) -> PairTable:
+    """Paired differences "first before second" at the orders of these three stages alone."""
+    first, second = sorted((case.first, case.second), key=LAW.index)
+    tables = pair_tables(runs, first + second + case.stage, neighbors=case.where != "between")
+    stage = case.stage
+    wanted = {"before": (stage, "", ""), "between": ("", stage, ""), "after": ("", "", stage)}[case.where]
+    table = tables[first, second]
+    return table.choose((cell.prefix, cell.between, cell.suffix) == wanted for cell in table.cells)
+
+
+def _verdict(place: Place, gain: Decision) -> ClaimVerdict:
     """As the law says where it decides; a direction that surely gains less than the margin is no better."""
     if place.outcome == "undecided":
         return "disagree" if gain.verdict == "disagree" else "undecided"
     return "agree" if place.outcome == "holds" else "disagree"
 
 
-def _final(verdict: Verdict, *, lean: bool, construed: bool) -> Verdict:
-    """The verdict that stands: construction outweighs too short training, which outweighs numbers."""
-    if construed:
-        return "true by construction"
-    return "undecided" if lean else verdict
-
-
-def _cases(table: RunTable) -> list[tuple[str, str, str, Where]]:
-    pairs = [pair for pair in PAIRS if set(pair) <= set(table.stages)]
-    return [
-        (first, second, stage, where)
-        for first, second in pairs
-        for stage in table.stages
-        if stage not in (first, second)
-        for where in PLACES
-    ]
-
-
-def _table_of(table: RunTable, first: str, second: str, stage: str, where: Where) -> PairTable:
-    """Paired differences "first before second" at the orders of these three stages alone."""
-    named = "".join(sorted((first, second), key=LAW.index))
-    tables = pair_tables(table, named + stage, neighbors=where != "between")
-    pair = tables[named[0], named[1]]
-    wanted = {"before": (stage, "", ""), "between": ("", stage, ""), "after": ("", "", stage)}[where]
-    return pair.choose((cell.prefix, cell.between, cell.suffix) == wanted for cell in pair.cells)
-
-
-def _interval(check: Insertion) -> tuple[float, float] | None:
-    return (check.effect.low, check.effect.high) if math.isfinite(check.effect.error) else None
-
-
-def _finding(check: Insertion) -> Finding:
-    better, worse = check.orders
-    text = f"effect {check.effect.mean:+.2f}"
-    if (ends := _interval(check)) is not None:
-        text += f" [{ends[0]:+.2f}, {ends[1]:+.2f}]"
+def _finding(decided: DecidedCase) -> Finding:
+    case, (better, worse) = decided.case, decided.case.orders
     return Finding(
-        claim=f"{check.first}[{check.stage}]{check.second}: {check.first} before {check.second} stays better "
-        f"with {check.stage} between them ({better} over {worse})",
-        measured=f"{text} doublings" if check.seeds else "nothing, as no seed has both orders",
-        verdict=check.verdict,
-        seeds=check.seeds,
-        effect=check.effect.mean if check.seeds else None,
-        interval=ends,
-        caveat="This leans on under-trained prefixes." if check.under_trained else check.decision.caveat,
+        claim=f"{case.first}[{case.stage}]{case.second}: {case.first} before {case.second} stays better "
+        f"with {case.stage} between them ({better} over {worse})",
+        measured=f"effect {effect_text(decided.effect)} doublings"
+        if decided.seeds
+        else "nothing, as no seed has both orders",
+        verdict=decided.verdict,
+        seeds=decided.seeds,
+        effect=decided.effect.mean if decided.seeds else None,
+        interval=interval_of(decided.effect),
+        caveat="This leans on under-trained prefixes." if decided.under_trained else decided.decision.caveat,
     )
 
 
-def _together(checks: Sequence[Insertion]) -> Finding:
+def _together(decided: Sequence[DecidedCase]) -> Finding:
     """That no inserted stage in any place turns any pair around."""
-    open_ones = [check for check in checks if check.verdict != "true by construction"]
-    found = [check.verdict for check in open_ones]
-    turned = [check for check in open_ones if check.turned]
-    verdict: Verdict = "disagree" if turned else "agree" if set(found) == {"agree"} else "undecided"
-    named = f"; turned around: {', '.join(check.orders[1] for check in turned[:4])}" if turned else ""
+    measured = [one for one in decided if one.verdict != "true by construction"]
+    verdicts = [one.verdict for one in measured]
+    turned = [one.case.orders[1] for one in measured if one.turned]
     return Finding(
         claim="no inserted stage, before, between or after, breaks the order of two others",
-        measured=f"of {len(open_ones)} insertions {found.count('agree')} keep the paper's order, "
-        f"{found.count('disagree')} do not, {found.count('undecided')} are undecided{named}",
-        verdict=verdict,
-        seeds=max((check.seeds for check in open_ones), default=0),
+        measured=f"of {len(measured)} insertions {verdicts.count('agree')} keep the paper's order, "
+        f"{verdicts.count('disagree')} do not, {verdicts.count('undecided')} are undecided"
+        + (f"; turned around: {', '.join(turned[:4])}" if turned else ""),
+        verdict="disagree" if turned else "agree" if set(verdicts) == {"agree"} else "undecided",
+        seeds=max((one.seeds for one in measured), default=0),
     )
 
 
-def _table(checks: Sequence[Insertion]) -> Table:
-    rows = tuple(
+def _table(decided: Sequence[DecidedCase]) -> Table:
+    rows = [
         (
-            f"{check.first} before {check.second}",
-            check.stage,
-            check.where,
-            " over ".join(check.orders),
-            f"{check.effect.mean:+.2f}" if check.seeds else "–",
-            "" if (ends := _interval(check)) is None else f"{ends[0]:+.2f} to {ends[1]:+.2f}",
-            str(check.seeds),
-            check.verdict + (" (under-trained)" if check.under_trained else ""),
+            f"{one.case.first} before {one.case.second}",
+            one.case.stage,
+            one.case.where,
+            " over ".join(one.case.orders),
+            f"{one.effect.mean:+.2f}" if one.seeds else "–",
+            "" if (ends := interval_of(one.effect)) is None else f"{ends[0]:+.2f} to {ends[1]:+.2f}",
+            str(one.seeds),
+            one.verdict + (" (under-trained)" if one.under_trained else ""),
         )
-        for check in checks
-    )
-    names = ("pair", "inserted", "where", "orders", "effect", "interval", "seeds", "verdict")
-    right = {"effect", "interval", "seeds"}
-    return Table(
-        title="Does the paper's order of two stages survive a third?",
-        columns=tuple(Column(name, "right" if name in right else "left") for name in names),
-        rows=rows,
+        for one in decided
+    ]
+    return make_table(
+        "Does the paper's order of two stages survive a third?",
+        ("pair", "inserted", "where", "orders", "effect", "interval", "seeds", "verdict"),
+        rows,
+        left=("pair", "inserted", "where", "orders", "verdict"),
         note="Effect: value on test data gained by the paper's order of the pair, in doublings.",
-    )
-
-
-def _paper_table() -> Table:
-    return Table(
-        title="The paper, figure 3 (ResNet34, CIFAR-10; three cases, nothing with D)",
-        columns=(Column("inserted"), Column("in its words")),
-        rows=tuple(
-            (f"{first}[{stage}]{second}", f"{first}{second} remains the better order")
-            for first, stage, second in INSERTIONS
-        ),
     )
 
 
@@ -242,7 +240,7 @@ EXPERIMENT = Experiment(
     name="insertion",
     section="section 4, figure 3",
     question="does the order of two stages survive a third one?",
-    parts=parts,
-    judge=judge,
-    figures=figures,
+    plan=_plan,
+    rule=_decide,
+    draw=_draw,
 )

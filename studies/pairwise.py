@@ -6,88 +6,92 @@ from itertools import combinations
 from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.pairs import Evidence
 from ordercomp.analysis.report.plots import Panel, pair_plot, panels_plot, to_svg
-from ordercomp.analysis.report.tables import Column, Table, convergence_table, pair_table
+from ordercomp.analysis.report.tables import convergence_table, pair_table
 from ordercomp.analysis.statistics import RULES
 from ordercomp.records import Record
 from ordercomp.running.task import Task
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import Order, StageSequence, permutations
 from ordercomp.studies.claims import (
     CONSTRUCTION,
     Claim,
-    by_order,
     convergence,
+    decide_claims,
     is_by_construction,
-    judge_claims,
-    latest,
+    law_of,
     stages_of,
 )
 from ordercomp.studies.experiment import (
+    ClaimVerdict,
+    Conclusion,
     Experiment,
     Finding,
-    Judgement,
     Part,
-    Verdict,
+    by_order,
+    by_sequence,
+    ladder,
     one_part,
-    restrict,
-    rungs,
     sequences,
+    words_table,
 )
-from ordercomp.studies.facts import LAW, PAIRS
+from ordercomp.studies.facts import PAPER
 from ordercomp.studies.preset import Preset
 
 
-def parts(task: Task, preset: Preset) -> list[Part]:
+def _plan(task: Task, preset: Preset) -> list[Part]:
     """Both orders of every pair of the task's stages, and each stage alone."""
-    prepared = preset.prepare(task)
-    orders = [a + b for pair in combinations(task.stages, 2) for a, b in (pair, pair[::-1])]
-    alone = [rung for stage in task.stages for rung in rungs(prepared, preset, stage)]
-    return [one_part(prepared, preset, [*sequences(prepared, preset, orders), *alone])]
+    orders = [order for pair in combinations(task.stages, 2) for order in permutations("".join(pair))]
+    pairs, alone = sequences(task, preset, orders), ladder(task, preset, task.stages)
+    return [one_part(task, preset, [*pairs, *alone])]
 
 
-def judge(records: Sequence[Record]) -> Judgement:
-    """Judge the paper's direction of each pair, and whether a pair does better than its stages alone."""
-    found = _measured(records)
-    stages = stages_of(found)
-    law = derive_law(found, stages=stages)
-    guard = convergence(found)
-    return Judgement(
+def _decide(records: Sequence[Record]) -> Conclusion:
+    """The paper's direction of each pair, and whether a pair does better than its stages alone."""
+    stages = stages_of(records)
+    law = derive_law(records, stages=stages)
+    directions = [_direction(pair, records) for pair in law.pairs]
+    return Conclusion(
         findings=(
-            *(finding for pair in law.pairs if (finding := pair_finding(pair, found)) is not None),
-            *judge_claims(_complement(found, stages), guard),
+            *(finding for finding in directions if finding is not None),
+            *decide_claims(_complement(records), convergence(records)),
         ),
         tables=(
             pair_table(law.pairs),
-            _paper_table(stages),
+            words_table(
+                "The paper, figure 2 (ResNet34, CIFAR-10; judged by eye, no repeats)",
+                ("better order", "in its words"),
+                ((pair, words) for pair, words in PAPER.pairs.items() if set(pair) <= set(stages)),
+            ),
             *((convergence_table(law.convergence),) if law.convergence else ()),
         ),
         notes=law.notes,
     )
 
 
-def figures(records: Sequence[Record]) -> dict[str, str]:
+def _draw(records: Sequence[Record]) -> dict[str, str]:
     """Figure 2: a panel per pair with both orders and the single stages; and the effects of all pairs."""
-    found = _measured(records)
-    stages = stages_of(found)
-    orders = by_order(found)
-    panels = []
-    for first, second in combinations(restrict(LAW, stages), 2):
-        names = (first + second, second + first, first, second)
-        panels.append(Panel(title=f"{first} and {second}", series={n: orders.get(n, []) for n in names}))
-    law = derive_law(found, stages=stages)
+    orders = by_order(records)
+    panels = [
+        Panel(
+            title=f"{first} and {second}",
+            series={name: orders.get(name, []) for name in (first + second, second + first, first, second)},
+        )
+        for first, second in combinations(law_of(records), 2)
+    ]
+    law = derive_law(records, stages=stages_of(records))
     return {
         "fronts": to_svg(panels_plot(panels)),
         "effects": to_svg(pair_plot(law.pairs, margin=RULES.margin)),
     }
 
 
-def pair_finding(pair: Evidence, records: Sequence[Record]) -> Finding | None:
+def _direction(pair: Evidence, records: Sequence[Record]) -> Finding | None:
     """The paper's claim on a pair beside the evidence; None for a pair that the paper does not have."""
-    names = (pair.first, pair.second)
-    ordered = names if names in PAIRS else names[::-1]
-    if ordered not in PAIRS:
+    order: Order = pair.first + pair.second
+    sign = 1.0 if order in PAPER.pairs else -1.0
+    better, worse = (order, order[::-1]) if sign > 0 else (order[::-1], order)
+    if better not in PAPER.pairs:
         return None
-    sign = 1.0 if ordered == names else -1.0
-    ends = sorted((sign * pair.effect.low, sign * pair.effect.high))
+    low, high = sorted((sign * pair.effect.low, sign * pair.effect.high))
     verdict, caveat = _verdict(pair, sign), ""
     if pair.under_trained:
         caveat = "The contexts lean on under-trained prefixes."
@@ -95,21 +99,21 @@ def pair_finding(pair: Evidence, records: Sequence[Record]) -> Finding | None:
         caveat = "The sign depends on context or intensity."
     elif pair.verdict == "tied":
         caveat = "The two orders are tied within the margin."
-    if is_by_construction(*ordered, records):
+    if is_by_construction(better, records):
         verdict, caveat = "true by construction", CONSTRUCTION
     return Finding(
-        claim=f"{PAIRS[ordered]} ({''.join(ordered)} over {''.join(ordered[::-1])})",
-        measured=f"effect {sign * pair.effect.mean:+.2f} [{ends[0]:+.2f}, {ends[1]:+.2f}] doublings, "
+        claim=f"{PAPER.pairs[better]} ({better} over {worse})",
+        measured=f"effect {sign * pair.effect.mean:+.2f} [{low:+.2f}, {high:+.2f}] doublings, "
         f"{pair.contexts} context{'s' if pair.contexts != 1 else ''}",
         verdict=verdict,
         seeds=pair.seeds,
         effect=sign * pair.effect.mean,
-        interval=(ends[0], ends[1]),
+        interval=(low, high),
         caveat=caveat,
     )
 
 
-def _verdict(pair: Evidence, sign: float) -> Verdict:
+def _verdict(pair: Evidence, sign: float) -> ClaimVerdict:
     if pair.verdict == "tied":
         return "disagree"
     if pair.verdict not in ("before", "after"):
@@ -117,55 +121,40 @@ def _verdict(pair: Evidence, sign: float) -> Verdict:
     return "agree" if (pair.verdict == "before") == (sign > 0) else "disagree"
 
 
-def _complement(records: Sequence[Record], stages: str) -> list[Claim]:
-    """That two stages in the paper's order do better than each of the two alone."""
+def _complement(records: Sequence[Record]) -> list[Claim]:
+    """That two stages in the paper's order do better than each of the two alone, network against network."""
     orders = by_order(records)
     claims = []
-    for first, second in combinations(restrict(LAW, stages), 2):
-        pair = orders.get(first + second, [])
-        for alone in (first, second):
-            some = _same_settings(pair, orders.get(alone, []))
-            text = f"{first}{second} does better than {alone} alone"
-            claims.append(Claim(text=text, first=_one_each(pair), second=some))
+    for first, second in combinations(law_of(records), 2):
+        pair = _one_setting(orders.get(first + second, []))
+        for stage in (first, second):
+            alone = orders.get(stage, [])
+            text = f"{first}{second} does better than {stage} alone"
+            claims.append(Claim(text=text, first=pair, second=_same_setting(pair, alone)))
     return claims
 
 
-def _one_each(pair: Sequence[Record]) -> list[Record]:
-    """One knob setting of the pair, that of most seeds, so that one network stands against one."""
-    seeds: dict[str, set[int]] = {}
-    for record in pair:
-        seeds.setdefault(record.sequence, set()).add(record.seed)
-    text = min(seeds, key=lambda text: (-len(seeds[text]), text), default=None)
-    return [record for record in pair if record.sequence == text]
+def _one_setting(pair: Sequence[Record]) -> list[Record]:
+    """One knob setting of the pair, that of most seeds."""
+    settings = by_sequence(pair)
+    text = min(settings, key=lambda text: (-len({one.seed for one in settings[text]}), text), default="")
+    return settings.get(text, [])
 
 
-def _same_settings(pair: Sequence[Record], alone: Sequence[Record]) -> list[Record]:
-    """At every seed the single stage with the knobs that it has in the pair's chosen setting."""
+def _same_setting(pair: Sequence[Record], alone: Sequence[Record]) -> list[Record]:
+    """At every seed of the pair the single stage with the knobs that it has there."""
     chosen = []
-    for record in _one_each(pair):
+    for record in pair:
         steps = {str(step) for step in StageSequence.parse(record.sequence).steps}
         chosen += [one for one in alone if one.seed == record.seed and one.sequence in steps]
     return chosen
-
-
-def _measured(records: Sequence[Record]) -> list[Record]:
-    return [record for record in latest(records) if record.order]
-
-
-def _paper_table(stages: str) -> Table:
-    rows = tuple((f"{a}{b}", claim) for (a, b), claim in PAIRS.items() if {a, b} <= set(stages))
-    return Table(
-        title="The paper, figure 2 (ResNet34, CIFAR-10; judged by eye, no repeats)",
-        columns=(Column("better order"), Column("in its words")),
-        rows=rows,
-    )
 
 
 EXPERIMENT = Experiment(
     name="pairwise",
     section="section 3, figure 2",
     question="of two stages, which comes first?",
-    parts=parts,
-    judge=judge,
-    figures=figures,
+    plan=_plan,
+    rule=_decide,
+    draw=_draw,
 )

@@ -1,19 +1,28 @@
 """Experiment: is a stage worth applying twice? Twice against once but harder, and once more after the law."""
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ordercomp.analysis.checks import closest_harder
 from ordercomp.analysis.report.plots import Path, paths_plot, to_svg
-from ordercomp.analysis.report.tables import Column, Table
 from ordercomp.records import Record
 from ordercomp.running.task import Task
-from ordercomp.sequence import Order, StageSequence, Step
-from ordercomp.stages.catalog import complete, known_stages
-from ordercomp.studies.claims import Claim, Kind, judge_claims, latest, measured_table, short_name
-from ordercomp.studies.experiment import Experiment, Judgement, Part, one_part, restrict, rungs, sequences
-from ordercomp.studies.facts import LAW, REPETITIONS
+from ordercomp.sequence import KnobValue, Order, StageSequence, Step
+from ordercomp.stages.catalog import known_stages
+from ordercomp.studies.claims import Claim, Kind, decide_claims, law_of, measured_table, short_name
+from ordercomp.studies.experiment import (
+    Conclusion,
+    Experiment,
+    Part,
+    by_sequence,
+    ladder,
+    one_part,
+    restrict,
+    sequences,
+    with_knobs,
+    words_table,
+)
+from ordercomp.studies.facts import LAW, PAPER
 from ordercomp.studies.preset import Preset
 
 LEAST_CUT = 0.05  # doublings that a further stage must save to count as a repetition
@@ -23,39 +32,41 @@ TWICE: Mapping[str, Kind] = {"D": "alike", "P": "worse", "Q": "better"}
 AFTER: Mapping[str, Kind] = {"D": "not worse", "P": "not worse", "Q": "not better"}
 
 
-def parts(task: Task, preset: Preset) -> list[Part]:
+def _plan(task: Task, preset: Preset) -> list[Part]:
     """XX and the ladder of X for every stage that may come twice; the law, and the law followed by each.
 
     XX applies the usual knobs twice, and X alone the square of what they leave, which is as hard; but Q goes
     from its most bits to the usual ones; after the law Q goes to its fewest bits.
     """
-    prepared = preset.prepare(task)
-    repeatable = [letter for letter in task.stages if known_stages()[letter].repeatable]
-    law = sequences(prepared, preset, [restrict(LAW, task.stages)])
-    wanted: list[StageSequence] = [*law]
-    for letter in repeatable:
-        usual = sequences(prepared, preset, [letter])[0].steps[0]
-        ladder = [rung.steps[0] for rung in rungs(prepared, preset, letter)]
-        first = max(ladder, key=_bits) if letter == "Q" else usual
-        last = min(ladder, key=_bits) if letter == "Q" else usual
-        wanted += [StageSequence((step,)) for step in (*ladder, *_once(usual))]
-        wanted += [StageSequence((first, usual)), *(sequence + last for sequence in law)]
-    return [one_part(prepared, preset, list(dict.fromkeys(wanted)), controlled=False)]
+    law = sequences(task, preset, [restrict(LAW, task.stages)])
+    wanted = [*law]
+    for letter in task.stages:
+        if not known_stages()[letter].repeatable:
+            continue
+        usual, steps = sequences(task, preset, [letter])[0], ladder(task, preset, letter)
+        first = max(steps, key=_bits) if letter == "Q" else usual
+        last = min(steps, key=_bits) if letter == "Q" else usual
+        wanted += [*steps, *_as_hard_at_once(usual), first + usual.steps[0]]
+        wanted += [sequence + last.steps[0] for sequence in law]
+    return [one_part(task, preset, wanted, controlled=False)]
 
 
-def judge(records: Sequence[Record]) -> Judgement:
-    """Judge what the paper says on DD, PP, QQ and on one more stage after the law."""
-    found = [record for record in latest(records) if record.order]
-    texts = _by_text(found)
-    claims = [*_twice_claims(texts), *_after_claims(texts, _law(found))]
-    return Judgement(
-        findings=tuple(judge_claims(claims)),
+def _decide(records: Sequence[Record]) -> Conclusion:
+    """What the paper says on DD, PP, QQ and on one more stage after the law."""
+    runs = by_sequence(records)
+    claims = [*_twice_claims(runs), *_after_claims(runs, law_of(records))]
+    return Conclusion(
+        findings=tuple(decide_claims(claims)),
         tables=(
             measured_table(
                 "Without and with the repetition",
-                [some for claim in claims for some in (claim.second, claim.first)],
+                [side for claim in claims for side in (claim.second, claim.first)],
             ),
-            _paper_table(),
+            words_table(
+                "The paper, figure 5 (in words; no numbers are printed)",
+                ("stage", "twice", "after the law"),
+                ((stage, said.twice, said.after_law) for stage, said in PAPER.repetitions.items()),
+            ),
         ),
         notes=(
             "XX stands against the single X whose reduction of bit operations comes closest. A repeated "
@@ -64,127 +75,102 @@ def judge(records: Sequence[Record]) -> Judgement:
     )
 
 
-def figures(records: Sequence[Record]) -> dict[str, str]:
+def _draw(records: Sequence[Record]) -> dict[str, str]:
     """Figure 5: paths from the once to the twice compressed network and on from the law; once but harder."""
-    found = [record for record in latest(records) if record.points and record.order]
-    texts = _by_text(found)
-    law = _law(found)
-    harder = {claim.second[0].sequence: claim.second for claim in _twice_claims(texts)}
-    paths = [Path(name=text, steps=((some[0].order, some),)) for text, some in harder.items()]
-    for text, some in texts.items():
-        steps = StageSequence.parse(text).steps
-        before = str(StageSequence(steps[:-1]))
-        if before in texts and _is_double(steps):
-            paths.append(Path(name=text, steps=((steps[0].stage, texts[before]), (some[0].order, some))))
-        elif before in texts and some[0].order[:-1] == law and steps[-1].stage in law:
-            name = f"{short_name(before)}, then {steps[-1]}"
-            paths.append(Path(name=name, steps=((law, texts[before]), (some[0].order, some))))
+    measured = [record for record in records if record.points]
+    runs, law = by_sequence(measured), law_of(measured)
+    harder = {claim.second[0].sequence: claim.second for claim in _twice_claims(runs)}
+    paths = [Path(name=text, steps=((own[0].order, own),)) for text, own in harder.items()]
+    for text, own in runs.items():
+        order, before = own[0].order, _before(text)
+        if before not in runs:
+            continue
+        if _is_double(order):
+            paths.append(Path(name=text, steps=((order[0], runs[before]), (order, own))))
+        elif order[:-1] == law and order[-1] in law:
+            name = f"{short_name(before)}, then {StageSequence.parse(text).steps[-1]}"
+            paths.append(Path(name=name, steps=((law, runs[before]), (order, own))))
     return {"paths": to_svg(paths_plot(paths))}
 
 
-def _once(usual: Step) -> list[Step]:
+def _as_hard_at_once(usual: StageSequence) -> list[StageSequence]:
     """The stage at knobs that cut at once as much as the usual ones do twice; none for other stages."""
-    settings = usual.settings
-    if usual.stage == "P":
-        changed = {"ratio": round(1 - (1 - float(settings["ratio"])) ** 2, 6)}
-    elif usual.stage == "D":
-        changed = {"depth": max(0.1, round(float(settings["depth"]) ** 2, 6))}
-    else:
-        return []
-    return [complete(StageSequence((Step.of(usual.stage, {**settings, **changed}),))).steps[0]]
+    settings = usual.steps[0].settings
+    changed: dict[str, dict[str, KnobValue]] = {}
+    if usual.order == "P":
+        changed["P"] = {"ratio": round(1 - (1 - float(settings["ratio"])) ** 2, 6)}
+    if usual.order == "D":
+        changed["D"] = {"depth": max(0.1, round(float(settings["depth"]) ** 2, 6))}
+    return [with_knobs(usual, changed)] if changed else []
 
 
-def _bits(step: Step) -> float:
+def _bits(sequence: StageSequence) -> float:
+    step: Step = sequence.steps[-1]
     return float(step.settings["weights"]) * float(step.settings["activations"])
 
 
-def _law(records: Sequence[Record]) -> Order:
-    return restrict(LAW, "".join({letter for record in records for letter in record.order}))
+def _before(text: str) -> str:
+    """The sequence without its last stage."""
+    return str(StageSequence(StageSequence.parse(text).steps[:-1]))
 
 
-def _by_text(records: Sequence[Record]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        found[record.sequence].append(record)
-    return dict(found)
+def _is_double(order: Order) -> bool:
+    return len(order) == 2 and order[0] == order[1]
 
 
-def _is_double(steps: Sequence[Step]) -> bool:
-    return len(steps) == 2 and steps[0].stage == steps[1].stage
-
-
-def _twice_claims(texts: Mapping[str, Sequence[Record]]) -> list[Claim]:
+def _twice_claims(runs: Mapping[str, Sequence[Record]]) -> list[Claim]:
     """XX against the harder X, as the law's own check chooses it."""
-    said = {claim.stage: claim.twice for claim in REPETITIONS}
+    reductions = {text: _log2_reduction(own) for text, own in runs.items()}
     claims = []
-    for text, some in texts.items():
-        steps = StageSequence.parse(text).steps
-        if not _is_double(steps) or not _is_measured(some):
+    for text, own in runs.items():
+        if not _is_double(own[0].order) or math.isnan(reductions[text]):
             continue
-        stage = steps[1].stage
+        stage, before = own[0].order[0], _before(text)
         singles = {
-            other: _log2_reduction(measured)
-            for other, measured in texts.items()
-            if measured[0].order == stage and other != str(steps[0]) and _is_measured(measured)
+            other: reduction
+            for other, reduction in reductions.items()
+            if runs[other][0].order == stage and other != before and not math.isnan(reduction)
         }
-        first = _log2_reduction(texts.get(str(steps[0]), []))
-        once = closest_harder(_log2_reduction(some), first, singles, last=str(steps[1]))
+        last = str(StageSequence.parse(text).steps[-1])
+        once = closest_harder(reductions[text], reductions.get(before, math.nan), singles, last=last)
         if once is not None:
-            words = said.get(stage, "no better than once but harder")
-            kind = TWICE.get(stage, "not better")
+            said = PAPER.repetitions.get(stage)
+            words = said.twice if said else "no better than once but harder"
             claim = f"{2 * stage} is {words} ({text} against {once})"
-            claims.append(Claim(text=claim, first=some, second=texts[once], kind=kind))
+            kind = TWICE.get(stage, "not better")
+            claims.append(Claim(text=claim, first=own, second=runs[once], kind=kind))
     return claims
 
 
-def _is_measured(records: Sequence[Record]) -> bool:
-    return any(record.points for record in records)
+def _after_claims(runs: Mapping[str, Sequence[Record]], law: Order) -> list[Claim]:
+    """The law and one more stage against the law, where the stage saves something and not only trains on."""
+    claims = []
+    for text, own in runs.items():
+        stage, before = own[0].order[-1], _before(text)
+        said = PAPER.repetitions.get(stage)
+        if own[0].order[:-1] != law or said is None or before not in runs:
+            continue
+        if _log2_reduction(own) > _log2_reduction(runs[before]) + LEAST_CUT:  # not so where one is NaN
+            kind = AFTER[stage]
+            claim = (
+                f"{StageSequence.parse(text).steps[-1]} after {short_name(before)}: {said.after_law}, "
+                f"so {kind.replace('not ', 'no ')} in value than without it"
+            )
+            claims.append(Claim(text=claim, first=own, second=runs[before], kind=kind))
+    return claims
 
 
-def _log2_reduction(records: Sequence[Record]) -> float:
+def _log2_reduction(records: Iterable[Record]) -> float:
     """Mean over the seeds at the end of the network; NaN if nothing was measured."""
     ends = [math.log2(record.points[0].bitops_cr) for record in records if record.points]
     return sum(ends) / len(ends) if ends else math.nan
-
-
-def _after_claims(texts: Mapping[str, Sequence[Record]], law: Order) -> list[Claim]:
-    said = {claim.stage: claim.after_law for claim in REPETITIONS}
-    claims = []
-    for text, some in texts.items():
-        steps = StageSequence.parse(text).steps
-        before = str(StageSequence(steps[:-1]))
-        if some[0].order[:-1] != law or steps[-1].stage not in said or before not in texts:
-            continue
-        if not _is_measured(some) or not _is_measured(texts[before]):
-            continue
-        if _log2_reduction(some) > _log2_reduction(texts[before]) + LEAST_CUT:  # else it only trains on
-            kind = AFTER[steps[-1].stage]
-            words = f"{steps[-1]} after {short_name(before)}: {said[steps[-1].stage]}"
-            held = kind.replace("not ", "no ")
-            claims.append(
-                Claim(
-                    text=f"{words}, so {held} in value than without it",
-                    first=some,
-                    second=texts[before],
-                    kind=kind,
-                )
-            )
-    return claims
-
-
-def _paper_table() -> Table:
-    return Table(
-        title="The paper, figure 5 (in words; no numbers are printed)",
-        columns=(Column("stage"), Column("twice"), Column("after the law")),
-        rows=tuple((claim.stage, claim.twice, claim.after_law) for claim in REPETITIONS),
-    )
 
 
 EXPERIMENT = Experiment(
     name="repetition",
     section="section 6, figure 5",
     question="is a stage worth applying twice?",
-    parts=parts,
-    judge=judge,
-    figures=figures,
+    plan=_plan,
+    rule=_decide,
+    draw=_draw,
 )

@@ -3,33 +3,34 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from ordercomp.analysis.checks import Rival, exhaustive, try_rivals, weaker_first
-from ordercomp.analysis.ranking import permutation_values, rank_orders
+from ordercomp.analysis.checks import Rival, try_rivals, weaker_first
+from ordercomp.analysis.ranking import rank_orders
 from ordercomp.analysis.report.plots import Panel, panels_plot, ranking_plot, to_svg
 from ordercomp.analysis.report.tables import ranking_table, rival_table
 from ordercomp.analysis.run_table import RunTable
 from ordercomp.records import Record
 from ordercomp.running.task import Task
-from ordercomp.sequence import Order, StageSequence, permutations
+from ordercomp.sequence import Order, StageSequence, Step, permutations
 from ordercomp.stages.catalog import complete
 from ordercomp.studies.claims import (
     CONSTRUCTION,
     Claim,
     best_verdict,
-    by_order,
     chance_of_best,
+    decide_claims,
     has_fresh_student,
-    judge_claims,
-    latest,
+    law_of,
+    longest,
     measured_table,
+    rank_of,
 )
 from ordercomp.studies.experiment import (
+    Conclusion,
     Experiment,
     Finding,
-    Judgement,
     Part,
+    by_order,
+    by_sequence,
     one_part,
     restrict,
     sequences,
@@ -41,6 +42,7 @@ from ordercomp.studies.preset import Preset
 
 # Groups of stages whose orders are on trial: D as recovery (K) or as a smaller student, and pairs.
 GROUPS: tuple[Order, ...] = ("PQK", "DPQ", "DP", "DQ", "PE", "PQ")
+EIGHT_BITS = {"weights": 8, "activations": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,38 +60,32 @@ CHAINS: tuple[Chain, ...] = (
 )
 
 
-def parts(task: Task, preset: Preset) -> list[Part]:
+def _plan(task: Task, preset: Preset) -> list[Part]:
     """All orders of the task's stages; those of the rivals' stages, and chains, at equal epochs in all."""
-    prepared = preset.prepare(task)
     available = {*task.stages, "K"}
     groups = [group for group in GROUPS if set(group) <= available and len(group) < len(task.stages)]
     orders = [order for group in groups for order in permutations(group)]
     chains = [chain.order for chain in CHAINS if set(chain.order) <= {*task.stages, "F"}]
     reference = [restrict(LAW.replace("D", ""), task.stages)] if chains else []
-    shared = share_epochs(prepared, preset, [*orders, *reference, *chains])
-    whole = sequences(prepared, preset, permutations(task.stages))
+    shared = share_epochs(task, preset, [*orders, *reference, *chains])
     return [
-        one_part(prepared, preset, whole),
-        one_part(totaled(prepared), preset, [_go_down(prepared, one) for one in shared], controlled=False),
+        one_part(task, preset, sequences(task, preset, permutations(task.stages))),
+        one_part(totaled(task), preset, map(_go_down, shared), controlled=False),
     ]
 
 
-def judge(records: Sequence[Record]) -> Judgement:
-    """Put every proposed order on trial among the orders of its own stages, and chains against the law."""
-    found = _on_equal_terms(records)
-    tried = _try_all(found)
-    stages = "".join(letter for letter in LAW if any(letter in record.order for record in found))
-    ranking = rank_orders(found, stages)
-    fresh = has_fresh_student(found)
-    findings = [_finding(rival, _table_of(found, rival.order), fresh=fresh) for rival in tried]
-    names = [rival.order for rival in tried]
-    groups = {text: [r for r in found if r.sequence == text] for text in _texts(found, names)}
-    return Judgement(
-        findings=(*findings, *judge_claims(_chain_claims(found))),
+def _decide(records: Sequence[Record]) -> Conclusion:
+    """Every proposed order among the orders of its own stages, and chains against the law."""
+    fair = _on_equal_terms(records)
+    rivals, law, orders = _rivals(fair), law_of(fair), by_order(fair)
+    named = dict.fromkeys([*(rival.order for rival in rivals), *(chain.order for chain in CHAINS)])
+    proposed = [by_sequence(longest(orders.get(order, []))) for order in named]
+    return Conclusion(
+        findings=(*(_finding(rival, fair) for rival in rivals), *decide_claims(_chain_claims(fair))),
         tables=(
-            rival_table(tried),
-            ranking_table(ranking, law=stages),
-            measured_table("The proposed orders", list(groups.values())),
+            rival_table(rivals),
+            ranking_table(rank_orders(fair, law), law=law),
+            measured_table("The proposed orders", [run for runs in proposed for run in runs.values()]),
         ),
         notes=(
             "All orders train for as many epochs in all; fewer stages train longer each. Orders are ranked "
@@ -98,97 +94,80 @@ def judge(records: Sequence[Record]) -> Judgement:
     )
 
 
-def figures(records: Sequence[Record]) -> dict[str, str]:
+def _draw(records: Sequence[Record]) -> dict[str, str]:
     """A panel for each set of stages, with proposals and the best other orders; the ranking of all orders."""
-    found = _on_equal_terms(records)
-    stages = "".join(letter for letter in LAW if any(letter in record.order for record in found))
-    orders = by_order(found)
-    tried = _try_all(found)
-    shown = {order for rival in tried for order in (rival.order, rival.best)}
-    sets = dict.fromkeys("".join(sorted(rival.order, key="DPKQE".find)) for rival in tried)
+    fair = _on_equal_terms(records)
+    rivals, law, orders = _rivals(fair), law_of(fair), by_order(fair)
+    shown = {order for rival in rivals for order in (rival.order, rival.best)}
+    sets = dict.fromkeys("".join(sorted(rival.order, key="DPKQE".find)) for rival in rivals)
     panels = [
         Panel(
             title=f"Orders of {', '.join(letters)}",
-            series={one: orders.get(one, []) for one in permutations(letters) if one in shown},
+            series={order: orders.get(order, []) for order in permutations(letters) if order in shown},
         )
         for letters in sets
     ]
-    ranking = rank_orders(found, stages)
     return {
         "fronts": to_svg(panels_plot(panels)),
-        "ranking": to_svg(ranking_plot(ranking, highlights={stages: "law"})),
+        "ranking": to_svg(ranking_plot(rank_orders(fair, law), highlights={law: "law"})),
     }
 
 
-def _go_down(task: Task, sequence: StageSequence) -> StageSequence:
-    """Let a repeated Q start at 8 bits and end at its usual ones, one rung after the other."""
+def _go_down(sequence: StageSequence) -> StageSequence:
+    """Let a repeated Q start at 8 bits and end at its usual ones."""
     places = [place for place, step in enumerate(sequence.steps) if step.stage == "Q"]
-    if len(places) < 2:
-        return sequence
     steps = list(sequence.steps)
-    mild = StageSequence.parse("Q(weights=8,activations=8)").steps[0].settings
     for place in places[:-1]:
-        steps[place] = type(steps[place]).of("Q", {**steps[place].settings, **mild})
+        steps[place] = Step.of("Q", {**steps[place].settings, **EIGHT_BITS})
     return complete(StageSequence(tuple(steps)))
 
 
 def _on_equal_terms(records: Sequence[Record]) -> list[Record]:
-    """The latest records, single stages, and whole orders that share out the epochs of all stages."""
-    found = [record for record in latest(records) if record.order]
-    most = len({letter for record in found for letter in record.order} & set(LAW))
+    """Single stages, and whole orders that share out the epochs of all stages."""
+    most = len({letter for record in records for letter in record.order} & set(LAW))
 
-    def fair(record: Record) -> bool:
+    def is_fair(record: Record) -> bool:
         steps = StageSequence.parse(record.sequence).steps
         own = ["epochs" in step.settings for step in steps]
         return len(steps) == 1 or all(own) or (len(steps) == most and not any(own))
 
-    return [record for record in found if fair(record)]
+    return list(filter(is_fair, records))
 
 
-def _try_all(records: Sequence[Record]) -> list[Rival]:
+def _rivals(records: Sequence[Record]) -> list[Rival]:
     """The rivals among the task's stages, then those with K; each order once, with all who propose it."""
-    found: dict[Order, Rival] = {}
+    proposed: dict[Order, Rival] = {}
     letters = {letter for record in records for letter in record.order}
-    for stages in ("".join(letter for letter in LAW if letter in letters), "PQK"):
+    for stages in (restrict(LAW, letters), "PQK"):
         if len(stages) > 1 and set(stages) <= letters:
             table = RunTable.of(records, stages=stages)
             law = stages if "K" not in stages else weaker_first(table) or stages
             for rival in try_rivals(table, law=law):
                 if rival.source != "this analysis":
-                    found[rival.order] = _joined(found.get(rival.order), rival)
-    return list(found.values())
+                    proposed[rival.order] = _joined(proposed.get(rival.order), rival)
+    return list(proposed.values())
 
 
-def _joined(one: Rival | None, other: Rival) -> Rival:
+def _joined(first: Rival | None, second: Rival) -> Rival:
     """Proposals of the same order as one, with the claims of both."""
-    if one is None or (one.claim, one.source) == (other.claim, other.source):
-        return other
-    return replace(one, claim=f"{one.claim}; {other.claim}", source=f"{one.source}; {other.source}")
+    if first is None or (first.claim, first.source) == (second.claim, second.source):
+        return second
+    claim, source = f"{first.claim}; {second.claim}", f"{first.source}; {second.source}"
+    return replace(second, claim=claim, source=source)
 
 
-def _table_of(records: Sequence[Record], order: Order) -> RunTable:
-    letters = "".join(sorted(order))
-    return RunTable.of(records, stages=letters)
-
-
-def _finding(rival: Rival, table: RunTable, *, fresh: bool) -> Finding:
-    values, seeds = permutation_values(table)
-    result = exhaustive(
-        values,
-        [rival.order] * len(seeds),
-        method="as proposed",
-        resamples=2000,
-        rng=np.random.default_rng(0),
-    )
+def _finding(rival: Rival, records: Sequence[Record]) -> Finding:
+    rank = rank_of(records, rival.order, "".join(sorted(rival.order)), method="as proposed")
+    assert rank is not None  # a rival is one among all orders of its stages
     low, high = rival.interval
     return Finding(
         claim=f"{rival.order} is the best order of its stages: {rival.claim} ({rival.source})",
         measured=f"rank {rival.rank} of {rival.of}, {rival.cost:.2f} [{low:+.2f}, {high:+.2f}] doublings "
-        f"behind the best other order ({rival.best}){chance_of_best(result)}",
-        verdict=best_verdict(result),
+        f"behind the best other order ({rival.best}){chance_of_best(rank)}",
+        verdict=best_verdict(rank),
         seeds=rival.seeds,
         effect=-rival.cost,
-        caveat=CONSTRUCTION if "D" in rival.order and fresh else "",
+        caveat=CONSTRUCTION if "D" in rival.order and has_fresh_student(records) else "",
     )
 
 
@@ -207,21 +186,11 @@ def _chain_claims(records: Sequence[Record]) -> list[Claim]:
     ]
 
 
-def _texts(records: Sequence[Record], orders: Sequence[Order]) -> list[str]:
-    """Sequences of the given orders at the longest training each has, in the order of `orders`."""
-    texts = []
-    for order in dict.fromkeys([*orders, *(chain.order for chain in CHAINS)]):
-        some = [record for record in records if record.order == order]
-        most = max((record.epochs for record in some), default=0.0)
-        texts += list(dict.fromkeys(record.sequence for record in some if record.epochs == most))
-    return texts
-
-
 EXPERIMENT = Experiment(
     name="rivals",
     section="beyond the paper",
     question="which of the proposed orders is best under equal budgets?",
-    parts=parts,
-    judge=judge,
-    figures=figures,
+    plan=_plan,
+    rule=_decide,
+    draw=_draw,
 )

@@ -8,10 +8,12 @@ a rival without an order: a narrower network trained from scratch for as many ep
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from ordercomp.analysis.answer import AnswerAt, derive_answer
 from ordercomp.analysis.race import starting_orders
@@ -21,12 +23,24 @@ from ordercomp.analysis.values import front_reduction
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request
 from ordercomp.running.task import Task
-from ordercomp.sequence import Order
-from ordercomp.studies.experiment import Experiment, Finding, Judgement, Part, Verdict
-from ordercomp.studies.preset import Preset
+from ordercomp.studies.experiment import (
+    ClaimVerdict,
+    Conclusion,
+    Experiment,
+    Finding,
+    Part,
+    by_order,
+    by_seed,
+    group,
+    restrict,
+)
+from ordercomp.studies.preset import Preset, Setting
+
+FloatArray = npt.NDArray[np.float64]
 
 LOSS = 0.02  # tolerated, a fraction
 WIDTHS = (0.5, 0.25)  # of the rival, times the task's
+SCRATCH = "scratch"
 _WIDTH = re.compile(r"(?<=width=)\d+")
 _DRAWN = 4  # orders in a figure
 
@@ -38,7 +52,14 @@ class Arm:
     name: str
     what: str  # in words, after "the recommended order survives"
     vary: Callable[[Task], Task]  # the plain task, or one of another name and digest
-    knobs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # over each setting, by stage
+    knobs: Setting = field(default_factory=dict)  # over each setting
+
+    def owns(self, record: Record) -> bool:
+        """Whether a record is one of the arm, not of the plain task."""
+        knobs = [f"{name}={value}" for some in self.knobs.values() for name, value in some.items()]
+        if knobs:
+            return all(knob in record.sequence for knob in knobs)
+        return record.task.endswith(f"-{self.name}")
 
 
 def _other_rate(task: Task) -> Task:
@@ -51,58 +72,52 @@ def _other_ranges(task: Task) -> Task:
     return replace(task, name=f"{task.name}-ranges", recipe=recipe)
 
 
-ARMS: Mapping[str, Arm] = {
-    arm.name: arm
-    for arm in (
-        Arm(name="rate", what="another rate of fine-tuning, 0.1 against 1", vary=_other_rate),
-        Arm(name="ranges", what="activation ranges that are not fitted again", vary=_other_ranges),
-        Arm(
-            name="joint",
-            what="exits that are trained jointly with the body",
-            vary=lambda task: task,
-            knobs={"E": {"train": "joint"}},
-        ),
-    )
-}
-SCRATCH = "scratch"
+ARMS = (
+    Arm(name="rate", what="another rate of fine-tuning, 0.1 against 1", vary=_other_rate),
+    Arm(name="ranges", what="activation ranges that are not fitted again", vary=_other_ranges),
+    Arm(
+        name="joint",
+        what="exits that are trained jointly with the body",
+        vary=lambda task: task,
+        knobs={"E": {"train": "joint"}},
+    ),
+)
 
 
-def _parts(arm: Arm, task: Task, preset: Preset) -> list[Part]:
-    plain = preset.prepare(task)
-    return [
-        Part(task=plain, requests=_requests(plain, preset.seeds, {})),
-        Part(task=arm.vary(plain), requests=_requests(arm.vary(plain), preset.seeds, arm.knobs)),
-    ]
+def _plan(arm: Arm, task: Task, preset: Preset) -> list[Part]:
+    return [_half(task, preset.seeds, {}), _half(arm.vary(task), preset.seeds, arm.knobs)]
 
 
-def _requests(task: Task, seeds: int, knobs: Mapping[str, Mapping[str, str]]) -> tuple[Request, ...]:
-    """Half of the orders at a seed, at every knob setting."""
-    cases = [
+def _half(task: Task, seeds: int, knobs: Setting) -> Part:
+    """Half of the orders at a seed, at every knob setting, with further knobs."""
+    settings = [
         {
-            letter: {**case.get(letter, {}), **knobs.get(letter, {})}
-            for letter in {*case, *knobs}
+            letter: {**setting.get(letter, {}), **knobs.get(letter, {})}
+            for letter in {*setting, *knobs}
             if letter in task.stages
         }
-        for case in task.settings
+        for setting in task.settings
     ]
-    return tuple(
-        Request(task.sequence(order, case), seed)
+    requests = (
+        Request(task.sequence(order, setting), seed)
         for seed in range(seeds)
         for order in starting_orders(task.stages, seed)
-        for case in cases
+        for setting in settings
     )
+    return Part(task=task, requests=tuple(requests))
 
 
-def _judge(arm: Arm, records: Sequence[Record]) -> Judgement:
-    stages = _stages(records)
-    plain, varied = (_answer(some, stages) for some in _split(records, arm))
-    return Judgement(findings=(_survives(arm, plain, varied),), tables=())
+def _decide(arm: Arm, records: Sequence[Record]) -> Conclusion:
+    sides = group(records, arm.owns)
+    stages = max((record.order for record in records), key=len)
+    plain, varied = (_answer(sides.get(owned, []), stages) for owned in (False, True))
+    return Conclusion(findings=(_survives(arm, plain, varied),))
 
 
 def _survives(arm: Arm, plain: AnswerAt, varied: AnswerAt) -> Finding:
     claim = f"the recommended order survives {arm.what}"
     order = plain.recommended
-    seeds = max((one.seeds for one in varied.standings.values()), default=0)
+    seeds = max((standing.seeds for standing in varied.standings.values()), default=0)
     if order is None or order not in varied.standings:
         measured = "too few seeds to recommend an order, or it was not run in the arm"
         return Finding(claim=claim, measured=measured, verdict="undecided", seeds=seeds)
@@ -110,52 +125,35 @@ def _survives(arm: Arm, plain: AnswerAt, varied: AnswerAt) -> Finding:
     inside, out = order in varied.best_set, len(varied.excluded)
     low, high = standing.interval
     holds = out and (order == varied.recommended or high <= RULES.margin)
-    verdict: Verdict = "disagree" if not inside else "agree" if holds else "undecided"
     return Finding(
         claim=claim,
         measured=f"at a loss of {100 * LOSS:g} % the plain task recommends {order}, this one "
         f"{varied.recommended}, of which {order} lies {standing.behind:.2f} doublings behind "
         f"({low:.2f} to {high:.2f}); it is {'among' if inside else 'not among'} the {len(varied.best_set)} "
         f"orders that may be the best, {out} are out",
-        verdict=verdict,
+        verdict="disagree" if not inside else "agree" if holds else "undecided",
         seeds=seeds,
         effect=-standing.behind,
         interval=(-high, -low),
     )
 
 
-def _split(records: Sequence[Record], arm: Arm) -> tuple[list[Record], list[Record]]:
-    """The records of the plain task and those of the arm."""
-
-    def is_varied(record: Record) -> bool:
-        told = [f"{name}={value}" for some in arm.knobs.values() for name, value in some.items()]
-        return all(one in record.sequence for one in told) if told else record.task.endswith(f"-{arm.name}")
-
-    return [one for one in records if not is_varied(one)], [one for one in records if is_varied(one)]
+def _answer(records: Sequence[Record], stages: str) -> AnswerAt:
+    return derive_answer(records, stages="".join(sorted(stages)), loss=LOSS).asked
 
 
-def _answer(records: Sequence[Record], stages: Order) -> AnswerAt:
-    return derive_answer(records, stages=stages, loss=LOSS).asked
+# The rival without an order.
 
 
-def _stages(records: Sequence[Record]) -> Order:
-    """The letters of the longest order, in the order of letters."""
-    longest: Order = max((record.order for record in records), key=len)
-    return "".join(sorted(longest))
-
-
-def _scratch_parts(task: Task, preset: Preset) -> list[Part]:
-    plain = preset.prepare(task)
-    return [
-        Part(task=plain, requests=_requests(plain, preset.seeds, {})),
-        *(_rival(plain, width, preset.seeds) for width in WIDTHS if _WIDTH.search(plain.model)),
-    ]
+def _scratch_plan(task: Task, preset: Preset) -> list[Part]:
+    rivals = [_rival(task, width, preset.seeds) for width in WIDTHS if _WIDTH.search(task.model)]
+    return [_half(task, preset.seeds, {}), *rivals]
 
 
 def _rival(task: Task, width: float, seeds: int) -> Part:
     """A narrower network that trains as long as a whole order with its baseline: alone, with Q, with E."""
     model = _WIDTH.sub(lambda found: str(max(1, round(int(found[0]) * width))), task.model)
-    order = "".join(letter for letter in "QE" if letter in task.stages)
+    order = restrict("QE", task.stages)
     epochs = task.recipe.epochs * (len(task.stages) + 1) / (len(order) + 1)
     small = replace(
         task,
@@ -164,60 +162,51 @@ def _rival(task: Task, width: float, seeds: int) -> Part:
         recipe=replace(task.recipe, epochs=epochs),
         weights="",
     )
-    requests = [
-        Request(small.sequence(order, case), seed)
-        for seed in range(seeds)
-        for case in small.settings
-        if order
-    ]
+    settings = small.settings if order else ()
+    requests = [Request(small.sequence(order, one), seed) for seed in range(seeds) for one in settings]
     return Part(task=small, requests=tuple(dict.fromkeys(requests)))
 
 
-def _judge_scratch(records: Sequence[Record]) -> Judgement:
+def _decide_scratch(records: Sequence[Record]) -> Conclusion:
     claim = "the recommended order beats a narrower network trained from scratch for as many epochs"
     plain = [record for record in records if f"-{SCRATCH}" not in record.task]
     rivals = [record for record in records if f"-{SCRATCH}" in record.task and "Q" in record.order]
-    told = _answer(plain, _stages(plain)) if plain else None
+    answer = _answer(plain, max((one.order for one in plain), key=len)) if plain else None
     values = _rival_values(rivals, plain)
-    if told is None or told.recommended is None or not values:
+    if answer is None or answer.recommended is None or not len(values):
         measured = "too little was measured: the task's model names no width, or there are too few seeds"
         finding = Finding(claim=claim, measured=measured, verdict="undecided", seeds=len(values))
-        return Judgement(findings=(finding,), tables=())
-    own, mean = told.standings[told.recommended].value, float(np.mean(values))
+        return Conclusion(findings=(finding,))
+    own, mean = answer.standings[answer.recommended].value, float(np.mean(values))
     enough = len(values) >= RULES.least_seeds
-    gains = np.array([own - value for value in values])
-    low, high = interval_alone(gains, bound=math.inf) if enough else (-math.inf, math.inf)
-    verdict: Verdict = "agree" if low > 0 else "disagree" if high < 0 else "undecided"
+    low, high = interval_alone(own - values, bound=math.inf) if enough else (-math.inf, math.inf)
+    verdict: ClaimVerdict = "agree" if low > 0 else "disagree" if high < 0 else "undecided"
     finding = Finding(
         claim=claim,
-        measured=f"at a loss of {100 * LOSS:g} % {told.recommended} reaches {own:.2f} doublings, the rival's "
-        f"front {mean:.2f} (the interval is that of the rival's seeds)",
+        measured=f"at a loss of {100 * LOSS:g} % {answer.recommended} reaches {own:.2f} doublings, the "
+        f"rival's front {mean:.2f} (the interval is that of the rival's seeds)",
         verdict=verdict,
         seeds=len(values),
         effect=own - mean,
         interval=(low, high),
     )
-    return Judgement(findings=(finding,), tables=())
+    return Conclusion(findings=(finding,))
 
 
-def _rival_values(rivals: Sequence[Record], plain: Sequence[Record]) -> list[float]:
+def _rival_values(rivals: Sequence[Record], plain: Sequence[Record]) -> FloatArray:
     """The rival's value at each seed, against the plain task's uncompressed network of that seed."""
-    found = []
-    for seed in sorted({record.seed for record in rivals}):
-        base = next((one for one in plain if one.seed == seed and _dense_bitops(one)), None)
-        own = [one for one in rivals if one.seed == seed and _dense_bitops(one)]
+    dense = {one.seed: one for one in reversed(plain) if _dense_bitops(one)}
+    values = []
+    for seed, own in sorted(by_seed(filter(_dense_bitops, rivals)).items()):
         points = [(one, point) for one in own for point in one.points]
-        if base is None or not points:
+        if seed not in dense or not points:
             continue
-        heights = np.array(
-            [math.log2(point.bitops_cr * _dense_bitops(base) / _dense_bitops(one)) for one, point in points]
-        )
-        seen = np.array([base.baseline.accuracy - point.accuracy for _, point in points])
-        unseen = np.array([base.baseline.test_accuracy - point.test_accuracy for _, point in points])
-        found.append(
-            float(np.mean([front_reduction(losses, heights, loss=LOSS) for losses in (seen, unseen)]))
-        )
-    return found
+        base, of_base = dense[seed].baseline, _dense_bitops(dense[seed])
+        heights = np.array([math.log2(p.bitops_cr * of_base / _dense_bitops(one)) for one, p in points])
+        seen = np.array([base.accuracy - point.accuracy for _, point in points])
+        unseen = np.array([base.test_accuracy - point.test_accuracy for _, point in points])
+        values.append(np.mean([front_reduction(losses, heights, loss=LOSS) for losses in (seen, unseen)]))
+    return np.array(values)
 
 
 def _dense_bitops(record: Record) -> float:
@@ -225,15 +214,13 @@ def _dense_bitops(record: Record) -> float:
     return float(record.extra.get("costs", {}).get("paper", {}).get("baseline_bitops", 0.0))
 
 
-def _figures(records: Sequence[Record]) -> dict[str, str]:
+def _draw(records: Sequence[Record]) -> dict[str, str]:
     """A panel for the plain task and one for each other, with the first few orders."""
     panels = []
-    for task in dict.fromkeys(record.task for record in records):
-        whole = [record for record in records if record.task == task]
-        longest = max(len(record.order) for record in whole)
-        orders = list(dict.fromkeys(record.order for record in whole if len(record.order) == longest))
-        series = {order: [one for one in whole if one.order == order] for order in orders[:_DRAWN]}
-        panels.append(Panel(title=task, series=series))
+    for task, own in group(records, lambda record: record.task).items():
+        most = max(len(record.order) for record in own)
+        whole = by_order(record for record in own if len(record.order) == most)
+        panels.append(Panel(title=task, series=dict(list(whole.items())[:_DRAWN])))
     return {"fronts": to_svg(panels_plot(panels))}
 
 
@@ -242,20 +229,20 @@ def _experiment(arm: Arm) -> Experiment:
         name=f"robust-{arm.name}",
         section="beyond the paper",
         question=f"does the recommended order survive {arm.what}?",
-        parts=lambda task, preset: _parts(arm, task, preset),
-        judge=lambda records: _judge(arm, records),
-        figures=_figures,
+        plan=partial(_plan, arm),
+        rule=partial(_decide, arm),
+        draw=_draw,
     )
 
 
 EXPERIMENTS = (
-    *map(_experiment, ARMS.values()),
+    *map(_experiment, ARMS),
     Experiment(
         name=f"robust-{SCRATCH}",
         section="beyond the paper",
         question="does an order beat a narrower network that is trained from scratch for as many epochs?",
-        parts=_scratch_parts,
-        judge=_judge_scratch,
-        figures=_figures,
+        plan=_scratch_plan,
+        rule=_decide_scratch,
+        draw=_draw,
     ),
 )

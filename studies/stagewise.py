@@ -1,81 +1,87 @@
 """Experiment: what does each stage of the law contribute? Accuracy and cost after each of them."""
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ordercomp.analysis.fronts import DEFAULT_SCALE, candidates
 from ordercomp.analysis.report.plots import Path, paths_plot, to_svg
-from ordercomp.analysis.report.tables import Column, Table
+from ordercomp.analysis.report.tables import Table
 from ordercomp.analysis.statistics import RULES, Estimate, Rules, decide_every, estimate_all, shifted
 from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.task import Task
-from ordercomp.sequence import StageSequence
-from ordercomp.studies.claims import latest, measured_table, stages_of
+from ordercomp.sequence import Order, StageSequence
+from ordercomp.studies.claims import cheapest, measured_table, stages_of
 from ordercomp.studies.experiment import (
+    ClaimVerdict,
+    Conclusion,
     Experiment,
     Finding,
-    Judgement,
     Part,
-    Verdict,
+    by_order,
+    by_sequence,
+    interval_of,
+    make_table,
     one_part,
     restrict,
     sequences,
+    words_table,
 )
-from ordercomp.studies.facts import LAW
+from ordercomp.studies.facts import LAW, PAPER
 from ordercomp.studies.preset import Preset
 
 CRUCIAL = 1.05  # factor on the reduction that a stage must bring at least
-TOLERATED = 0.01  # validation accuracy, a fraction, that leaving early may cost
 
 
-def parts(task: Task, preset: Preset) -> list[Part]:
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What the last stage of a prefix of the law adds, over the seeds."""
+
+    cut: Estimate  # log2 of the further reduction
+    gain: Estimate  # of accuracy, a fraction
+    seeds: int
+
+
+def _plan(task: Task, preset: Preset) -> list[Part]:
     """The law at its grid of knob settings; its prefixes are measured on the way."""
-    prepared = preset.prepare(task)
-    return [one_part(prepared, preset, sequences(prepared, preset, [restrict(LAW, task.stages)]))]
+    return [one_part(task, preset, sequences(task, preset, [restrict(LAW, task.stages)]))]
 
 
-def judge(records: Sequence[Record]) -> Judgement:
-    """Judge whether every stage cuts the cost, and whether a later stage makes up for an earlier loss."""
+def _decide(records: Sequence[Record]) -> Conclusion:
+    """Whether every stage cuts the cost, and whether a later stage makes up for an earlier loss."""
     chains = _chains(records)
-    steps: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
-    for (_, seed), chain in chains.items():
-        spots = [(0.0, chain[0].baseline.test_accuracy), *(_spot(record) for record in chain)]
-        for record, before, after in zip(chain, spots[:-1], spots[1:], strict=True):
-            steps[record.order].append((seed, after[0] - before[0], after[1] - before[1]))
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for chain in chains.values():
-        for record in chain:
-            groups[record.sequence].append(record)
-    return Judgement(
-        findings=tuple(_findings(steps)),
+    added = _added(list(chains.values()))
+    measured = by_sequence(record for chain in chains.values() for record in chain)
+    return Conclusion(
+        findings=tuple(_findings(added)) if added else (),
         tables=(
-            measured_table("After each stage", list(groups.values())),
-            _step_table(steps),
-            _paper_table(),
+            measured_table("After each stage", measured.values()),
+            _added_table(added),
+            words_table(
+                "The paper, figure 6 (VGG19, ResNet34, MobileNetV2; CIFAR-10; no numbers are printed)",
+                ("in its words",),
+                ((words,) for words in PAPER.stages),
+            ),
         ),
     )
 
 
-def figures(records: Sequence[Record]) -> dict[str, str]:
+def _draw(records: Sequence[Record]) -> dict[str, str]:
     """Figure 6: a path from the baseline from stage to stage, for every knob setting."""
-    settings: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    settings: dict[str, list[Record]] = {}
     for (text, _), chain in _chains(records).items():
-        for record in chain:
-            settings[text][record.order].append(record)
-    paths = [
-        Path(name=text, steps=(("baseline", _baselines(by_order)), *by_order.items()))
-        for text, by_order in settings.items()
-    ]
+        settings.setdefault(text, []).extend(chain)
+    paths = []
+    for text, measured in settings.items():
+        prefixes = by_order(measured)
+        first = next(iter(prefixes.values()))
+        paths.append(Path(name=text, steps=(("baseline", _baselines(first)), *prefixes.items())))
     return {"path": to_svg(paths_plot(paths))}
 
 
-def _baselines(by_order: Mapping[str, Sequence[Record]]) -> list[Record]:
-    """The uncompressed networks of the seeds, as records."""
-    first = next(iter(by_order.values()))
+def _baselines(records: Sequence[Record]) -> list[Record]:
+    """The uncompressed networks of the records, as records."""
     return [
         replace(
             record,
@@ -91,114 +97,97 @@ def _baselines(by_order: Mapping[str, Sequence[Record]]) -> list[Record]:
                 ),
             ),
         )
-        for record in first
+        for record in records
     ]
 
 
 def _chains(records: Sequence[Record]) -> dict[tuple[str, int], list[Record]]:
     """For every whole sequence of the law and seed the records of its prefixes, all of them measured."""
-    found = {(record.sequence, record.seed): record for record in latest(records) if record.points}
-    law = stages_of(list(found.values()))
+    measured = {(record.sequence, record.seed): record for record in records if record.points}
+    law = stages_of(measured.values())
     chains = {}
-    for (text, seed), record in found.items():
+    for (text, seed), record in measured.items():
         if record.order == law:
             nodes = [(str(prefix), seed) for prefix in StageSequence.parse(text).prefixes]
-            if all(node in found for node in nodes):
-                chains[text, seed] = [found[node] for node in nodes]
+            if all(node in measured for node in nodes):
+                chains[text, seed] = [measured[node] for node in nodes]
     return chains
 
 
-def _spot(record: Record) -> tuple[float, float]:
-    """Log2 reduction and test accuracy at the cheapest threshold within a point of the full run."""
-    every = candidates([record], scale=DEFAULT_SCALE)
-    full = next((one.accuracy for one in every if one.point.threshold is None), every[0].accuracy)
-    within = [one for one in every if one.accuracy >= full - TOLERATED - 1e-12]
-    chosen = max(within, key=lambda one: one.bitops_cr)
-    return chosen.log2_reduction, chosen.reported_accuracy
+def _added(chains: Sequence[Sequence[Record]]) -> dict[Order, Added]:
+    """What each prefix of the law adds to the one before, at the cheapest point within a point of accuracy.
+
+    A mean over knob settings at each seed, then over seeds.
+    """
+    steps: dict[Order, dict[int, list[tuple[float, float]]]] = {}
+    for chain in chains:
+        before = (0.0, chain[0].baseline.test_accuracy)
+        for record in chain:
+            best = cheapest(record)
+            after = (best.log2_reduction, best.reported_accuracy)
+            seeds = steps.setdefault(record.order, {})
+            seeds.setdefault(record.seed, []).append((after[0] - before[0], after[1] - before[1]))
+            before = after
+    added = {}
+    for order, seeds in steps.items():
+        cuts, gains = np.array([np.mean(pairs, axis=0) for pairs in seeds.values()]).T
+        (cut,) = estimate_all([cuts], rules=RULES, bound=20.0)
+        (gain,) = estimate_all([gains], rules=RULES, bound=1.0)
+        added[order] = Added(cut, gain, len(seeds))
+    return added
 
 
-def _over_seeds(values: Sequence[tuple[int, float]], bound: float) -> Estimate:
-    """Mean over knob settings at each seed, then over seeds."""
-    by_seed: dict[int, list[float]] = defaultdict(list)
-    for seed, value in values:
-        by_seed[seed].append(value)
-    means = np.array([np.mean(some) for some in by_seed.values()])
-    return estimate_all([means], rules=RULES, bound=bound)[0]
-
-
-def _findings(steps: Mapping[str, Sequence[tuple[int, float, float]]]) -> list[Finding]:
-    if not steps:
-        return []
-    counts = {order: len({seed for seed, *_ in some}) for order, some in steps.items()}
-    seeds = max(counts.values())
-    cuts = {order: _over_seeds([(seed, cut) for seed, cut, _ in some], 20.0) for order, some in steps.items()}
-    gains = {
-        order: _over_seeds([(seed, gain) for seed, _, gain in some], 1.0)
-        for order, some in steps.items()
-        if len(order) > 1
-    }
+def _findings(added: Mapping[Order, Added]) -> list[Finding]:
+    later = [one for order, one in added.items() if len(order) > 1]
     crucial = decide_every(
         "better",
-        [shifted(cut, -math.log2(CRUCIAL)) for cut in cuts.values()],
-        list(counts.values()),
+        [shifted(one.cut, -math.log2(CRUCIAL)) for one in added.values()],
+        [one.seeds for one in added.values()],
         rules=Rules(margin=0.0),
     )
     none_rises = decide_every(
         "not better",
-        list(gains.values()),
-        [counts[order] for order in gains],
+        [one.gain for one in later],
+        [one.seeds for one in later],
         rules=Rules(margin=1e-9),  # no change at all is no rise
     )
-    turned: Mapping[Verdict, Verdict] = {"agree": "disagree", "disagree": "agree"}
-    told = ", ".join(f"{order[-1]} {2**cut.mean:.2f}×" for order, cut in cuts.items())
-    rises = ", ".join(f"{order[-1]} {100 * gain.mean:+.2f}" for order, gain in gains.items())
+    turned: Mapping[ClaimVerdict, ClaimVerdict] = {"agree": "disagree", "disagree": "agree"}
+    cuts = ", ".join(f"{order[-1]} {2**one.cut.mean:.2f}×" for order, one in added.items())
+    gains = (f"{order[-1]} {100 * one.gain.mean:+.2f}" for order, one in added.items() if len(order) > 1)
+    seeds = max(one.seeds for one in added.values())
     return [
         Finding(
             claim="each stage of the law plays a crucial role in reducing the computation",
-            measured=f"further reduction by {told} (crucial from {CRUCIAL}× on)",
+            measured=f"further reduction by {cuts} (crucial from {CRUCIAL}× on)",
             verdict=crucial,
             seeds=seeds,
         ),
         Finding(
             claim="a later stage may make up for the accuracy that an earlier one lost",
-            measured=f"change of accuracy by {rises} points",
+            measured=f"change of accuracy by {', '.join(gains)} points",
             verdict=turned.get(none_rises, "undecided"),
             seeds=seeds,
         ),
     ]
 
 
-def _step_table(steps: Mapping[str, Sequence[tuple[int, float, float]]]) -> Table:
-    rows = []
-    for order, some in steps.items():
-        cut = _over_seeds([(seed, cut) for seed, cut, _ in some], 20.0)
-        gain = _over_seeds([(seed, gain) for seed, _, gain in some], 1.0)
-        rows.append(
-            (
-                order,
-                f"{2**cut.mean:.2f}×",
-                f"{100 * gain.mean:+.2f}",
-                f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}" if math.isfinite(gain.error) else "",
-                str(len({seed for seed, *_ in some})),
-            )
+def _added_table(added: Mapping[Order, Added]) -> Table:
+    rows = [
+        (
+            order,
+            f"{2**one.cut.mean:.2f}×",
+            f"{100 * one.gain.mean:+.2f}",
+            f"{100 * one.gain.low:+.2f} to {100 * one.gain.high:+.2f}" if interval_of(one.gain) else "",
+            str(one.seeds),
         )
-    names = ("after", "further reduction", "change of accuracy", "interval", "seeds")
-    return Table(
-        title="What each stage adds",
-        columns=tuple(Column(name, "left" if name == "after" else "right") for name in names),
-        rows=tuple(rows),
+        for order, one in added.items()
+    ]
+    return make_table(
+        "What each stage adds",
+        ("after", "further reduction", "change of accuracy", "interval", "seeds"),
+        rows,
+        left=("after",),
         note="Accuracy in points on test data; with exits at the cheapest threshold within a point.",
-    )
-
-
-def _paper_table() -> Table:
-    return Table(
-        title="The paper, figure 6 (VGG19, ResNet34, MobileNetV2; CIFAR-10; no numbers are printed)",
-        columns=(Column("in its words"),),
-        rows=(
-            ("each compression technique plays a crucial role in reducing the computation cost",),
-            ("the following techniques may compensate for a slight loss of accuracy of one",),
-        ),
     )
 
 
@@ -206,7 +195,7 @@ EXPERIMENT = Experiment(
     name="stagewise",
     section="section 7, figure 6",
     question="what does each stage of the law contribute?",
-    parts=parts,
-    judge=judge,
-    figures=figures,
+    plan=_plan,
+    rule=_decide,
+    draw=_draw,
 )

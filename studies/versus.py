@@ -1,94 +1,92 @@
 """Experiment: how do the methods of Table 3 that our stages express fare on one task, beside the law?"""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
-from ordercomp.analysis.report.tables import Column, Table
+from ordercomp.analysis.report.tables import Table
 from ordercomp.records import Record
 from ordercomp.running.task import Task
-from ordercomp.sequence import StageSequence, Step
-from ordercomp.stages.catalog import complete, known_stages
-from ordercomp.studies.claims import Claim, judge_claims, latest, measured_table, short_name
+from ordercomp.sequence import StageSequence
+from ordercomp.stages.catalog import known_stages
+from ordercomp.studies.claims import Claim, decide_claims, law_of, longest, measured_table, short_name
 from ordercomp.studies.experiment import (
+    Conclusion,
     Experiment,
-    Judgement,
     Part,
+    by_order,
+    by_sequence,
+    make_table,
     one_part,
     restrict,
     share_epochs,
     totaled,
+    with_knobs,
 )
-from ordercomp.studies.facts import (
-    BASELINE_BITS,
-    LAW,
-    TABLE_3,
-    TABLE_3_NOTE,
-    TABLE_3_OWN,
-    CitedMethod,
-    Compressed,
-)
+from ordercomp.studies.facts import LAW, PAPER, CitedMethod, LawResult
 from ordercomp.studies.preset import Preset
 
 TAUGHT = "j"  # the method whose quantized student goes on learning from the teacher
 
 
-def parts(task: Task, preset: Preset) -> list[Part]:
+def _plan(task: Task, preset: Preset) -> list[Part]:
     """The law and the nearest order of every method, at as many epochs in all."""
-    prepared = preset.prepare(task)
-    law = restrict(LAW, task.stages)
-    wanted = share_epochs(prepared, preset, [law])
-    for method in _expressible(task):
-        assert method.order is not None
-        wanted += [_with_knobs(one, method) for one in share_epochs(prepared, preset, [method.order])]
-        if method.key == TAUGHT:
-            wanted += [_taught(one) for one in share_epochs(prepared, preset, [method.order])]
-    return [one_part(totaled(prepared), preset, list(dict.fromkeys(wanted)), controlled=False)]
+    wanted = share_epochs(task, preset, [restrict(LAW, task.stages)])
+    for method in PAPER.table_3.methods:
+        if method.order is None or not set(method.order) <= set(task.stages):
+            continue
+        nearest = share_epochs(task, preset, [method.order])
+        wanted += [with_knobs(sequence, method.knobs) for sequence in nearest]
+        if method.key == TAUGHT and "teacher" in known_stages()["Q"].knobs:
+            wanted += [with_knobs(sequence, {"Q": {"teacher": "baseline"}}) for sequence in nearest]
+    return [one_part(totaled(task), preset, wanted, controlled=False)]
 
 
-def judge(records: Sequence[Record]) -> Judgement:
-    """Judge whether the law does better than each method on this task, under equal epochs."""
-    found = [record for record in latest(records) if record.order]
-    law = "".join(letter for letter in LAW if any(letter in record.order for record in found))
-    ours = _longest([record for record in found if record.order == law])
-    claims = []
-    for text, names in _methods(found).items():
-        some = [record for record in found if record.sequence == text]
-        claims.append(
-            Claim(
-                text=f"{law} does better than {', '.join(names)} as {short_name(text)}",
-                first=ours,
-                second=some,
-            )
+def _decide(records: Sequence[Record]) -> Conclusion:
+    """Whether the law does better than each method on this task, under equal epochs."""
+    law, ours = _law(records)
+    runs = by_sequence(records)
+    claims = [
+        Claim(
+            text=f"{law} does better than {', '.join(names)} as {short_name(text)}",
+            first=ours,
+            second=runs[text],
         )
-    groups = [ours, *(list(claim.second) for claim in claims)]
-    return Judgement(
-        findings=tuple(judge_claims(claims)),
+        for text, names in _methods(records).items()
+    ]
+    groups = [ours, *(claim.second for claim in claims)]
+    return Conclusion(
+        findings=tuple(decide_claims(claims)),
         tables=(measured_table("On this task, equal epochs in all", groups), _cited_table()),
     )
 
 
-def figures(records: Sequence[Record]) -> dict[str, str]:
+def _draw(records: Sequence[Record]) -> dict[str, str]:
     """One panel with the law and every method."""
-    found = [record for record in latest(records) if record.order]
-    law = "".join(letter for letter in LAW if any(letter in record.order for record in found))
-    series = {law: _longest([record for record in found if record.order == law])}
-    for text, names in _methods(found).items():
-        some = [record for record in found if record.sequence == text]
-        series[f"{short_name(text)} ({', '.join(names)})"] = some
-    return {"fronts": to_svg(panels_plot([Panel(title="Cited methods as our sequences", series=series)]))}
+    law, ours = _law(records)
+    runs = by_sequence(records)
+    methods = {
+        f"{short_name(text)} ({', '.join(names)})": runs[text] for text, names in _methods(records).items()
+    }
+    panel = Panel(title="Cited methods as our sequences", series={law: ours, **methods})
+    return {"fronts": to_svg(panels_plot([panel]))}
 
 
-def _expressible(task: Task) -> list[CitedMethod]:
-    return [one for one in TABLE_3 if one.order is not None and set(one.order) <= set(task.stages)]
+def _law(records: Sequence[Record]) -> tuple[str, list[Record]]:
+    """The law on the stages at hand, and its records."""
+    law = law_of(records)
+    return law, longest(by_order(records).get(law, []))
 
 
-def _with_knobs(sequence: StageSequence, method: CitedMethod) -> StageSequence:
-    """The sequence at the knobs that the method is known for."""
-    steps = [
-        Step.of(step.stage, {**step.settings, **method.knobs.get(step.stage, {})}) for step in sequence.steps
-    ]
-    return complete(StageSequence(tuple(steps)))
+def _methods(records: Sequence[Record]) -> Mapping[str, list[str]]:
+    """Sequence texts of the methods with the names of the methods that they stand for."""
+    names: dict[str, list[str]] = {}
+    for method in PAPER.table_3.methods:
+        own = longest([record for record in records if _shows(record, method)])
+        taught = [record for record in own if "teacher=" in record.sequence]
+        plain = [record for record in own if record not in taught]
+        for text in by_sequence(taught if method.key == TAUGHT and taught else plain):
+            names.setdefault(text, []).append(method.name)
+    return names
 
 
 def _shows(record: Record, method: CitedMethod) -> bool:
@@ -96,87 +94,41 @@ def _shows(record: Record, method: CitedMethod) -> bool:
     if record.order != method.order:
         return False
     sequence = StageSequence.parse(record.sequence)
-    return sequence == _with_knobs(sequence, method)
-
-
-def _taught(sequence: StageSequence) -> StageSequence:
-    """The sequence whose Q learns from the baseline."""
-    if "teacher" not in known_stages()["Q"].knobs:
-        return sequence
-    steps = [
-        replace(step, knobs=(*step.knobs, ("teacher", "baseline"))) if step.stage == "Q" else step
-        for step in sequence.steps
-    ]
-    return complete(StageSequence(tuple(steps)))
-
-
-def _methods(records: Sequence[Record]) -> dict[str, list[str]]:
-    """Sequence texts of the methods with the names of the methods that they stand for."""
-    found: dict[str, list[str]] = {}
-    for method in TABLE_3:
-        some = _longest([record for record in records if _shows(record, method)])
-        taught = [record for record in some if "teacher=" in record.sequence]
-        chosen = taught if method.key == TAUGHT and taught else [r for r in some if r not in taught]
-        for text in dict.fromkeys(record.sequence for record in chosen):
-            found.setdefault(text, []).append(method.name)
-    return found
-
-
-def _longest(records: Sequence[Record]) -> list[Record]:
-    """Those with the most epochs: prefixes of others train shorter."""
-    most = max((record.epochs for record in records), default=0.0)
-    return [record for record in records if record.epochs == most]
+    return sequence == with_knobs(sequence, method.knobs)
 
 
 def _cited_table() -> Table:
-    names = (
-        "",
-        "method",
-        "data",
-        "model",
-        "accuracy",
-        "BitOpsCR",
-        "CR",
-        "against",
-        "our sequence",
-        "how near",
-    )
-    right = {"accuracy", "BitOpsCR", "CR"}
-    return Table(
-        title="The paper, Table 3: a row for each method with its own baseline, and the paper's own rows",
-        columns=tuple(Column(name, "right" if name in right else "left") for name in names),
-        rows=(*(_cited_row(method) for method in TABLE_3), *(_own_row(row) for row in TABLE_3_OWN)),
-        note=TABLE_3_NOTE,
+    table = PAPER.table_3
+    return make_table(
+        "The paper, Table 3: a row for each method with its own baseline, and the paper's own rows",
+        (
+            *("", "method", "data", "model", "accuracy", "BitOpsCR", "CR"),
+            *("against", "our sequence", "how near"),
+        ),
+        [*map(_cited_row, table.methods), *map(_own_row, table.own)],
+        left=("", "method", "data", "model", "against", "our sequence", "how near"),
+        note=table.note,
     )
 
 
 def _cited_row(method: CitedMethod) -> tuple[str, ...]:
     return (
-        method.key,
-        method.name,
-        method.data,
-        method.model,
-        f"{method.accuracy:.2f} ({method.change:+.2f})",
-        "–" if method.bitops_cr is None else f"{method.bitops_cr:g}×",
-        "–" if method.cr is None else f"{method.cr:g}×",
-        f"the same model at {method.baseline_bits} bits",
+        *(method.key, method.name, method.data, method.model, *_numbers(method, method.baseline_bits)),
         method.order or "none",
         f"{method.fidelity}; {method.note}" if method.note else method.fidelity,
     )
 
 
-def _own_row(row: Compressed) -> tuple[str, ...]:
+def _own_row(row: LawResult) -> tuple[str, ...]:
+    own = ("", "DPQE, the paper's own", row.data, row.model)
+    return *own, *_numbers(row, PAPER.baseline_bits), LAW, "exact"
+
+
+def _numbers(row: CitedMethod | LawResult, bits: int) -> tuple[str, ...]:
     return (
-        "",
-        "DPQE, the paper's own",
-        row.data,
-        row.model,
         f"{row.accuracy:.2f} ({row.change:+.2f})",
-        f"{row.bitops_cr:g}×",
-        f"{row.cr:g}×",
-        f"the same model at {BASELINE_BITS} bits",
-        LAW,
-        "exact",
+        *("–" if factor is None else f"{factor:g}×" for factor in (row.bitops_cr, row.cr)),
+        f"the same model at {bits} bits",
     )
 
 
@@ -184,7 +136,7 @@ EXPERIMENT = Experiment(
     name="versus",
     section="section 7, Table 3",
     question="how do other combined methods fare on this task?",
-    parts=parts,
-    judge=judge,
-    figures=figures,
+    plan=_plan,
+    rule=_decide,
+    draw=_draw,
 )

@@ -18,7 +18,7 @@ from ordercomp.networks.weights import CheckpointError, read_checkpoint
 from ordercomp.records import RecordError, read_records
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
-from ordercomp.studies.run import read_results as read_experiment
+from ordercomp.studies.results import read_folder
 
 ODD = ("9" * 400, "9" * 5000, "[" * 3000, "1e400", "NaN", "Infinity", "null", "", "\ufeff{}", "\x00")
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -85,7 +85,7 @@ def test_a_damaged_marker_of_an_experiment_is_named(tmp_path: Path, text: str) -
     (tmp_path / "experiment.json").write_text(text)
     (tmp_path / "records.jsonl").write_text("")
     with pytest.raises(ValueError, match=r"experiment\.json"):
-        read_experiment(tmp_path)
+        read_folder(tmp_path)
 
 
 def test_a_small_task_file_cannot_ask_for_all_memory() -> None:

@@ -28,7 +28,8 @@ from ordercomp.files import replace_file
 from ordercomp.jobs.race import load_recorded, recorded_names
 from ordercomp.records import Record
 from ordercomp.sequence import Order
-from ordercomp.studies.experiment import Finding, Judgement, table_markdown
+from ordercomp.studies.experiment import Conclusion, Finding
+from ordercomp.studies.results import table_markdown
 from ordercomp.studies.run import EXPERIMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -158,7 +159,7 @@ def _lead(records: Sequence[Record], loss: float) -> str:
 
 
 def verdict_table(
-    title: str, decide: Callable[[Sequence[Record]], Judgement], recordings: Mapping[str, Sequence[Record]]
+    title: str, decide: Callable[[Sequence[Record]], Conclusion], recordings: Mapping[str, Sequence[Record]]
 ) -> Table:
     """One row for each claim that is judged on any of the recordings, one column for each recording.
 
@@ -221,7 +222,7 @@ def findings_page(recordings: Sequence[Recording], exits: Mapping[str, Sequence[
     by_title = {_title(recording.name): recording.records for recording in recordings}
     for name in JUDGED:
         title = f"{name}: {EXPERIMENTS[name].question}"
-        blocks += [*table_markdown(verdict_table(title, EXPERIMENTS[name].judge, by_title)), ""]
+        blocks += [*table_markdown(verdict_table(title, EXPERIMENTS[name].decide, by_title)), ""]
     titled = {_title(name): records for name, records in exits.items()}
     blocks += [
         "## Why exits come early",

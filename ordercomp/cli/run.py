@@ -291,14 +291,13 @@ def study(
         )
         outcome = run_experiment(name, task=chosen, preset=preset, out=out, options=options)
     if as_json:
-        print_json(outcome.file)
+        print_json(outcome)
     else:
-        decided = outcome.judgement
         print_lines(
             Text(f"{outcome.question} ({outcome.section})", "bold"),
-            *(table.to_text() for table in decided.tables),
-            *(finding.sentence for finding in decided.findings),
-            *decided.notes,
+            *(table.to_text() for table in outcome.shown),
+            *(finding.sentence for finding in outcome.findings),
+            *outcome.notes,
             Text(outcome.verdict, "bold"),
         )
         console.print(f"records, figures and verdict are in {outcome.folder}", markup=False)

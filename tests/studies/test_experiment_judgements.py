@@ -18,22 +18,26 @@ from ordercomp.records import Record
 from ordercomp.running.task import TASKS
 from ordercomp.sequence import permutations
 from ordercomp.stages.blocks import blocks_to_drop, find_blocks
-from ordercomp.studies import combination, insertion, pairwise, repetition, rivals, stagewise, versus, zoo
-from ordercomp.studies.claims import Claim, convergence, even_out, judge_claims, latest, leans_on
-from ordercomp.studies.experiment import Verdict
-from ordercomp.studies.facts import INSERTIONS, LAW, PAIRS, SINGLES, TABLE_1, TABLE_1_LOSSES, TABLE_2, TABLE_3
+from ordercomp.studies import insertion, zoo
+from ordercomp.studies.claims import Claim, convergence, decide_claims, even_out, leans_on
+from ordercomp.studies.experiment import ClaimVerdict, Conclusion, latest
+from ordercomp.studies.facts import LAW, PAPER
 from ordercomp.studies.preset import load_preset
 from ordercomp.studies.run import EXPERIMENTS, duration, plan_experiments
 
 DIGITS = TASKS["digits"]
 
 
+def decide(name: str, records: Sequence[Record]) -> Conclusion:
+    return EXPERIMENTS[name].decide(records)
+
+
 def side(order: str, accuracies: Sequence[float], reduction: float = 64.0) -> list[Record]:
     return [make_record(order, seed, accuracy, reduction) for seed, accuracy in enumerate(accuracies)]
 
 
-def verdict(kind: str, first: Sequence[Record], second: Sequence[Record]) -> Verdict:
-    return judge_claims([Claim(text="", first=first, second=second, kind=kind)])[0].verdict  # type: ignore[arg-type]
+def verdict(kind: str, first: Sequence[Record], second: Sequence[Record]) -> ClaimVerdict:
+    return decide_claims([Claim(text="", first=first, second=second, kind=kind)])[0].verdict  # type: ignore[arg-type]
 
 
 HIGH, LOW = side("PQ", (0.960, 0.961, 0.962)), side("QP", (0.930, 0.932, 0.931))
@@ -74,8 +78,8 @@ def test_many_claims_share_the_error_level() -> None:
     weak = Claim(text="", first=side("PQ", (0.950, 0.957, 0.956)), second=side("QP", (0.945, 0.947, 0.950)))
     idle = Claim(text="", first=side("PQ", (0.950, 0.957, 0.956)), second=side("QP", (0.953, 0.956, 0.953)))
     none = [idle] * 8
-    assert judge_claims([weak])[0].verdict == "agree"
-    among = judge_claims([weak, *none])
+    assert decide_claims([weak])[0].verdict == "agree"
+    among = decide_claims([weak, *none])
     assert among[0].verdict == "undecided"
     assert re.fullmatch(
         r"By itself the verdict would be agree \(p = 0\.0\d+\); among all claims .* p is .* \(Holm\)\.",
@@ -86,7 +90,7 @@ def test_many_claims_share_the_error_level() -> None:
 
 def test_seeds_with_unequal_numbers_of_networks_do_not_count() -> None:
     doubled = [*HIGH, make_record("PQ", 0, 0.99, 80.0)]
-    assert judge_claims([Claim(text="", first=doubled, second=LOW)])[0].seeds == 2
+    assert decide_claims([Claim(text="", first=doubled, second=LOW)])[0].seeds == 2
 
 
 def test_sides_are_evened_out_over_their_reductions() -> None:
@@ -112,18 +116,18 @@ def test_of_two_records_of_a_run_the_later_one_counts() -> None:
 def test_insertions_of_a_planted_law_hold_and_those_of_its_reverse_do_not() -> None:
     for order, expected in (("DPQE", "agree"), ("EQPD", "disagree")):
         truth = Planted.law(order, 1.0, node_noise=0.05, seed_noise=0.1, taste=0.02)
-        findings = insertion.judge(simulate(truth, seeds=5, rng=np.random.default_rng(1))).findings
+        findings = decide("insertion", simulate(truth, seeds=5, rng=np.random.default_rng(1))).findings
         assert [finding.verdict for finding in findings] == [expected] * 4
 
 
 def test_an_insertion_knows_its_two_orders() -> None:
     records = simulate(Planted.law("PQE", 1.0), seeds=2, rng=np.random.default_rng(1))
-    orders = {check.orders for check in insertion._insertions(records)}
+    orders = {one.case.orders for one in insertion.decide_cases(records)}
     assert {("PQE", "EQP"), ("QPE", "QEP"), ("PEQ", "EPQ")} <= orders
 
 
 def test_a_repeated_stage_stands_against_one_that_cuts_as_much_at_once() -> None:
-    (part,) = repetition.parts(DIGITS, load_preset("minutes"))
+    (part,) = EXPERIMENTS["repetition"].parts(DIGITS, load_preset("minutes"))
     texts = {str(request.sequence) for request in part.requests}
     assert {
         "P(ratio=0.4) P(ratio=0.4)",
@@ -138,13 +142,13 @@ def test_a_repeated_stage_stands_against_one_that_cuts_as_much_at_once() -> None
         for seed in range(3)
         for text, reduction in reductions.items()
     ]
-    (finding,) = repetition.judge(records).findings
+    (finding,) = decide("repetition", records).findings
     assert f"{twice} against {once}" in finding.claim
 
 
 def test_the_law_is_held_against_its_pairs_with_equally_many_networks() -> None:
     records = simulate(Planted.law("DPQE", 1.0), seeds=4, rng=np.random.default_rng(2))
-    findings = combination.judge(records).findings
+    findings = decide("combination", records).findings
     assert len(findings) == 7
     assert {finding.verdict for finding in findings[:6]} == {"agree"}
 
@@ -155,7 +159,7 @@ def test_stages_that_cut_nothing_are_told() -> None:
         for seed in range(3)
         for order, reduction in (("D", 2.0), ("DP", 2.0), ("DPQ", 64.0), ("DPQE", 80.0))
     ]
-    crucial, regained = stagewise.judge(records).findings
+    crucial, regained = decide("stagewise", records).findings
     assert crucial.verdict == "disagree"
     assert regained.verdict == "disagree"
 
@@ -166,28 +170,28 @@ def test_zoo_rows_are_judged_by_the_papers_own_reduction_and_loss() -> None:
         for seed in range(3)
         for task, reduction in (("resnet34-cifar10", 900.0), ("vgg19-svhn", 100.0), ("mine", 300.0))
     ]
-    found = {finding.claim.split(":")[0]: finding.verdict for finding in zoo.judge(records).findings}
+    found = {finding.claim.split(":")[0]: finding.verdict for finding in decide("zoo", records).findings}
     assert found == {"resnet34 on cifar10": "agree", "vgg19 on svhn": "disagree", "mine": "agree"}
-    assert "mobilenetv2-imagenet" in zoo.judge(records).notes[0]
+    assert "mobilenetv2-imagenet" in decide("zoo", records).notes[0]
 
 
 def test_every_row_of_table_2_is_a_task() -> None:
-    assert len({zoo.zoo_task(row).digest for row in TABLE_2}) == len(TABLE_2) == 15
-    assert zoo.zoo_task(TABLE_2[4]).knobs["Q"] == {"weights": 8, "activations": 8}
+    assert len({zoo.zoo_task(row).digest for row in PAPER.table_2.rows}) == len(PAPER.table_2.rows) == 15
+    assert zoo.zoo_task(PAPER.table_2.rows[4]).knobs["Q"] == {"weights": 8, "activations": 8}
 
 
 def test_the_row_whose_bits_the_paper_states_is_run_at_these_bits() -> None:
-    (row,) = (row for row in TABLE_2 if (row.model, row.data) == ("resnet34", "cifar100"))
+    (row,) = (row for row in PAPER.table_2.rows if (row.model, row.data) == ("resnet34", "cifar100"))
     assert zoo.zoo_task(row).knobs["Q"] == {"weights": 4, "activations": 8}
 
 
 def test_small_presets_leave_the_papers_networks_alone() -> None:
     for name in ("minutes", "hours"):
-        assert [part.task.name for part in zoo.parts(DIGITS, load_preset(name))] == ["digits"]
+        assert [part.task.name for part in EXPERIMENTS["zoo"].parts(DIGITS, load_preset(name))] == ["digits"]
 
 
 def test_every_row_of_table_2_has_a_student() -> None:
-    tasks = [zoo.zoo_task(row) for row in TABLE_2]
+    tasks = [zoo.zoo_task(row) for row in PAPER.table_2.rows]
     assert all(task.knobs["D"]["depth"] != 1 or 0 < float(task.knobs["D"]["width"]) < 1 for task in tasks)
     shallower = {(task.model, float(task.knobs["D"]["depth"])) for task in tasks}
     for model, depth in sorted(one for one in shallower if one[1] < 1):
@@ -196,7 +200,7 @@ def test_every_row_of_table_2_has_a_student() -> None:
 
 
 def test_rivals_train_for_equally_many_epochs() -> None:
-    whole, shared = rivals.parts(DIGITS, load_preset("minutes"))
+    whole, shared = EXPERIMENTS["rivals"].parts(DIGITS, load_preset("minutes"))
     assert shared.task.accounting == "total"
     usual = DIGITS.recipe.epochs
     spent = {
@@ -208,28 +212,34 @@ def test_rivals_train_for_equally_many_epochs() -> None:
 
 
 def test_a_repeated_quantization_goes_down_in_bits() -> None:
-    _, shared = rivals.parts(DIGITS, load_preset("minutes"))
+    _, shared = EXPERIMENTS["rivals"].parts(DIGITS, load_preset("minutes"))
     chain = next(r.sequence for r in shared.requests if r.sequence.order == "PQQFE")
     assert [step.settings["weights"] for step in chain.steps if step.stage == "Q"] == [8, 2]
 
 
 def test_cited_methods_stand_beside_the_law_with_their_baselines() -> None:
-    (part,) = versus.parts(DIGITS, load_preset("minutes"))
+    (part,) = EXPERIMENTS["versus"].parts(DIGITS, load_preset("minutes"))
     orders = {request.sequence.order for request in part.requests}
-    assert orders == {"DPQE", *(method.order for method in TABLE_3 if method.order is not None)}
-    table = versus.judge([make_record(order, seed) for order in orders for seed in range(2)]).tables[1]
+    assert orders == {"DPQE", *(method.order for method in PAPER.table_3.methods if method.order)}
+    table = (
+        EXPERIMENTS["versus"]
+        .decide([make_record(order, seed) for order in orders for seed in range(2)])
+        .tables[1]
+    )
     against = {row[1]: row[7] for row in table.rows}
     assert against["APQ"] == "the same model at 8 bits"
     assert against["OICSR-GL"] == "the same model at 32 bits"
 
 
 def test_the_papers_numbers_are_whole() -> None:
-    assert set(TABLE_1) <= set(permutations(LAW))
-    assert all(len(row) == len(TABLE_1_LOSSES) for row in TABLE_1.values())
-    assert all(row.change == pytest.approx(row.accuracy - row.original, abs=0.02) for row in TABLE_2)
-    assert set(PAIRS) == {(a, b) for place, a in enumerate(LAW) for b in LAW[place + 1 :]}
-    assert {stage for claim in (*SINGLES, *INSERTIONS) for stage in claim} == set(LAW)
-    assert len({method.key for method in TABLE_3}) == len(TABLE_3) == 15
+    assert set(PAPER.table_1.rows) <= set(permutations(LAW))
+    assert all(len(row) == len(PAPER.table_1.losses) for row in PAPER.table_1.rows.values())
+    rows = (*PAPER.table_2.rows, *PAPER.table_3.own)
+    assert all(row.change == pytest.approx(row.accuracy - row.original, abs=0.02) for row in rows)
+    assert set(PAPER.pairs) == {a + b for place, a in enumerate(LAW) for b in LAW[place + 1 :]}
+    assert {stage for claim in (*PAPER.singles, *PAPER.insertions) for stage in claim} == set(LAW)
+    methods = PAPER.table_3.methods
+    assert len({method.key for method in methods}) == len(methods) == 15
 
 
 def test_the_papers_numbers_need_no_torch() -> None:
@@ -285,7 +295,7 @@ def test_experiments_have_different_names_and_questions() -> None:
 
 
 def test_versus_runs_a_method_at_its_own_bits() -> None:
-    (part,) = versus.parts(DIGITS, load_preset("minutes"))
+    (part,) = EXPERIMENTS["versus"].parts(DIGITS, load_preset("minutes"))
     texts = {str(request.sequence) for request in part.requests}
     epochs = 2 * DIGITS.recipe.epochs  # two stages share what four spend in the law's sequence
     assert {text for text in texts if text.startswith("E")} == {
@@ -298,8 +308,8 @@ def test_a_failed_repetition_is_no_claim() -> None:
     failed = [make_record("DPQED", seed, error="no droppable block") for seed in range(3)]
     once = [make_record("D", seed, bitops_cr=2.0) for seed in range(3)]
     twice = [make_record("DD", seed, error="no droppable block") for seed in range(3)]
-    assert repetition.judge([*law, *failed, *once, *twice]).findings == ()
-    assert "DPQED" not in repetition.figures([*law, *failed, *once, *twice])["paths"]
+    assert decide("repetition", [*law, *failed, *once, *twice]).findings == ()
+    assert "DPQED" not in EXPERIMENTS["repetition"].figures([*law, *failed, *once, *twice])["paths"]
 
 
 def test_what_a_pair_is_compared_with_does_not_depend_on_which_training_ended_first() -> None:
@@ -311,7 +321,7 @@ def test_what_a_pair_is_compared_with_does_not_depend_on_which_training_ended_fi
         for order in ("P", "PE", "EP")
     ]
     records += [make_record("E", seed) for seed in range(3)]
-    told = [pairwise.judge(some).findings for some in (records, records[::-1])]
+    told = [decide("pairwise", some).findings for some in (records, records[::-1])]
     assert told[0] == told[1]
 
 
@@ -323,8 +333,8 @@ def test_a_fresh_student_hides_pruning_and_quantization_but_no_exits() -> None:
         for seed in range(3)
         for place, order in enumerate(orders)
     ]
-    verdicts = {finding.claim[-11:]: finding.verdict for finding in pairwise.judge(records).findings}
+    verdicts = {finding.claim[-11:]: finding.verdict for finding in decide("pairwise", records).findings}
     assert verdicts["DP over PD)"[-11:]] == "true by construction"
     assert verdicts["DE over ED)"[-11:]] != "true by construction"
-    told = {finding.claim: finding.verdict for finding in insertion.judge(records).findings}
+    told = {finding.claim: finding.verdict for finding in decide("insertion", records).findings}
     assert "true by construction" not in told.values()

@@ -24,24 +24,17 @@ from ordercomp.running.store import Store
 from ordercomp.running.task import TASKS, Task
 from ordercomp.sequence import StageSequence
 from ordercomp.studies import run as experiments
-from ordercomp.studies.experiment import Outcome, Verdict
+from ordercomp.studies.experiment import ClaimVerdict, Conclusion
 from ordercomp.studies.preset import Preset
-from ordercomp.studies.run import (
-    EXPERIMENTS,
-    Marker,
-    ResultFolder,
-    RunOptions,
-    judge_folder,
-    read_results,
-    run_experiment,
-)
+from ordercomp.studies.results import Marker, Outcome, ResultFolder, read_folder
+from ordercomp.studies.run import EXPERIMENTS, RunOptions, read_experiment, run_experiment
 
 DIGITS = TASKS["digits"]
 SMALL = Preset(
     name="small",
     description="",
     seeds=2,
-    cases=(2, 1),
+    most_settings=(2, 1),
     settings={letter: ({},) for letter in "DPQE"},
     ladder={"P": ({}, {"ratio": 0.6}), "Q": ({}, {"weights": 4, "activations": 8})},
 )
@@ -104,14 +97,18 @@ def run(name: str, out: Path, **options: object) -> Outcome:
         return run_experiment(name, task=DIGITS, preset=SMALL, out=out, options=chosen)
 
 
+def conclusion(outcome: Outcome) -> Conclusion:
+    return Conclusion(findings=outcome.findings, tables=outcome.shown, notes=outcome.notes)
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_runs_judges_and_draws(name: str, tmp_path: Path, checked: list[Task]) -> None:
     outcome = run(name, tmp_path)
     assert outcome.complete
     assert checked == [DIGITS]
-    assert outcome.judgement.findings
-    assert outcome.folder == tmp_path / f"2026-01-02_{name}"
-    told = json.loads((outcome.folder / "outcome.json").read_text())
+    assert outcome.findings
+    assert outcome.folder == str(tmp_path / f"2026-01-02_{name}")
+    told = json.loads((Path(outcome.folder) / "outcome.json").read_text())
     assert told["verdict"] == outcome.verdict
     assert {finding["verdict"] for finding in told["findings"]} <= {
         "agree",
@@ -119,15 +116,15 @@ def test_every_experiment_runs_judges_and_draws(name: str, tmp_path: Path, check
         "undecided",
         "true by construction",
     }
-    assert (outcome.folder / "outcome.md").read_text().startswith(f"# {name}")
-    figures = list(outcome.folder.glob("*.svg"))
+    assert (Path(outcome.folder) / "outcome.md").read_text().startswith(f"# {name}")
+    figures = list(Path(outcome.folder).glob("*.svg"))
     assert figures
     assert all(figure.read_text().startswith("<?xml") for figure in figures)
     assert outcome.to_text().startswith(outcome.verdict)
-    records = read_records(outcome.folder / "records.jsonl")
+    records = read_records(Path(outcome.folder) / "records.jsonl")
     random.Random(0).shuffle(records)  # nothing depends on which training ended first
-    again = EXPERIMENTS[name].judge(records)
-    assert again == outcome.judgement
+    again = EXPERIMENTS[name].decide(records)
+    assert again == conclusion(outcome)
     assert told["findings"] == encode(again.findings)
     assert {path.stem for path in figures} == set(EXPERIMENTS[name].figures(records))
 
@@ -140,15 +137,15 @@ def test_the_second_experiment_trains_only_what_the_first_did_not(tmp_path: Path
     assert (again.trainings.done, again.trainings.reused) == (0, first.planned)
     alone = run("repetition", tmp_path / "alone")
     assert second.trainings.done < alone.trainings.done
-    assert second.judgement == alone.judgement
+    assert conclusion(second) == conclusion(alone)
 
 
 def test_records_are_appended_once_and_kept_over_runs(tmp_path: Path) -> None:
     first = run("repetition", tmp_path)
-    lines = (first.folder / "records.jsonl").read_text()
+    lines = (Path(first.folder) / "records.jsonl").read_text()
     run("repetition", tmp_path)
-    assert (first.folder / "records.jsonl").read_text() == lines
-    records = read_records(first.folder / "records.jsonl")
+    assert (Path(first.folder) / "records.jsonl").read_text() == lines
+    records = read_records(Path(first.folder) / "records.jsonl")
     assert len({(record.sequence, record.seed) for record in records}) == len(records) == first.planned
 
 
@@ -156,29 +153,29 @@ def test_a_run_of_another_day_adds_to_the_same_folder_unless_the_code_has_change
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run("repetition", tmp_path)
-    lines = (first.folder / "records.jsonl").read_bytes()
+    lines = (Path(first.folder) / "records.jsonl").read_bytes()
     for date in ("2026-01-03", "2025-12-31"):  # a clock may go wrong
         assert run("repetition", tmp_path, date=date).folder == first.folder
-    assert (first.folder / "records.jsonl").read_bytes() == lines
-    monkeypatch.setattr("ordercomp.studies.run.code_version", lambda: "edited")
+    assert (Path(first.folder) / "records.jsonl").read_bytes() == lines
+    monkeypatch.setattr("ordercomp.studies.results.code_version", lambda: "edited")
     later = run("repetition", tmp_path, date="2026-01-04")
-    assert later.folder == tmp_path / "2026-01-04_repetition"
-    (later.folder / "experiment.json").write_text("{")
-    assert run("repetition", tmp_path, date="2026-01-05").folder == tmp_path / "2026-01-05_repetition"
+    assert later.folder == str(tmp_path / "2026-01-04_repetition")
+    (Path(later.folder) / "experiment.json").write_text("{")
+    assert run("repetition", tmp_path, date="2026-01-05").folder == str(tmp_path / "2026-01-05_repetition")
 
 
 def test_a_result_folder_can_be_judged_again_from_its_records_alone(tmp_path: Path) -> None:
     outcome = run("repetition", tmp_path)
-    experiment, records = judge_folder(outcome.folder)
-    assert experiment.judge(records) == outcome.judgement
-    assert set(experiment.figures(records)) == {path.stem for path in outcome.folder.glob("*.svg")}
+    experiment, records = read_experiment(outcome.folder)
+    assert experiment.decide(records) == conclusion(outcome)
+    assert set(experiment.figures(records)) == {path.stem for path in Path(outcome.folder).glob("*.svg")}
     with pytest.raises(ValueError, match="must hold experiment"):
-        judge_folder(tmp_path)
+        read_experiment(tmp_path)
 
 
 def test_a_folder_of_another_task_is_left_as_it_is(tmp_path: Path) -> None:
     outcome = run("repetition", tmp_path)
-    before = {path: path.read_bytes() for path in outcome.folder.iterdir()}
+    before = {path: path.read_bytes() for path in Path(outcome.folder).iterdir()}
     other = replace(DIGITS, name="other", model="resnet8(width=8)", settings=({},))
     options = RunOptions(work=pretend, date="2026-01-02")
     with pytest.raises(ValueError, match=r"holds results of task digits .*, not task other .*another --out"):
@@ -186,13 +183,13 @@ def test_a_folder_of_another_task_is_left_as_it_is(tmp_path: Path) -> None:
     preset = replace(SMALL, name="long")
     with pytest.raises(ValueError, match="holds results of preset small, not preset long"):
         run_experiment("repetition", task=DIGITS, preset=preset, out=tmp_path, options=options)
-    assert {path: path.read_bytes() for path in outcome.folder.iterdir()} == before
+    assert {path: path.read_bytes() for path in Path(outcome.folder).iterdir()} == before
 
 
 def test_a_folder_that_lost_its_marker_is_taken_up_again_by_its_own_task_alone(tmp_path: Path) -> None:
     outcome = run("repetition", tmp_path)
-    marker = outcome.folder / "experiment.json"
-    before = (outcome.folder / "records.jsonl").read_bytes()
+    marker = Path(outcome.folder) / "experiment.json"
+    before = (Path(outcome.folder) / "records.jsonl").read_bytes()
     marker.unlink()
     options = RunOptions(work=pretend, date="2026-01-02")
     other = replace(DIGITS, name="other", model="resnet8(width=8)", settings=({},))
@@ -200,7 +197,7 @@ def test_a_folder_that_lost_its_marker_is_taken_up_again_by_its_own_task_alone(t
         run_experiment("repetition", task=other, preset=SMALL, out=tmp_path, options=options)
     assert run("repetition", tmp_path).folder == outcome.folder
     assert marker.exists()
-    assert (outcome.folder / "records.jsonl").read_bytes() == before
+    assert (Path(outcome.folder) / "records.jsonl").read_bytes() == before
 
 
 def test_a_folder_that_is_removed_in_a_run_is_marked_again(tmp_path: Path) -> None:
@@ -208,7 +205,7 @@ def test_a_folder_that_is_removed_in_a_run_is_marked_again(tmp_path: Path) -> No
     shutil.rmtree(tmp_path / "out")
     record = make_record("DP", task="digits")
     folder.add(Finished(Request(StageSequence.parse(record.sequence), 0), record, reused=False))
-    assert read_results(tmp_path / "out") == ("one", [record])
+    assert read_folder(tmp_path / "out") == ("one", [record])
 
 
 def test_a_folder_with_other_files_is_left_as_it_is(tmp_path: Path) -> None:
@@ -245,7 +242,7 @@ def test_an_unknown_experiment_lists_the_known_ones(tmp_path: Path) -> None:
 def test_half_of_the_records_can_be_judged_and_drawn(name: str) -> None:
     records = simulate(Planted.law("DPQE", 1.0), seeds=2, rng=np.random.default_rng(0))
     for count in (7, 40):
-        findings = EXPERIMENTS[name].judge(records[:count]).findings
+        findings = EXPERIMENTS[name].decide(records[:count]).findings
         assert all(finding.seeds <= 2 for finding in findings)
         assert {finding.verdict for finding in findings} <= {"undecided", "true by construction"}
         figures = EXPERIMENTS[name].figures(records[:count])
@@ -257,11 +254,11 @@ def test_the_index_lists_every_result_of_a_folder_and_what_was_decided(tmp_path:
     outcomes = {name: run(name, tmp_path) for name in ("single", "stagewise")}
     text = (tmp_path / "index.md").read_text()
     for name, outcome in outcomes.items():
-        verdicts = [finding.verdict for finding in outcome.judgement.findings]
-        counts = [str(verdicts.count(verdict)) for verdict in get_args(Verdict)]
+        verdicts = [finding.verdict for finding in outcome.findings]
+        counts = [str(verdicts.count(verdict)) for verdict in get_args(ClaimVerdict)]
         (row,) = (line for line in text.splitlines() if line.startswith(f"| [{name}]"))
         assert row.endswith(f"| {' | '.join([str(outcome.planned), *counts])} |")
-        for finding in outcome.judgement.findings:
+        for finding in outcome.findings:
             assert (finding.sentence in text) == (finding.verdict in ("agree", "disagree"))
 
 
@@ -274,9 +271,8 @@ def test_two_experiments_train_and_share_for_real(tmp_path: Path) -> None:
     assert first.complete
     assert second.complete
     assert second.trainings.reused >= first.planned
-    taught = [
-        record for record in read_records(second.folder / "records.jsonl") if "teacher" in record.sequence
-    ]
+    records = read_records(Path(second.folder) / "records.jsonl")
+    taught = [record for record in records if "teacher" in record.sequence]
     assert taught
     assert all(record.error is None for record in taught)
 
@@ -288,9 +284,9 @@ def planted(truth: Planted) -> list[Record]:
 @pytest.mark.parametrize(("order", "verdict"), [("DPQE", "agree"), ("EQPD", "disagree")])
 def test_a_planted_law_is_told_from_its_reverse(order: str, verdict: str) -> None:
     records = planted(Planted.law(order, 1.0, node_noise=0.05, seed_noise=0.1, taste=0.02))
-    pairs = EXPERIMENTS["pairwise"].judge(records).findings[:6]
+    pairs = EXPERIMENTS["pairwise"].decide(records).findings[:6]
     assert [finding.verdict for finding in pairs] == [verdict] * 6
-    whole = {finding.claim: finding for finding in EXPERIMENTS["exhaustive"].judge(records).findings}
+    whole = {finding.claim: finding for finding in EXPERIMENTS["exhaustive"].decide(records).findings}
     assert whole["DPQE is the best of all 24 orders"].verdict == verdict
     assert whole["orders nearer to the law do better"].verdict == verdict
 
@@ -298,7 +294,7 @@ def test_a_planted_law_is_told_from_its_reverse(order: str, verdict: str) -> Non
 def test_a_single_seed_decides_nothing() -> None:
     records = simulate(Planted.law("DPQE", 1.0), seeds=1, rng=np.random.default_rng(0))
     for name in ("pairwise", "exhaustive"):
-        findings = EXPERIMENTS[name].judge(records).findings
+        findings = EXPERIMENTS[name].decide(records).findings
         assert {finding.verdict for finding in findings if finding.interval is not None} <= {"undecided"}
 
 
@@ -306,7 +302,7 @@ def test_under_trained_prefixes_decide_nothing() -> None:
     truth = Planted(
         effects=Planted.law("DPQE", 1.0).effects, under_trained={"P": 4.0, "Q": 4.0, "D": 4.0}, controls=True
     )
-    findings = EXPERIMENTS["exhaustive"].judge(planted(truth)).findings
+    findings = EXPERIMENTS["exhaustive"].decide(planted(truth)).findings
     leaning = [finding for finding in findings if finding.caveat]
     assert leaning
     assert {finding.verdict for finding in leaning} == {"undecided"}
@@ -315,7 +311,7 @@ def test_under_trained_prefixes_decide_nothing() -> None:
 def test_a_fresh_student_makes_d_first_true_by_construction() -> None:
     knobs = {"D": {"depth": 0.5, "student": "fresh"}}
     records = planted(replace(Planted.law("DPQE", 1.0), knobs=(knobs,)))
-    findings = EXPERIMENTS["pairwise"].judge(records).findings
+    findings = EXPERIMENTS["pairwise"].decide(records).findings
     found = {finding.claim[-11:-1]: finding.verdict for finding in findings[:6]}
     assert found["DP over PD"] == found["DQ over QD"] == "true by construction"
     assert found["DE over ED"] == "agree"  # a fresh student keeps the exits
@@ -330,7 +326,7 @@ def test_a_lack_of_memory_is_tried_again_and_never_recorded(tmp_path: Path) -> N
 
     first = run("pairwise", tmp_path, work=run_short)
     assert not first.complete
-    assert all(record.error is None for record in read_records(first.folder / "records.jsonl"))
+    assert all(record.error is None for record in read_records(Path(first.folder) / "records.jsonl"))
     again = run("pairwise", tmp_path, work=pretend)
     assert again.complete
-    assert all(record.error is None for record in read_records(again.folder / "records.jsonl"))
+    assert all(record.error is None for record in read_records(Path(again.folder) / "records.jsonl"))

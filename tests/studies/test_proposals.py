@@ -75,7 +75,7 @@ def test_the_first_sequences_are_those_of_the_task_coarse_before_fine_and_static
 ) -> None:
     shuffled = task_space(DIGITS, "EQPD")
     orders = [one.order for one in first_sequences(DIGITS, shuffled)]
-    assert orders == ["DPQE"] * len(DIGITS.cases) + ["PQE"] * len(DIGITS.cases)
+    assert orders == ["DPQE"] * len(DIGITS.settings) + ["PQE"] * len(DIGITS.settings)
     first = first_sequences(DIGITS, space)
     assert all(space.contains(one) for one in first)
     assert {one.steps[0].settings["depth"] for one in first if one.order == "DPQE"} == {0.5}  # moved there

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ordercomp.studies.run import judge_folder, write_index
+from ordercomp.studies.results import write_index
+from ordercomp.studies.run import read_experiment
 
 RESULTS = Path(__file__).parents[2] / "studies" / "results"
 FOLDERS = sorted(marker.parent for marker in RESULTS.rglob("experiment.json"))
@@ -15,9 +16,9 @@ FOLDERS = sorted(marker.parent for marker in RESULTS.rglob("experiment.json"))
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(RESULTS)))
 def test_the_records_give_the_verdicts_that_are_told(folder: Path) -> None:
-    experiment, records = judge_folder(folder)
+    experiment, records = read_experiment(folder)
     told = json.loads((folder / "outcome.json").read_text())
-    found = experiment.judge(records).findings
+    found = experiment.decide(records).findings
     assert [(one.claim, one.verdict) for one in found] == [
         (one["claim"], one["verdict"]) for one in told["findings"]
     ]

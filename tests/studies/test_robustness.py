@@ -30,32 +30,32 @@ def world(first: str, task: str, seeds: int = 4, *, joint: bool = False) -> list
 
 @pytest.mark.parametrize(("first", "verdict"), [("P", "agree"), ("Q", "disagree")])
 def test_an_order_survives_where_the_other_way_recommends_it_too(first: str, verdict: str) -> None:
-    judge = find_experiment("robust-rate").judge
-    (finding,) = judge([*world("P", "digits"), *world(first, "digits-rate")]).findings
+    decide = find_experiment("robust-rate").decide
+    (finding,) = decide([*world("P", "digits"), *world(first, "digits-rate")]).findings
     assert finding.verdict == verdict
     assert finding.effect is not None
     assert (finding.effect < -2) == (verdict == "disagree")
 
 
 def test_an_order_that_may_be_the_best_but_is_not_the_likeliest_is_undecided() -> None:
-    judge = find_experiment("robust-rate").judge
+    decide = find_experiment("robust-rate").decide
     torn = zip(world("P", "digits-rate", 5), world("Q", "digits-rate", 5), strict=True)
     varied = [one if one.seed < 2 else other for one, other in torn]
-    (finding,) = judge([*world("P", "digits"), *varied]).findings
+    (finding,) = decide([*world("P", "digits"), *varied]).findings
     assert finding.verdict == "undecided"
     assert "this one Q" in finding.measured
 
 
 def test_joint_exits_are_told_by_their_knob() -> None:
-    judge = find_experiment("robust-joint").judge
-    (finding,) = judge([*world("P", "digits"), *world("E", "digits", joint=True)]).findings
+    decide = find_experiment("robust-joint").decide
+    (finding,) = decide([*world("P", "digits"), *world("E", "digits", joint=True)]).findings
     assert finding.verdict == "disagree"
     assert "this one E" in finding.measured
 
 
 def test_few_seeds_decide_nothing() -> None:
-    judge = find_experiment("robust-ranges").judge
-    (finding,) = judge([*world("P", "digits", 2), *world("P", "digits-ranges", 2)]).findings
+    decide = find_experiment("robust-ranges").decide
+    (finding,) = decide([*world("P", "digits", 2), *world("P", "digits-ranges", 2)]).findings
     assert finding.verdict == "undecided"
 
 
@@ -82,9 +82,9 @@ def test_the_rival_is_narrower_trains_as_long_and_is_measured_against_the_full_n
         return [replace(one, extra={**one.extra, "costs": costs}) for one in records]
 
     rivals = [make_record("QE", seed, 0.975, 64.0, task="digits-scratch0.5") for seed in range(4)]
-    judge = find_experiment("robust-scratch").judge
-    (finding,) = judge([*costing(world("P", "digits"), 1024.0), *costing(rivals, 256.0)]).findings
+    decide = find_experiment("robust-scratch").decide
+    (finding,) = decide([*costing(world("P", "digits"), 1024.0), *costing(rivals, 256.0)]).findings
     assert finding.verdict == "agree"  # log2 400 against log2 (64 · 1024 / 256) = 8
     assert finding.effect == pytest.approx(np.log2(400) - 8, abs=0.3)
-    (silent,) = judge([*world("P", "digits"), *rivals]).findings
+    (silent,) = decide([*world("P", "digits"), *rivals]).findings
     assert silent.verdict == "undecided"

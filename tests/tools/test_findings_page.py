@@ -9,7 +9,7 @@ from ordercomp.analysis.answer import Answer, AnswerAt, OrderMatters, Regret, St
 from ordercomp.analysis.values import LOSSES
 from ordercomp.records import Record
 from ordercomp.sequence import Order
-from ordercomp.studies.experiment import Finding, Judgement
+from ordercomp.studies.experiment import Conclusion, Finding
 from tools.findings_page import (
     OrderClaim,
     Recording,
@@ -90,7 +90,7 @@ def test_claims_of_an_experiment_stand_beside_each_other() -> None:
     }
     recordings = {name: [make_record("D", task=name)] for name in judged}
     table = verdict_table(
-        "title", lambda records: Judgement(findings=tuple(judged[records[0].task]), tables=()), recordings
+        "title", lambda records: Conclusion(findings=tuple(judged[records[0].task])), recordings
     )
     assert [column.name for column in table.columns] == ["claim", "a", "b"]
     assert table.rows == (("x", "agree, +0.50 [+0.10, +0.90]", "disagree, -0.50"), ("y", "-", "undecided"))
