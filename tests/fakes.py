@@ -125,3 +125,19 @@ def describe_worker(job: NodeJob) -> Record:
 def describe_origin(job: NodeJob) -> Record:
     """A record that names its node, as those of real trainings do."""
     return replace(work(job), extra={"digest": job.key})
+
+
+def sleep(seconds: float) -> int:
+    """The id of the process, after so many seconds."""
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def divide(number: int) -> float:
+    """One by it."""
+    return 1 / number
+
+
+def make_lambda(_: int) -> object:
+    """What cannot be sent to another process."""
+    return lambda: None

@@ -2,13 +2,12 @@
 
 import logging
 import math
-import queue
 import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, wait
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,35 +22,22 @@ from ordercomp.running.graph import Graph, Node
 from ordercomp.running.jobs import Finished, NodeJob, Request, TaskIdentity, key_of_record, node_key
 from ordercomp.running.node import train_node
 from ordercomp.running.store import Store, adopt_former_results
-from ordercomp.running.workers import WorkerPool
+from ordercomp.running.workers import ExternalPool, LocalPool, WorkerPool
 from ordercomp.sequence import StageSequence
-
-# The jobs in training: claimed, handed to a worker, taken back with their record or their failure.
-
 
 Work = Callable[[NodeJob], Record]
 
-
 STARTED, ENDED = "started_job", "ended_job"  # attributes of log records at level INFO that hold a NodeJob
 
-
 _POLL_SECONDS = 0.2
-
-
-_MOST_DEATHS = 1  # of workers with nothing finished between them, before the runner gives up
-
-
 _MOST_ATTEMPTS = 3  # trainings of one node in one run, if its worker or its network gets lost
-
-
 _COUNT_SECONDS = 60.0  # after which the networks in the store are counted again, as others add some, too
-
 
 _log = logging.getLogger(__name__)
 
 
 class WorkerDiedError(FailedRunError):
-    """A worker process died, and another one after the pool was rebuilt."""
+    """A worker died in training a node, and so did the next one that trained it."""
 
 
 class DiskFullError(FailedRunError):
@@ -59,18 +45,19 @@ class DiskFullError(FailedRunError):
 
 
 class Dispatcher:
-    """Starts nodes on a pool and tells the graph how they ended."""
+    """The nodes in training: claimed, handed to a worker, taken back with their record or their failure."""
 
     def __init__(
         self, graph: Graph, store: Store, pool: WorkerPool, work: Work, counts: Counter[str]
     ) -> None:
+        """Add to `counts` the baselines and other nodes (`done`) that were trained."""
         self._graph = graph
         self._store = store
         self._pool = pool
         self._work = work
         self._counts = counts
         self._running: dict[Future[Record], tuple[Node, FileLock]] = {}
-        self._ended: queue.SimpleQueue[Future[Record]] = queue.SimpleQueue()
+        self._lost: set[str] = set()  # keys of nodes that lost a worker since any node was finished
         self._room = _Room(store)
 
     @property
@@ -115,112 +102,91 @@ class Dispatcher:
             future = self._pool.submit(self._work, replace(job, alone=node.alone))
         except BrokenExecutor:
             claim.release()
-            self._replace_crew([node])
+            self._train_again([node])
             return []
         self._running[future] = (node, claim)
-        future.add_done_callback(self._ended.put)
         _log.info("training %s", node_label(job), extra={STARTED: job})
         return []
 
     def collect(self) -> list[Finished]:
         """Wait a moment for a node to end; return what is finished by that."""
         self._graph.look_again()
-        if not self._running:
-            time.sleep(_POLL_SECONDS)
-            return []
-        self._pool.watch()
-        done = self._take_ended()
-        if any(map(_is_lost, done)):
-            wait(self._running)  # one death breaks them all
-            done = list(self._running)
         finished: list[Finished] = []
         lost = []
-        for future in done:
+        for future in self._pool.ended(_POLL_SECONDS):
             if future not in self._running:
-                continue
+                continue  # of an earlier run that was broken off
             node, claim = self._running.pop(future)
             claim.release()
             _log.info("no longer training %s", node_label(node.job), extra={ENDED: node.job})
-            if _is_lost(future):
+            if future.cancelled() or isinstance(future.exception(), BrokenExecutor):
                 lost.append(node)
             else:
                 finished += self._take_back(node, future)
         if lost:
-            self._replace_crew(lost)
+            self._train_again(lost)
         if finished:
             self._room.make(self._graph.needed_networks)
         return finished
 
     def close(self, *, kill: bool) -> None:
-        """Wait for the running nodes, whose results stay in the store, or kill those of our own pool."""
+        """Wait for the running nodes, whose results stay in the store, or kill those of local workers."""
         if kill:
             self._pool.kill()
-        wait(self._running)
+        while not all(future.done() for future in self._running):
+            self._pool.ended(_POLL_SECONDS)
         for _, claim in self._running.values():
             claim.release()
         self._running.clear()
-
-    def _take_ended(self) -> list[Future[Record]]:
-        done = []
-        try:
-            done.append(self._ended.get(timeout=_POLL_SECONDS))
-            while True:
-                done.append(self._ended.get_nowait())
-        except queue.Empty:
-            return done
 
     def _take_back(self, node: Node, future: Future[Record]) -> list[Finished]:
         job = node.job
         try:
             record = future.result()
         except Exception as error:
-            if is_out_of_memory(error) and not node.alone:
-                _log.warning("memory was short for %s; it is trained again, alone", node_label(job))
-                node.alone = True
-                self._graph.put_back(node)
-                return []
-            if isinstance(error, ValueError | AssertionError | FailedRunError) or job.parent_key is None:
-                raise
-            if is_out_of_disk(error):
-                raise DiskFullError(
-                    f"{self._store.folder} took no more results ({one_line(error)}); finished ones are kept: "
-                    "make room and run again"
-                ) from error
-            if not all(self._store.has_network(need.job.key) for need in node.needs):
-                self._graph.put_back(node)  # a network was evicted by another runner: it is trained again
-                return []
-            _log.warning("%s at seed %d failed", job.sequence, job.seed, exc_info=error)
-            return self._graph.give_up(node, f"{type(error).__name__}: {error}")
-        self._pool.deaths = 0
-        if job.parent_key is None:
-            self._counts["baselines"] += 1
-        else:
-            self._counts["done"] += 1
+            return self._take_failure(node, error)
+        self._lost.clear()
+        self._counts["baselines" if job.parent_key is None else "done"] += 1
         self._room.count(job.key)
         return self._graph.finish(node, record, reused=False)
 
-    def _replace_crew(self, lost: list[Node]) -> None:
-        jobs = [node.job for node in lost]
-        names = ", ".join(map(node_label, jobs))
+    def _take_failure(self, node: Node, error: Exception) -> list[Finished]:
+        job = node.job
+        if is_out_of_memory(error) and not node.alone:
+            _log.warning("memory was short for %s; it is trained again, alone", node_label(job))
+            node.alone = True
+            self._graph.put_back(node)
+            return []
+        if isinstance(error, ValueError | AssertionError | FailedRunError) or job.parent_key is None:
+            raise error
+        if is_out_of_disk(error):
+            raise DiskFullError(
+                f"{self._store.folder} took no more results ({one_line(error)}); finished ones are kept: "
+                "make room and run again"
+            ) from error
+        if not all(self._store.has_network(need.job.key) for need in node.needs):
+            self._graph.put_back(node)  # a network was evicted by another runner: it is trained again
+            return []
+        _log.warning("%s at seed %d failed", job.sequence, job.seed, exc_info=error)
+        return self._graph.give_up(node, f"{type(error).__name__}: {error}")
+
+    def _train_again(self, lost: list[Node]) -> None:
+        """Let nodes start again whose workers died; not for ever, if that is their doing."""
+        names = ", ".join(node_label(node.job) for node in lost)
         if self._pool.external:
             raise WorkerDiedError(
                 f"the executor lost its workers or its scheduler while training {names}. "
                 "Finished nodes are kept: run again once they are back"
             )
-        if self._pool.deaths >= _MOST_DEATHS:
+        if any(node.job.key in self._lost for node in lost):
             raise WorkerDiedError(
                 f"a worker process died while training {names}; was memory short, or does the calling script "
                 'lack `if __name__ == "__main__":`? Finished nodes are kept: run again, with fewer workers'
             )
         _log.warning("a worker process died; training again: %s", names)
-        self._pool.drop_broken_pool()
         for node in lost:
+            self._lost.add(node.job.key)
             self._graph.put_back(node)
-
-
-def _is_lost(future: Future[Record]) -> bool:
-    """Whether the executor has lost a job with its worker or its scheduler."""
-    return future.cancelled() or isinstance(future.exception(), BrokenExecutor)
 
 
 def node_label(job: NodeJob) -> str:
@@ -288,7 +254,7 @@ class Runner:
         self.store = store
         self.workers = workers
         self.interrupted = False  # whether Ctrl-C or SIGTERM asked to stop; nothing starts from then on
-        self._pool = WorkerPool(executor, workers=workers)
+        self._pool: WorkerPool = LocalPool(workers) if executor is None else ExternalPool(executor)
         self._budget_seconds = math.inf if budget_seconds is None else budget_seconds
         self._work = work
         self._counts = Counter(done=0, reused=0, baselines=0, unshared=0)
@@ -338,16 +304,18 @@ class Runner:
         """
         if self._started is None:
             self._started = time.monotonic()
-            if told := str(adopt_former_results(self.store, self.task.digest)):
-                _log.warning("%s", told)
+            if adopted := str(adopt_former_results(self.store, self.task.digest)):
+                _log.warning("%s", adopted)
         graph = Graph(self.task, self.store)
-        most = max(self.workers, _least_lookahead(self.workers) if lookahead is None else lookahead)
+        if lookahead is None:  # with fewer, many workers idle together while new seeds have a baseline only
+            lookahead = max(64, 8 * self.workers)
+        lookahead = max(self.workers, lookahead)
         dispatcher = Dispatcher(graph, self.store, self._pool, self._work, self._counts)
-        source = _Source(requests)
+        source = iter(requests)
         with self._listen():
             try:
                 while not self._kill:
-                    for finished in self._start_nodes(dispatcher, graph, source, most):
+                    for finished in self._start_nodes(dispatcher, graph, source, lookahead):
                         yield self._count(finished)
                     if dispatcher.load == 0 and (self._stopped or not graph.waits_for_others):
                         break
@@ -373,7 +341,7 @@ class Runner:
         return path if self.store.has_network(key) else None
 
     def _start_nodes(
-        self, dispatcher: Dispatcher, graph: Graph, source: "_Source", lookahead: int
+        self, dispatcher: Dispatcher, graph: Graph, source: Iterator[Request], lookahead: int
     ) -> Iterator[Finished]:
         """Give every idle worker a node, taking requests until there is one."""
         while dispatcher.has_room(self.workers) and not self._stopped:
@@ -382,7 +350,7 @@ class Runner:
                 return
             if node is not None:
                 yield from dispatcher.start(node)
-            elif graph.open_requests < lookahead and (request := source.take()) is not None:
+            elif graph.open_requests < lookahead and (request := next(source, None)) is not None:
                 yield from graph.add(request)
             else:
                 return
@@ -417,30 +385,16 @@ class Runner:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {one: signal.signal(one, self._on_interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._on_interrupt) for number in numbers}
         try:
             yield
         finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _on_interrupt(self, number: int, _frame: FrameType | None) -> None:
         again, self.interrupted = self.interrupted, True
         self._kill = again or number == signal.SIGTERM
         if again:
             raise KeyboardInterrupt
-
-
-def _least_lookahead(workers: int) -> int:
-    """Requests to keep open: with fewer, many workers idle together while new seeds have a baseline only."""
-    return max(64, 8 * workers)
-
-
-class _Source:
-    """Requests taken one at a time, None once there are no more."""
-
-    def __init__(self, requests: Iterable[Request]) -> None:
-        self._requests = iter(requests)
-
-    def take(self) -> Request | None:
-        return next(self._requests, None)

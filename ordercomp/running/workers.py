@@ -1,20 +1,31 @@
-"""Local worker processes: one thread each, deaf to Ctrl-C and SIGTERM, gone when their parent is."""
+"""Who trains nodes: local worker processes, or the executor of a caller or of a running Dask cluster.
 
+A local worker is one process at the other end of one pipe. Workers share nothing, no lock nor queue, so that
+the death of one, idle or busy, costs its own job and nothing else.
+"""
+
+import atexit
 import importlib
 import logging
 import multiprocessing
 import os
+import queue
 import signal
 import sys
 import threading
 import time
+import traceback
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, InvalidStateError, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager, suppress
-from multiprocessing.sharedctypes import Synchronized
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -23,103 +34,210 @@ from ordercomp.running.versions import adopt_code_version, code_version
 
 STOPPED_SECONDS = 60.0  # after which a stopped worker counts as dead
 
-
 _WATCH_SECONDS = 1.0
-
-
+_END_SECONDS = 10.0  # that a worker is given to end by itself
 _WORKER_BYTES = 2 * 2**30  # memory that a worker may take
-
-
 _WORKERS_A_GPU = 8
-
+_SPAWN = multiprocessing.get_context("spawn")
 
 Argument = TypeVar("Argument")
-
-
 Result = TypeVar("Result")
 
 
-class WorkerPool:
-    """The executor that does the work: the caller's, or a pool of our own that starts with the first job."""
+class WorkerPool(Protocol):
+    """Workers that take jobs and give back results. One thread at a time uses it."""
 
-    def __init__(self, executor: Executor | None, *, workers: int) -> None:
-        self._borrowed = executor
-        self._workers = workers
-        self._pool: ProcessPoolExecutor | None = None
-        self._stopped: dict[int, float] = {}  # seconds since a worker was seen stopped, by process id
-        self._watched = time.monotonic()
-        self.deaths = 0  # pools of ours that were lost with a worker since something was finished
-
-    @property
-    def external(self) -> bool:
-        """Whether the executor is the caller's."""
-        return self._borrowed is not None
+    external: bool  # whether the workers are somebody else's, to be neither watched nor ended
 
     def submit(self, work: Callable[[Argument], Result], argument: Argument) -> Future[Result]:
         """Hand `work(argument)` to a worker."""
-        if self._borrowed is not None:
-            return self._borrowed.submit(_work_elsewhere, code_version(), work, argument)
-        if self._pool is None:
-            self._pool = local_pool(self._workers)
-        try:
-            with shield_from_interrupt():
-                return self._pool.submit(work, argument)
-        except BrokenExecutor:
-            raise
-        except RuntimeError as error:  # no thread could be started
-            raise BrokenProcessPool(str(error)) from error
 
-    def drop_broken_pool(self) -> None:
-        """Let go of a pool whose worker died; the next job starts a new one."""
-        self.deaths += 1
-        if self._pool is not None:
-            _kill_unattended(self._pool)
-            self._pool.shutdown(wait=_is_attended(self._pool), cancel_futures=True)
-            self._pool = None
+    def ended(self, seconds: float) -> list[Future[Any]]:
+        """Wait up to so long for a job to end; return those that have.
 
-    def watch(self) -> None:
-        """See to it that work ends: break a pool that nobody attends, kill workers stopped for a minute.
-
-        A worker is stopped by SIGSTOP or a debugger, and never ends. Time in which this process does not run
-        either, such as after Ctrl-Z, does not count.
+        A job that was lost with its worker has a BrokenExecutor for its exception.
         """
-        elapsed = time.monotonic() - self._watched
-        if self._pool is None or elapsed < _WATCH_SECONDS:
-            return
-        self._watched += elapsed
-        _kill_unattended(self._pool)
-        for pid, process in list((self._pool._processes or {}).items()):
-            if _is_stopped(pid):
-                self._stopped[pid] = self._stopped.get(pid, 0.0) + min(elapsed, 2 * _WATCH_SECONDS)
-                if self._stopped[pid] > STOPPED_SECONDS:
-                    process.kill()
-            else:
-                self._stopped.pop(pid, None)
 
     def kill(self) -> None:
-        """End our own workers at once, whatever they do. Nothing can be done to a external executor."""
-        if self._pool is not None:
-            _kill_workers(self._pool)
-            self.drop_broken_pool()
+        """End local workers at once, whatever they do; their jobs are lost."""
 
     def close(self) -> None:
-        """Stop our own workers once they are idle. A external executor goes on."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
-            self._pool = None
+        """End local workers once they are idle."""
 
 
-def local_pool(workers: int) -> ProcessPoolExecutor:
-    """Return a pool of `workers` freshly started processes that compute with one thread each.
+class ExternalPool:
+    """The workers of any `concurrent.futures` executor, which stays open."""
 
-    They leave Ctrl-C to the parent, and end as soon as it dies. Scripts that use it need the usual
-    `if __name__ == "__main__":`.
+    external = True
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+
+    def submit(self, work: Callable[[Argument], Result], argument: Argument) -> Future[Result]:
+        future = self._executor.submit(_work_elsewhere, code_version(), work, argument)
+        future.add_done_callback(self._ended.put)
+        return future
+
+    def ended(self, seconds: float) -> list[Future[Any]]:
+        futures = []
+        with suppress(queue.Empty):
+            futures.append(self._ended.get(timeout=seconds))
+            while True:
+                futures.append(self._ended.get_nowait())
+        return futures
+
+    def kill(self) -> None:
+        pass  # nothing can be done to them
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """A process that does one job after another until its pipe is closed."""
+
+    process: SpawnProcess
+    pipe: Connection
+    starting: bool = True  # as long as it imports
+    job: Future[Any] | None = None
+    stopped_seconds: float = 0.0
+
+
+class LocalPool:
+    """Up to `workers` processes, started afresh as jobs come, that compute with one thread each.
+
+    They leave Ctrl-C and SIGTERM to this process, and end as soon as it does. Scripts that use it need the
+    usual `if __name__ == "__main__":`. No more than `workers` jobs may be there at a time.
     """
-    context = multiprocessing.get_context("spawn")
-    started = context.Value("i", 0)
-    return ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_prepare_worker, initargs=(code_version(), started)
-    )
+
+    external = False
+
+    def __init__(self, workers: int) -> None:
+        self._most = workers
+        self._workers: dict[int, _Worker] = {}  # by place
+        self._waiting: deque[tuple[Future[Any], Callable[[Any], Any], memoryview]] = deque()
+        self._ended: list[Future[Any]] = []
+        self._watched = time.monotonic()
+        _pools.add(self)
+
+    def submit(self, work: Callable[[Argument], Result], argument: Argument) -> Future[Result]:
+        future: Future[Result] = Future()
+        self._waiting.append((future, work, ForkingPickler.dumps((work, argument))))
+        future.add_done_callback(self._ended.append)
+        self._assign()
+        return future
+
+    def ended(self, seconds: float) -> list[Future[Any]]:
+        self._watch()
+        if not self._ended:
+            ready = wait([worker.pipe for worker in self._workers.values()], seconds)
+            for place, worker in list(self._workers.items()):
+                if worker.pipe in ready:
+                    self._receive(place)
+                elif not ready and not worker.process.is_alive():  # a child of its own holds the pipe open
+                    self._end(place)
+            self._assign()
+        ended = list(self._ended)
+        self._ended.clear()
+        return ended
+
+    def kill(self) -> None:
+        for worker in self._workers.values():
+            worker.process.kill()
+        for place in list(self._workers):
+            self._end(place)
+        while self._waiting:
+            _lose(self._waiting[0][0])
+            self._waiting.popleft()
+
+    def close(self) -> None:
+        try:
+            while self._waiting or any(worker.job is not None for worker in self._workers.values()):
+                self.ended(_WATCH_SECONDS)
+            for worker in self._workers.values():
+                worker.pipe.close()
+                if worker.starting:
+                    worker.process.kill()
+            for worker in self._workers.values():
+                worker.process.join(_END_SECONDS)
+        finally:
+            self.kill()
+
+    def _assign(self) -> None:
+        """Give waiting jobs to idle workers, and see to it that as many start as jobs are left."""
+        for place, worker in list(self._workers.items()):
+            if self._waiting and not worker.starting and worker.job is None:
+                future, _, job = self._waiting[0]
+                try:
+                    worker.pipe.send_bytes(job)
+                except OSError:  # it has died
+                    self._end(place)
+                    continue
+                worker.job = future
+                self._waiting.popleft()
+        short = len(self._waiting) - sum(worker.starting for worker in self._workers.values())
+        free = [place for place in range(self._most) if place not in self._workers]
+        for place in free[: max(0, short)]:
+            try:
+                self._workers[place] = _start_worker(place, self._waiting[0][1])
+            except OSError as error:
+                _lose(self._waiting.popleft()[0], one_line(error))
+
+    def _receive(self, place: int) -> None:
+        """Take what a worker has sent: the outcome of its job, or an empty one once it has started."""
+        worker = self._workers[place]
+        try:
+            result, error, trace = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._end(place)
+            return
+        except Exception as unreadable:  # an error that cannot be unpickled, for one
+            result, error, trace = None, unreadable, ""
+        worker.starting = False
+        if worker.job is not None and error is None:
+            worker.job.set_result(result)
+        elif worker.job is not None:
+            error.__cause__ = _RemoteError(trace) if trace else None
+            worker.job.set_exception(error)
+        worker.job = None
+
+    def _end(self, place: int) -> None:
+        """Let go of a worker, by force if it lives; its job is lost, or one that waited for its start."""
+        worker = self._workers[place]
+        worker.process.kill()
+        if worker.job is not None:
+            _lose(worker.job)
+        elif worker.starting and self._waiting:
+            _lose(self._waiting.popleft()[0])
+        worker.pipe.close()
+        worker.process.join(_END_SECONDS)
+        self._workers.pop(place, None)
+
+    def _watch(self) -> None:
+        """Kill workers that were stopped for a minute, by SIGSTOP or a debugger, and would never end.
+
+        Time in which this process does not run either, such as after Ctrl-Z, does not count.
+        """
+        elapsed = time.monotonic() - self._watched
+        if elapsed < _WATCH_SECONDS:
+            return
+        self._watched += elapsed
+        for worker in self._workers.values():
+            stopped = worker.stopped_seconds + min(elapsed, 2 * _WATCH_SECONDS)
+            worker.stopped_seconds = stopped if _is_stopped(worker.process.pid) else 0.0
+            if worker.stopped_seconds > STOPPED_SECONDS:
+                worker.process.kill()
+
+
+_pools: weakref.WeakSet[LocalPool] = weakref.WeakSet()
+
+
+@atexit.register  # later than multiprocessing, whose own function waits for all processes: so it comes first
+def _close_pools() -> None:
+    for pool in list(_pools):
+        pool.close()
 
 
 def usable_workers() -> int:
@@ -143,8 +261,34 @@ def refuse_unguarded(name: str) -> None:
         )
 
 
+def _work_elsewhere(version: str, work: Callable[[Argument], Result], argument: Argument) -> Result:
+    """Work as a worker of ours does: with one thread, and by the names that the runner gives to nodes."""
+    torch.set_num_threads(1)
+    if version != code_version():
+        adopt_code_version(version)
+    return work(argument)
+
+
+class _RemoteError(Exception):
+    """Where an error came from in the worker; the cause of that error here."""
+
+
+def _lose(job: Future[Any], why: str = "a worker process died") -> None:
+    if not job.done():
+        job.set_exception(BrokenExecutor(why))
+
+
+def _start_worker(place: int, work: Callable[[Any], Any]) -> _Worker:
+    """Start a process. It gets `work` to import what that needs before it takes a job."""
+    pipe, theirs = _SPAWN.Pipe()
+    process = _SPAWN.Process(target=_serve, args=(theirs, code_version(), place, work))
+    with theirs, _shield_from_interrupt():
+        process.start()
+    return _Worker(process, pipe)
+
+
 @contextmanager
-def shield_from_interrupt() -> Iterator[None]:
+def _shield_from_interrupt() -> Iterator[None]:
     """Keep Ctrl-C and SIGTERM away from processes that are started inside; this one gets them afterwards.
 
     A worker would otherwise die of it while it is still importing, before it can ignore it.
@@ -159,12 +303,58 @@ def shield_from_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work_elsewhere(version: str, work: Callable[[Argument], Result], argument: Argument) -> Result:
-    """Work as a worker of ours does: with one thread, and by the names that the runner gives to nodes."""
+def _serve(pipe: Connection, version: str, place: int, _work: Callable[[Any], Any]) -> None:
+    """Do jobs as they come through the pipe, as a process of its own."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, they are the parent's to answer
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdout = sys.stderr  # what a model prints is no result
     torch.set_num_threads(1)
-    if version != code_version():
-        adopt_code_version(version)
-    return work(argument)
+    adopt_code_version(version)
+    _pin_to_gpu(place)
+    _follow_parent()
+    with suppress(EOFError, OSError):  # the other end is closed
+        pipe.send((None, None, ""))
+        while True:
+            pipe.send_bytes(_outcome(*pipe.recv()))
+
+
+def _outcome(work: Callable[[Argument], object], argument: Argument) -> memoryview:
+    """The pickled result of `work(argument)`, or its error and where that came from."""
+    try:
+        return ForkingPickler.dumps((work(argument), None, ""))
+    except BaseException as error:
+        trace = traceback.format_exc()
+        with suppress(Exception):
+            return ForkingPickler.dumps((None, error, trace))
+        return ForkingPickler.dumps((None, RuntimeError(f"{type(error).__name__}: {one_line(error)}"), trace))
+
+
+def _pin_to_gpu(place: int) -> None:
+    """Give workers the GPUs in turn, where there are several."""
+    if torch.cuda.is_available() and (gpus := torch.cuda.device_count()) > 1:
+        torch.cuda.set_device(place % gpus)
+
+
+def _follow_parent() -> None:
+    """End this process as soon as its parent does, or at once where no thread can be started to see to it."""
+
+    def die_with_parent() -> None:
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()
+            os._exit(1)
+
+    try:
+        threading.Thread(target=die_with_parent, daemon=True).start()
+    except RuntimeError:
+        os._exit(1)
+
+
+def _is_stopped(pid: int | None) -> bool:
+    """Whether a process is stopped, as the process table tells; False where there is none to read."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except (OSError, IndexError):
+        return False
 
 
 def _memory_bytes() -> int:
@@ -177,75 +367,9 @@ def _memory_bytes() -> int:
     return min(sizes)
 
 
-def _is_attended(pool: ProcessPoolExecutor) -> bool:
-    """Whether the pool's own thread runs or is not needed yet; it may end, or not start, for want of room."""
-    manager = cast(threading.Thread | None, pool._executor_manager_thread)  # whatever typeshed says
-    return manager is None or manager.is_alive()
-
-
-def _kill_unattended(pool: ProcessPoolExecutor) -> None:
-    """Kill the workers of a pool that nobody attends, and fail its jobs, none of which would ever end."""
-    if _is_attended(pool):
-        return
-    _kill_workers(pool)
-    for item in list(pool._pending_work_items.values()):
-        with suppress(InvalidStateError):
-            item.future.set_exception(BrokenProcessPool("the thread that attends the workers has ended"))
-
-
-def _kill_workers(pool: ProcessPoolExecutor) -> None:
-    for process in list((pool._processes or {}).values()):
-        process.kill()
-
-
-def _prepare_worker(version: str, started: "Synchronized[int]") -> None:
-    for one in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, they are the parent's to answer
-        signal.signal(one, signal.SIG_IGN)
-    sys.stdout = sys.stderr  # what a model prints is no result
-    torch.set_num_threads(1)
-    adopt_code_version(version)
-    with started.get_lock():
-        place, started.value = started.value, started.value + 1
-    _pin_to_gpu(place)
-    _follow_parent()
-
-
-def _follow_parent() -> None:
-    """End this process as soon as its parent does, or at once where no thread can be started to see to it."""
-    try:
-        threading.Thread(target=_die_with_parent, daemon=True).start()
-    except RuntimeError:
-        os._exit(1)
-
-
-def _pin_to_gpu(place: int) -> None:
-    """Give the workers, in the order in which they started, the GPUs in turn, where there are several."""
-    if torch.cuda.is_available() and (gpus := torch.cuda.device_count()) > 1:
-        torch.cuda.set_device(place % gpus)
-
-
-def _is_stopped(pid: int) -> bool:
-    """Whether a process is stopped, as the process table tells; False where there is none to read."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return False
-    return state in "Tt"
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
 # Workers on other machines: the executor of a running Dask cluster, where one is asked for.
 
-
 _SECONDS = 10  # for a scheduler to answer
-
-
 _LOUD = ("distributed", "distributed.client")  # they log tracebacks of what is told in a line
 
 
@@ -281,11 +405,11 @@ def executor_at(address: str | None, *, workers: int | None) -> Iterator[tuple[E
 @contextmanager
 def _quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in _LOUD]
-    before = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.CRITICAL + 1)
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        for one, level in zip(loggers, before, strict=True):
-            one.setLevel(level)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -1,23 +1,27 @@
 """The runner on real processes: sharing, crashes, Ctrl-C, kill -9."""
 
-import multiprocessing.queues
+import errno
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import process as futures
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Future
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ordercomp.files import start_ticks
 from ordercomp.records import Record
 from ordercomp.running import workers as processes
 from ordercomp.running.jobs import NodeJob, Request
 from ordercomp.running.runner import Runner, WorkerDiedError
 from ordercomp.running.store import Store
+from ordercomp.running.workers import LocalPool
 from ordercomp.sequence import StageSequence, permutations
 from tests import fakes
 from tests.fakes import FakeTask, calls
@@ -47,11 +51,17 @@ def wait_for_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def children(pid: int) -> list[int]:
-    found = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+def children(pid: int, kind: str = "") -> list[int]:
+    """Child processes, of all kinds or of those whose command line holds a word."""
+    table = subprocess.run(
+        ["ps", "-wwo", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
     )
-    return [int(line) for line in found.stdout.split()]
+    return [int(line.split()[0]) for line in table.stdout.splitlines() if kind in line]
+
+
+def assert_dead(pid: int) -> None:
+    """Wait until a process has ended, whether or not it was asked for its end."""
+    wait_until(lambda: start_ticks(pid) is None)
 
 
 def assert_gone(pids: list[int]) -> None:
@@ -132,29 +142,110 @@ def test_a_worker_that_is_stopped_for_good_is_replaced(
     assert calls(task).count("DP 0") == 2
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize(
-    ("owner", "name"),
-    [(multiprocessing.queues.Queue, "_start_thread"), (futures._ExecutorManagerThread, "start")],
-)
-def test_a_pool_whose_thread_died_or_could_not_start_is_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+def finish(pool: LocalPool, futures: list[Future[Any]]) -> list[Any]:
+    """Results of jobs, or their exceptions."""
+    wait_until(lambda: [pool.ended(0.05)] != [] and all(future.done() for future in futures))
+    return [future.exception() or future.result() for future in futures]
+
+
+@pytest.fixture
+def pool() -> Iterator[LocalPool]:
+    pool = LocalPool(2)
+    yield pool
+    pool.kill()
+
+
+def two_workers(pool: LocalPool) -> list[int]:
+    """The ids of both workers, once both have done a job."""
+    pids: list[int] = []
+    while len(set(pids)) < 2:
+        pids = finish(pool, [pool.submit(fakes.sleep, 0.5) for _ in range(2)])
+    return pids
+
+
+def test_the_death_of_an_idle_worker_costs_nothing(pool: LocalPool) -> None:
+    victim, _ = two_workers(pool)
+    os.kill(victim, signal.SIGKILL)
+    assert_dead(victim)
+    pids = two_workers(pool)
+    assert victim not in pids
+    pool.close()
+    assert_gone(pids)
+
+
+def test_the_death_of_a_busy_worker_costs_its_own_job(pool: LocalPool) -> None:
+    victim, other = two_workers(pool)
+    futures = [pool.submit(fakes.sleep, 2.0) for _ in range(2)]
+    os.kill(victim, signal.SIGKILL)
+    lost, done = sorted(finish(pool, futures), key=lambda result: result == other)
+    assert isinstance(lost, BrokenExecutor)
+    assert done == other
+    assert finish(pool, [pool.submit(fakes.sleep, 0.0)]) == [other]
+    pool.close()
+    assert_gone([victim, other])
+
+
+def test_a_pool_is_closed_or_killed_whatever_its_workers_do(
+    pool: LocalPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pool's own thread may die of it, unheard, and would leave every job waiting for ever."""
-    start_thread = getattr(owner, name)
-    refused: list[object] = []
+    monkeypatch.setattr("ordercomp.running.workers._END_SECONDS", 0.5)
+    pids = two_workers(pool)
+    os.kill(pids[0], signal.SIGSTOP)
+    pool.close()
+    assert_gone(pids)
+    future = pool.submit(fakes.sleep, LONG)
+    pool.kill()
+    assert isinstance(future.exception(timeout=0), BrokenExecutor)
+    pool.close()
+    assert_gone(children(os.getpid(), "spawn_main"))
 
-    def start_or_refuse(one: object) -> None:
+
+def test_errors_come_with_their_origin_and_what_cannot_be_sent_is_told(pool: LocalPool) -> None:
+    error, unsent = finish(pool, [pool.submit(fakes.divide, 0), pool.submit(fakes.make_lambda, 0)])
+    assert isinstance(error, ZeroDivisionError)
+    assert "in divide" in str(error.__cause__)
+    assert "lambda" in str(unsent)
+    assert finish(pool, [pool.submit(fakes.divide, 2)]) == [0.5]
+
+
+def test_a_worker_that_could_not_be_started_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_process, refused = SpawnProcess.start, []
+
+    def start_or_refuse(process: SpawnProcess) -> None:
         if not refused:
-            refused.append(one)
-            raise RuntimeError("can't start new thread")
-        start_thread(one)
+            refused.append(process)
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        start_process(process)
 
-    monkeypatch.setattr(owner, name, start_or_refuse)
+    monkeypatch.setattr(SpawnProcess, "start", start_or_refuse)
     _, records = run_here(tmp_path, fakes.describe_worker, "D", "P")
     assert refused
     assert sorted(record.order for record in records) == ["D", "P"]
     assert all(record.error is None for record in records)
+
+
+@pytest.mark.parametrize(("which", "interrupted"), [(0, True), (1, True), (0, False)])
+def test_a_run_goes_on_and_ends_after_the_death_of_a_worker(
+    tmp_path: Path, which: int, interrupted: bool
+) -> None:
+    """One of the two workers is idle then, the other one is not."""
+    program = start(tmp_path, 0.5, "D", "PQEFPQEF")
+    log = tmp_path / "calls"
+    wait_until(lambda: log.exists() and "PQ 0" in log.read_text())
+    workers = children(program.pid, "spawn_main")
+    assert len(workers) == 2
+    os.kill(workers[which], signal.SIGKILL)
+    if interrupted:
+        for _ in range(2):
+            os.kill(program.pid, signal.SIGINT)
+            time.sleep(0.3)
+    output, _ = program.communicate(timeout=PATIENCE)
+    assert_gone(workers)
+    if not interrupted:
+        assert program.returncode == 0
+        assert len(output.split()) == 9 + 2
 
 
 def test_a_worker_that_cannot_watch_its_parent_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, NodeJob, Request
 from ordercomp.running.runner import DiskFullError, Runner, WorkerDiedError
 from ordercomp.running.store import Store
-from ordercomp.running.workers import WorkerPool
+from ordercomp.running.workers import ExternalPool
 from ordercomp.sequence import StageSequence, permutations
 from tests import fakes
 from tests.fakes import FakeTask, calls
@@ -176,8 +176,8 @@ def test_running_out_of_memory_is_reported_but_not_kept(task, store, pool) -> No
 
 
 def test_a_node_that_lacks_memory_beside_others_is_trained_again_alone(task, store) -> None:
-    class Waiting(WorkerPool):
-        """Threads that count as processes of our own."""
+    class Threads(ExternalPool):
+        """They count as processes of our own."""
 
         external = False
 
@@ -198,7 +198,7 @@ def test_a_node_that_lacks_memory_beside_others_is_trained_again_alone(task, sto
 
     with ThreadPoolExecutor(3) as pool:
         runner = Runner(task, store, workers=3, executor=pool, work=short)
-        runner._pool = Waiting(pool, workers=3)
+        runner._pool = Threads(pool)
         finished = list(runner.run(requests("DPQ", "DQP", "QDP", "PDQ")))
     assert all(one.record.error is None for one in finished)
     assert len(finished) == 11

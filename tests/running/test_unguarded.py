@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 SCRIPT = """
-from ordercomp.running.workers import local_pool, refuse_unguarded
+from ordercomp.running.workers import LocalPool, refuse_unguarded
 refuse_unguarded("discover")
-with local_pool(1) as pool:
-    pool.submit(print).result()
+pool = LocalPool(1)
+future = pool.submit(print, "")
+while not future.done():
+    pool.ended(0.2)
+future.result()
 """
 
 
