@@ -27,8 +27,8 @@ from ordercomp.records import ADAPTIVE
 from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.space import Space
-from ordercomp.search.streams import PREFIX
 from ordercomp.search.study import enqueue_paired_design, open_study
+from ordercomp.search.trials import PREFIX
 from ordercomp.sequence import StageSequence, permutations
 
 SPACE = Space("DPQE", SYNTHETIC_KNOBS, optional=True)

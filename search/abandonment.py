@@ -32,21 +32,21 @@ class Abandonment:
         if self.evidence < 1:
             raise ValueError(f"evidence must be at least 1, got {self.evidence}")
 
-    def reason(self, prefix: Record, rest: Order, reach: "Reach") -> str | None:
+    def reason(self, prefix: Record, rest: Order, attained: "Attained") -> str | None:
         """Say why the pipeline should end after `prefix`, with the stages `rest` to come; None to go on."""
         if not prefix.points or not rest:
             return None
         accuracy = max(point.accuracy for point in prefix.points) + self.recovery
         if accuracy < prefix.baseline.accuracy - self.tolerance:
             return f"accuracy after {prefix.order} can recover to {accuracy:.4f} at most"
-        bound = reach.bound(rest, slack=self.slack, evidence=self.evidence)
-        reduction = bound + max(gain for _, gain in reach.places(prefix))
-        if reach.dominates(accuracy, reduction):
+        bound = attained.bound(rest, slack=self.slack, evidence=self.evidence)
+        reduction = bound + max(gain for _, gain in attained.places(prefix))
+        if attained.dominates(accuracy, reduction):
             return f"after {prefix.order}, {accuracy:.4f} at 2^{reduction:.2f} at most is behind the front"
         return None
 
 
-class Reach:
+class Attained:
     """What has been measured: where every point lies, and the largest reduction that each stage brought."""
 
     def __init__(self, convention: str = "paper") -> None:
@@ -55,15 +55,15 @@ class Reach:
         self._places: list[tuple[float, float]] = []  # of every point, those that others beat, too
 
     @classmethod
-    def of(cls, records: Iterable[Record], convention: str = "paper") -> "Reach":
+    def of(cls, records: Iterable[Record], convention: str = "paper") -> "Attained":
         """What `records` tell, in whatever order they come."""
-        reach = cls(convention)
+        attained = cls(convention)
         known: dict[tuple[str, int], Record] = {}
         for record in sorted(records, key=lambda record: len(record.order)):
             steps = StageSequence.parse(record.sequence).steps
             known[str(StageSequence(steps)), record.seed] = record
-            reach.add(record, known.get((str(StageSequence(steps[:-1])), record.seed)))
-        return reach
+            attained.add(record, known.get((str(StageSequence(steps[:-1])), record.seed)))
+        return attained
 
     def add(self, record: Record, parent: Record | None) -> None:
         """Take in a finished record; `parent` is that of its prefix, None if that is not known or empty."""

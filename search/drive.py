@@ -15,24 +15,27 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ordercomp.objectives import Objectives
 from ordercomp.records import ADAPTIVE, PAIRED, Record
 from ordercomp.running.jobs import Finished, Request
-from ordercomp.search.abandonment import Abandonment, Reach
+from ordercomp.search.abandonment import Abandonment, Attained
 from ordercomp.search.results import (
+    abandon_trial,
     add_prefix_trial,
+    fail_trial,
+    finish_trial,
     measured_nodes,
     records_from_study,
-    result_key,
-    tell_abandoned,
-    tell_lost,
-    tell_record,
 )
 from ordercomp.search.space import Space
-from ordercomp.search.streams import PREFIX, RELEASER
-from ordercomp.search.study import (
+from ordercomp.search.study import naming_the_storage
+from ordercomp.search.trials import (
+    PREFIX,
     Heartbeat,
-    naming_the_storage,
+    design_of,
+    is_void,
+    node_of,
     release_stale_trials,
     release_trial,
     this_worker,
+    was_released,
 )
 from ordercomp.sequence import StageSequence
 
@@ -109,7 +112,8 @@ class _Driver:
         self._study = study
         self._spec = spec
         self._trials = trials
-        self._reach = _reach(study, spec)
+        known = records_from_study(study) if spec.abandonment is not None else []
+        self._attained = Attained.of(known, spec.objectives.convention)
         self._nodes: dict[_Key, Finished] = {}
         self._lost: set[int] = set()  # trials that failed in this run for a passing reason
         self._open: defaultdict[_Key, list[Trial]] = defaultdict(list)  # by the node that ends the trial
@@ -147,12 +151,12 @@ class _Driver:
             return False
         self._sought = True
         measured = measured_nodes(self._study)
-        told = {(str(sequence), seed) for sequence, seed in measured}
+        there = {(str(sequence), seed) for sequence, seed in measured}
         lost = [
             Request(prefix, seed)
             for sequence, seed in measured
             for prefix in sequence.prefixes
-            if (str(prefix), seed) not in told and self._spec.space.contains(prefix)
+            if (str(prefix), seed) not in there and self._spec.space.contains(prefix)
         ]
         self._ready.extend(dict.fromkeys(lost))
         return bool(lost)
@@ -165,7 +169,8 @@ class _Driver:
     def _requests(self) -> Iterator[Request]:
         while self._ready or not self._is_full():
             if not self._ready:
-                self._ask()
+                with _TAKEN_FOR_DEAD:
+                    self._open_trial(self._study.ask())
             if self._ready:
                 request = self._ready.popleft()
                 key = (str(request.sequence), request.seed)
@@ -181,7 +186,7 @@ class _Driver:
         parent = self._nodes.get((str(StageSequence(sequence.steps[:-1])), seed))
         self._nodes[key] = finished
         self._requested.discard(key)
-        self._reach.add(finished.record, None if parent is None else parent.record)
+        self._attained.add(finished.record, None if parent is None else parent.record)
         if key in self._open:
             self._told.add(key)
             for trial in self._open.pop(key):
@@ -196,10 +201,6 @@ class _Driver:
         for trial in itertools.chain.from_iterable(self._open.values()):
             release_trial(self._study, trial, self._spec.space)
         self._open.clear()
-
-    def _ask(self) -> None:
-        with _TAKEN_FOR_DEAD:
-            self._open_trial(self._study.ask())
 
     def _open_trial(self, trial: Trial) -> None:
         """Sign a new trial and let the sampler propose its sequence; ask for the way there."""
@@ -228,10 +229,10 @@ class _Driver:
     def _tell(self, trial: Trial, finished: Finished) -> None:
         with _TAKEN_FOR_DEAD:
             if finished.kept:
-                tell_record(self._study, trial, finished.record, self._spec.objectives)
+                finish_trial(self._study, trial, finished.record, self._spec.objectives)
             else:
                 self._lost.add(trial.number)
-                tell_lost(self._study, trial, finished.record)
+                fail_trial(self._study, trial, finished.record)
 
     def _add_prefix(self, sequence: StageSequence, record: Record) -> None:
         space, objectives = self._spec.space, self._spec.objectives
@@ -244,7 +245,7 @@ class _Driver:
         """Ask for the end of the open trials of `sequence`, or with abandonment for its next prefix."""
         key = (str(sequence), seed)
         rule = self._spec.abandonment
-        abandonable = [trial for trial in self._open[key] if trial.user_attrs.get("design") == ADAPTIVE]
+        abandonable = [trial for trial in self._open[key] if design_of(trial) == ADAPTIVE]
         if rule is None or len(abandonable) < len(self._open[key]):
             self._ready.append(Request(sequence, seed))
             return
@@ -253,11 +254,11 @@ class _Driver:
             if node is None:
                 self._ready.append(Request(prefix, seed))
                 return
-            reason = rule.reason(node.record, sequence.order[len(prefix) :], self._reach)
+            reason = rule.reason(node.record, sequence.order[len(prefix) :], self._attained)
             if reason is not None:
                 for trial in self._open.pop(key):
                     with _TAKEN_FOR_DEAD:
-                        tell_abandoned(self._study, trial, node.record, reason)
+                        abandon_trial(self._study, trial, node.record, reason)
                 return
 
     def _advance_all(self, prefix: StageSequence, seed: int) -> None:
@@ -272,15 +273,15 @@ class _Driver:
             return all(trial.state != TrialState.WAITING for trial in self._look())
         if self._counted < self._trials:
             return False
-        waiting = any(_waits_by_design(trial) for trial in self._look())
-        return self._counted >= self._trials and not waiting
+        waiting = [trial for trial in self._look() if trial.state == TrialState.WAITING]
+        return self._counted >= self._trials and all(design_of(trial) != PAIRED for trial in waiting)
 
     def _look(self) -> list[FrozenTrial]:
         """Read the study, which other processes may fill as well."""
         trials = self._study.get_trials(deepcopy=False)
         self._seen = len(trials)
         self._counted = sum(map(self._counts, trials))
-        self._told.update(result_key(trial) for trial in trials if trial.state == TrialState.COMPLETE)
+        self._told.update(node_of(trial) for trial in trials if trial.state == TrialState.COMPLETE)
         return trials
 
     def _is_surplus(self, trial: Trial) -> bool:
@@ -295,21 +296,6 @@ class _Driver:
 
     def _counts(self, trial: FrozenTrial) -> bool:
         """Whether a trial takes part of the number asked for: proposed, and not lost in an earlier run."""
-        if trial.user_attrs.get("design") == PREFIX or trial.state == TrialState.WAITING:
+        if design_of(trial) == PREFIX or trial.state == TrialState.WAITING or was_released(trial):
             return False
-        if trial.state != TrialState.FAIL:
-            return True
-        if RELEASER in trial.user_attrs:  # its place is that of the trial enqueued in its stead
-            return False
-        return "record" in trial.user_attrs or trial.number in self._lost
-
-
-def _waits_by_design(trial: FrozenTrial) -> bool:
-    """Whether a design lacks a trial, maybe one that a dead process left, however many others there are."""
-    return trial.state == TrialState.WAITING and trial.user_attrs.get("design") == PAIRED
-
-
-def _reach(study: optuna.Study, spec: StudySpec) -> Reach:
-    """What the study has measured before, as far as it is asked for."""
-    known = records_from_study(study) if spec.abandonment is not None else []
-    return Reach.of(known, spec.objectives.convention)
+        return not is_void(trial) or trial.number in self._lost

@@ -1,5 +1,6 @@
 """What a study has measured so far, in the form that a model and a price list need."""
 
+import itertools
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from ordercomp.search.space import Space
 from ordercomp.sequence import KnobValue, Order, StageSequence
 
 
-class Reached(NamedTuple):
+class FrontPoint(NamedTuple):
     """An operating point and the sequence that has it."""
 
     accuracy: float
@@ -28,15 +29,13 @@ class Front:
     """Points of accuracy and log2 reduction that no other beats, above a floor of accuracy."""
 
     floor: float  # accuracy at which a point is worth nothing
-    points: list[Reached] = field(default_factory=list)  # accuracy falls, reduction rises
+    points: list[FrontPoint] = field(default_factory=list)  # accuracy falls, reduction rises
 
-    def add(self, point: Reached) -> None:
+    def add(self, point: FrontPoint) -> None:
         """Take in a point and drop what it beats."""
         if self.gain(point.accuracy, point.reduction) > 0:
-            rest = [
-                one for one in self.points if one.accuracy > point.accuracy or one.reduction > point.reduction
-            ]
-            self.points = sorted([*rest, point], key=lambda one: (one.accuracy, one.reduction), reverse=True)
+            rest = [p for p in self.points if p.accuracy > point.accuracy or p.reduction > point.reduction]
+            self.points = sorted([*rest, point], key=lambda p: (p.accuracy, p.reduction), reverse=True)
 
     def leader(self, accuracy: float) -> StageSequence | None:
         """The most compressed of the sequences that are at least so accurate; None if none is."""
@@ -94,30 +93,30 @@ class History:
             self.front = Front(record.baseline.accuracy - self._objectives.box_loss)
         for point in record.points:
             reduction = math.log2(self._objectives.reduction(point))
-            self.front.add(Reached(point.accuracy, reduction, sequence))
+            self.front.add(FrontPoint(point.accuracy, reduction, sequence))
         chosen = self._objectives.choose(record)
         self.inputs.append(features(self._space, sequence))
         self.outputs.append([chosen.accuracy, math.log2(self._objectives.reduction(chosen))])
 
     def _mean_seconds(self, stage: str) -> float:
         own = self._seconds.get(stage)
-        seconds = own or [second for some in self._seconds.values() for second in some] or [1.0]
+        seconds = own or list(itertools.chain.from_iterable(self._seconds.values())) or [1.0]
         return max(1e-9, sum(seconds) / len(seconds))
 
 
 def features(space: Space, sequence: StageSequence) -> list[float]:
     """Describe a sequence by numbers: for each stage its place and knobs, for each pair which comes first."""
-    order, found = sequence.order, []
+    order, numbers = sequence.order, []
     for stage in space.stages:
-        found += [float(order.count(stage)), float(order.find(stage))]
+        numbers += [float(order.count(stage)), float(order.find(stage))]
         own = [step.settings for step in sequence.steps if step.stage == stage]
         for name, knob in space.knobs[stage].items():
-            found.append(_number(knob, own[-1].get(name, knob.default)) if own else -1.0)
+            numbers.append(_number(knob, own[-1].get(name, knob.default)) if own else -1.0)
     for place, first in enumerate(space.stages):
         for second in space.stages[place + 1 :]:
             there = first in order and second in order
-            found.append(float(order.find(second) > order.find(first)) - 0.5 if there else 0.0)
-    return found
+            numbers.append(float(order.find(second) > order.find(first)) - 0.5 if there else 0.0)
+    return numbers
 
 
 def _number(knob: Knob, value: KnobValue) -> float:

@@ -7,15 +7,17 @@ picks one remaining stage after the other: n - 1 small integers instead of n! ch
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import BaseTrial
 
 from ordercomp.sequence import Order, subsets
 
 _NONE = "none"
+_FLAG = CategoricalDistribution((False, True))
 
 
 class Parameter(NamedTuple):
@@ -25,29 +27,20 @@ class Parameter(NamedTuple):
     value: Any
 
 
-class Suggester(Protocol):
-    """The part of `optuna.trial.Trial` that a space needs."""
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float: ...
+Suggest = Callable[[str, BaseDistribution], Any]  # gives the value of a parameter, by its name
 
 
-def draw(trial: Suggester, name: str, distribution: BaseDistribution) -> Any:
-    """Suggest one parameter by the trial's public methods."""
-    if isinstance(distribution, CategoricalDistribution):
-        return trial.suggest_categorical(name, distribution.choices)
-    if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(
-            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
-        )
-    if isinstance(distribution, FloatDistribution):
-        return trial.suggest_float(
-            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
-        )
-    raise TypeError(f"distribution of {name} must be categorical, int or float, got {distribution!r}")
+def suggest_by(trial: BaseTrial) -> Suggest:
+    """Let the public methods of a trial give the values of parameters."""
+
+    def suggest(name: str, distribution: BaseDistribution) -> Any:
+        if isinstance(distribution, CategoricalDistribution):
+            return trial.suggest_categorical(name, distribution.choices)
+        numbers: Any = distribution
+        method: Any = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
+        return method(name, numbers.low, numbers.high, step=numbers.step, log=numbers.log)
+
+    return suggest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +62,15 @@ class OrderRules:
 
     def count(self) -> int:
         """Count the orders without listing them."""
-        return sum(_arrangements(letters) for letters in self.letters())
+        return sum(
+            math.factorial(len(letters)) // math.prod(map(math.factorial, Counter(letters).values()))
+            for letters in self.letters()
+        )
 
     def orders(self) -> list[Order]:
         """List the orders, few stages first, then in the order of the letters given."""
-        found: dict[Order, None] = {}
-        for letters in self.letters():
-            found.update(dict.fromkeys(map("".join, itertools.permutations(letters))))
-        return list(found)
+        every = itertools.chain.from_iterable(map(itertools.permutations, self.letters()))
+        return list(dict.fromkeys(map("".join, every)))
 
     def allows(self, order: Order) -> bool:
         """Whether `order` is one of `orders()`, without listing them."""
@@ -94,8 +88,8 @@ class OrderRules:
 class OrderCode(Protocol):
     """Orders to and from Optuna parameters."""
 
-    def draw(self, trial: Suggester) -> Order:
-        """Suggest an order."""
+    def draw(self, suggest: Suggest) -> Order:
+        """Give the order that the values of its parameters make."""
 
     def parameters(self, order: Order) -> dict[str, Parameter]:
         """Give the parameters that make `draw` return `order`, which the rules must allow."""
@@ -110,9 +104,9 @@ class ExplicitOrders:
 
     choices: tuple[Order, ...]
 
-    def draw(self, trial: Suggester) -> Order:
-        """Suggest an order."""
-        return str(trial.suggest_categorical("order", self.choices))
+    def draw(self, suggest: Suggest) -> Order:
+        """Give the order that is chosen."""
+        return str(suggest("order", CategoricalDistribution(self.choices)))
 
     def parameters(self, order: Order) -> dict[str, Parameter]:
         """Give the one parameter of `order`."""
@@ -134,73 +128,64 @@ class LehmerOrders:
 
     rules: OrderRules
 
-    def draw(self, trial: Suggester) -> Order:
-        """Suggest an order."""
-        chosen = self._draw_subset(trial)
-        more = self._draw_repeats(trial)
-        left = [letter for letter in chosen for _ in range(1 + more.count(letter))]
+    def draw(self, suggest: Suggest) -> Order:
+        """Give the order of the flags, repeats and digits that are asked for on the way."""
+        chosen = self._draw_subset(suggest)
+        again = self._draw_repeats(suggest)
+        left = [letter for letter in chosen for _ in range(1 + again.count(letter))]
         order = []
         while len(left) > 1:
-            order.append(left.pop(draw(trial, f"pick.{len(left)}", IntDistribution(0, len(left) - 1))))
+            order.append(left.pop(suggest(f"pick.{len(left)}", IntDistribution(0, len(left) - 1))))
         return "".join(order + left)
 
     def parameters(self, order: Order) -> dict[str, Parameter]:
-        """Give the canonical code of `order`."""
-        found: dict[str, Parameter] = {}
-        for name, there in self._subset_flags(order):
-            found[name] = Parameter(CategoricalDistribution((False, True)), there)
-        more = [letter for letter in self.rules.stages for _ in range(order.count(letter) - 1)]
-        for place, letter in enumerate([*more, _NONE][: self.rules.repeats], start=1):
-            found[f"again.{place}"] = Parameter(self._repeat_choices(), letter)
-        left = [letter for letter in self.rules.stages for _ in range(order.count(letter))]
-        for letter in order[:-1]:
-            digit = left.index(letter)
-            found[f"pick.{len(left)}"] = Parameter(IntDistribution(0, len(left) - 1), digit)
-            left.pop(digit)
-        return found
+        """Give the canonical code of `order`: what `draw` asks for, answered so that it comes out."""
+        again = [letter for letter in self.rules.stages for _ in range(order.count(letter) - 1)]
+        parameters: dict[str, Parameter] = {}
+
+        def steer(name: str, distribution: BaseDistribution) -> Any:
+            kind, _, which = name.partition(".")
+            value: Any
+            if kind == "with":
+                value = which in order
+            elif kind == "again":
+                value = [*again, _NONE][int(which) - 1]
+            else:
+                rest = order[-int(which) :]
+                value = sorted(rest, key=self.rules.stages.index).index(rest[0])
+            parameters[name] = Parameter(distribution, value)
+            return value
+
+        self.draw(steer)
+        return parameters
 
     def every(self) -> dict[str, Parameter]:
         """Give all flags, repeats and digits: stages there, none again, first letter first."""
         rules = self.rules
-        flags = Parameter(CategoricalDistribution((False, True)), True)
-        found = {f"with.{letter}": flags for letter in rules.stages if rules.optional}
-        for place in range(1, rules.repeats + 1):
-            found[f"again.{place}"] = Parameter(self._repeat_choices(), _NONE)
-        for left in range(len(rules.stages) + rules.repeats, 1, -1):
-            found[f"pick.{left}"] = Parameter(IntDistribution(0, left - 1), 0)
-        return found
+        flags = {f"with.{letter}": Parameter(_FLAG, True) for letter in rules.stages if rules.optional}
+        none = Parameter(self._repeat_choices(), _NONE)
+        again = {f"again.{place}": none for place in range(1, rules.repeats + 1)}
+        most = len(rules.stages) + rules.repeats
+        picks = {f"pick.{left}": Parameter(IntDistribution(0, left - 1), 0) for left in range(most, 1, -1)}
+        return {**flags, **again, **picks}
 
-    def _draw_subset(self, trial: Suggester) -> Order:
+    def _draw_subset(self, suggest: Suggest) -> Order:
         if not self.rules.optional:
             return self.rules.stages
         others, last = self.rules.stages[:-1], self.rules.stages[-1]
-        chosen = [letter for letter in others if trial.suggest_categorical(f"with.{letter}", (False, True))]
-        if not chosen or trial.suggest_categorical(f"with.{last}", (False, True)):
+        chosen = [letter for letter in others if suggest(f"with.{letter}", _FLAG)]
+        if not chosen or suggest(f"with.{last}", _FLAG):
             chosen.append(last)  # at least one stage: the last is there if no other is
         return "".join(chosen)
 
-    def _subset_flags(self, order: Order) -> Iterator[tuple[str, bool]]:
-        if not self.rules.optional:
-            return
-        others, last = self.rules.stages[:-1], self.rules.stages[-1]
-        for letter in others:
-            yield f"with.{letter}", letter in order
-        if set(order) != {last}:
-            yield f"with.{last}", last in order
-
-    def _draw_repeats(self, trial: Suggester) -> list[str]:
-        more: list[str] = []
+    def _draw_repeats(self, suggest: Suggest) -> list[str]:
+        again: list[str] = []
         for place in range(1, self.rules.repeats + 1):
-            letter = draw(trial, f"again.{place}", self._repeat_choices())
+            letter = suggest(f"again.{place}", self._repeat_choices())
             if letter == _NONE:
                 break
-            more.append(letter)
-        return more
+            again.append(letter)
+        return again
 
     def _repeat_choices(self) -> CategoricalDistribution:
         return CategoricalDistribution((_NONE, *self.rules.repeatable))
-
-
-def _arrangements(letters: Order) -> int:
-    same = math.prod(math.factorial(count) for count in Counter(letters).values())
-    return math.factorial(len(letters)) // same

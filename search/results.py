@@ -1,4 +1,4 @@
-"""Records out of a study: what its finished trials measured, and whether a design or a sampler chose them.
+"""Results of a study: what was measured goes into its trials, and comes out of them as records.
 
 Trials of the paired design, and prefixes that they trained on the way, compare orders at equal knobs and
 seeds. Trials that a sampler chose are biased by its preferences, so they are labelled: pairs must not be
@@ -17,51 +17,48 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from ordercomp.objectives import Objectives
 from ordercomp.records import ADAPTIVE, PAIRED, Record, RecordError
 from ordercomp.search.space import Space
-from ordercomp.search.streams import PREFIX, RELEASER
-from ordercomp.search.study import naming_the_storage, this_worker
+from ordercomp.search.study import Study, naming_the_storage
+from ordercomp.search.trials import PREFIX, design_of, node_of, this_worker, was_released
 from ordercomp.sequence import StageSequence
 
-# Tell Optuna what was measured: of a proposed trial, of an abandoned one, of a prefix, of no trial.
-
-
 BESIDE = "record at seed "  # study attributes of this beginning hold records of no trial
-
+_FEWEST = 10  # trials that a statement about parameters needs
 
 _claims = itertools.count()
 
 
-def tell_record(study: optuna.Study, trial: Trial, record: Record, objectives: Objectives) -> None:
+def finish_trial(study: Study, trial: Trial, record: Record, objectives: Objectives) -> None:
     """Finish `trial` with `record`: complete with values and constraints, or failed with the error.
 
     Raises ValueError if the record lacks what the objectives need; the trial is then left running.
     """
-    if record.error is not None:
-        _note(trial, record)
-        trial.set_user_attr("error", record.error)
-        study.tell(trial, state=TrialState.FAIL)
-        return
-    values = objectives.values(record)
-    for name, violation in objectives.constraints(record).items():
+    values = None if record.error is not None else objectives.values(record)
+    violations = {} if values is None else objectives.constraints(record)
+    for name, violation in violations.items():
         trial.set_constraint(name, violation)
-    _note(trial, record)
-    study.tell(trial, values)
+    for name, value in _facts(record).items():
+        trial.set_user_attr(name, value)
+    if values is None:
+        fail_trial(study, trial, record)
+    else:
+        study.tell(trial, values)
 
 
-def tell_lost(study: optuna.Study, trial: Trial, record: Record) -> None:
-    """Fail `trial` with the error of a `record` that another run may not meet, so without that record."""
+def fail_trial(study: Study, trial: Trial, record: Record) -> None:
+    """Fail `trial` with the error of `record`, without that record: another run may not meet the error."""
     trial.set_user_attr("error", record.error)
     study.tell(trial, state=TrialState.FAIL)
 
 
-def tell_abandoned(study: optuna.Study, trial: Trial, prefix: Record, reason: str) -> None:
-    """Finish `trial` as pruned: it ended after `prefix` for the `reason` given."""
+def abandon_trial(study: Study, trial: Trial, prefix: Record, reason: str) -> None:
+    """Finish `trial` as pruned, in Optuna's sense: it ended after `prefix` for the `reason` given."""
     trial.set_user_attr("abandoned", reason)
     trial.set_user_attr("abandoned_after", prefix.sequence)
     study.tell(trial, state=TrialState.PRUNED)
 
 
 def add_prefix_trial(
-    study: optuna.Study, space: Space, objectives: Objectives, sequence: StageSequence, record: Record
+    study: Study, space: Space, objectives: Objectives, sequence: StageSequence, record: Record
 ) -> int | None:
     """Add a prefix that was trained on the way as a completed trial, once in a study; return its number.
 
@@ -82,7 +79,7 @@ def add_prefix_trial(
         constraints=objectives.constraints(record),
     )
     study.add_trial(trial)
-    rivals = [trial for trial in study.get_trials(deepcopy=False) if result_key(trial) == key]
+    rivals = [trial for trial in study.get_trials(deepcopy=False) if node_of(trial) == key]
     mine = next(trial.number for trial in rivals if trial.user_attrs.get("worker") == claim)
     if any(_stands_before(trial, mine) for trial in rivals):
         study.tell(mine, state=TrialState.FAIL)
@@ -91,8 +88,8 @@ def add_prefix_trial(
     return mine
 
 
-def keep_beside(study: optuna.Study, space: Space, record: Record) -> None:
-    """Keep a record with the study that no trial can hold, since its sequence lies outside the space.
+def attach_record(study: Study, space: Space, record: Record) -> None:
+    """Keep with the study a record that no trial can hold, since its sequence lies outside the space.
 
     Such are prefixes and controls: together they say whether the training of the trials was long enough.
     """
@@ -100,37 +97,21 @@ def keep_beside(study: optuna.Study, space: Space, record: Record) -> None:
         study.set_user_attr(f"{BESIDE}{record.seed}: {record.sequence}", record.to_json())
 
 
-def result_key(trial: FrozenTrial) -> tuple[object, object]:
-    """Give the sequence text and the seed of a trial: equal for trials that mean the same result."""
-    return trial.user_attrs.get("sequence"), trial.user_attrs.get("seed")
-
-
 def _stands_before(trial: FrozenTrial, number: int) -> bool:
     """Whether `trial` holds the result already, or claimed it with a number below `number`."""
     if trial.state == TrialState.COMPLETE:
         return trial.number != number
-    claimed = trial.state == TrialState.RUNNING and trial.user_attrs.get("design") == PREFIX
+    claimed = trial.state == TrialState.RUNNING and design_of(trial) == PREFIX
     return claimed and trial.number < number
-
-
-def _note(trial: Trial, record: Record) -> None:
-    for name, value in _facts(record).items():
-        trial.set_user_attr(name, value)
 
 
 def _facts(record: Record) -> dict[str, object]:
     """What a trial carries of a record: all of it, and the parts that a dashboard shows by themselves."""
-    facts: dict[str, object] = {
-        "record": record.to_json(),
-        "epochs": record.epochs,
-        "seconds": record.seconds,
-    }
-    if "checkpoint" in record.extra:
-        facts["checkpoint"] = record.extra["checkpoint"]
-    return facts
+    shown = {name: record.extra[name] for name in ("checkpoint",) if name in record.extra}
+    return {"record": record.to_json(), "epochs": record.epochs, "seconds": record.seconds, **shown}
 
 
-def records_from_study(study: optuna.Study) -> list[Record]:
+def records_from_study(study: Study) -> list[Record]:
     """Give the distinct records of the completed trials, in the order of the trials, then those beside them.
 
     Each has `extra["design"]`: "paired" for the paired design and its prefixes, "adaptive" for what a sampler
@@ -141,30 +122,30 @@ def records_from_study(study: optuna.Study) -> list[Record]:
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         attributes = study.user_attrs
     designed = designed_nodes(trials)
-    found: dict[tuple[str, int], Record] = {}
+    records: dict[tuple[str, int], Record] = {}
     for trial in trials:
         record = _record(trial.user_attrs.get("record"), f"trial {trial.number}", study.study_name)
         key = (record.sequence, record.seed)
         design = PAIRED if key in designed else ADAPTIVE
-        found.setdefault(key, replace(record, extra={**record.extra, "design": design}))
+        records.setdefault(key, replace(record, extra={**record.extra, "design": design}))
     for name, data in attributes.items():
         if name.startswith(BESIDE):
             record = _record(data, name, study.study_name)
             extra = {**record.extra, "design": PAIRED}
-            found.setdefault((record.sequence, record.seed), replace(record, extra=extra))
-    return list(found.values())
+            records.setdefault((record.sequence, record.seed), replace(record, extra=extra))
+    return list(records.values())
 
 
-def measured_nodes(study: optuna.Study) -> list[tuple[StageSequence, int]]:
+def measured_nodes(study: Study) -> list[tuple[StageSequence, int]]:
     """Sequences and seeds that the finished trials have measured or, where abandoned, had measured last."""
-    found: dict[tuple[str, int], None] = {}
+    nodes: dict[tuple[str, int], None] = {}
     for trial in study.get_trials(deepcopy=False):
-        told = trial.user_attrs
-        if trial.state.is_finished() and "record" in told:
-            found[told["sequence"], told["seed"]] = None
-        elif trial.state == TrialState.PRUNED and "abandoned_after" in told:
-            found[told["abandoned_after"], told["seed"]] = None
-    return [(StageSequence.parse(text), seed) for text, seed in found]
+        attributes = trial.user_attrs
+        if trial.state.is_finished() and "record" in attributes:
+            nodes[attributes["sequence"], attributes["seed"]] = None
+        elif trial.state == TrialState.PRUNED and "abandoned_after" in attributes:
+            nodes[attributes["abandoned_after"], attributes["seed"]] = None
+    return [(StageSequence.parse(text), seed) for text, seed in nodes]
 
 
 def designed_nodes(trials: Iterable[FrozenTrial]) -> set[tuple[str, int]]:
@@ -172,7 +153,7 @@ def designed_nodes(trials: Iterable[FrozenTrial]) -> set[tuple[str, int]]:
     return {
         (str(prefix), trial.user_attrs["seed"])
         for trial in trials
-        if trial.user_attrs.get("design") == PAIRED
+        if design_of(trial) == PAIRED
         for prefix in StageSequence.parse(trial.user_attrs["sequence"]).prefixes
     }
 
@@ -186,15 +167,6 @@ def _record(data: object, place: str, study: str) -> Record:
         raise ValueError(f"{place} of study {study!r}: {error}") from None
 
 
-# Which parameters of a study matter, and how its trials ended.
-
-
-Study = optuna.Study  # for those above this layer, who hold studies without asking Optuna for more
-
-
-_FEWEST = 10  # trials that a statement about parameters needs
-
-
 def count_states(study: Study) -> Mapping[str, int]:
     """Number of trials by state: "complete", "pruned", "fail", "waiting", "running"."""
     return Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
@@ -206,13 +178,9 @@ def count_ended(study: Study) -> int:
     A trial that was failed to be enqueued again has not ended: the one in its stead will.
     """
     return sum(
-        trial.state.is_finished() and trial.user_attrs.get("design") != PREFIX and not _was_released(trial)
+        trial.state.is_finished() and design_of(trial) != PREFIX and not was_released(trial)
         for trial in study.get_trials(deepcopy=False)
     )
-
-
-def _was_released(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.FAIL and RELEASER in trial.user_attrs
 
 
 def parameter_importances(study: Study, objective: int = 0) -> dict[str, float]:
@@ -229,7 +197,6 @@ def parameter_importances(study: Study, objective: int = 0) -> dict[str, float]:
     part = optuna.create_study(directions=study.directions)
     part.add_trials(alike)
     evaluator = FanovaImportanceEvaluator(seed=0)  # Optuna's default looks at low values only
-    found = get_param_importances(
-        part, evaluator=evaluator, target=lambda trial: float(trial.values[objective])
+    return dict(
+        get_param_importances(part, evaluator=evaluator, target=lambda trial: float(trial.values[objective]))
     )
-    return dict(found)

@@ -1,4 +1,10 @@
-"""Samplers by name, with defaults for small budgets."""
+"""Samplers by name, with defaults for small budgets.
+
+Each trial has a stream of random numbers of its own, whichever process asks for it, and when: trials of a
+study are numbered, and the number is part of the seed. So processes that fill one study at once draw
+different proposals, a study that is resumed goes on instead of repeating itself, and a random search
+proposes the same sequences whether it is interrupted or not.
+"""
 
 import copy
 import functools
@@ -9,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseSampler,
@@ -28,21 +34,97 @@ from ordercomp.knobs import Knob
 from ordercomp.objectives import DEFAULT_OBJECTIVES, Objectives
 from ordercomp.search.history import History, features
 from ordercomp.search.space import Space
-from ordercomp.search.streams import Numbering, Streams
+from ordercomp.search.trials import PREFIX, RETRY, design_of
 from ordercomp.sequence import KnobValue, StageSequence, Step
 
-# A sampler that proposes whole sequences, by what the study has measured and by another sampler within.
+STARTUP = 4  # networks before one leads
+LEAST_LOSS = 1 / 50  # of the largest loss that is worth something: the strictest tolerance that is asked for
+OWN_DRAW_IN = 4  # one proposal in so many is a draw of the sampler within, the others are neighbors
+
+DENSE_SAMPLERS = ("nsga2", "nsga3", "gp")  # know only parameters that all trials have
+_WITHOUT_COST = ("gp", "grid")  # too slow to ask for many candidates; bound to propose everything anyway
 
 
-class Choosing(BaseSampler):
-    """Wraps a sampler; a subclass says by `choose` which sequence a trial gets.
+class Numbering:
+    """Numbers the proposals of one study. Whether a trial is one never changes, so each is read once."""
 
-    It proposes for trainings at `seed`, in a study with the given space and objectives.
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._before = [0]  # proposals before each trial
+
+    def seed_of(self, study: Study, trial: FrozenTrial) -> int:
+        """A seed for the proposal of `trial`, by the seed of all and the number of proposals before it.
+
+        A trial that was enqueued again proposes what the first one would have.
+        """
+        while RETRY in trial.user_attrs:
+            trial = study.get_trials(deepcopy=False)[trial.user_attrs[RETRY]]
+        if trial.number >= len(self._before):
+            known = len(self._before) - 1
+            for earlier in study.get_trials(deepcopy=False)[known : trial.number]:
+                self._before.append(self._before[-1] + _was_proposed(earlier))
+        before = self._before[trial.number]
+        if trial.number == len(self._before) - 1:
+            self._before.append(before + _was_proposed(trial))
+        return (self._seed * 1_000_003 + before * 7919) % 2**31
+
+
+def _was_proposed(trial: FrozenTrial) -> bool:
+    return design_of(trial) != PREFIX and RETRY not in trial.user_attrs
+
+
+class _Wrapper(BaseSampler):
+    """Leaves everything to the sampler within, which may change from trial to trial."""
+
+    def __init__(self, sampler: BaseSampler, *, seed: int) -> None:
+        self._within = sampler
+        self._numbering = Numbering(seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._within.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._within.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._within.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._within.before_trial(study, trial)
+
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self._within.after_trial(study, trial, state, values)
+
+
+class PerTrialSampler(_Wrapper):
+    """A sampler that is made anew for each trial, with the seed of that trial."""
+
+    def __init__(self, make: Callable[[int], BaseSampler], *, seed: int) -> None:
+        """Prepare; `make` gives the sampler for a seed."""
+        super().__init__(make(seed), seed=seed)
+        self._make = make
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Take up the stream of the trial."""
+        self._within = self._make(self._numbering.seed_of(study, trial))
+        super().before_trial(study, trial)
+
+
+class SequenceSampler(_Wrapper):
+    """Proposes whole sequences, by what the study has measured and by another sampler within.
+
+    A subclass says by `choose` which sequence a trial gets. It proposes for trainings at `seed`, in a study
+    with the given space and objectives.
     """
 
-    def __init__(self, base: BaseSampler, space: Space, *, objectives: Objectives, seed: int) -> None:
-        self._base = base
-        self._numbering = Numbering(seed)
+    def __init__(self, within: BaseSampler, space: Space, *, objectives: Objectives, seed: int) -> None:
+        super().__init__(within, seed=seed)
         self._chosen: dict[int, StageSequence] = {}  # by trial, between the two calls that Optuna makes
         self.space = space
         self.history = History(space, objectives, seed)
@@ -54,19 +136,28 @@ class Choosing(BaseSampler):
 
     def draw(self, study: Study, trial: FrozenTrial) -> StageSequence:
         """Draw a sequence from the sampler within, without a trace in the study."""
-        return self.space.suggest(_Draft(self._base, study, trial))
+        draft = copy.copy(trial)
+        draft.params, draft.distributions = {}, {}
+        joint = self._within.infer_relative_search_space(study, trial)
+        relative = self._within.sample_relative(study, trial, joint) if joint else {}
+
+        def suggest(name: str, distribution: BaseDistribution) -> Any:
+            if name not in draft.params:
+                if name in relative:
+                    value = relative[name]
+                else:
+                    value = self._within.sample_independent(study, draft, name, distribution)
+                draft.params = {**draft.params, name: value}
+                draft.distributions = {**draft.distributions, name: distribution}
+            return draft.params[name]
+
+        return self.space.draw(suggest)
 
     def untried(self, study: Study, sequences: Iterable[StageSequence]) -> list[StageSequence]:
         """Those that are neither trained nor being trained, each once."""
-        taken = {
-            running.user_attrs.get("sequence")
-            for running in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        }
-        return [
-            one
-            for one in dict.fromkeys(sequences)
-            if str(one) not in self.history.trained and str(one) not in taken
-        ]
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        taken = {*self.history.trained, *(trial.user_attrs.get("sequence") for trial in running)}
+        return [sequence for sequence in dict.fromkeys(sequences) if str(sequence) not in taken]
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Choose the sequence that the trial will have, and give its parameters."""
@@ -84,77 +175,17 @@ class Choosing(BaseSampler):
         chosen = self._chosen.pop(trial.number, None)
         return {} if chosen is None else self.space.params(chosen)
 
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Leave what was not chosen to the sampler within."""
-        return self._base.sample_independent(study, trial, param_name, param_distribution)
-
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Take up the stream of the trial, and let the sampler within prepare."""
         self.rng = np.random.default_rng(self._numbering.seed_of(study, trial))
-        self._base.before_trial(study, trial)
-
-    def after_trial(
-        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """Let the sampler within learn."""
-        self._base.after_trial(study, trial, state, values)
-
-    def reseed_rng(self) -> None:
-        """Do nothing: processes draw different streams already."""
+        super().before_trial(study, trial)
 
 
-class _Draft:
-    """Stands in for a trial while a candidate is drawn from a sampler; nothing is written to the study."""
-
-    def __init__(self, sampler: BaseSampler, study: Study, trial: FrozenTrial) -> None:
-        self._sampler, self._study = sampler, study
-        self._trial = copy.copy(trial)
-        self._trial.params, self._trial.distributions = {}, {}
-        joint = sampler.infer_relative_search_space(study, trial)
-        self._relative = sampler.sample_relative(study, trial, joint) if joint else {}
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        return self._suggest(name, CategoricalDistribution(choices))
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        return int(self._suggest(name, IntDistribution(low, high, step=step, log=log)))
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        return float(self._suggest(name, FloatDistribution(low, high, step=step, log=log)))
-
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        if name in self._trial.params:
-            return self._trial.params[name]
-        if name in self._relative:
-            value = self._relative[name]
-        else:
-            value = self._sampler.sample_independent(self._study, self._trial, name, distribution)
-        self._trial.params = {**self._trial.params, name: value}
-        self._trial.distributions = {**self._trial.distributions, name: distribution}
-        return value
-
-
-# Propose, in turn with another sampler, neighbors of the networks that lead.
-#
-# What a person does who tunes by hand: take the network that is best at a tolerated loss and turn one knob
-# by a notch, swap two stages, add or drop one. A sampler that models the whole space spends few of a small
-# budget's trainings there. A neighbor shares most of its prefixes with its parent, too, so it is cheap to
-# train.
-
-
-STARTUP = 4  # networks before one leads
-
-OWN_DRAW_IN = 4  # one proposal in so many is a draw of the sampler within, the others are neighbors
-
-LEAST_LOSS = 1 / 50  # of the largest loss that is worth something: the strictest tolerance that is asked for
-
-
-class Neighbors(Choosing):
+class Neighbors(SequenceSampler):
     """Proposes neighbors of leading networks, three of four times, else a draw of the sampler within.
+
+    This is what a person does who tunes by hand. A sampler that models the whole space spends few of a small
+    budget's trainings there; a neighbor shares most of its prefixes with its parent, so it is cheap to train.
 
     Which network leads is asked at a tolerated loss, two of three times a half to one and a half of `loss`,
     a fraction, as the value of an order counts it; else anywhere from a fiftieth of `objectives.box_loss` to
@@ -162,9 +193,9 @@ class Neighbors(Choosing):
     """
 
     def __init__(
-        self, base: BaseSampler, space: Space, *, objectives: Objectives, loss: float, seed: int
+        self, within: BaseSampler, space: Space, *, objectives: Objectives, loss: float, seed: int
     ) -> None:
-        super().__init__(base, space, objectives=objectives, seed=seed)
+        super().__init__(within, space, objectives=objectives, seed=seed)
         self._box, self._loss = objectives.box_loss, loss
 
     def choose(self, study: Study, trial: FrozenTrial) -> StageSequence:
@@ -178,7 +209,7 @@ class Neighbors(Choosing):
         untried = [] if leader is None else self.untried(study, neighbors(self.space, leader))
         if not untried:
             return self.draw(study, trial)
-        speeds = np.array([1 / self.history.price(one) for one in untried])
+        speeds = np.array([1 / self.history.price(sequence) for sequence in untried])
         return untried[int(self.rng.choice(len(untried), p=speeds / speeds.sum()))]
 
 
@@ -188,32 +219,25 @@ def neighbors(space: Space, sequence: StageSequence) -> Iterator[StageSequence]:
     A step turns one searched knob by a notch, swaps two neighboring stages, drops one, or adds one with its
     defaults.
     """
-    steps = sequence.steps
+    for steps in _moved(space, sequence.steps):
+        neighbor = space.complete(StageSequence(steps))
+        if steps and space.contains(neighbor):
+            yield neighbor
+
+
+def _moved(space: Space, steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
+    """The steps after each possible move, within the space or not."""
     for place, step in enumerate(steps):
-        for turned in _turned(space, step):
-            yield from _within(space, (*steps[:place], turned, *steps[place + 1 :]))
-        yield from _within(space, (*steps[:place], *steps[place + 1 :]))
+        before, after = steps[:place], steps[place + 1 :]
+        for name, knob in space.searched(step.stage).items():
+            for value in _notches(knob, step.settings.get(name, knob.default)):
+                yield (*before, Step.of(step.stage, {**step.settings, name: value}), *after)
+        yield (*before, *after)
         if place:
-            yield from _within(space, (*steps[: place - 1], step, steps[place - 1], *steps[place + 1 :]))
+            yield (*before[:-1], step, before[-1], *after)
     for stage in space.stages:
         for place in range(len(steps) + 1):
-            yield from _within(space, (*steps[:place], Step.of(stage, {}), *steps[place:]))
-
-
-def _within(space: Space, steps: tuple[Step, ...]) -> Iterator[StageSequence]:
-    if steps:
-        found = space.complete(StageSequence(steps))
-        if space.contains(found):
-            yield found
-
-
-def _turned(space: Space, step: Step) -> Iterator[Step]:
-    """The step with one of its searched knobs a notch lower or higher."""
-    held = space.fixed.get(step.stage, {})
-    for name, knob in space.knobs[step.stage].items():
-        if knob.searched and name not in held:
-            for value in _notches(knob, step.settings.get(name, knob.default)):
-                yield Step.of(step.stage, {**step.settings, name: value})
+            yield (*steps[:place], Step.of(stage, {}), *steps[place:])
 
 
 def _notches(knob: Knob, value: KnobValue) -> list[KnobValue]:
@@ -238,15 +262,6 @@ def _notches(knob: Knob, value: KnobValue) -> list[KnobValue]:
     return [math.floor(number) if knob.integral else round(number, 9) for number in kept]
 
 
-# Ask a sampler for several candidates, and take the one with the most expected gain per second of training.
-#
-# A trial costs only the stages that no earlier trial has trained, so two candidates of equal promise may
-# differ in price by a factor of the order's length. Optuna's samplers know nothing of that. Here the
-# candidates come from any of them, each also with its first stages moved onto a prefix that is trained
-# already. A small forest, fitted to all that was measured, says how much each would enlarge the front; what
-# its missing stages will take is known from the records.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostOptions:
     """How candidates are weighed."""
@@ -265,19 +280,19 @@ class CostOptions:
             raise ValueError(f"exponent must not be negative, got {self.exponent}")
 
 
-class CostAware(Choosing):
-    """Wraps a sampler; proposes for trainings at `seed`, in a study with the given space and objectives."""
+class CostAware(SequenceSampler):
+    """Asks a sampler for several candidates, and takes the one with the most gain expected per second.
+
+    A trial costs only the stages that no earlier trial has trained, so two candidates of equal promise may
+    differ in price by a factor of the order's length. Candidates come from any sampler, each also with its
+    first stages moved onto a prefix that is trained already. A small forest, fitted to all that was measured,
+    says how much each would enlarge the front; what its missing stages will take is known from the records.
+    """
 
     def __init__(
-        self,
-        base: BaseSampler,
-        space: Space,
-        *,
-        objectives: Objectives,
-        seed: int = 0,
-        options: CostOptions,
+        self, within: BaseSampler, space: Space, *, objectives: Objectives, seed: int, options: CostOptions
     ) -> None:
-        super().__init__(base, space, objectives=objectives, seed=seed)
+        super().__init__(within, space, objectives=objectives, seed=seed)
         self._options = options
 
     def choose(self, study: Study, trial: FrozenTrial) -> StageSequence:
@@ -324,12 +339,6 @@ class CostAware(Choosing):
         )
 
 
-DENSE_SAMPLERS = ("nsga2", "nsga3", "gp")  # know only parameters that all trials have
-
-
-_WITHOUT_COST = ("gp", "grid")  # too slow to ask for many candidates; bound to propose everything anyway
-
-
 def make_sampler(
     name: str,
     space: Space,
@@ -357,27 +366,23 @@ def make_sampler(
         raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {name!r}")
     if trials < 1:
         raise ValueError(f"trials must be at least 1, got {trials}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        if cost is not None:
-            if name in _WITHOUT_COST:
-                raise ValueError(f"sampler {name} cannot weigh costs; leave cost out or use tpe")
-            objectives.check_bitops("weighing costs")
-        make = _quiet_tpe if cost is not None and name == "tpe" else SAMPLERS[name]
-        sampler: BaseSampler = Streams(functools.partial(_make, make, space, trials), seed=seed)
-        if name == "neighbors":
-            sampler = Neighbors(sampler, space, objectives=objectives, loss=loss, seed=seed)
-        if cost is not None:
-            sampler = CostAware(sampler, space, objectives=objectives, seed=seed, options=cost)
-        return sampler
+    if cost is not None:
+        if name in _WITHOUT_COST:
+            raise ValueError(f"sampler {name} cannot weigh costs; leave cost out or use tpe")
+        objectives.check_bitops("weighing costs")
+    make = SAMPLERS["neighbors" if name == "tpe" and cost is not None else name]
 
+    def make_for(seed: int) -> BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return make(space, seed, trials)
 
-def _make(
-    function: Callable[[Space, int, int], BaseSampler], space: Space, trials: int, seed: int
-) -> BaseSampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return function(space, seed, trials)
+    sampler: BaseSampler = PerTrialSampler(make_for, seed=seed)
+    if name == "neighbors":
+        sampler = Neighbors(sampler, space, objectives=objectives, loss=loss, seed=seed)
+    if cost is not None:
+        sampler = CostAware(sampler, space, objectives=objectives, seed=seed, options=cost)
+    return sampler
 
 
 class _Exhaustive(BruteForceSampler):
@@ -389,27 +394,9 @@ class _Exhaustive(BruteForceSampler):
         """Leave the study running."""
 
 
-def _tpe(space: Space, seed: int, trials: int) -> BaseSampler:
-    return TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=_startup(trials))
-
-
-def _quiet_tpe(space: Space, seed: int, trials: int) -> BaseSampler:
-    """TPE that does not write its proposals into the study, since most of them are only candidates."""
-    return TPESampler(
-        seed=seed,
-        multivariate=True,
-        group=True,
-        n_startup_trials=_startup(trials),
-        constant_liar=False,
-    )
-
-
-def _nsga2(space: Space, seed: int, trials: int) -> BaseSampler:
-    return NSGAIISampler(seed=seed, population_size=_population(trials))
-
-
-def _nsga3(space: Space, seed: int, trials: int) -> BaseSampler:
-    return NSGAIIISampler(seed=seed, population_size=_population(trials))
+def _tpe(space: Space, seed: int, trials: int, **options: Any) -> BaseSampler:
+    startup = _startup(trials)
+    return TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=startup, **options)
 
 
 def _gp(space: Space, seed: int, trials: int) -> BaseSampler:
@@ -419,10 +406,6 @@ def _gp(space: Space, seed: int, trials: int) -> BaseSampler:
             "make the space dense, leave out optional and repeated stages, or use tpe"
         )
     return GPSampler(seed=seed, n_startup_trials=_startup(trials))
-
-
-def _random(space: Space, seed: int, trials: int) -> BaseSampler:
-    return RandomSampler(seed=seed)
 
 
 def _grid(space: Space, seed: int, trials: int) -> BaseSampler:
@@ -440,12 +423,12 @@ def _population(trials: int) -> int:
     return max(4, min(50, trials // 5))
 
 
-SAMPLERS: Mapping[str, Callable[[Space, int, int], BaseSampler]] = {
+SAMPLERS: Mapping[str, Callable[[Space, int, int], BaseSampler]] = {  # by space, seed and number of trials
     "tpe": _tpe,
-    "neighbors": _quiet_tpe,
-    "nsga2": _nsga2,
-    "nsga3": _nsga3,
+    "neighbors": functools.partial(_tpe, constant_liar=False),  # most of its draws are mere candidates
+    "nsga2": lambda _, seed, trials: NSGAIISampler(seed=seed, population_size=_population(trials)),
+    "nsga3": lambda _, seed, trials: NSGAIIISampler(seed=seed, population_size=_population(trials)),
     "gp": _gp,
-    "random": _random,
+    "random": lambda _, seed, trials: RandomSampler(seed=seed),
     "grid": _grid,
 }

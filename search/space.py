@@ -5,7 +5,6 @@ Parameters are named `order` (or a Lehmer code) and `D.depth`, `P.ratio`, …; t
 """
 
 import functools
-import hashlib
 import itertools
 import json
 from collections import Counter
@@ -21,6 +20,7 @@ from optuna.distributions import (
     IntDistribution,
     distribution_to_json,
 )
+from optuna.trial import BaseTrial
 
 from ordercomp.knobs import Knob, check_knobs
 from ordercomp.search.order_codes import (
@@ -29,8 +29,8 @@ from ordercomp.search.order_codes import (
     OrderCode,
     OrderRules,
     Parameter,
-    Suggester,
-    draw,
+    Suggest,
+    suggest_by,
 )
 from ordercomp.sequence import KnobValue, Order, StageSequence, Step, check_order
 
@@ -96,17 +96,25 @@ class Space:
         """How orders become parameters."""
         return _code(self.rules, self.encoding)
 
-    def suggest(self, trial: Suggester) -> StageSequence:
+    def searched(self, stage: str) -> dict[str, Knob]:
+        """Give the knobs of a stage that are parameters; the others are held at a value."""
+        fixed = self.fixed.get(stage, {})
+        return {name: knob for name, knob in self.knobs[stage].items() if knob.searched and name not in fixed}
+
+    def suggest(self, trial: BaseTrial) -> StageSequence:
         """Let `trial` propose an order and the knobs of its stages; the sequence is in canonical text."""
+        return self.draw(suggest_by(trial))
+
+    def draw(self, suggest: Suggest) -> StageSequence:
+        """Give the sequence that the values of its parameters make, in canonical text."""
         steps = []
-        for place, stage in _named(self.code.draw(trial)):
+        for place, stage in _named(self.code.draw(suggest)):
             values = self._held(stage)
-            for name, knob in self.knobs[stage].items():
-                if name not in values:
-                    values[name] = _snap(knob, draw(trial, f"{place}.{name}", _distribution(knob)))
+            for name, knob in self.searched(stage).items():
+                values[name] = _snap(knob, suggest(f"{place}.{name}", _distribution(knob)))
             steps.append(self._step(stage, values))
         for name, idle in self._idle().items():
-            draw(trial, name, idle.distribution)
+            suggest(name, idle.distribution)
         return StageSequence(tuple(steps))
 
     def parameters(self, sequence: StageSequence) -> dict[str, Parameter]:
@@ -117,19 +125,18 @@ class Space:
         """
         if not self.rules.allows(sequence.order):
             raise ValueError(f"sequence has the order {sequence.order!r}, which is not among {self}")
-        found = self.code.parameters(sequence.order)
+        parameters = {**self._idle(), **self.code.parameters(sequence.order)}
         for (place, stage), step in zip(_named(sequence.order), sequence.steps, strict=True):
             checked = check_knobs(f"stage {stage}", self.knobs[stage], step.settings)
-            held = self._held(stage)
-            for name, knob in self.knobs[stage].items():
+            for name, held in self._held(stage).items():
+                if checked[name] != held:
+                    raise ValueError(f"{place}.{name} is held at {held!r}, got {checked[name]!r}")
+            for name, knob in self.searched(stage).items():
                 value = checked[name]
-                if name not in held:
-                    if _snap(knob, value) != value:
-                        raise ValueError(f"{place}.{name} must lie on the grid of {knob.step}, got {value!r}")
-                    found[f"{place}.{name}"] = Parameter(_distribution(knob), value)
-                elif value != held[name]:
-                    raise ValueError(f"{place}.{name} is held at {held[name]!r}, got {value!r}")
-        return {**self._idle(), **found}
+                if _snap(knob, value) != value:
+                    raise ValueError(f"{place}.{name} must lie on the grid of {knob.step}, got {value!r}")
+                parameters[f"{place}.{name}"] = Parameter(_distribution(knob), value)
+        return parameters
 
     def params(self, sequence: StageSequence) -> dict[str, Any]:
         """Give the parameter values of `sequence`, as `study.enqueue_trial` wants them. Raises ValueError."""
@@ -154,14 +161,11 @@ class Space:
         """
         if unknown := [step.stage for step in sequence.steps if step.stage not in self.knobs]:
             raise ValueError(f"sequence has the stage {unknown[0]!r}; known are: {', '.join(self.knobs)}")
-        return StageSequence(
-            tuple(
-                self._step(
-                    step.stage, check_knobs(f"stage {step.stage}", self.knobs[step.stage], step.settings)
-                )
-                for step in sequence.steps
-            )
-        )
+        steps = []
+        for step in sequence.steps:
+            values = check_knobs(f"stage {step.stage}", self.knobs[step.stage], step.settings)
+            steps.append(self._step(step.stage, values))
+        return StageSequence(tuple(steps))
 
     def sequences(self) -> Iterator[StageSequence]:
         """Yield every sequence of the space, orders in their listed order.
@@ -182,13 +186,12 @@ class Space:
 
     def describe(self) -> dict[str, Any]:
         """Say what is in the space, as plain JSON: equal for two spaces exactly if they are the same."""
-        knobs = {
-            f"{stage}.{name}": self._held(stage)[name]
-            if name in self._held(stage)
-            else json.loads(distribution_to_json(_distribution(knob)))
-            for stage in self.stages
-            for name, knob in self.knobs[stage].items()
-        }
+        knobs: dict[str, Any] = {}
+        for stage in self.stages:
+            for name, value in self._held(stage).items():
+                knobs[f"{stage}.{name}"] = value
+            for name, knob in self.searched(stage).items():
+                knobs[f"{stage}.{name}"] = json.loads(distribution_to_json(_distribution(knob)))
         return {
             "stages": self.stages,
             "optional": self.optional,
@@ -199,11 +202,6 @@ class Space:
             "knobs": knobs,
         }
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the description, in hexadecimal."""
-        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
-
     def __str__(self) -> str:
         kind = "subsets" if self.optional else "permutations"
         again = f" and up to {self.repeats} repeats" if self.repeats else ""
@@ -213,20 +211,17 @@ class Space:
         """Give every parameter of a dense space, with the value that it has where it is of no effect."""
         if not self.dense:
             return {}
-        found = self.code.every()
+        idle = self.code.every()
         again = {stage: self.repeats if stage in self.repeatable else 0 for stage in self.stages}
         for place, stage in _named("".join(stage * (1 + again[stage]) for stage in self.stages)):
-            held = self._held(stage)
-            for name, knob in self.knobs[stage].items():
-                if name not in held:
-                    found[f"{place}.{name}"] = Parameter(_distribution(knob), _snap(knob, knob.default))
-        return found
+            for name, knob in self.searched(stage).items():
+                idle[f"{place}.{name}"] = Parameter(_distribution(knob), _snap(knob, knob.default))
+        return idle
 
     def _held(self, stage: str) -> dict[str, KnobValue]:
         """Give the knobs of a stage that are not parameters, with their values."""
-        declared, fixed = self.knobs[stage], self.fixed.get(stage, {})
-        checked = check_knobs(f"stage {stage}", declared, fixed)
-        return {name: checked[name] for name, knob in declared.items() if name in fixed or not knob.searched}
+        values = check_knobs(f"stage {stage}", self.knobs[stage], self.fixed.get(stage, {}))
+        return {name: value for name, value in values.items() if name not in self.searched(stage)}
 
     def _step(self, stage: str, values: Mapping[str, KnobValue]) -> Step:
         declared = self.knobs[stage].items()
@@ -236,14 +231,11 @@ class Space:
         )
 
     def _grid(self, stage: str) -> list[Step]:
-        held = self._held(stage)
-        names = list(self.knobs[stage])
-        values = [
-            [held[name]] if name in held else _values(f"{stage}.{name}", self.knobs[stage][name])
-            for name in names
-        ]
+        searched = self.searched(stage)
+        values = [_values(f"{stage}.{name}", knob) for name, knob in searched.items()]
         return [
-            self._step(stage, dict(zip(names, chosen, strict=True))) for chosen in itertools.product(*values)
+            self._step(stage, {**self._held(stage), **dict(zip(searched, chosen, strict=True))})
+            for chosen in itertools.product(*values)
         ]
 
 

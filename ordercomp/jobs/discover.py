@@ -36,9 +36,9 @@ from ordercomp.running.store import open_store
 from ordercomp.running.task import Task
 from ordercomp.running.workers import refuse_unguarded
 from ordercomp.search.drive import StudySpec, run_study
-from ordercomp.search.results import Study, keep_beside
+from ordercomp.search.results import attach_record
 from ordercomp.search.samplers import make_sampler
-from ordercomp.search.study import enqueue_paired_design, naming_the_storage, open_study
+from ordercomp.search.study import Study, enqueue_paired_design, naming_the_storage, open_study
 from ordercomp.sequence import StageSequence
 
 STUDY = "discover"
@@ -207,7 +207,7 @@ class _Run:
         self._fresh = True
         self.file.add(finished)
         if finished.kept:
-            keep_beside(self._study, self._spec.space, finished.record)
+            attach_record(self._study, self._spec.space, finished.record)
         self._report(finished)
 
     def _open_study(self) -> Study:

@@ -28,16 +28,10 @@ from ordercomp.running.task import Task, load_task
 from ordercomp.running.workers import refuse_unguarded
 from ordercomp.search.abandonment import Abandonment
 from ordercomp.search.drive import RunsRequests, StudySpec, run_study
-from ordercomp.search.results import Study, count_ended, designed_nodes, measured_nodes, records_from_study
+from ordercomp.search.results import count_ended, designed_nodes, measured_nodes, records_from_study
 from ordercomp.search.samplers import DENSE_SAMPLERS, CostOptions, make_sampler
 from ordercomp.search.space import Space
-from ordercomp.search.study import (
-    Storage,
-    enqueue_first,
-    naming_the_storage,
-    open_storage,
-    open_study,
-)
+from ordercomp.search.study import Storage, Study, enqueue_first, naming_the_storage, open_storage, open_study
 from ordercomp.sequence import KnobValue, Order, StageSequence, Step
 from ordercomp.stages.catalog import apply_untrained, known_stages
 from ordercomp.stages.stage import StageError

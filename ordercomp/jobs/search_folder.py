@@ -34,7 +34,8 @@ from ordercomp.jobs.law import law_of_records
 from ordercomp.objectives import OBJECTIVES, Objectives
 from ordercomp.records import Record, read_records
 from ordercomp.running.task import Task
-from ordercomp.search.results import Study, count_states, parameter_importances
+from ordercomp.search.results import count_states, parameter_importances
+from ordercomp.search.study import Study
 from ordercomp.sequence import Order, StageSequence
 from ordercomp.shipping.packed import copy_with_threshold
 

@@ -5,14 +5,14 @@ import math
 import pytest
 from builders import make_record
 
-from ordercomp.search.abandonment import Abandonment, Reach
+from ordercomp.search.abandonment import Abandonment, Attained
 
 RULE = Abandonment(tolerance=0.1, recovery=0.05, slack=0.5, evidence=2)
 
 
-def reach_with(*reductions: float) -> Reach:
+def reach_with(*reductions: float) -> Attained:
     """Each reduction is one that Q brought after D, which brought a factor of 2."""
-    reach = Reach()
+    reach = Attained()
     first = make_record("D", bitops_cr=2.0, accuracy=0.97)
     reach.add(first, None)
     for reduction in reductions:
@@ -21,7 +21,7 @@ def reach_with(*reductions: float) -> Reach:
 
 
 def test_accuracy_beyond_recovery_ends_a_pipeline() -> None:
-    reach = Reach()
+    reach = Attained()
     assert RULE.reason(make_record("D", accuracy=0.84, baseline=0.98), "Q", reach) is None
     reason = RULE.reason(make_record("D", accuracy=0.82, baseline=0.98), "Q", reach)
     assert reason == "accuracy after D can recover to 0.8700 at most"
@@ -29,7 +29,7 @@ def test_accuracy_beyond_recovery_ends_a_pipeline() -> None:
 
 def test_the_best_operating_point_decides() -> None:
     prefix = make_record("E", points=[(0.95, 1.0), (0.2, 4.0)], baseline=0.98)
-    assert RULE.reason(prefix, "Q", Reach()) is None
+    assert RULE.reason(prefix, "Q", Attained()) is None
 
 
 def test_little_known_stages_are_not_bounded() -> None:
@@ -47,8 +47,8 @@ def test_a_place_from_which_the_front_is_out_of_reach_ends_a_pipeline() -> None:
 
 
 def test_a_finished_or_failed_pipeline_is_not_abandoned() -> None:
-    assert RULE.reason(make_record("D", accuracy=0.1), "", Reach()) is None
-    assert RULE.reason(make_record("D", error="diverged"), "Q", Reach()) is None
+    assert RULE.reason(make_record("D", accuracy=0.1), "", Attained()) is None
+    assert RULE.reason(make_record("D", error="diverged"), "Q", Attained()) is None
 
 
 def test_failed_records_teach_nothing() -> None:
@@ -61,8 +61,8 @@ def test_failed_records_teach_nothing() -> None:
 def test_records_teach_the_same_in_any_order_and_without_their_prefix_nothing_of_a_stage() -> None:
     first, second = make_record("D", bitops_cr=2.0), make_record("DQ", bitops_cr=16.0)
     for records in ([first, second], [second, first]):
-        assert Reach.of(records).bound("Q", slack=0, evidence=1) == 3.0
-    alone = Reach.of([second])
+        assert Attained.of(records).bound("Q", slack=0, evidence=1) == 3.0
+    alone = Attained.of([second])
     assert math.isinf(alone.bound("Q", slack=0, evidence=1))
     assert alone.dominates(0.9, 3.9)
 

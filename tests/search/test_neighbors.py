@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.search_worlds import SYNTHETIC_KNOBS
 from ordercomp.knobs import Knob
-from ordercomp.search.history import Front, Reached
+from ordercomp.search.history import Front, FrontPoint
 from ordercomp.search.samplers import neighbors
 from ordercomp.search.space import Space
 from ordercomp.sequence import StageSequence
@@ -63,8 +63,8 @@ def test_choices_move_to_the_next_one() -> None:
 def test_the_leader_is_the_most_compressed_of_those_that_keep_to_the_loss() -> None:
     front, gentle, hard = Front(0.8), StageSequence.parse("D"), StageSequence.parse("DP")
     assert front.leader(0.9) is None
-    front.add(Reached(0.97, 2.0, gentle))
-    front.add(Reached(0.92, 5.0, hard))
+    front.add(FrontPoint(0.97, 2.0, gentle))
+    front.add(FrontPoint(0.92, 5.0, hard))
     assert front.leader(0.98) is None
     assert front.leader(0.95) == gentle
     assert front.leader(0.9) == hard

@@ -13,13 +13,8 @@ import pytest
 from optuna.trial import TrialState
 
 from ordercomp.search.results import count_ended
-from ordercomp.search.study import (
-    Heartbeat,
-    enqueue_paired_design,
-    is_alive,
-    release_stale_trials,
-    this_worker,
-)
+from ordercomp.search.study import enqueue_paired_design
+from ordercomp.search.trials import Heartbeat, is_alive, release_stale_trials, this_worker
 from tests.studies_on_disk import ORDERS, SPACE, opened, paired_study, run, told_sequences
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -31,7 +26,7 @@ from ordercomp.objectives import Objectives
 from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.space import Space
-from ordercomp.search.study import open_study
+from ordercomp.search.study import (open_study)
 from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld
 from benchmarks.search_worlds import TableRunner
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -145,7 +140,7 @@ def test_a_kill_between_failing_a_trial_and_enqueueing_it_again_loses_nothing(
     for name, value in attributes.items():
         trial.set_user_attr(name, value)
     with monkeypatch.context() as patch:
-        patch.setattr("ordercomp.search.study.this_worker", lambda: "elsewhere:2:2")
+        patch.setattr("ordercomp.search.trials.this_worker", lambda: "elsewhere:2:2")
         patch.setattr(optuna.Study, "enqueue_trial", interrupt)
         with pytest.raises(KeyboardInterrupt):
             release_stale_trials(study, SPACE)

@@ -10,7 +10,7 @@ from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunne
 from ordercomp.objectives import Objectives
 from ordercomp.records import is_paired
 from ordercomp.search.drive import StudySpec, run_study
-from ordercomp.search.results import keep_beside, records_from_study
+from ordercomp.search.results import attach_record, records_from_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, find_study, open_study
@@ -87,7 +87,7 @@ def test_records_of_no_trial_are_kept_beside_and_read_back() -> None:
     world = SyntheticWorld()
     control, tried = world(StageSequence.parse("D(depth=0.5) F"), 1), records_from_study(study)
     for record in (control, *tried):
-        keep_beside(study, SPACE, record)
+        attach_record(study, SPACE, record)
     found = records_from_study(study)
     assert [(one.sequence, one.seed) for one in found[len(tried) :]] == [(control.sequence, 1)]
     assert found[-1].points == control.points

@@ -15,7 +15,7 @@ from ordercomp.knobs import Knob
 from ordercomp.objectives import Objectives
 from ordercomp.records import Record
 from ordercomp.search.drive import StudySpec, run_study
-from ordercomp.search.history import Front, History, Reached, features
+from ordercomp.search.history import Front, FrontPoint, History, features
 from ordercomp.search.samplers import SAMPLERS, CostOptions, make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.study import open_study
@@ -137,7 +137,7 @@ def test_a_front_gains_exactly_the_area_that_a_point_adds(
 ) -> None:
     front = Front(0.6)
     for point in points:
-        front.add(Reached(*point, StageSequence.parse("D")))
+        front.add(FrontPoint(*point, StageSequence.parse("D")))
     assert front.gain(*new) == pytest.approx(area([*points, new], 0.6) - area(points, 0.6), abs=1e-9)
 
 

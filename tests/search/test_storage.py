@@ -67,7 +67,7 @@ def test_a_storage_that_fails_meanwhile_is_an_os_error(tmp_path: Path) -> None:
 STARTS = """
 import sys, time
 from pathlib import Path
-from ordercomp.search.study import open_storage
+from ordercomp.search.study import (open_storage)
 while not Path(sys.argv[2]).exists():
     time.sleep(0.001)
 open_storage(sys.argv[1])
