@@ -9,8 +9,10 @@ shares (Newcombe 1998): networks that share errors, as these do, differ by less,
 """
 
 import math
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
@@ -25,48 +27,8 @@ MORE = 1.02  # times the reduction from which on another order's network is wort
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """A network to take at a tolerated loss."""
-
-    loss: float  # tolerated, a fraction
-    record: Record
-    point: OperatingPoint
-    interval: tuple[float, float] | None  # of the loss on test data, 95 %; None: the images are not known
-    note: str = ""
-
-    @property
-    def test_loss(self) -> float:
-        """What it loses on test data, a fraction."""
-        return self.record.baseline.test_accuracy - self.point.test_accuracy
-
-    def doubted(self) -> "Taken":
-        """The same with a note where it loses more on test data than was tolerated on validation data."""
-        if self.test_loss <= self.loss + 1e-12:
-            return self
-        doubt = f"lost more than {100 * self.loss:g} % on test data"
-        return replace(self, note="; ".join(filter(None, (self.note, doubt))))
-
-    def pick(self, command: str) -> "Pick":
-        """The same as it is told, with the command that makes it."""
-        return Pick(
-            loss=self.loss,
-            order=self.record.order,
-            sequence=self.record.sequence,
-            seed=self.record.seed,
-            threshold=self.point.threshold,
-            reduction=self.point.bitops_cr,
-            storage=self.point.cr,
-            test_accuracy=self.point.test_accuracy,
-            test_loss=self.test_loss,
-            interval=self.interval,
-            note=self.note,
-            command=command,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
-    """A network to take as it is told."""
+    """A network to take at a tolerated loss."""
 
     loss: float  # tolerated, a fraction
     order: Order
@@ -77,18 +39,90 @@ class Pick:
     storage: Number
     test_accuracy: Number
     test_loss: Number
-    interval: tuple[Number, Number] | None  # of the loss on test data, 95 %
+    interval: tuple[Number, Number] | None  # of the loss on test data, 95 %; None: the images are not known
     note: str = ""
-    command: str = ""
+    command: str = ""  # makes it
+
+    @classmethod
+    def of(
+        cls,
+        record: Record,
+        point: OperatingPoint,
+        *,
+        loss: float,
+        images: int | None,
+        note: str = "",
+        store: Path | None = None,
+        exact: bool = False,
+    ) -> "Pick":
+        """The network of a record at an operating point, tested on so many `images`, if that is known.
+
+        Its command names the `store`, if there is one, and the threshold itself if that must be `exact`.
+        """
+        baseline = record.baseline.test_accuracy
+        return cls(
+            loss=loss,
+            order=record.order,
+            sequence=record.sequence,
+            seed=record.seed,
+            threshold=point.threshold,
+            reduction=point.bitops_cr,
+            storage=point.cr,
+            test_accuracy=point.test_accuracy,
+            test_loss=baseline - point.test_accuracy,
+            interval=loss_interval(baseline, point.test_accuracy, images),
+            note=note,
+            command=compress_command(record, loss, exact=point if exact else None, store=store),
+        )
+
+    def doubted(self) -> "Pick":
+        """The same with a note where it loses more on test data than was tolerated on validation data."""
+        if self.test_loss <= self.loss + 1e-12:
+            return self
+        doubt = f"lost more than {100 * self.loss:g} % on test data"
+        return replace(self, note="; ".join(filter(None, (self.note, doubt))))
 
 
-def networks_to_take(records: Iterable[Record], answer: Answer, stages: Order) -> list[Taken]:
+def network_name(loss: float) -> str:
+    """The file name of the network to take at a tolerated loss, a fraction: loss-2.safetensors."""
+    return f"loss-{100 * loss:g}.safetensors"
+
+
+def compress_command(
+    record: Record,
+    loss: float,
+    *,
+    exact: OperatingPoint | None = None,
+    task: str = "",
+    store: Path | None = None,
+) -> str:
+    """The command line that makes the network of a record, to be taken at `loss`, a fraction.
+
+    The threshold that it stores follows from the loss, or is that of the `exact` point. `task` stands for the
+    one that the record names; a `store` saves the trainings that it holds.
+    """
+    told = ["--loss", f"{100 * loss:g}%"]
+    if exact is not None:
+        told = ["--threshold", "none" if exact.threshold is None else f"{exact.threshold:.6g}"]
+    words = [
+        *("ordercomp", "compress", record.sequence),
+        *("--task", task or str(record.extra.get("task_source", record.task)), "--seed", str(record.seed)),
+        *(() if store is None else ("--store", str(store))),
+        *told,
+        *("--out", f"{record.order}-{network_name(loss)}"),
+    ]
+    return shlex.join(words)
+
+
+def networks_to_take(
+    records: Iterable[Record], answer: Answer, stages: Order, *, store: Path | None = None
+) -> list[Pick]:
     """Choose the recommended order's network at each loss of the answer, where one is within it.
 
     Where the network of a smaller loss reached more already, it stands there instead, with a note: a larger
     loss never buys less. Where a single network of another order reached more, it follows with a note. Where
     no order is recommended, the most compressed network measured stands alone, with a note. Only permutations
-    of `stages` take part.
+    of `stages` take part. The commands name the `store` that holds the networks, if there is one.
     """
     letters = sorted(stages)
     held = [record for record in records if sorted(record.order) == letters and record.points]
@@ -96,50 +130,45 @@ def networks_to_take(records: Iterable[Record], answer: Answer, stages: Order) -
     unseen = images_in(
         [*(p.test_accuracy for r in held for p in r.points), *(r.baseline.test_accuracy for r in held)]
     )
-    asked = {one.loss: one for one in (*answer.by_loss, answer.asked) if one.loss is not None}
-    found: list[Taken] = []
-    before: Taken | None = None  # the network to take at smaller losses, as it was told first
+    asked = {at.loss: at for at in (*answer.by_loss, answer.asked) if at.loss is not None}
+    picks: list[Pick] = []
+    before: Pick | None = None  # the network to take at smaller losses, as it was told first
     for loss in sorted(asked):
-        rows = _at_loss(held, asked[loss], loss, seen, unseen, before)
-        found += rows
+
+        def take(some: Iterable[Record], note: str = "", loss: float = loss) -> Pick | None:
+            if (chosen := choose_point(some, loss, images=seen)) is None:
+                return None
+            return Pick.of(*chosen, loss=loss, images=unseen, note=note, store=store)
+
+        rows = _at_loss(held, asked[loss], take, before)
+        picks += rows
         if rows and asked[loss].recommended is not None and rows[0].note == "":
             before = rows[0]
-    return [one.doubted() for one in found]
+    return [pick.doubted() for pick in picks]
 
 
 def _at_loss(
     records: Sequence[Record],
     told: AnswerAt,
-    loss: float,
-    seen: int | None,
-    unseen: int | None,
-    before: Taken | None,
-) -> list[Taken]:
-    def take(some: Sequence[Record], note: str) -> Taken | None:
-        found = choose_point(some, loss, images=seen)
-        if found is None:
-            return None
-        record, point = found
-        interval = loss_interval(record.baseline.test_accuracy, point.test_accuracy, unseen)
-        return Taken(loss=loss, record=record, point=point, interval=interval, note=note)
-
+    take: Callable[[Iterable[Record], str], Pick | None],
+    before: Pick | None,
+) -> list[Pick]:
     if told.recommended is None:
         alone = take(records, "the most compressed one measured; this says nothing about the order")
         return [] if alone is None else [alone]
     own = take([record for record in records if record.order == told.recommended], "")
-    if before is not None and (own is None or before.point.bitops_cr > own.point.bitops_cr):
+    if before is not None and (own is None or before.reduction > own.reduction):
         note = f"the network of {100 * before.loss:g} %: {told.recommended}'s reached less"
-        own = take([before.record], note)
+        same = (before.sequence, before.seed)
+        own = take([record for record in records if (record.sequence, record.seed) == same], note)
     rest = take([record for record in records if record.order != told.recommended], "")
-    found = [] if own is None else [own]
-    if rest is not None and (own is None or rest.point.bitops_cr > MORE * own.point.bitops_cr):
-        order = rest.record.order
-        place = "may be the best order, too" if order in told.best_set else "is out over all seeds"
-        if order not in told.standings:
+    picks = [] if own is None else [own]
+    if rest is not None and (own is None or rest.reduction > MORE * own.reduction):
+        place = "may be the best order, too" if rest.order in told.best_set else "is out over all seeds"
+        if rest.order not in told.standings:
             place = "was not run like the others"
-        note = f"{order} {place}; this single network reached more"
-        found.append(replace(rest, note=note))
-    return found
+        picks.append(replace(rest, note=f"{rest.order} {place}; this single network reached more"))
+    return picks
 
 
 def choose_point(

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from ordercomp.analysis.report.tables import Table, failure_table
+from ordercomp.analysis.report.tables import Table, duration_text, failure_table
 from ordercomp.jobs.check import StepTimes, check_task, probe_steps
 from ordercomp.jobs.law_folder import settle_precision
 from ordercomp.records import Record, TrainingCount
@@ -246,14 +246,14 @@ class ExperimentPlan:
         """The plan as a table, with a row for all of them."""
         counts = [(one.trainings, one.new, one.unshared) for one in self.experiments]
         rows = [
-            (one.name, *map(str, count), duration(one.seconds), duration(one.seconds_alone))
+            (one.name, *map(str, count), duration_text(one.seconds), duration_text(one.seconds_alone))
             for one, count in zip(self.experiments, counts, strict=True)
         ]
         totals = (str(sum(count[place] for count in counts)) for place in range(3))
         return make_table(
             f"{self.task} at preset {self.preset}, {self.workers} workers",
             ("experiment", "trainings", "new", "unshared", "time", "time alone"),
-            [*rows, ("all", *totals, duration(self.seconds), "")],
+            [*rows, ("all", *totals, duration_text(self.seconds), "")],
             left=("experiment",),
             note="New: not trained by an experiment further up. Unshared: if every network started from its "
             "baseline. Times come from a few training steps here, on an uncompressed network.",
@@ -301,15 +301,6 @@ def plan_experiments(
         )
         done.update(new)
     return ExperimentPlan(task=task.name, preset=chosen.name, workers=workers, experiments=tuple(planned))
-
-
-def duration(seconds: float) -> str:
-    """Seconds, minutes, hours or days with two digits: 45 s, 3.5 min, 12 h, 8.1 days."""
-    for size, name, upper in ((1.0, "s", 90.0), (60.0, "min", 5400.0), (3600.0, "h", 172_800.0)):
-        if seconds < upper:
-            return f"{seconds / size:.2g} {name}" if seconds / size < 10 else f"{seconds / size:.0f} {name}"
-    days = seconds / 86_400
-    return f"{days:.2g} days" if days < 10 else f"{days:,.0f} days"
 
 
 def _probe(task: Task) -> StepTimes:

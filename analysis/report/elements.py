@@ -53,14 +53,6 @@ def inline(figure: Figure, caption: str) -> Picture:
     return Picture(f"data:image/svg+xml;base64,{code}", caption)
 
 
-def duration(seconds: float) -> str:
-    """A span of time in the largest unit of which there are at least two: 90 s, 2.5 min, 3.0 h."""
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def provenance_of(records: Sequence[Record]) -> list[tuple[str, str]]:
     """What the records say of how and where they were made, each key with all the values that occur."""
     lines = []

@@ -18,7 +18,6 @@ from ordercomp.analysis.report.elements import (
     Fact,
     Picture,
     distinct,
-    duration,
     inline,
     notices_of,
     provenance_of,
@@ -35,7 +34,7 @@ from ordercomp.analysis.report.svg import (
     precedence_svg,
     reach_curves,
 )
-from ordercomp.analysis.report.tables import loss_text, probability_text
+from ordercomp.analysis.report.tables import duration_text, loss_text, probability_text
 from ordercomp.analysis.report.text import (
     ANOTHER_QUESTION,
     STAGE_NAMES,
@@ -304,7 +303,7 @@ def _facts(law: Law, records: Sequence[Record], chosen: LossView | None) -> list
             Fact(chosen.told["random"], "with an order taken at random", "random"),
         ]
     facts.append(Fact(str(len({record.seed for record in records})), "seeds"))
-    facts.append(Fact(str(law.trainings.done), f"trainings, {duration(law.seconds)}"))
+    facts.append(Fact(str(law.trainings.done), f"trainings, {duration_text(law.seconds)}"))
     return facts
 
 

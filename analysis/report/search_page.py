@@ -13,14 +13,13 @@ from ordercomp.analysis.report import search_page as search_tables
 from ordercomp.analysis.report.elements import (
     Fact,
     Picture,
-    duration,
     inline,
     notices_of,
     provenance_of,
     render,
 )
 from ordercomp.analysis.report.result_files import BestPoint, SearchFile, SearchPoint
-from ordercomp.analysis.report.tables import CONVENTIONS, Column, Table, loss_text, times_text
+from ordercomp.analysis.report.tables import CONVENTIONS, Column, Table, duration_text, loss_text, times_text
 from ordercomp.codec import encode
 from ordercomp.files import replace_file
 from ordercomp.records import Record, metric_of
@@ -119,7 +118,7 @@ def _facts(search: SearchFile) -> list[Fact]:
     ]
     if search.progress:
         last = search.progress[-1]
-        facts.append(Fact(str(last.trainings), f"stage trainings, {duration(last.seconds)}"))
+        facts.append(Fact(str(last.trainings), f"stage trainings, {duration_text(last.seconds)}"))
     return facts
 
 
@@ -274,7 +273,7 @@ def progress_table(search: SearchFile) -> Table:
     rows = [
         (
             str(steps[place].trainings),
-            duration(steps[place].seconds),
+            duration_text(steps[place].seconds),
             str(steps[place].networks),
             f"{steps[place].value:.2f}",
         )

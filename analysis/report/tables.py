@@ -4,7 +4,6 @@ Cells are finished text; a `Table` knows its columns, and says in a note what it
 """
 
 import itertools
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -13,7 +12,7 @@ import numpy as np
 
 from ordercomp.analysis.checks import Rival
 from ordercomp.analysis.fronts import DEFAULT_SCALE, TOLERANCES, Candidate, Scale, best_reductions
-from ordercomp.analysis.networks import Pick
+from ordercomp.analysis.networks import Pick, compress_command
 from ordercomp.analysis.pairs import Control, Evidence
 from ordercomp.analysis.ranking import RankedOrder, Reading
 from ordercomp.records import Record
@@ -280,6 +279,14 @@ def times_text(reduction: float) -> str:
     return f"{reduction:.0f}×" if reduction >= 99.5 else f"{reduction:.3g}×"
 
 
+def duration_text(seconds: float) -> str:
+    """A span of time in the largest unit of which there are at least two: 90 s, 2.5 min, 3.0 h, 8.1 days."""
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def _set(cell: str, width: int, column: Column) -> str:
     return cell.rjust(width) if column.align == "right" else cell.ljust(width)
 
@@ -359,14 +366,6 @@ def network_table(picks: Iterable[Pick]) -> Table:
     )
 
 
-def compress_command(record: Record) -> str:
-    """Return the command line that trains the record's sequence at its seed and saves the network."""
-    task, seed = shlex.quote(record.extra.get("task_source", record.task)), record.seed
-    return (
-        f'ordercomp compress "{record.sequence}" --task {task} --seed {seed} --out {record.order}.safetensors'
-    )
-
-
 def _network_row(tolerances: Sequence[float], found: Candidate | None) -> tuple[str, ...]:
     within = ", ".join(map(loss_text, tolerances))
     if found is None:
@@ -380,7 +379,7 @@ def _network_row(tolerances: Sequence[float], found: Candidate | None) -> tuple[
         f"{100 * found.reported_loss:+.2f}",
         str(found.record.seed),
         "" if threshold is None else f"{threshold:.3g}",
-        compress_command(found.record),
+        compress_command(found.record, tolerances[0], exact=found.point),
     )
 
 

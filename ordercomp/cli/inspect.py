@@ -61,6 +61,7 @@ def check(
     """Try every stage on the untrained network: blocks, exits, what is reached, and the time."""
     import torch
 
+    from ordercomp.analysis.report.tables import duration_text
     from ordercomp.jobs.check import survey_task
     from ordercomp.running.task import load_task
 
@@ -86,7 +87,7 @@ def check(
     Console().print(table)
     print_lines(
         f"{survey.trainings:,} trainings expected for {seeds} seeds: very roughly "
-        f"{_time_text(survey.seconds)} with one worker"
+        f"{duration_text(survey.seconds)} with one worker"
     )
     print_next([("measure the time", ("ordercomp", "plan", "--task", task))])
 
@@ -102,14 +103,6 @@ def _facts(achieved: Mapping[str, Any]) -> str:
     return "; ".join(
         f"{name} {_names(value) if isinstance(value, list) else value}" for name, value in facts.items()
     )
-
-
-def _time_text(seconds: float) -> str:
-    """In the unit that keeps it above one: seconds, minutes, hours."""
-    for unit, size in (("hours", 3600), ("minutes", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 def plan(

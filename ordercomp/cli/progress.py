@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ordercomp.analysis.report.tables import duration_text
 from ordercomp.cli.output import console
 from ordercomp.running.jobs import Finished, NodeJob
 from ordercomp.running.runner import ENDED, STARTED, node_label
@@ -153,16 +154,6 @@ def watching(total: int | None = None, *, budget_seconds: float | None = None) -
             return
         with Live(view, console=console, refresh_per_second=4):
             yield view
-
-
-def duration_text(seconds: float) -> str:
-    """A time as people say it: 48 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _line(text: str, style: str) -> Text:

@@ -1,6 +1,7 @@
 """The commands that train: discover, search, compress, study and rerun."""
 
 import math
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -48,6 +49,7 @@ ObjectiveOption = Annotated[
     ),
 ]
 
+_NETWORK = re.compile(r"loss-(\d[\d.]*(?:e-\d+)?)\.safetensors")  # percent; other files are left alone
 _MOST_DIFFERENCES = 5  # that are told of a node trained again
 _DASHBOARD = "look at every trial (pip install 'ordercomp[dashboard]')"
 
@@ -112,7 +114,8 @@ def discover(
 
 def within_loss(folder: Path, loss: float) -> Path | None:
     """The network to take at `loss`, a fraction; where there is none, the one of the next smaller loss."""
-    by_percent = {float(path.stem.removeprefix("loss-")): path for path in folder.glob("loss-*.safetensors")}
+    named = {path: _NETWORK.fullmatch(path.name) for path in folder.glob("*.safetensors")}
+    by_percent = {float(match[1]): path for path, match in named.items() if match}
     kept = [percent for percent in by_percent if percent <= 100 * loss + 1e-9]
     return by_percent[max(kept)] if kept else None
 
@@ -170,7 +173,7 @@ def search(
         budget_seconds=parse_duration(budget),
     )
     done = watched_search(plan, dask=dask, workers=workers)
-    network = max((out / "networks").glob("*.safetensors"), default=None)
+    network = within_loss(out / "networks", plan.task.loss)
     more = [(_DASHBOARD, shlex.split(done.dashboard_line))] if done.dashboard_line else []
     lines = search_lines(done.file)
     _tell(done.file, lines, out, network, more=more, interrupted=done.interrupted, as_json=as_json)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ordercomp.analysis.networks import choose_point, images_in
 from ordercomp.errors import FailedRunError
-from ordercomp.jobs.law_folder import certify_network, measure_at, settle_precision
+from ordercomp.jobs.law_folder import certified_point, measure_at, settle_precision
 from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.jobs import Finished, Request, key_of_record
 from ordercomp.running.node import (
@@ -99,19 +99,9 @@ def compress(
     """
     refuse_unguarded("compress")
     chosen = load_task(task) if isinstance(task, str) else task
-    wanted = StageSequence.parse(sequence) if isinstance(sequence, str) else sequence
-    if not wanted.steps:
-        raise ValueError("SEQUENCE must hold at least one stage, got an empty one")
-    bare = not any(step.knobs for step in wanted.steps)
-    wanted = chosen.sequence(wanted.order) if bare else complete(wanted)
-    if threshold is not None and not (0 <= threshold <= 1 or threshold == math.inf):
-        raise ValueError(f"threshold must be a confidence from 0 to 1, or infinity, got {threshold}")
-    if guarantee and threshold is not None:
-        raise ValueError("guarantee chooses the threshold, so that threshold cannot be given, too")
-    if guarantee and not 0 < loss < 1:
-        raise ValueError(f"loss must lie between 0 and 1 to be guaranteed, got {loss}")
+    wanted = _complete(sequence, chosen)
     path = Path(out)
-    _check_writable(path)
+    _check(loss, threshold, path, guarantee=guarantee)
     data = task_data(chosen, seed)
     metric = task_metric(chosen, data)
     if guarantee:
@@ -136,21 +126,41 @@ def compress(
     return Compressed(record=last, point=point, keeps_loss=best is not None, path=path)
 
 
+def _complete(sequence: StageSequence | str, task: Task) -> StageSequence:
+    """The sequence with every knob set. Raises ValueError for an empty one."""
+    wanted = StageSequence.parse(sequence) if isinstance(sequence, str) else sequence
+    if not wanted.steps:
+        raise ValueError("SEQUENCE must hold at least one stage, got an empty one")
+    bare = not any(step.knobs for step in wanted.steps)
+    return task.sequence(wanted.order) if bare else complete(wanted)
+
+
+def _check(loss: float, threshold: float | None, out: Path, *, guarantee: bool) -> None:
+    """Raise ValueError for arguments that are wrong or exclude each other."""
+    if threshold is not None and not (0 <= threshold <= 1 or threshold == math.inf):
+        raise ValueError(f"threshold must be a confidence from 0 to 1, or infinity, got {threshold}")
+    if guarantee and threshold is not None:
+        raise ValueError("guarantee chooses the threshold, so that threshold cannot be given, too")
+    if guarantee and not 0 < loss < 1:
+        raise ValueError(f"loss must lie between 0 and 1 to be guaranteed, got {loss}")
+    _check_writable(out)
+
+
 def _within(record: Record, loss: float) -> OperatingPoint | None:
     """The most reduced point that is surely enough within the loss, as for the networks to take."""
     shares = [record.baseline.accuracy, *(point.accuracy for point in record.points)]
-    found = choose_point([record], loss, images=images_in(shares))
-    return None if found is None else found[1]
+    chosen = choose_point([record], loss, images=images_in(shares))
+    return None if chosen is None else chosen[1]
 
 
 def _certified(task: Task, store: Store, record: Record, loss: float) -> OperatingPoint:
-    taken = certify_network(task, store, record, loss=loss)
-    if taken is None:
+    point = certified_point(task, store, record, loss=loss)
+    if point is None:
         raise FailedRunError(
             f"the loss of {record.order} cannot be certified to be at most {100 * loss:g} % with 95 % "
             "confidence; no network is written"
         )
-    return taken.point
+    return point
 
 
 def _train(task: Task, request: Request, store: Store, report: Callable[[Finished], None]) -> Record:

@@ -4,7 +4,6 @@ Trials of a paired design are evidence like any records. Trials that a sampler c
 compared by the fronts that they reach, and what follows from them is labelled "adaptive".
 """
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from ordercomp.analysis.answer import Answer, AnswerAt, Sorts, derive_answer
 from ordercomp.analysis.law import derive_law
-from ordercomp.analysis.networks import Taken, networks_to_take
+from ordercomp.analysis.networks import Pick, networks_to_take
 from ordercomp.analysis.pairs import Control
 from ordercomp.analysis.report.result_files import AdaptiveFile, AnyFile, LawFile
 from ordercomp.analysis.sampled import AdaptiveEvidence, adaptive_evidence
@@ -70,7 +69,7 @@ def answered(
     records: Sequence[Record],
     *,
     store: Path | None = None,
-    certified: Sequence[Taken] | None = None,
+    certified: Sequence[Pick] | None = None,
 ) -> AnyFile:
     """Give the law.json of these records with its answer, rounded, and the networks to take.
 
@@ -87,9 +86,8 @@ def answered(
     told = replace(
         answer.rounded(), metric=metric, topological_sorts=Sorts(number=len(sorts), in_best_set=inside)
     )
-    taken = networks_to_take(records, answer, law.stages) if certified is None else certified
-    picks = tuple(one.pick(make_command(one, store=store, exact=certified is not None)) for one in taken)
-    return replace(file, metric=metric, answer=told, networks=picks)
+    picks = networks_to_take(records, answer, law.stages, store=store) if certified is None else certified
+    return replace(file, metric=metric, answer=told, networks=tuple(picks))
 
 
 def unless_under_trained(answer: Answer, controls: Sequence[Control]) -> Answer:
@@ -111,17 +109,3 @@ def unless_under_trained(answer: Answer, controls: Sequence[Control]) -> Answer:
         by_rung=tuple(map(silent, answer.by_rung)),
         withheld=f"{short} of {len(controls)} networks gain from further epochs alone: train for longer",
     )
-
-
-def make_command(taken: Taken, *, store: Path | None, exact: bool = False) -> str:
-    """The command that makes the network; its threshold follows from the loss, or stands there if `exact`."""
-    record, threshold = taken.record, taken.point.threshold
-    told = "none" if threshold is None else f"{threshold:.6g}"
-    words = [
-        *("ordercomp", "compress", record.sequence),
-        *("--task", str(record.extra.get("task_source", record.task)), "--seed", str(record.seed)),
-        *(() if store is None else ("--store", str(store))),
-        *(("--threshold", told) if exact else ("--loss", f"{100 * taken.loss:g}%")),
-        *("--out", f"{record.order}-loss-{100 * taken.loss:g}.safetensors"),
-    ]
-    return shlex.join(words)

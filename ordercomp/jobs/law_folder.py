@@ -8,7 +8,7 @@ import numpy as np
 
 from ordercomp.analysis.answer import Answer
 from ordercomp.analysis.law import Law
-from ordercomp.analysis.networks import Pick, Taken, loss_interval
+from ordercomp.analysis.networks import Pick, network_name
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.codec import decode, encode, format_json, read_json
@@ -60,7 +60,7 @@ def write_outcome(
     records: Sequence[Record],
     runner: Runner,
     *,
-    certified: Sequence[Taken] | None = None,
+    certified: Sequence[Pick] | None = None,
 ) -> LawFile:
     """Write law.json, report.html and networks/ into `folder`, and return the content of law.json.
 
@@ -97,7 +97,7 @@ def _keep_networks(folder: Path, networks: Sequence[Pick], records: Sequence[Rec
     known = {(record.sequence, record.seed): record for record in records}
     written: set[str] = set()
     for network in networks:
-        name = f"loss-{100 * network.loss:g}.safetensors"
+        name = network_name(network.loss)
         if name in written:
             continue
         written.add(name)
@@ -139,30 +139,42 @@ class _Tested:
         )
 
 
-def guaranteed_networks(task: Task, store: Store, records: Sequence[Record], answer: Answer) -> list[Taken]:
+def guaranteed_networks(task: Task, store: Store, records: Sequence[Record], answer: Answer) -> list[Pick]:
     """Choose at each loss of the answer the most reduced network of its order whose loss is certified.
 
     Losses at which no order is recommended, or none of its networks passes, have none. Networks that the
     store has lost take no part.
     """
     tested: dict[Order, list[_Tested]] = {}
-    found: list[Taken] = []
+    picks: list[Pick] = []
     for told in sorted((*answer.by_loss, answer.asked), key=lambda one: one.loss or 0.0):
         order, loss = told.recommended, told.loss
-        if order is None or loss is None or any(one.loss == loss for one in found):
+        if order is None or loss is None or any(pick.loss == loss for pick in picks):
             continue
         if order not in tested:
             own = [record for record in records if record.order == order]
             tested[order] = [_test(task, store, record) for record in own if _is_held(task, store, record)]
-        taken = _most_reduced(tested[order], loss)
-        if taken is not None:
-            found.append(taken)
-    return found
+        if (best := _most_reduced(tested[order], loss)) is not None:
+            chosen, point = best
+            note = f"certified: it loses at most {100 * loss:g} % with {100 * (1 - ERROR):g} % confidence"
+            picks.append(
+                Pick.of(
+                    chosen.record,
+                    point,
+                    loss=loss,
+                    images=chosen.unseen.correct.shape[1],
+                    note=note,
+                    store=store.folder,
+                    exact=True,
+                )
+            )
+    return picks
 
 
-def certify_network(task: Task, store: Store, record: Record, *, loss: float) -> Taken | None:
+def certified_point(task: Task, store: Store, record: Record, *, loss: float) -> OperatingPoint | None:
     """Certify one network that the store holds with its baseline; None if its loss cannot be certified."""
-    return _most_reduced([_test(task, store, record)], loss)
+    best = _most_reduced([_test(task, store, record)], loss)
+    return None if best is None else best[1]
 
 
 def measure_at(task: Task, store: Store, record: Record, threshold: float) -> OperatingPoint:
@@ -185,26 +197,18 @@ def _baseline_key(task: Task, record: Record) -> str:
     return node_key(task.digest, StageSequence(()), record.seed)
 
 
-def _most_reduced(tested: Sequence[_Tested], loss: float) -> Taken | None:
+def _most_reduced(tested: Sequence[_Tested], loss: float) -> tuple[_Tested, OperatingPoint] | None:
     best: tuple[_Tested, OperatingPoint] | None = None
-    for one in tested:
-        threshold = certified_threshold(one.seen, one.right_before, loss=loss, error=ERROR / len(tested))
+    for network in tested:
+        threshold = certified_threshold(
+            network.seen, network.right_before, loss=loss, error=ERROR / len(tested)
+        )
         if threshold is None:
             continue
-        point = one.point(threshold)
+        point = network.point(threshold)
         if best is None or point.bitops_cr > best[1].bitops_cr:
-            best = (one, point)
-    if best is None:
-        return None
-    one, point = best
-    images = one.unseen.correct.shape[1]
-    return Taken(
-        loss=loss,
-        record=one.record,
-        point=point,
-        interval=loss_interval(one.record.baseline.test_accuracy, point.test_accuracy, images),
-        note=f"certified: it loses at most {100 * loss:g} % with {100 * (1 - ERROR):g} % confidence",
-    )
+            best = (network, point)
+    return best
 
 
 def _test(task: Task, store: Store, record: Record) -> _Tested:

@@ -18,12 +18,12 @@ from ordercomp.jobs.search_folder import SearchResult, write_search_outcome
 from ordercomp.knobs import Knob
 from ordercomp.networks.network import CompressedNetwork, describe
 from ordercomp.objectives import Objectives
-from ordercomp.records import ADAPTIVE, PAIRED, Record
+from ordercomp.records import ADAPTIVE, PAIRED
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import create_network, train_node
 from ordercomp.running.record_log import RecordLog
 from ordercomp.running.runner import Runner
-from ordercomp.running.store import open_store
+from ordercomp.running.store import Store, open_store
 from ordercomp.running.task import Task, load_task
 from ordercomp.running.workers import refuse_unguarded
 from ordercomp.search.abandonment import Abandonment
@@ -247,11 +247,9 @@ def run_search(
         loss=plan.task.loss,
     )
     storage = _open_storage(plan)
-    task = (
-        plan.task if runner else settle_precision(plan.task, open_store(plan.out / "store", plan.store_url))
-    )
+    task = plan.task if runner else settle_precision(plan.task, _store(plan))
     task = replace(task, latency=plan.measures_latency)
-    file = RecordLog(plan.out / "records.jsonl", task=task.name)
+    log = RecordLog(plan.out / "records.jsonl", task=task.name)
     study = open_study(
         storage,
         name=plan.study,
@@ -265,26 +263,29 @@ def run_search(
         enqueue_first(study, spec.space, first, seed=plan.seed)
     with contextlib.ExitStack() as stack:
         used = runner or stack.enter_context(_make_runner(plan, task, executor))
-        lost = _lost_nodes(study, file)
-        nodes = itertools.chain(
-            used.run(lost) if lost else (), run_study(study, used, spec, trials=plan.trials)
-        )
-        for finished in _recorded(nodes, study, file):
+        lost = _lost_nodes(study, log)
+        trials = run_study(study, used, spec, trials=plan.trials)
+        for finished in _recorded(itertools.chain(used.run(lost) if lost else (), trials), study, log):
             on_finished(finished)
             on_trials(count_ended(study))
-        result = SearchResult(
-            study=study,
-            records=tuple(records_from_study(study)),
-            task=plan.task,
-            out=plan.out,
-            objectives=plan.objectives,
-            seconds={(record.sequence, record.seed): record.seconds for record in file.records},
-            interrupted=isinstance(used, Runner) and used.interrupted,
-            storage=str(plan.storage or plan.out / "study.db"),
-        )
-        write_search_outcome(
-            result, network_of=used.whole_network if isinstance(used, Runner) else _no_network
-        )
+        return _written(plan, study, log, used)
+
+
+def _written(plan: SearchPlan, study: Study, log: RecordLog, runner: RunsRequests) -> SearchResult:
+    """What the study holds, written into the folder of the search."""
+    result = SearchResult(
+        study=study,
+        records=tuple(records_from_study(study)),
+        task=plan.task,
+        out=plan.out,
+        objectives=plan.objectives,
+        seconds={(record.sequence, record.seed): record.seconds for record in log.records},
+        interrupted=isinstance(runner, Runner) and runner.interrupted,
+        storage=str(plan.storage or plan.out / "study.db"),
+    )
+    # a runner without a store has no networks
+    network_of = runner.whole_network if isinstance(runner, Runner) else lambda _: None
+    write_search_outcome(result, network_of=network_of)
     return result
 
 
@@ -327,20 +328,19 @@ def _open_storage(plan: SearchPlan) -> Storage:
         raise
 
 
+def _store(plan: SearchPlan) -> Store:
+    return open_store(plan.out / "store", plan.store_url)
+
+
 def _make_runner(plan: SearchPlan, task: Task, executor: Executor | None) -> Runner:
     return Runner(
         task,
-        open_store(plan.out / "store", plan.store_url),
+        _store(plan),
         workers=plan.workers,
         executor=executor,
         budget_seconds=plan.budget_seconds,
         work=train_node,
     )
-
-
-def _no_network(_: Record) -> Path | None:
-    """A runner without a store has no networks."""
-    return None
 
 
 def _lost_nodes(study: Study, file: RecordLog) -> list[Request]:

@@ -12,6 +12,7 @@ from typing import TypeVar, get_args
 import numpy as np
 
 from ordercomp.analysis.fronts import TOLERANCES, Candidate, Scale, candidates, hypervolume, is_nondominated
+from ordercomp.analysis.networks import compress_command, network_name
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.analysis.report.result_files import (
     AdaptiveFile,
@@ -247,13 +248,8 @@ class SearchResult:
         best = self.best(tolerance)
         if best is None:
             return None
-        words = [
-            *("ordercomp", "compress", best.record.sequence, "--task", self.task.spelled),
-            *("--seed", str(best.record.seed), "--store", str(self.out / "store")),
-            *("--loss", f"{100 * tolerance:g}%"),
-            *("--out", f"{best.record.order}-loss-{100 * tolerance:g}.safetensors"),
-        ]
-        return shlex.join(words)
+        store = self.out / "store"
+        return compress_command(best.record, tolerance, task=self.task.spelled, store=store)
 
     @property
     def dashboard_line(self) -> str | None:
@@ -340,11 +336,10 @@ def _keep_networks(result: SearchResult, folder: Path, network_of: Callable[[Rec
     """Copy the best network of each tolerance out of the store, where one is there."""
     drop_drafts(folder)
     for tolerance, best in result.best_by_tolerance.items():
-        name = f"loss-{100 * tolerance:g}-percent.safetensors"
         network = None if best is None else network_of(best.record)
         if best is not None and network is not None:
             folder.mkdir(exist_ok=True)
-            copy_with_threshold(network, folder / name, best.point.threshold)
+            copy_with_threshold(network, folder / network_name(tolerance), best.point.threshold)
 
 
 # The page of a folder made again from what lies in it: records, and law.json or search.json.

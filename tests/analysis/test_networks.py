@@ -69,10 +69,10 @@ def test_networks_are_those_of_the_recommended_order() -> None:
     assert 0.02 in first
     for loss, one in first.items():
         if told[loss].recommended is not None and not one.note.startswith("the network of"):
-            assert one.record.order == told[loss].recommended
+            assert one.order == told[loss].recommended
         assert one.interval is not None
         assert one.interval[0] <= one.test_loss <= one.interval[1]
-    assert all(len(one.record.order) == 3 for one in taken)
+    assert all(len(one.order) == 3 for one in taken)
 
 
 def test_another_order_s_network_that_reached_more_is_told_with_a_note() -> None:
@@ -80,7 +80,7 @@ def test_another_order_s_network_that_reached_more_is_told_with_a_note() -> None
     lucky = make_record("QPD", 9, points=[(0.98, 5000.0)], test_shift=-0.01)
     answer = derive_answer(records, stages="DPQ", effort=QUICK)
     taken = [one for one in networks_to_take([*records, lucky], answer, "DPQ") if one.loss == 0.02]
-    assert [one.record.order for one in taken][-1] == "QPD"
+    assert [one.order for one in taken][-1] == "QPD"
     assert "; this single network reached more" in taken[-1].note
 
 
@@ -95,7 +95,7 @@ def test_a_larger_loss_never_buys_less_and_what_tests_worse_is_told() -> None:
         by_loss=tuple(AnswerAt(loss=loss, recommended="QPD") for loss in (0.03, 0.08)),
     )
     taken = networks_to_take([hard, late], answer, "DPQ")
-    assert [(one.loss, one.record.order, one.note) for one in taken] == [
+    assert [(one.loss, one.order, one.note) for one in taken] == [
         (0.02, "DPQ", "lost more than 2 % on test data"),
         (0.03, "DPQ", "the network of 2 %: QPD's reached less"),
         (0.08, "QPD", ""),

@@ -98,7 +98,7 @@ def test_page_is_self_contained_and_opens_with_the_verdict(tmp_path: Path, verdi
 def test_page_holds_networks_failures_and_provenance(tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", a_file(), some_records())
     text = (tmp_path / "report.html").read_text()
-    assert "ordercomp compress &#34;" in text
+    assert "ordercomp compress &#39;" in text
     assert "loss is &lt;NaN&gt; at epoch 3" in text
     assert "torch 2.13" in text
     assert "P(ratio=0.4)" in text

@@ -1,16 +1,19 @@
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from builders import make_record
 from page_data import a_control, a_pair
 
+from ordercomp.analysis.networks import compress_command
 from ordercomp.analysis.ranking import rank_orders
 from ordercomp.analysis.report.tables import (
     Column,
     Table,
     best_network_table,
-    compress_command,
     convergence_table,
+    duration_text,
     failure_table,
     pair_table,
     ranking_table,
@@ -81,10 +84,11 @@ def test_best_network_comes_with_a_command_whose_sequence_parses_back() -> None:
     assert table.rows[0][1:7] == ("64×", "8×", "97.80 %", "+0.10", "3", "")
     assert table.rows[1][1:7] == ("500×", "62.5×", "96.40 %", "+1.50", "3", "0.9")
     assert [row[0] for row in table.rows] == ["0.2 %, 0.6 %, 1 %", "2 %"]
-    assert table.rows[0][7] == compress_command(record)
-    text = compress_command(record).split('"')[1]
-    assert str(StageSequence.parse(text)) == record.sequence
-    assert compress_command(record).endswith(" --task synthetic --seed 3 --out DPQE.safetensors")
+    assert table.rows[0][7] == compress_command(record, 0.002, exact=record.points[0])
+    words = shlex.split(table.rows[1][7])
+    assert str(StageSequence.parse(words[2])) == record.sequence
+    expected = "--task synthetic --seed 3 --threshold 0.9 --out DPQE-loss-2.safetensors"
+    assert shlex.join(words[3:]) == expected
 
 
 def test_tolerance_without_network_says_so() -> None:
@@ -95,7 +99,25 @@ def test_tolerance_without_network_says_so() -> None:
 
 def test_task_files_are_quoted_in_the_command() -> None:
     record = make_record("D", task="mine", task_source="my task.toml")
-    assert "--task 'my task.toml'" in compress_command(record)
+    assert "--task 'my task.toml'" in compress_command(record, 0.02)
+
+
+def test_the_command_of_a_network_stores_the_threshold_of_the_loss_or_the_exact_one() -> None:
+    record = make_record("DP", 3, points=[(0.97, 50.0), (0.96, 80.0)])
+    first, last = record.points
+    begin = f"ordercomp compress '{record.sequence}' --task synthetic --seed 3"
+    assert compress_command(record, 0.02) == f"{begin} --loss 2% --out DP-loss-2.safetensors"
+    assert "--threshold none --out" in compress_command(record, 0.02, exact=first)
+    line = compress_command(record, 0.002, exact=last, task="t", store=Path("a b"))
+    assert f"--task t --seed 3 --store 'a b' --threshold {last.threshold} --out DP-loss-0.2." in line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(45, "45 s"), (119, "119 s"), (210, "3.5 min"), (43_200, "12.0 h"), (7e5, "8.1 days")],
+)
+def test_a_duration_is_told_in_the_largest_unit_of_which_there_are_two(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
 
 
 def test_under_trained_controls_are_marked() -> None:

@@ -11,6 +11,7 @@ from ordercomp.cli.run import within_loss
 def test_the_network_that_is_named_keeps_to_the_loss_that_was_asked_for(tmp_path: Path) -> None:
     for percent in ("0.2", "0.6", "2", "8"):
         (tmp_path / f"loss-{percent}.safetensors").touch()
+    (tmp_path / "loss-1-percent.safetensors").touch()  # as searches once named theirs
     assert within_loss(tmp_path, 0.02) == tmp_path / "loss-2.safetensors"
     assert within_loss(tmp_path, 0.01) == tmp_path / "loss-0.6.safetensors"
     assert within_loss(tmp_path, 0.001) is None

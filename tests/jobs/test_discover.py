@@ -235,7 +235,7 @@ def test_certified_networks_are_the_order_s_own_and_make_again_by_their_command(
     store = Store(found.folder / "store")
     answer = derive_answer(found.records, stages="PE", loss=0.95)
     taken = {one.loss: one for one in guaranteed_networks(TINY, store, found.records, answer)}
-    assert taken[0.95].record.order == answer.recommended
+    assert taken[0.95].order == answer.recommended
     assert taken[0.95].note == "certified: it loses at most 95 % with 95 % confidence"
     file = LawFile(law=a_law("undecided", "PE"))
     told = answered(file, answer, found.records, store=store.folder, certified=list(taken.values()))
@@ -249,7 +249,7 @@ def test_certified_networks_are_the_order_s_own_and_make_again_by_their_command(
         main([*words[1:-1], str(made)])
     assert not ended.value.code, capsys.readouterr().err
     threshold = CompressedNetwork.load(made).serving.threshold
-    assert threshold == pytest.approx(taken[0.95].point.threshold)
+    assert threshold == pytest.approx(taken[0.95].threshold)
 
 
 def test_a_loss_that_cannot_be_certified_writes_no_network(

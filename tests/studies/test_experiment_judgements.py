@@ -11,6 +11,7 @@ import pytest
 from builders import make_record
 
 from benchmarks.worlds import Planted, simulate
+from ordercomp.analysis.report.tables import duration_text
 from ordercomp.codec import encode
 from ordercomp.jobs.check import StepTimes
 from ordercomp.networks.network import CompressedNetwork
@@ -23,7 +24,7 @@ from ordercomp.studies.claims import Claim, convergence, decide_claims, even_out
 from ordercomp.studies.experiment import ClaimVerdict, Conclusion, latest
 from ordercomp.studies.facts import LAW, PAPER
 from ordercomp.studies.preset import load_preset
-from ordercomp.studies.run import EXPERIMENTS, duration, plan_experiments
+from ordercomp.studies.run import EXPERIMENTS, plan_experiments
 
 DIGITS = TASKS["digits"]
 
@@ -276,18 +277,11 @@ def test_a_plan_of_the_paper_takes_days() -> None:
     times = {paper.prepare(DIGITS).digest: StepTimes(3600.0, 7200.0)}
     plan = plan_experiments(["exhaustive"], task=DIGITS, preset=paper, times=times)
     assert plan.seconds > 86_400
-    assert duration(plan.seconds).endswith("days")
+    assert duration_text(plan.seconds).endswith("days")
     with pytest.raises(ValueError, match="experiment must be one of"):
         plan_experiments(["all"], task=DIGITS, preset=paper, times=times)
     with pytest.raises(ValueError, match="workers must be at least 1"):
         plan_experiments(task=DIGITS, preset=paper, workers=0, times=times)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(45, "45 s"), (210, "3.5 min"), (43_200, "12 h"), (700_000, "8.1 days")]
-)
-def test_a_duration_has_two_digits(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_experiments_have_different_names_and_questions() -> None:
