@@ -1,7 +1,8 @@
 """Kinds of failure: a lack of memory, which may pass, and of disk space, which ends a run. No torch here."""
 
+import difflib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _NO_MEMORY = (
     "can't allocate memory",
@@ -48,6 +49,12 @@ def is_out_of_disk(error: BaseException) -> bool:
 def one_line(error: BaseException) -> str:
     """The message of an error in one line, or the name of its kind if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str], *, most: int = 1) -> str:
+    """What to append to a message about an unknown name: those that it resembles, or nothing."""
+    close = difflib.get_close_matches(name, [*known], n=most)
+    return f"; did you mean {' or '.join(close)}?" if close and close[0] != name else ""
 
 
 def _says(error: BaseException, phrases: tuple[str, ...]) -> bool:

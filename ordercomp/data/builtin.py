@@ -263,8 +263,8 @@ def download(source: Source) -> None:
         source.root.mkdir(parents=True, exist_ok=True)
         fetch(source.root)
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{source.name} could not be downloaded into {source.root}: {reason}") from error
+        problem = f"{source.name} could not be downloaded into {source.root}: {one_line(error)}"
+        raise DataError(problem) from error
 
 
 _FETCH: Mapping[str, Callable[[Path], Any]] = {

@@ -3,7 +3,6 @@
 `load_data("digits")` needs nothing else; other data sets lie below a root folder or are downloaded there.
 """
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,7 +12,7 @@ from ordercomp.data import builtin, images, streamed
 from ordercomp.data.source import DataError, ImageOptions, Source
 from ordercomp.data.splits import Augmentation, ImageData
 from ordercomp.data.torch_datasets import from_datasets, takes_source
-from ordercomp.errors import is_out_of_disk, is_out_of_memory, one_line
+from ordercomp.errors import did_you_mean, is_out_of_disk, is_out_of_memory, one_line
 from ordercomp.plugins import load_function
 
 DATASETS: Mapping[str, Callable[[Source], ImageData]] = {
@@ -67,10 +66,9 @@ def load_data(
     own = colon != "" and kind not in DATASETS
     if not own and (kind not in DATASETS or (path != "") != (kind in _WITH_PATH)):
         known = [f"{known}:PATH" if known in _WITH_PATH else known for known in DATASETS]
-        close = difflib.get_close_matches(kind, DATASETS, n=1)
-        hint = f"; did you mean {close[0]}?" if close and close[0] != kind else ""
         raise DataError(
-            f"data set must be one of {', '.join(known)} or package.module:function, got {name!r}{hint}"
+            f"data set must be one of {', '.join(known)} or package.module:function, got {name!r}"
+            f"{did_you_mean(kind, DATASETS)}"
         )
     if split_seed < 0:
         raise DataError(f"split_seed must not be negative, got {split_seed}")

@@ -1,12 +1,9 @@
-"""Residual networks for small images: He's thin three-stage ones and the wide four-stage ResNet-18/34."""
+"""Networks for small images: residual ones, VGG and MobileNetV2."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-
-# Fresh weights: the initialization that all built-in models share.
 
 
 def initialize(module: nn.Module) -> None:
@@ -21,6 +18,9 @@ def initialize(module: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+# Residual networks: He's thin three-stage ones and the wide four-stage ResNet-18 and -34
 
 
 class ResidualBlock(nn.Module):
@@ -118,19 +118,15 @@ def _stage(blocks: int, inputs: int, outputs: int, stride: int) -> nn.Sequential
     return nn.Sequential(first, *(ResidualBlock(outputs, outputs, 1) for _ in range(blocks - 1)))
 
 
-# VGG with batch normalization, in the form usual for 32x32 images: one linear layer for a classifier.
+# VGG with batch normalization, in the form usual for 32x32 images: one linear layer for a classifier
 
-
-# Convolutions in each of the five stages, by the number of layers with weights.
-_DEPTHS = {
+_DEPTHS = {  # convolutions in each of the five stages, by the number of layers with weights
     8: (1, 1, 1, 1, 1),
     11: (1, 1, 2, 2, 2),
     13: (2, 2, 2, 2, 2),
     16: (2, 2, 3, 3, 3),
     19: (2, 2, 4, 4, 4),
 }
-
-
 _RELATIVE_WIDTHS = (1, 2, 4, 8, 8)
 
 
@@ -185,32 +181,19 @@ def _vgg_stage(blocks: int, inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(first, *rest, nn.MaxPool2d(2, ceil_mode=True))
 
 
-# MobileNetV2 for small images.
-
-
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    expansion: int
-    channels: int
-    blocks: int
-
-
-_STAGES = (
-    _Stage(1, 16, 1),
-    _Stage(6, 24, 2),
-    _Stage(6, 32, 3),
-    _Stage(6, 64, 4),
-    _Stage(6, 96, 3),
-    _Stage(6, 160, 3),
-    _Stage(6, 320, 1),
-)
-
+# MobileNetV2
 
 _STEM, _LAST = 32, 1280
-
-
-# Strides of the stem and of the stages; a 32x32 image ends as 4x4, 8x8 or 2x2.
-_STRIDES = {
+_STAGES = (  # expansion, channels, blocks
+    (1, 16, 1),
+    (6, 24, 2),
+    (6, 32, 3),
+    (6, 64, 4),
+    (6, 96, 3),
+    (6, 160, 3),
+    (6, 320, 1),
+)
+_STRIDES = {  # of the stem and of the stages; a 32x32 image ends as 4x4, 8x8 or 2x2
     "kl": (1, 1, 1, 2, 2, 1, 2, 1),
     "nac": (1, 1, 1, 1, 2, 1, 2, 1),
     "rd": (2, 1, 1, 2, 2, 1, 2, 1),
@@ -246,9 +229,9 @@ class MobileNetV2(nn.Module):
         inputs = _rounded(_STEM * width, width)
         self.stem = _convolution(channels, inputs, 3, stride=strides[0])
         stages = []
-        for stage, stride in zip(_STAGES, strides[1:], strict=True):
-            outputs = _rounded(stage.channels * width, width)
-            stages.append(_mobilenet_stage(stage, inputs, outputs, stride))
+        for (expansion, relative, blocks), stride in zip(_STAGES, strides[1:], strict=True):
+            outputs = _rounded(relative * width, width)
+            stages.append(_mobilenet_stage(expansion, blocks, inputs, outputs, stride))
             inputs = outputs
         self.stages = nn.Sequential(*stages)
         last = _rounded(_LAST * max(1.0, width), width)
@@ -280,12 +263,9 @@ def mobilenet_v2(*, classes: int, channels: int = 3, width: float = 1.0, strides
     return MobileNetV2(classes=classes, channels=channels, width=width, strides=_STRIDES[strides])
 
 
-def _mobilenet_stage(stage: _Stage, inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    first = InvertedResidual(inputs, outputs, expansion=stage.expansion, stride=stride)
-    rest = (
-        InvertedResidual(outputs, outputs, expansion=stage.expansion, stride=1)
-        for _ in range(stage.blocks - 1)
-    )
+def _mobilenet_stage(expansion: int, blocks: int, inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    first = InvertedResidual(inputs, outputs, expansion=expansion, stride=stride)
+    rest = (InvertedResidual(outputs, outputs, expansion=expansion, stride=1) for _ in range(blocks - 1))
     return nn.Sequential(first, *rest)
 
 

@@ -1,6 +1,5 @@
 """The catalog of models: a text such as `resnet8(width=8)` becomes a network with fresh weights."""
 
-import difflib
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -10,10 +9,10 @@ from functools import cache, partial
 import torch
 from torch import nn
 
+from ordercomp.errors import did_you_mean
 from ordercomp.knobs import Knob, check_knobs
 from ordercomp.models.builtin import ladder_resnet, mobilenet_v2, thin_resnet, vgg
 from ordercomp.models.external import LIBRARIES, call_factory
-from ordercomp.plugins import load_function
 from ordercomp.sequence import KnobValue, SequenceSyntaxError, parse_call
 
 
@@ -92,17 +91,13 @@ def build_model(spec: str, *, classes: int, channels: int = 3) -> nn.Module:
         raise ValueError(f"model must be name or name(option=value,...), got {spec!r}: {problem}") from None
     package, colon, rest = name.partition(":")
     if package in LIBRARIES and colon:
-        build = load_function(LIBRARIES[package].build)
-        network: nn.Module = build(rest, classes=classes, channels=channels, **options)
-        return network
+        return LIBRARIES[package].build(rest, classes=classes, channels=channels, **options)
     if colon:
         return call_factory(name, options, classes=classes, channels=channels)
     if name not in MODELS:
-        close = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
         raise ValueError(
             f"model must be one of {', '.join(MODELS)}, torchvision:NAME, timm:NAME or "
-            f"package.module:function, got {name!r}{hint}"
+            f"package.module:function, got {name!r}{did_you_mean(name, MODELS)}"
         )
     model = MODELS[name]
     settings = check_knobs(name, model.options, options)

@@ -1,10 +1,12 @@
-"""Networks that others define: torchvision's and functions of the user's."""
+"""Networks that others define: functions of the user's, and the libraries torchvision and timm.
 
-import difflib
+timm is an extra, imported when a network of it is asked for.
+"""
+
 import importlib
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ordercomp.errors import is_out_of_memory, one_line
+from ordercomp.errors import did_you_mean, is_out_of_memory, one_line
 from ordercomp.plugins import load_function
 from ordercomp.sequence import KnobValue
 from ordercomp.torchvision_compat import declare_missing_operators, models
 
 _CLASSES, _CHANNELS = ("classes", "num_classes"), ("channels", "in_channels", "in_chans")
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def call_factory(path: str, options: Mapping[str, KnobValue], *, classes: int, channels: int) -> nn.Module:
@@ -48,14 +51,11 @@ def call_factory(path: str, options: Mapping[str, KnobValue], *, classes: int, c
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} failed with {arguments}: {type(error).__name__}: {reason}") from error
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise ValueError(f"{path} failed with {arguments}: {reason}") from error
     if not isinstance(network, nn.Module):
         raise ValueError(f"{path} must return an nn.Module, got {type(network).__name__}")
     return network
-
-
-# torchvision's classification networks, and where their trained weights lie.
 
 
 def torchvision_model(name: str, *, classes: int, channels: int, **options: KnobValue) -> nn.Module:
@@ -66,21 +66,19 @@ def torchvision_model(name: str, *, classes: int, channels: int, **options: Knob
     """
     known = models.list_models(module=models)
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise ValueError(f"torchvision has no classification network {name!r}{hint}")
+        raise ValueError(
+            f"torchvision has no classification network {name!r}{did_you_mean(name, known, most=3)}"
+        )
     if channels != 3:
         raise ValueError(f"torchvision:{name} takes images of 3 channels, the data has {channels}")
     try:
         network: nn.Module = models.get_model(name, weights=None, num_classes=classes, **options)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"torchvision:{name} failed with {options}: {' '.join(str(error).split())}"
-        ) from error
+        raise ValueError(f"torchvision:{name} failed with {options}: {one_line(error)}") from error
     return network
 
 
-def pretrained_file(name: str) -> Path:
+def torchvision_weights(name: str) -> Path:
     """Return the file of torchvision's best weights for `name`, from the folder of torch's downloads.
 
     Raises ValueError if torchvision has none, or the file is not there: it says from where to get it.
@@ -94,12 +92,6 @@ def pretrained_file(name: str) -> Path:
     if not path.is_file():
         raise ValueError(f"weights of torchvision:{name} are not on disk: put {entry.url} into {folder}")
     return path
-
-
-# timm's networks, and where their trained weights lie. timm is an extra, imported when one is asked for.
-
-
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def timm_model(name: str, *, classes: int, channels: int, **options: KnobValue) -> nn.Module:
@@ -120,7 +112,7 @@ def timm_model(name: str, *, classes: int, channels: int, **options: KnobValue) 
     return network
 
 
-def timm_pretrained_file(name: str) -> Path:
+def timm_weights(name: str) -> Path:
     """Return the file of timm's weights for `name`, where the Hugging Face client or torch keep downloads.
 
     Raises ValueError if timm is not installed or has none, or the file is not there: it says how to get it.
@@ -134,7 +126,7 @@ def timm_pretrained_file(name: str) -> Path:
     if entry.hf_hub_id:
         snapshots = _hub_folder() / f"models--{entry.hf_hub_id.replace('/', '--')}" / "snapshots"
         wanted = (entry.hf_hub_filename,) if entry.hf_hub_filename else _HUB_FILES
-        for file in (found for one in wanted for found in sorted(snapshots.glob(f"*/{one}"))):
+        for file in (path for pattern in wanted for path in sorted(snapshots.glob(f"*/{pattern}"))):
             return file
     if entry.url and (file := folder / str(entry.url).rpartition("/")[2]).is_file():
         return file
@@ -155,10 +147,9 @@ def _check_name(timm: Any, name: str) -> None:
     """Raise ValueError unless timm has the network and, if the name has one after a dot, the weights' tag."""
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
-        close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        hint = did_you_mean(architecture, timm.list_models(), most=3)
         raise ValueError(f"timm has no network {architecture!r}{hint}")
-    tags = [one.partition(".")[2] for one in timm.list_pretrained(architecture)]
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(architecture)]
     if tag and tag not in tags:
         raise ValueError(f"timm has no weights {tag!r} of {architecture}; it has {', '.join(tags) or 'none'}")
 
@@ -169,24 +160,15 @@ def _hub_folder() -> Path:
     return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
 
 
-# Libraries of networks by the name before the colon in `torchvision:resnet18`.
-
-
 @dataclass(frozen=True, slots=True)
 class Library:
-    """Functions by name, so that only what is asked for is imported: torchvision takes two seconds."""
+    """Networks by name: how one is built, and the file of its trained weights."""
 
-    build: str  # (name, *, classes, channels, **options) -> nn.Module
-    pretrained_file: str  # (name) -> Path
+    build: Callable[..., nn.Module]  # (name, *, classes, channels, **options)
+    pretrained_file: Callable[[str], Path]
 
 
-LIBRARIES: Mapping[str, Library] = {
-    "torchvision": Library(
-        build="ordercomp.models.external:torchvision_model",
-        pretrained_file="ordercomp.models.external:pretrained_file",
-    ),
-    "timm": Library(
-        build="ordercomp.models.external:timm_model",
-        pretrained_file="ordercomp.models.external:timm_pretrained_file",
-    ),
+LIBRARIES: Mapping[str, Library] = {  # by what stands before the colon in `torchvision:resnet18`
+    "torchvision": Library(torchvision_model, torchvision_weights),
+    "timm": Library(timm_model, timm_weights),
 }

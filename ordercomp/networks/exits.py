@@ -1,16 +1,25 @@
 """Modules as stages shape them: a factory's body, heads after some of its parts, layers replaced in place."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from ordercomp.errors import is_out_of_memory
+from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.models.catalog import build_model
+from ordercomp.networks.compat import (
+    Dropped,
+    check_own_modules,
+    kept_results,
+    mark_contiguous,
+    marked_contiguous,
+    needs_contiguous,
+)
 from ordercomp.networks.layers import (
     FLOAT_BITS,
     ExitHead,
@@ -19,97 +28,6 @@ from ordercomp.networks.layers import (
     make_head,
     quantized_layer,
 )
-
-# What networks of users do that ours do not, and what is done so that they work all the same.
-
-
-_ROWS = "_ordercomp_keeps_rows"
-
-
-class Dropped(nn.Identity):
-    """In the place of a block: hands on its first input, called as the block was; keeps plain attributes."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        own = vars(self)
-        for name, value in vars(block).items():
-            if name not in own and not name.startswith("_") and _is_plain(value):
-                own[name] = value
-
-    def forward(self, *inputs: Any, **named: Any) -> Any:
-        """Return the first of what it is given."""
-        return next(iter((*inputs, *named.values())))
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, tuple | list):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def check_own_modules(body: nn.Module, model: str) -> None:
-    """Raise ValueError for modules whose weights are not their own: scripted or reparametrized ones."""
-    for name, module in body.named_modules():
-        where = f"{name} of {model}" if name else model
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ValueError(f"{where} is scripted, so that no stage can change it; return it unscripted")
-        old = [one for one in module._forward_pre_hooks.values() if _is_reparametrization(one)]
-        if parametrize.is_parametrized(module) or old:
-            raise ValueError(
-                f"{where} computes its weight from others (weight_norm, spectral_norm or the like), which no "
-                "stage can cut or round; remove that before you return the network, "
-                "for example by torch.nn.utils.parametrize.remove_parametrizations"
-            )
-
-
-def _is_reparametrization(hook: object) -> bool:
-    return type(hook).__module__ in ("torch.nn.utils.weight_norm", "torch.nn.utils.spectral_norm")
-
-
-@torch.no_grad()
-def needs_rows(body: nn.Module, images: Tensor) -> bool:
-    """Whether `body` in evaluation mode runs, but not with its weights and images laid out channels last."""
-    last = torch.channels_last
-    twin: nn.Module = copy.deepcopy(body, kept_results(body))
-    twin.to(memory_format=last)  # type: ignore[call-overload]
-    try:
-        twin(images.contiguous(memory_format=last))
-    except RuntimeError as error:
-        return "view size is not compatible" in str(error)
-    return False
-
-
-def keep_rows(body: nn.Module) -> None:
-    """Remember that `body` needs them; copies know it, too."""
-    setattr(body, _ROWS, True)
-
-
-def keeps_rows(body: nn.Module) -> bool:
-    """Whether `body` was found to need its images and weights in rows."""
-    return bool(getattr(body, _ROWS, False))
-
-
-def kept_results(module: nn.Module) -> dict[int, Any]:
-    """For copy.deepcopy: results of the last run that a forward kept in `self`, without their history."""
-    return {
-        id(one): one.detach().clone()
-        for part in module.modules()
-        for name, value in vars(part).items()
-        if name not in ("_parameters", "_buffers", "_modules")
-        for one in _tensors(value)
-        if one.grad_fn is not None
-    }
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _tensors(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _tensors(one)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,12 +41,7 @@ class Architecture:
 
     def to_facts(self) -> dict[str, Any]:
         """As JSON can hold it."""
-        return {
-            "model": self.model,
-            "classes": self.classes,
-            "channels": self.channels,
-            "size": list(self.size),
-        }
+        return {**asdict(self), "size": list(self.size)}
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "Architecture":
@@ -151,7 +64,7 @@ class Architecture:
         except Exception as error:  # whatever the module of a user raises
             if is_out_of_memory(error):
                 raise
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            reason = f"{type(error).__name__}: {one_line(error)}"
             raise ValueError(
                 f"model {self.model} fails on an image of shape {tuple(image.shape)}: {reason}"
             ) from error
@@ -162,8 +75,8 @@ class Architecture:
                 f"{(1, self.classes)}, got {came}"
             )
         check_own_modules(body, self.model)
-        if ":" in self.model and needs_rows(body, self.example(2)):
-            keep_rows(body)
+        if ":" in self.model and needs_contiguous(body, self.example(2)):
+            mark_contiguous(body)
         return body.train()
 
     def example(self, count: int = 2) -> Tensor:
@@ -199,50 +112,41 @@ class MultiExit(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Logits of every exit, each of shape (n, classes), the body's own last."""
-        early, final = self._run(images, list(self.heads))
+        early, final = self.run(images, list(self.heads))
         return (*early, final)
 
     def head_inputs(self, images: Tensor) -> tuple[Tensor, ...]:
         """The part of each head's input that does not depend on its parameters: what it summarizes."""
-        summaries, _ = self._run(images, [cast("ExitHead", head).summarize for head in self.heads])
+        summaries, _ = self.run(images, [cast("ExitHead", head).summarize for head in self.heads])
         return tuple(summaries)
 
     def split(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Features at the split points and the final logits."""
-        return self._run(images, [torch.clone] * len(self.split_points))
+        return self.run(images, [torch.clone] * len(self.split_points))
 
-    def _run(
+    def run(
         self, images: Tensor, readers: Sequence[Callable[[Tensor], Tensor]]
     ) -> tuple[list[Tensor], Tensor]:
-        """Run the body and, as soon as a split point is done, the reader of its features.
+        """What the reader of each split point makes of its features, and the final logits.
 
-        At once, as at run time: a later layer may work in place on the same features.
+        A reader is called as soon as its split point is done: later layers may work in place on its features.
         """
-        if keeps_rows(self.body):
+        if marked_contiguous(self.body):
             images = images.clone(memory_format=torch.contiguous_format)  # also the strides of one channel
-        if not self.split_points:
-            return [], _tensor(self.body(images))
         read: dict[str, Tensor] = {}
-        hooks = [
-            self.body.get_submodule(name).register_forward_hook(
-                lambda _module, _inputs, output, name=name, reader=reader: read.__setitem__(
-                    name, reader(output)
-                )
-            )
-            for name, reader in zip(self.split_points, readers, strict=True)
-        ]
-        try:
+
+        def note(name: str, reader: Callable[[Tensor], Tensor]) -> Callable[..., None]:
+            return lambda _module, _inputs, features: read.__setitem__(name, reader(features))
+
+        with ExitStack() as hooks:
+            for name, reader in zip(self.split_points, readers, strict=True):
+                module = self.body.get_submodule(name)
+                hooks.enter_context(module.register_forward_hook(note(name, reader)))
             final = self.body(images)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return [read[name] for name in self.split_points], _tensor(final)
-
-
-def _tensor(logits: Any) -> Tensor:
-    if not isinstance(logits, Tensor):
-        raise ValueError(f"a model must give a tensor of logits in training too, got {type(logits).__name__}")
-    return logits
+        if not isinstance(final, Tensor):
+            kind = type(final).__name__
+            raise ValueError(f"a model must give a tensor of logits in training too, got {kind}")
+        return [read[name] for name in self.split_points], final
 
 
 def attach_heads(
@@ -271,18 +175,31 @@ def drop_module(module: nn.Module, name: str) -> None:
 
 
 def quantize_layers(module: nn.Module, bits: Bits, *, image_reader: str | None = None) -> None:
-    """Replace, in place, every Conv2d and Linear below `module` by its quantized twin.
+    """Fake-quantize, in place, every Conv2d and Linear below `module`.
 
-    A subclass with a forward of its own, which the twin would lose, stays as it is. The layer called
-    `image_reader` takes its input, the image, as it is. A layer in several places stays one layer.
+    A subclass with a forward of its own, which would be lost, stays as it is. The layer called
+    `image_reader` takes its input, the image, as it is.
+    """
+    widths = {
+        name: (bits.weights, FLOAT_BITS if name == image_reader else bits.activations, False)
+        for name, layer in module.named_modules(remove_duplicate=False)
+        if isinstance(layer, (nn.Conv2d, nn.Linear)) and has_plain_forward(layer)
+    }
+    quantize_named_layers(module, widths)
+
+
+def quantize_named_layers(module: nn.Module, widths: Mapping[str, tuple[int, int, bool]]) -> None:
+    """Replace layers, by name, in place, by quantized ones of these bits of weights and activations.
+
+    The last entry says whether inputs are signed. A layer in several places stays one layer. Raises
+    ValueError for modules that are neither convolutions nor linear, AttributeError if there is none.
     """
     twins: dict[nn.Module, nn.Module] = {}
-    for name, layer in list(module.named_modules(remove_duplicate=False)):
-        if isinstance(layer, (nn.Conv2d, nn.Linear)) and has_plain_forward(layer):
-            if layer not in twins:
-                activations = FLOAT_BITS if name == image_reader else bits.activations
-                twins[layer] = quantized_layer(layer, bits.weights, activations)
-            replace_module(module, name, twins[layer])
+    for name, (weights, activations, signed) in widths.items():
+        layer = module.get_submodule(name)
+        if layer not in twins:
+            twins[layer] = quantized_layer(layer, weights, activations, signed=signed)
+        replace_module(module, name, twins[layer])
 
 
 def running_order(module: MultiExit, architecture: Architecture) -> list[str]:
@@ -302,7 +219,7 @@ def channels_last(module: MultiExit) -> MultiExit:
 
     A body that needs rows laid out one after the other, as `x.view(n, -1)` does, keeps them.
     """
-    layout = torch.contiguous_format if keeps_rows(module.body) else torch.channels_last
+    layout = torch.contiguous_format if marked_contiguous(module.body) else torch.channels_last
     return module.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
@@ -314,7 +231,7 @@ def blank_copy(module: nn.Module) -> Any:
     return twin.requires_grad_(True)
 
 
-# Leaving a network early: the part of the body behind the exit that an image takes does not run.
+# Early-exit inference: the part of the body behind the exit that an image takes does not run
 
 
 def agreement(before: Tensor, now: Tensor) -> Tensor:
@@ -328,32 +245,25 @@ def agreement(before: Tensor, now: Tensor) -> Tensor:
 class _LeftError(Exception):
     """Raised inside the body when an image leaves, so that the rest of it does not run."""
 
+    def __init__(self, place: int, logits: Tensor) -> None:
+        super().__init__(place)
+        self.place, self.logits = place, logits
+
 
 def run_until(module: MultiExit, images: Tensor, done: Callable[[int, Tensor], bool]) -> tuple[int, Tensor]:
     """Run `images` up to the first early exit for which `done(place, logits)`, and return place and logits.
 
     Places count from 0; the last exit takes whoever did not leave before. Images of one call leave together.
     """
-    left: list[tuple[int, Tensor]] = []
 
-    def leave(place: int, head: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(_block: nn.Module, _inputs: tuple[Tensor, ...], features: Tensor) -> None:
-            logits = head(features)
-            if done(place, logits):
-                left.append((place, logits))
-                raise _LeftError
+    def leave(place: int, head: nn.Module, features: Tensor) -> Tensor:
+        logits: Tensor = head(features)
+        if done(place, logits):
+            raise _LeftError(place, logits)
+        return logits
 
-        return hook
-
-    hooks = [
-        module.body.get_submodule(name).register_forward_hook(leave(place, head))
-        for place, (name, head) in enumerate(zip(module.split_points, module.heads, strict=True))
-    ]
     try:
-        final: Tensor = module.body(images)
-    except _LeftError:
-        return left[0]
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return len(module.split_points), final
+        _, final = module.run(images, [partial(leave, *entry) for entry in enumerate(module.heads)])
+    except _LeftError as left:
+        return left.place, left.logits
+    return len(module.heads), final

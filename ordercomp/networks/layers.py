@@ -7,6 +7,7 @@ rounding is done in float32, whatever the precision around it; under autocast, l
 which bfloat16 holds exactly up to 8 bits, and scale the result.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FLOAT_BITS = 32
+CODEWORDS = 64
+GRID = 4  # a head averages features to at most this many rows and columns before they are looked up
+
+HeadKind = Literal["pool", "bof"]
 
 
 def dorefa_weight(weight: Tensor, bits: int) -> Tensor:
@@ -77,6 +82,7 @@ class QuantizedLayer:
     """What quantized convolutions and linear layers share: bit widths and the range of their input."""
 
     weight: Tensor
+    bias: Any  # Tensor | None
     weight_bits: int
     activation_bits: int
     signed: bool  # whether inputs below zero were seen when the range was calibrated
@@ -135,6 +141,16 @@ class QuantizedLayer:
         self._kept = None
         return super().train(mode)  # type: ignore[misc]
 
+    def multiply(
+        self, values: Tensor, operation: Callable[..., Tensor], bias_shape: tuple[int, ...]
+    ) -> Tensor:
+        """What `operation(input, weight, bias)` makes of quantized operands; whole numbers under autocast."""
+        if not torch.is_autocast_enabled(values.device.type):
+            return operation(*self.quantized_operands(values), self.bias)
+        inputs, weight, factor = self.whole_operands(values)
+        scaled = operation(inputs, weight, None) * factor
+        return scaled if self.bias is None else scaled + self.bias.view(bias_shape)
+
     def whole_operands(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Input and weight as whole numbers where they are quantized, and the factor of their product."""
         factor = torch.ones((), device=values.device)
@@ -178,12 +194,7 @@ class QuantConv2d(QuantizedLayer, nn.Conv2d):
 
     def forward(self, values: Tensor) -> Tensor:
         """Map shape (n, in_channels, h, w) to (n, out_channels, h', w')."""
-        if not torch.is_autocast_enabled(values.device.type):
-            output: Tensor = self._conv_forward(*self.quantized_operands(values), self.bias)
-            return output
-        inputs, weight, factor = self.whole_operands(values)
-        scaled: Tensor = self._conv_forward(inputs, weight, None) * factor
-        return scaled if self.bias is None else scaled + self.bias.view(-1, 1, 1)
+        return self.multiply(values, self._conv_forward, (-1, 1, 1))
 
 
 class QuantLinear(QuantizedLayer, nn.Linear):
@@ -191,11 +202,7 @@ class QuantLinear(QuantizedLayer, nn.Linear):
 
     def forward(self, values: Tensor) -> Tensor:
         """Map shape (..., in_features) to (..., out_features)."""
-        if not torch.is_autocast_enabled(values.device.type):
-            return functional.linear(*self.quantized_operands(values), self.bias)
-        inputs, weight, factor = self.whole_operands(values)
-        scaled = functional.linear(inputs, weight) * factor
-        return scaled if self.bias is None else scaled + self.bias
+        return self.multiply(values, functional.linear, (-1,))
 
 
 class ExitHead(nn.Module):
@@ -318,18 +325,6 @@ class _ScaledQuantizer(torch.autograd.Function):
         gradient = gradients[0].float() / scale if ctx.whole else gradients[0]
         clipped: Tensor = torch.ops.aten.hardtanh_backward(gradient, scaled, *ctx.range)
         return clipped, None, None, None, None
-
-
-# Exit heads other than the plain one, and the choice among them by name.
-
-
-HeadKind = Literal["pool", "bof"]
-
-
-CODEWORDS = 64
-
-
-GRID = 4  # features are averaged to at most this many rows and columns before they are looked up
 
 
 class BagOfFeaturesHead(nn.Module):

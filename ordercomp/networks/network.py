@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ordercomp.errors import is_out_of_memory
+from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.models.catalog import count_parameters
 from ordercomp.networks.exits import (
     Architecture,
@@ -26,20 +26,33 @@ from ordercomp.networks.exits import (
     channels_last,
     drop_module,
     quantize_layers,
+    quantize_named_layers,
     replace_module,
     running_order,
 )
-from ordercomp.networks.layers import QuantizedLayer, head_kind, make_head, quantized_layer
+from ordercomp.networks.layers import QuantizedLayer, head_kind, make_head
 from ordercomp.networks.weights import CheckpointError, read_checkpoint, write_checkpoint
 from ordercomp.plugins import rebuild_module
 from ordercomp.sequence import StageSequence, Step
 
-# What a network needs beside its weights to be used: how images become inputs, and when they leave.
+_SMALL = 64 * 2**20  # bytes that the uncompressed network of any file may take
+_MOST_TIMES = 200  # how many times larger than its file it may be: stages cut widths and blocks
+_UNFIT = (
+    LookupError,
+    TypeError,
+    RuntimeError,
+    AttributeError,
+    ValueError,
+    ArithmeticError,
+)  # of foreign facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """Normalization and exit threshold; by default images are taken as they come, and all go to the end."""
+    """What a network needs beside its weights to be used: how images become inputs, and when they leave.
+
+    By default images are taken as they come, and all go to the end.
+    """
 
     mean: tuple[float, ...] = ()  # of each channel, in units of stored pixel values; empty: no normalization
     std: tuple[float, ...] = ()
@@ -59,9 +72,8 @@ class Serving:
 
     def to_facts(self) -> dict[str, Any]:
         """As JSON can hold it."""
-        told = {"mean": list(self.mean), "std": list(self.std), "threshold": self.threshold}
-        more = {name: list(getattr(self, name)) for name in ("names", "scale") if getattr(self, name)}
-        return {**told, **more}
+        facts = {"mean": list(self.mean), "std": list(self.std), "threshold": self.threshold}
+        return facts | {name: list(getattr(self, name)) for name in ("names", "scale") if getattr(self, name)}
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "Serving":
@@ -86,7 +98,7 @@ def _floats(values: Sequence[Any]) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
-# Structure as facts: what stages made of a module, as plain data, and the module made again from them.
+# Structure as facts: what stages made of a module, as plain data, and the module made again from them
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +115,7 @@ def describe(module: MultiExit, dropped: Sequence[str], rebuilt: Sequence[Rebuil
     layers = dict(module.named_modules(remove_duplicate=False))
     return {
         "dropped": list(dropped),
-        "rebuilt": [[one.stage, one.module, dict(one.facts)] for one in rebuilt],
+        "rebuilt": [[part.stage, part.module, dict(part.facts)] for part in rebuilt],
         "exits": list(module.split_points),
         "shapes": {name: list(tensor.shape) for name, tensor in module.state_dict().items()},
         "groups": {
@@ -134,12 +146,7 @@ def assemble(architecture: Architecture, structure: Mapping[str, Any]) -> MultiE
     _cut_tensors(module, shapes)
     for name, layer in module.named_modules():
         _update_sizes(layer, structure["groups"].get(name, 1))
-    twins: dict[nn.Module, nn.Module] = {}  # a layer that stands in several places stays one layer
-    for name, (weights, activations, signed) in structure["quantized"].items():
-        layer = module.get_submodule(name)
-        if layer not in twins:
-            twins[layer] = quantized_layer(layer, weights, activations, signed=signed)
-        replace_module(module, name, twins[layer])
+    quantize_named_layers(module, structure["quantized"])
     return module
 
 
@@ -196,12 +203,6 @@ def _update_sizes(layer: nn.Module, groups: int) -> None:
         layer.num_parameters = len(layer.weight)
 
 
-_SMALL = 64 * 2**20  # bytes that the uncompressed network of any file may take
-
-
-_MOST_TIMES = 200  # how many times larger than its file it may be: stages cut widths and blocks
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
     """What one stage did: its step, epochs of training, and facts such as the ratio achieved.
@@ -235,9 +236,7 @@ class CompressedNetwork:
     rebuilt: tuple[Rebuilt, ...] = ()  # modules that stages of the user's replaced
     bits: Bits | None = None  # None: float
     lineage: tuple[StepResult, ...] = ()
-    serving: Serving = field(
-        default_factory=Serving
-    )  # normalization and threshold, for those who use the network
+    serving: Serving = field(default_factory=Serving)
 
     @classmethod
     def create(
@@ -267,6 +266,15 @@ class CompressedNetwork:
     def exits(self) -> tuple[str, ...]:
         """Names of the body modules after which a head sits."""
         return self.module.split_points
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights lie."""
+        return next(self.module.parameters()).device
+
+    def example(self, count: int = 1) -> Tensor:
+        """Random images on its device, shape (count, channels, h, w), the same each time."""
+        return self.architecture.example(count).to(self.device)
 
     def copy(self) -> "CompressedNetwork":
         """An independent copy; gradients are not copied."""
@@ -347,28 +355,19 @@ class CompressedNetwork:
                 network = _from_facts(facts)
             network.module.load_state_dict(tensors, strict=True)
             _check_logits(channels_last(network.module).eval(), network.architecture)
-        except (
-            KeyError,
-            TypeError,
-            IndexError,
-            RuntimeError,
-            AttributeError,
-            ValueError,
-            ArithmeticError,
-        ) as error:
+        except _UNFIT as error:
             if is_out_of_memory(error):
                 raise
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise CheckpointError(f"{path} does not fit the model it names: {reason}") from None
+            raise CheckpointError(f"{path} does not fit the model it names: {one_line(error)}") from None
         return network
 
 
 def _check_shapes(declared: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Raise RuntimeError unless the file holds what it declares, before anything of that size is built."""
     for name in {**declared, **tensors}:
-        found = list(tensors[name].shape) if name in tensors else None
-        if declared.get(name) != found:
-            raise RuntimeError(f"{name} is declared with shape {declared.get(name)}, the file holds {found}")
+        shape = list(tensors[name].shape) if name in tensors else None
+        if declared.get(name) != shape:
+            raise RuntimeError(f"{name} is declared with shape {declared.get(name)}, the file holds {shape}")
 
 
 def _check_size(architecture: Architecture, file_bytes: int) -> None:
@@ -383,9 +382,9 @@ def _check_size(architecture: Architecture, file_bytes: int) -> None:
 
 def _check_logits(module: MultiExit, architecture: Architecture) -> None:
     with torch.no_grad():
-        found = [tuple(logits.shape) for logits in module(architecture.example(1))]
-    if any(shape != (1, architecture.classes) for shape in found):
-        raise RuntimeError(f"its exits give logits of shapes {found} for {architecture.classes} classes")
+        shapes = [tuple(logits.shape) for logits in module(architecture.example(1))]
+    if any(shape != (1, architecture.classes) for shape in shapes):
+        raise RuntimeError(f"its exits give logits of shapes {shapes} for {architecture.classes} classes")
 
 
 def _from_facts(facts: Mapping[str, Any]) -> CompressedNetwork:
@@ -402,7 +401,7 @@ def _from_facts(facts: Mapping[str, Any]) -> CompressedNetwork:
         module=assemble(architecture, facts["structure"]),
         architecture=architecture,
         dropped=tuple(facts["structure"]["dropped"]),
-        rebuilt=tuple(Rebuilt(*one) for one in facts["structure"].get("rebuilt", ())),
+        rebuilt=tuple(Rebuilt(*part) for part in facts["structure"].get("rebuilt", ())),
         bits=None if facts["bits"] is None else Bits(*facts["bits"]),
         lineage=lineage,
         serving=Serving.from_facts(facts["serving"]) if "serving" in facts else Serving(),

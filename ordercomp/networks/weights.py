@@ -1,4 +1,4 @@
-"""Trained weights from elsewhere: found on disk, read without pickle's code, fitted to a network by name."""
+"""Weights on disk: networks as files of ours, and trained weights from elsewhere, fitted by name."""
 
 import functools
 import hashlib
@@ -13,15 +13,19 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ordercomp.codec import parse_json
-from ordercomp.errors import is_out_of_memory
+from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.files import replacing
 from ordercomp.models.external import LIBRARIES
-from ordercomp.plugins import load_function
-
-# Networks as files: one safetensors file with JSON in its header, no pickle, replaced atomically.
-
 
 FORMAT = 1
+PRETRAINED = "pretrained"  # the weights that a library ships for a model of its own
+_TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+_WRAPPINGS = ("state_dict", "model_state_dict", "model", "module", "net")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "body.", "net.")
+_OPTIONAL = "num_batches_tracked"  # counters that files written long ago do not have
+_SHOWN = 5  # names in a message
+
+# Networks as files: one safetensors file with JSON in its header, no pickle, replaced atomically
 
 
 class CheckpointError(ValueError):
@@ -42,7 +46,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[s
         with replacing(path) as draft:
             draft.write_bytes(content)
     except OSError as error:
-        problem = f"cannot write the network to {path}: {_line(error)}"
+        problem = f"cannot write the network to {path}: {one_line(error)}"
         raise OSError(error.errno or 0, problem) from None
 
 
@@ -58,7 +62,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             facts = parse_json((file.metadata() or {}).get("ordercomp", "null").encode())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {_line(error)}") from None
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {one_line(error)}") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise CheckpointError(f"{path} was not written by this version of ordercomp (format {FORMAT})")
     return tensors, facts
@@ -76,26 +80,7 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-PRETRAINED = "pretrained"  # the weights that a library ships for a model of its own
-
-
-_TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
-
-
-_WRAPPINGS = ("state_dict", "model_state_dict", "model", "module", "net")
-
-
-_PREFIXES = ("module.", "_orig_mod.", "model.", "body.", "net.")
-
-
-_OPTIONAL = "num_batches_tracked"  # counters that files written long ago do not have
-
-
-_SHOWN = 5
+# Trained weights from elsewhere: found on disk, read without pickle's code
 
 
 def weights_path(weights: str, model: str) -> Path:
@@ -107,10 +92,9 @@ def weights_path(weights: str, model: str) -> Path:
     if weights == PRETRAINED:
         package, _, name = model.partition("(")[0].partition(":")
         if package not in LIBRARIES:
-            known = " or ".join(f"{one}:NAME" for one in LIBRARIES)
+            known = " or ".join(f"{library}:NAME" for library in LIBRARIES)
             raise ValueError(f"weights = 'pretrained' needs a model {known}, got {model!r}")
-        path: Path = load_function(LIBRARIES[package].pretrained_file)(name)
-        return path
+        return LIBRARIES[package].pretrained_file(name)
     path = Path(weights).expanduser()
     if path.suffix != ".safetensors" and path.suffix not in _TORCH_SUFFIXES:
         kinds = ", ".join((".safetensors", *_TORCH_SUFFIXES))
@@ -140,25 +124,27 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".safetensors":
-            found: Any = load_file(path)
+            content: Any = load_file(path)
         else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the readers raise anything
         if is_out_of_memory(error):
             raise
-        reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"weights {path} cannot be read: {reason}; save `module.state_dict()`, not the module"
+            f"weights {path} cannot be read: {one_line(error)[:200]}; "
+            "save `module.state_dict()`, not the module"
         ) from None
     for key in _WRAPPINGS:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    if not isinstance(found, Mapping) or not found or not all(map(_is_entry, found.items())):
-        raise ValueError(f"weights {path} must hold tensors by name, got {_kind(found)}")
-    bad = [name for name, one in found.items() if one.is_floating_point() and not one.isfinite().all()]
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content or not all(map(_is_entry, content.items())):
+        raise ValueError(f"weights {path} must hold tensors by name, got {_kind(content)}")
+    bad = [
+        name for name, value in content.items() if value.is_floating_point() and not value.isfinite().all()
+    ]
     if bad:
         raise ValueError(f"weights {path} hold values that are not finite in {_listed(bad)}")
-    return dict(found)
+    return dict(content)
 
 
 def fit_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, classes: int | None = None) -> list[str]:
@@ -228,7 +214,7 @@ def _is_entry(entry: tuple[object, object]) -> bool:
     return isinstance(entry[0], str) and isinstance(entry[1], Tensor)
 
 
-def _kind(found: object) -> str:
-    if isinstance(found, Mapping):
-        return f"a mapping with the keys {_listed([str(key) for key in found])}"
-    return type(found).__name__
+def _kind(content: object) -> str:
+    if isinstance(content, Mapping):
+        return f"a mapping with the keys {_listed([str(key) for key in content])}"
+    return type(content).__name__

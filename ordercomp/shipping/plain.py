@@ -70,7 +70,7 @@ def _plain_layer(layer: QuantizedLayer, weight: Tensor | None) -> nn.Module:
         weight = layer.rounded_weight().clone() if weight is None else weight
     plain = _same_shape(layer)
     plain.weight = nn.Parameter(weight, requires_grad=False)
-    plain.bias = layer.bias  # type: ignore[attr-defined]
+    plain.bias = layer.bias
     plain.rounding = nn.Identity()
     if layer.activation_bits < FLOAT_BITS:
         low, high = activation_range(layer.activation_bits, signed=layer.signed)
