@@ -1,10 +1,9 @@
-"""Measuring a network: logits of all exits in one pass, then every exit threshold at once."""
+"""Measuring a network: logits of all exits in one pass, metrics of them, and every exit threshold at once."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,22 +15,19 @@ from ordercomp.data.splits import Split
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.networks.exits import agreement
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.records import OperatingPoint
+from ordercomp.records import Convention, OperatingPoint
 from ordercomp.training.fit import DivergedError
 
-# Metrics by name: what "right" means, and how what is right about images becomes one figure in [0, 1].
-
-
 _FLOATS = NDArray[np.float64]
-
-
 _BOOLS = NDArray[np.bool_]
+_BATCH = 250
 
+# Metrics by name: what "right" means, and how what is right about images becomes one figure in [0, 1]
 
+# The sum, at each of t thresholds, of values (e, n) over all images, each at the exit at which it leaves.
 Sums = Callable[[_FLOATS | _BOOLS], _FLOATS]
-
-
-"""The sum, at each of t thresholds, of values (e, n) over all images, each at the exit at which it leaves."""
+# One figure in [0, 1], larger being better, at each threshold, shape (t,), of what is right, shape (e, n).
+Figure = Callable[[_BOOLS, Sums], _FLOATS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,72 +39,13 @@ class Reading:
     right: Tensor  # bool
 
 
-class Score(Protocol):
-    """One figure of many images, larger is better, in [0, 1]."""
-
-    def figure(self, right: _BOOLS, sums: Sums) -> _FLOATS:
-        """The figure at each threshold, shape (t,); `right` has shape (e, n)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """The share of the images that are right."""
-
-    def figure(self, right: _BOOLS, sums: Sums) -> _FLOATS:
-        """As Score says."""
-        share: _FLOATS = sums(right) / right.shape[1]
-        return share
-
-
-@dataclass(frozen=True, slots=True)
-class Weighted:
-    """The share of the images that are right, each with a weight of its own; they add up to 1."""
-
-    weights: _FLOATS = field(repr=False)  # shape (n,)
-
-    def figure(self, right: _BOOLS, sums: Sums) -> _FLOATS:
-        """As Score says."""
-        return np.minimum(1.0, sums(right * self.weights))
-
-
-@dataclass(frozen=True, slots=True)
-class MacroF1:
-    """The mean over classes of the harmonic mean of precision and recall; 0 for a class never guessed."""
-
-    guesses: NDArray[np.float64] = field(repr=False)  # shape (e, n)
-    labels: NDArray[np.int64] = field(repr=False)  # shape (n,)
-
-    def figure(self, right: _BOOLS, sums: Sums) -> _FLOATS:
-        """As Score says; classes without an image do not count."""
-        scores = []
-        for label in np.unique(self.labels):
-            guessed = self.guesses == label
-            hits, there = sums(guessed & (self.labels == label)), float((self.labels == label).sum())
-            scores.append(2 * hits / (sums(guessed) + there))
-        mean: _FLOATS = np.mean(scores, axis=0)
-        return mean
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """R²: the share of the targets' variance that the guesses explain; 0 where it would be negative."""
-
-    squares: _FLOATS = field(repr=False)  # squared errors, shape (e, n)
-    total: float  # sum of the squared deviations of the targets from their mean
-
-    def figure(self, right: _BOOLS, sums: Sums) -> _FLOATS:
-        """As Score says."""
-        explained: _FLOATS = np.clip(1 - sums(self.squares) / self.total, 0.0, 1.0)
-        return explained
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """A way to judge a network; larger is better, and every figure is a fraction in [0, 1]."""
 
     name: str  # as pages and terminals tell it
     read: Callable[[Tensor, Tensor], Reading]  # outputs (e, n, k) against targets (n,)
-    score: Callable[[_FLOATS, _FLOATS], Score]  # of guesses (e, n) against targets (n,)
+    figure: Callable[[_FLOATS, _FLOATS], Figure]  # of guesses (e, n) against targets (n,)
     share: bool  # whether it is a plain share of images, so that counts of images give intervals
 
 
@@ -125,40 +62,57 @@ def _read_numbers(
 ) -> Reading:
     plain = outputs[..., 0]
     confidence = torch.stack(
-        [torch.zeros_like(plain[0]), *(agreement(one, other) for one, other in itertools.pairwise(plain))]
+        [torch.zeros_like(plain[0]), *itertools.starmap(agreement, itertools.pairwise(plain))]
     )
     guesses = plain.double() * spread + center
     return Reading(confidence, guesses, (guesses - targets.double()).abs() <= within)
 
 
-def _share(_guesses: _FLOATS, _targets: _FLOATS) -> Score:
-    return Share()
+def _share_right(right: _BOOLS, sums: Sums) -> _FLOATS:
+    """The share of the images that are right."""
+    share: _FLOATS = sums(right) / right.shape[1]
+    return share
 
 
-def _balanced(_guesses: _FLOATS, targets: _FLOATS) -> Score:
+def _share(_guesses: _FLOATS, _targets: _FLOATS) -> Figure:
+    return _share_right
+
+
+def _balanced(_guesses: _FLOATS, targets: _FLOATS) -> Figure:
+    """The mean over classes of the share of their images that are right."""
     _, place, counts = np.unique(targets, return_inverse=True, return_counts=True)
-    return Weighted(1 / (len(counts) * counts[place]))
+    weights = 1 / (len(counts) * counts[place])
+    return lambda right, sums: np.minimum(1.0, sums(right * weights))
 
 
-def _macro_f1(guesses: _FLOATS, targets: _FLOATS) -> Score:
-    return MacroF1(guesses, targets.astype(np.int64))
+def _macro_f1(guesses: _FLOATS, targets: _FLOATS) -> Figure:
+    """The mean over classes that have images of the harmonic mean of precision and recall."""
+
+    def figure(_right: _BOOLS, sums: Sums) -> _FLOATS:
+        scores = []
+        for label in np.unique(targets):
+            guessed, there = guesses == label, targets == label
+            scores.append(2 * sums(guessed & there) / (sums(guessed) + there.sum()))
+        mean: _FLOATS = np.mean(scores, axis=0)
+        return mean
+
+    return figure
 
 
-def _explained(guesses: _FLOATS, targets: _FLOATS) -> Score:
-    return Explained((guesses - targets) ** 2, float(((targets - targets.mean()) ** 2).sum()) or 1.0)
+def _explained(guesses: _FLOATS, targets: _FLOATS) -> Figure:
+    """R²: the share of the targets' variance that the guesses explain; 0 where it would be negative."""
+    squares = (guesses - targets) ** 2
+    total = float(((targets - targets.mean()) ** 2).sum()) or 1.0
+    return lambda _right, sums: np.clip(1 - sums(squares) / total, 0.0, 1.0)
 
 
-ACCURACY = Metric(name="accuracy", read=_read_classes, score=_share, share=True)
-
-
+ACCURACY = Metric(name="accuracy", read=_read_classes, figure=_share, share=True)
 CLASS_METRICS: Mapping[str, Metric] = {
     "accuracy": ACCURACY,
-    "balanced accuracy": Metric(name="balanced accuracy", read=_read_classes, score=_balanced, share=False),
-    "top-5": Metric(name="top-5 accuracy", read=partial(_read_classes, top=5), score=_share, share=True),
-    "macro F1": Metric(name="macro F1", read=_read_classes, score=_macro_f1, share=False),
+    "balanced accuracy": Metric(name="balanced accuracy", read=_read_classes, figure=_balanced, share=False),
+    "top-5": Metric(name="top-5 accuracy", read=partial(_read_classes, top=5), figure=_share, share=True),
+    "macro F1": Metric(name="macro F1", read=_read_classes, figure=_macro_f1, share=False),
 }
-
-
 NUMBER_METRICS = ("within", "r2")
 
 
@@ -181,12 +135,12 @@ def number_metric(name: str, *, within: float, center: float, spread: float) -> 
     """
     if name == "within":
         read = partial(_read_numbers, within=within, center=center, spread=spread)
-        return Metric(name=f"share within {within:g}", read=read, score=_share, share=True)
+        return Metric(name=f"share within {within:g}", read=read, figure=_share, share=True)
     read = partial(_read_numbers, within=np.inf, center=center, spread=spread)
-    return Metric(name="R²", read=read, score=_explained, share=False)
+    return Metric(name="R²", read=read, figure=_explained, share=False)
 
 
-_BATCH = 250
+# Exit thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +148,8 @@ class ExitOutcome:
     """What each of e exits says about each of n images."""
 
     confidence: _FLOATS  # shape (e, n): the largest softmax, or how much exits agree on a number
-    correct: NDArray[np.bool_]  # shape (e, n)
-    score: Score = field(default_factory=Share)  # what makes one figure of it
+    correct: _BOOLS  # shape (e, n)
+    figure: Figure = _share_right
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,22 +166,19 @@ def exit_outcome(network: CompressedNetwork, split: Split, *, metric: Metric = A
     Raises DivergedError if an output is no finite number.
     """
     module = network.module.eval()
-    device = next(module.parameters()).device
     readings, targets = [], []
     with torch.inference_mode():
-        for batch in split.batches(_BATCH, rng=None, device=device):
-            outputs = torch.stack([exit_.float() for exit_ in module(batch.images)])
+        for batch in split.batches(_BATCH, rng=None, device=network.device):
+            outputs = torch.stack([logits.float() for logits in module(batch.images)])
             readings.append(metric.read(outputs, batch.labels))
             targets.append(batch.labels)
-    sure, guesses = (
-        torch.cat([getattr(one, name) for one in readings], dim=1).double().cpu().numpy()
-        for name in ("confidence", "guesses")
-    )
-    bad = ~(np.isfinite(sure) & np.isfinite(guesses))
+    confidence = torch.cat([reading.confidence for reading in readings], dim=1).double().cpu().numpy()
+    guesses = torch.cat([reading.guesses for reading in readings], dim=1).double().cpu().numpy()
+    right = torch.cat([reading.right for reading in readings], dim=1).cpu().numpy()
+    bad = ~(np.isfinite(confidence) & np.isfinite(guesses))
     if bad.any():
         raise DivergedError(f"the logits of {bad.any(axis=0).sum()} images are no finite numbers")
-    score = metric.score(guesses, torch.cat(targets).double().cpu().numpy())
-    return ExitOutcome(sure, torch.cat([one.right for one in readings], dim=1).cpu().numpy(), score)
+    return ExitOutcome(confidence, right, metric.figure(guesses, torch.cat(targets).double().cpu().numpy()))
 
 
 def accuracy(network: CompressedNetwork, split: Split) -> float:
@@ -242,12 +193,12 @@ def sweep_thresholds(outcome: ExitOutcome, thresholds: Sequence[float] | _FLOATS
     exit two sorted searches and cumulative sums give all thresholds at once. A threshold above 1 sends
     every image to the end.
     """
-    leaving = _Leaving(outcome.confidence, np.asarray(thresholds, dtype=np.float64))
-    figure = outcome.score.figure(outcome.correct, leaving.sums)
-    return ThresholdSweep(figure, leaving.counts().T / outcome.confidence.shape[1])
+    choice = _ExitChoice(outcome.confidence, np.asarray(thresholds, dtype=np.float64))
+    figure = outcome.figure(outcome.correct, choice.sums)
+    return ThresholdSweep(figure, choice.counts().T / outcome.confidence.shape[1])
 
 
-class _Leaving:
+class _ExitChoice:
     """Which of n images leave at each of e exits at t thresholds, sorted once for any number of sums."""
 
     def __init__(self, confidence: _FLOATS, bars: _FLOATS) -> None:
@@ -264,7 +215,7 @@ class _Leaving:
         """How many images leave at each exit, shape (e, t)."""
         return np.array([now.counts - reached.counts for now, reached in self._exits])
 
-    def sums(self, values: _FLOATS | NDArray[np.bool_]) -> _FLOATS:
+    def sums(self, values: _FLOATS | _BOOLS) -> _FLOATS:
         """The sum over all images of values (e, n), each at the exit at which it leaves, shape (t,)."""
         total = np.zeros(len(self._bars))
         for (now, reached), row in zip(self._exits, values.astype(np.float64), strict=True):
@@ -347,15 +298,14 @@ def _choose_thresholds(outcome: ExitOutcome, cost: Cost, points: int) -> _FLOATS
     return np.concatenate([[np.inf], np.sort(candidates[kept])[::-1]])
 
 
-def _reductions(cost: Cost, baseline: Cost, convention: str, shares: _FLOATS) -> dict[str, float]:
-    expected = float(shares @ np.array(cost.bitops_by_exit(convention)))  # type: ignore[arg-type]
+def _reductions(cost: Cost, baseline: Cost, convention: Convention, shares: _FLOATS) -> dict[str, float]:
     return {
-        "bitops_cr": baseline.bitops(convention) / expected,  # type: ignore[arg-type]
-        "cr": baseline.bits(convention) / cost.bits(convention),  # type: ignore[arg-type]
+        "bitops_cr": baseline.bitops(convention) / float(shares @ np.array(cost.bitops_by_exit(convention))),
+        "cr": baseline.bits(convention) / cost.bits(convention),
     }
 
 
-# Risk control: the boldest exit threshold whose loss of accuracy stays within a bound, with confidence.
+# Risk control: the boldest exit threshold whose loss of accuracy stays within a bound, with confidence
 #
 # *Learn then test* (Angelopoulos et al. 2021): a fixed sequence of thresholds, from "every image goes to the
 # end" to bolder ones, is tested one after the other, each at the whole error level, until one cannot be
@@ -365,12 +315,11 @@ def _reductions(cost: Cost, baseline: Cost, convention: str, shares: _FLOATS) ->
 # What is bounded is the share of images that the uncompressed network gets right and the compressed one
 # wrong. The loss of accuracy is at most that. The bound is about images like those that it was tested on.
 
-
 THRESHOLDS = (np.inf, *np.linspace(1.0, 0.0, 201))  # fixed before looking at any image
 
 
 def certified_threshold(
-    outcome: ExitOutcome, right_before: NDArray[np.bool_], *, loss: float, error: float = 0.05
+    outcome: ExitOutcome, right_before: _BOOLS, *, loss: float, error: float = 0.05
 ) -> float | None:
     """Return the boldest certified threshold; infinity: no image may leave early; None: not even that holds.
 
@@ -395,15 +344,12 @@ def certified_threshold(
     return chosen
 
 
-def threshold_p_values(
-    outcome: ExitOutcome, right_before: NDArray[np.bool_], loss: float
-) -> NDArray[np.float64]:
+def threshold_p_values(outcome: ExitOutcome, right_before: _BOOLS, loss: float) -> _FLOATS:
     """P-values of "the share of images broken exceeds `loss`" at each of `THRESHOLDS`: binomial tails."""
     images = outcome.correct.shape[1]
     if right_before.shape != (images,):
         raise ValueError(f"right_before must have shape ({images},), got {right_before.shape}")
     unharmed = ExitOutcome(outcome.confidence, outcome.correct | ~right_before)
     kept = sweep_thresholds(unharmed, THRESHOLDS).accuracy
-    broken = np.round((1 - kept) * images)
-    found: NDArray[np.float64] = special.bdtr(broken, images, loss)
-    return found
+    p_values: _FLOATS = special.bdtr(np.round((1 - kept) * images), images, loss)
+    return p_values

@@ -30,7 +30,12 @@ from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Convention
 
-# Multiplications by torch's own counter, told apart by the module that runs them.
+CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
+_IMAGE_BITS = 8
+_FLOAT = Bits(FLOAT_BITS, FLOAT_BITS)
+_UNCOUNTED = (nn.modules.conv._ConvNd, nn.RNNBase, nn.Bilinear)
+
+# Multiplications by torch's own counter, told apart by the module that runs them
 
 
 class Operations:
@@ -98,11 +103,11 @@ def used_parameters(network: CompressedNetwork, names: Iterable[str]) -> dict[st
     """Sizes of those parameters that the logits depend on, by name."""
     module = network.copy().module.eval()
     parameters = {name: parameter for name, parameter in module.named_parameters() if name in names}
-    image = network.architecture.example(1).to(next(module.parameters()).device)
+    image = network.example()
     with torch.enable_grad():
         logits = module(image)
         gradients = torch.autograd.grad(
-            sum(one.sum() for one in logits), list(parameters.values()), allow_unused=True
+            sum(exit_.sum() for exit_ in logits), list(parameters.values()), allow_unused=True
         )
     pairs = zip(parameters.items(), gradients, strict=True)
     return {name: parameter.numel() for (name, parameter), gradient in pairs if gradient is not None}
@@ -111,7 +116,7 @@ def used_parameters(network: CompressedNetwork, names: Iterable[str]) -> dict[st
 def counted_macs(network: CompressedNetwork) -> int:
     """Multiply-accumulates of one image through all of the network, as torch's FlopCounterMode has them."""
     module = network.copy().module.eval()
-    image = network.architecture.example(1).to(next(module.parameters()).device)
+    image = network.example()
     with torch.no_grad(), _countable(), FlopCounterMode(display=False) as counter:
         module(image)
     return int(counter.get_total_flops()) // 2
@@ -129,13 +134,7 @@ def _countable() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
-
-
-_IMAGE_BITS = 8
-
-
-_UNCOUNTED = (nn.modules.conv._ConvNd, nn.RNNBase, nn.Bilinear)
+# Costs of layers, and what the conventions make of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,11 +144,11 @@ class LayerCost:
     name: str
     segment: int  # runs if the image has not left before this exit
     macs: int  # multiply-accumulates per image; values normalized, for a normalization
-    weights: int  # number of weights
-    others: int  # number of biases, or of folded normalization constants
-    parameters: int  # all trainable numbers of the layer
+    weights: int = 0  # number of weights
+    others: int = 0  # number of biases, or of folded normalization constants
+    parameters: int = 0  # all trainable numbers of the layer
     scales: int = 0  # number of quantizer scales
-    bits: Bits  # as really run
+    bits: Bits = _FLOAT  # as really run
     edge: bool = False  # the first layer, a classifier or a head: at least 8 bits in "apot"
     normalization: bool = False
     reached: bool = True  # by quantizers; what is not stays in float, whatever the nominal bits
@@ -176,20 +175,19 @@ class Cost:
     @property
     def reached(self) -> float:
         """Share of the multiply-accumulates that quantizers reach, or would reach."""
-        return (
-            sum(layer.macs for layer in self.layers if layer.reached and not layer.normalization) / self.macs
-        )
+        reached = sum(layer.macs for layer in self.layers if layer.reached and not layer.normalization)
+        return reached / self.macs
 
     @property
     def unreached(self) -> dict[str, dict[str, int]]:
         """What no quantizer reaches, by the name of its module: `weights` stored and `macs` run in float."""
-        found: dict[str, dict[str, int]] = {}
+        in_float: dict[str, dict[str, int]] = {}
         for layer in self.layers:
             if not layer.reached:
-                entry = found.setdefault(layer.name, {"weights": 0, "macs": 0})
+                entry = in_float.setdefault(layer.name, {"weights": 0, "macs": 0})
                 entry["weights"] += layer.weights
                 entry["macs"] += layer.macs
-        return found
+        return in_float
 
     def bits(self, convention: Convention = "paper") -> float:
         """Storage in bits."""
@@ -222,7 +220,7 @@ class Cost:
 
     def _assumed(self, layer: LayerCost, convention: Convention) -> Bits:
         if not layer.reached:
-            return Bits(FLOAT_BITS, FLOAT_BITS)
+            return _FLOAT
         if convention == "honest":
             return layer.bits
         if convention == "apot" and layer.edge:
@@ -241,7 +239,7 @@ def measure_cost(network: CompressedNetwork) -> Cost:
     counter.watch("body", module.body)
     for name in module.split_points:  # after the counting hooks: a split point may be a counted layer
         module.body.get_submodule(name).register_forward_hook(counter.next_segment)
-    image = network.architecture.example(1).to(next(module.parameters()).device)
+    image = network.example()
     with torch.no_grad(), counter.operations:
         features, _ = module.split(image)
         body = [*counter.layers]
@@ -255,7 +253,7 @@ def measure_cost(network: CompressedNetwork) -> Cost:
     last = max(place for place, layer in enumerate(body) if not layer.normalization)
     for place in (0, last):
         body[place] = replace(body[place], edge=True)
-    nominal = network.bits or Bits(FLOAT_BITS, FLOAT_BITS)
+    nominal = network.bits or _FLOAT
     layers = (*_in_float(body, counter), *heads, *_outside(network, module, counter))
     return Cost(layers=layers, nominal=nominal, exits=len(module.split_points) + 1)
 
@@ -279,40 +277,22 @@ def _in_float(layers: Sequence[LayerCost], counter: "_Counter") -> list[LayerCos
         else layer
         for layer in layers
     ]
-    float_bits = Bits(FLOAT_BITS, FLOAT_BITS)
-    extra = [
-        LayerCost(
-            name=name,
-            segment=segment,
-            macs=macs,
-            weights=0,
-            others=0,
-            parameters=0,
-            bits=float_bits,
-            reached=False,
-        )
+    extra = (
+        LayerCost(name=name, segment=segment, macs=macs, reached=False)
         for (name, segment), macs in rest.items()
-    ]
+    )
     return [*known, *extra]
 
 
 def _outside(network: CompressedNetwork, ran: nn.Module, counter: "_Counter") -> list[LayerCost]:
     """Weights that make a difference, but belong to modules that never ran: others read them."""
-    unseen = {name for name, one in ran.named_parameters() if id(one) not in counter.stored}
-    if not unseen:
-        return []
+    unseen = {name for name, parameter in ran.named_parameters() if id(parameter) not in counter.stored}
+    sizes = used_parameters(network, unseen) if unseen else {}
     return [
         LayerCost(
-            name=name.rpartition(".")[0],
-            segment=0,
-            macs=0,
-            weights=size,
-            others=0,
-            parameters=size,
-            bits=Bits(FLOAT_BITS, FLOAT_BITS),
-            reached=False,
+            name=name.rpartition(".")[0], segment=0, macs=0, weights=size, parameters=size, reached=False
         )
-        for name, size in used_parameters(network, unseen).items()
+        for name, size in sizes.items()
     ]
 
 
@@ -340,7 +320,7 @@ class _Counter:
 
     def _count(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Any], None]:
         def hook(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Any) -> None:
-            new = [one for one in layer.parameters(recurse=False) if id(one) not in self.stored]
+            new = [weight for weight in layer.parameters(recurse=False) if id(weight) not in self.stored]
             self.stored.update(map(id, new))  # what is used again is stored once
             first = not self.layers
             cost = _layer_cost(name, layer, output, self.segment, reads_image=first, new=new)
@@ -366,8 +346,8 @@ def _layer_cost(
         kind = type(layer).__name__
         raise ValueError(f"the cost of {name}, a {kind}, is not known; Conv2d and Linear can be counted")
     parameters = sum(parameter.numel() for parameter in new)
-    weights = sum(one.numel() for one in new if one is layer.weight) if plain else 0
-    bits, scales = Bits(FLOAT_BITS, FLOAT_BITS), 0
+    weights = sum(parameter.numel() for parameter in new if plain and parameter is layer.weight)
+    bits, scales = _FLOAT, 0
     if isinstance(layer, QuantizedLayer):
         bits = Bits(layer.weight_bits, _IMAGE_BITS if reads_image else layer.activation_bits)
         scales = (layer.weight_bits < FLOAT_BITS) + (layer.activation_bits < FLOAT_BITS)
@@ -388,10 +368,8 @@ def _macs(layer: nn.Module, output: Any) -> int:
     """Per image; `output` has a batch of one. What modules of several outputs multiply is left to torch."""
     if not isinstance(output, Tensor):
         return 0
-    if isinstance(layer, nn.Conv2d):
-        return output.numel() * layer.weight.shape[1] * layer.weight.shape[2] * layer.weight.shape[3]
-    if isinstance(layer, nn.Linear):
-        return output.numel() * layer.weight.shape[1]
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        return output.numel() * layer.weight[0].numel()
     return output.numel()
 
 

@@ -23,7 +23,7 @@ def exit_latencies(network: CompressedNetwork, *, repeats: int = 30) -> list[flo
     for layer in module.modules():
         if isinstance(layer, QuantizedLayer):
             layer.set_bits(32, 32)
-    image = network.architecture.example(1).to(next(module.parameters()).device)
+    image = network.example()
     exits = len(module.split_points) + 1
     return [_median_ms(_until(module, image, place), repeats, image.device) for place in range(exits)]
 
