@@ -45,7 +45,7 @@ def find_blocks(network: CompressedNetwork) -> list[Block]:
     if ":" not in network.architecture.model or sum(block.droppable for block in blocks) > 1:
         return blocks
     others = [_run(network.copy().module.body.eval(), image, names) for names in _by_kind(body)]
-    return max([blocks, *others], key=lambda found: sum(block.droppable for block in found))
+    return max([blocks, *others], key=lambda kind: sum(block.droppable for block in kind))
 
 
 def _by_kind(body: nn.Module) -> list[dict[str, nn.Module]]:
@@ -70,8 +70,8 @@ def split_candidates(network: CompressedNetwork) -> list[Block]:
             for name, module in body.named_modules()
             if isinstance(module, (*_ACTIVATIONS, *_POOLING))
         }
-    found = _run(body, network.architecture.example(1), names)
-    return [block for block in found if block.features][:-1]
+    blocks = _run(body, network.architecture.example(1), names)
+    return [block for block in blocks if block.features][:-1]
 
 
 def blocks_to_drop(blocks: list[Block], depth: float) -> list[str]:
@@ -103,11 +103,11 @@ def _outermost_blocks(
     container = isinstance(module, _CONTAINERS) and not (held and all(_is_leaf(part) for part in parts))
     if held and parts and not container:
         return [(prefix, module)] if _has_weights(module) else []
-    found = []
+    blocks = []
     for name, child in module.named_children():
         path = f"{prefix}.{name}" if prefix else name
-        found += _outermost_blocks(child, path, held=container)
-    return found
+        blocks += _outermost_blocks(child, path, held=container)
+    return blocks
 
 
 def _has_weights(module: nn.Module) -> bool:
@@ -133,7 +133,7 @@ def _run(body: nn.Module, image: Tensor, names: dict[str, nn.Module]) -> list[Bl
         runs[name] += 1
         if runs[name] > 1 or not isinstance(output, Tensor):
             return
-        tensors = [one for one in inputs if isinstance(one, Tensor)]
+        tensors = [value for value in inputs if isinstance(value, Tensor)]
         same = len(tensors) == 1 and tensors[0] is inputs[0] and tensors[0].shape == output.shape
         blocks.append(Block(name, same, output.dim() == 4, output.shape[1], macs[0]))
 

@@ -29,8 +29,6 @@ STAGES: Mapping[str, type[Stage]] = {
     "F": FineTune,
     "K": Recover,
 }
-
-
 _DECLARED = ("letter", "title", "dynamic", "granularity", "repeatable", "knobs", "apply")
 
 
@@ -54,17 +52,16 @@ def _load(entry: EntryPoint) -> type[Stage]:
     try:
         stage = entry.load()
     except Exception as error:  # whatever the module of a user raises
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = f"{type(error).__name__}: {one_line(error)}"
         raise ValueError(
             f"stage plug-in {entry.name!r} ({entry.value}) cannot be loaded: {reason}"
         ) from error
-    missing = [name for name in _DECLARED if not hasattr(stage, name)]
-    if missing:
+    if missing := [name for name in _DECLARED if not hasattr(stage, name)]:
         raise ValueError(f"stage plug-in {entry.name!r} ({entry.value}) lacks {', '.join(missing)}")
     if stage.letter != entry.name:
         raise ValueError(f"stage plug-in {entry.name!r} must have that letter, got {stage.letter!r}")
-    found: type[Stage] = stage
-    return found
+    checked: type[Stage] = stage
+    return checked
 
 
 def make_stage(step: Step) -> Stage:
@@ -95,7 +92,7 @@ def complete(sequence: StageSequence) -> StageSequence:
     return StageSequence(tuple(steps))
 
 
-# What a sequence makes of a model without training: its structure and its cost.
+# Dry run: what a sequence makes of a model without training, its structure and its cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +138,7 @@ def dry_run(network: CompressedNetwork) -> None:
         twin.module.train()
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             logits = twin.module(network.architecture.example(2))
-            sum(one.square().sum() for one in logits).backward()
+            sum(exit_.square().sum() for exit_ in logits).backward()
     with _naming(f"{model} cannot be copied{after}"):
         again = twin.copy().rebuild(seed=0)
         again.module.load_state_dict(twin.module.state_dict(), strict=True)

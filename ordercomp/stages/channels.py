@@ -39,8 +39,7 @@ def narrow_channels(
     if round_to > 1 and scope == "global":
         raise StageError(f"round_to={round_to} needs scope=local, as global ranks channels one by one")
     kept = classifiers(network)
-    before = _channels(network.module, kept)
-    widths = [width for width in _widths(network.module, kept) if width > 1]
+    widths = _widths(network.module, kept)
     try:
         importance = _Importance(on_quantized=importance_on == "quantized")
         whole = network.copy()
@@ -55,16 +54,16 @@ def narrow_channels(
         if not isinstance(error, StageError):  # whatever comes of a module that cannot be followed
             reason = f"Torch-Pruning cannot follow them ({type(error).__name__}: {reason})"
         raise StageError(f"channels of {network.architecture.model} cannot be pruned: {reason}") from error
-    after = _channels(network.module, kept)
+    before, after = sum(widths), sum(_widths(network.module, kept))
     if after == before:
         raise StageError(
             f"ratio {ratio:g} removes no channel of {network.architecture.model}, whose layers are too narrow"
         )
     achieved = 1 - after / before
     facts: dict[str, object] = {"ratio": round(achieved, 4), "channels": after}
-    return (
-        facts if scope == "global" else {**facts, **_judge_kept(network, ratio, achieved, widths, round_to)}
-    )
+    if scope == "local":
+        facts |= _judge_kept(network, ratio, achieved, [width for width in widths if width > 1], round_to)
+    return facts
 
 
 def classifiers(network: CompressedNetwork) -> list[nn.Module]:
@@ -86,7 +85,7 @@ def _prune(
 ) -> list[Cut]:
     """Cut in place, and return what was cut."""
     module = network.module
-    images = network.architecture.example(2).to(next(module.parameters()).device)
+    images = network.example(2)
 
     def pruner(ratios: dict[nn.Module, float]) -> tp.pruner.BasePruner:
         return tp.pruner.BasePruner(
@@ -161,14 +160,12 @@ def _of_small_groups(pruner: tp.pruner.BasePruner, ratio: float) -> dict[nn.Modu
 @torch.no_grad()
 def _check_rebuilt(network: CompressedNetwork) -> None:
     """Raise StageError unless the network gives logits, and one rebuilt from its facts the same ones."""
-    image = network.architecture.example(2)
-    twin = network.rebuild(seed=0)
-    twin.module.load_state_dict(network.module.state_dict(), strict=True)
-    device = next(network.module.parameters()).device
-    expected = network.module(image.to(device))
-    found = twin.module.to(device).eval()(image.to(device))
-    for logits, again in zip(expected, found, strict=True):
-        if logits.shape != (len(image), network.architecture.classes):
+    images = network.example(2)
+    rebuilt = network.rebuild(seed=0).module
+    rebuilt.load_state_dict(network.module.state_dict(), strict=True)
+    rebuilt.to(network.device).eval()
+    for logits, again in zip(network.module(images), rebuilt(images), strict=True):
+        if logits.shape != (len(images), network.architecture.classes):
             raise StageError(f"pruning changes the shape of the logits to {tuple(logits.shape)}")
         if not torch.equal(logits, again):
             raise StageError("a network rebuilt from the pruned shapes computes something else")
@@ -194,12 +191,8 @@ def _judge_kept(
     return {"notice": f"removes {achieved:.0%} of the channels, where {ratio:.0%} were asked for"}
 
 
-def _channels(module: nn.Module, kept: list[nn.Module]) -> int:
-    """Number of output channels of all convolutions and linear layers that may be pruned."""
-    return sum(_widths(module, kept))
-
-
 def _widths(module: nn.Module, kept: list[nn.Module]) -> list[int]:
+    """Numbers of output channels of the convolutions and linear layers that may be pruned."""
     layers = [layer for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
     return [layer.weight.shape[0] for layer in layers if layer not in kept]
 

@@ -22,17 +22,14 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.stage import StageError
 from ordercomp.stages.tracing import TracingLimitError
 
-# Silenced channels: a network whose cut channels are still there, but say nothing.
-
-
+_COARSE = 1e-2
+_CLOSE = {torch.float64: 1e-9, torch.float32: 1e-3}  # shares of the largest logit that rounding may change
 _NEVER_ALIKE = -1e4  # to a codeword, so that its share of the histogram is zero
-
-
 _NOT_ZERO_AT_ZERO = frozenset(
     {
         torch.sigmoid,
         Tensor.sigmoid,
-        torch.nn.functional.sigmoid,
+        functional.sigmoid,
         functional.hardsigmoid,
         functional.softplus,
         functional.logsigmoid,
@@ -46,92 +43,6 @@ _NOT_ZERO_AT_ZERO = frozenset(
     }
 )
 
-
-class Quiet(TorchFunctionMode):
-    """Activations that make something of nothing keep channels that are zero everywhere at zero."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Run `func`, then silence what was silent."""
-        output = func(*args, **(kwargs or {}))
-        if func not in _NOT_ZERO_AT_ZERO or not args or not isinstance(args[0], Tensor):
-            return output
-        for dim in {1, args[0].dim() - 1} - {0}:
-            others = [one for one in range(args[0].dim()) if one != dim]
-            output = output * (args[0] != 0).float().amax(others, keepdim=True)
-        return output
-
-
-@torch.no_grad()
-def silence(whole: nn.Module, cut: nn.Module, removed: Mapping[str, Sequence[int]]) -> None:
-    """Let the outputs `removed`, by module or parameter of `whole`, be zero from now on, in place.
-
-    Layers that normalize over channels take in those that `cut` has left. Raises ValueError if their weights
-    are not those of the channels left.
-    """
-    modules, parameters = dict(whole.named_modules()), dict(whole.named_parameters())
-    codebooks = [one.codebook for one in modules.values() if isinstance(one, BagOfFeaturesHead)]
-    for name, channels in removed.items():
-        if name in modules:
-            layer = modules[name]
-            if isinstance(layer, (nn.LayerNorm, nn.GroupNorm)):
-                _normalize_rest(name, layer, cut.get_submodule(name), channels)
-            else:
-                _silence_outputs(layer, channels, _NEVER_ALIKE if layer in codebooks else 0.0)
-        else:
-            _silence_parameter(parameters[name], cut.get_parameter(name), channels)
-
-
-def _silence_outputs(layer: nn.Module, channels: Sequence[int], value: float) -> None:
-    index = torch.tensor(channels)
-
-    def hook(_layer: nn.Module, _inputs: tuple[Tensor, ...], output: Any) -> Tensor:
-        if not isinstance(output, Tensor):
-            raise ValueError(
-                f"a {type(layer).__name__} has more than one output, whose channels are not known"
-            )
-        dim = output.dim() - 1 if isinstance(layer, nn.Linear) else 1
-        return output.index_fill(dim, index.to(output.device), value)
-
-    layer.register_forward_hook(hook)
-
-
-def _normalize_rest(name: str, layer: nn.Module, left: nn.Module, channels: Sequence[int]) -> None:
-    """Normalize over the channels left, as the layer `left` does."""
-    weight, width = layer.weight, int(layer.weight.shape[0])  # type: ignore[index]
-    index = torch.tensor([one for one in range(width) if one not in set(channels)])
-    assert isinstance(weight, Tensor)
-    assert isinstance(left.weight, Tensor)
-    if not torch.equal(weight[index.to(weight.device)], left.weight):
-        raise ValueError(f"{name} has weights of other channels than those that are left")
-
-    def hook(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        last = isinstance(layer, nn.LayerNorm) and output.shape[-1] == width
-        dim, kept = output.dim() - 1 if last else 1, index.to(output.device)
-        rest: Tensor = left(inputs[0].index_select(dim, kept))
-        return torch.zeros_like(output).index_copy(dim, kept, rest)
-
-    layer.register_forward_hook(hook)
-
-
-def _silence_parameter(whole: nn.Parameter, cut: nn.Parameter, channels: Sequence[int]) -> None:
-    """Zero the part of a parameter that is cut, along the dimension in which the two differ."""
-    dims = [dim for dim, (one, other) in enumerate(zip(whole.shape, cut.shape, strict=True)) if one != other]
-    for dim in dims:
-        whole.index_fill_(dim, torch.tensor(channels).to(whole.device), 0.0)
-
-
-_COARSE = 1e-2
-
-
-_CLOSE = {torch.float64: 1e-9, torch.float32: 1e-3}  # shares of the largest logit that rounding may change
-
-
 Cut = tuple[str, bool, Sequence[int]]  # a module's name, whether its outputs are cut, and which channels
 
 
@@ -143,7 +54,7 @@ def check_quantizing(network: CompressedNetwork) -> None:
     after.module.eval()
     if network.bits is not None:
         before = _in_float(before)
-    model, images = network.architecture.model, _images(network)
+    model, images = network.architecture.model, network.example(2)
     if not _agree(before.module, before.module, images):
         raise StageError(f"{model} gives other logits each time it sees the same images, in evaluation, too")
     if not _agree(before.module, after.module, images):
@@ -154,12 +65,12 @@ def check_quantizing(network: CompressedNetwork) -> None:
 
 
 def check_pruning(network: CompressedNetwork, cuts: Sequence[Cut]) -> None:
-    """Raise StageError unless `cuts` leave what the network computes with the cut channels silenced.
+    """Raise StageError unless `cuts` leave what the network computes with the cut channels masked.
 
     Normalizations over several channels are taken over those that are left, in both.
     """
     try:
-        right = _is_quiet(network, cuts)
+        right = _is_masked(network, cuts)
     except Exception as error:
         if is_out_of_memory(error) or isinstance(error, TracingLimitError):
             raise
@@ -173,7 +84,7 @@ def check_pruning(network: CompressedNetwork, cuts: Sequence[Cut]) -> None:
         )
 
 
-def same_logits(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+def same_logits(logits: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
     """Whether the logits of all exits agree up to rounding in their precision; NaN agrees with nothing."""
     return all(
         first.shape == second.shape
@@ -181,41 +92,37 @@ def same_logits(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
             (first - second).abs().max()
             <= _CLOSE.get(first.dtype, _COARSE) * first.abs().max().clamp_min(1e-6)
         )
-        for first, second in zip(one, other, strict=True)
+        for first, second in zip(logits, others, strict=True)
     )
 
 
-def _is_quiet(network: CompressedNetwork, cuts: Sequence[Cut]) -> bool:
-    """Whether `cuts` leave what the network computes with the cut channels silenced."""
+def _is_masked(network: CompressedNetwork, cuts: Sequence[Cut]) -> bool:
+    """Whether `cuts` leave what the network computes with the cut channels masked."""
     whole = _in_float(network.copy())
     _make_unique(whole.module)
     whole.module.eval()
     cut = whole.copy()
     cut.module.eval()
-    silence(whole.module, cut.module, _cut(cut, cuts))
-    with Quiet():
-        return _agree(whole.module, cut.module, _images(network))
+    _mask_channels(whole.module, cut.module, _cut(cut, cuts))
+    with _MaskedActivations():
+        return _agree(whole.module, cut.module, network.example(2))
 
 
 @torch.no_grad()
-def _agree(one: nn.Module, other: nn.Module, images: Tensor) -> bool:
+def _agree(first: nn.Module, second: nn.Module, images: Tensor) -> bool:
     """Whether both give the same logits, in float64, or in float32 where a forward insists on that.
 
-    Both change together, as a hook of one may run a layer of the other.
+    Both change together, as a hook of the first may run a layer of the second.
     """
     try:
         exact = images.double()
-        one.double(), other.double()
-        return same_logits(one(exact), other(exact))
+        first.double(), second.double()
+        return same_logits(first(exact), second(exact))
     except (RuntimeError, TypeError):
-        one.float(), other.float()
-        return same_logits(one(images), other(images))
+        first.float(), second.float()
+        return same_logits(first(images), second(images))
     finally:
-        one.float(), other.float()
-
-
-def _images(network: CompressedNetwork) -> Tensor:
-    return network.architecture.example(2).to(next(network.module.parameters()).device)
+        first.float(), second.float()
 
 
 def _culprit(network: CompressedNetwork, cuts: Sequence[Cut]) -> str:
@@ -223,7 +130,7 @@ def _culprit(network: CompressedNetwork, cuts: Sequence[Cut]) -> str:
     right, wrong = 0, len(cuts)
     while wrong - right > 1:
         middle = (right + wrong) // 2
-        if _is_quiet(network, cuts[:middle]):
+        if _is_masked(network, cuts[:middle]):
             right = middle
         else:
             wrong = middle
@@ -263,12 +170,11 @@ def _make_unique(module: nn.Module) -> None:
 def _cut(network: CompressedNetwork, cuts: Sequence[Cut]) -> dict[str, list[int]]:
     """Make the cuts, in place, and return the output channels that went, by module or parameter."""
     module = network.module
-    names = {id(one): name for name, one in module.named_modules()}
+    names = {id(layer): name for name, layer in module.named_modules()}
     left: dict[str, list[int]] = {}
     removed: dict[str, list[int]] = {}
-    images = network.architecture.example(2).to(next(module.parameters()).device)
     with torch.enable_grad():
-        graph = tp.DependencyGraph().build_dependency(module, images, verbose=False)
+        graph = tp.DependencyGraph().build_dependency(module, network.example(2), verbose=False)
     for root, outputs, channels in cuts:
         layer = module.get_submodule(root)
         pruner = graph.get_pruner_of_module(layer)
@@ -288,3 +194,85 @@ def _cut(network: CompressedNetwork, cuts: Sequence[Cut]) -> dict[str, list[int]
         group.prune(record_history=False)
     module.zero_grad(set_to_none=True)
     return removed
+
+
+# Channel masking: a network whose cut channels are still there, but say nothing
+
+
+class _MaskedActivations(TorchFunctionMode):
+    """Activations that make something of zero keep channels that are zero everywhere at zero."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run `func`, then zero what was zero."""
+        output = func(*args, **(kwargs or {}))
+        if func not in _NOT_ZERO_AT_ZERO or not args or not isinstance(args[0], Tensor):
+            return output
+        last = args[0].dim() - 1
+        for dim in {1, last} - {0}:
+            others = [other for other in range(last + 1) if other != dim]
+            output = output * (args[0] != 0).float().amax(others, keepdim=True)
+        return output
+
+
+@torch.no_grad()
+def _mask_channels(whole: nn.Module, cut: nn.Module, removed: Mapping[str, Sequence[int]]) -> None:
+    """Let the outputs `removed`, by module or parameter of `whole`, be zero from now on, in place.
+
+    Layers that normalize over channels take in those that `cut` has left. Raises ValueError if their weights
+    are not those of the channels left.
+    """
+    modules, parameters = dict(whole.named_modules()), dict(whole.named_parameters())
+    codebooks = [module.codebook for module in modules.values() if isinstance(module, BagOfFeaturesHead)]
+    for name, channels in removed.items():
+        if name in parameters:
+            _mask_parameter(parameters[name], cut.get_parameter(name), channels)
+        elif isinstance(modules[name], (nn.LayerNorm, nn.GroupNorm)):
+            _normalize_rest(name, modules[name], cut.get_submodule(name), channels)
+        else:
+            layer = modules[name]
+            _mask_outputs(layer, channels, _NEVER_ALIKE if layer in codebooks else 0.0)
+
+
+def _mask_outputs(layer: nn.Module, channels: Sequence[int], value: float) -> None:
+    index = torch.tensor(channels)
+
+    def hook(_layer: nn.Module, _inputs: tuple[Tensor, ...], output: Any) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise ValueError(
+                f"a {type(layer).__name__} has more than one output, whose channels are not known"
+            )
+        dim = output.dim() - 1 if isinstance(layer, nn.Linear) else 1
+        return output.index_fill(dim, index.to(output.device), value)
+
+    layer.register_forward_hook(hook)
+
+
+def _normalize_rest(name: str, layer: nn.Module, left: nn.Module, channels: Sequence[int]) -> None:
+    """Normalize over the channels left, as the layer `left` does."""
+    weight, width = layer.weight, int(layer.weight.shape[0])  # type: ignore[index]
+    index = torch.tensor([channel for channel in range(width) if channel not in set(channels)])
+    assert isinstance(weight, Tensor)
+    assert isinstance(left.weight, Tensor)
+    if not torch.equal(weight[index.to(weight.device)], left.weight):
+        raise ValueError(f"{name} has weights of other channels than those that are left")
+
+    def hook(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        last = isinstance(layer, nn.LayerNorm) and output.shape[-1] == width
+        dim, kept = output.dim() - 1 if last else 1, index.to(output.device)
+        rest: Tensor = left(inputs[0].index_select(dim, kept))
+        return torch.zeros_like(output).index_copy(dim, kept, rest)
+
+    layer.register_forward_hook(hook)
+
+
+def _mask_parameter(whole: nn.Parameter, cut: nn.Parameter, channels: Sequence[int]) -> None:
+    """Zero the part of a parameter that is cut, along the dimension in which the two differ."""
+    for dim, (before, after) in enumerate(zip(whole.shape, cut.shape, strict=True)):
+        if before != after:
+            whole.index_fill_(dim, torch.tensor(channels).to(whole.device), 0.0)

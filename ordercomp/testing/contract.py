@@ -72,10 +72,10 @@ def stage_checks(stage: type[Stage], *, orders: Sequence[Order] = ORDERS) -> lis
 def check_declaration(stage: type[Stage]) -> None:
     """Check what a class says of itself, and that it is found by its letter."""
     _require(len(stage.letter) == 1 and "A" <= stage.letter <= "Z", "letter must be one of A to Z")
-    found = known_stages().get(stage.letter)
+    known = known_stages().get(stage.letter)
     _require(
-        found is stage,
-        f"the letter {stage.letter} gives {found}, not {stage}; install the package, with an entry point "
+        known is stage,
+        f"the letter {stage.letter} gives {known}, not {stage}; install the package, with an entry point "
         f"{stage.letter} in the group ordercomp.stages",
     )
     _require(all(isinstance(knob, Knob) for knob in stage.knobs.values()), "knobs must map names to Knob")
@@ -113,11 +113,11 @@ def check_stage(stage: type[Stage], order: Order) -> CompressedNetwork:
         "two calls with the same seed give different weights: draw random numbers from trainer.seed",
     )
     if not stage.dynamic:
-        one, other = measure_cost(network), measure_cost(result)
+        asked, spent = measure_cost(network), measure_cost(result)
         for convention in CONVENTIONS:
-            old, new = one.bitops_by_exit(convention), other.bitops_by_exit(convention)
+            old, new = asked.bitops_by_exit(convention), spent.bitops_by_exit(convention)
             _require(
-                all(last <= first for first, last in zip(old, new, strict=True)),
+                all(later <= earlier for earlier, later in zip(old, new, strict=True)),
                 f"the result takes more bit operations than the argument (convention {convention})",
             )
     _check_files(result)
@@ -163,9 +163,10 @@ def _check_outputs(stage: type[Stage], network: CompressedNetwork, result: Compr
     _require(len(outputs) == len(result.exits) + 1, "there must be logits of every exit and of the end")
     _require(stage.dynamic or result.exits == network.exits, "a static stage must keep the exits")
     _require(
-        all(one.shape == (3, result.architecture.classes) for one in outputs), "logits have the wrong shape"
+        all(logits.shape == (3, result.architecture.classes) for logits in outputs),
+        "logits have the wrong shape",
     )
-    _require(all(bool(torch.isfinite(one).all()) for one in outputs), "logits are not finite")
+    _require(all(bool(torch.isfinite(logits).all()) for logits in outputs), "logits are not finite")
     _require(
         all(parameter.requires_grad for parameter in result.module.parameters()),
         "parameters must be left trainable for the stages that follow",
@@ -195,8 +196,7 @@ def _check_files(result: CompressedNetwork) -> None:
         with torch.no_grad():
             shipped = packed(result.architecture.example(3))
     _require(
-        _same(result.module.state_dict(), loaded.module.state_dict())
-        and all(torch.equal(one, other) for one, other in zip(outputs, _logits(loaded), strict=True)),
+        _same(result.module.state_dict(), loaded.module.state_dict()) and _equal(outputs, _logits(loaded)),
         "the network is another one after saving and loading: name replaced modules in network.rebuilt",
     )
     _require(
@@ -205,7 +205,7 @@ def _check_files(result: CompressedNetwork) -> None:
     )
     _require(repr(loaded.module) == repr(result.module), "layers are others after saving and loading")
     _require(
-        all(torch.equal(one, other) for one, other in zip(outputs, shipped, strict=True)),
+        _equal(outputs, shipped),
         "the packed network computes something else",
     )
 
@@ -220,13 +220,18 @@ def _tensors(network: CompressedNetwork) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in network.module.state_dict().items()}
 
 
-def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+def _equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    return len(first) == len(second) and all(map(torch.equal, first, second))
 
 
-def _share_memory(one: CompressedNetwork, other: CompressedNetwork) -> bool:
-    places = {tensor.data_ptr() for tensor in one.module.state_dict().values() if tensor.numel()}
-    return any(tensor.data_ptr() in places for tensor in other.module.state_dict().values() if tensor.numel())
+def _same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    return list(first) == list(second) and _equal([*first.values()], [*second.values()])
+
+
+def _share_memory(first: CompressedNetwork, second: CompressedNetwork) -> bool:
+    tensors = (network.module.state_dict().values() for network in (first, second))
+    places, others = ({tensor.data_ptr() for tensor in values if tensor.numel()} for values in tensors)
+    return not places.isdisjoint(others)
 
 
 def _require(condition: bool, message: str) -> None:
