@@ -163,28 +163,25 @@ class MemorySplit:
         """
         check_batches(batch_size, rng, augment)
         order = torch.arange(len(self)) if rng is None else torch.randperm(len(self), generator=rng)
+        draws = None
         if rng is not None and augment and self.augmentation.changes:
             draws = self.augmentation.draw(len(self), rng).to(device)
-            return self._augmented(batch_size, order.to(device), draws)
-        return self._batches(batch_size, order.to(device))
+        return self._batches(batch_size, order.to(device), draws)
 
-    def _batches(self, batch_size: int, order: Tensor) -> Iterator[Batch]:
+    def _batches(self, batch_size: int, order: Tensor, draws: Draws | None) -> Iterator[Batch]:
         labels = self._labels(order.device)
-        small = 4 * self.images.numel() <= _FLOAT_BYTES
-        images = self._normalized(order.device) if small else self._stored(order.device)
-        for index in torch.split(order, batch_size):
-            pixels = images.index_select(0, index)
-            yield Batch(
-                (pixels if small else self._normalize(pixels)).permute(0, 3, 1, 2), labels[index], index
-            )
-
-    def _augmented(self, batch_size: int, order: Tensor, draws: Draws) -> Iterator[Batch]:
-        labels, padded = self._labels(order.device), self._padded(order.device)
+        small = draws is None and 4 * self.images.numel() <= _FLOAT_BYTES
         for start in range(0, len(self), batch_size):
             part = slice(start, start + batch_size)
-            pixels = self.augmentation.crop(padded, order[part], draws[part])
-            images = self._normalize(pixels).permute(0, 3, 1, 2)
-            yield Batch(images, labels[order[part]], order[part])
+            index = order[part]
+            if draws is not None:
+                pixels = self.augmentation.crop(self._padded(order.device), index, draws[part])
+            elif small:
+                pixels = self._normalized(order.device).index_select(0, index)
+            else:
+                pixels = self._stored(order.device).index_select(0, index)
+            images = pixels if small else self._normalize(pixels)
+            yield Batch(images.permute(0, 3, 1, 2), labels[index], index)
 
     def _normalize(self, pixels: Tensor) -> Tensor:
         """Float images of uint8 ones, both of shape (k, h, w, c)."""

@@ -180,14 +180,14 @@ def _check_alike(parts: Mapping[str, _Part], source: Source) -> None:
     """Raise DataError unless the images of all parts have one shape and are bytes, or floats, in all."""
     (first, *names) = parts
     for name in names:
-        for what, one, other in (
+        for what, here, there in (
             ("one shape (h, w, c)", parts[first].images.shape[1:], parts[name].images.shape[1:]),
             ("pixels or floats beyond 0 to 1", parts[first].images.dtype, parts[name].images.dtype),
         ):
-            if one != other:
+            if here != there:
                 raise DataError(
-                    f"images of {source.name} must have {what} in all parts, got {one} in {first} and "
-                    f"{other} in {name}"
+                    f"images of {source.name} must have {what} in all parts, got {here} in {first} and "
+                    f"{there} in {name}"
                 )
 
 

@@ -52,7 +52,7 @@ def probe_precision(network: CompressedNetwork, *, batch_size: int, seconds: flo
     """
     device = choose_device()
     module = network.copy().module.to(device).train()
-    images = network.architecture.example(batch_size).to(device).contiguous(memory_format=torch.channels_last)
+    images = network.architecture.example(batch_size).to(device, memory_format=torch.channels_last)
     labels = torch.arange(batch_size, device=device) % network.architecture.classes
     with own_stream(device):
         steps = {

@@ -1,4 +1,4 @@
-"""The only training loop, and the losses that stages hand to it."""
+"""The only training loop, and the objectives that it minimizes."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,8 +14,9 @@ from ordercomp.training.recipe import Recipe
 from ordercomp.training.steps import make_steps, own_stream
 
 Item = TypeVar("Item")
-
-
+Criterion = Literal["", "cross entropy", "mse", "huber"]
+CRITERIA = ("cross entropy", "mse", "huber")
+_STEEPEST = 5.0  # standard deviations of the targets
 _CPU = torch.device("cpu")
 
 
@@ -86,8 +87,7 @@ def distillation_loss(
     Exit k learns from exit k of the teacher; if their numbers differ, every exit learns from its last.
     Labels are hard whatever `recipe.label_smoothing` says: the teacher's output is what softens them.
     """
-    if len(targets) != len(logits):
-        targets = [targets[-1]] * len(logits)
+    targets = _for_each_exit(targets, len(logits))
     temperature = recipe.temperature
     losses = [
         functional.kl_div(
@@ -103,6 +103,11 @@ def distillation_loss(
     return (1 - recipe.alpha) * hard + recipe.alpha * soft
 
 
+def _for_each_exit(targets: Sequence[Tensor], exits: int) -> Sequence[Tensor]:
+    """A teacher's outputs for each exit of a student: exit by exit, or its last if their numbers differ."""
+    return targets if len(targets) == exits else [targets[-1]] * exits
+
+
 def batched(count: int, size: int, rng: torch.Generator, *, device: torch.device = _CPU) -> Iterator[Tensor]:
     """Shuffled indices of one epoch in batches; a smaller last one is left out unless it is alone."""
     order = torch.randperm(count, generator=rng).to(device)
@@ -111,16 +116,7 @@ def batched(count: int, size: int, rng: torch.Generator, *, device: torch.device
         yield order[start : start + size]
 
 
-# What training minimizes: cross entropy for classes, squared or Huber errors for real targets.
-
-
-Criterion = Literal["", "cross entropy", "mse", "huber"]
-
-
-CRITERIA = ("cross entropy", "mse", "huber")
-
-
-_STEEPEST = 5.0  # standard deviations of the targets
+# What training minimizes: cross entropy for classes, squared or Huber errors for real targets
 
 
 class Objective(Protocol):
@@ -163,13 +159,14 @@ class Numbers:
     def of_targets(self, outputs: Sequence[Tensor], targets: Tensor) -> Tensor:
         """As Objective says."""
         wanted = ((targets - self.center) / self.spread).float()
-        return torch.stack([self.error(one.float()[:, 0], wanted) for one in outputs]).sum()
+        return torch.stack([self.error(output.float()[:, 0], wanted) for output in outputs]).sum()
 
     def of_teacher(self, outputs: Sequence[Tensor], taught: Sequence[Tensor], targets: Tensor) -> Tensor:
         """As Objective says."""
-        if len(taught) != len(outputs):
-            taught = [taught[-1]] * len(outputs)
-        soft = [self.error(one.float(), other.float()) for one, other in zip(outputs, taught, strict=True)]
+        taught = _for_each_exit(taught, len(outputs))
+        soft = [
+            self.error(output.float(), wanted.float()) for output, wanted in zip(outputs, taught, strict=True)
+        ]
         hard = self.of_targets(outputs, targets)
         return (1 - self.recipe.alpha) * hard + self.recipe.alpha * torch.stack(soft).sum()
 

@@ -24,14 +24,12 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4  # on weights of convolutions and linear layers only
     label_smoothing: float = (
-        0.05  # where labels alone teach; with a teacher labels are hard (Hinton et al. 2015)
+        0.05  # where labels alone teach; with a teacher they are hard (Hinton et al. 2015)
     )
     temperature: float = 4.0  # of distillation
     alpha: float = 0.9  # weight of the distillation loss; 1 - alpha is left for the labels
     augment: bool = False
-    refit_ranges: bool = (
-        True  # fit activation ranges again when P has cut a quantized network, or D is training one
-    )
+    refit_ranges: bool = True  # fit activation ranges again when P cuts a quantized network or D trains one
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:

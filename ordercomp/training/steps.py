@@ -1,4 +1,4 @@
-"""One training step: told by Python each time on the CPU, replayed as a captured graph on CUDA.
+"""One training step: launched by Python each time on the CPU, replayed as a captured graph on CUDA.
 
 A small network's step on a GPU is a few hundred tiny kernels, and launching them one by one takes longer
 than they run. A graph holds them all and is launched at once. It needs that nothing in a step waits for the
@@ -8,8 +8,9 @@ host, so the learning rate is a tensor there.
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -40,29 +41,24 @@ class Steps(Protocol):
 
 
 class EagerSteps:
-    """SGD as Python tells it, step by step."""
+    """SGD as Python launches it, step by step."""
 
     def __init__(
         self, module: nn.Module, loss_of: Callable[[Any], Tensor], *, recipe: Recipe, autocast: torch.autocast
     ) -> None:
-        self._loss_of, self._autocast = loss_of, autocast
         self._optimizer = torch.optim.SGD(
             parameter_groups(module, recipe.weight_decay),
             lr=recipe.learning_rate,
             momentum=recipe.momentum,
             nesterov=True,
         )
+        self._train = partial(_train, loss_of, self._optimizer, autocast)
 
     def take(self, item: Any, rate: float) -> Tensor:
         """Train on `item`, as Steps says."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        with self._autocast:
-            loss = self._loss_of(item)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
-        return loss.detach()
+        return self._train(item)
 
     def finish(self) -> None:
         """Let go of gradients."""
@@ -87,10 +83,10 @@ class GraphedSteps:
         wait: Callable[[], object],
     ) -> None:
         """Prepare steps; `capture` makes a replayable body, `wait` waits until the device is done."""
-        self._loss_of, self._autocast = loss_of, autocast
         self._rate = torch.zeros((), device=next(module.parameters()).device)
         groups = parameter_groups(module, recipe.weight_decay)
         self._optimizer = TensorRateSGD(groups, momentum=recipe.momentum, rate=self._rate)
+        self._train = partial(_train, loss_of, self._optimizer, autocast)
         self._quantized = [layer for layer in module.modules() if isinstance(layer, QuantizedLayer)]
         self._capture, self._wait = capture, wait
         self._facts: object = None  # what the steps since the last warm-up have in common
@@ -129,7 +125,7 @@ class GraphedSteps:
         if timed:
             self._wait()
         start = time.perf_counter()
-        loss = self._train_on(item)
+        loss = self._train(item)
         if timed:
             self._wait()
             self._eager_seconds = time.perf_counter() - start
@@ -141,7 +137,7 @@ class GraphedSteps:
         self._item = _clone(item)
         self._optimizer.zero_grad()
         try:
-            self._replay = self._capture(lambda: self._train_on(self._item))
+            self._replay = self._capture(lambda: self._train(self._item))
         except RuntimeError as error:  # whatever a step does that a graph cannot hold
             self._let_go()
             self.refusal = ("memory was short" if is_out_of_memory(error) else one_line(error))[:200]
@@ -157,13 +153,19 @@ class GraphedSteps:
             self._let_go()
         return loss
 
-    def _train_on(self, item: Any) -> Tensor:
-        with self._autocast:
-            loss = self._loss_of(item)
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
-        return loss.detach()
+
+def _train(
+    loss_of: Callable[[Any], Tensor],
+    optimizer: "torch.optim.SGD | TensorRateSGD",
+    autocast: torch.autocast,
+    item: Any,
+) -> Tensor:
+    with autocast:
+        loss = loss_of(item)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach()
 
 
 class TensorRateSGD:
@@ -172,7 +174,7 @@ class TensorRateSGD:
     def __init__(self, groups: Sequence[dict[str, Any]], *, momentum: float, rate: Tensor) -> None:
         """Take groups of `params` and `weight_decay`; `rate` is read anew at each step, shape ()."""
         self._groups = [
-            (group["params"], [torch.zeros_like(one) for one in group["params"]], group["weight_decay"])
+            (group["params"], list(map(torch.zeros_like, group["params"])), group["weight_decay"])
             for group in groups
         ]
         self._momentum, self._rate = momentum, rate
@@ -181,12 +183,11 @@ class TensorRateSGD:
     def step(self) -> None:
         """Move every parameter that has a gradient."""
         for parameters, buffers, decay in self._groups:
-            moving = [place for place, one in enumerate(parameters) if one.grad is not None]
+            moving = [pair for pair in zip(parameters, buffers, strict=True) if pair[0].grad is not None]
             if not moving:
                 continue
-            weights = [parameters[place] for place in moving]
-            speeds = [buffers[place] for place in moving]
-            slopes = [one.grad for one in weights]
+            weights, speeds = ([*tensors] for tensors in zip(*moving, strict=True))
+            slopes = [weight.grad for weight in weights]
             if decay:
                 slopes = list(torch._foreach_add(slopes, weights, alpha=decay))
             torch._foreach_mul_(speeds, self._momentum)
@@ -198,8 +199,8 @@ class TensorRateSGD:
     def zero_grad(self) -> None:
         """Let go of all gradients."""
         for parameters, _, _ in self._groups:
-            for one in parameters:
-                one.grad = None
+            for parameter in parameters:
+                parameter.grad = None
 
 
 def make_steps(
@@ -219,26 +220,23 @@ def make_steps(
     )
 
 
-def own_stream(device: torch.device) -> AbstractContextManager[object]:
-    """On CUDA a stream beside the default one, on which nothing can be captured; elsewhere nothing."""
-    return _CudaStream(device) if device.type == "cuda" else nullcontext()
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """On CUDA a stream beside the default one, on which nothing can be captured; elsewhere nothing.
 
-
-class _CudaStream:
-    """A stream that starts after what is under way, and that what follows waits for."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._before = torch.cuda.current_stream(device)
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._inside = torch.cuda.stream(self._stream)
-
-    def __enter__(self) -> None:
-        self._stream.wait_stream(self._before)
-        self._inside.__enter__()  # type: ignore[no-untyped-call]
-
-    def __exit__(self, *error: Any) -> None:
-        self._inside.__exit__(*error)
-        self._before.wait_stream(self._stream)
+    It starts after what is under way, and what follows waits for it.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.cuda.current_stream(device)
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(before)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        before.wait_stream(stream)
 
 
 def _capture_on_cuda(body: Body) -> Body:

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -228,19 +229,14 @@ def _calibrate(module: nn.Module, inputs: Tensor) -> None:
         seen[layer] = _summary(values)
 
     layers = [layer for layer in module.modules() if isinstance(layer, QuantizedLayer)]
-    if not layers:
-        return
-    hooks = [layer.register_forward_pre_hook(choose) for layer in layers if isinstance(layer, nn.Module)]
-    try:
-        module(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(layer.register_forward_pre_hook(choose))
+        if layers:
+            module(inputs)
 
 
 def _summary(values: Tensor, count: int = 16384) -> Tensor:
     """Evenly spaced values with both extremes: what is needed to choose a range again, in little memory."""
     flat = values.detach().float().flatten()
-    return torch.cat(
-        [flat[:: max(1, len(flat) // count)], flat.aminmax().min[None], flat.aminmax().max[None]]
-    )
+    return torch.cat([flat[:: max(1, len(flat) // count)], torch.stack(flat.aminmax())])
