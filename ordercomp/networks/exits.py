@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -38,18 +38,6 @@ class Architecture:
     classes: int
     channels: int
     size: tuple[int, int]  # height and width of an input image
-
-    def to_facts(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return {**asdict(self), "size": list(self.size)}
-
-    @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> "Architecture":
-        """Read what `to_facts` made. Raises ValueError, KeyError or TypeError if it is something else."""
-        height, width = facts["size"]
-        return cls(
-            model=facts["model"], classes=facts["classes"], channels=facts["channels"], size=(height, width)
-        )
 
     def build(self) -> nn.Module:
         """A module with fresh weights, drawn from torch's global generator.

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ordercomp.codec import OMITTED, decode, encode
 from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.models.catalog import count_parameters
 from ordercomp.networks.exits import (
@@ -37,14 +38,8 @@ from ordercomp.sequence import StageSequence, Step
 
 _SMALL = 64 * 2**20  # bytes that the uncompressed network of any file may take
 _MOST_TIMES = 200  # how many times larger than its file it may be: stages cut widths and blocks
-_UNFIT = (
-    LookupError,
-    TypeError,
-    RuntimeError,
-    AttributeError,
-    ValueError,
-    ArithmeticError,
-)  # of foreign facts
+# What facts of a foreign or damaged file may raise.
+_UNFIT = (LookupError, TypeError, RuntimeError, AttributeError, ValueError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +51,9 @@ class Serving:
 
     mean: tuple[float, ...] = ()  # of each channel, in units of stored pixel values; empty: no normalization
     std: tuple[float, ...] = ()
-    names: tuple[str, ...] = ()  # of the classes, in the order of their numbers; empty: not known
-    scale: tuple[float, ...] = ()  # of real targets: what an output of 0 is, and a difference of 1
     threshold: float | None = None  # an image leaves at the first exit whose largest softmax reaches it
+    names: tuple[str, ...] = field(default=(), metadata=OMITTED)  # of the classes, in order; empty: not known
+    scale: tuple[float, ...] = field(default=(), metadata=OMITTED)  # of real targets: what 0 is, and 1 more
 
     def __post_init__(self) -> None:
         if self.scale and (len(self.scale) != 2 or not math.isfinite(self.scale[0]) or not self.scale[1] > 0):
@@ -69,33 +64,6 @@ class Serving:
             raise ValueError(f"mean must be finite and std positive, got {self.mean} and {self.std}")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise ValueError(f"threshold must be a finite number or None, got {self.threshold}")
-
-    def to_facts(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        facts = {"mean": list(self.mean), "std": list(self.std), "threshold": self.threshold}
-        return facts | {name: list(getattr(self, name)) for name in ("names", "scale") if getattr(self, name)}
-
-    @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> "Serving":
-        """Read what `to_facts` wrote. Raises ValueError, TypeError or KeyError if it is something else."""
-        threshold = facts["threshold"]
-        return cls(
-            mean=_floats(facts["mean"]),
-            std=_floats(facts["std"]),
-            scale=_floats(facts.get("scale", ())),
-            names=_texts(facts.get("names", ())),
-            threshold=None if threshold is None else float(threshold),
-        )
-
-
-def _texts(values: Sequence[Any]) -> tuple[str, ...]:
-    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-        raise TypeError(f"names must be a list of texts, got {values!r}")
-    return tuple(values)
-
-
-def _floats(values: Sequence[Any]) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
 
 
 # Structure as facts: what stages made of a module, as plain data, and the module made again from them
@@ -322,14 +290,14 @@ class CompressedNetwork:
     def save(self, path: Path | str) -> None:
         """Write the network as one safetensors file, replacing it atomically. Raises OSError."""
         facts = {
-            "architecture": self.architecture.to_facts(),
+            "architecture": encode(self.architecture),
             "structure": describe(self.module, self.dropped, self.rebuilt),
             "bits": None if self.bits is None else [self.bits.weights, self.bits.activations],
             "lineage": [
                 {"step": str(result.step), "epochs": result.epochs, "achieved": result.achieved}
                 for result in self.lineage
             ],
-            "serving": self.serving.to_facts(),
+            "serving": encode(self.serving),
         }
         write_checkpoint(Path(path), self.module.state_dict(), facts)
 
@@ -350,9 +318,10 @@ class CompressedNetwork:
             if model is not None and facts["architecture"]["model"] != model:
                 raise ValueError(f"it names {facts['architecture']['model']!r}, not {model!r}")
             _check_shapes(facts["structure"]["shapes"], tensors)
-            _check_size(Architecture.from_facts(facts["architecture"]), Path(path).stat().st_size)
+            architecture = decode(facts["architecture"], Architecture, "architecture", strict=False)
+            _check_size(architecture, Path(path).stat().st_size)
             with torch.random.fork_rng(devices=[]):  # the factory's weights are replaced at once
-                network = _from_facts(facts)
+                network = _from_facts(architecture, facts)
             network.module.load_state_dict(tensors, strict=True)
             _check_logits(channels_last(network.module).eval(), network.architecture)
         except _UNFIT as error:
@@ -387,8 +356,7 @@ def _check_logits(module: MultiExit, architecture: Architecture) -> None:
         raise RuntimeError(f"its exits give logits of shapes {shapes} for {architecture.classes} classes")
 
 
-def _from_facts(facts: Mapping[str, Any]) -> CompressedNetwork:
-    architecture = Architecture.from_facts(facts["architecture"])
+def _from_facts(architecture: Architecture, facts: Mapping[str, Any]) -> CompressedNetwork:
     lineage = tuple(
         StepResult(
             step=StageSequence.parse(entry["step"]).steps[0],
@@ -404,5 +372,5 @@ def _from_facts(facts: Mapping[str, Any]) -> CompressedNetwork:
         rebuilt=tuple(Rebuilt(*part) for part in facts["structure"].get("rebuilt", ())),
         bits=None if facts["bits"] is None else Bits(*facts["bits"]),
         lineage=lineage,
-        serving=Serving.from_facts(facts["serving"]) if "serving" in facts else Serving(),
+        serving=decode(facts.get("serving", {}), Serving, "serving", strict=False),
     )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ordercomp.codec import decode, encode
 from ordercomp.networks.exits import Architecture, MultiExit, channels_last
 from ordercomp.networks.layers import weight_numbers, weight_of_numbers
 from ordercomp.networks.network import CompressedNetwork, Serving, assemble, describe
@@ -99,11 +100,11 @@ def save_packed(network: CompressedNetwork, path: Path | str) -> None:
     structure = describe(module, network.dropped, network.rebuilt)
     structure["shapes"] = {name: structure["shapes"][name] for name in bits}
     facts = {
-        "architecture": network.architecture.to_facts(),
+        "architecture": encode(network.architecture),
         "structure": structure,
         "packed": bits,
         "same": same,
-        "serving": network.serving.to_facts(),
+        "serving": encode(network.serving),
     }
     write_checkpoint(Path(path), tensors, facts)
 
@@ -119,8 +120,8 @@ def load_network(path: Path | str) -> ShippedNetwork:
     if "packed" not in facts:
         return ship(CompressedNetwork.load(path))
     try:
-        architecture = Architecture.from_facts(facts["architecture"])
-        serving = Serving.from_facts(facts["serving"])
+        architecture = decode(facts["architecture"], Architecture, "architecture", strict=False)
+        serving = decode(facts["serving"], Serving, "serving", strict=False)
         module = _assembled(architecture, facts, tensors)
     except (KeyError, TypeError, IndexError, RuntimeError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -160,5 +161,5 @@ def copy_with_threshold(source: Path, target: Path, threshold: float | None) -> 
     Nothing is built for it. Raises CheckpointError for a damaged file, OSError if it cannot be written.
     """
     tensors, facts = read_checkpoint(source)
-    serving = Serving.from_facts(facts["serving"]) if "serving" in facts else Serving()
-    write_checkpoint(target, tensors, {**facts, "serving": replace(serving, threshold=threshold).to_facts()})
+    serving = decode(facts.get("serving", {}), Serving, "serving", strict=False)
+    write_checkpoint(target, tensors, {**facts, "serving": encode(replace(serving, threshold=threshold))})
