@@ -40,12 +40,11 @@ class StreamedSplit:
 
     paths: tuple[str, ...]
     labels: Tensor
-    side: int = _SIDE  # height and width of an image
     workers: int  # processes that decode; 0: none but this one. The images do not depend on it
     unit_mean: tuple[float, ...] = _MEAN  # of each channel, white being 1
     unit_std: tuple[float, ...] = _STD
     transforms: str = ""  # in place of these: what OwnTransform takes
-    size: tuple[int, int] = (_SIDE, _SIDE)  # height and width that these make
+    size: tuple[int, int] = (_SIDE, _SIDE)  # height and width of an image
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -90,10 +89,9 @@ class StreamedSplit:
         else:
             order = torch.randperm(len(self), generator=rng)
             seeds = torch.randint(2**62, (len(self),), generator=rng)
+        paths = [self.paths[place] for place in order.tolist()]
         loader = DataLoader(
-            _Images(
-                [self.paths[place] for place in order.tolist()], seeds.tolist(), self._transform(augment)
-            ),
+            _Images(paths, seeds.tolist(), self._transform(augment)),
             batch_size=batch_size,
             num_workers=self.workers,
             pin_memory=device.type == "cuda",
@@ -105,9 +103,9 @@ class StreamedSplit:
         """What makes uint8 pixels, shape (3, h, w), of an image and the place it comes from."""
         if self.transforms:
             return OwnTransform(self.transforms, training=augment).bytes
-        random = [transforms.RandomResizedCrop(self.side), transforms.RandomHorizontalFlip()]
-        shorter = round(self.side * _SHORTER_SIDE / _SIDE)
-        fixed = [transforms.Resize(shorter), transforms.CenterCrop(self.side)]
+        side = self.size[0]
+        random = [transforms.RandomResizedCrop(side), transforms.RandomHorizontalFlip()]
+        fixed = [transforms.Resize(round(side * _SHORTER_SIDE / _SIDE)), transforms.CenterCrop(side)]
         return partial(_crop, transforms.Compose([*(random if augment else fixed), transforms.PILToTensor()]))
 
     def _batches(self, loader: "DataLoader[Tensor]", order: Tensor, device: torch.device) -> Iterator[Batch]:
@@ -115,10 +113,7 @@ class StreamedSplit:
             255 * torch.tensor(values, device=device).view(3, 1, 1)
             for values in (self.unit_mean, self.unit_std)
         )
-        start = 0
-        for pixels in loader:
-            index = order[start : start + len(pixels)]
-            start += len(pixels)
+        for pixels, index in zip(loader, torch.split(order, loader.batch_size or 1), strict=True):
             images = (pixels.to(device, non_blocking=True).float() - mean) / std
             yield Batch(
                 images.contiguous(memory_format=torch.channels_last),
@@ -188,7 +183,6 @@ def _load(source: Source, folder: Path) -> ImageData:
             labels=torch.from_numpy(tree.labels),
             unit_mean=mean,
             unit_std=std,
-            side=side,
             workers=min(_MOST_WORKERS, (os.cpu_count() or 1) - 1),
             transforms=options.transforms,
             size=size,

@@ -121,19 +121,13 @@ class DatasetSplit:
         for index in torch.split(order, batch_size):
             pixels = np.empty((len(index), *images.shape[1:]), images.numpy().dtype)
             for place, which in enumerate(index.tolist()):
-                item = _item(self.dataset, int(self.places[which]), "the dataset", seed=int(seeds[which]))
-                pixels[place] = _as_kind(item.pixels, pixels.dtype)
+                item, _ = _item(self.dataset, int(self.places[which]), "the dataset", seed=int(seeds[which]))
+                pixels[place] = _as_kind(item, pixels.dtype)
             transformed = replace(
                 self.memory, images=torch.from_numpy(pixels), labels=self.labels[index], _resident={}
             )
             (batch,) = transformed.batches(len(index), device=device)
             yield Batch(batch.images, batch.labels, index.to(device))
-
-
-@dataclass(frozen=True)
-class _Item:
-    pixels: npt.NDArray[Any]  # shape (h, w, c)
-    target: int | float
 
 
 @dataclass(frozen=True)
@@ -195,24 +189,21 @@ def _read(name: str, dataset: Any) -> _Part:
     count = len(dataset)
     if count < 1:
         raise DataError(f"{name} has no images")
-    first = _item(dataset, 0, name, seed=0)
-    again = _item(dataset, 0, name, seed=1)
-    draws = first.pixels.shape != again.pixels.shape or not np.array_equal(first.pixels, again.pixels)
-    images = np.empty(
-        (count, *first.pixels.shape), np.float32 if first.pixels.dtype != np.uint8 else np.uint8
-    )
-    real = isinstance(first.target, float)
+    (first, target), (again, _) = (_item(dataset, 0, name, seed=seed) for seed in (0, 1))
+    draws = first.shape != again.shape or not np.array_equal(first, again)
+    images = np.empty((count, *first.shape), first.dtype)
+    real = isinstance(target, float)
     labels: Labels = np.empty(count, np.float32 if real else np.int64)
     for place in range(count):
-        item = _item(dataset, place, name, seed=place)
-        if item.pixels.shape != first.pixels.shape:
+        pixels, target = _item(dataset, place, name, seed=place)
+        if pixels.shape != first.shape:
             raise DataError(
-                f"images of {name} must have one shape, got {first.pixels.shape} and {item.pixels.shape} "
+                f"images of {name} must have one shape, got {first.shape} and {pixels.shape} "
                 f"(h, w, c) in item {place}: resize them in the dataset's transform"
             )
-        if isinstance(item.target, float) != real:
+        if isinstance(target, float) != real:
             raise DataError(f"targets of {name} must all be class numbers or all be floats, got both")
-        images[place], labels[place] = _as_kind(item.pixels, images.dtype), item.target
+        images[place], labels[place] = _as_kind(pixels, images.dtype), target
     if images.dtype == np.float32 and images.min() >= 0 and images.max() <= 1:
         images = np.round(255 * images).astype(np.uint8)
     return _Part(dataset, np.arange(count), images, labels, draws)
@@ -225,15 +216,15 @@ def _as_kind(pixels: npt.NDArray[Any], kind: npt.DTypeLike) -> npt.NDArray[Any]:
     return pixels
 
 
-def _item(dataset: Any, place: int, name: str, *, seed: int) -> _Item:
-    """Item `place`, transformed with `seed`. Raises DataError unless it is (image, target)."""
+def _item(dataset: Any, place: int, name: str, *, seed: int) -> tuple[npt.NDArray[Any], int | float]:
+    """Pixels (h, w, c) and target of an item, transformed with `seed`. Raises DataError if it is neither."""
     with seeded(seed):
         item = dataset[place]
     what = f"item {place} of {name}"
     if not isinstance(item, tuple | list) or len(item) != 2:
         came = f"{len(item)} things" if isinstance(item, tuple | list) else type(item).__name__
         raise DataError(f"{what} must be (image, target), got {came}")
-    return _Item(as_pixels(item[0], what), _target(item[1], what))
+    return as_pixels(item[0], what), _target(item[1], what)
 
 
 def as_pixels(image: Any, what: str) -> npt.NDArray[Any]:
