@@ -184,19 +184,17 @@ class MemorySplit:
             yield Batch(images.permute(0, 3, 1, 2), labels[index], index)
 
     def _normalize(self, pixels: Tensor) -> Tensor:
-        """Float images of uint8 ones, both of shape (k, h, w, c)."""
-        scale, shift = self._constants(pixels.device)
+        """Float images of uint8 ones, both of shape (k, h, w, c), by one fast pass over all values."""
+        device = pixels.device
+        scale = self._keep(device, "scale", lambda: self._spread([1 / std for std in self.std]))
+        shifts = [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
+        shift = self._keep(device, "shift", lambda: self._spread(shifts))
         return torch.addcmul(shift, pixels.flatten(1).float(), scale).view(pixels.shape)
 
-    def _constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Factors and summands that normalize, for each value of an image: one fast pass applies them."""
-        scales = [1 / std for std in self.std]
-        shifts = [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
-        return self._spread(device, "scale", scales), self._spread(device, "shift", shifts)
-
-    def _spread(self, device: torch.device, kind: str, values: list[float]) -> Tensor:
+    def _spread(self, values: list[float]) -> Tensor:
+        """Numbers of each channel for each value of an image."""
         height, width, _ = self.images.shape[1:]
-        return self._keep(device, kind, lambda: torch.tensor(values).repeat(height * width))
+        return torch.tensor(values).repeat(height * width)
 
     def _stored(self, device: torch.device) -> Tensor:
         return self._keep(device, "images", lambda: self.images)

@@ -182,11 +182,7 @@ class _KeptWeight:
         return bits, source._version, source.data_ptr(), source.stride(), source.dtype, source.device
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _nothing, ()
-
-
-def _nothing() -> None:
-    return None
+        return type(None), ()
 
 
 class QuantConv2d(QuantizedLayer, nn.Conv2d):

@@ -138,7 +138,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not content or not all(map(_is_entry, content.items())):
-        raise ValueError(f"weights {path} must hold tensors by name, got {_kind(content)}")
+        keys = _listed([str(key) for key in content]) if isinstance(content, Mapping) else ""
+        kind = f"a mapping with the keys {keys}" if isinstance(content, Mapping) else type(content).__name__
+        raise ValueError(f"weights {path} must hold tensors by name, got {kind}")
     bad = [
         name for name, value in content.items() if value.is_floating_point() and not value.isfinite().all()
     ]
@@ -212,9 +214,3 @@ def _listed(names: list[str]) -> str:
 
 def _is_entry(entry: tuple[object, object]) -> bool:
     return isinstance(entry[0], str) and isinstance(entry[1], Tensor)
-
-
-def _kind(content: object) -> str:
-    if isinstance(content, Mapping):
-        return f"a mapping with the keys {_listed([str(key) for key in content])}"
-    return type(content).__name__

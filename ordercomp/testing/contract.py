@@ -100,7 +100,8 @@ def check_stage(stage: type[Stage], order: Order) -> CompressedNetwork:
     the stage refuses that network.
     """
     network = network_after(order)
-    before, lineage = _tensors(network), network.lineage
+    before = {name: tensor.clone() for name, tensor in network.module.state_dict().items()}
+    lineage = network.lineage
     result = _apply(stage.letter, network)
     _require(_same(before, network.module.state_dict()), "apply changed the weights of its argument")
     _require(lineage == network.lineage, "apply changed the lineage of its argument")
@@ -214,10 +215,6 @@ def _logits(network: CompressedNetwork) -> tuple[Tensor, ...]:
     with torch.no_grad():
         outputs: tuple[Tensor, ...] = network.module(network.architecture.example(3))
     return outputs
-
-
-def _tensors(network: CompressedNetwork) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in network.module.state_dict().items()}
 
 
 def _equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:

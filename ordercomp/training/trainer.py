@@ -141,7 +141,9 @@ class DataTrainer:
             loss_of,
             schedule=Schedule(peak=rate, steps=steps, warmup=self.recipe.warmup),
             recipe=self.recipe,
-            autocast=self._autocast(),
+            autocast=torch.autocast(
+                self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16
+            ),
         )
         return steps / steps_an_epoch
 
@@ -207,9 +209,6 @@ class DataTrainer:
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16)
 
 
 @torch.no_grad()
