@@ -18,6 +18,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate
 from typing import Any, get_args
 
 import torch
@@ -60,22 +62,20 @@ class Operations:
     def __exit__(self, *failure: Any) -> None:
         self._counting.__exit__(*failure)
 
-    def watch(self, name: str, module: nn.Module) -> None:
-        """Note when `module` starts; `close` notes when it ends, after hooks that are registered between."""
+    def watch(self, name: str, module: nn.Module, count: Callable[..., None] | None = None) -> None:
+        """Note when `module` starts and ends; before its end, call the forward hook `count`."""
 
         def start(_module: nn.Module, _inputs: Any) -> None:
             self._tell_apart()
             self._running.append(name)
 
-        module.register_forward_pre_hook(start)
-
-    def close(self, module: nn.Module) -> None:
-        """Note when a watched module ends."""
-
-        def end(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+        def end(*arguments: Any) -> None:
+            if count is not None:
+                count(*arguments)
             self._tell_apart()
             self._running.pop()
 
+        module.register_forward_pre_hook(start)
         module.register_forward_hook(end)
 
     def next_segment(self) -> None:
@@ -200,11 +200,10 @@ class Cost:
     def bitops_by_exit(self, convention: Convention = "paper") -> list[float]:
         """Bit operations of an image that leaves at exit 1, 2, …, last; failed heads before it included."""
         _checked(convention)
-        spent, total = [], 0.0
-        for segment in range(self.exits):
-            total += sum(self._bitops(layer, convention) for layer in self.layers if layer.segment == segment)
-            spent.append(total)
-        return spent
+        spent = [0.0] * self.exits
+        for layer in self.layers:
+            spent[layer.segment] += self._bitops(layer, convention)
+        return [*accumulate(spent)]
 
     def _bitops(self, layer: LayerCost, convention: Convention) -> float:
         if layer.normalization:
@@ -309,27 +308,22 @@ class _Counter:
     def watch(self, prefix: str, module: nn.Module) -> None:
         for name, layer in module.named_modules():
             path = f"{prefix}.{name}" if name else prefix
-            self.operations.watch(path, layer)
-            if any(True for _ in layer.parameters(recurse=False)):
-                layer.register_forward_hook(self._count(path))
-            self.operations.close(layer)
+            counted = any(True for _ in layer.parameters(recurse=False))
+            self.operations.watch(path, layer, partial(self._count, path) if counted else None)
 
     def next_segment(self, _module: nn.Module, _inputs: tuple[Tensor, ...], _output: Tensor) -> None:
         self.segment += 1
         self.operations.next_segment()
 
-    def _count(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Any], None]:
-        def hook(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Any) -> None:
-            new = [weight for weight in layer.parameters(recurse=False) if id(weight) not in self.stored]
-            self.stored.update(map(id, new))  # what is used again is stored once
-            first = not self.layers
-            cost = _layer_cost(name, layer, output, self.segment, reads_image=first, new=new)
-            if not cost.normalization:
-                self.operations.explain(name, cost.macs)
-                cost = replace(cost, reached=not self._quantized or isinstance(layer, QuantizedLayer))
-            self.layers.append(cost)
-
-        return hook
+    def _count(self, name: str, layer: nn.Module, _inputs: tuple[Tensor, ...], output: Any) -> None:
+        new = [weight for weight in layer.parameters(recurse=False) if id(weight) not in self.stored]
+        self.stored.update(map(id, new))  # what is used again is stored once
+        first = not self.layers
+        cost = _layer_cost(name, layer, output, self.segment, reads_image=first, new=new)
+        if not cost.normalization:
+            self.operations.explain(name, cost.macs)
+            cost = replace(cost, reached=not self._quantized or isinstance(layer, QuantizedLayer))
+        self.layers.append(cost)
 
 
 def _layer_cost(

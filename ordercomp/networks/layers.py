@@ -58,20 +58,17 @@ def weight_of_numbers(numbers: Tensor, top: Tensor, bits: int) -> Tensor:
     return weight.sub_(top)
 
 
-def dorefa_activation(values: Tensor, bits: int, scale: Tensor, *, signed: bool = False) -> Tensor:
+def dorefa_activation(
+    values: Tensor, bits: int, scale: Tensor, *, signed: bool = False, whole: bool = False
+) -> Tensor:
     """Round `values` to multiples of `scale`, shape (), clipped to 2^bits levels; result is float32.
 
     Unsigned levels are 0 … (2^bits - 1)·scale: DoReFa's equation 5 stretched from [0, 1]. Signed ones
     are symmetric around zero, 2^bits - 1 of them; one bit has no sign. The gradient is 1 inside the range
-    and 0 outside. 32 bits: unchanged.
+    and 0 outside. 32 bits: unchanged. If `whole`, levels are divided by the scale, in autocast's precision.
     """
     if bits >= FLOAT_BITS:
         return values
-    return _round_activation(values, bits, scale, signed=signed, whole=False)
-
-
-def _round_activation(values: Tensor, bits: int, scale: Tensor, *, signed: bool, whole: bool) -> Tensor:
-    """As dorefa_activation; if `whole`, divided by the scale, in the precision of autocast."""
     low, high = activation_range(bits, signed=signed)
     if values.device.type == "cpu":  # four vectorized passes take a quarter of the built-in's time
         return _ActivationQuantizer.apply(values, float(scale), low, high, whole)  # type: ignore
@@ -153,13 +150,9 @@ class QuantizedLayer:
 
     def whole_operands(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Input and weight as whole numbers where they are quantized, and the factor of their product."""
-        factor = torch.ones((), device=values.device)
-        if self.activation_bits < FLOAT_BITS:
-            values = _round_activation(
-                values, self.activation_bits, self.input_scale, signed=self.signed, whole=True
-            )
-            factor = self.input_scale
-        weight = self.rounded_weight()
+        bits, weight = self.activation_bits, self.rounded_weight()
+        factor = self.input_scale if bits < FLOAT_BITS else torch.ones((), device=values.device)
+        values = dorefa_activation(values, bits, self.input_scale, signed=self.signed, whole=True)
         if self.weight_bits < FLOAT_BITS:
             unit = weight.detach().abs().max() / (2**self.weight_bits - 1)
             weight, factor = weight / unit, factor * unit

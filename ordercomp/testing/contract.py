@@ -33,8 +33,6 @@ from ordercomp.stages.stage import Stage
 from ordercomp.training.recipe import Recipe
 from ordercomp.training.trainer import DataTrainer
 
-__all__ = ["ORDERS", "StageCheck", "check_declaration", "check_stage", "network_after", "stage_checks"]
-
 ORDERS: tuple[Order, ...] = ("", "D", "P", "Q", "E", "PQ", "DPQE", "EQPD", "QEDP")  # what came before
 _RECIPE = Recipe(epochs=0.1, batch_size=32, learning_rate=0.05, precision="float32")
 _SEED = 0
