@@ -3,6 +3,7 @@
 import difflib
 import errno
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 _NO_MEMORY = (
     "can't allocate memory",
@@ -49,6 +50,22 @@ def is_out_of_disk(error: BaseException) -> bool:
 def one_line(error: BaseException) -> str:
     """The message of an error in one line, or the name of its kind if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def reraise_as(
+    kind: type[Exception], what: str, *, passing: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Turn what code of others raises into a `kind` of one line: `what`, the error's kind and its message.
+
+    A lack of memory and errors of the kinds `passing` stay what they are.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error) or isinstance(error, passing):
+            raise
+        raise kind(f"{what}: {type(error).__name__}: {one_line(error)}") from error
 
 
 def did_you_mean(name: str, known: Iterable[str], *, most: int = 1) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from ordercomp.errors import reraise_as
+
 
 @lru_cache(maxsize=1)
 def stage_plugins() -> Mapping[str, Any]:
@@ -48,11 +50,8 @@ def load_function(path: str) -> Callable[..., Any]:
         raise ValueError(f"expected package.module:function, got {path!r}")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    try:
+    with reraise_as(ValueError, f"cannot import {name!r} of {path!r}"):
         module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # whatever the module of a user raises
-        reason = " ".join(str(error).split())
-        raise ValueError(f"cannot import {name!r} of {path!r}: {type(error).__name__}: {reason}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         kind = "nothing" if function is None else type(function).__name__

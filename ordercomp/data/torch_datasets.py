@@ -83,7 +83,6 @@ class DatasetSplit:
 
     @property
     def labels(self) -> Tensor:
-        """As Split says."""
         return self.memory.labels
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ordercomp.errors import did_you_mean, is_out_of_memory, one_line
+from ordercomp.errors import did_you_mean, is_out_of_memory, one_line, reraise_as
 from ordercomp.plugins import load_function
 from ordercomp.sequence import KnobValue
 from ordercomp.torchvision_compat import declare_missing_operators, models
@@ -46,13 +46,8 @@ def call_factory(path: str, options: Mapping[str, KnobValue], *, classes: int, c
         signature.bind(**arguments)
     except TypeError as error:
         raise ValueError(f"{path}{signature} does not take {arguments}: {error}") from None
-    try:
+    with reraise_as(ValueError, f"{path} failed with {arguments}"):
         network = function(**arguments)
-    except (Exception, SystemExit) as error:
-        if is_out_of_memory(error):
-            raise
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        raise ValueError(f"{path} failed with {arguments}: {reason}") from error
     if not isinstance(network, nn.Module):
         raise ValueError(f"{path} must return an nn.Module, got {type(network).__name__}")
     return network

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ordercomp.errors import is_out_of_memory, one_line
+from ordercomp.errors import reraise_as
 from ordercomp.models.catalog import build_model
 from ordercomp.networks.compat import (
     Dropped,
@@ -46,16 +46,9 @@ class Architecture:
         """
         body = build_model(self.model, classes=self.classes, channels=self.channels).eval()
         image = self.example(1)
-        try:
-            with torch.no_grad():
-                logits = body(image)
-        except Exception as error:  # whatever the module of a user raises
-            if is_out_of_memory(error):
-                raise
-            reason = f"{type(error).__name__}: {one_line(error)}"
-            raise ValueError(
-                f"model {self.model} fails on an image of shape {tuple(image.shape)}: {reason}"
-            ) from error
+        failure = f"model {self.model} fails on an image of shape {tuple(image.shape)}"
+        with torch.no_grad(), reraise_as(ValueError, failure):
+            logits = body(image)
         came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if came != (1, self.classes):
             raise ValueError(

@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 import torch
 
-from ordercomp.errors import is_out_of_memory, one_line
+from ordercomp.errors import one_line, reraise_as
 from ordercomp.knobs import check_knobs
 from ordercomp.measuring.cost import Cost, measure_cost
 from ordercomp.networks.network import CompressedNetwork
@@ -49,13 +49,8 @@ def known_stages() -> Mapping[str, type[Stage]]:
 
 def _load(entry: EntryPoint) -> type[Stage]:
     """Import a plug-in. Raises ValueError in one line if it fails or is no stage of the entry's letter."""
-    try:
+    with reraise_as(ValueError, f"stage plug-in {entry.name!r} ({entry.value}) cannot be loaded"):
         stage = entry.load()
-    except Exception as error:  # whatever the module of a user raises
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        raise ValueError(
-            f"stage plug-in {entry.name!r} ({entry.value}) cannot be loaded: {reason}"
-        ) from error
     if missing := [name for name in _DECLARED if not hasattr(stage, name)]:
         raise ValueError(f"stage plug-in {entry.name!r} ({entry.value}) lacks {', '.join(missing)}")
     if stage.letter != entry.name:
@@ -150,15 +145,12 @@ def dry_run(network: CompressedNetwork) -> None:
 def _naming(what: str) -> Iterator[None]:
     """Turn what the code of a network raises into a StageError of one line; one of ours stays."""
     try:
-        yield
+        with reraise_as(StageError, what, passing=(ValueError,)):
+            yield
     except ValueError as error:
         if "\n" not in str(error):
             raise
         raise StageError(f"{what}: {one_line(error)}") from error
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise StageError(f"{what}: {type(error).__name__}: {one_line(error)}") from error
 
 
 def cost_summary(cost: Cost, baseline: Cost, convention: Convention) -> dict[str, float]:

@@ -136,11 +136,9 @@ class Classes:
     recipe: Recipe
 
     def of_targets(self, outputs: Sequence[Tensor], targets: Tensor) -> Tensor:
-        """As Objective says."""
         return label_loss(outputs, targets, smoothing=self.recipe.label_smoothing)
 
     def of_teacher(self, outputs: Sequence[Tensor], taught: Sequence[Tensor], targets: Tensor) -> Tensor:
-        """As Objective says."""
         return distillation_loss(outputs, taught, targets, recipe=self.recipe)
 
 
@@ -157,12 +155,10 @@ class Numbers:
     spread: float  # their standard deviation
 
     def of_targets(self, outputs: Sequence[Tensor], targets: Tensor) -> Tensor:
-        """As Objective says."""
         wanted = ((targets - self.center) / self.spread).float()
         return torch.stack([self.error(output.float()[:, 0], wanted) for output in outputs]).sum()
 
     def of_teacher(self, outputs: Sequence[Tensor], taught: Sequence[Tensor], targets: Tensor) -> Tensor:
-        """As Objective says."""
         taught = _for_each_exit(taught, len(outputs))
         soft = [
             self.error(output.float(), wanted.float()) for output, wanted in zip(outputs, taught, strict=True)

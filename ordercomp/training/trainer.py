@@ -182,18 +182,9 @@ class DataTrainer:
         """A teacher's logits for a batch: looked up, or computed if images are augmented."""
         module = teacher.copy().module.to(self.device).eval()
         if self.recipe.augment:
-
-            def compute(batch: Batch) -> list[Tensor]:
-                with torch.no_grad():
-                    return list(module(batch.images))
-
-            return compute
+            return torch.no_grad()(lambda batch: list(module(batch.images)))
         cached = self._sweep(module)
-
-        def look_up(batch: Batch) -> list[Tensor]:
-            return [logits[batch.index] for logits in cached]
-
-        return look_up
+        return lambda batch: [logits[batch.index] for logits in cached]
 
     def _sweep(self, function: Callable[[Tensor], tuple[Tensor, ...]]) -> list[Tensor]:
         """Apply a function to all training images in their own order, in float32."""
