@@ -1,24 +1,18 @@
-"""From arrays to a data set: seeded stratified parts, normalization from the training part, digest."""
+"""From arrays to a data set: checks, normalization from the training part, digest, and notices."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from ordercomp.data.parts import PURPOSES, IntArray, Labels, keep_limit
 from ordercomp.data.source import DataError, Source
 from ordercomp.data.splits import Augmentation, ImageData, MemorySplit, Split
 
-IntArray = npt.NDArray[np.int64]
-Labels = npt.NDArray[Any]  # class numbers, int64, or real targets, float32
-
-PURPOSES = ("training", "validation", "test")
-_TENTHS = 10
-_VALIDATION_SHARE, _MOST_VALIDATION = 0.1, 50_000  # of official training images
-_HELD_OUT_SHARE = 0.2  # of data without any parts of their own, for validation and for test each
 _UNEVEN = 3.0  # times as many images of the commonest class as of the rarest, from which a notice says so
 
 
@@ -31,104 +25,6 @@ class Labeled:
 
     def __getitem__(self, index: IntArray) -> "Labeled":
         return Labeled(self.images[index], self.labels[index])
-
-
-def stratified(labels: Labels, sizes: Sequence[int], *, rng: np.random.Generator) -> list[IntArray]:
-    """Draw disjoint parts of the given sizes in which the classes have the shares that they have in `labels`.
-
-    Of real targets each tenth of their range, by rank, counts as a class.
-    Returns one sorted index array per size. Class counts are within two of exact shares.
-    Raises ValueError if a size is negative or the sizes add up to more than there is.
-    """
-    if sum(sizes) > len(labels) or min(sizes, default=0) < 0:
-        raise ValueError(f"sizes must not be negative nor exceed {len(labels)} in all, got {list(sizes)}")
-    if labels.dtype.kind == "f":
-        labels = np.argsort(np.argsort(labels, kind="stable")) * _TENTHS // max(1, len(labels))
-    # Shuffle, then spread the images of each class evenly over [0, 1): every stretch of it is stratified.
-    order = rng.permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
-    counts = np.unique(labels, return_counts=True)[1]
-    places = [(np.arange(count) + rng.random()) / count for count in counts]
-    spread = order[np.argsort(np.concatenate([*places, []]), kind="stable")]
-    return [np.sort(part) for part in np.split(spread, np.cumsum(sizes))[: len(sizes)]]
-
-
-def hold_out(labels: Labels, *, split_seed: int) -> tuple[IntArray, IntArray]:
-    """Cut a validation part from official training images: a tenth, at most 50 000; returns (kept, cut)."""
-    cut = min(max(1, round(_VALIDATION_SHARE * len(labels))), _MOST_VALIDATION)
-    kept, held_out = stratified(labels, (len(labels) - cut, cut), rng=np.random.default_rng(split_seed))
-    return kept, held_out
-
-
-def draw_parts(labels: Labels, *, held_out: int, split_seed: int) -> list[IntArray]:
-    """Draw a training part, and `held_out` images each for validation and test."""
-    sizes = (len(labels) - 2 * held_out, held_out, held_out)
-    return stratified(labels, sizes, rng=np.random.default_rng(split_seed))
-
-
-class Part(Protocol):
-    """Labeled images of a data set of which some can be taken."""
-
-    @property
-    def labels(self) -> Labels: ...
-
-    def __getitem__(self, index: IntArray) -> Self: ...
-
-
-AnyPart = TypeVar("AnyPart", bound=Part)
-
-
-def complete_parts(
-    parts: Mapping[str, AnyPart], source: Source, *, name: str
-) -> tuple[AnyPart, AnyPart, AnyPart]:
-    """Training, validation and test part; what is missing is drawn in the classes' shares.
-
-    `parts` are "all" alone, of which a fifth each is held out, or "train" with "val", "test" or both. One
-    held-out part alone is the test part, and validation images are cut from the training images; with the
-    option `val_is = "validation"` a "val" stays what it is called, and test images are cut from them.
-    Raises DataError, which calls the data `name`, if there are too few images.
-    """
-    if whole := parts.get("all"):
-        held_out = max(1, round(_HELD_OUT_SHARE * len(whole.labels)))
-        if len(whole.labels) <= 2 * held_out:
-            raise DataError(f"{name} has {len(whole.labels)} images, too few for three parts")
-        drawn = draw_parts(whole.labels, held_out=held_out, split_seed=source.split_seed)
-        train, validation, test = (whole[index] for index in drawn)
-        return train, validation, test
-    if {"val", "test"} <= set(parts):
-        return parts["train"], parts["val"], parts["test"]
-    train = parts["train"]
-    kept, cut = (train[index] for index in hold_out(train.labels, split_seed=source.split_seed))
-    if source.options.val_is == "validation" and "val" in parts:
-        return kept, parts["val"], cut
-    return kept, cut, parts["test"] if "test" in parts else parts["val"]
-
-
-def val_notices(source: Source, names: Sequence[str]) -> tuple[str, ...]:
-    """Say that a held-out part called validation, alone of its kind in `names`, serves as the test part.
-
-    Nothing is said where the task tells what it is, nor of data sets that everybody has.
-    """
-    if len(names) != 1 or names[0] == "test" or source.options.val_is or ":" not in source.name:
-        return ()
-    return (
-        f"{source.name}: there is {names[0]} and no test, so that {names[0]} is the test part and validation "
-        "images are drawn from train; val_is = 'validation' in the task keeps it for validation and draws "
-        "test images from train, val_is = 'test' says that it is meant so",
-    )
-
-
-def keep_limit(labels: Labels, source: Source, *, classes: int) -> IntArray:
-    """Indices of the training images to keep: all, or a stratified choice of `train_limit`.
-
-    Raises DataError if the limit is smaller than the number of classes.
-    """
-    limit = source.train_limit
-    if limit is None or limit >= len(labels):
-        return np.arange(len(labels))
-    if limit < classes:
-        raise DataError(f"train_limit of {source.name} must be at least its {classes} classes, got {limit}")
-    return stratified(labels, [limit], rng=np.random.default_rng((source.split_seed, 1)))[0]
 
 
 def check_labels(name: str, labels: IntArray, *, classes: int, least: int) -> None:

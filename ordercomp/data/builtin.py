@@ -13,7 +13,8 @@ import numpy.typing as npt
 from scipy.io import loadmat
 from scipy.ndimage import map_coordinates
 
-from ordercomp.data.assemble import Labeled, assemble, draw_parts, hold_out
+from ordercomp.data.assemble import Labeled, assemble
+from ordercomp.data.parts import draw_parts, hold_out
 from ordercomp.data.source import DataError, Source, download_advice, find_folder
 from ordercomp.data.splits import Augmentation, ImageData
 from ordercomp.errors import one_line

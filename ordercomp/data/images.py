@@ -14,7 +14,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ordercomp.data.assemble import PURPOSES, IntArray, Labeled, assemble, complete_parts, val_notices
+from ordercomp.data.assemble import Labeled, assemble
+from ordercomp.data.parts import PURPOSES, IntArray, complete_parts, val_notices
 from ordercomp.data.source import DataError, Source, find_folder
 from ordercomp.data.splits import Augmentation, ImageData
 from ordercomp.data.torch_datasets import as_pixels, from_datasets

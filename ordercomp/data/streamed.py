@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ordercomp.data.assemble import check_labels, class_notices, keep_limit
+from ordercomp.data.assemble import check_labels, class_notices
 from ordercomp.data.images import OwnTransform, check_image, find_parts, open_image
+from ordercomp.data.parts import keep_limit
 from ordercomp.data.source import DataError, ImageOptions, Source, find_folder
 from ordercomp.data.splits import Batch, ImageData, check_batches
 from ordercomp.data.torch_datasets import seeded

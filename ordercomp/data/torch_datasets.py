@@ -13,15 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ordercomp.data.assemble import (
-    IntArray,
-    Labeled,
-    Labels,
-    assemble,
-    complete_parts,
-    keep_limit,
-    val_notices,
-)
+from ordercomp.data.assemble import Labeled, assemble
+from ordercomp.data.parts import IntArray, Labels, complete_parts, keep_limit, val_notices
 from ordercomp.data.source import DataError, Source
 from ordercomp.data.splits import Batch, ImageData, MemorySplit
 

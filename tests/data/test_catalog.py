@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis.strategies import integers, lists
 from sklearn.datasets import load_digits
 
-from ordercomp.data.assemble import stratified
 from ordercomp.data.builtin import read_digits
 from ordercomp.data.catalog import load_data
+from ordercomp.data.parts import stratified
 from ordercomp.data.source import DataError
 from ordercomp.data.splits import Augmentation, Draws, ImageData, MemorySplit
 
