@@ -24,7 +24,7 @@ _BATCH = 250
 
 # Metrics by name: what "right" means, and how what is right about images becomes one figure in [0, 1]
 
-# The sum, at each of t thresholds, of values (e, n) over all images, each at the exit at which it leaves.
+# The sums (t,) at t thresholds of values (e, n) over all images, each at the exit at which it leaves.
 Sums = Callable[[_FLOATS | _BOOLS], _FLOATS]
 # One figure in [0, 1], larger being better, at each threshold, shape (t,), of what is right, shape (e, n).
 Figure = Callable[[_BOOLS, Sums], _FLOATS]
@@ -193,50 +193,33 @@ def sweep_thresholds(outcome: ExitOutcome, thresholds: Sequence[float] | _FLOATS
     exit two sorted searches and cumulative sums give all thresholds at once. A threshold above 1 sends
     every image to the end.
     """
-    choice = _ExitChoice(outcome.confidence, np.asarray(thresholds, dtype=np.float64))
-    figure = outcome.figure(outcome.correct, choice.sums)
-    return ThresholdSweep(figure, choice.counts().T / outcome.confidence.shape[1])
+    sums = _exit_sums(outcome.confidence, np.asarray(thresholds, dtype=np.float64))
+    figure = outcome.figure(outcome.correct, lambda values: sums(values).sum(axis=0))
+    left = sums(np.ones_like(outcome.confidence))
+    return ThresholdSweep(figure, left.T / outcome.confidence.shape[1])
 
 
-class _ExitChoice:
-    """Which of n images leave at each of e exits at t thresholds, sorted once for any number of sums."""
+def _exit_sums(confidence: _FLOATS, bars: _FLOATS) -> Callable[[_FLOATS | _BOOLS], _FLOATS]:
+    """The function that adds up values (e, n), at each exit those of images that leave there: shape (e, t).
 
-    def __init__(self, confidence: _FLOATS, bars: _FLOATS) -> None:
-        self._bars = bars
-        self._exits: list[tuple[_Above, _Above]] = []  # those that reach an exit's bar, and an earlier one's
-        reached = _Above(np.full(confidence.shape[1], -np.inf), bars)  # largest confidence at earlier exits
-        for place, sure in enumerate(confidence):
-            last = place == len(confidence) - 1
-            now = _Above(np.full(len(sure), np.inf) if last else np.maximum(reached.values, sure), bars)
-            self._exits.append((now, reached))
-            reached = now
+    Images are sorted once, by the largest confidence that they reached before and at each exit.
+    """
+    nobody, everybody = (np.full(confidence.shape[1], value) for value in (-np.inf, np.inf))
+    reached = [nobody, *np.maximum.accumulate(confidence[:-1], axis=0), everybody]
+    orders = [np.argsort(values) for values in reached]
+    ranks = [np.searchsorted(values[order], bars) for values, order in zip(reached, orders, strict=True)]
 
-    def counts(self) -> _FLOATS:
-        """How many images leave at each exit, shape (e, t)."""
-        return np.array([now.counts - reached.counts for now, reached in self._exits])
+    def above(row: _FLOATS, place: int) -> _FLOATS:
+        """The sum over the images that reached each bar at that place."""
+        totals = np.concatenate([[0.0], np.cumsum(row[orders[place]])])
+        result: _FLOATS = totals[-1] - totals[ranks[place]]
+        return result
 
-    def sums(self, values: _FLOATS | _BOOLS) -> _FLOATS:
-        """The sum over all images of values (e, n), each at the exit at which it leaves, shape (t,)."""
-        total = np.zeros(len(self._bars))
-        for (now, reached), row in zip(self._exits, values.astype(np.float64), strict=True):
-            total += now.weigh(row) - reached.weigh(row)
-        return total
+    def sums(values: _FLOATS | _BOOLS) -> _FLOATS:
+        rows = enumerate(values.astype(np.float64))
+        return np.array([above(row, place + 1) - above(row, place) for place, row in rows])
 
-
-class _Above:
-    """Which of n values reach each bar."""
-
-    def __init__(self, values: _FLOATS, bars: _FLOATS) -> None:
-        self.values = values
-        self._order = np.argsort(values)
-        self._ranks = np.searchsorted(values[self._order], bars, side="left")
-        self.counts: _FLOATS = (len(values) - self._ranks).astype(np.float64)
-
-    def weigh(self, weights: _FLOATS) -> _FLOATS:
-        """The total weight of those that reach each bar."""
-        totals = np.concatenate([[0.0], np.cumsum(weights[self._order])])
-        above: _FLOATS = totals[-1] - totals[self._ranks]
-        return above
+    return sums
 
 
 def measure(

@@ -101,7 +101,7 @@ class GraphedSteps:
         self._rate.fill_(rate)
         facts = ([part.shape for part in _parts(item)], [layer.signed for layer in self._quantized])
         if facts != self._facts:
-            self._let_go()
+            self.finish()
             self._facts, self._eager = facts, 0
         if self._replay is not None:
             _copy(item, to=self._item)
@@ -112,9 +112,6 @@ class GraphedSteps:
 
     def finish(self) -> None:
         """Let go of gradients and of the graph."""
-        self._let_go()
-
-    def _let_go(self) -> None:
         if self._replay is not None:
             self._wait()  # what a running graph uses must not be freed
         self._replay = self._item = None
@@ -139,7 +136,7 @@ class GraphedSteps:
         try:
             self._replay = self._capture(lambda: self._train(self._item))
         except RuntimeError as error:  # whatever a step does that a graph cannot hold
-            self._let_go()
+            self.finish()
             self.refusal = ("memory was short" if is_out_of_memory(error) else one_line(error))[:200]
             _log.warning("steps are not captured as a graph: %s", self.refusal)
             return self._take_eagerly(item)
@@ -150,7 +147,7 @@ class GraphedSteps:
         seconds = time.perf_counter() - start
         if seconds > 1.5 * self._eager_seconds:  # the first replay also uploads the graph
             self.refusal = f"a replay took {seconds:.2g} s, an eager step {self._eager_seconds:.2g} s"
-            self._let_go()
+            self.finish()
         return loss
 
 
