@@ -15,8 +15,8 @@ in every convention it runs in float and is stored in float.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
@@ -36,105 +36,6 @@ CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 _IMAGE_BITS = 8
 _FLOAT = Bits(FLOAT_BITS, FLOAT_BITS)
 _UNCOUNTED = (nn.modules.conv._ConvNd, nn.RNNBase, nn.Bilinear)
-
-# Multiplications by torch's own counter, told apart by the module that runs them
-
-
-class Operations:
-    """A context in which modules run; it knows what each of them multiplied itself, outside of its parts.
-
-    Attention runs in the form that torch can count.
-    """
-
-    def __init__(self) -> None:
-        self._mode = FlopCounterMode(display=False)
-        self._counting = ExitStack()
-        self._running: list[str] = []
-        self._seen = 0  # operations that are told apart already
-        self._segment = 0
-        self._own: Counter[tuple[str, int]] = Counter()
-
-    def __enter__(self) -> "Operations":
-        self._counting.enter_context(_countable())
-        self._counting.enter_context(self._mode)
-        return self
-
-    def __exit__(self, *failure: Any) -> None:
-        self._counting.__exit__(*failure)
-
-    def watch(self, name: str, module: nn.Module, count: Callable[..., None] | None = None) -> None:
-        """Note when `module` starts and ends; before its end, call the forward hook `count`."""
-
-        def start(_module: nn.Module, _inputs: Any) -> None:
-            self._tell_apart()
-            self._running.append(name)
-
-        def end(*arguments: Any) -> None:
-            if count is not None:
-                count(*arguments)
-            self._tell_apart()
-            self._running.pop()
-
-        module.register_forward_pre_hook(start)
-        module.register_forward_hook(end)
-
-    def next_segment(self) -> None:
-        """What follows runs behind the next exit."""
-        self._tell_apart()
-        self._segment += 1
-
-    def explain(self, name: str, macs: int) -> None:
-        """Take multiply-accumulates that are counted elsewhere off what the module `name` ran."""
-        self._tell_apart()
-        self._own[name, self._segment] -= 2 * macs
-
-    def left(self) -> dict[tuple[str, int], int]:
-        """Multiply-accumulates by module and segment that are not explained; negative ones never ran."""
-        return {key: operations // 2 for key, operations in self._own.items() if operations}
-
-    def _tell_apart(self) -> None:
-        total = self._mode.get_total_flops()
-        if self._running:
-            self._own[self._running[-1], self._segment] += total - self._seen
-        self._seen = total
-
-
-def used_parameters(network: CompressedNetwork, names: Iterable[str]) -> dict[str, int]:
-    """Sizes of those parameters that the logits depend on, by name."""
-    module = network.copy().module.eval()
-    parameters = {name: parameter for name, parameter in module.named_parameters() if name in names}
-    image = network.example()
-    with torch.enable_grad():
-        logits = module(image)
-        gradients = torch.autograd.grad(
-            sum(exit_.sum() for exit_ in logits), list(parameters.values()), allow_unused=True
-        )
-    pairs = zip(parameters.items(), gradients, strict=True)
-    return {name: parameter.numel() for (name, parameter), gradient in pairs if gradient is not None}
-
-
-def counted_macs(network: CompressedNetwork) -> int:
-    """Multiply-accumulates of one image through all of the network, as torch's FlopCounterMode has them."""
-    module = network.copy().module.eval()
-    image = network.example()
-    with torch.no_grad(), _countable(), FlopCounterMode(display=False) as counter:
-        module(image)
-    return int(counter.get_total_flops()) // 2
-
-
-@contextmanager
-def _countable() -> Iterator[None]:
-    """Let attention run in the form whose operations torch can count: in pieces, not fused."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-
-
-# Costs of layers, and what the conventions make of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +140,7 @@ def measure_cost(network: CompressedNetwork) -> Cost:
     for name in module.split_points:  # after the counting hooks: a split point may be a counted layer
         module.body.get_submodule(name).register_forward_hook(counter.next_segment)
     image = network.example()
-    with torch.no_grad(), counter.operations:
+    with torch.no_grad(), _countable(), counter.flops:
         features, _ = module.split(image)
         body = [*counter.layers]
         for place, (head, feature) in enumerate(zip(module.heads, features, strict=True)):
@@ -262,7 +163,7 @@ def _in_float(layers: Sequence[LayerCost], counter: "_Counter") -> list[LayerCos
 
     Raises ValueError for a layer that multiplies less often than was counted.
     """
-    rest = counter.operations.left()
+    rest = counter.uncounted()
     for (name, _), macs in rest.items():
         if macs < 0:
             raise ValueError(
@@ -286,42 +187,76 @@ def _in_float(layers: Sequence[LayerCost], counter: "_Counter") -> list[LayerCos
 def _outside(network: CompressedNetwork, ran: nn.Module, counter: "_Counter") -> list[LayerCost]:
     """Weights that make a difference, but belong to modules that never ran: others read them."""
     unseen = {name for name, parameter in ran.named_parameters() if id(parameter) not in counter.stored}
-    sizes = used_parameters(network, unseen) if unseen else {}
+    if not unseen:
+        return []
+    module = network.copy().module.eval()
+    parameters = {name: parameter for name, parameter in module.named_parameters() if name in unseen}
+    with torch.enable_grad():
+        total = sum(logits.sum() for logits in module(network.example()))
+        gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    sizes = {name: parameter.numel() for name, parameter in parameters.items()}
     return [
         LayerCost(
             name=name.rpartition(".")[0], segment=0, macs=0, weights=size, parameters=size, reached=False
         )
-        for name, size in sizes.items()
+        for (name, size), gradient in zip(sizes.items(), gradients, strict=True)
+        if gradient is not None
     ]
 
 
 class _Counter:
-    """Forward hooks that note the cost of every layer with parameters as it runs."""
+    """Forward hooks that note the cost of every layer with parameters as it runs.
+
+    They also tell what each module multiplied itself, outside of its parts, by torch's own counter.
+    """
 
     def __init__(self, *, quantized: bool) -> None:
         self.layers: list[LayerCost] = []
         self.segment = 0
-        self.operations = Operations()
         self.stored: set[int] = set()  # identities of parameters
+        self.flops = FlopCounterMode(display=False)
         self._quantized = quantized
+        self._running: list[str] = []
+        self._seen = 0  # operations that are told apart already
+        self._own: Counter[tuple[str, int]] = Counter()  # by module and segment
 
     def watch(self, prefix: str, module: nn.Module) -> None:
         for name, layer in module.named_modules():
             path = f"{prefix}.{name}" if name else prefix
-            counted = any(True for _ in layer.parameters(recurse=False))
-            self.operations.watch(path, layer, partial(self._count, path) if counted else None)
+            layer.register_forward_pre_hook(partial(self._start, path))
+            layer.register_forward_hook(partial(self._end, path))
 
     def next_segment(self, _module: nn.Module, _inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        self._tell_apart()
         self.segment += 1
-        self.operations.next_segment()
 
-    def _count(self, name: str, layer: nn.Module, _inputs: tuple[Tensor, ...], output: Any) -> None:
+    def uncounted(self) -> dict[tuple[str, int], int]:
+        """Multiply-accumulates by module and segment beside those of layers; negative ones never ran."""
+        return {key: operations // 2 for key, operations in self._own.items() if operations}
+
+    def _start(self, name: str, _module: nn.Module, _inputs: Any) -> None:
+        self._tell_apart()
+        self._running.append(name)
+
+    def _end(self, name: str, module: nn.Module, _inputs: Any, output: Any) -> None:
+        self._tell_apart()
+        if any(True for _ in module.parameters(recurse=False)):
+            self._count(name, module, output)
+        self._running.pop()
+
+    def _tell_apart(self) -> None:
+        total = self.flops.get_total_flops()
+        if self._running:
+            self._own[self._running[-1], self.segment] += total - self._seen
+        self._seen = total
+
+    def _count(self, name: str, layer: nn.Module, output: Any) -> None:
         new = [weight for weight in layer.parameters(recurse=False) if id(weight) not in self.stored]
         self.stored.update(map(id, new))  # what is used again is stored once
         first = not self.layers
         cost = _layer_cost(name, layer, output, self.segment, reads_image=first, new=new)
         if not cost.normalization:
-            self.operations.explain(name, cost.macs)
+            self._own[name, self.segment] -= 2 * cost.macs
             cost = replace(cost, reached=not self._quantized or isinstance(layer, QuantizedLayer))
         self.layers.append(cost)
 
@@ -371,3 +306,24 @@ def _checked(convention: Convention) -> Convention:
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
     return convention
+
+
+def counted_macs(network: CompressedNetwork) -> int:
+    """Multiply-accumulates of one image through all of the network, as torch's FlopCounterMode has them."""
+    module = network.copy().module.eval()
+    image = network.example()
+    with torch.no_grad(), _countable(), FlopCounterMode(display=False) as counter:
+        module(image)
+    return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def _countable() -> Iterator[None]:
+    """Let attention run in the form whose operations torch can count: in pieces, not fused."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)

@@ -64,7 +64,7 @@ def test_every_class_metric_agrees_with_its_definition(name: str, exits: int, im
     metric = class_metric(name)
     reading = metric.read(outputs, labels)
     confidence, guesses = reading.confidence.double().numpy(), reading.guesses.double().numpy()
-    outcome = ExitOutcome(confidence, reading.right.numpy(), metric.score(guesses, labels.double().numpy()))
+    outcome = ExitOutcome(confidence, reading.right.numpy(), metric.figure(guesses, labels.double().numpy()))
     found = sweep_thresholds(outcome, BARS).accuracy
     expected = [slow(name, outputs, labels.numpy(), leaving(confidence, bar)) for bar in BARS]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
@@ -81,8 +81,8 @@ def test_metrics_of_numbers_agree_with_their_definitions(exits: int, images: int
         reading = metric.read(outputs, targets)
         confidence = reading.confidence.double().numpy()
         truth = targets.double().numpy()
-        score = metric.score(reading.guesses.double().numpy(), truth)
-        found = sweep_thresholds(ExitOutcome(confidence, reading.right.numpy(), score), BARS).accuracy
+        figure = metric.figure(reading.guesses.double().numpy(), truth)
+        found = sweep_thresholds(ExitOutcome(confidence, reading.right.numpy(), figure), BARS).accuracy
         for bar, value in zip(BARS, found, strict=True):
             places = leaving(confidence, bar)
             told = 5 + 10 * np.array([float(outputs[place, k, 0]) for k, place in enumerate(places)])
@@ -104,8 +104,8 @@ def test_balanced_accuracy_of_a_network_that_sees_one_class_only() -> None:
     for name, expected in (("accuracy", 0.9), ("balanced accuracy", 0.5), ("macro F1", 0.9 / 1.9)):
         metric = class_metric(name)
         reading = metric.read(outputs, labels)
-        score = metric.score(reading.guesses.double().numpy(), labels.double().numpy())
-        outcome = ExitOutcome(reading.confidence.double().numpy(), reading.right.numpy(), score)
+        figure = metric.figure(reading.guesses.double().numpy(), labels.double().numpy())
+        outcome = ExitOutcome(reading.confidence.double().numpy(), reading.right.numpy(), figure)
         assert sweep_thresholds(outcome, [np.inf]).accuracy == pytest.approx([expected])
 
 
