@@ -62,32 +62,32 @@ def check(
     import torch
 
     from ordercomp.analysis.report.tables import duration_text
-    from ordercomp.jobs.check import survey_task
+    from ordercomp.jobs import check as job
     from ordercomp.running.task import load_task
 
     torch.set_num_threads(1)  # as workers do
-    survey = survey_task(load_task(task), seeds=seeds)
+    found = job.check(load_task(task), seeds=seeds)
     if as_json:
-        print_json(survey)
+        print_json(found)
         return
-    images = ", ".join(f"{count:,} for {name}" for name, count in survey.images.items())
+    images = ", ".join(f"{count:,} for {name}" for name, count in found.images.items())
     print_lines(
-        f"{survey.task}: {survey.model} on {survey.data}",
-        f"images: {images}; {survey.classes} classes, {'x'.join(map(str, survey.shape))}",
-        f"blocks: {len(survey.blocks)}; D may drop {_names(survey.droppable)}",
-        f"exits: E may put them after {_names(survey.exits)}",
-        f"multiply-accumulates of an image: {survey.macs:,}, as torch's FlopCounterMode counts them",
+        f"{found.task}: {found.model} on {found.data}",
+        f"images: {images}; {found.classes} classes, {'x'.join(map(str, found.shape))}",
+        f"blocks: {len(found.blocks)}; D may drop {_names(found.droppable)}",
+        f"exits: E may put them after {_names(found.exits)}",
+        f"multiply-accumulates of an image: {found.macs:,}, as torch's FlopCounterMode counts them",
     )
     table = Table(title="how many times less than the network as it is, untrained")
     for name in ("sequence", "BitOps", "first exit", "storage", "reached"):
         table.add_column(name, overflow="fold")
-    for reach in survey.reached:
+    for reach in found.reached:
         numbers = map(number_text, (reach.bitops_cr, reach.first_exit_cr, reach.cr))
         table.add_row(reach.sequence, *numbers, _facts(*reach.achieved) if len(reach.achieved) == 1 else "")
     Console().print(table)
     print_lines(
-        f"{survey.trainings:,} trainings expected for {seeds} seeds: very roughly "
-        f"{duration_text(survey.seconds)} with one worker"
+        f"{found.trainings:,} trainings expected for {seeds} seeds: very roughly "
+        f"{duration_text(found.seconds)} with one worker"
     )
     print_next([("measure the time", ("ordercomp", "plan", "--task", task))])
 
@@ -311,9 +311,9 @@ def report(
     folder: Annotated[Path, typer.Argument(help="where discover or search left records and law or search")],
 ) -> None:
     """Write report.html of a folder of discover or search again, from its records alone."""
-    from ordercomp.jobs.search_folder import write_report_again
+    from ordercomp.jobs import search_folder as job
 
-    typer.echo(write_report_again(folder))
+    typer.echo(job.report(folder))
 
 
 def store(

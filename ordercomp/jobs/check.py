@@ -37,11 +37,11 @@ def check_task(task: Task) -> None:
     Raises ValueError if one of these fails, in one line that names it: data that are not there, a model that
     cannot be built or traced, weights that do not fit it, a model without a block that D could drop.
     """
-    for _ in rehearsals(task):
+    for _ in dry_runs(task):
         pass
 
 
-def rehearsals(task: Task) -> Iterator[CompressedNetwork]:
+def dry_runs(task: Task) -> Iterator[CompressedNetwork]:
     """The networks that `check_task` tries, each when it has passed: the task's own one first.
 
     Then what each stage alone makes of it at each knob setting, and at the end what all of them make of it.
@@ -149,7 +149,7 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSurvey:
+class Inspection:
     """A task as its stages see it."""
 
     task: str
@@ -167,14 +167,14 @@ class TaskSurvey:
     seconds: float  # roughly, for all of these on one worker
 
 
-def survey_task(task: Task, *, seeds: int = 4) -> TaskSurvey:
+def check(task: Task, *, seeds: int = 4) -> Inspection:
     """Try every stage on the task's untrained network, and tell what it finds there and what it reaches.
 
     Raises ValueError in one line where `check_task` does, for a network whose multiply-accumulates we count
     otherwise than torch's FlopCounterMode, and for fewer than two stages, which have no order.
     """
     planned = plan_race(Race(task=task, seeds=seeds), losing=True).nodes
-    network, *compressed = rehearsals(task)
+    network, *compressed = dry_runs(task)
     dense = measure_cost(network)
     if (counted := counted_macs(network)) != dense.macs:
         raise ValueError(
@@ -183,7 +183,7 @@ def survey_task(task: Task, *, seeds: int = 4) -> TaskSurvey:
         )
     blocks = find_blocks(network)
     data = task_data(task, 0)
-    return TaskSurvey(
+    return Inspection(
         task=task.name,
         model=task.model,
         data=task.data,

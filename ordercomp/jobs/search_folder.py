@@ -348,7 +348,7 @@ def _keep_networks(result: SearchResult, folder: Path, network_of: Callable[[Rec
 T = TypeVar("T", LawFile, SearchFile)
 
 
-def write_report_again(folder: Path) -> Path:
+def report(folder: Path) -> Path:
     """Write report.html of a folder of `discover` or `search` anew, from its records and its JSON; return it.
 
     Trains nothing and derives nothing. Raises ValueError if the folder is none of these, in one line that

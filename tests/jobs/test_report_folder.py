@@ -10,7 +10,7 @@ from page_data import a_search, law_file
 
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.codec import encode
-from ordercomp.jobs.search_folder import write_report_again
+from ordercomp.jobs.search_folder import report
 from ordercomp.records import write_records
 from ordercomp.sequence import permutations
 
@@ -26,16 +26,16 @@ def filled(folder: Path, **files: object) -> Path:
 
 def test_the_page_of_a_law_is_made_again_byte_for_byte(tmp_path: Path) -> None:
     write_report(tmp_path / "first.html", law_file(), RECORDS)
-    page = write_report_again(filled(tmp_path, law=encode(law_file())))
+    page = report(filled(tmp_path, law=encode(law_file())))
     assert page == tmp_path / "report.html"
     assert page.read_bytes() == (tmp_path / "first.html").read_bytes()
 
 
 def test_the_page_of_a_search_leaves_out_what_breaks_a_constraint(tmp_path: Path) -> None:
     search = a_search()
-    whole = write_report_again(filled(tmp_path, search=encode(search))).read_text()
+    whole = report(filled(tmp_path, search=encode(search))).read_text()
     strict = replace(search, objectives=replace(search.objectives, max_loss=0.0))
-    fewer = write_report_again(filled(tmp_path, search=encode(strict))).read_text()
+    fewer = report(filled(tmp_path, search=encode(strict))).read_text()
     assert "Accuracy against reduction" in whole
     assert "Accuracy against reduction" not in fewer
 
@@ -55,11 +55,11 @@ def test_the_page_of_a_search_leaves_out_what_breaks_a_constraint(tmp_path: Path
 )
 def test_a_foreign_folder_is_refused_in_one_line(tmp_path: Path, files: dict[str, object], told: str) -> None:
     with pytest.raises(ValueError, match=told) as caught:
-        write_report_again(filled(tmp_path, **files))
+        report(filled(tmp_path, **files))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "report.html").exists()
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no records.jsonl in it"):
-        write_report_again(tmp_path)
+        report(tmp_path)
