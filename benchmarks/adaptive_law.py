@@ -20,10 +20,11 @@ import numpy as np
 import optuna
 
 from benchmarks.search_worlds import (
-    SYNTHETIC_KNOBS,
+    SPACE,
     Oracle,
     SyntheticWorld,
     TableRunner,
+    open_world,
     oracle_of,
     space_of,
 )
@@ -33,9 +34,8 @@ from ordercomp.objectives import Objectives
 from ordercomp.records import read_records
 from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.results import records_from_study
-from ordercomp.search.samplers import make_sampler
 from ordercomp.search.space import Space
-from ordercomp.search.study import enqueue_paired_design, open_study
+from ordercomp.search.study import enqueue_paired_design
 from ordercomp.sequence import Order, StageSequence, kendall_distance, permutations
 
 MOST_TRIALS = 30  # for each training of the budget
@@ -61,12 +61,11 @@ def recorded(path: Path) -> Ground:
 
 def synthetic(penalty: float) -> Ground:
     """The synthetic world, with a design of three seeds."""
-    space, world = Space("DPQE", SYNTHETIC_KNOBS, optional=True), SyntheticWorld(penalty=penalty)
-    study = _study(space, "random", 0)
-    enqueue_paired_design(study, space, map(StageSequence.parse, permutations("DPQE")), range(3))
-    list(run_study(study, TableRunner(world), StudySpec(space=space, objectives=Objectives())))
+    world, study = SyntheticWorld(penalty=penalty), open_world(None)
+    enqueue_paired_design(study, SPACE, map(StageSequence.parse, permutations("DPQE")), range(3))
+    list(run_study(study, TableRunner(world), StudySpec(space=SPACE, objectives=Objectives())))
     truth = derive_law(records_from_study(study)).kemeny
-    return Ground(space=space, oracle=world, seeds=range(1000), truth=truth)
+    return Ground(space=SPACE, oracle=world, seeds=range(1000), truth=truth)
 
 
 def agreement(ground: Ground, *, sampler: str, budget: int, seeds: Sequence[int]) -> dict[str, float]:
@@ -86,24 +85,14 @@ def agreement(ground: Ground, *, sampler: str, budget: int, seeds: Sequence[int]
 
 
 def _evidence(ground: Ground, sampler: str, budget: int, seed: int) -> AdaptiveEvidence:
-    study, runner = _study(ground.space, sampler, seed), TableRunner(ground.oracle)
+    study = open_world(None, sampler, space=ground.space, seed=seed)
+    runner = TableRunner(ground.oracle)
     trained_at = ground.seeds[seed % len(ground.seeds)]
     spec = StudySpec(space=ground.space, objectives=Objectives(), seed=trained_at)
     for _ in run_study(study, runner, spec, trials=MOST_TRIALS * budget):
         if runner.trainings >= budget:
             break
     return adaptive_evidence(records_from_study(study), rng=np.random.default_rng(seed), resamples=200)
-
-
-def _study(space: Space, sampler: str, seed: int) -> optuna.Study:
-    return open_study(
-        None,
-        name="agreement",
-        space=space,
-        objectives=Objectives(),
-        sampler=make_sampler(sampler, space, seed=seed),
-        task="agreement",
-    )
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ import optuna
 from optuna.trial import TrialState
 
 from benchmarks.search_worlds import (
-    SYNTHETIC_KNOBS,
+    SPACE,
     Oracle,
     SyntheticWorld,
     TableRunner,
@@ -182,7 +182,7 @@ def main() -> None:
     chosen = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with ExitStack() as stack:
-        space, oracle = Space("DPQE", SYNTHETIC_KNOBS, optional=True), SyntheticWorld()
+        space, oracle = SPACE, SyntheticWorld()
         if chosen.task is not None:
             task = load_task(chosen.task)
             space, oracle = task_space(task), stack.enter_context(trained(task, Store(chosen.store)))

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ordercomp.knobs import Knob
+from ordercomp.objectives import Objectives
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.running.jobs import Finished, Request
+from ordercomp.search.samplers import make_sampler
 from ordercomp.search.space import Space
+from ordercomp.search.study import Study, open_study
 from ordercomp.sequence import KnobValue, StageSequence, Step
 
 SYNTHETIC_KNOBS: Mapping[str, Mapping[str, Knob]] = {
@@ -26,6 +29,9 @@ SYNTHETIC_KNOBS: Mapping[str, Mapping[str, Knob]] = {
     },
     "E": {"exits": Knob(default=2, help="exits before the last", low=1, high=3)},
 }
+
+
+SPACE = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +110,14 @@ def _noise(text: str) -> float:
     """A number of mean 0 and standard deviation 1, uniform, drawn from the text."""
     drawn = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
     return math.sqrt(12) * (drawn - 0.5)
+
+
+def open_world(
+    storage: str | None, sampler: str = "random", *, name: str = "world", space: Space = SPACE, seed: int = 0
+) -> Study:
+    """A study with the default objectives, and a sampler by name."""
+    made = make_sampler(sampler, space, seed=seed)
+    return open_study(storage, name=name, space=space, objectives=Objectives(), sampler=made, task="world")
 
 
 # A runner without training: it counts the stage trainings that a real one would have paid for.

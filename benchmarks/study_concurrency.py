@@ -21,26 +21,25 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
+from benchmarks.search_worlds import SPACE, SyntheticWorld, TableRunner, open_world
 from ordercomp.objectives import Objectives
 from ordercomp.records import ADAPTIVE
 from ordercomp.search.drive import StudySpec, run_study
-from ordercomp.search.samplers import make_sampler
-from ordercomp.search.space import Space
-from ordercomp.search.study import enqueue_paired_design, open_study
+from ordercomp.search.study import enqueue_paired_design
 from ordercomp.search.trials import PREFIX
 from ordercomp.sequence import StageSequence, permutations
 
-SPACE = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
 ORDERS = permutations("DPQE")
 
 
 def measure(storage: str, workers: int, *, seeds: int) -> dict[str, object]:
     """Run 24 orders at `seeds` seeds with `workers` processes and count what was told."""
     name = f"concurrency-{uuid.uuid4()}"
-    enqueue_paired_design(_open(storage, name), SPACE, map(StageSequence.parse, ORDERS), range(seeds))
+    enqueue_paired_design(
+        open_world(storage, name=name), SPACE, map(StageSequence.parse, ORDERS), range(seeds)
+    )
     facts = _run(storage, name, workers, None)
-    told = Counter(_told(_open(storage, name)))
+    told = Counter(_told(open_world(storage, name=name)))
     doubled = sum(count - 1 for count in told.values())
     return {**facts, "trials": sum(told.values()), "lost": (24 + 40) * seeds - len(told), "doubled": doubled}
 
@@ -48,9 +47,9 @@ def measure(storage: str, workers: int, *, seeds: int) -> dict[str, object]:
 def measure_sampled(storage: str, workers: int, *, trials: int) -> dict[str, object]:
     """Run `trials` random trials with `workers` processes and count what was told."""
     name = f"sampled-{uuid.uuid4()}"
-    _open(storage, name)
+    open_world(storage, name=name)
     facts = _run(storage, name, workers, trials)
-    told = Counter(_told(_open(storage, name)))
+    told = Counter(_told(open_world(storage, name=name)))
     sampled = sum(count for (_, _, design), count in told.items() if design == ADAPTIVE)
     distinct = sum(design == ADAPTIVE for _, _, design in told)
     doubled = sum(count - 1 for (_, _, design), count in told.items() if design == PREFIX)
@@ -73,7 +72,7 @@ def _run(storage: str, name: str, workers: int, trials: int | None) -> dict[str,
     for process in processes:
         process.join()
     seconds = time.perf_counter() - start
-    states = Counter(trial.state for trial in _open(storage, name).trials)
+    states = Counter(trial.state for trial in open_world(storage, name=name).trials)
     return {
         "storage": storage.partition(":")[0] if "://" in storage else Path(storage).suffix,
         "workers": workers,
@@ -91,20 +90,9 @@ def _told(study: optuna.Study) -> list[tuple[object, ...]]:
     ]
 
 
-def _open(storage: str, name: str) -> optuna.Study:
-    return open_study(
-        storage,
-        name=name,
-        space=SPACE,
-        objectives=Objectives(),
-        sampler=make_sampler("random", SPACE),  # one seed: every trial has its own stream
-        task="synthetic",
-    )
-
-
 def _work(storage: str, name: str, trials: int | None) -> None:
     spec = StudySpec(space=SPACE, objectives=Objectives())
-    for _ in run_study(_open(storage, name), TableRunner(SyntheticWorld()), spec, trials=trials):
+    for _ in run_study(open_world(storage, name=name), TableRunner(SyntheticWorld()), spec, trials=trials):
         pass
 
 
@@ -119,13 +107,13 @@ def main() -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         storage = chosen.storage or f"{folder}/study.log"
-        found = [measure(storage, chosen.workers, seeds=chosen.seeds)]
+        lines = [measure(storage, chosen.workers, seeds=chosen.seeds)]
         if chosen.sampled:
-            found.append(measure_sampled(storage, chosen.workers, trials=chosen.sampled))
-    for one in found:
-        print(json.dumps(one), flush=True)
+            lines.append(measure_sampled(storage, chosen.workers, trials=chosen.sampled))
+    for line in lines:
+        print(json.dumps(line), flush=True)
     bad = ("workers_failed", "lost", "doubled", "unfinished")
-    return int(any(one[key] for one in found for key in bad))
+    return int(any(line[key] for line in lines for key in bad))
 
 
 if __name__ == "__main__":

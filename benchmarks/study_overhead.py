@@ -17,23 +17,20 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
-from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
+from benchmarks.search_worlds import SPACE, SyntheticWorld, TableRunner, open_world
 from ordercomp.objectives import Objectives
 from ordercomp.records import ADAPTIVE
 from ordercomp.search.drive import StudySpec, run_study
-from ordercomp.search.samplers import SAMPLERS, make_sampler
-from ordercomp.search.space import Space
-from ordercomp.search.study import open_study
+from ordercomp.search.samplers import SAMPLERS
 
 MEASURED = 100  # trials
 
 
 def measure(storage: str, sampler: str, trials: int) -> dict[str, object]:
     """Return the milliseconds per trial that a hundred trials take after `trials`, prefixes included."""
-    space = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
-    study = _open(storage, space, sampler, seed=1)
-    spec = StudySpec(space=space, objectives=Objectives())
-    study.add_trials(_trials(space, trials))
+    study = open_world(storage, sampler, seed=1)
+    spec = StudySpec(space=SPACE, objectives=Objectives())
+    study.add_trials(_trials(trials))
     start = time.perf_counter()
     there = study.get_trials(deepcopy=False)
     reading = time.perf_counter() - start
@@ -53,21 +50,10 @@ def measure(storage: str, sampler: str, trials: int) -> dict[str, object]:
     }
 
 
-def _open(storage: str | None, space: Space, sampler: str, *, seed: int) -> optuna.Study:
-    return open_study(
-        storage,
-        name="overhead",
-        space=space,
-        objectives=Objectives(),
-        sampler=make_sampler(sampler, space, seed=seed),
-        task="synthetic",
-    )
-
-
-def _trials(space: Space, count: int) -> list[FrozenTrial]:
+def _trials(count: int) -> list[FrozenTrial]:
     """Finished trials, at least `count`, as a run with a random sampler leaves them."""
-    study = _open(None, space, "random", seed=0)
-    spec = StudySpec(space=space, objectives=Objectives())
+    study = open_world(None)
+    spec = StudySpec(space=SPACE, objectives=Objectives())
     proposed = 0
     while len(study.get_trials(deepcopy=False)) < count:
         proposed += MEASURED

@@ -111,7 +111,7 @@ def features(space: Space, sequence: StageSequence) -> list[float]:
         numbers += [float(order.count(stage)), float(order.find(stage))]
         own = [step.settings for step in sequence.steps if step.stage == stage]
         for name, knob in space.knobs[stage].items():
-            numbers.append(_number(knob, own[-1].get(name, knob.default)) if own else -1.0)
+            numbers.append(_coordinate(knob, own[-1].get(name, knob.default)) if own else -1.0)
     for place, first in enumerate(space.stages):
         for second in space.stages[place + 1 :]:
             there = first in order and second in order
@@ -119,7 +119,7 @@ def features(space: Space, sequence: StageSequence) -> list[float]:
     return numbers
 
 
-def _number(knob: Knob, value: KnobValue) -> float:
+def _coordinate(knob: Knob, value: KnobValue) -> float:
     if knob.choices:
         return float(knob.choices.index(value))
     return math.log(float(value)) if knob.log else float(value)

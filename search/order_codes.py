@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import BaseTrial
@@ -85,19 +85,6 @@ class OrderRules:
         )
 
 
-class OrderCode(Protocol):
-    """Orders to and from Optuna parameters."""
-
-    def draw(self, suggest: Suggest) -> Order:
-        """Give the order that the values of its parameters make."""
-
-    def parameters(self, order: Order) -> dict[str, Parameter]:
-        """Give the parameters that make `draw` return `order`, which the rules must allow."""
-
-    def every(self) -> dict[str, Parameter]:
-        """Give all parameters that any order has, each with some value."""
-
-
 @dataclass(frozen=True, slots=True)
 class ExplicitOrders:
     """One categorical parameter `order` over all allowed orders."""
@@ -109,7 +96,7 @@ class ExplicitOrders:
         return str(suggest("order", CategoricalDistribution(self.choices)))
 
     def parameters(self, order: Order) -> dict[str, Parameter]:
-        """Give the one parameter of `order`."""
+        """Give the one parameter that makes `draw` return `order`, which must be among the choices."""
         return {"order": Parameter(CategoricalDistribution(self.choices), order)}
 
     def every(self) -> dict[str, Parameter]:
@@ -189,3 +176,6 @@ class LehmerOrders:
 
     def _repeat_choices(self) -> CategoricalDistribution:
         return CategoricalDistribution((_NONE, *self.rules.repeatable))
+
+
+OrderCode = ExplicitOrders | LehmerOrders

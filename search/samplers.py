@@ -45,14 +45,15 @@ DENSE_SAMPLERS = ("nsga2", "nsga3", "gp")  # know only parameters that all trial
 _WITHOUT_COST = ("gp", "grid")  # too slow to ask for many candidates; bound to propose everything anyway
 
 
-class Numbering:
-    """Numbers the proposals of one study. Whether a trial is one never changes, so each is read once."""
+class _Wrapper(BaseSampler):
+    """Leaves everything to the sampler within, and knows the stream of random numbers of each trial."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, sampler: BaseSampler, *, seed: int) -> None:
+        self._within = sampler
         self._seed = seed
-        self._before = [0]  # proposals before each trial
+        self._before = [0]  # proposals before each trial; whether a trial is one never changes
 
-    def seed_of(self, study: Study, trial: FrozenTrial) -> int:
+    def _seed_of(self, study: Study, trial: FrozenTrial) -> int:
         """A seed for the proposal of `trial`, by the seed of all and the number of proposals before it.
 
         A trial that was enqueued again proposes what the first one would have.
@@ -67,18 +68,6 @@ class Numbering:
         if trial.number == len(self._before) - 1:
             self._before.append(before + _was_proposed(trial))
         return (self._seed * 1_000_003 + before * 7919) % 2**31
-
-
-def _was_proposed(trial: FrozenTrial) -> bool:
-    return design_of(trial) != PREFIX and RETRY not in trial.user_attrs
-
-
-class _Wrapper(BaseSampler):
-    """Leaves everything to the sampler within, which may change from trial to trial."""
-
-    def __init__(self, sampler: BaseSampler, *, seed: int) -> None:
-        self._within = sampler
-        self._numbering = Numbering(seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._within.infer_relative_search_space(study, trial)
@@ -102,6 +91,10 @@ class _Wrapper(BaseSampler):
         self._within.after_trial(study, trial, state, values)
 
 
+def _was_proposed(trial: FrozenTrial) -> bool:
+    return design_of(trial) != PREFIX and RETRY not in trial.user_attrs
+
+
 class PerTrialSampler(_Wrapper):
     """A sampler that is made anew for each trial, with the seed of that trial."""
 
@@ -112,7 +105,7 @@ class PerTrialSampler(_Wrapper):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Take up the stream of the trial."""
-        self._within = self._make(self._numbering.seed_of(study, trial))
+        self._within = self._make(self._seed_of(study, trial))
         super().before_trial(study, trial)
 
 
@@ -177,7 +170,7 @@ class SequenceSampler(_Wrapper):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Take up the stream of the trial, and let the sampler within prepare."""
-        self.rng = np.random.default_rng(self._numbering.seed_of(study, trial))
+        self.rng = np.random.default_rng(self._seed_of(study, trial))
         super().before_trial(study, trial)
 
 

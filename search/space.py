@@ -44,28 +44,20 @@ _MOST_EXPLICIT = 400  # five stages with all subsets have 325 orders
 class Space:
     """All sequences that a study may try.
 
-    Args:
-        stages: distinct letters; without `optional` every order uses each of them.
-        knobs: the declarations of at least these stages; knobs with `searched=False` stay at their default.
-        dense: knobs of absent stages are parameters too, without effect, so that every trial has the same
-        ones. fixed: values, by stage and knob, at which knobs stay instead, searched ones too. optional:
-        orders may leave stages out (at least one stays). repeatable: the letters that may come again.
-        repeats: how many extra steps an order may have. encoding: "orders" for one categorical, "lehmer"
-        for a code, "auto" for orders up to 400 of them.
-
-    Raises:
-        ValueError: if a stage is not declared, a fixed value is not legal, or repeats are asked for
-        without a repeatable stage.
+    Raises ValueError if a stage is not declared, a fixed value is not legal, or repeats are asked for without
+    a repeatable stage.
     """
 
-    stages: Order
-    knobs: Declarations
-    optional: bool = False
-    repeatable: str = ""
-    repeats: int = 0
-    encoding: Literal["auto", "orders", "lehmer"] = "auto"
-    fixed: Settings = field(default_factory=dict)
-    dense: bool = False
+    stages: Order  # distinct letters; without `optional` every order uses each of them
+    knobs: Declarations  # of at least these stages; knobs with `searched=False` stay at their default
+    optional: bool = False  # orders may leave stages out (at least one stays)
+    repeatable: str = ""  # letters that may come again
+    repeats: int = 0  # how many extra steps an order may have
+    encoding: Literal["auto", "orders", "lehmer"] = (
+        "auto"  # one categorical, a code, or that beyond 400 orders
+    )
+    fixed: Settings = field(default_factory=dict)  # values at which knobs stay instead, searched ones too
+    dense: bool = False  # knobs of absent stages are parameters too, without effect: all trials have the same
 
     def __post_init__(self) -> None:
         check_order(self.stages)
