@@ -58,7 +58,7 @@ def planted(
     own: float = 0.0,
     noise: float = 0.7,
     wild: float = 1.0,
-    freedom: float = np.inf,
+    degrees_of_freedom: float = np.inf,
     diverged: float = 0.0,
     level: float = 8.0,
     floor: float | None = None,
@@ -80,8 +80,8 @@ def planted(
         def seed(rng: np.random.Generator) -> FloatArray:
             shared = prefixes @ rng.standard_normal(prefixes.shape[1]) / np.sqrt(2)
             alone = rng.standard_normal(len(ORDERS))
-            if np.isfinite(freedom):
-                alone = alone / np.sqrt(rng.chisquare(freedom, len(ORDERS)) / freedom)
+            if np.isfinite(degrees_of_freedom):
+                alone = alone / np.sqrt(rng.chisquare(degrees_of_freedom, len(ORDERS)) / degrees_of_freedom)
             found = value + rng.standard_normal() + noise * late * (shared + alone) / np.sqrt(2)
             if diverged:
                 gone = prefixes @ (rng.random(prefixes.shape[1]) < diverged) > 0
@@ -125,7 +125,7 @@ WORLDS: Mapping[str, Callable[[], Callable[[np.random.Generator], World]]] = {
     "triplets": lambda: planted(scores=0.5, triplets=0.8),
     "quirks": lambda: planted(scores=0.7, own=0.9),
     "one stage varies 5x": lambda: planted(scores=1.0, wild=5.0, noise=0.4),
-    "heavy tails": lambda: planted(scores=1.0, freedom=3.0),
+    "heavy tails": lambda: planted(scores=1.0, degrees_of_freedom=3.0),
     "a prefix may diverge": lambda: planted(scores=1.0, diverged=0.02),
     "half at the floor": lambda: planted(scores=2.0, level=0.0, floor=0.0),
     "digits, 2 %": lambda: fitted("digits", 0.02),

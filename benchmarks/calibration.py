@@ -34,10 +34,10 @@ CONDITIONS: Mapping[str, Planted] = {
     "law, 0.5 a pair": Planted.law(STAGES, 0.5),
     "quirks of single orders": replace(Planted.law(STAGES, 0.5), quirk=0.3),
     "heavy tails": replace(Planted.law(STAGES, 0.5), heavy_tails=True),
-    "E varies fivefold": replace(Planted.law(STAGES, 0.5), tastes=WILD),
-    "E varies fivefold, no effect": Planted(tastes=WILD),
-    "one wild pair": replace(Planted.law(STAGES, 0.5), tastes={("P", "Q"): 0.5}),
-    "one wild pair, no effect": Planted(tastes={("P", "Q"): 0.5}),
+    "E varies fivefold": replace(Planted.law(STAGES, 0.5), interactions=WILD),
+    "E varies fivefold, no effect": Planted(interactions=WILD),
+    "one wild pair": replace(Planted.law(STAGES, 0.5), interactions={("P", "Q"): 0.5}),
+    "one wild pair, no effect": Planted(interactions={("P", "Q"): 0.5}),
 }
 
 
@@ -65,7 +65,9 @@ def evidence_of(truth: Planted, seeds: int, rng: np.random.Generator) -> list[Ev
 
 def measure_coverage(condition: str, truth: Planted, seeds: int, simulations: int) -> Coverage:
     """Count the intervals that hold the planted effects."""
-    noiseless = replace(truth, node_noise=0.0, seed_noise=0.0, taste=0.0, tastes={}, heavy_tails=False)
+    noiseless = replace(
+        truth, node_noise=0.0, seed_noise=0.0, interaction=0.0, interactions={}, heavy_tails=False
+    )
     rng = np.random.default_rng(0)
     planted = [pair.effect.mean for pair in evidence_of(noiseless, 1, rng)]
     planted = [0.0 if abs(effect) < 1e-9 else effect for effect in planted]
@@ -128,9 +130,9 @@ def measure_power(
 ) -> dict[str, dict[int, float]]:
     """Share of the pairs decided rightly, by effect in doublings and number of seeds."""
     power: dict[str, dict[int, float]] = {}
-    for name, taste in (("calm seeds", 0.1), ("wild seeds", 0.5)):
+    for name, interaction in (("calm seeds", 0.1), ("wild seeds", 0.5)):
         for effect, seeds in itertools.product((0.25, 0.5, 1.0), efforts):
-            truth = Planted.law(STAGES, effect, taste=taste)
+            truth = Planted.law(STAGES, effect, interaction=interaction)
             found = [
                 evidence_of(truth, seeds, np.random.default_rng([number, seeds, 5]))
                 for number in range(simulations)

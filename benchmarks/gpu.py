@@ -63,8 +63,8 @@ class Sizes:
         "resnet18",
     )
     batches: tuple[int, ...] = (128, 256, 512)
-    crew: tuple[int, ...] = (1, 2, 4, 8)
-    seconds: float = 4.0  # of each size of the crew
+    workers: tuple[int, ...] = (1, 2, 4, 8)
+    seconds: float = 4.0  # of each number of workers
     tiny: bool = False
 
 
@@ -73,7 +73,7 @@ TINY = Sizes(
     epochs=1.0,
     models=("resnet8(width=4,stem_stride=2)",),
     batches=(128,),
-    crew=(1, 2),
+    workers=(1, 2),
     seconds=1.0,
     tiny=True,
 )
@@ -241,22 +241,22 @@ def check_shares(sizes: Sizes) -> dict[str, Any]:
 def check_workers(sizes: Sizes) -> dict[str, Any]:
     """Images per second of several processes together on one device."""
     context = multiprocessing.get_context("spawn")
-    most = max(sizes.crew)
+    most = max(sizes.workers)
     barrier, counts = context.Barrier(most), context.Queue()
-    crew = [
+    processes = [
         context.Process(target=_train_for_a_while, args=(place, sizes, barrier, counts))
         for place in range(most)
     ]
-    for process in crew:
+    for process in processes:
         process.start()
     found: dict[str, Any] = {}
     try:
-        for size in sizes.crew:
+        for size in sizes.workers:
             total = sum(counts.get(timeout=90) for _ in range(size))
             found[f"{size} workers"] = round(total)
             print(f"{size} workers: {total:.0f} images/s", flush=True)
     finally:
-        for process in crew:
+        for process in processes:
             process.join(timeout=10)
             process.kill()
     return found
@@ -273,7 +273,7 @@ def _train_for_a_while(place: int, sizes: Sizes, barrier: Any, counts: Any) -> N
     trainer = our_trainer(data, **settings)
     network = our_network(sizes.models[0], data, trainer, quantized=True)
     trainer.train(network, fresh=False)
-    for size in sizes.crew:
+    for size in sizes.workers:
         barrier.wait(timeout=120)
         if place >= size:
             continue
@@ -303,15 +303,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=12.0, help="after which no part starts")
     parser.add_argument("--only", default=",".join(PARTS))
-    parser.add_argument("--crew", default="1,2,4,8", help="numbers of workers, rising")
+    parser.add_argument("--workers", default="1,2,4,8", help="numbers of workers, rising")
     parser.add_argument("--models", type=int, default=3, help="how many of the models")
     parser.add_argument("--tiny", action="store_true", help="for trying this program on a CPU")
     options = parser.parse_args()
     torch.set_num_threads(1)
     sizes = TINY
     if not options.tiny:
-        crew = tuple(int(size) for size in options.crew.split(","))
-        sizes = Sizes(crew=crew, models=Sizes().models[: options.models])
+        workers = tuple(int(size) for size in options.workers.split(","))
+        sizes = Sizes(workers=workers, models=Sizes().models[: options.models])
     found: dict[str, Any] = {"facts": facts()}
     start = time.perf_counter()
     for name in options.only.split(","):

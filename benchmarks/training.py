@@ -222,15 +222,15 @@ def compare_workers(images: int, rounds: int) -> None:
 
     def rate(processes: int, threads: int) -> float:
         barrier, times = context.Barrier(processes), context.Queue()
-        crew = [
+        workers = [
             context.Process(target=_timed_worker, args=(threads, images, barrier, times))
             for _ in range(processes)
         ]
-        for process in crew:
-            process.start()
-        total = sum(times.get() for _ in crew)
-        for process in crew:
-            process.join()
+        for worker in workers:
+            worker.start()
+        total = sum(times.get() for _ in workers)
+        for worker in workers:
+            worker.join()
         return total
 
     def median(measure: Callable[[], float]) -> float:

@@ -22,7 +22,7 @@ Knobs = Mapping[str, Mapping[str, KnobValue]]
 BASELINE = Baseline(accuracy=0.98, test_accuracy=0.98)
 DOUBLINGS_A_STAGE = 2.5  # nominal log2 reduction of each stage
 SHARE_LEFT = 0.7  # of the nominal doublings, once the loss of accuracy is counted, before order plays a role
-TAIL_FREEDOM = 2  # of Student's t where tails are heavy: infinite variance
+DEGREES_OF_FREEDOM = 2  # of Student's t where tails are heavy: infinite variance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +37,8 @@ class Planted:
     node_noise: float = 0.2  # of one training
     inherited: float = 0.5  # share of a prefix's noise that stays
     seed_noise: float = 0.3  # common to all that a seed trains
-    taste: float = 0.1  # deviation of a pair's effect at one seed, in all contexts alike
-    tastes: Mapping[Pair, float] = field(default_factory=dict)  # other deviations of single pairs
+    interaction: float = 0.1  # deviation of a pair's effect at one seed, in all contexts alike
+    interactions: Mapping[Pair, float] = field(default_factory=dict)  # other deviations of single pairs
     heavy_tails: bool = False  # a training's noise follows Student's t with 2 degrees of freedom
     under_trained: Mapping[str, float] = field(default_factory=dict)  # value lacking after a stage;
     # each later stage, F too, halves the lack
@@ -77,20 +77,24 @@ def simulate(truth: Planted, *, seeds: int, rng: np.random.Generator) -> list[Re
     for seed in range(seeds):
         shift = rng.normal(0, truth.seed_noise)
         pairs = list(itertools.combinations(truth.stages, 2))
-        tastes = {pair: rng.normal(0, truth.tastes.get(pair, truth.taste)) for pair in pairs}
+        interactions = {
+            pair: rng.normal(0, truth.interactions.get(pair, truth.interaction)) for pair in pairs
+        }
         for setting, knobs in enumerate(truth.knobs):
             noise: dict[Order, float] = {"": 0.0}
             for node in [*nodes, *controls]:
                 noise[node] = _noise(truth, node, noise, rng)
                 value = truth.expected(node, setting) + shift + noise[node]
-                value += sum(_direction(node, *pair) * taste / 2 for pair, taste in tastes.items())
+                value += sum(
+                    _direction(node, *pair) * interaction / 2 for pair, interaction in interactions.items()
+                )
                 failed = any((prefix, seed) in truth.diverged for prefix in prefixes(node))
                 records.append(_record(node, seed, value, knobs, failed=failed))
     return records
 
 
 def _noise(truth: Planted, node: Order, noise: Mapping[Order, float], rng: np.random.Generator) -> float:
-    own = rng.standard_t(TAIL_FREEDOM) if truth.heavy_tails else rng.standard_normal()
+    own = rng.standard_t(DEGREES_OF_FREEDOM) if truth.heavy_tails else rng.standard_normal()
     share = 1.0 if node.endswith(CONTROL) else truth.inherited
     return share * noise[node[:-1]] + truth.node_noise * float(own)
 

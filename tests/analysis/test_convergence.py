@@ -63,7 +63,7 @@ def test_a_prefix_without_control_is_judged_by_those_that_end_alike() -> None:
 
 
 def test_an_artefact_of_under_training_is_flagged_and_decides_nothing() -> None:
-    truth = Planted(under_trained={"Q": 1.5}, controls=True, node_noise=0.05, taste=0.02)
+    truth = Planted(under_trained={"Q": 1.5}, controls=True, node_noise=0.05, interaction=0.02)
     records = simulate(truth, seeds=4, rng=np.random.default_rng(0))
     law = derive_law(records)
     for pair in law.pairs:

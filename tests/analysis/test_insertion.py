@@ -26,7 +26,7 @@ def test_every_decided_pair_meets_every_other_stage_in_three_places(law: Law) ->
 
 
 def test_a_pair_that_turns_with_a_stage_between_fails() -> None:
-    truth = Planted(stages="DPQ", effects={("P", "Q"): 1.0}, node_noise=0.02, taste=0.02)
+    truth = Planted(stages="DPQ", effects={("P", "Q"): 1.0}, node_noise=0.02, interaction=0.02)
     records = simulate(truth, seeds=5, rng=np.random.default_rng(0))
     swapped = {"PDQ": "QDP", "QDP": "PDQ"}
     by_run = {(record.order, record.seed): record for record in records}

@@ -11,7 +11,7 @@ from ordercomp.analysis.fronts import Scale, record_value
 from ordercomp.analysis.law import derive_law
 from ordercomp.codec import encode
 
-QUIET = {"node_noise": 0.0, "seed_noise": 0.0, "taste": 0.0}
+QUIET = {"node_noise": 0.0, "seed_noise": 0.0, "interaction": 0.0}
 
 
 def test_without_noise_a_record_is_worth_what_was_planted() -> None:

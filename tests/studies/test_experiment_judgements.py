@@ -116,7 +116,7 @@ def test_of_two_records_of_a_run_the_later_one_counts() -> None:
 
 def test_insertions_of_a_planted_law_hold_and_those_of_its_reverse_do_not() -> None:
     for order, expected in (("DPQE", "agree"), ("EQPD", "disagree")):
-        truth = Planted.law(order, 1.0, node_noise=0.05, seed_noise=0.1, taste=0.02)
+        truth = Planted.law(order, 1.0, node_noise=0.05, seed_noise=0.1, interaction=0.02)
         findings = decide("insertion", simulate(truth, seeds=5, rng=np.random.default_rng(1))).findings
         assert [finding.verdict for finding in findings] == [expected] * 4
 

@@ -283,7 +283,7 @@ def planted(truth: Planted) -> list[Record]:
 
 @pytest.mark.parametrize(("order", "verdict"), [("DPQE", "agree"), ("EQPD", "disagree")])
 def test_a_planted_law_is_told_from_its_reverse(order: str, verdict: str) -> None:
-    records = planted(Planted.law(order, 1.0, node_noise=0.05, seed_noise=0.1, taste=0.02))
+    records = planted(Planted.law(order, 1.0, node_noise=0.05, seed_noise=0.1, interaction=0.02))
     pairs = EXPERIMENTS["pairwise"].decide(records).findings[:6]
     assert [finding.verdict for finding in pairs] == [verdict] * 6
     whole = {finding.claim: finding for finding in EXPERIMENTS["exhaustive"].decide(records).findings}
