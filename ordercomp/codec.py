@@ -19,14 +19,8 @@ import msgspec
 
 
 REST: Mapping[str, object] = {"rest": True}
-
-
 FLAT: Mapping[str, object] = {"flat": True}
-
-
 OMITTED: Mapping[str, object] = {"omitted": True}
-
-
 UNWRITTEN: Mapping[str, object] = {"unwritten": True}
 
 
@@ -119,14 +113,8 @@ def dataclass_in(hint: Any) -> Any:
 
 
 Number = int | float  # stays what it was: 3 is not written back as 3.0
-
-
 Plain = Mapping[str, Any]  # a table as a file holds it, of which nothing is known as yet, or which is free
-
-
 T = TypeVar("T")
-
-
 _WORDS = {
     "str": "text",
     "int": "a whole number",
@@ -136,14 +124,8 @@ _WORDS = {
     "array": "a list",
     "object": "a table",
 }
-
-
 _EXPECTED = re.compile(r"Expected `(?P<kinds>[^`]*)`")
-
-
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
-
-
 _STEP = re.compile(r"([^.\[\]]+)(?=\.|\[|$)|\[(\d+|\.\.\.)\]")
 
 

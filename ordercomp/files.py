@@ -50,20 +50,10 @@ def is_running(pid: int) -> bool:
 
 
 _SMALL = 64 * 2**20  # bytes that any file may hold
-
-
 _MOST_TIMES = 50  # how many times larger a compressed file may become; records become ten times larger
-
-
 _PIECE = 2**20
-
-
 _DRAFT = re.compile(r"\.(?P<host>[0-9a-f]{8})-(?P<writer>\d{1,10})-[0-9a-f]{8}\.part")
-
-
 _OLD_SECONDS = 3600.0  # of a draft that another machine writes: long enough for any file
-
-
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 

@@ -15,8 +15,6 @@ from typing import Generic, TypeVar
 
 
 Order = str
-
-
 Item = TypeVar("Item", bound=Hashable)
 
 
@@ -106,20 +104,10 @@ class PrefixTrie(Generic[Item]):
 
 
 KnobValue = bool | int | float | str
-
-
 _STEP = re.compile(r"(?P<stage>[A-Z])(?:\((?P<knobs>[^()]*)\))?")
-
-
 _CALL = re.compile(r"(?P<name>[^()\s]+)(?:\((?P<knobs>[^()]*)\))?")
-
-
 _KNOB = re.compile(r"\s*(?P<name>[a-z][a-z0-9_]*)\s*=\s*(?P<value>[A-Za-z0-9_.+:/-]+)\s*")
-
-
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-
-
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]*")
 
 

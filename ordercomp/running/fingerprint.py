@@ -23,7 +23,6 @@ from ordercomp.running.task import Task
 from ordercomp.sequence import parse_call
 
 _EMBEDDED = frozenset({"digits", "rotated-digits"})  # data whose bytes come with this program's dependencies
-
 _PACKAGE = Path(__file__).resolve().parent.parent
 _OWN_PLACES = (_PACKAGE, *(path.resolve() for path in _PACKAGE.iterdir() if path.is_dir()))  # links followed
 

@@ -26,7 +26,6 @@ class State(Enum):
 
 
 _OVER = frozenset({State.DONE, State.FAILED, State.FAILED_FOR_NOW})
-
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.WAITING: _OVER | {State.READY},
     State.READY: _OVER | {State.WAITING, State.RUNNING, State.ELSEWHERE},

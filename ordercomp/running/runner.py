@@ -26,13 +26,10 @@ from ordercomp.running.workers import ExternalPool, LocalPool, WorkerPool
 from ordercomp.sequence import StageSequence
 
 Work = Callable[[NodeJob], Record]
-
 STARTED, ENDED = "started_job", "ended_job"  # attributes of log records at level INFO that hold a NodeJob
-
 _POLL_SECONDS = 0.2
 _MOST_ATTEMPTS = 3  # trainings of one node in one run, if its worker or its network gets lost
 _COUNT_SECONDS = 60.0  # after which the networks in the store are counted again, as others add some, too
-
 _log = logging.getLogger(__name__)
 
 

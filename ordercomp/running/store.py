@@ -30,8 +30,6 @@ from ordercomp.running.jobs import key_of_record
 from ordercomp.running.versions import FORMER_BUILDS, results_version
 
 DEFAULT_CAP_BYTES = 20 * 2**30
-
-
 FORMAT = 1
 
 
@@ -221,8 +219,6 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 
 
 Answer = TypeVar("Answer")
-
-
 _PAUSES = (1.0, 5.0, 20.0)  # seconds before the address is tried again
 
 

@@ -176,7 +176,6 @@ _HASHED_IF_SET = (
     "transforms",
 )
 _DEFAULTS = {one.name: one.default for one in dataclasses.fields(Task)}
-
 _MODERATE: Mapping[str, Mapping[str, KnobValue]] = {
     "D": {"depth": 0.5},
     "P": {"ratio": 0.4},
@@ -192,7 +191,6 @@ _SETTINGS: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = (
     {"Q": {"weights": 4, "activations": 8}},
     {},
 )
-
 TASKS: Mapping[str, Task] = {
     "digits": Task(
         name="digits",

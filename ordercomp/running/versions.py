@@ -20,7 +20,6 @@ RESULT_VERSIONS: Mapping[str, int] = MappingProxyType(
 
 # Builds that named results by a hash over their source, and whose results are those of the numbers above.
 FORMER_BUILDS = ("0.1.0+bbcba8a9b22a0d95",)
-
 _adopted: list[str] = []
 
 

@@ -33,13 +33,11 @@ from ordercomp.errors import one_line
 from ordercomp.running.versions import adopt_code_version, code_version
 
 STOPPED_SECONDS = 60.0  # after which a stopped worker counts as dead
-
 _WATCH_SECONDS = 1.0
 _END_SECONDS = 10.0  # that a worker is given to end by itself
 _WORKER_BYTES = 2 * 2**30  # memory that a worker may take
 _WORKERS_A_GPU = 8
 _SPAWN = multiprocessing.get_context("spawn")
-
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 

@@ -173,17 +173,9 @@ def _kinds(model: onnx.ModelProto) -> Mapping[str, onnx.ValueInfoProto]:
 
 
 Array = NDArray[Any]
-
-
 SESSION_OPTIONS: Mapping[str, str] = {"session.disable_quant_qdq": "1"}
-
-
 LEAST_OPSET, FOUR_BIT_OPSET = 18, 21
-
-
 _CHECKED = 8  # images that are compared
-
-
 _MOST_DIFFERENCE = 0.05  # mean difference of logits, as a share of their standard deviation
 
 

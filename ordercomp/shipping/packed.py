@@ -65,8 +65,6 @@ def _check_bits(bits: int) -> None:
 
 
 _RANGE = ".range"  # what the name of a packed weight's range ends with
-
-
 _UNUSED = ".num_batches_tracked"  # counts batches of training
 
 
