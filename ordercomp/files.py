@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 import lzma
 import os
 import platform
@@ -15,40 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-# Which processes of this machine run, by the system's table where there is one (/proc) or by a signal.
-
-
-TABLE = Path("/proc")
-
-
-def start_ticks(pid: int) -> int | None:
-    """Start time of a process in clock ticks since boot; None if there is no such process, or no table.
-
-    One that has ended counts as gone, even if its parent has not asked for its end as yet.
-    """
-    try:
-        after_name = (TABLE / str(pid) / "stat").read_text().rpartition(")")[2]
-    except OSError:
-        return None
-    state, *rest = after_name.split()
-    return None if state in "ZX" else int(rest[18])
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process of this machine runs; True where that cannot be told."""
-    if (TABLE / "self" / "stat").exists():
-        return start_ticks(pid) is not None
-    if not hasattr(os, "killpg"):  # Windows, where the question would be an interrupt
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass  # it runs, and is somebody else's
-    return True
-
-
+TABLE = Path("/proc")  # of processes
 _SMALL = 64 * 2**20  # bytes that any file may hold
 _MOST_TIMES = 50  # how many times larger a compressed file may become; records become ten times larger
 _PIECE = 2**20
@@ -142,3 +110,36 @@ def read_bytes(path: Path) -> bytes:
 def is_digest(text: object) -> bool:
     """Whether `text` is a SHA-256 in hexadecimal, so that it may be part of a file's name."""
     return isinstance(text, str) and len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+def digest_of(*parts: object) -> str:
+    """SHA-256, in hexadecimal, of plain data as JSON."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def start_ticks(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot; None if there is no such process, or no table.
+
+    One that has ended counts as gone, even if its parent has not asked for its end as yet.
+    """
+    try:
+        after_name = (TABLE / str(pid) / "stat").read_text().rpartition(")")[2]
+    except OSError:
+        return None
+    state, *rest = after_name.split()
+    return None if state in "ZX" else int(rest[18])
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine runs; True where that cannot be told."""
+    if (TABLE / "self" / "stat").exists():
+        return start_ticks(pid) is not None
+    if not hasattr(os, "killpg"):  # Windows, where the question would be an interrupt
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # it runs, and is somebody else's
+    return True

@@ -5,16 +5,17 @@ import json
 import lzma
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal
 
 from ordercomp.codec import OMITTED, REST, Number, Plain, decode, encode, format_json, parse_json
 from ordercomp.files import lock_of, read_bytes, refuse_link, replacing
 from ordercomp.sequence import Order, StageSequence
 
 Convention = Literal["paper", "honest", "apot"]  # of counting costs
+_COMPRESSED: Mapping[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
 PAIRED, ADAPTIVE = "paired", "adaptive"  # `extra["design"]`: chosen by a design, or by a sampler
 
 
@@ -130,13 +131,21 @@ def metric_of(records: Iterable[Record]) -> str:
     return next((record.metric for record in records if record.points), "accuracy")
 
 
+def is_paired(record: Record) -> bool:
+    """Whether a record may be paired: unless it says that a sampler chose it."""
+    return record.extra.get("design") != ADAPTIVE
+
+
 def read_records(path: Path | str) -> list[Record]:
     """Read a JSON-lines file, `.gz` and `.xz` too; a torn last line without its newline is left out.
 
     Raises RecordError with file and line number, FileNotFoundError if the file is missing.
     """
     path = Path(path)
-    lines = _read_bytes(path).split(b"\n")
+    try:
+        lines = read_bytes(path).split(b"\n")
+    except ValueError as error:
+        raise RecordError(str(error)) from None
     records = []
     for number, line in enumerate(lines, start=1):
         if not line.strip() or (number == len(lines) and not _is_json(line)):
@@ -179,24 +188,8 @@ def write_records(path: Path | str, records: Iterable[Record]) -> None:
     """Write all records at once, replacing the file atomically; `.gz` and `.xz` are compressed."""
     path = Path(path)
     content = b"".join(_line(record) for record in records)
-    with replacing(path) as draft, _open(draft, "wb", suffix=path.suffix) as file:
-        file.write(content)
-
-
-_COMPRESSED = (".gz", ".xz")
-
-
-def _open(path: Path, mode: Literal["rb", "wb"], *, suffix: str) -> IO[bytes]:
-    if suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path, mode))
-    return lzma.open(path, mode) if suffix == ".xz" else path.open(mode)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return read_bytes(path)
-    except ValueError as error:
-        raise RecordError(str(error)) from None
+    with replacing(path) as draft:
+        draft.write_bytes(_COMPRESSED.get(path.suffix, bytes)(content))
 
 
 def _line(record: Record) -> bytes:
@@ -257,8 +250,3 @@ def _check_accuracies(what: str, accuracy: float, test_accuracy: float) -> None:
     for name, value in (("accuracy", accuracy), ("test_accuracy", test_accuracy)):
         if not 0 <= value <= 1:
             raise RecordError(f"{what} key {name!r} must be a fraction in [0, 1], got {value!r}")
-
-
-def is_paired(record: Record) -> bool:
-    """Whether a record may be paired: unless it says that a sampler chose it."""
-    return record.extra.get("design") != ADAPTIVE

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ordercomp.files import digest_of
 from ordercomp.models.external import LIBRARIES
 from ordercomp.networks.weights import weights_digest, weights_path
 from ordercomp.plugins import load_function, module_name
@@ -49,8 +50,8 @@ def fingerprint_task(task: Task) -> Task:
     if ":" in paths[0]:
         module = create_network(task, seed=0).module
         shapes = [(name, tuple(value.shape)) for name, value in module.state_dict().items()]
-        facts["network"] = _hash(str(shapes), repr(module))
-    return replace(task, outside=_hash(json.dumps(facts, sort_keys=True)) if facts else "")
+        facts["network"] = digest_of(str(shapes), repr(module))
+    return replace(task, outside=digest_of(json.dumps(facts, sort_keys=True)) if facts else "")
 
 
 def source_fingerprint(path: str) -> str:
@@ -70,17 +71,17 @@ def source_fingerprint(path: str) -> str:
 
 def _reached(first: str) -> dict[str, Path]:
     """Files of the module, and of every one of the user's that it or one of these imports, by name."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     waiting = [first]
     while waiting:
         name = waiting.pop()
         origin = _origin(name)
-        if name in found or origin is None or name.partition(".")[0] == "ordercomp":
+        if name in files or origin is None or name.partition(".")[0] == "ordercomp":
             continue
-        found[name] = origin
+        files[name] = origin
         if not _is_installed(origin):
-            waiting.extend(one for one in _imported(name, origin) if _is_users(one))
-    return found
+            waiting.extend(inner for inner in _imported(name, origin) if _is_users(inner))
+    return files
 
 
 def _imported(name: str, origin: Path) -> Iterator[str]:
@@ -97,8 +98,8 @@ def _imported(name: str, origin: Path) -> Iterator[str]:
             start = ".".join(package.split(".")[: len(package.split(".")) - max(statement.level - 1, 0)])
             base = ".".join(part for part in (start if statement.level else "", statement.module) if part)
             names = [base, *(f"{base}.{alias.name}" for alias in statement.names)]
-        for one in names:
-            parts = one.split(".")
+        for imported in names:
+            parts = imported.split(".")
             yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))
 
 
@@ -147,7 +148,3 @@ def _version(name: str) -> str:
 def _is_function(path: str) -> bool:
     kind, colon, _ = path.partition(":")
     return colon != "" and kind not in (*LIBRARIES, "folder", "photos")
-
-
-def _hash(*parts: str) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

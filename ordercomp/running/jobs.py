@@ -5,15 +5,13 @@ keys mean equal training from the first epoch on.
 """
 
 import functools
-import hashlib
 import importlib.metadata
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ordercomp.files import is_digest
+from ordercomp.files import digest_of, is_digest
 from ordercomp.records import Record
 from ordercomp.running.versions import FORMER_BUILDS, results_version
 from ordercomp.sequence import StageSequence, Step
@@ -111,17 +109,13 @@ def loads_baseline(step: Step) -> bool:
 
 def _keys(task_digest: str, sequence: StageSequence, seed: int, version: str) -> Iterator[str]:
     """The keys of the baseline and of every prefix, as a version of the results has them."""
-    key = _hash(KEY_FORMAT, version, _torch_version(), task_digest, seed)
+    key = digest_of(KEY_FORMAT, version, _torch_version(), task_digest, seed)
     yield key
     for step in sequence.steps:
-        key = _hash(key, str(step))
+        key = digest_of(key, str(step))
         yield key
 
 
 @functools.cache
 def _torch_version() -> str:
     return importlib.metadata.version("torch")
-
-
-def _hash(*parts: str | int) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

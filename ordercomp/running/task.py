@@ -1,8 +1,6 @@
 """Task: a model, data and a training recipe; what an order of compression is measured on."""
 
 import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +9,7 @@ from typing import Literal
 
 from ordercomp.codec import UNWRITTEN, Number, Plain, decode, named, parse_toml
 from ordercomp.data.source import ImageOptions
+from ordercomp.files import digest_of
 from ordercomp.measuring.accuracy import NUMBER_METRICS, class_metric
 from ordercomp.sequence import KnobValue, Order, StageSequence, Step, check_order
 from ordercomp.stages.catalog import complete, known_stages
@@ -124,7 +123,7 @@ class Task:
         set_ = {name: getattr(self, name) for name in _HASHED_IF_SET}
         if chosen := {name: str(value) for name, value in set_.items() if value != _DEFAULTS[name]}:
             facts.append(chosen)
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        return digest_of(*facts)
 
     def sequence(
         self, order: Order, knobs: Mapping[str, Mapping[str, KnobValue]] | None = None
@@ -175,7 +174,7 @@ _HASHED_IF_SET = (
     "val_is",
     "transforms",
 )
-_DEFAULTS = {one.name: one.default for one in dataclasses.fields(Task)}
+_DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(Task)}
 _MODERATE: Mapping[str, Mapping[str, KnobValue]] = {
     "D": {"depth": 0.5},
     "P": {"ratio": 0.4},

@@ -4,10 +4,13 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
+from onnxruntime import InferenceSession
 from torch import Tensor
 
 from ordercomp.measuring.cost import measure_cost
@@ -62,17 +65,24 @@ def bench(network: CompressedNetwork, *, repeats: int = 15, batches: Sequence[in
     torch.set_num_threads(1)
     try:
         latencies = [
-            *_torch(ship(dense), ship(network), network, batches, repeats),
-            *_onnx(dense, network, batches, repeats),
+            *_latencies("torch", _run_torch, [ship(dense), ship(network)], network, batches, repeats),
+            *_latencies(
+                "onnxruntime",
+                _run_onnx,
+                [_sessions(dense)[0], _sessions(network)[0]],
+                network,
+                batches,
+                repeats,
+            ),
         ]
         image = architecture.example(1)
         exits = {"torch": _torch_exits(ship(network), image, repeats)}
         if network.exits:
-            exits["onnxruntime"] = _onnx_exits(network, image, repeats)
+            exits["onnxruntime"] = _onnx_exits(_sessions(network, segments=True), image, repeats)
     finally:
         torch.set_num_threads(threads)
     bitops_cr = measure_cost(dense).bitops() / measure_cost(network).bitops()
-    best = max(one.speedup for one in latencies)
+    best = max(latency.speedup for latency in latencies)
     return Bench(
         latencies=tuple(latencies), exits_ms=exits, bitops_cr=bitops_cr, sentence=_sentence(bitops_cr, best)
     )
@@ -88,42 +98,35 @@ def _sentence(bitops_cr: float, best: float) -> str:
     )
 
 
-def _torch(
-    dense: ShippedNetwork,
-    small: ShippedNetwork,
+def _latencies(
+    engine: str,
+    prepare: Callable[[Any, Tensor], Callable[[], object]],
+    pair: Sequence[Any],
     network: CompressedNetwork,
     batches: Sequence[int],
     repeats: int,
 ) -> list[Latency]:
-    found = []
+    """Times of the baseline and the compressed network, the `pair`, as an engine runs them."""
+    latencies = []
     for batch in batches:
-        images = network.architecture.example(batch).contiguous(memory_format=torch.channels_last)
-        one, other = (
-            _median_ms(lambda module=module, images=images: module(images), repeats, batch)  # type: ignore[misc]
-            for module in (dense, small)
-        )
-        found.append(Latency(engine="torch", batch=batch, baseline_ms=one, compressed_ms=other))
-    return found
+        images = network.architecture.example(batch)
+        dense_ms, small_ms = (_median_ms(prepare(one, images), repeats, batch) for one in pair)
+        latencies.append(Latency(engine=engine, batch=batch, baseline_ms=dense_ms, compressed_ms=small_ms))
+    return latencies
 
 
-def _onnx(
-    dense: CompressedNetwork, network: CompressedNetwork, batches: Sequence[int], repeats: int
-) -> list[Latency]:
+def _run_torch(module: ShippedNetwork, images: Tensor) -> Callable[[], object]:
+    return partial(module, images.contiguous(memory_format=torch.channels_last))
+
+
+def _run_onnx(session: InferenceSession, images: Tensor) -> Callable[[], object]:
+    return partial(session.run, None, {"image": images.numpy()})
+
+
+def _sessions(network: CompressedNetwork, *, segments: bool = False) -> list[InferenceSession]:
     with TemporaryDirectory(prefix="ordercomp-") as folder:
-        path = Path(folder) / "network.onnx"
-        sessions = []
-        for one in (dense, network):
-            export_onnx(one, path)
-            sessions.append(onnx_session(path.read_bytes()))
-    found = []
-    for batch in batches:
-        images = network.architecture.example(batch).numpy()
-        first, second = (
-            _median_ms(lambda s=s, i=images: s.run(None, {"image": i}), repeats, batch)  # type: ignore[misc]
-            for s in sessions
-        )
-        found.append(Latency(engine="onnxruntime", batch=batch, baseline_ms=first, compressed_ms=second))
-    return found
+        exported = export_onnx(network, Path(folder) / "network.onnx", segments=segments)
+        return [onnx_session(file.read_bytes()) for file in exported.files]
 
 
 def _torch_exits(shipped: ShippedNetwork, image: Tensor, repeats: int) -> tuple[float, ...]:
@@ -136,15 +139,9 @@ def _torch_exits(shipped: ShippedNetwork, image: Tensor, repeats: int) -> tuple[
     return tuple(_median_ms(until(place), repeats, 1) for place in range(exits))
 
 
-def _onnx_exits(network: CompressedNetwork, image: Tensor, repeats: int) -> tuple[float, ...]:
-    with TemporaryDirectory(prefix="ordercomp-") as folder:
-        exported = export_onnx(network, Path(folder) / "network.onnx", segments=True)
-        sessions = [onnx_session(file.read_bytes()) for file in exported.files]
-
-    def until(last: int) -> Callable[[], object]:
-        return lambda: run_parts(sessions, image.numpy(), last=last)
-
-    return tuple(_median_ms(until(place), repeats, 1) for place in range(len(sessions)))
+def _onnx_exits(parts: Sequence[InferenceSession], image: Tensor, repeats: int) -> tuple[float, ...]:
+    runs = [partial(run_parts, parts, image.numpy(), last=last) for last in range(len(parts))]
+    return tuple(_median_ms(run, repeats, 1) for run in runs)
 
 
 def _median_ms(run: Callable[[], object], repeats: int, batch: int) -> float:

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from ordercomp.codec import decode, encode
+from ordercomp.errors import one_line
 from ordercomp.networks.exits import Architecture, MultiExit, channels_last
 from ordercomp.networks.layers import weight_numbers, weight_of_numbers
 from ordercomp.networks.network import CompressedNetwork, Serving, assemble, describe
 from ordercomp.networks.weights import CheckpointError, read_checkpoint, write_checkpoint
 from ordercomp.shipping.plain import ShippedNetwork, plain_module, ship
 
-# Whole numbers of few bits in as few bytes: 2-bit weights take a quarter of a byte each.
-
-
 MOST_BITS = 16  # wider weights are better kept as they are
+_RANGE = ".range"  # what the name of a packed weight's range ends with
+_UNUSED = ".num_batches_tracked"  # counts batches of training
 
 
 def pack(numbers: Tensor, bits: int) -> Tensor:
@@ -62,10 +62,6 @@ def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
 def _check_bits(bits: int) -> None:
     if not 1 <= bits <= MOST_BITS:
         raise ValueError(f"bits must lie in 1 to {MOST_BITS}, got {bits}")
-
-
-_RANGE = ".range"  # what the name of a packed weight's range ends with
-_UNUSED = ".num_batches_tracked"  # counts batches of training
 
 
 def save_packed(network: CompressedNetwork, path: Path | str) -> None:
@@ -122,8 +118,7 @@ def load_network(path: Path | str) -> ShippedNetwork:
         serving = decode(facts["serving"], Serving, "serving", strict=False)
         module = _assembled(architecture, facts, tensors)
     except (KeyError, TypeError, IndexError, RuntimeError, AttributeError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"{path} does not fit the model it names: {reason}") from None
+        raise CheckpointError(f"{path} does not fit the model it names: {one_line(error)}") from None
     return ShippedNetwork(module, serving=serving, shape=(architecture.channels, *architecture.size))
 
 
@@ -148,9 +143,6 @@ def _assembled(
     module.load_state_dict(values, strict=False)
     weights = {name.removesuffix(".weight"): values[name] for name in packed}
     return channels_last(plain_module(module, weights))
-
-
-# Copies of network files that know their exit threshold.
 
 
 def copy_with_threshold(source: Path, target: Path, threshold: float | None) -> None:

@@ -55,14 +55,14 @@ def plain_module(module: MultiExit, weights: Mapping[str, Tensor] | None = None)
 
     `weights` may give rounded weights by the name of their layer; others are rounded from what the layer has.
     """
-    twin: MultiExit = blank_copy(module).eval().requires_grad_(False)
+    copy: MultiExit = blank_copy(module).eval().requires_grad_(False)
     made: dict[int, nn.Module] = {}  # a layer that stands in several places stays one layer
-    for name, layer in list(twin.named_modules(remove_duplicate=False)):
+    for name, layer in list(copy.named_modules(remove_duplicate=False)):
         if isinstance(layer, QuantizedLayer) and isinstance(layer, nn.Module):
             if id(layer) not in made:
                 made[id(layer)] = _plain_layer(layer, (weights or {}).get(name))
-            replace_module(twin, name, made[id(layer)])
-    return twin
+            replace_module(copy, name, made[id(layer)])
+    return copy
 
 
 def _plain_layer(layer: QuantizedLayer, weight: Tensor | None) -> nn.Module:
@@ -141,7 +141,7 @@ class ShippedNetwork(nn.Module):
         if not self.serving.scale:
             return outputs
         center, spread = self.serving.scale
-        return tuple(one * spread + center for one in outputs)
+        return tuple(output * spread + center for output in outputs)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Inputs of the body: float32, normalized."""
@@ -163,13 +163,13 @@ class ShippedNetwork(nn.Module):
 
         Raises ValueError if the image does not have the shape that the network was made for.
         """
-        bar = self.serving.threshold if threshold is None else threshold
-        pixels = self._one(image)
+        threshold = self.serving.threshold if threshold is None else threshold
+        pixels = self._batch_of_one(image)
         if self.serving.scale:
-            return self._estimate(pixels, bar)
+            return self._estimate(pixels, threshold)
 
         def sure(_place: int, logits: Tensor) -> bool:
-            return bar is not None and float(logits.float().softmax(dim=1).max()) >= bar
+            return threshold is not None and float(logits.float().softmax(dim=1).max()) >= threshold
 
         place, logits = run_until(self.network, self.normalize(pixels), sure)
         chances = logits[0].float().softmax(dim=0)
@@ -177,29 +177,22 @@ class ShippedNetwork(nn.Module):
         name = self.serving.names[label] if self.serving.names else ""
         return Prediction(label, float(chances[label]), place, tuple(logits[0].tolist()), name)
 
-    def _estimate(self, pixels: Tensor, bar: float | None) -> Estimate:
-        told: list[Tensor] = []
-
-        def agreed(output: Tensor) -> float:
-            """How much an output agrees with the last one, which it then is."""
-            found = float(agreement(told[-1], output)) if told else 0.0
-            told.append(output)
-            return found
-
+    def _estimate(self, pixels: Tensor, threshold: float | None) -> Estimate:
+        outputs: list[Tensor] = []
         agreements: list[float] = []
 
         def sure(_place: int, output: Tensor) -> bool:
-            agreements.append(agreed(output[0, 0].float()))
-            return bar is not None and agreements[-1] >= bar
+            outputs.append(output[0, 0].float())
+            agreements.append(float(agreement(*outputs[-2:])) if len(outputs) > 1 else 0.0)
+            return threshold is not None and agreements[-1] >= threshold
 
         place, output = run_until(self.network, self.normalize(pixels), sure)
         if place == len(agreements):  # the last exit, which nobody asks
-            agreements.append(agreed(output[0, 0].float()))
+            sure(place, output)
         center, spread = self.serving.scale
         return Estimate(float(output[0, 0]) * spread + center, agreements[-1], place)
 
-    def _one(self, image: Any) -> Tensor:
-        """The image as a batch of one."""
+    def _batch_of_one(self, image: Any) -> Tensor:
         if isinstance(image, Tensor):
             pixels = image.reshape(1, *image.shape) if image.dim() == 2 else image
         else:
