@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from ordercomp.codec import Plain
 from ordercomp.records import Convention, OperatingPoint, Record
+from ordercomp.sequence import Order
 
 # Pareto dominance between cost vectors: which are beaten by no other.
 
@@ -182,6 +183,22 @@ class Candidate:
     def log2_reduction(self) -> float:
         """Doublings of the reduction of bit operations."""
         return math.log2(self.bitops_cr)
+
+
+def group_by_seed(records: Iterable[Record]) -> dict[int, list[Record]]:
+    """The records of each seed, in their order."""
+    groups: dict[int, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.seed, []).append(record)
+    return groups
+
+
+def group_by_order(records: Iterable[Record]) -> dict[Order, dict[int, list[Record]]]:
+    """The records of each order, by seed."""
+    groups: dict[Order, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.order, []).append(record)
+    return {order: group_by_seed(group) for order, group in groups.items()}
 
 
 def candidates(records: Iterable[Record], *, scale: Scale = DEFAULT_SCALE) -> list[Candidate]:

@@ -1,6 +1,5 @@
 """Assembly of the page of a search: the networks to take first, then how they were found."""
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,6 @@ from matplotlib.figure import Figure
 
 from ordercomp.analysis.fronts import Scale, front
 from ordercomp.analysis.report import plots
-from ordercomp.analysis.report import search_page as search_tables
 from ordercomp.analysis.report.elements import (
     Fact,
     Picture,
@@ -18,8 +16,18 @@ from ordercomp.analysis.report.elements import (
     provenance_of,
     render,
 )
-from ordercomp.analysis.report.result_files import BestPoint, SearchFile, SearchPoint
-from ordercomp.analysis.report.tables import CONVENTIONS, Column, Table, duration_text, loss_text, times_text
+from ordercomp.analysis.report.result_files import SearchFile, SearchPoint
+from ordercomp.analysis.report.tables import (
+    CONVENTIONS,
+    Table,
+    duration_text,
+    loss_text,
+    percent_text,
+    points_text,
+    rows_by_loss,
+    threshold_text,
+    times_text,
+)
 from ordercomp.codec import encode
 from ordercomp.files import replace_file
 from ordercomp.records import Record, metric_of
@@ -88,11 +96,11 @@ def _content(search: SearchFile, records: Sequence[Record]) -> dict[str, object]
         "facts": _facts(search),
         "law": law_sentence(search),
         "pictures": _pictures(search, records),
-        "network_table": search_tables.network_table(search).about(metric),
-        "front_table": search_tables.front_table(search).about(metric),
-        "progress_table": search_tables.progress_table(search),
-        "order_table": search_tables.order_table(search, most=MOST_ORDERS),
-        "importance_table": search_tables.importance_table(search),
+        "network_table": network_table(search).about(metric),
+        "front_table": front_table(search).about(metric),
+        "progress_table": progress_table(search),
+        "order_table": order_table(search, most=MOST_ORDERS),
+        "importance_table": importance_table(search),
         "notes": notices_of(records),
         "provenance": _provenance(search, records),
     }
@@ -202,51 +210,51 @@ MOST_STEPS = 8  # rows of the progress
 NO_EVIDENCE = "A sampler tries what it likes more often, with better knobs: this is no evidence for a law."
 
 
+_POINT_NAMES = ("reduction", "storage", "latency", "test accuracy", "loss", "threshold")
+
+
 def network_table(search: SearchFile) -> Table:
     """Tabulate the best network within each tolerated loss, and the command that makes it.
 
     Tolerances that the same operating point serves share a row.
     """
-    shared = itertools.groupby(search.best.items(), key=lambda item: item[1])
-    rows = [_network_row([float(tolerance) for tolerance, _ in some], found) for found, some in shared]
-    right = ("tolerated loss", "reduction", "storage", "latency", "test accuracy", "loss", "threshold")
-    return _table(
+    best = {float(tolerance): found for tolerance, found in search.best.items()}
+    return Table.of(
         "Best network within each tolerated loss",
-        [*(Column(name, "right") for name in right), Column("command")],
-        rows,
+        ("tolerated loss", *_POINT_NAMES, "command"),
+        rows_by_loss(best, lambda found: (*_point_cells(found.point), found.compress)),
+        left=("command",),
         note="Chosen on validation data, where the loss is measured too. Reduction: of bit operations, "
         f"counted {CONVENTIONS[search.objectives.convention]}; threshold: confidence to leave early.",
-    )
+    ).without_empty_columns()
 
 
 def front_table(search: SearchFile) -> Table:
     """Tabulate the operating points that no other beats."""
-    rows = [(point.sequence, *_point_cells(point)) for point in search.front]
-    right = ("reduction", "storage", "latency", "test accuracy", "loss", "threshold")
-    return _table(
+    return Table.of(
         "Front of the search",
-        [Column("sequence"), *(Column(name, "right") for name in right)],
-        rows,
+        ("sequence", *_POINT_NAMES),
+        [(point.sequence, *_point_cells(point)) for point in search.front],
+        left=("sequence",),
         note=f"No other point beats these in {', '.join(search.objectives.names)} on validation data.",
-    )
+    ).without_empty_columns()
 
 
 def order_table(search: SearchFile, *, most: int | None = None) -> Table:
     """Tabulate the orders by the value of their networks, the `most` best of them; the law's is marked."""
     law = search.law.order if search.law else None
     shown = search.orders[:most]
-    rows = [
-        (str(rank), one.order, str(one.networks), f"{one.value:.2f}", str(one.on_front))
-        for rank, one in enumerate(shown, start=1)
-    ]
-    names = ("rank", "order", "networks", "value", "on the front")
-    return _table(
+    return Table.of(
         "Orders by the value of their networks",
-        [Column(name, "left" if name == "order" else "right") for name in names],
-        rows,
+        ("rank", "order", "networks", "value", "on the front"),
+        [
+            (str(rank), one.order, str(one.networks), f"{one.value:.2f}", str(one.on_front))
+            for rank, one in enumerate(shown, start=1)
+        ],
+        left=("order",),
         note=f"{len(shown)} of {len(search.orders)} tried orders, value in doublings. {NO_EVIDENCE}",
-        marked=frozenset(place for place, one in enumerate(shown) if one.order == law),
-    )
+        marked=(place for place, one in enumerate(shown) if one.order == law),
+    ).without_empty_columns()
 
 
 def importance_table(search: SearchFile) -> Table:
@@ -254,74 +262,42 @@ def importance_table(search: SearchFile) -> Table:
     shares = search.importances
     names = {name for some in shares.values() for name in some}
     ranked = sorted(names, key=lambda name: (-sum(some.get(name, 0.0) for some in shares.values()), name))
-    return _table(
+    return Table.of(
         "Which parameters mattered",
-        [Column("parameter"), *(Column(objective, "right") for objective in shares)],
+        ("parameter", *shares),
         [
             (name, *(f"{100 * some.get(name, 0.0):.0f} %" if some else "" for some in shares.values()))
             for name in ranked
         ],
+        left=("parameter",),
         note="Share of the variance of an objective that a parameter explains (fANOVA), over the trials with "
         "the most common set of parameters.",
-    )
+    ).without_empty_columns()
 
 
 def progress_table(search: SearchFile) -> Table:
     """Tabulate the value after some numbers of trainings, evenly spread, the last included."""
     steps = search.progress
     places = sorted({round(len(steps) * part / MOST_STEPS) - 1 for part in range(1, MOST_STEPS + 1)} - {-1})
-    rows = [
-        (
-            str(steps[place].trainings),
-            duration_text(steps[place].seconds),
-            str(steps[place].networks),
-            f"{steps[place].value:.2f}",
-        )
-        for place in places
-    ]
-    names = ("trainings", "time", "networks", "value")
-    return _table(
+    return Table.of(
         "Value of the front over time",
-        [Column(name, "right") for name in names],
-        rows,
+        ("trainings", "time", "networks", "value"),
+        [
+            (str(step.trainings), duration_text(step.seconds), str(step.networks), f"{step.value:.2f}")
+            for step in map(steps.__getitem__, places)
+        ],
         note="Stage trainings, the time that they took, and the value of what was found, in doublings of the "
         f"reduction of {'storage' if search.cost == 'log2_cr' else 'bit operations'}.",
-    )
-
-
-def _network_row(tolerances: Sequence[float], found: BestPoint | None) -> tuple[str, ...]:
-    within = ", ".join(map(loss_text, tolerances))
-    if found is None:
-        return (within, "–", "", "", "", "", "", "no network is within this loss")
-    return (within, *_point_cells(found.point), found.compress)
+    ).without_empty_columns()
 
 
 def _point_cells(point: SearchPoint) -> tuple[str, ...]:
-    latency, threshold = point.latency_ms, point.threshold
+    """What `_POINT_NAMES` name."""
     return (
         times_text(point.bitops_cr),
         times_text(point.cr),
-        "" if latency is None else f"{latency:.3g} ms",
-        f"{100 * point.test_accuracy:.2f} %",
-        f"{100 * point.loss:+.2f}",
-        "" if threshold is None else f"{threshold:.3g}",
-    )
-
-
-def _table(
-    title: str,
-    columns: Sequence[Column],
-    rows: Sequence[tuple[str, ...]],
-    *,
-    note: str,
-    marked: frozenset[int] = frozenset(),
-) -> Table:
-    """Build the table without the columns that are empty, such as a latency that nobody measured."""
-    kept = [place for place in range(len(columns)) if not rows or any(row[place] for row in rows)]
-    return Table(
-        title=title,
-        columns=tuple(columns[place] for place in kept),
-        rows=tuple(tuple(row[place] for place in kept) for row in rows),
-        note=note,
-        marked=marked,
+        "" if point.latency_ms is None else f"{point.latency_ms:.3g} ms",
+        percent_text(point.test_accuracy),
+        points_text(point.loss),
+        threshold_text(point.threshold),
     )

@@ -3,7 +3,6 @@
 import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
@@ -11,9 +10,9 @@ from rich.text import Text
 
 from ordercomp.analysis.fronts import Candidate
 from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
-from ordercomp.analysis.report.tables import Column, Table, pair_table, times_text
+from ordercomp.analysis.report.tables import Table, pair_table, percent_text, threshold_text, times_text
 from ordercomp.analysis.report.text import ANOTHER_QUESTION, answer_words, read_verdict
-from ordercomp.records import Record, metric_of
+from ordercomp.records import OperatingPoint, Record, metric_of
 
 _POINTS = ("accuracy", "test accuracy", "reduction", "storage", "threshold")
 
@@ -54,31 +53,28 @@ def shown_records(records: Iterable[Record]) -> Shown:
 
     Where none does, it is the most accurate one.
     """
-    chosen = list(records)
-    rows = tuple(_record_row(record) for record in chosen)
-    left = ("sequence", "error")
-    names = ("sequence", "seed", *_POINTS, "error")
-    kept = [place for place, name in enumerate(names) if name != "error" or any(row[place] for row in rows)]
-    table = Table(
-        title="Records",
-        columns=tuple(Column(names[place], "left" if names[place] in left else "right") for place in kept),
-        rows=tuple(tuple(row[place] for place in kept) for row in rows),
+    records = list(records)
+    failed = sum(record.error is not None for record in records)
+    table = Table.of(
+        "Records",
+        ("sequence", "seed", *_POINTS, "error"),
+        map(_record_row, records),
+        left=("sequence", "error"),
         note="The most reduced operating point that loses at most 2 % on validation data, or the most "
         "accurate one. Reduction: of bit operations.",
-    )
-    table = table.about(metric_of(chosen))
-    failed = sum(record.error is not None for record in chosen)
-    return Shown((f"{len(chosen)} records, {failed} of them failed.",), (table,))
+    ).without_empty_columns("error")
+    return Shown((f"{len(records)} records, {failed} of them failed.",), (table.about(metric_of(records)),))
 
 
 def shown_front(front: Sequence[Candidate]) -> Shown:
     """One row for each operating point, in the order given."""
-    rows = tuple(
-        (one.record.sequence, str(one.record.seed), *_cells(one.point.accuracy, one.point.test_accuracy, one))
-        for one in front
+    table = Table.of(
+        "Front",
+        ("sequence", "seed", *_POINTS),
+        [(one.record.sequence, str(one.record.seed), *_cells(one, one.point)) for one in front],
+        left=("sequence",),
+        note="Reduction: of bit operations.",
     )
-    columns = (Column("sequence"), *(Column(name, "right") for name in ("seed", *_POINTS)))
-    table = Table(title="Front", columns=columns, rows=rows, note="Reduction: of bit operations.")
     table = table.about(metric_of(one.record for one in front))
     return Shown((f"{len(front)} operating points on the front.",), (table,))
 
@@ -86,25 +82,24 @@ def shown_front(front: Sequence[Candidate]) -> Shown:
 def _record_row(record: Record) -> tuple[str, ...]:
     if not record.points:
         return (record.sequence, str(record.seed), *("" for _ in _POINTS), record.error or "")
-    floor = record.baseline.accuracy - 0.02
-    within = [point for point in record.points if point.accuracy >= floor]
+    least = record.baseline.accuracy - 0.02
+    within = [point for point in record.points if point.accuracy >= least]
     best = (
         max(within, key=lambda point: point.bitops_cr)
         if within
         else max(record.points, key=lambda point: point.accuracy)
     )
-    return (record.sequence, str(record.seed), *_cells(best.accuracy, best.test_accuracy, best), "")
+    return (record.sequence, str(record.seed), *_cells(best, best), "")
 
 
-def _cells(accuracy: float, test_accuracy: float, point: Any) -> tuple[str, ...]:
-    """What `_POINTS` names; `point` has the reductions, and a threshold by itself or in its point."""
-    threshold = getattr(point, "point", point).threshold
+def _cells(costs: Candidate | OperatingPoint, point: OperatingPoint) -> tuple[str, ...]:
+    """What `_POINTS` names."""
     return (
-        f"{100 * accuracy:.2f} %",
-        f"{100 * test_accuracy:.2f} %",
-        times_text(point.bitops_cr),
-        times_text(point.cr),
-        "" if threshold is None else f"{threshold:.3g}",
+        percent_text(point.accuracy),
+        percent_text(point.test_accuracy),
+        times_text(costs.bitops_cr),
+        times_text(costs.cr),
+        threshold_text(point.threshold),
     )
 
 

@@ -4,14 +4,21 @@ Cells are finished text; a `Table` knows its columns, and says in a note what it
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from ordercomp.analysis.checks import Rival
-from ordercomp.analysis.fronts import DEFAULT_SCALE, TOLERANCES, Candidate, Scale, best_reductions
+from ordercomp.analysis.fronts import (
+    DEFAULT_SCALE,
+    TOLERANCES,
+    Candidate,
+    Scale,
+    best_reductions,
+    group_by_order,
+)
 from ordercomp.analysis.networks import Pick, compress_command
 from ordercomp.analysis.pairs import Control, Evidence
 from ordercomp.analysis.ranking import RankedOrder, Reading
@@ -47,6 +54,34 @@ class Table:
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(f"rows must have {len(self.columns)} cells like columns, got {row}")
+
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        names: Sequence[str],
+        rows: Iterable[tuple[str, ...]],
+        *,
+        left: Collection[str] = (),
+        note: str = "",
+        marked: Iterable[int] = (),
+    ) -> "Table":
+        """Build a table of columns with these `names`, set to the right but for those in `left`."""
+        columns = tuple(Column(name, "left" if name in left else "right") for name in names)
+        return cls(title=title, columns=columns, rows=tuple(rows), note=note, marked=frozenset(marked))
+
+    def without_empty_columns(self, *names: str) -> "Table":
+        """The same without those columns of `names`, of all by default, in which no row says anything."""
+        kept = [
+            place
+            for place, column in enumerate(self.columns)
+            if (names and column.name not in names) or not self.rows or any(row[place] for row in self.rows)
+        ]
+        return replace(
+            self,
+            columns=tuple(self.columns[place] for place in kept),
+            rows=tuple(tuple(row[place] for place in kept) for row in self.rows),
+        )
 
     def about(self, metric: str) -> "Table":
         """The same table of another metric than accuracy, which title, headings and note then name."""
@@ -85,24 +120,23 @@ def reduction_table(
     network within any of the losses are only counted, in the note. Selected on validation data. Orders are
     sorted by the last column, then by the one before, and so on.
     """
-    by_order: dict[Order, dict[int, list[Record]]] = {}
-    for record in records:
-        by_order.setdefault(record.order, {}).setdefault(record.seed, []).append(record)
     lines = []
+    by_order = group_by_order(records)
     for order, seeds in by_order.items():
-        best = [best_reductions(some, tolerances=tolerances, scale=scale) for some in seeds.values()]
+        best = [best_reductions(group, tolerances=tolerances, scale=scale) for group in seeds.values()]
         reached = [
-            [max(1.0, one.bitops_cr) if (one := seed[t]) else 1.0 for seed in best] for t in tolerances
+            [max(1.0, point.bitops_cr) if (point := seed[loss]) else 1.0 for seed in best]
+            for loss in tolerances
         ]
-        if any(max(some) > 1.0 for some in reached):
+        if any(max(reductions) > 1.0 for reductions in reached):
             lines.append((order, len(seeds), reached))
     absent = len(by_order) - len(lines)
-    lines.sort(key=lambda line: ([-float(np.mean(np.log(some))) for some in reversed(line[2])], line[0]))
-    columns = [Column("order"), *(Column(f"loss ≤ {loss_text(t)}", "right") for t in tolerances)]
-    return Table(
-        title="Best reduction of bit operations within a tolerated loss of accuracy",
-        columns=(*columns, Column("seeds", "right")),
-        rows=tuple((order, *map(_spread, reached), str(seeds)) for order, seeds, reached in lines),
+    lines.sort(key=lambda line: ([-_log_mean(seeds) for seeds in reversed(line[2])], line[0]))
+    return Table.of(
+        "Best reduction of bit operations within a tolerated loss of accuracy",
+        ("order", *(f"loss ≤ {loss_text(loss)}" for loss in tolerances), "seeds"),
+        [(order, *map(_spread, reached), str(seeds)) for order, seeds, reached in lines],
+        left=("order",),
         note="Geometric mean over seeds (smallest–largest). Chosen on validation accuracy; a seed without "
         f"any network within the loss counts as 1×. Costs counted {CONVENTIONS[scale.convention]}."
         + (f" {absent} of {len(by_order)} orders have no network within these losses." if absent else ""),
@@ -111,23 +145,14 @@ def reduction_table(
 
 def pair_table(pairs: Iterable[Evidence]) -> Table:
     """Tabulate pairs: verdict, probability, effect with interval, what it rests on."""
-    columns = (
-        "pair",
-        "verdict",
-        "P(first earlier)",
-        "effect",
-        "interval",
-        "reduction",
-        "accuracy",
-        "contexts",
-        "seeds",
-        "caveat",
-    )
-    right = {"P(first earlier)", "effect", "interval", "reduction", "accuracy", "contexts", "seeds"}
-    return Table(
-        title="Which of two stages should come first?",
-        columns=tuple(Column(name, "right" if name in right else "left") for name in columns),
-        rows=tuple(_pair_row(pair) for pair in pairs),
+    return Table.of(
+        "Which of two stages should come first?",
+        (
+            *("pair", "verdict", "P(first earlier)", "effect", "interval", "reduction", "accuracy"),
+            *("contexts", "seeds", "caveat"),
+        ),
+        map(_pair_row, pairs),
+        left=("pair", "verdict", "caveat"),
         note="Effect: value gained if the first stage comes earlier, in doublings, with its interval. Beside "
         "it in plain units, means over seeds as well: reduction, the doublings of the reduction of bit "
         "operations gained at equal loss of accuracy, over all tolerated losses; accuracy, the "
@@ -137,75 +162,65 @@ def pair_table(pairs: Iterable[Evidence]) -> Table:
 
 def ranking_table(ranking: Sequence[RankedOrder], *, law: Order) -> Table:
     """Tabulate the ranking of orders, with each one's distance from `law` in swaps; the law is marked."""
-    best = ranking[0].value if ranking else 0.0
-    rows = []
-    for place, one in enumerate(ranking, start=1):
-        distance = str(kendall_distance(one.order, law))
-        error = f"± {one.standard_error:.2f}" if len(one.values) > 1 else ""
-        behind = f"{best - one.value:.2f}"
-        rows.append(
-            (str(place), one.order, f"{one.value:.2f}", error, behind, distance, str(len(one.values)))
-        )
-    names = ("rank", "order", "value", "± s.e.", "behind best", f"swaps from {law}", "seeds")
-    unequal = (
-        ""
-        if all(one.complete for one in ranking)
-        else " Not all orders were run at the same seeds and knobs."
-    )
-    return Table(
-        title="All orders by the value of their networks",
-        columns=tuple(Column(name, "left" if name == "order" else "right") for name in names),
-        rows=tuple(rows),
-        note=f"Value in doublings of the reduction of bit operations, mean over seeds.{unequal}",
-        marked=frozenset(place for place, one in enumerate(ranking) if one.order == law),
+    equal = all(one.complete for one in ranking)
+    return Table.of(
+        "All orders by the value of their networks",
+        ("rank", "order", "value", "± s.e.", "behind best", f"swaps from {law}", "seeds"),
+        [
+            (
+                str(place),
+                one.order,
+                f"{one.value:.2f}",
+                f"± {one.standard_error:.2f}" if len(one.values) > 1 else "",
+                f"{ranking[0].value - one.value:.2f}",
+                str(kendall_distance(one.order, law)),
+                str(len(one.values)),
+            )
+            for place, one in enumerate(ranking, start=1)
+        ],
+        left=("order",),
+        note="Value in doublings of the reduction of bit operations, mean over seeds."
+        + ("" if equal else " Not all orders were run at the same seeds and knobs."),
+        marked=(place for place, one in enumerate(ranking) if one.order == law),
     )
 
 
 def convergence_table(controls: Sequence[Control]) -> Table:
     """Tabulate what a further fine-tune (F) adds to each controlled prefix; under-trained ones are marked."""
-    rows = tuple(
-        (
-            control.sequence,
-            f"{100 * control.gain:+.2f}",
-            f"{100 * control.interval[0]:+.2f} to {100 * control.interval[1]:+.2f}",
-            str(control.seeds),
-            control.status,
-        )
-        for control in controls
-    )
-    names = ("after", "gain", "interval", "seeds", "status")
-    return Table(
-        title="Would more training have helped?",
-        columns=tuple(
-            Column(name, "right" if name in ("gain", "interval", "seeds") else "left") for name in names
-        ),
-        rows=rows,
+    return Table.of(
+        "Would more training have helped?",
+        ("after", "gain", "interval", "seeds", "status"),
+        [
+            (
+                control.sequence,
+                points_text(control.gain),
+                interval_text(control.interval, points_text),
+                str(control.seeds),
+                control.status,
+            )
+            for control in controls
+        ],
+        left=("after", "status"),
         note="Gain of validation accuracy, in points, by one more fine-tune without compression. Evidence "
         "that leans on an under-trained prefix decides nothing.",
-        marked=frozenset(k for k, control in enumerate(controls) if control.status == "under-trained"),
+        marked=(place for place, control in enumerate(controls) if control.status == "under-trained"),
     )
 
 
 def rival_table(rivals: Sequence[Rival]) -> Table:
     """Tabulate what each rival law costs against the best order."""
-    rows = tuple(
-        (
-            rival.order,
-            rival.claim,
-            rival.source,
-            f"{rival.cost:.2f}",
-            f"{rival.interval[0]:+.2f} to {rival.interval[1]:+.2f}",
-            f"{rival.rank} of {rival.of}",
-            str(rival.seeds or ""),
-        )
-        for rival in rivals
-    )
-    names = ("order", "claim", "source", "cost", "interval", "rank", "seeds")
-    right = {"cost", "interval", "rank", "seeds"}
-    return Table(
-        title="Rival laws on trial",
-        columns=tuple(Column(name, "right" if name in right else "left") for name in names),
-        rows=rows,
+    return Table.of(
+        "Rival laws on trial",
+        ("order", "claim", "source", "cost", "interval", "rank", "seeds"),
+        [
+            (
+                *(rival.order, rival.claim, rival.source, f"{rival.cost:.2f}", interval_text(rival.interval)),
+                f"{rival.rank} of {rival.of}",
+                str(rival.seeds or ""),
+            )
+            for rival in rivals
+        ],
+        left=("order", "claim", "source"),
         note="Cost: value of the best other order of the same stages minus that of the rival, in doublings, "
         "with its interval; below 0 the rival is ahead. What these records suggest is tried at other seeds.",
     )
@@ -213,34 +228,23 @@ def rival_table(rivals: Sequence[Rival]) -> Table:
 
 def sensitivity_table(readings: Sequence[Reading], order: Order) -> Table:
     """Tabulate the readings of `order`, one scale a row."""
-    names = (
-        "shape",
-        "tolerance",
-        "data",
-        "cost",
-        "best order",
-        f"rank of {order}",
-        "behind best",
-        "agreement",
-    )
-    left = {"shape", "data", "cost", "best order"}
-    rows = tuple(
-        (
-            one.scale.shape,
-            f"{100 * one.scale.tolerance:g} points",
-            one.scale.split,
-            one.scale.convention,
-            one.best,
-            f"{one.rank} of {one.of}",
-            f"{one.behind:.2f}",
-            f"{one.agreement:+.2f}",
-        )
-        for one in readings
-    )
-    return Table(
-        title="Does the price of accuracy matter?",
-        columns=tuple(Column(name, "left" if name in left else "right") for name in names),
-        rows=rows,
+    return Table.of(
+        "Does the price of accuracy matter?",
+        ("shape", "tolerance", "data", "cost", "best order", f"rank of {order}", "behind best", "agreement"),
+        [
+            (
+                reading.scale.shape,
+                f"{100 * reading.scale.tolerance:g} points",
+                reading.scale.split,
+                reading.scale.convention,
+                reading.best,
+                f"{reading.rank} of {reading.of}",
+                f"{reading.behind:.2f}",
+                f"{reading.agreement:+.2f}",
+            )
+            for reading in readings
+        ],
+        left=("shape", "data", "cost", "best order"),
         note="The same records under other scales. The first row is the scale of this report, fixed before "
         "looking; agreement is Kendall's τ with its ranking.",
     )
@@ -248,12 +252,126 @@ def sensitivity_table(readings: Sequence[Reading], order: Order) -> Table:
 
 def failure_table(records: Iterable[Record]) -> Table:
     """Tabulate the records that failed, with their error."""
-    failed = [record for record in records if record.error]
-    return Table(
-        title="Failed runs",
-        columns=(Column("sequence"), Column("seed", "right"), Column("error")),
-        rows=tuple((record.sequence, str(record.seed), str(record.error)) for record in failed),
+    return Table.of(
+        "Failed runs",
+        ("sequence", "seed", "error"),
+        [(record.sequence, str(record.seed), record.error) for record in records if record.error],
+        left=("sequence", "error"),
     )
+
+
+def _pair_row(pair: Evidence) -> tuple[str, ...]:
+    effect = pair.effect
+    return (
+        f"{pair.first} {pair.second}",
+        verdict_text(pair),
+        probability_text(effect.probability),
+        f"{effect.mean:+.2f}",
+        interval_text(effect.interval),
+        "" if pair.reduction is None else f"{pair.reduction:+.2f}",
+        "" if pair.accuracy is None else f"{100 * pair.accuracy:+.1f}",
+        str(pair.contexts),
+        str(pair.seeds),
+        "under-trained" if pair.under_trained else "",
+    )
+
+
+def _spread(reductions: Sequence[float]) -> str:
+    if max(reductions) == 1.0:
+        return "–"
+    mean = times_text(float(np.exp(_log_mean(reductions))))
+    if len(reductions) == 1:
+        return mean
+    return f"{mean} ({times_text(min(reductions))[:-1]}–{times_text(max(reductions))[:-1]})"
+
+
+def _log_mean(reductions: Sequence[float]) -> float:
+    return float(np.mean(np.log(reductions)))
+
+
+# Tables of networks: what each saves, what it loses, and the command that makes it.
+
+
+def best_network_table(
+    records: Iterable[Record],
+    *,
+    tolerances: Sequence[float] = TOLERANCES,
+    scale: Scale = DEFAULT_SCALE,
+) -> Table:
+    """Tabulate the most compressed network within each tolerated loss, and the command that makes it.
+
+    Tolerances that the same operating point serves share a row.
+    """
+
+    def cells(best: Candidate) -> tuple[str, ...]:
+        return (
+            times_text(best.bitops_cr),
+            times_text(best.cr),
+            percent_text(best.reported_accuracy),
+            points_text(best.reported_loss),
+            str(best.record.seed),
+            threshold_text(best.point.threshold),
+            compress_command(best.record),
+        )
+
+    return Table.of(
+        "Best network within each tolerated loss",
+        (
+            *("tolerated loss", "reduction", "storage", "test accuracy", "test loss", "seed", "threshold"),
+            "command",
+        ),
+        rows_by_loss(best_reductions(records, tolerances=tolerances, scale=scale), cells),
+        left=("command",),
+        note="Chosen on validation accuracy, so the loss on test data may be larger. Reduction: of bit "
+        f"operations, counted {CONVENTIONS[scale.convention]}; threshold: confidence to leave early.",
+    )
+
+
+def network_table(picks: Iterable[Pick]) -> Table:
+    """Tabulate the networks to take: what each saves and loses, and its command."""
+    return Table.of(
+        "Networks to take",
+        (
+            *("tolerated loss", "order", "reduction", "storage", "test accuracy", "test loss", "seed"),
+            *("note", "command"),
+        ),
+        [
+            (
+                loss_text(pick.loss),
+                pick.order,
+                times_text(pick.reduction),
+                times_text(pick.storage),
+                percent_text(pick.test_accuracy),
+                points_text(pick.test_loss)
+                + (f" ({interval_text(pick.interval, points_text)})" if pick.interval else ""),
+                str(pick.seed),
+                pick.note,
+                pick.command,
+            )
+            for pick in picks
+        ],
+        left=("order", "note", "command"),
+        note="Chosen on validation data; test loss in points of accuracy, on images that chose nothing, with "
+        "its 95 % interval. Reduction: of bit operations.",
+    )
+
+
+Network = TypeVar("Network")
+
+
+def rows_by_loss(
+    best: Mapping[float, Network | None], cells: Callable[[Network], tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """One row for each network in `best`, by tolerated loss: the losses that it serves, its seven `cells`."""
+    rows = []
+    for network, group in itertools.groupby(best, key=best.__getitem__):
+        within = ", ".join(map(loss_text, group))
+        lacking = ("–", "", "", "", "", "", "no network is within this loss")
+        rows.append((within, *(lacking if network is None else cells(network))))
+    return rows
+
+
+# Formats of numbers: the same in tables, sentences and pictures.
 
 
 def probability_text(probability: float) -> str:
@@ -287,115 +405,35 @@ def duration_text(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def percent_text(share: float) -> str:
+    """Format an accuracy, a fraction: 93.10 %."""
+    return f"{100 * share:.2f} %"
+
+
+def points_text(difference: float) -> str:
+    """Format a difference of accuracies, a fraction, in points with its sign: +0.25."""
+    return f"{100 * difference:+.2f}"
+
+
+def doublings_text(difference: float) -> str:
+    """Format a difference of values in doublings with its sign: -1.50."""
+    return f"{difference:+.2f}"
+
+
+def interval_text(interval: tuple[float, float], format_end: Callable[[float], str] = doublings_text) -> str:
+    """Format both ends of an interval: -0.10 to +0.30."""
+    return " to ".join(map(format_end, interval))
+
+
+def threshold_text(threshold: float | None) -> str:
+    """Format the confidence above which a sample leaves early; empty if all go to the end."""
+    return "" if threshold is None else f"{threshold:.3g}"
+
+
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """Join names as in "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
+
+
 def _set(cell: str, width: int, column: Column) -> str:
     return cell.rjust(width) if column.align == "right" else cell.ljust(width)
-
-
-def _spread(reductions: Sequence[float]) -> str:
-    if max(reductions) == 1.0:
-        return "–"
-    mean = times_text(float(np.exp(np.mean(np.log(reductions)))))
-    if len(reductions) == 1:
-        return mean
-    return f"{mean} ({times_text(min(reductions))[:-1]}–{times_text(max(reductions))[:-1]})"
-
-
-def _pair_row(pair: Evidence) -> tuple[str, ...]:
-    effect = pair.effect
-    return (
-        f"{pair.first} {pair.second}",
-        verdict_text(pair),
-        probability_text(effect.probability),
-        f"{effect.mean:+.2f}",
-        f"{effect.low:+.2f} to {effect.high:+.2f}",
-        "" if pair.reduction is None else f"{pair.reduction:+.2f}",
-        "" if pair.accuracy is None else f"{100 * pair.accuracy:+.1f}",
-        str(pair.contexts),
-        str(pair.seeds),
-        "under-trained" if pair.under_trained else "",
-    )
-
-
-# Tables of the networks to take: what each saves, what it loses, and the command that makes it.
-
-
-def best_network_table(
-    records: Iterable[Record],
-    *,
-    tolerances: Sequence[float] = TOLERANCES,
-    scale: Scale = DEFAULT_SCALE,
-) -> Table:
-    """Tabulate the most compressed network within each tolerated loss, and the command that makes it.
-
-    Tolerances that the same operating point serves share a row.
-    """
-    best = best_reductions(records, tolerances=tolerances, scale=scale)
-    shared = itertools.groupby(best.items(), key=lambda item: item[1])
-    rows = tuple(_network_row([tolerance for tolerance, _ in some], found) for found, some in shared)
-    names = (
-        "tolerated loss",
-        "reduction",
-        "storage",
-        "test accuracy",
-        "test loss",
-        "seed",
-        "threshold",
-        "command",
-    )
-    left = {"command"}
-    return Table(
-        title="Best network within each tolerated loss",
-        columns=tuple(Column(name, "left" if name in left else "right") for name in names),
-        rows=rows,
-        note="Chosen on validation accuracy, so the loss on test data may be larger. Reduction: of bit "
-        f"operations, counted {CONVENTIONS[scale.convention]}; threshold: confidence to leave early.",
-    )
-
-
-def network_table(picks: Iterable[Pick]) -> Table:
-    """Tabulate the networks to take: what each saves and loses, and its command."""
-    rows = tuple(map(_pick_row, picks))
-    names = ("tolerated loss", "order", "reduction", "storage", "test accuracy", "test loss", "seed", "note")
-    left = {"order", "note"}
-    return Table(
-        title="Networks to take",
-        columns=(*(Column(name, "left" if name in left else "right") for name in names), Column("command")),
-        rows=rows,
-        note="Chosen on validation data; test loss in points of accuracy, on images that chose nothing, with "
-        "its 95 % interval. Reduction: of bit operations.",
-    )
-
-
-def _network_row(tolerances: Sequence[float], found: Candidate | None) -> tuple[str, ...]:
-    within = ", ".join(map(loss_text, tolerances))
-    if found is None:
-        return (within, "–", "", "", "", "", "", "no network is within this loss")
-    threshold = found.point.threshold
-    return (
-        within,
-        times_text(found.bitops_cr),
-        times_text(found.cr),
-        f"{100 * found.reported_accuracy:.2f} %",
-        f"{100 * found.reported_loss:+.2f}",
-        str(found.record.seed),
-        "" if threshold is None else f"{threshold:.3g}",
-        compress_command(found.record, tolerances[0], exact=found.point),
-    )
-
-
-def _pick_row(pick: Pick) -> tuple[str, ...]:
-    told = f"{100 * pick.test_loss:+.2f}"
-    if pick.interval is not None:
-        low, high = pick.interval
-        told += f" ({100 * low:+.2f} to {100 * high:+.2f})"
-    return (
-        loss_text(pick.loss),
-        pick.order,
-        times_text(pick.reduction),
-        times_text(pick.storage),
-        f"{100 * pick.test_accuracy:.2f} %",
-        told,
-        str(pick.seed),
-        pick.note,
-        pick.command,
-    )

@@ -10,7 +10,15 @@ from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick
 from ordercomp.analysis.pairs import Control
 from ordercomp.analysis.precedence import MOST_EXTENSIONS
-from ordercomp.analysis.report.tables import loss_text, probability_text, times_text
+from ordercomp.analysis.report.tables import (
+    interval_text,
+    listed,
+    loss_text,
+    percent_text,
+    points_text,
+    probability_text,
+    times_text,
+)
 from ordercomp.analysis.sampled import AdaptiveEvidence
 from ordercomp.sequence import Order
 
@@ -69,11 +77,6 @@ def cost_text(doublings: float) -> str:
     return f"about {factor:.2g} times as many" if factor < 100 else f"about {factor:.0f} times as many"
 
 
-def listed(names: Sequence[str], word: str = "and") -> str:
-    """Join names as in "a, b and c"."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
-
-
 def where_it_changes(by_loss: Sequence[AnswerAt]) -> str:
     """Say at which tolerated losses the recommendation changes; empty if fewer than two losses have one."""
     told = [(one.loss or 0.0, one.recommended) for one in by_loss if one.recommended]
@@ -97,11 +100,11 @@ def network_words(pick: Pick, *, metric: str = "accuracy") -> str:
     """Say what a network to take reaches and loses, and what its note says."""
     sure = ""
     if pick.interval is not None:
-        sure = f" ({100 * pick.interval[0]:+.2f} to {100 * pick.interval[1]:+.2f} with 95 %)"
+        sure = f" ({interval_text(pick.interval, points_text)} with 95 %)"
     note = f" Note: {pick.note}." if pick.note else ""
     return (
         f"{times_text(pick.reduction)} fewer bit operations, {times_text(pick.storage)} less storage; "
-        f"on test data {100 * pick.test_accuracy:.2f} % {metric}, {100 * pick.test_loss:.2f} points lost"
+        f"on test data {percent_text(pick.test_accuracy)} {metric}, {100 * pick.test_loss:.2f} points lost"
         f"{sure}.{note}"
     )
 
@@ -258,12 +261,7 @@ def _arrows(order: Sequence[str]) -> str:
 
 
 def _spoken(order: Order) -> str:
-    return _listed([STAGE_NAMES.get(stage, f"stage {stage}") for stage in order], "then")
-
-
-def _listed(names: Sequence[str], word: str) -> str:
-    """Join names as in "a, b or c"."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
+    return listed([STAGE_NAMES.get(stage, f"stage {stage}") for stage in order], "then")
 
 
 def _chance(probability: float | None, lead: str) -> str:
@@ -275,7 +273,7 @@ def _possible(law: Law | AdaptiveEvidence) -> str:
     if len(orders) == every:
         return f"the records leave all {every} orders possible"
     if len(orders) <= MOST_LISTED:
-        return f"{_listed(orders, 'or')}, of {every} orders"
+        return f"{listed(orders, 'or')}, of {every} orders"
     least = "at least " if len(orders) == MOST_EXTENSIONS else ""  # no more are listed
     return f"{least}{len(orders)} of {every} orders remain possible"
 
@@ -300,4 +298,4 @@ def _weak_pairs(law: Law | AdaptiveEvidence) -> str:
     pairs = [f"{pair.first} and {pair.second}" for pair in law.pairs if pair.under_trained]
     if not pairs:
         return ""
-    return f" Training was too short to judge {_listed(pairs, 'or')}: more epochs alone still help there."
+    return f" Training was too short to judge {listed(pairs, 'or')}: more epochs alone still help there."
