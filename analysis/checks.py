@@ -1,4 +1,10 @@
-"""Verification of a law: does the order it names come out on top among all permutations, at fresh seeds?"""
+"""Checks of a law at seeds that it does not come from, and on runs that decided none of it.
+
+- Exhaustive: does the order that it names come out on top among all permutations?
+- Insertion: does the order of two stages survive a third one before, between or after them?
+- Repetition: is a stage worth applying twice, rather than once but harder, or once more after the law?
+- Rivals: what does each order that someone has proposed cost against the best one measured?
+"""
 
 import math
 from collections import defaultdict
@@ -158,15 +164,11 @@ def _kendall_tau(distances: npt.NDArray[np.int64], table: FloatArray) -> float:
     return float(np.mean(finite)) if finite else 0.0
 
 
-# Insertion: does the order of two stages survive a third one before, between or after them?
+# Insertion
 
 
 Pair = tuple[str, str]
-
-
 Where = Literal["before", "between", "after"]
-
-
 PLACES: tuple[Where, ...] = ("before", "between", "after")
 
 
@@ -206,7 +208,7 @@ def check_insertions(
 
     Args:
         own: the fold verdicts whose decided pairs are tested.
-        unseen: for each seed to test at, fold verdicts that it had no part in. The seed tests the direction that
+        unseen: for each seed to test at, fold verdicts that it had no part in. It tests the direction that
             these decide, on the prefixes that they call trained enough; undecided, it tests nothing.
         neighbors: tables of adjacent pairs.
         apart: tables of distant pairs.
@@ -241,16 +243,16 @@ def decide_places(
     undecided otherwise, also without records or with few seeds.
     """
     gains = estimate_all([row_scores(table.effects) for table in tables], rules=rules, bound=bound)
-    seen = [np.isfinite(table.effects) for table in tables]
+    filled = [np.isfinite(table.effects) for table in tables]
     seeds = [
-        tuple(table.seeds[row] for row in np.flatnonzero(some.any(axis=1)))
-        for table, some in zip(tables, seen, strict=True)
+        tuple(table.seeds[row] for row in np.flatnonzero(cells.any(axis=1)))
+        for table, cells in zip(tables, filled, strict=True)
     ]
     directions = decide_directions(gains, list(map(len, seeds)), rules=replace(rules, margin=0.0))
     outcomes: dict[str, Outcome] = {"before": "holds", "after": "fails"}
     return [
-        Place(where, int(some.any(axis=0).sum()), own, outcomes.get(one.verdict, "undecided"), gain)
-        for where, some, own, gain, one in zip(wheres, seen, seeds, gains, directions, strict=True)
+        Place(where, int(cells.any(axis=0).sum()), own, outcomes.get(direction.verdict, "undecided"), gain)
+        for where, cells, own, gain, direction in zip(wheres, filled, seeds, gains, directions, strict=True)
     ]
 
 
@@ -278,17 +280,14 @@ def _placed(near: PairTable, apart: PairTable, stage: str, where: Where) -> Pair
 
 
 def _insertion(first: str, second: str, stage: str, places: tuple[Place, ...]) -> Insertion:
-    outcomes = [place.outcome for place in places]
+    outcomes = {place.outcome for place in places}
     outcome: Outcome = "undecided"
     if "fails" in outcomes:
         outcome = "fails"
-    elif all(one == "holds" for one in outcomes):
+    elif outcomes == {"holds"}:
         outcome = "holds"
     numbers = "; ".join(
-        f"{place.where} {place.effect.mean:+.2f} [{place.effect.low:+.2f}, {place.effect.high:+.2f}]"
-        if place.contexts
-        else f"{place.where} no records"
-        for place in places
+        f"{place.where} {_numbers(place.effect) if place.contexts else 'no records'}" for place in places
     )
     seeds = sorted({seed for place in places for seed in place.seeds})
     tested = f"seeds {', '.join(map(str, seeds))}" if seeds else "no seed that had no part in deciding it"
@@ -296,7 +295,7 @@ def _insertion(first: str, second: str, stage: str, places: tuple[Place, ...]) -
     return Insertion(first, second, stage, outcome, sentence, places)
 
 
-# Repetition: is a stage worth applying twice, rather than once but harder, or once more after the law?
+# Repetition
 
 
 BySeed = Mapping[int, Measured]
@@ -337,23 +336,23 @@ def check_repetitions(
     the repeat gains nothing is decided as "not better", each by itself. Where there is nothing to compare
     with, it is undecided; where nothing was repeated, nothing is said.
     """
-    by_text: dict[tuple[str, str], dict[int, Measured]] = defaultdict(dict)
-    for (accounting, text, seed), measured in sorted(runs.items()):
-        by_text[accounting, text][seed] = measured
-    cases: dict[_Repeat, list[Mapping[int, float]]] = defaultdict(list)
-    for accounting, text in by_text:
+    by_seed: dict[tuple[str, str], dict[int, Measured]] = defaultdict(dict)
+    for run, measured in sorted(runs.items()):
+        by_seed[run.accounting, run.text][run.seed] = measured
+    gains: dict[_Repeat, list[Mapping[int, float]]] = defaultdict(list)
+    for accounting, text in by_seed:
         order = parsed(text).order
         if len(order) == 2 and order[0] == order[1]:
-            repeat, gains = _harder_once(by_text, accounting, text, rules.margin)
-            cases[repeat].append(gains)
+            repeat, gain = _harder_once(by_seed, accounting, text, rules.margin)
+            gains[repeat].append(gain)
         elif len(order) == len(law) + 1 and set(order[:-1]) == set(law) and order[-1] in law:
-            repeat, gains = _law_and_more(by_text, accounting, text, law, suggested)
-            cases[repeat].append(gains)
-    scores = {repeat: _scores(columns) for repeat, columns in cases.items()}
-    effects = estimate_all([rows for _, rows in scores.values()], rules=rules, bound=bound)
+            repeat, gain = _law_and_more(by_seed, accounting, text, law, suggested)
+            gains[repeat].append(gain)
+    scores = [_scores(columns) for columns in gains.values()]
+    effects = estimate_all([rows for _, rows in scores], rules=rules, bound=bound)
     return [
         _repetition(repeat, effect, seeds, rules)
-        for (repeat, (seeds, _)), effect in zip(scores.items(), effects, strict=True)
+        for repeat, effect, (seeds, _) in zip(gains, effects, scores, strict=True)
     ]
 
 
@@ -379,14 +378,14 @@ class _Repeat:
 
 
 def _harder_once(
-    by_text: Mapping[tuple[str, str], BySeed], accounting: str, text: str, margin: float
+    by_seed: Mapping[tuple[str, str], BySeed], accounting: str, text: str, margin: float
 ) -> tuple[_Repeat, Mapping[int, float]]:
     """Compare with the harder single stage of the closest reduction, if that is close enough."""
-    (first, last), twice = parsed(text).steps, by_text[accounting, text]
-    wanted, floor = _reduction(twice), _reduction(by_text.get((accounting, str(first)), {}))
+    (first, last), twice = parsed(text).steps, by_seed[accounting, text]
+    wanted, floor = _reduction(twice), _reduction(by_seed.get((accounting, str(first)), {}))
     singles = {
         other: _reduction(measured)
-        for (mode, other), measured in by_text.items()
+        for (mode, other), measured in by_seed.items()
         if mode == accounting and other != str(first) and parsed(other).order == first.stage
     }
     closest = closest_harder(wanted, floor, singles, last=str(last))
@@ -398,11 +397,11 @@ def _harder_once(
         missing = f"their reductions are {apart:.2f} doublings apart"
         return _Repeat(first.stage, text, closest, missing), {}
     repeat = _Repeat(first.stage, text, closest, "they share no seed")
-    return repeat, _gains(twice, by_text[accounting, closest])
+    return repeat, _gains(twice, by_seed[accounting, closest])
 
 
 def _law_and_more(
-    by_text: Mapping[tuple[str, str], BySeed],
+    by_seed: Mapping[tuple[str, str], BySeed],
     accounting: str,
     text: str,
     law: Order,
@@ -414,8 +413,8 @@ def _law_and_more(
     repeat = _Repeat(order[-1], more, law, f"there are no records of {more} at seeds that may verify {law}")
     if order != more:
         return repeat, {}
-    twice = {seed: one for seed, one in by_text[accounting, text].items() if suggested.get(seed) == law}
-    return repeat, _gains(twice, by_text.get((accounting, prefix), {}))
+    twice = {seed: one for seed, one in by_seed[accounting, text].items() if suggested.get(seed) == law}
+    return repeat, _gains(twice, by_seed.get((accounting, prefix), {}))
 
 
 def _reduction(measured: BySeed) -> float:
@@ -439,8 +438,7 @@ def _repetition(repeat: _Repeat, effect: Estimate, seeds: Sequence[int], rules: 
     outcome = decide_alone("not better", effect, len(seeds), rules=rules).outcome
     reason = repeat.missing
     if seeds:
-        numbers = f"{effect.mean:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"
-        reason = f"{numbers} doublings at seeds {', '.join(map(str, seeds))}"
+        reason = f"{_numbers(effect)} doublings at seeds {', '.join(map(str, seeds))}"
     return Repetition(
         stage=repeat.stage,
         twice=repeat.twice,
@@ -452,12 +450,14 @@ def _repetition(repeat: _Repeat, effect: Estimate, seeds: Sequence[int], rules: 
     )
 
 
-# Rival laws on trial: what each order that someone has proposed costs against the best one measured.
+def _numbers(effect: Estimate) -> str:
+    return f"{effect.mean:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"
+
+
+# Rivals
 
 
 PRINCIPLE_NAMES = ("static before dynamic, coarse before fine", "arXiv 2403.17447")
-
-
 PRINCIPLE = "DLPSQWE"  # architecture, neuron, sub-neuron; static before dynamic
 
 
@@ -510,6 +510,25 @@ def try_rivals(table: RunTable, *, law: Order, suggested: Mapping[int, Order] | 
     that no seed judges what it helped to choose. With one seed the interval is as wide as can be. The best
     other order is picked in hindsight, so costs lean upwards.
     """
+    own = Proposal(law, "the order that these records suggest", "this analysis")
+    rivals: list[Rival] = []
+    for proposal in [own, *_proposals(table)]:
+        if not set(proposal.order) <= set(table.stages):
+            continue
+        values, seeds = permutation_values(table, "".join(sorted(proposal.order)))
+        if proposal is own and suggested is not None:
+            places = [place for place, seed in enumerate(seeds) if seed in suggested]
+            values = {order: value[places] for order, value in values.items()}
+            tried = [suggested[seeds[place]] for place in places]
+        else:
+            tried = [proposal.order] * len(seeds)
+        if tried:
+            rivals.append(_rival(proposal, values, tried, table.bound))
+    return rivals
+
+
+def _proposals(table: RunTable) -> list[Proposal]:
+    """Weaker first and the principle, as far as they say something on the table's stages; all rivals."""
     proposals = list(RIVALS)
     if set(table.stages) <= set(PRINCIPLE):
         predicted = "".join(letter for letter in PRINCIPLE if letter in table.stages)
@@ -518,24 +537,7 @@ def try_rivals(table: RunTable, *, law: Order, suggested: Mapping[int, Order] | 
     weaker = weaker_first(table)
     if weaker is not None:
         proposals.insert(0, Proposal(weaker, "weaker perturbation first", "arXiv 2603.18426"))
-    own = Proposal(law, "the order that these records suggest", "this analysis")
-    found, ranked = [], {}
-    for proposal in [own, *proposals]:
-        letters = "".join(sorted(proposal.order))
-        if not set(letters) <= set(table.stages):
-            continue
-        if letters not in ranked:
-            ranked[letters] = permutation_values(table, letters)
-        values, seeds = ranked[letters]
-        if proposal is own and suggested is not None:
-            places = [place for place, seed in enumerate(seeds) if seed in suggested]
-            values = {order: value[places] for order, value in values.items()}
-            tried = [suggested[seeds[place]] for place in places]
-        else:
-            tried = [proposal.order] * len(seeds)
-        if tried:
-            found.append(_rival(proposal, values, tried, table.bound))
-    return found
+    return proposals
 
 
 def weaker_first(table: RunTable) -> Order | None:
@@ -562,15 +564,14 @@ def _rival(
     others = [order for order in means if order not in tried] or list(means)
     best = max(others, key=lambda order: means[order])
     costs = values[best] - own
-    rank = 1 + sum(mean > float(own.mean()) + 1e-12 for mean in means.values())
     return Rival(
-        proposal.order,
-        proposal.claim,
-        proposal.source,
-        best,
-        float(costs.mean()),
-        interval_alone(costs, bound=bound),
-        rank,
-        len(means),
-        len(costs),
+        order=proposal.order,
+        claim=proposal.claim,
+        source=proposal.source,
+        best=best,
+        cost=float(costs.mean()),
+        interval=interval_alone(costs, bound=bound),
+        rank=1 + sum(mean > float(own.mean()) + 1e-12 for mean in means.values()),
+        of=len(means),
+        seeds=len(costs),
     )

@@ -28,8 +28,6 @@ from ordercomp.sequence import Order
 
 
 FloatArray = npt.NDArray[np.float64]
-
-
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -126,11 +124,7 @@ def _area(rows: FloatArray, corner: FloatArray) -> float:
 
 
 Split = Literal["validation", "test"]
-
-
 Shape = Literal["soft", "hard"]
-
-
 TOLERANCES = (0.002, 0.006, 0.01, 0.02)  # losses of the paper's Table 1, as fractions
 
 

@@ -42,12 +42,7 @@ from ordercomp.analysis.statistics import Rules, hierarchical_bootstrap
 from ordercomp.records import Record, TrainingCount
 from ordercomp.sequence import Order
 
-# One analysis under way: its records and options, and which seeds derive the law and which verify it.
-
-
 Pair = tuple[str, str]
-
-
 FEWEST_HELD_OUT = 3  # seeds: fewer could not verify anything
 
 
@@ -72,8 +67,8 @@ class LawOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """What is decided on, and by which rules."""
+class Derivation:
+    """An analysis under way: its records and options, which seeds derive the law and which verify it."""
 
     task: str
     table: RunTable
@@ -115,7 +110,7 @@ class Case:
         }
 
 
-def prepare(records: Sequence[Record], stages: Order | None, options: LawOptions) -> Case:
+def prepare(records: Sequence[Record], stages: Order | None, options: LawOptions) -> Derivation:
     """Value the records, pair them and split the seeds.
 
     Raises ValueError if there are no records, several tasks, fewer than two or more than ten stages, or too
@@ -126,7 +121,7 @@ def prepare(records: Sequence[Record], stages: Order | None, options: LawOptions
     if not 2 <= len(table.stages) <= 10:
         raise ValueError(f"stages must be 2 to 10 letters, got {table.stages!r}")
     neighbors, apart = (pair_tables(table, neighbors=near) for near in (True, False))
-    return Case(task, table, options, neighbors, apart, *_split_seeds(table, options.held_out))
+    return Derivation(task, table, options, neighbors, apart, *_split_seeds(table, options.held_out))
 
 
 def _split_seeds(table: RunTable, kept: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -141,9 +136,6 @@ def _split_seeds(table: RunTable, kept: int | None) -> tuple[tuple[int, ...], tu
         )
     held = complete[len(complete) - kept :]
     return tuple(seed for seed in table.seeds if seed not in held), held
-
-
-# What a law is: verdicts, orders, checks and caveats as one frozen value.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,11 +221,11 @@ class Law:
         return (*said, *(check.sentence for check in self.repetition), *self.notes)
 
 
-def _about_convergence(found: Sequence[Control]) -> str:
-    short = [control.sequence for control in found if control.status == "under-trained"]
+def _about_convergence(controls: Sequence[Control]) -> str:
+    short = [control.sequence for control in controls if control.status == "under-trained"]
     named = f": {'; '.join(short[:4])}" if short else ""
     more = " and others" if len(short) > 4 else ""
-    return f"{len(short)} of {len(found)} prefixes with a control are under-trained{named}{more}."
+    return f"{len(short)} of {len(controls)} prefixes with a control are under-trained{named}{more}."
 
 
 DEFAULT_OPTIONS = LawOptions()
@@ -258,14 +250,15 @@ def derive_law(
 
     Raises ValueError if there are no records, several tasks, or fewer than two or more than ten stages.
     """
-    case, rng = prepare(records, stages, options), np.random.default_rng(seed)
-    own = case.decide(case.seeds, rng)
-    unseen = case.unseen(own)
-    table, graph, orders, cycle = case.table, own.graph, own.orders, find_cycle(own.graph)
+    derivation, rng = prepare(records, stages, options), np.random.default_rng(seed)
+    own = derivation.decide(derivation.seeds, rng)
+    unseen = derivation.unseen(own)
+    table, graph, orders, cycle = derivation.table, own.graph, own.orders, find_cycle(own.graph)
     rules, bound = options.rules, table.bound
     suggested = {seed: verdicts.guess for seed, verdicts in unseen.items()}
+    chances = _law_probabilities(derivation, own, rng)
     return Law(
-        task=case.task,
+        task=derivation.task,
         stages=table.stages,
         law=orders[0] if len(orders) == 1 else None,
         orders=tuple(orders),
@@ -279,64 +272,67 @@ def derive_law(
             Triple(stages=(a, b, c), strength=strength)
             for a, b, c, strength in intransitive_triples(table.stages, own.support)
         ),
-        laws=tuple(
-            OrderChance(order=order, probability=share)
-            for order, share in _law_probabilities(case, own, rng).items()
-        ),
+        laws=tuple(OrderChance(order=order, probability=share) for order, share in chances.items()),
         convergence=own.guard.controls,
-        verification=_verify(case, suggested, rng),
-        insertion=tuple(check_insertions(own, unseen, case.neighbors, case.apart, rules=rules, bound=bound)),
+        verification=_verify(derivation, suggested, rng),
+        insertion=tuple(
+            check_insertions(own, unseen, derivation.neighbors, derivation.apart, rules=rules, bound=bound)
+        ),
         repetition=tuple(
             check_repetitions(table.measured, own.guess, suggested=suggested, rules=rules, bound=bound)
         ),
         rivals=tuple(try_rivals(table, law=own.guess, suggested=suggested)),
         trainings=table.trainings(reused),
         seconds=table.seconds,
-        notes=(*table.notes, *_caveats(case, own)),
+        notes=(*table.notes, *_caveats(derivation, own)),
     )
 
 
-def _law_probabilities(case: Case, own: FoldVerdicts, rng: np.random.Generator) -> dict[Order | None, float]:
+def _law_probabilities(
+    derivation: Derivation, own: FoldVerdicts, rng: np.random.Generator
+) -> dict[Order | None, float]:
     """Bootstrap seeds, knob settings and contexts of all pairs at once, and sort each draw's tournament."""
-    counted = count_cells(case.tables_at(case.seeds), own.guard)
+    counted = count_cells(derivation.tables_at(derivation.seeds), own.guard)
     draws = hierarchical_bootstrap(
         [one.table.effects for one in counted.values()],
-        cell_settings([one.table for one in counted.values()], case.table.stages),
-        resamples=case.options.resamples,
+        cell_settings([one.table for one in counted.values()], derivation.table.stages),
+        resamples=derivation.options.resamples,
         dof=max(1.0, min(pair.effect.dof for pair in own.evidence)),
         rng=rng,
     )
-    return tournament_orders(case.table.stages, list(counted), draws)
+    return tournament_orders(derivation.table.stages, list(counted), draws)
 
 
-def _verify(case: Case, suggested: Mapping[int, Order], rng: np.random.Generator) -> Exhaustive | None:
+def _verify(
+    derivation: Derivation, suggested: Mapping[int, Order], rng: np.random.Generator
+) -> Exhaustive | None:
     """Rank all permutations at seeds that the tested order does not come from; None if some are missing."""
-    values, complete = permutation_values(case.table)
+    values, complete = permutation_values(derivation.table)
     places = [place for place, seed in enumerate(complete) if seed in suggested]
     if not places:
         return None
     seeds = [complete[place] for place in places]
-    if case.held_out:
-        method = f"order from seeds {_named(case.seeds)}, ranked on seeds {_named(seeds)}"
+    if derivation.held_out:
+        method = f"order from seeds {_named(derivation.seeds)}, ranked on seeds {_named(seeds)}"
     else:
         method = f"cross-fitted: each of seeds {_named(seeds)} ranks the order that all other seeds suggest"
     return exhaustive(
         {order: value[places] for order, value in values.items()},
         [suggested[seed] for seed in seeds],
         method=method,
-        rules=case.options.rules,
-        resamples=case.options.resamples,
+        rules=derivation.options.rules,
+        resamples=derivation.options.resamples,
         rng=rng,
     )
 
 
-def _caveats(case: Case, own: FoldVerdicts) -> list[str]:
+def _caveats(derivation: Derivation, own: FoldVerdicts) -> list[str]:
     """What limits these verdicts."""
-    notes = _about_seeds(case, own)
+    notes = _about_seeds(derivation, own)
     if not own.guard.controls:
         notes.append("There are no controls with F, so it is unknown whether the stages were trained enough.")
-    gains = [control.gain for control in own.guard.controls if control.status != "under-trained"]
-    gain = max(gains, default=0.0)
+    trained = (control.gain for control in own.guard.controls if control.status != "under-trained")
+    gain = max(trained, default=0.0)
     small = [
         f"{pair.first}-{pair.second}"
         for pair in own.evidence
@@ -350,9 +346,9 @@ def _caveats(case: Case, own: FoldVerdicts) -> list[str]:
     return notes
 
 
-def _about_seeds(case: Case, own: FoldVerdicts) -> list[str]:
+def _about_seeds(derivation: Derivation, own: FoldVerdicts) -> list[str]:
     """Too few seeds, and seeds that were added after a look."""
-    notes, least = [], case.options.rules.least_seeds
+    notes, least = [], derivation.options.rules.least_seeds
     short = [pair for pair in own.evidence if pair.seeds < least]
     if len(short) == len(own.evidence):
         most = max(pair.seeds for pair in own.evidence)
@@ -360,9 +356,9 @@ def _about_seeds(case: Case, own: FoldVerdicts) -> list[str]:
     elif short:
         named = ", ".join(f"{pair.first}-{pair.second} ({pair.seeds})" for pair in short)
         notes.append(f"Fewer than {least} seeds have evidence on {named}, which decides nothing.")
-    planned = case.table.planned(case.seeds)
+    planned = derivation.table.planned(derivation.seeds)
     if planned is not None:
-        added = sorted(case.table.added_seeds.intersection(case.seeds))
+        added = sorted(derivation.table.added_seeds.intersection(derivation.seeds))
         notes.append(
             f"{'Seed' if len(added) == 1 else 'Seeds'} {_named(added)} came in after looking at the results "
             f"of {planned} planned ones. Each look has a share of the error of its own, so verdicts are "

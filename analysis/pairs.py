@@ -32,10 +32,8 @@ from ordercomp.analysis.statistics import (
 from ordercomp.codec import FLAT, OMITTED, named
 from ordercomp.sequence import Order, StageSequence
 
-# Units of evidence: two measured sequences that differ only in which of two stages comes first.
-
-
 FloatArray = npt.NDArray[np.float64]
+Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -85,9 +83,7 @@ class PairTable:
         return PairTable(self.first, self.second, seeds, self.cells, *tables)
 
 
-def pair_tables(
-    table: RunTable, stages: Order | None = None, *, neighbors: bool
-) -> dict[tuple[str, str], PairTable]:
+def pair_tables(table: RunTable, stages: Order | None = None, *, neighbors: bool) -> dict[Pair, PairTable]:
     """Pair the measured runs for every unordered pair of `stages`, those of the table by default.
 
     Pairs are named in the order of `stages`. With `neighbors`, the two stages follow each other (adjacent
@@ -98,7 +94,7 @@ def pair_tables(
     stages = table.stages if stages is None else stages
     runs = table.measured
     seeds = tuple(sorted({run.seed for run in runs}))
-    units: dict[tuple[str, str], dict[Cell, dict[int, tuple[Measured, Measured]]]] = {
+    units: dict[Pair, dict[Cell, dict[int, tuple[Measured, Measured]]]] = {
         pair: {} for pair in itertools.combinations(stages, 2)
     }
     chains = table.chains(stages)
@@ -164,9 +160,7 @@ def _table(
     return PairTable(*pair, tuple(seeds), cells, effects, reductions, accuracies)
 
 
-# Convergence guard: does a plain further fine-tune F improve a prefix so much that it was under-trained?
-#
-# An under-trained stage fakes an order, because the epochs of a later stage also serve an earlier one.
+# Convergence guard: an under-trained stage fakes an order, as the epochs of a later stage serve it, too.
 
 
 Status = Literal["converged", "under-trained", "unclear"]
@@ -236,9 +230,6 @@ def _mean_gains(found: tuple[Control, ...]) -> dict[tuple[str, str], float]:
         last = parsed(control.sequence).steps[-1].stage
         pooled[control.accounting, last].append(control.gain)
     return {key: float(np.mean(gains)) for key, gains in pooled.items()}
-
-
-Pair = tuple[str, str]
 
 
 PairVerdict = Literal["before", "after", "tied", "undecided", "conditional"]

@@ -17,14 +17,8 @@ from ordercomp.analysis.pairs import Evidence, Guard
 from ordercomp.sequence import Order
 
 Precedence: TypeAlias = nx.DiGraph
-
-
 Pair = tuple[str, str]
-
-
 EXACT_STAGES = 9  # Held-Karp over subsets: 9 stages take 2^9 * 9 steps
-
-
 MOST_EXTENSIONS = 5040  # 7!
 
 
@@ -109,12 +103,9 @@ def intransitive_triples(
     def likely(a: str, b: str) -> float:
         return probability[a, b] if (a, b) in probability else 1 - probability[b, a]
 
-    found = []
-    for a, b, c in itertools.permutations(stages, 3):
-        strength = min(likely(a, b), likely(b, c), likely(c, a))
-        if strength > 0.5 and a == min(a, b, c):
-            found.append((a, b, c, strength))
-    return found
+    triples = [abc for abc in itertools.permutations(stages, 3) if abc[0] == min(abc)]
+    strengths = [min(likely(a, b), likely(b, c), likely(c, a)) for a, b, c in triples]
+    return [(*abc, strength) for abc, strength in zip(triples, strengths, strict=True) if strength > 0.5]
 
 
 def acyclic_by_chance(graph: Precedence) -> float:
@@ -192,9 +183,6 @@ def _rotated(cycle: list[str]) -> list[str]:
     return cycle[start:] + cycle[:start]
 
 
-# What some of the seeds say: verdicts on the pairs, the orders that respect them, the likeliest order.
-
-
 @dataclass(frozen=True, slots=True)
 class FoldVerdicts:
     """The verdicts that these seeds lead to, and no other seed had a part in."""
@@ -243,6 +231,5 @@ class FoldVerdicts:
 
     def direction(self, pair: Pair) -> int:
         """1 if the first stage of the pair comes first by its verdict, -1 if the second, 0 if undecided."""
-        signs = {"before": 1, "after": -1}
-        found = next(one for one in self.evidence if (one.first, one.second) == pair)
-        return signs.get(found.verdict, 0)
+        verdict = next(one.verdict for one in self.evidence if (one.first, one.second) == pair)
+        return {"before": 1, "after": -1}.get(verdict, 0)

@@ -15,9 +15,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ordercomp.analysis.fronts import FloatArray, Scale, front_value
+from ordercomp.analysis.fronts import FloatArray, Scale, front_value, group_by_seed
 from ordercomp.analysis.pairs import Evidence
 from ordercomp.analysis.precedence import find_cycle, kemeny_order, linear_extensions, precedence_graph
+from ordercomp.analysis.ranking import permutation_records
 from ordercomp.analysis.statistics import RULES, Estimate
 from ordercomp.records import Record, TrainingCount
 from ordercomp.sequence import Order, check_order
@@ -144,7 +145,7 @@ def _compare(
     size = min(len(earlier), len(later))
     seeds = min(len({record.seed for record in side}) for side in (earlier, later))
     differences = _differences(earlier, later, resamples, scale, rng) if size else np.empty(0)
-    if seeds > 1:
+    if seeds > 1 and len(differences):
         differences = _widened(differences, seeds, rng)
     drawn = len(differences) > 0
     probability = float((differences > 0).mean() + (differences == 0).mean() / 2) if drawn else 0.5
@@ -174,34 +175,25 @@ def _differences(
     rng: np.random.Generator,
 ) -> FloatArray:
     """Differences of front values of equally many networks; draws that leave a side empty do not count."""
-    sides = (_by_seed(earlier), _by_seed(later))
+    sides = (group_by_seed(earlier), group_by_seed(later))
     seeds = sorted({seed for side in sides for seed in side})
     size = min(len(earlier), len(later))
-    found = []
+    differences = []
     for _ in range(resamples):
         drawn = [seeds[place] for place in rng.integers(len(seeds), size=len(seeds))]
         pools = [[side[seed] for seed in drawn if seed in side] for side in sides]
         if all(pools):
-            one, other = (_drawn_value(pool, size, scale, rng) for pool in pools)
-            found.append(one - other)
-    return np.array(found)
+            first, second = (_drawn_value(pool, size, scale, rng) for pool in pools)
+            differences.append(first - second)
+    return np.array(differences)
 
 
 def _widened(differences: FloatArray, seeds: int, rng: np.random.Generator) -> FloatArray:
     """Give the draws the spread and the tails that a bootstrap of so few seeds lacks."""
-    if not len(differences):
-        return differences
     tails = np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, size=len(differences)))
     mean = differences.mean()
     widened: FloatArray = mean + (differences - mean) * math.sqrt(seeds / (seeds - 1)) * tails
     return widened
-
-
-def _by_seed(records: Sequence[Record]) -> dict[int, list[Record]]:
-    found: dict[int, list[Record]] = {}
-    for record in records:
-        found.setdefault(record.seed, []).append(record)
-    return found
 
 
 def _order_values(
@@ -209,14 +201,13 @@ def _order_values(
 ) -> dict[Order, float]:
     """Mean value of the front of equally many networks of each whole order, best order first."""
     whole: dict[Order, list[Record]] = {}
-    for record in records:
-        if sorted(record.order) == sorted(stages):
-            whole.setdefault(record.order, []).append(record)
-    size = min((len(some) for some in whole.values()), default=0)
+    for record in permutation_records(records, stages):
+        whole.setdefault(record.order, []).append(record)
+    size = min(map(len, whole.values()), default=0)
     draws = max(1, resamples // 10)
     values = {
-        order: float(np.mean([_drawn_value([some], size, scale, rng) for _ in range(draws)]))
-        for order, some in whole.items()
+        order: float(np.mean([_drawn_value([networks], size, scale, rng) for _ in range(draws)]))
+        for order, networks in whole.items()
     }
     return dict(sorted(values.items(), key=lambda item: (-item[1], item[0])))
 

@@ -1,6 +1,9 @@
-"""Small-sample statistics: t intervals with moderated variances, sign flips, Holm, hierarchical bootstrap.
+"""Small-sample statistics, and the decision rules: where uncertain differences become decisions.
 
-Everything here works on plain arrays. Rows are independent (seeds), columns are not (contexts of one seed).
+Statistics are t intervals with moderated variances, sign flips, Holm's adjustment and a hierarchical
+bootstrap. Everything works on plain arrays; rows are independent (seeds), columns are not (contexts of one
+seed). Margin, error level, least number of seeds and the adjustment for the number of claims live here alone:
+a claim comes with its hypothesis, the estimate, the number of seeds and the claims that are decided with it.
 """
 
 import itertools
@@ -16,11 +19,7 @@ from scipy import special, stats
 from ordercomp.codec import UNWRITTEN, named
 
 FloatArray = npt.NDArray[np.float64]
-
-
 IntArray = npt.NDArray[np.int64]
-
-
 EXACT_FLIPS = 16  # up to 2^16 sign patterns are listed, more are sampled
 
 
@@ -50,10 +49,9 @@ class Estimate:
     mean: float = field(metadata=named("effect"))
     interval: tuple[float, float]
     probability: float  # that the true mean is positive; 0.5 if the error is unknown
-    error: float = field(default=math.nan, metadata=UNWRITTEN)  # NaN if a single row leaves it unknown
+    error: float = field(default=math.nan, metadata=UNWRITTEN)  # NaN if a single score leaves it unknown
     dof: float = field(default=math.nan, metadata=UNWRITTEN)
-    p_value: float = field(default=math.nan, metadata=UNWRITTEN)  # two-sided, against a true mean of zero; 1
-    # if the error is unknown
+    p_value: float = field(default=math.nan, metadata=UNWRITTEN)  # two-sided, against 0; 1 without an error
 
     @property
     def low(self) -> float:
@@ -84,11 +82,11 @@ def variance_prior(samples: Sequence[FloatArray], *, cap: float) -> Prior:
     Samples of fewer than two numbers or without variance are passed over; fewer than three that are left
     give Prior(0, 0), that is no moderation.
     """
-    pairs = [(float(sample.var(ddof=1)), len(sample) - 1) for sample in samples if len(sample) > 1]
-    pairs = [(variance, dof) for variance, dof in pairs if variance > 0]
-    if len(pairs) < 3:
+    varied = [sample for sample in samples if len(sample) > 1 and sample.var(ddof=1) > 0]
+    if len(varied) < 3:
         return Prior(0.0, 0.0)
-    variance, half = np.array([v for v, _ in pairs]), np.array([d for _, d in pairs]) / 2
+    variance = np.array([float(sample.var(ddof=1)) for sample in varied])
+    half = np.array([len(sample) - 1 for sample in varied]) / 2
     logs = np.log(variance) - special.digamma(half) + np.log(half)
     excess = float(logs.var(ddof=1) - special.polygamma(1, half).mean())
     dof = cap if excess <= 0 else min(cap, 2 * _inverse_trigamma(excess))
@@ -141,12 +139,11 @@ def sign_flip_p(scores: FloatArray, *, rng: np.random.Generator) -> float:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values for their number as in Holm (1979): reject those at most alpha. In input order."""
-    order = np.argsort(p_values, kind="stable")
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
+    rise = np.argsort(p_values, kind="stable")
+    scaled = np.minimum(1.0, np.arange(len(rise), 0, -1) * np.asarray(p_values, dtype=np.float64)[rise])
+    adjusted = np.empty(len(rise))
+    adjusted[rise] = np.maximum.accumulate(scaled)
+    return [float(value) for value in adjusted]
 
 
 def hierarchical_bootstrap(
@@ -206,10 +203,9 @@ def _cell_weights(
     labels: Sequence[frozenset[str]], drawn: Mapping[str, IntArray], rng: np.random.Generator
 ) -> FloatArray:
     """How often each cell counts: as its settings were `drawn`, times a draw among cells of the same ones."""
-    kinds = list(dict.fromkeys(labels))
     resamples = len(next(iter(drawn.values())))
     weights = np.zeros((resamples, len(labels)))
-    for kind in kinds:
+    for kind in dict.fromkeys(labels):
         cells = np.flatnonzero([label == kind for label in labels])
         inside = rng.multinomial(len(cells), np.full(len(cells), 1 / len(cells)), size=resamples)
         weights[:, cells] = inside * np.mean([drawn[name] for name in sorted(kind)], axis=0)[:, None]
@@ -232,19 +228,12 @@ def _inverse_trigamma(value: float) -> float:
     return guess
 
 
-# Decision rules: the one place where uncertain differences become decisions.
-#
-# Margin, error level, least number of seeds and the adjustment for the number of claims live here alone. A
-# claim comes with its hypothesis, the estimate, the number of seeds and the family of claims decided with it.
-
+# Decision rules
 
 Hypothesis = Literal["better", "alike", "not better", "not worse"]
-
-
 Outcome = Literal["holds", "fails", "undecided"]
-
-
 ClaimVerdict = Literal["agree", "disagree", "undecided"]
+Side = Literal["before", "after", "tied", "undecided"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,12 +287,9 @@ class Decision:
     @property
     def outcome(self) -> Outcome:
         """The verdict, said of the claim."""
-        outcomes: dict[ClaimVerdict, Outcome] = {
-            "agree": "holds",
-            "disagree": "fails",
-            "undecided": "undecided",
-        }
-        return outcomes[self.verdict]
+        if self.verdict == "undecided":
+            return "undecided"
+        return "holds" if self.verdict == "agree" else "fails"
 
     @property
     def caveat(self) -> str:
@@ -320,7 +306,7 @@ class Decision:
 class Direction:
     """Which of two sides is ahead."""
 
-    verdict: Literal["before", "after", "tied", "undecided"]
+    verdict: Side
     shared: float  # two-sided p-value against no difference, adjusted for all that are decided together
 
 
@@ -332,10 +318,10 @@ def estimate_all(
     `rules`, one for all or one for each, say the level of the intervals, `bound` the largest difference.
     """
     each = _for_each(rules, len(scores))
-    prior = variance_prior(scores, cap=max((one.prior_cap for one in each), default=0.0))
+    prior = variance_prior(scores, cap=max((own.prior_cap for own in each), default=0.0))
     return [
-        estimate(some, prior=prior, level=one.level, bound=bound)
-        for some, one in zip(scores, each, strict=True)
+        estimate(rows, prior=prior, level=own.level, bound=bound)
+        for rows, own in zip(scores, each, strict=True)
     ]
 
 
@@ -393,13 +379,13 @@ def decide_every(
     It has to pass every single comparison, so that none of these needs to be stricter; it fails if some
     effect disagrees among all. No effects: undecided.
     """
-    alone = [
-        decide_alone(hypothesis, one, count, rules=rules) for one, count in zip(effects, seeds, strict=True)
-    ]
-    if alone and all(one.verdict == "agree" for one in alone):
-        return "agree"
     together = decide_together([hypothesis] * len(effects), effects, seeds, rules=rules)
-    return "disagree" if any(one.verdict == "disagree" for one in together) else "undecided"
+    if together and all(
+        decide_alone(hypothesis, effect, count, rules=rules).verdict == "agree"
+        for effect, count in zip(effects, seeds, strict=True)
+    ):
+        return "agree"
+    return "disagree" if any(decision.verdict == "disagree" for decision in together) else "undecided"
 
 
 def decide_directions(
@@ -413,8 +399,8 @@ def decide_directions(
     adjusted = holm([effect.p_value for effect in effects])
     each = _for_each(rules, len(effects))
     return [
-        Direction(_direction(effect, p_value, one) if count >= one.least_seeds else "undecided", p_value)
-        for effect, p_value, count, one in zip(effects, adjusted, seeds, each, strict=True)
+        Direction(_side(effect, p_value, own) if count >= own.least_seeds else "undecided", p_value)
+        for effect, p_value, count, own in zip(effects, adjusted, seeds, each, strict=True)
     ]
 
 
@@ -429,7 +415,7 @@ def signs_differ(effects: Sequence[Estimate], *, rules: Rules, families: int) ->
 
 
 def decide_best(differences: FloatArray, *, rules: Rules = RULES) -> Outcome:
-    """Decide the claim that one of many is the best, on `differences`, shape (all, seeds): all minus that one.
+    """Decide whether one of many is the best, on `differences`, shape (all, seeds): all minus that one.
 
     It holds if each of them is better by no more than the margin, by the upper bounds of paired t intervals.
     It fails if some is better beyond the margin and significantly so (paired t test, Bonferroni). Else, and
@@ -471,9 +457,7 @@ def _firmer(agree: Decision, disagree: Decision) -> Decision:
     return decided[0] if decided else min(agree, disagree, key=lambda one: one.alone)
 
 
-def _direction(
-    effect: Estimate, adjusted_p: float, rules: Rules
-) -> Literal["before", "after", "tied", "undecided"]:
+def _side(effect: Estimate, adjusted_p: float, rules: Rules) -> Side:
     if -rules.margin <= effect.low and effect.high <= rules.margin:
         return "tied"
     if adjusted_p <= rules.alpha and abs(effect.mean) > rules.margin:

@@ -32,11 +32,7 @@ PLAIN = {
 }  # core without torch
 ONLY_IN = {
     "optuna": ("ordercomp.search",),
-    "matplotlib": (
-        "ordercomp.analysis.report.plots",
-        "ordercomp.analysis.report.plots",
-        "ordercomp.analysis.report",
-    ),
+    "matplotlib": ("ordercomp.analysis.report.plots",),
     "pickle": ("ordercomp.data.builtin",),  # that data comes pickled; read there with plain arrays only
 }
 MOST_LINES, MOST_FUNCTION_LINES = 600, 60

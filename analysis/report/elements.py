@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 
-from ordercomp.analysis.report import plots
 from ordercomp.records import Record
 
 _FILES = {"style": "style.css", "script": "page.js"}
@@ -47,9 +45,9 @@ def tight(text: str) -> str:
     return text.replace(" %", "\u00a0%")
 
 
-def inline(figure: Figure, caption: str) -> Picture:
-    """The figure as SVG inside of a data URL."""
-    code = base64.b64encode(plots.to_svg(figure).encode()).decode()
+def inline(svg: str, caption: str) -> Picture:
+    """A picture, given as SVG text, inside of a data URL."""
+    code = base64.b64encode(svg.encode()).decode()
     return Picture(f"data:image/svg+xml;base64,{code}", caption)
 
 

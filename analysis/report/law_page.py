@@ -13,7 +13,6 @@ from ordercomp.analysis.networks import Pick
 from ordercomp.analysis.pairs import Control
 from ordercomp.analysis.ranking import alternatives, permutation_records, sensitivity
 from ordercomp.analysis.report import plots, tables
-from ordercomp.analysis.report import tables as network_tables
 from ordercomp.analysis.report.elements import (
     Fact,
     Picture,
@@ -52,7 +51,11 @@ from ordercomp.files import replace_file
 from ordercomp.records import Record, metric_of
 from ordercomp.sequence import Order
 
-# What a page shows of an answer at each tolerated loss, worked out beforehand: words, numbers, a graph.
+LOSSES = (*TOLERANCES, 0.05, 0.1)  # those of the paper, and what small networks usually lose
+MOST_NAMED = 10  # orders written at the end of their curve
+_FAKE = " An under-trained stage can fake an order."
+
+# What the page shows of an answer at each tolerated loss, worked out beforehand: words, numbers, a graph.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,34 +108,28 @@ def loss_views(answer: Answer, stages: str, picks: Mapping[float, Sequence[Pick]
     `picks` gives the networks to take at a loss, as far as there are any.
     """
     asked = answer.asked.loss or 0.0
-    words = {one.loss or 0.0: answer_words(one, stages, metric=answer.metric) for one in answer.by_loss}
-    words[asked] = answer_words(answer, stages)
-    entries = {one.loss or 0.0: one for one in (*answer.by_loss, answer.asked)}
-    return [
-        _view(
-            loss, entries[loss], words[loss], stages, _told(picks.get(loss, ()), answer), chosen=loss == asked
-        )
-        for loss in sorted(entries)
-    ]
+    entries = {entry.loss or 0.0: entry for entry in (*answer.by_loss, answer.asked)}
+    views = []
+    for loss, entry in sorted(entries.items()):
+        words = answer_words(answer if loss == asked else entry, stages, metric=answer.metric)
+        network = _told(picks.get(loss, ()), answer)
+        views.append(_view(loss, entry, words, stages, network, chosen=loss == asked))
+    return views
 
 
 def strip_rows(views: Sequence[LossView]) -> list[StripRow]:
     """The orders that may be the best at some loss, those that are so most often first."""
-    rows = [
-        StripRow(
-            order,
-            tuple(
-                "best" if order == view.recommended else "in" if order in view.best_set else ""
-                for view in views
-            ),
-        )
-        for order in sorted({order for view in views for order in view.best_set})
-    ]
+
+    def cell(order: Order, view: LossView) -> str:
+        return "best" if order == view.recommended else "in" if order in view.best_set else ""
+
+    orders = sorted({order for view in views for order in view.best_set})
+    rows = [StripRow(order, tuple(cell(order, view) for view in views)) for order in orders]
     return sorted(rows, key=lambda row: (-row.cells.count("best"), row.cells.count(""), row.order))
 
 
 def setting_rows(answer: Answer, stages: str) -> list[tuple[str, str, str]]:
-    """For each rung of the knob ladder: its knobs, the recommendation, and which orders may be best."""
+    """For each setting of the knobs alone: its knobs, the recommendation, and which orders may be best."""
     rows = []
     for entry in answer.by_rung:
         words = answer_words(entry, stages)
@@ -215,15 +212,6 @@ def _matters(test: OrderMatters | None) -> str:
     return f"{verdict}: {spread}; chance alone would do as much with probability {chance}."
 
 
-LOSSES = (*TOLERANCES, 0.05, 0.1)  # those of the paper, and what small networks usually lose
-
-
-MOST_NAMED = 10  # orders written at the end of their curve
-
-
-_FAKE = " An under-trained stage can fake an order."
-
-
 def write_report(
     path: Path | str,
     file: LawFile,
@@ -246,9 +234,9 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
     law, answer, verdict = file.law, file.answer, read_verdict(file.law)
     whole = permutation_records(records, law.stages)
     networks = (
-        network_tables.best_network_table(whole, tolerances=LOSSES, scale=scale)
+        tables.best_network_table(whole, tolerances=LOSSES, scale=scale)
         if file.networks is None
-        else network_tables.network_table(file.networks)
+        else tables.network_table(file.networks)
     )
     views = [] if answer is None else loss_views(answer, law.stages, _picks(file))
     chosen = next((view for view in views if view.chosen), None)
@@ -379,12 +367,12 @@ def _script_json(data: PageData) -> Markup:
 def _pictures(law: Law) -> dict[str, Picture]:
     return {
         "precedence": inline(
-            plots.precedence_plot(law),
+            plots.to_svg(plots.precedence_plot(law)),
             "Stages from first to last. A solid arrow is a decided pair with its probability; dashed is "
             "undecided, dotted tied, brown depends on the context; red runs against the row.",
         ),
         "pairs": inline(
-            plots.pair_plot(law.pairs),
+            plots.to_svg(plots.pair_plot(law.pairs)),
             "What is gained if the first stage of a pair comes earlier, with its interval. Small grey dots: "
             "groups of contexts (what stands before and after, which knobs).",
         ),

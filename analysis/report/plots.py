@@ -5,9 +5,10 @@ stands. Sizes suit a page about 900 pixels wide.
 """
 
 import io
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib as mpl
@@ -29,31 +30,30 @@ from ordercomp.analysis.fronts import (
     candidates,
     front,
     front_value,
+    group_by_order,
+    group_by_seed,
 )
 from ordercomp.analysis.law import Law
 from ordercomp.analysis.pairs import Evidence
 from ordercomp.analysis.ranking import RankedOrder
-from ordercomp.analysis.report.tables import probability_text, verdict_text
+from ordercomp.analysis.report.tables import loss_text, probability_text, times_text, verdict_text
 from ordercomp.records import Record, metric_of
 from ordercomp.sequence import Order, kendall_distance
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-
-
 BROWN, GREY, SLATE, INK = "#9A6700", "#B8BEC6", "#6E7781", "#22272E"
-
-
-ROLES: Mapping[str, str] = {
-    "law": BLUE,
-    "best guess": BLUE,
-    "best": GREEN,
-    "worst": RED,
-}  # any other role is brown
-
-
+COLORS = (BLUE, RED, GREEN, ORANGE, BROWN, SLATE, INK)  # of series
+MARKERS = ("o", "s", "^", "v", "D", "P", "X")
+ROLES: Mapping[str, str] = {"law": BLUE, "best guess": BLUE, "best": GREEN, "worst": RED}  # others are brown
+VERDICT_COLORS: Mapping[str, str] = {"agree": BLUE, "disagree": RED, "true by construction": BROWN}
+PAIR_LOOKS: Mapping[str, tuple[str, str]] = {  # color and marker by verdict; others are slate dots
+    "before": (BLUE, "o"),
+    "after": (RED, "o"),
+    "tied": (GREEN, "D"),
+    "conditional": (BROWN, "s"),
+}
 MOST_ROWS = 30  # orders in the ranking plot; of more, the best and the worst half are shown
-
-
+MOST_LOST = 0.3  # accuracy below the baseline, a fraction, where a panel ends
 STYLE: Any = {  # what matplotlib calls rcParams
     "axes.edgecolor": "#8B949E",
     "axes.grid": True,
@@ -86,20 +86,17 @@ def pareto_plot(
     `highlights` maps orders to their role ("law", "best guess", "best", "worst"); the dots of their single
     seeds are shown too, all other orders stay grey. What loses over three times the tolerance is cut off.
     """
-    by_order: dict[Order, dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
     every = list(records)
-    for record in every:
-        by_order[record.order][record.seed].append(record)
     figure, axes = _canvas(8.6, 5.0)
     colors = _colors(highlights)
+    by_order = group_by_order(every)
     shown: list[Candidate] = []
     shapes = {}
     for order in sorted(by_order, key=lambda order: (order in colors, order)):
-        fronts = [chosen for some in by_order[order].values() if (chosen := front(some, scale=scale))]
-        if not fronts:
-            continue
-        shown += [one for chosen in fronts for one in chosen]
-        shapes[order] = _draw_front(axes, fronts, colors.get(order))
+        fronts = _fronts(by_order[order], scale)
+        if fronts:
+            shown += itertools.chain.from_iterable(fronts)
+            shapes[order] = _draw_front(axes, fronts, colors.get(order))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.set(
         xlabel=f"reduction of bit operations{'' if scale.convention == 'paper' else f', {scale.convention}'}",
@@ -143,20 +140,17 @@ def pair_plot(pairs: Sequence[Evidence], *, margin: float | None = None) -> Figu
         axes.axvspan(-margin, margin, color="#EEF1F4", zorder=0)
     axes.axvline(0, color=INK, linewidth=0.9)
     for place, pair in enumerate(pairs):
-        color, marker = _verdict_look(pair)
+        color, marker = PAIR_LOOKS.get(pair.verdict, (SLATE, "o"))
         axes.plot(pair.effect.interval, [place, place], color=color, linewidth=2.6, solid_capstyle="butt")
         axes.plot(pair.effect.mean, place, marker, color=color, markersize=8, zorder=4)
         groups = [group.effect.mean for group in pair.groups or ()]
         axes.plot(groups, [place + 0.27] * len(groups), ".", color=GREY, markersize=5)
         note = ", under-trained" if pair.under_trained else ""
-        text = f"{verdict_text(pair)}{note}"
-        axes.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), va="center", color=color)
-    axes.set_yticks(range(len(pairs)), [f"{pair.first}, {pair.second}" for pair in pairs])
-    axes.set_ylim(len(pairs) - 0.4, -0.6)
+        _write_beside(axes, place, f"{verdict_text(pair)}{note}", color)
+    _name_rows(axes, [f"{pair.first}, {pair.second}" for pair in pairs])
     axes.set_xlabel(
         "← second stage earlier is better     value in doublings     first stage earlier is better →"
     )
-    axes.grid(axis="y", visible=False)
     return figure
 
 
@@ -181,14 +175,10 @@ def ranking_plot(ranking: Sequence[RankedOrder], *, highlights: Mapping[Order, s
         values = list(one.values.values())
         axes.plot(values, [row] * len(values), "o", color=color, alpha=0.45, markersize=5, markeredgewidth=0)
         axes.plot([one.value] * 2, [row - 0.33, row + 0.33], color=color, linewidth=3)
-        role = highlights.get(one.order)
-        if role:
-            place = (1.02, row)
-            axes.annotate(role, place, xycoords=("axes fraction", "data"), va="center", color=color)
-    axes.set_yticks(range(len(shown)), [f"{one.order}  {place}" for place, one in shown])
-    axes.set_ylim(len(shown) - 0.4, -0.6)
+        if one.order in highlights:
+            _write_beside(axes, row, highlights[one.order], color)
+    _name_rows(axes, [f"{one.order}  {place}" for place, one in shown])
     axes.set_xlabel("value in doublings: dots are seeds, bars their mean")
-    axes.grid(axis="y", visible=False)
     return figure
 
 
@@ -236,16 +226,75 @@ def progress_plot(records: Sequence[Record], *, scale: Scale = DEFAULT_SCALE) ->
     return figure
 
 
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+def search_plot(
+    records: Sequence[Record], *, highlights: Mapping[Order, str], scale: Scale, most_loss: float
+) -> Figure:
+    """Draw the fronts of the orders, and over them that of all together, as far as somebody would go.
+
+    Points that lose more than `most_loss`, a fraction, are left out if there is one that loses less. Dotted
+    lines mark the losses of 1 % and 2 %. Otherwise as `pareto_plot`.
+    """
+    whole = front(records, scale=scale)
+    wanted = [one for one in whole if one.loss <= most_loss]
+    near = [_without_far_points(record, most_loss) for record in records] if wanted else records
+    wanted = wanted or whole
+    figure = pareto_plot(near, highlights=highlights, scale=scale)
+    axes = figure.axes[0]
+    reductions, accuracies = [one.bitops_cr for one in wanted], [one.accuracy for one in wanted]
+    axes.step(reductions, accuracies, where="pre", color=ORANGE, linewidth=2.8, zorder=3)
+    baseline = sum(one.accuracy + one.loss for one in wanted) / len(wanted)
+    for loss in (0.01, 0.02):
+        axes.axhline(baseline - loss, color=GREY, linewidth=0.8, linestyle=(0, (2, 4)), zorder=0)
+        place = (0.01, baseline - loss)
+        text = f"−{loss_text(loss)}"
+        axes.annotate(text, place, xycoords=("axes fraction", "data"), va="bottom", fontsize=9)
+    return figure
+
+
+def _without_far_points(record: Record, most_loss: float) -> Record:
+    least = record.baseline.accuracy - most_loss
+    return replace(record, points=tuple(point for point in record.points if point.accuracy >= least))
+
+
+def _figure(width: float, height: float, *, pad: float | None = None) -> Figure:
+    """An empty figure in inches, with `pad` above and below each plot; None: as usual."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=pad))
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = _figure(width, height)
+    with mpl.rc_context(STYLE):
         axes = figure.add_subplot()
     axes.set_axisbelow(True)
     return figure, axes
 
 
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a plot, the first on top, without lines across them."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+
+
+def _write_beside(axes: Axes, row: int, text: str, color: str) -> None:
+    axes.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center", color=color)
+
+
 def _colors(highlights: Mapping[Order, str]) -> dict[Order, str]:
     return {order: ROLES.get(role.split(",")[0], BROWN) for order, role in highlights.items()}
+
+
+def _fronts(by_seed: Mapping[int, Sequence[Record]], scale: Scale) -> list[list[Candidate]]:
+    """The fronts of those seeds that have any point."""
+    return [chosen for records in by_seed.values() if (chosen := front(records, scale=scale))]
+
+
+def _median_front(fronts: Sequence[Sequence[Candidate]]) -> FloatArray:
+    """What half of the fronts attain: reductions and accuracies, shape (points, 2), by rising reduction."""
+    costs = [np.array([(-one.bitops_cr, -one.reported_accuracy) for one in chosen]) for chosen in fronts]
+    surface: FloatArray = -attainment_surface(costs, 0.5)[::-1]
+    return surface
 
 
 def _draw_front(axes: Axes, fronts: Sequence[Sequence[Candidate]], color: str | None) -> FloatArray:
@@ -253,12 +302,11 @@ def _draw_front(axes: Axes, fronts: Sequence[Sequence[Candidate]], color: str | 
 
     Without exits a seed has a single point, and the mean point stands for the front.
     """
-    costs = [np.array([(-one.bitops_cr, -one.reported_accuracy) for one in chosen]) for chosen in fronts]
-    dots = -np.concatenate(costs)
+    dots = np.array([(one.bitops_cr, one.reported_accuracy) for chosen in fronts for one in chosen])
     if all(len(chosen) == 1 for chosen in fronts):
         shape = np.array([[2 ** np.log2(dots[:, 0]).mean(), dots[:, 1].mean()]])
     else:
-        shape = -attainment_surface(costs, 0.5)[::-1]
+        shape = _median_front(fronts)
     size, width, layer = (4.0, 1.0, 2) if color is None else (5.0, 2.4, 4)
     if color is not None:
         axes.plot(*dots.T, "o", color=color, markersize=4, alpha=0.35, markeredgewidth=0, zorder=3)
@@ -277,13 +325,8 @@ def _frame_fronts(axes: Axes, shown: Sequence[Candidate], scale: Scale) -> None:
     ends = np.log2([min(one.bitops_cr for one in seen), max(one.bitops_cr for one in seen)])
     span = max(2.0, float(ends[1] - ends[0]))
     middle = float(ends.mean())
-    axes.set_xscale("log", base=2)
+    _scale_reductions(axes, fine=span <= 4)
     axes.set_xlim(2 ** (middle - 0.55 * span), 2 ** (middle + 0.75 * span))
-    axes.xaxis.set_major_locator(LogLocator(2, subs=(1.0,) if span > 4 else (1.0, 1.5)))
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:.3g}×" if value < 100 else f"{value:.0f}×")
-    )
-    axes.minorticks_off()
     axes.axhline(baseline, color=INK, linewidth=0.9, linestyle=(0, (6, 4)))
     axes.annotate(
         "baseline", (0.99, baseline), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=10
@@ -331,16 +374,6 @@ def _draw_arc(axes: Axes, pair: Evidence, row: Order) -> float:
     return rise
 
 
-def _verdict_look(pair: Evidence) -> tuple[str, str]:
-    looks = {
-        "before": (BLUE, "o"),
-        "after": (RED, "o"),
-        "tied": (GREEN, "D"),
-        "conditional": (BROWN, "s"),
-    }
-    return looks.get(pair.verdict, (SLATE, "o"))
-
-
 def _apart(heights: Sequence[float], gap: float) -> FloatArray:
     """Move heights as little as needed for neighbors to be `gap` apart, keeping their order."""
     order = np.argsort(heights)
@@ -357,18 +390,6 @@ def _apart(heights: Sequence[float], gap: float) -> FloatArray:
 
 
 # Pictures of the experiments: panels of fronts, paths from network to network, and claims with intervals.
-
-
-COLORS = (BLUE, RED, GREEN, ORANGE, BROWN, SLATE, INK)
-
-
-MARKERS = ("o", "s", "^", "v", "D", "P", "X")
-
-
-VERDICT_COLORS: Mapping[str, str] = {"agree": BLUE, "disagree": RED, "true by construction": BROWN}
-
-
-MOST_LOST = 0.3  # accuracy below the baseline, a fraction, where a panel ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,12 +439,12 @@ def paths_plot(paths: Sequence[Path], *, scale: Scale = DEFAULT_SCALE) -> Figure
     A network stands at the geometric mean reduction and mean accuracy of its seeds, at its
     cheapest operating point within two points of its best accuracy: its only one if it has no exits.
     """
-    figure = _figure(8.6, 4.8)
-    with mpl.rc_context(STYLE):
-        axes = figure.add_subplot()
+    figure, axes = _canvas(8.6, 4.8)
     for place, path in enumerate(paths):
         color, marker = _look(place)
-        reached = [(label, _middle(some, scale)) for label, some in path.steps if _has_points(some)]
+        reached = [
+            (label, _middle(some, scale)) for label, some in path.steps if any(one.points for one in some)
+        ]
         if not reached:
             continue
         spots = np.array([spot for _, spot in reached])
@@ -441,20 +462,16 @@ def paths_plot(paths: Sequence[Path], *, scale: Scale = DEFAULT_SCALE) -> Figure
 
 def claims_plot(claims: Sequence[tuple[str, str, float, tuple[float, float] | None]]) -> Figure:
     """Draw claims as (name, verdict, effect in doublings, interval or None), the first on top."""
-    figure = _figure(8.6, 1.1 + 0.34 * max(1, len(claims)))
-    with mpl.rc_context(STYLE):
-        axes = figure.add_subplot()
+    figure, axes = _canvas(8.6, 1.1 + 0.34 * max(1, len(claims)))
     axes.axvline(0, color=INK, linewidth=0.9)
     for row, (_, verdict, effect, interval) in enumerate(claims):
         color = VERDICT_COLORS.get(verdict, SLATE)
         if interval is not None:
             axes.plot(interval, [row, row], color=color, linewidth=2.4, solid_capstyle="butt")
         axes.plot(effect, row, "o", color=color, markersize=7, zorder=4)
-        axes.annotate(verdict, (1.02, row), xycoords=("axes fraction", "data"), va="center", color=color)
-    axes.set_yticks(range(len(claims)), [name for name, *_ in claims])
-    axes.set_ylim(len(claims) - 0.4, -0.6)
+        _write_beside(axes, row, verdict, color)
+    _name_rows(axes, [name for name, *_ in claims])
     axes.set_xlabel("value in doublings; to the right speaks for the claim")
-    axes.grid(axis="y", visible=False)
     return figure
 
 
@@ -494,12 +511,6 @@ def loss_plot(curves: Mapping[Order, Sequence[tuple[float, float]]]) -> Figure:
     return figure
 
 
-def _figure(width: float, height: float, *, pad: float | None = None) -> Figure:
-    """An empty figure in inches, with `pad` above and below each plot; None: as usual."""
-    with mpl.rc_context(STYLE):
-        return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=pad))
-
-
 def _draw_panel(axes: Axes, panel: Panel, scale: Scale) -> None:
     axes.set_axisbelow(True)
     axes.set_title(panel.title, fontsize=11)
@@ -536,19 +547,8 @@ def _draw_series(
         return
     dots = np.array([(one.bitops_cr, one.reported_accuracy) for one in own])
     axes.plot(*dots.T, marker, color=color, markersize=4, alpha=0.45, markeredgewidth=0)
-    line = _median_front(records, scale)
+    line = _median_front(_fronts(group_by_seed(records), scale))
     axes.plot(*line.T, marker, color=color, markersize=5, linestyle="-", linewidth=1.4, label=name)
-
-
-def _median_front(records: Sequence[Record], scale: Scale) -> FloatArray:
-    """What half of the seeds attain with their fronts: reductions and accuracies by rising reduction."""
-    by_seed: dict[int, list[Record]] = defaultdict(list)
-    for record in records:
-        by_seed[record.seed].append(record)
-    fronts = [chosen for some in by_seed.values() if (chosen := front(some, scale=scale))]
-    costs = [np.array([(-one.bitops_cr, -one.reported_accuracy) for one in chosen]) for chosen in fronts]
-    surface: FloatArray = -attainment_surface(costs, 0.5)[::-1]
-    return surface
 
 
 def _look(place: int) -> tuple[str, str]:
@@ -558,33 +558,26 @@ def _look(place: int) -> tuple[str, str]:
 
 
 def _frame(axes: Axes) -> None:
+    """Scale the reductions as far as they are drawn, and tell accuracies in percent."""
     axes.set_xscale("log", base=2)
     low, high = axes.get_xlim()
-    span = np.log2(high / low)
-    axes.xaxis.set_major_locator(LogLocator(2, subs=(1.0,) if span > 3 else (1.0, 1.5)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(_times))
+    _scale_reductions(axes, fine=np.log2(high / low) <= 3)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
 
 
-def _times(value: float, _place: int | None = None) -> str:
-    return f"{value:.3g}×" if value < 100 else f"{value:.0f}×"
-
-
-def _has_points(records: Sequence[Record]) -> bool:
-    return any(record.points for record in records)
+def _scale_reductions(axes: Axes, *, fine: bool) -> None:
+    """Make the horizontal axis one of reductions, with ticks at powers of 2, if `fine` between them too."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(LogLocator(2, subs=(1.0, 1.5) if fine else (1.0,)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: times_text(value)))
 
 
 def _middle(records: Sequence[Record], scale: Scale) -> tuple[float, float]:
     """Geometric mean reduction and mean accuracy over seeds, each network at one operating point."""
-    by_seed: dict[int, list[Candidate]] = defaultdict(list)
-    for record in records:
-        found = candidates([record], scale=scale)
-        if found:
-            allowed = max(one.accuracy for one in found) - 0.02
-            by_seed[record.seed].append(
-                max((one for one in found if one.accuracy >= allowed), key=lambda one: one.bitops_cr)
-            )
-    chosen = [one for some in by_seed.values() for one in some]
+    chosen = []
+    for points in (candidates([record], scale=scale) for record in records if record.points):
+        allowed = max(one.accuracy for one in points) - 0.02
+        chosen.append(max((one for one in points if one.accuracy >= allowed), key=lambda one: one.bitops_cr))
     reduction = 2.0 ** float(np.mean([one.log2_reduction for one in chosen]))
     return reduction, float(np.mean([one.reported_accuracy for one in chosen]))

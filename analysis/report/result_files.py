@@ -1,4 +1,4 @@
-"""The content of a law.json: a law, what else speaks on it, the answer, and the networks to take."""
+"""The contents of a law.json (a law, what else speaks on it, the answer, the networks) and a search.json."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,8 +54,7 @@ def read_law(data: Plain, what: str = "law.json") -> LawFile | AdaptiveFile:
     return decode(data, LawFile, what, strict=False)
 
 
-# The content of a search.json: what was asked, the front, the best networks, and how they were found.
-
+# A search.json: what was asked, the front, the best networks, and how they were found.
 
 Cost = Literal["log2_bitops_cr", "log2_cr", "latency_ms"]
 

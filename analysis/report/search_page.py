@@ -1,13 +1,9 @@
 """Assembly of the page of a search: the networks to take first, then how they were found."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from ordercomp.analysis.fronts import Scale, front
-from ordercomp.analysis.report import plots
+from ordercomp.analysis.fronts import Scale
 from ordercomp.analysis.report.elements import (
     Fact,
     Picture,
@@ -16,6 +12,7 @@ from ordercomp.analysis.report.elements import (
     provenance_of,
     render,
 )
+from ordercomp.analysis.report.plots import progress_plot, search_plot, to_svg
 from ordercomp.analysis.report.result_files import SearchFile, SearchPoint
 from ordercomp.analysis.report.tables import (
     CONVENTIONS,
@@ -34,12 +31,10 @@ from ordercomp.records import Record, metric_of
 from ordercomp.sequence import Order
 
 MOST_ORDERS = 25
-
-
+MOST_STEPS = 8  # rows of the progress
+NO_EVIDENCE = "A sampler tries what it likes more often, with better knobs: this is no evidence for a law."
 MOST_LOSS = 0.06  # of accuracy, beyond which nothing is drawn if there is something within
-
-
-DRAWN_LOSSES = (0.01, 0.02)  # marked by lines
+_POINT_NAMES = ("reduction", "storage", "latency", "test accuracy", "loss", "threshold")
 
 
 def write_search_report(path: Path | str, search: SearchFile, records: Iterable[Record]) -> None:
@@ -138,47 +133,18 @@ def _pictures(search: SearchFile, records: Sequence[Record]) -> dict[str, Pictur
     scale = Scale(split="validation", convention=search.objectives.convention)
     found = {
         "fronts": inline(
-            _fronts_plot(search, records, scale),
+            to_svg(search_plot(records, highlights=_highlights(search), scale=scale, most_loss=MOST_LOSS)),
             f"{metric[0].upper()}{metric[1:]} against reduction of bit operations. Orange: the front of the "
             "whole search; grey: the fronts of the other orders. Up and to the right is better. What loses "
-            "more than "
-            f"{loss_text(MOST_LOSS)} is left out.",
+            f"more than {loss_text(MOST_LOSS)} is left out.",
         )
     }
     if search.cost != "log2_cr":
         found["progress"] = inline(
-            plots.progress_plot(records, scale=scale),
+            to_svg(progress_plot(records, scale=scale)),
             "Value of the best networks found, network by network.",
         )
     return found
-
-
-def _fronts_plot(search: SearchFile, records: Sequence[Record], scale: Scale) -> Figure:
-    """Draw the fronts of the orders, and over them that of all together, as far as somebody would go."""
-    whole = front(records, scale=scale)
-    wanted = [one for one in whole if one.loss <= MOST_LOSS] or whole
-    near = [_without_far_points(record, MOST_LOSS) for record in records] if wanted is not whole else records
-    figure = plots.pareto_plot(near, highlights=_highlights(search), scale=scale)
-    reductions, accuracies = [one.bitops_cr for one in wanted], [one.accuracy for one in wanted]
-    axes = figure.axes[0]
-    axes.step(reductions, accuracies, where="pre", color=plots.ORANGE, linewidth=2.8, zorder=3)
-    baseline = sum(one.accuracy + one.loss for one in wanted) / len(wanted)
-    for loss in DRAWN_LOSSES:
-        axes.axhline(baseline - loss, color=plots.GREY, linewidth=0.8, linestyle=(0, (2, 4)), zorder=0)
-        axes.annotate(
-            f"−{loss_text(loss)}",
-            (0.01, baseline - loss),
-            xycoords=("axes fraction", "data"),
-            va="bottom",
-            fontsize=9,
-        )
-    return figure
-
-
-def _without_far_points(record: Record, most: float) -> Record:
-    """The record without the operating points that lose more than `most`."""
-    floor = record.baseline.accuracy - most
-    return replace(record, points=tuple(point for point in record.points if point.accuracy >= floor))
 
 
 def _highlights(search: SearchFile) -> dict[Order, str]:
@@ -202,15 +168,6 @@ def _provenance(search: SearchFile, records: Sequence[Record]) -> list[tuple[str
 
 
 # Tables of a search, from the content of its search.json, for the terminal and for its page alike.
-
-
-MOST_STEPS = 8  # rows of the progress
-
-
-NO_EVIDENCE = "A sampler tries what it likes more often, with better knobs: this is no evidence for a law."
-
-
-_POINT_NAMES = ("reduction", "storage", "latency", "test accuracy", "loss", "threshold")
 
 
 def network_table(search: SearchFile) -> Table:

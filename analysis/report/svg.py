@@ -1,7 +1,6 @@
 """The picture of a page: what the networks of each order reach at each tolerated loss, as SVG."""
 
 import math
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,19 +9,15 @@ import networkx as nx
 import numpy as np
 from markupsafe import Markup, escape
 
-from ordercomp.analysis.fronts import Candidate, FloatArray, Scale, candidates
+from ordercomp.analysis.fronts import Candidate, FloatArray, Scale, candidates, group_by_order
 from ordercomp.records import Record
 from ordercomp.sequence import Order
 
 LOSS_GRID: FloatArray = np.unique(np.round(np.geomspace(0.001, 0.12, 49), 5))  # tolerated losses, fractions
-
-
+LEAST_LOSS = 1e-6  # where what loses nothing stands on a logarithmic axis
 _SIZE = (760.0, 430.0)
-
-
 _BOX = (78.0, 26.0, 684.0, 378.0)  # left, top, right, bottom
-
-
+_STEP, _ROW, _RADIUS = 96, 64, 21  # of the stages in a drawing of the precedence
 _TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 
@@ -155,9 +150,6 @@ def _apart(tops: Mapping[Order, float], gap: float) -> dict[Order, float]:
 # The precedence of a best set as a drawing: stages from left to right, arrows for what is settled.
 
 
-_STEP, _ROW, _RADIUS = 96, 64, 21
-
-
 def precedence_svg(stages: str, precedence: Sequence[tuple[str, str]]) -> Markup:
     """Draw the pairs that hold in every order that may be best; what follows from others is left out.
 
@@ -180,40 +172,35 @@ def precedence_svg(stages: str, precedence: Sequence[tuple[str, str]]) -> Markup
     width = 2 * (_RADIUS + 8) + _STEP * (len(layers) - 1)
     height = 2 * (_RADIUS + 8) + _ROW * (tallest - 1)
     told = ", ".join(f"{first} before {second}" for first, second in precedence) or "no pair is settled"
-    parts = [
+    arrows = sorted(nx.transitive_reduction(graph).edges, key=lambda edge: tuple(map(stages.index, edge)))
+    circles = [
+        f'<circle cx="{x}" cy="{y:g}" r="{_RADIUS}"/><text x="{x}" y="{y + 6:g}">{escape(stage)}</text>'
+        for stage, (x, y) in places.items()
+    ]
+    return Markup(  # every text in it was escaped
         f'<svg class="precedence" viewBox="0 0 {width} {height}" width="{width}" role="img" '
         f'aria-label="{escape(told)}"><title>{escape(told)}</title>'
-    ]
-    parts += [_arrow(places[a], places[b]) for a, b in nx.transitive_reduction(graph).edges]
-    for stage, (x, y) in places.items():
-        parts.append(
-            f'<circle cx="{x}" cy="{y:g}" r="{_RADIUS}"/><text x="{x}" y="{y + 6:g}">{escape(stage)}</text>'
-        )
-    return Markup("".join(parts) + "</svg>")  # every text in it was escaped
+        + "".join(_arrow(places[first], places[second]) for first, second in arrows)
+        + "".join(circles)
+        + "</svg>"
+    )
 
 
 def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
-    (x1, y1), (x2, y2) = start, end
-    length = ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5
-    dx, dy = (x2 - x1) / length, (y2 - y1) / length
-    x1, y1, tip_x, tip_y = (
-        x1 + dx * _RADIUS,
-        y1 + dy * _RADIUS,
-        x2 - dx * (_RADIUS + 2),
-        y2 - dy * (_RADIUS + 2),
-    )
-    back_x, back_y = tip_x - 10 * dx, tip_y - 10 * dy
-    corners = ((tip_x, tip_y), (back_x - 5 * dy, back_y + 5 * dx), (back_x + 5 * dy, back_y - 5 * dx))
-    head = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+    """A line with a head, from the edge of one circle almost to that of the other."""
+    a, b = np.array(start), np.array(end)
+    along = (b - a) / np.linalg.norm(b - a)
+    across = np.array([-along[1], along[0]])
+    tail, tip = a + _RADIUS * along, b - (_RADIUS + 2) * along
+    back = tip - 10 * along
+    head = " ".join(f"{x:.1f},{y:.1f}" for x, y in (tip, back + 5 * across, back - 5 * across))
     return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{back_x:.1f}" y2="{back_y:.1f}"/><polygon points="{head}"/>'
+        f'<line x1="{tail[0]:.1f}" y1="{tail[1]:.1f}" x2="{back[0]:.1f}" y2="{back[1]:.1f}"/>'
+        f'<polygon points="{head}"/>'
     )
 
 
 # What the networks of each order reach: a curve per order over tolerated losses, and a dot per network.
-
-
-LEAST_LOSS = 1e-6  # where what loses nothing stands on a logarithmic axis
 
 
 def reach_curves(records: Iterable[Record], *, scale: Scale) -> dict[Order, FloatArray]:
@@ -221,12 +208,9 @@ def reach_curves(records: Iterable[Record], *, scale: Scale) -> dict[Order, Floa
 
     Read on validation and on test images, and averaged over both and over the seeds of the order.
     """
-    runs: dict[Order, dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        runs[record.order][record.seed].append(record)
     return {
         order: np.mean([_reached(candidates(found, scale=scale)) for found in by_seed.values()], axis=0)
-        for order, by_seed in sorted(runs.items())
+        for order, by_seed in sorted(group_by_order(records).items())
     }
 
 

@@ -1,4 +1,4 @@
-"""The answer in plain sentences: the order, its cost, which are out, what holds anyway."""
+"""Answers and laws in plain sentences: the order, its cost, which are out, what holds anyway, how surely."""
 
 import itertools
 import math
@@ -22,10 +22,23 @@ from ordercomp.analysis.report.tables import (
 from ordercomp.analysis.sampled import AdaptiveEvidence
 from ordercomp.sequence import Order
 
-MOST_NAMED = 8  # orders listed by name
-
-
+MOST_NAMED = 8  # orders of a best set listed by name
+MOST_LISTED = 6  # orders that respect the decided pairs listed by name
 LITTLE = 0.005  # doublings that nobody can tell from none
+# What stands between the answer at one loss and the verdict on the pairs.
+ANOTHER_QUESTION = "Another question, pair by pair, averaged over losses up to some ten points:"
+STAGE_NAMES: Mapping[str, str] = {
+    "D": "distill",
+    "P": "prune",
+    "Q": "quantize",
+    "E": "add early exits",
+    "F": "fine-tune",
+    "K": "recover by distillation",
+    "L": "low-rank",
+    "S": "sparsify",
+    "W": "share weights",
+    "H": "entropy-code",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +57,7 @@ class AnswerWords:
 
 
 def answer_words(answer: Answer | AnswerAt, stages: str, *, metric: str = "accuracy") -> AnswerWords:
-    """Put an answer, or what it says at one loss or for one rung, into words.
+    """Put an answer, or what it says at one loss or for one setting of the knobs, into words.
 
     `metric` names what is lost; an `Answer` knows it.
     """
@@ -176,28 +189,7 @@ def _places(pair: tuple[str, str], stages: str) -> tuple[int, int]:
     return stages.find(pair[0]), stages.find(pair[1])
 
 
-# The verdict of a law in plain sentences: what is known, how surely, and what is not.
-
-
-# What stands between the answer at one loss and the verdict on the pairs.
-ANOTHER_QUESTION = "Another question, pair by pair, averaged over losses up to some ten points:"
-
-
-STAGE_NAMES: Mapping[str, str] = {
-    "D": "distill",
-    "P": "prune",
-    "Q": "quantize",
-    "E": "add early exits",
-    "F": "fine-tune",
-    "K": "recover by distillation",
-    "L": "low-rank",
-    "S": "sparsify",
-    "W": "share weights",
-    "H": "entropy-code",
-}
-
-
-MOST_LISTED = 6  # orders listed by name
+# The verdict of a law: what is known, how surely, and what is not.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
