@@ -104,7 +104,7 @@ def exhaustive(
     ]
     one_law = len(set(laws)) == 1
     ahead = int((means > law_mean + 1e-12).sum()) if one_law else round(float(better.mean()))
-    found = Exhaustive(
+    result = Exhaustive(
         order=max(set(laws), key=lambda law: (laws.count(law), law)),
         orders=tuple(sorted(set(laws), key=lambda law: (-laws.count(law), law))),
         best=orders[best],
@@ -116,24 +116,25 @@ def exhaustive(
         outcome=decide_best(table - law_values, rules=rules),
         method=method,
         seeds=table.shape[1],
-        ranking=tuple(sorted(ranked, key=lambda one: (-one.value, one.order))),
+        ranking=tuple(sorted(ranked, key=lambda rank: (-rank.value, rank.order))),
     )
-    return replace(found, sentence=_sentence(found))
+    return replace(result, sentence=_sentence(result))
 
 
-def _sentence(found: Exhaustive) -> str:
-    opening = f"{found.order} {found.outcome}: rank {found.rank} of {found.of}"
-    if len(found.orders) > 1:
-        verb = {"holds": "hold", "fails": "fail", "undecided": "are undecided"}[found.outcome]
+def _sentence(result: Exhaustive) -> str:
+    opening = f"{result.order} {result.outcome}: rank {result.rank} of {result.of}"
+    if len(result.orders) > 1:
+        verb = {"holds": "hold", "fails": "fail", "undecided": "are undecided"}[result.outcome]
         opening = (
-            f"The orders suggested ({', '.join(found.orders)}) differ by seed. Together they {verb}: "
-            f"on average rank {found.rank} of {found.of}"
+            f"The orders suggested ({', '.join(result.orders)}) differ by seed. Together they {verb}: "
+            f"on average rank {result.rank} of {result.of}"
         )
-    sure = found.probability_best
+    sure = result.probability_best
     chance = "" if sure is None else f"best with probability {sure:.2f}, "
     return (
-        f"{opening} over {found.seeds} seeds, {found.regret:.2f} log2 units behind the best ({found.best}), "
-        f"{chance}Kendall tau {found.kendall_tau:+.2f} between distance and value ({found.method})."
+        f"{opening} over {result.seeds} seeds, {result.regret:.2f} log2 units behind the best "
+        f"({result.best}), {chance}Kendall tau {result.kendall_tau:+.2f} between distance and value "
+        f"({result.method})."
     )
 
 
@@ -228,10 +229,10 @@ def check_insertions(
     ]
     tables = [_placed(*signed[pair], stage, where) for pair, stage, where in cases]
     places = decide_places([where for _, _, where in cases], tables, rules=rules, bound=bound)
-    found: dict[tuple[Pair, str], list[Place]] = defaultdict(list)
+    results: dict[tuple[Pair, str], list[Place]] = defaultdict(list)
     for (pair, stage, _), place in zip(cases, places, strict=True):
-        found[pair if own.direction(pair) > 0 else pair[::-1], stage].append(place)
-    return [_insertion(*names, stage, tuple(three)) for (names, stage), three in found.items()]
+        results[pair if own.direction(pair) > 0 else pair[::-1], stage].append(place)
+    return [_insertion(*names, stage, tuple(three)) for (names, stage), three in results.items()]
 
 
 def decide_places(
@@ -363,7 +364,7 @@ def closest_harder(twice: float, first: float, singles: Mapping[str, float], *, 
     single stages by their text. One that is nearer to the first alone than to both is not harder. A tie goes
     to `last`, the text of the second of the two, then to the earlier text.
     """
-    harder = {text: one for text, one in singles.items() if not one < (first + twice) / 2}
+    harder = {text: reduction for text, reduction in singles.items() if not reduction < (first + twice) / 2}
     return min(harder, key=lambda text: (abs(harder[text] - twice), text != last, text), default=None)
 
 
@@ -413,13 +414,15 @@ def _law_and_more(
     repeat = _Repeat(order[-1], more, law, f"there are no records of {more} at seeds that may verify {law}")
     if order != more:
         return repeat, {}
-    twice = {seed: one for seed, one in by_seed[accounting, text].items() if suggested.get(seed) == law}
+    twice = {
+        seed: measured for seed, measured in by_seed[accounting, text].items() if suggested.get(seed) == law
+    }
     return repeat, _gains(twice, by_seed.get((accounting, prefix), {}))
 
 
 def _reduction(measured: BySeed) -> float:
     """Mean log2 reduction of bit operations, at the end of the network or the best exit."""
-    reached = [max(math.log2(point.bitops_cr) for point in one.record.points) for one in measured.values()]
+    reached = [max(math.log2(point.bitops_cr) for point in run.record.points) for run in measured.values()]
     return float(np.mean(reached)) if reached else float("nan")
 
 

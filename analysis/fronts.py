@@ -211,8 +211,10 @@ def front(records: Iterable[Record], *, scale: Scale = DEFAULT_SCALE) -> list[Ca
     every = candidates(records, scale=scale)
     if not every:
         return []
-    mask = is_nondominated([(one.loss, -one.bitops_cr) for one in every])
-    return sorted((one for one, keep in zip(every, mask, strict=True) if keep), key=lambda one: one.bitops_cr)
+    mask = is_nondominated([(point.loss, -point.bitops_cr) for point in every])
+    return sorted(
+        (point for point, keep in zip(every, mask, strict=True) if keep), key=lambda point: point.bitops_cr
+    )
 
 
 def front_value(records: Iterable[Record], *, scale: Scale = DEFAULT_SCALE) -> float:
@@ -229,8 +231,8 @@ def value_of(chosen: Sequence[Candidate], *, scale: Scale) -> float:
     """Value of a front that `front` made with this scale; see `front_value`."""
     if not chosen:
         return 0.0
-    weights = scale.weigh(np.array([one.reported_loss for one in chosen]))
-    reductions = np.array([one.log2_reduction for one in chosen])
+    weights = scale.weigh(np.array([point.reported_loss for point in chosen]))
+    reductions = np.array([point.log2_reduction for point in chosen])
     return hypervolume(np.column_stack([-weights, -reductions]), (0.0, 0.0))
 
 
@@ -253,10 +255,10 @@ def best_reductions(
     every = candidates(records, scale=scale)
     best: dict[float, Candidate | None] = {}
     for tolerance in tolerances:
-        within = [one for one in every if one.loss <= tolerance + 1e-12]
+        within = [point for point in every if point.loss <= tolerance + 1e-12]
         best[tolerance] = min(
             within,
-            key=lambda one: (-one.bitops_cr, one.loss, len(one.record.order), one.record.sequence),
+            key=lambda point: (-point.bitops_cr, point.loss, len(point.record.order), point.record.sequence),
             default=None,
         )
     return best
@@ -305,8 +307,8 @@ class Curve:
     def of(cls, chosen: Sequence[Candidate]) -> "Curve":
         """The curve of a front, which may be empty."""
         return cls(
-            np.array([one.log2_reduction for one in chosen], dtype=np.float64),
-            np.array([one.reported_loss for one in chosen], dtype=np.float64),
+            np.array([point.log2_reduction for point in chosen], dtype=np.float64),
+            np.array([point.reported_loss for point in chosen], dtype=np.float64),
         )
 
     def loss_at_reduction(self, log2_reductions: FloatArray) -> FloatArray:
@@ -333,23 +335,23 @@ class Curve:
         return _reduction_gained(self, other, tolerance), _accuracy_gained(self, other, tolerance)
 
 
-def _accuracy_gained(one: Curve, other: Curve, tolerance: float) -> float:
-    reach = min(one.reductions.max(), other.reductions.max())
-    steps = np.unique(np.concatenate((one.reductions, other.reductions)))
+def _accuracy_gained(curve: Curve, other: Curve, tolerance: float) -> float:
+    reach = min(curve.reductions.max(), other.reductions.max())
+    steps = np.unique(np.concatenate((curve.reductions, other.reductions)))
     steps = np.append(steps[steps < reach], reach)
-    mine, theirs = one.loss_at_reduction(steps), other.loss_at_reduction(steps)
+    mine, theirs = curve.loss_at_reduction(steps), other.loss_at_reduction(steps)
     widths = np.diff(np.maximum(steps, 0.0), prepend=0.0)  # a loss holds from the step before up to its own
     widths[np.minimum(mine, theirs) > tolerance] = 0.0
     return _mean(theirs - mine, widths)
 
 
-def _reduction_gained(one: Curve, other: Curve, tolerance: float) -> float:
-    smallest = one.losses.min(), other.losses.min()
+def _reduction_gained(curve: Curve, other: Curve, tolerance: float) -> float:
+    smallest = curve.losses.min(), other.losses.min()
     start = min(0.0, *smallest) if min(smallest) < tolerance else max(smallest)
-    steps = np.unique(np.concatenate(([start], one.losses, other.losses)))
+    steps = np.unique(np.concatenate(([start], curve.losses, other.losses)))
     steps = steps[(steps >= start) & ((steps < tolerance) | (steps == start))]
     widths = np.diff(steps, append=max(tolerance, start))  # a reduction holds from its own step to the next
-    return _mean(one.reduction_at_loss(steps) - other.reduction_at_loss(steps), widths)
+    return _mean(curve.reduction_at_loss(steps) - other.reduction_at_loss(steps), widths)
 
 
 def _mean(differences: FloatArray, widths: FloatArray) -> float:
@@ -399,7 +401,9 @@ def measure(record: Record, *, scale: Scale) -> Measured | None:
     chosen = _front(record, scale)
     value = test_value = _value(chosen, scale)
     if scale.split != "test":
-        seen = replace(record, points=tuple(one.point for one in chosen))  # what is selected stays the same
+        seen = replace(
+            record, points=tuple(point.point for point in chosen)
+        )  # what is selected stays the same
         on_test = replace(scale, split="test")
         test_value = _value(candidates([seen], scale=on_test), on_test)
     return Measured(record, scale, chosen, Curve.of(chosen), value, test_value)

@@ -201,7 +201,7 @@ class Law:
             f"{decided} of {len(self.pairs)} pairs are decided; directions drawn by lot would be free of "
             f"cycles with probability {self.acyclic_by_chance:.3f}."
         ]
-        if (torn := sum(one.probability for one in self.laws if one.order is None)) > 0:
+        if (torn := sum(chance.probability for chance in self.laws if chance.order is None)) > 0:
             said.append(f"In {100 * torn:.0f} % of the resamples the pairs contradict each other.")
         if self.free_pairs:
             named = ", ".join("-".join(pair) for pair in self.free_pairs)
@@ -294,8 +294,8 @@ def _law_probabilities(
     """Bootstrap seeds, knob settings and contexts of all pairs at once, and sort each draw's tournament."""
     counted = count_cells(derivation.tables_at(derivation.seeds), own.guard)
     draws = hierarchical_bootstrap(
-        [one.table.effects for one in counted.values()],
-        cell_settings([one.table for one in counted.values()], derivation.table.stages),
+        [cells.table.effects for cells in counted.values()],
+        cell_settings([cells.table for cells in counted.values()], derivation.table.stages),
         resamples=derivation.options.resamples,
         dof=max(1.0, min(pair.effect.dof for pair in own.evidence)),
         rng=rng,

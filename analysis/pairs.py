@@ -223,10 +223,10 @@ def _control(accounting: str, sequence: str, gains: list[float], margin: float) 
     return Control(sequence, accounting, mean, (low, high), len(gains), status)
 
 
-def _mean_gains(found: tuple[Control, ...]) -> dict[tuple[str, str], float]:
+def _mean_gains(guard: tuple[Control, ...]) -> dict[tuple[str, str], float]:
     """Average the gains of the controls that share accounting and last stage."""
     pooled: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for control in found:
+    for control in guard:
         last = parsed(control.sequence).steps[-1].stage
         pooled[control.accounting, last].append(control.gain)
     return {key: float(np.mean(gains)) for key, gains in pooled.items()}
@@ -317,29 +317,29 @@ def gather(
     otherwise "undecided". Fewer seeds than `rules.least_seeds` decide nothing.
     """
     counted = count_cells(tables, guard)
-    scores = [row_scores(one.table.effects) for one in counted.values()]
+    scores = [row_scores(cells.table.effects) for cells in counted.values()]
     looks = [_rules_for(len(rows), planned, rules) for rows in scores]
     effects = estimate_all(scores, rules=looks, bound=bound)
     directions = decide_directions(effects, [len(rows) for rows in scores], rules=looks)
-    groups = _grouped([one.table for one in counted.values()], rules, bound)
+    groups = _grouped([cells.table for cells in counted.values()], rules, bound)
     return [
         Evidence(
             first=pair[0],
             second=pair[1],
-            verdict=_verdict(one, direction, parts, look, pairs=len(tables)),
+            verdict=_verdict(cells, direction, parts, look, pairs=len(tables)),
             effect=effect,
             p_value=effect.p_value,
             adjusted_p=direction.shared,
             sign_flip_p=sign_flip_p(rows, rng=rng),
-            reduction=_mean(one.table.reductions),
-            accuracy=_mean(one.table.accuracies),
-            contexts=len(one.table.cells),
+            reduction=_mean(cells.table.reductions),
+            accuracy=_mean(cells.table.accuracies),
+            contexts=len(cells.table.cells),
             seeds=len(rows),
-            left_out=one.left_out,
-            under_trained=one.doubtful,
+            left_out=cells.left_out,
+            under_trained=cells.doubtful,
             groups=parts,
         )
-        for (pair, one), rows, look, effect, direction, parts in zip(
+        for (pair, cells), rows, look, effect, direction, parts in zip(
             counted.items(), scores, looks, effects, directions, groups, strict=True
         )
     ]

@@ -140,11 +140,14 @@ def sensitivity(
     chosen = permutation_records(records, stages)
     if all(record.order != order for record in chosen):
         return []
-    values = [{one.order: one.value for one in rank_orders(chosen, stages, scale=scale)} for scale in scales]
+    values = [
+        {ranked.order: ranked.value for ranked in rank_orders(chosen, stages, scale=scale)}
+        for scale in scales
+    ]
     readings = []
     for scale, value in zip(scales, values, strict=True):
-        best = max(sorted(value), key=lambda one: value[one])
-        tau = stats.kendalltau([values[0][one] for one in value], list(value.values())).statistic
+        best = max(sorted(value), key=value.__getitem__)
+        tau = stats.kendalltau([values[0][other] for other in value], list(value.values())).statistic
         readings.append(
             Reading(
                 scale=scale,

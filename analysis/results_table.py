@@ -110,9 +110,9 @@ def read_results(
             )
         grouped[row.order, row.seed][row.setting] = row
     settings = tuple(sorted({row.setting for row in networks}))
-    for (order, seed), found in grouped.items():
-        if len(found) != len(settings):
-            lacking = next(one for one in settings if one not in found)
+    for (order, seed), by_setting in grouped.items():
+        if len(by_setting) != len(settings):
+            lacking = next(setting for setting in settings if setting not in by_setting)
             raise ValueError(
                 f"{path}: order {order} at seed {seed} lacks the setting {lacking!r} that others have"
             )
@@ -122,7 +122,7 @@ def read_results(
         settings=settings,
         scored=scored,
         lower_is_better=lower_is_better,
-        rows={key: tuple(found.values()) for key, found in grouped.items()},
+        rows={key: tuple(by_setting.values()) for key, by_setting in grouped.items()},
         baselines=baselines,
     )
 
@@ -133,13 +133,13 @@ def answer_results(results: Results, *, loss: float = 0.02, effort: Effort = THO
     several = results.settings if len(results.settings) > 1 else ()
     tables = [results.table(loss=one) for one in losses] or [results.table()]
     alone = [results.table(loss=loss, setting=setting) for setting in several]
-    found = answers_of([*tables, *alone], effort=effort)
-    told = dict(zip(losses, found, strict=False))
+    answers = answers_of([*tables, *alone], effort=effort)
+    by_loss = dict(zip(losses, answers, strict=False))
     return Answer(
-        asked=told.get(loss, found[0]),
-        by_loss=tuple(told[one] for one in LOSSES if one in told),
+        asked=by_loss.get(loss, answers[0]),
+        by_loss=tuple(by_loss[loss] for loss in LOSSES if loss in by_loss),
         by_rung=tuple(
-            replace(one, rung=setting) for setting, one in zip(several, found[len(tables) :], strict=True)
+            replace(one, rung=setting) for setting, one in zip(several, answers[len(tables) :], strict=True)
         ),
     )
 
@@ -193,13 +193,13 @@ def _number(cells: Mapping[str, str], name: str, where: str, *, least: float = -
 
 
 def _baselines(path: Path, rows: list[_Row], baseline: float | None) -> dict[int, float]:
-    told = {row.seed: row.score for row in rows if not row.order}
-    found: dict[int, float] = {}
+    scores = {row.seed: row.score for row in rows if not row.order}
+    baselines: dict[int, float] = {}
     for seed in sorted({row.seed for row in rows}):
-        accuracy = told.get(seed, baseline)
+        accuracy = scores.get(seed, baseline)
         if accuracy is None:
             raise ValueError(
                 f"{path} lacks the uncompressed network at seed {seed}: a row without order, or a baseline"
             )
-        found[seed] = accuracy
-    return found
+        baselines[seed] = accuracy
+    return baselines

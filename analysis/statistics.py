@@ -409,7 +409,7 @@ def signs_differ(effects: Sequence[Estimate], *, rules: Rules, families: int) ->
     limit = rules.alpha / max(1, len(effects) * families)
 
     def occurs(sign: int) -> bool:
-        return any(sign * one.mean > rules.margin and one.p_value / 2 <= limit for one in effects)
+        return any(sign * effect.mean > rules.margin and effect.p_value / 2 <= limit for effect in effects)
 
     return occurs(1) and occurs(-1)
 
@@ -453,8 +453,8 @@ def _for_each(rules: Rules | Sequence[Rules], count: int) -> Sequence[Rules]:
 
 def _firmer(agree: Decision, disagree: Decision) -> Decision:
     """The side that is decided, agreement first if both are; if neither is, the more probable one."""
-    decided = [one for one in (agree, disagree) if one.verdict != "undecided"]
-    return decided[0] if decided else min(agree, disagree, key=lambda one: one.alone)
+    decided = [decision for decision in (agree, disagree) if decision.verdict != "undecided"]
+    return decided[0] if decided else min(agree, disagree, key=lambda decision: decision.alone)
 
 
 def _side(effect: Estimate, adjusted_p: float, rules: Rules) -> Side:

@@ -141,7 +141,7 @@ def _view(
     loss: float, entry: AnswerAt, words: AnswerWords, stages: str, network: Mapping[str, str], *, chosen: bool
 ) -> LossView:
     inside, out, orders = entry.best_set, entry.excluded, entry.standings
-    longest = max((one.interval[1] for one in orders.values()), default=0.0) or 1.0
+    longest = max((standing.interval[1] for standing in orders.values()), default=0.0) or 1.0
     regret = entry.regret
     told = {
         "headline": words.headline,
@@ -161,7 +161,7 @@ def _view(
         recommended=entry.recommended,
         best_set=inside,
         told={**{place: tight(text) for place, text in told.items()}, **network},
-        orders={order: _cells(one, longest) for order, one in orders.items()},
+        orders={order: _cells(standing, longest) for order, standing in orders.items()},
         graph=precedence_svg(stages, list(entry.precedence)) if entry.precedence else Markup(),
         graph_caption=_graph_caption(entry),
     )
@@ -183,18 +183,18 @@ def _graph_caption(entry: AnswerAt) -> str:
     return "No pair of stages is settled: nothing can be told at this loss."
 
 
-def _cells(one: Standing, longest: float) -> Cells:
-    low, high = one.interval
+def _cells(standing: Standing, longest: float) -> Cells:
+    low, high = standing.interval
     return Cells(
-        value=f"{one.value:.2f}",
-        behind=f"{one.behind:.2f}",
+        value=f"{standing.value:.2f}",
+        behind=f"{standing.behind:.2f}",
         interval=f"{low:.2f} to {high:.2f}",
-        chance=probability_text(one.probability_best),
-        seeds=str(one.seeds),
+        chance=probability_text(standing.probability_best),
+        seeds=str(standing.seeds),
         bar=Bar(
             low=round(max(0.0, low) / longest, 3),
             high=round(max(0.0, high) / longest, 3),
-            at=round(min(max(0.0, one.behind), longest) / longest, 3),
+            at=round(min(max(0.0, standing.behind), longest) / longest, 3),
         ),
     )
 
@@ -267,17 +267,20 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
         "convergence_table": tables.convergence_table(law.convergence).about(metric),
         "convergence": _convergence(law.convergence),
         "failure_table": tables.failure_table(records),
-        "checks": [*(one.sentence for one in law.insertion), *(one.sentence for one in law.repetition)],
+        "checks": [
+            *(check.sentence for check in law.insertion),
+            *(check.sentence for check in law.repetition),
+        ],
         "provenance": _provenance(law, records, scale),
     }
 
 
 def _picks(file: LawFile) -> dict[float, list[Pick]]:
     """The networks told at each loss."""
-    found: dict[float, list[Pick]] = {}
+    picks: dict[float, list[Pick]] = {}
     for pick in file.networks or ():
-        found.setdefault(pick.loss, []).append(pick)
-    return found
+        picks.setdefault(pick.loss, []).append(pick)
+    return picks
 
 
 def _facts(law: Law, records: Sequence[Record], chosen: LossView | None) -> list[Fact]:
@@ -382,7 +385,9 @@ def _pictures(law: Law) -> dict[str, Picture]:
 def _convergence(controls: Sequence[Control]) -> str:
     if not controls:
         return "Not tested: there are no control runs with a further fine-tune (F)." + _FAKE
-    counts = {word: sum(one.status == word for one in controls) for word in ("under-trained", "unclear")}
+    counts = {
+        word: sum(control.status == word for control in controls) for word in ("under-trained", "unclear")
+    }
     return (
         f"Of {len(controls)} sequences with a control {counts['under-trained']} are under-trained and "
         f"{counts['unclear']} unclear.{_FAKE if any(counts.values()) else ''}"

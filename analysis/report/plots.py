@@ -161,23 +161,23 @@ def ranking_plot(ranking: Sequence[RankedOrder], *, highlights: Mapping[Order, s
     """
     half = MOST_ROWS // 2
     shown = [
-        (place, one)
-        for place, one in enumerate(ranking, start=1)
+        (place, ranked)
+        for place, ranked in enumerate(ranking, start=1)
         if place <= half
         or place > len(ranking) - half
         or len(ranking) <= MOST_ROWS
-        or one.order in highlights
+        or ranked.order in highlights
     ]
     colors = _colors(highlights)
     figure, axes = _canvas(8.6, 1.1 + 0.24 * len(shown))
-    for row, (_, one) in enumerate(shown):
-        color = colors.get(one.order, SLATE)
-        values = list(one.values.values())
+    for row, (_, ranked) in enumerate(shown):
+        color = colors.get(ranked.order, SLATE)
+        values = list(ranked.values.values())
         axes.plot(values, [row] * len(values), "o", color=color, alpha=0.45, markersize=5, markeredgewidth=0)
-        axes.plot([one.value] * 2, [row - 0.33, row + 0.33], color=color, linewidth=3)
-        if one.order in highlights:
-            _write_beside(axes, row, highlights[one.order], color)
-    _name_rows(axes, [f"{one.order}  {place}" for place, one in shown])
+        axes.plot([ranked.value] * 2, [row - 0.33, row + 0.33], color=color, linewidth=3)
+        if ranked.order in highlights:
+            _write_beside(axes, row, highlights[ranked.order], color)
+    _name_rows(axes, [f"{ranked.order}  {place}" for place, ranked in shown])
     axes.set_xlabel("value in doublings: dots are seeds, bars their mean")
     return figure
 
@@ -186,27 +186,29 @@ def distance_plot(ranking: Sequence[RankedOrder], *, law: Order) -> Figure:
     """Draw the value of every order against its Kendall distance from `law`, and say how they correlate."""
     figure, axes = _canvas(8.6, 4.2)
     columns: dict[int, list[RankedOrder]] = defaultdict(list)
-    for one in ranking:
-        columns[kendall_distance(one.order, law)].append(one)
+    for ranked in ranking:
+        columns[kendall_distance(ranked.order, law)].append(ranked)
     gap = 0.045 * (ranking[0].value - ranking[-1].value) if ranking else 0.0
     for distance, column in columns.items():
-        values = [one.value for one in column]
+        values = [ranked.value for ranked in column]
         color = BLUE if distance == 0 else SLATE
         axes.plot([distance] * len(values), values, "o", color=color, markersize=6, alpha=0.8)
         axes.plot(
             [distance - 0.09, distance + 0.09], [np.mean(values)] * 2, color=ORANGE, linewidth=3, zorder=4
         )
         if len(ranking) <= MOST_ROWS:
-            for one, height in zip(column, _apart(values, gap), strict=True):
-                axes.text(distance + 0.13, height, one.order, va="center", fontsize=8.5, color=color)
+            for ranked, height in zip(column, _apart(values, gap), strict=True):
+                axes.text(distance + 0.13, height, ranked.order, va="center", fontsize=8.5, color=color)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(-0.3, max(columns, default=0) + 0.75)
-    distances = [kendall_distance(one.order, law) for one in ranking]
+    distances = [kendall_distance(ranked.order, law) for ranked in ranking]
     tau = (
-        stats.kendalltau(distances, [one.value for one in ranking]).statistic if len(ranking) > 1 else np.nan
+        stats.kendalltau(distances, [ranked.value for ranked in ranking]).statistic
+        if len(ranking) > 1
+        else np.nan
     )
-    told = f"   (Kendall's τ {tau:+.2f})" if np.isfinite(tau) else ""
-    axes.set(xlabel=f"swaps of neighbors away from {law}{told}", ylabel="value in doublings")
+    correlation = f"   (Kendall's τ {tau:+.2f})" if np.isfinite(tau) else ""
+    axes.set(xlabel=f"swaps of neighbors away from {law}{correlation}", ylabel="value in doublings")
     return figure
 
 
@@ -214,12 +216,12 @@ def progress_plot(records: Sequence[Record], *, scale: Scale = DEFAULT_SCALE) ->
     """Draw the value of the front of all networks trained so far against their number, in record order."""
     figure, axes = _canvas(8.6, 3.4)
     counts = np.unique(np.linspace(0, len(records), min(len(records), 200) + 1).round().astype(int))
-    found: list[Record] = []
+    networks: list[Record] = []
     values = []
     for before, count in zip([0, *counts[:-1].tolist()], counts.tolist(), strict=True):
-        useful = front([*found, *records[before:count]], scale=scale)
-        found = list({id(one.record): one.record for one in useful}.values())
-        values.append(front_value(found, scale=scale))
+        useful = front([*networks, *records[before:count]], scale=scale)
+        networks = list({id(point.record): point.record for point in useful}.values())
+        values.append(front_value(networks, scale=scale))
     axes.step(counts, values, where="post", color=BLUE, linewidth=2.2)
     axes.set(xlabel="networks trained", ylabel="value of the front, in doublings", xlim=(0, len(records)))
     axes.set_ylim(bottom=0)
@@ -235,14 +237,14 @@ def search_plot(
     lines mark the losses of 1 % and 2 %. Otherwise as `pareto_plot`.
     """
     whole = front(records, scale=scale)
-    wanted = [one for one in whole if one.loss <= most_loss]
+    wanted = [point for point in whole if point.loss <= most_loss]
     near = [_without_far_points(record, most_loss) for record in records] if wanted else records
     wanted = wanted or whole
     figure = pareto_plot(near, highlights=highlights, scale=scale)
     axes = figure.axes[0]
-    reductions, accuracies = [one.bitops_cr for one in wanted], [one.accuracy for one in wanted]
+    reductions, accuracies = [point.bitops_cr for point in wanted], [point.accuracy for point in wanted]
     axes.step(reductions, accuracies, where="pre", color=ORANGE, linewidth=2.8, zorder=3)
-    baseline = sum(one.accuracy + one.loss for one in wanted) / len(wanted)
+    baseline = sum(point.accuracy + point.loss for point in wanted) / len(wanted)
     for loss in (0.01, 0.02):
         axes.axhline(baseline - loss, color=GREY, linewidth=0.8, linestyle=(0, (2, 4)), zorder=0)
         place = (0.01, baseline - loss)
@@ -292,7 +294,9 @@ def _fronts(by_seed: Mapping[int, Sequence[Record]], scale: Scale) -> list[list[
 
 def _median_front(fronts: Sequence[Sequence[Candidate]]) -> FloatArray:
     """What half of the fronts attain: reductions and accuracies, shape (points, 2), by rising reduction."""
-    costs = [np.array([(-one.bitops_cr, -one.reported_accuracy) for one in chosen]) for chosen in fronts]
+    costs = [
+        np.array([(-point.bitops_cr, -point.reported_accuracy) for point in chosen]) for chosen in fronts
+    ]
     surface: FloatArray = -attainment_surface(costs, 0.5)[::-1]
     return surface
 
@@ -302,7 +306,7 @@ def _draw_front(axes: Axes, fronts: Sequence[Sequence[Candidate]], color: str | 
 
     Without exits a seed has a single point, and the mean point stands for the front.
     """
-    dots = np.array([(one.bitops_cr, one.reported_accuracy) for chosen in fronts for one in chosen])
+    dots = np.array([(point.bitops_cr, point.reported_accuracy) for chosen in fronts for point in chosen])
     if all(len(chosen) == 1 for chosen in fronts):
         shape = np.array([[2 ** np.log2(dots[:, 0]).mean(), dots[:, 1].mean()]])
     else:
@@ -317,12 +321,12 @@ def _draw_front(axes: Axes, fronts: Sequence[Sequence[Candidate]], color: str | 
 
 def _frame_fronts(axes: Axes, shown: Sequence[Candidate], scale: Scale) -> None:
     """Mark the baseline, and leave out what loses too much to matter; at least a factor 4 is spanned."""
-    baseline = float(np.mean([one.reported_accuracy + one.reported_loss for one in shown]))
-    seen = [one for one in shown if one.reported_loss <= 3 * scale.tolerance] or list(shown)
-    low = min(one.reported_accuracy for one in seen)
-    high = max(baseline, *(one.reported_accuracy for one in seen))
+    baseline = float(np.mean([point.reported_accuracy + point.reported_loss for point in shown]))
+    seen = [point for point in shown if point.reported_loss <= 3 * scale.tolerance] or list(shown)
+    low = min(point.reported_accuracy for point in seen)
+    high = max(baseline, *(point.reported_accuracy for point in seen))
     axes.set_ylim(low - 0.04 * (high - low), high + 0.08 * (high - low))
-    ends = np.log2([min(one.bitops_cr for one in seen), max(one.bitops_cr for one in seen)])
+    ends = np.log2([min(point.bitops_cr for point in seen), max(point.bitops_cr for point in seen)])
     span = max(2.0, float(ends[1] - ends[0]))
     middle = float(ends.mean())
     _scale_reductions(axes, fine=span <= 4)
@@ -417,7 +421,7 @@ def panels_plot(panels: Sequence[Panel], *, scale: Scale = DEFAULT_SCALE) -> Fig
     columns = min(3, max(1, len(panels)))
     rows = max(1, -(-len(panels) // columns))
     width, height = (4.3 * columns, 3.5 * rows) if columns > 1 else (7.0, 4.6)
-    metric = metric_of(one for panel in panels for some in panel.series.values() for one in some)
+    metric = metric_of(record for panel in panels for records in panel.series.values() for record in records)
     figure = _figure(width, height, pad=0.1)
     with mpl.rc_context(STYLE):
         every = figure.subplots(rows, columns, squeeze=False)
@@ -443,7 +447,9 @@ def paths_plot(paths: Sequence[Path], *, scale: Scale = DEFAULT_SCALE) -> Figure
     for place, path in enumerate(paths):
         color, marker = _look(place)
         reached = [
-            (label, _middle(some, scale)) for label, some in path.steps if any(one.points for one in some)
+            (label, _middle(records, scale))
+            for label, records in path.steps
+            if any(record.points for record in records)
         ]
         if not reached:
             continue
@@ -453,7 +459,7 @@ def paths_plot(paths: Sequence[Path], *, scale: Scale = DEFAULT_SCALE) -> Figure
         for label, spot in reached:
             axes.annotate(label, spot, xytext=(5, 5), textcoords="offset points", fontsize=9, color=color)
     _frame(axes)
-    metric = metric_of(one for path in paths for _, some in path.steps for one in some)
+    metric = metric_of(record for path in paths for _, records in path.steps for record in records)
     axes.set(xlabel="reduction of bit operations", ylabel=f"{metric} on {scale.split} data")
     if paths:
         axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -490,7 +496,7 @@ def loss_plot(curves: Mapping[Order, Sequence[tuple[float, float]]]) -> Figure:
             order for order, loss in zip(best, losses, strict=True) if values[order].get(loss, 0.0) > 0.1
         )
     )
-    for order in [*(one for one in curves if one not in leaders), *leaders]:
+    for order in [*(order for order in curves if order not in leaders), *leaders]:
         leads = order in leaders
         color, marker = _look(leaders.index(order)) if leads else (GREY, "")
         points = sorted(curves[order])
@@ -514,17 +520,17 @@ def loss_plot(curves: Mapping[Order, Sequence[tuple[float, float]]]) -> Figure:
 def _draw_panel(axes: Axes, panel: Panel, scale: Scale) -> None:
     axes.set_axisbelow(True)
     axes.set_title(panel.title, fontsize=11)
-    every = candidates([record for some in panel.series.values() for record in some], scale=scale)
-    seen = [one for one in every if one.reported_loss <= MOST_LOST] or every
-    for place, (name, some) in enumerate(panel.series.items()):
+    every = candidates([record for records in panel.series.values() for record in records], scale=scale)
+    seen = [point for point in every if point.reported_loss <= MOST_LOST] or every
+    for place, (name, records) in enumerate(panel.series.items()):
         color, marker = _look(place)
-        _draw_series(axes, some, scale, color=color, marker=marker, name=name)
+        _draw_series(axes, records, scale, color=color, marker=marker, name=name)
     if not seen:
         return
-    baseline = float(np.mean([one.reported_accuracy + one.reported_loss for one in seen]))
+    baseline = float(np.mean([point.reported_accuracy + point.reported_loss for point in seen]))
     axes.axhline(baseline, color=GREY, linewidth=1.0, linestyle=(0, (6, 4)))
     low, high = (
-        min(one.reported_accuracy for one in seen),
+        min(point.reported_accuracy for point in seen),
         max(baseline, *(s.reported_accuracy for s in seen)),
     )
     axes.set_ylim(low - 0.06 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3)
@@ -542,10 +548,10 @@ def _draw_series(
     name: str,
 ) -> None:
     """Every network's own front as faint markers, the median front over the seeds as a line."""
-    own = [one for record in records for one in front([record], scale=scale)]
+    own = [point for record in records for point in front([record], scale=scale)]
     if not own:
         return
-    dots = np.array([(one.bitops_cr, one.reported_accuracy) for one in own])
+    dots = np.array([(point.bitops_cr, point.reported_accuracy) for point in own])
     axes.plot(*dots.T, marker, color=color, markersize=4, alpha=0.45, markeredgewidth=0)
     line = _median_front(_fronts(group_by_seed(records), scale))
     axes.plot(*line.T, marker, color=color, markersize=5, linestyle="-", linewidth=1.4, label=name)
@@ -577,7 +583,9 @@ def _middle(records: Sequence[Record], scale: Scale) -> tuple[float, float]:
     """Geometric mean reduction and mean accuracy over seeds, each network at one operating point."""
     chosen = []
     for points in (candidates([record], scale=scale) for record in records if record.points):
-        allowed = max(one.accuracy for one in points) - 0.02
-        chosen.append(max((one for one in points if one.accuracy >= allowed), key=lambda one: one.bitops_cr))
-    reduction = 2.0 ** float(np.mean([one.log2_reduction for one in chosen]))
-    return reduction, float(np.mean([one.reported_accuracy for one in chosen]))
+        allowed = max(point.accuracy for point in points) - 0.02
+        chosen.append(
+            max((point for point in points if point.accuracy >= allowed), key=lambda point: point.bitops_cr)
+        )
+    reduction = 2.0 ** float(np.mean([point.log2_reduction for point in chosen]))
+    return reduction, float(np.mean([point.reported_accuracy for point in chosen]))

@@ -52,11 +52,11 @@ def search_headline(search: SearchFile) -> str:
 
     Where only smaller losses have a network, it is that of the largest of them.
     """
-    found = {tolerance: best.point for tolerance, best in search.best.items() if best is not None}
-    if not found:
+    points = {tolerance: best.point for tolerance, best in search.best.items() if best is not None}
+    if not points:
         return f"No network loses at most {loss_text(max(map(float, search.best)))}."
-    tolerance = min(found, key=lambda one: (float(one) < search.loss, abs(float(one) - search.loss)))
-    best = found[tolerance]
+    tolerance = min(points, key=lambda text: (float(text) < search.loss, abs(float(text) - search.loss)))
+    best = points[tolerance]
     saving = {
         "log2_bitops_cr": f"{times_text(best.bitops_cr)} fewer bit operations",
         "log2_cr": f"{times_text(best.cr)} less storage",
@@ -74,7 +74,7 @@ def law_sentence(search: SearchFile) -> str:
     if law.rank is None:
         return f"{what}; the search did not try it."
     rank = f"{what}: rank {law.rank} of {law.of} tried orders of these stages"
-    values = {one.order: one.value for one in search.orders if sorted(one.order) == sorted(law.order)}
+    values = {score.order: score.value for score in search.orders if sorted(score.order) == sorted(law.order)}
     best = max(values, key=values.__getitem__)
     worth = f"worth {values[law.order]:.2f} doublings"
     if best == law.order:
@@ -131,7 +131,7 @@ def _pictures(search: SearchFile, records: Sequence[Record]) -> dict[str, Pictur
         return {}
     metric = metric_of(records)
     scale = Scale(split="validation", convention=search.objectives.convention)
-    found = {
+    pictures = {
         "fronts": inline(
             to_svg(search_plot(records, highlights=_highlights(search), scale=scale, most_loss=MOST_LOSS)),
             f"{metric[0].upper()}{metric[1:]} against reduction of bit operations. Orange: the front of the "
@@ -140,11 +140,11 @@ def _pictures(search: SearchFile, records: Sequence[Record]) -> dict[str, Pictur
         )
     }
     if search.cost != "log2_cr":
-        found["progress"] = inline(
+        pictures["progress"] = inline(
             to_svg(progress_plot(records, scale=scale)),
-            "Value of the best networks found, network by network.",
+            "Value of the best networks pictures, network by network.",
         )
-    return found
+    return pictures
 
 
 def _highlights(search: SearchFile) -> dict[Order, str]:
@@ -175,11 +175,11 @@ def network_table(search: SearchFile) -> Table:
 
     Tolerances that the same operating point serves share a row.
     """
-    best = {float(tolerance): found for tolerance, found in search.best.items()}
+    best = {float(tolerance): best_point for tolerance, best_point in search.best.items()}
     return Table.of(
         "Best network within each tolerated loss",
         ("tolerated loss", *_POINT_NAMES, "command"),
-        rows_by_loss(best, lambda found: (*_point_cells(found.point), found.compress)),
+        rows_by_loss(best, lambda best_point, _: (*_point_cells(best_point.point), best_point.compress)),
         left=("command",),
         note="Chosen on validation data, where the loss is measured too. Reduction: of bit operations, "
         f"counted {CONVENTIONS[search.objectives.convention]}; threshold: confidence to leave early.",
@@ -205,25 +205,33 @@ def order_table(search: SearchFile, *, most: int | None = None) -> Table:
         "Orders by the value of their networks",
         ("rank", "order", "networks", "value", "on the front"),
         [
-            (str(rank), one.order, str(one.networks), f"{one.value:.2f}", str(one.on_front))
-            for rank, one in enumerate(shown, start=1)
+            (str(rank), score.order, str(score.networks), f"{score.value:.2f}", str(score.on_front))
+            for rank, score in enumerate(shown, start=1)
         ],
         left=("order",),
         note=f"{len(shown)} of {len(search.orders)} tried orders, value in doublings. {NO_EVIDENCE}",
-        marked=(place for place, one in enumerate(shown) if one.order == law),
+        marked=(place for place, score in enumerate(shown) if score.order == law),
     ).without_empty_columns()
 
 
 def importance_table(search: SearchFile) -> Table:
     """Tabulate the share of each objective's variance that each parameter explains, largest first."""
     shares = search.importances
-    names = {name for some in shares.values() for name in some}
-    ranked = sorted(names, key=lambda name: (-sum(some.get(name, 0.0) for some in shares.values()), name))
+    names = {name for parameters in shares.values() for name in parameters}
+    ranked = sorted(
+        names, key=lambda name: (-sum(parameters.get(name, 0.0) for parameters in shares.values()), name)
+    )
     return Table.of(
         "Which parameters mattered",
         ("parameter", *shares),
         [
-            (name, *(f"{100 * some.get(name, 0.0):.0f} %" if some else "" for some in shares.values()))
+            (
+                name,
+                *(
+                    f"{100 * parameters.get(name, 0.0):.0f} %" if parameters else ""
+                    for parameters in shares.values()
+                ),
+            )
             for name in ranked
         ],
         left=("parameter",),

@@ -91,7 +91,7 @@ def curves_svg(
             f'height="{_BOX[3] - _BOX[1]}"/>',
             f'<line class="at" x1="{at}" x2="{at}" y1="{_BOX[1]}" y2="{_BOX[3]}"/>',
         ]
-    for order in sorted(curves, key=lambda one: (one == recommended, one in best_set)):
+    for order in sorted(curves, key=lambda order: (order == recommended, order in best_set)):
         curve = curves[order]
         places = " ".join(
             f"{axes.left(at)},{axes.top(height)}" for at, height in zip(LOSS_GRID, curve, strict=True)
@@ -209,7 +209,7 @@ def reach_curves(records: Iterable[Record], *, scale: Scale) -> dict[Order, Floa
     Read on validation and on test images, and averaged over both and over the seeds of the order.
     """
     return {
-        order: np.mean([_reached(candidates(found, scale=scale)) for found in by_seed.values()], axis=0)
+        order: np.mean([_reached(candidates(networks, scale=scale)) for networks in by_seed.values()], axis=0)
         for order, by_seed in sorted(group_by_order(records).items())
     }
 
@@ -228,14 +228,14 @@ def network_dots(records: Sequence[Record], *, scale: Scale) -> Dots:
     orders: dict[str, int] = {}
     sequences: dict[str, int] = {}
     columns: dict[str, list[float]] = {name: [] for name in ("x", "y", "order", "sequence", "seed", "lost")}
-    for one in candidates(records, scale=scale):
+    for point in candidates(records, scale=scale):
         row = (
-            round(float(np.log10(max(one.loss, LEAST_LOSS))), 3),
-            round(one.log2_reduction, 2),
-            orders.setdefault(one.record.order, len(orders)),
-            sequences.setdefault(one.record.sequence, len(sequences)),
-            one.record.seed,
-            round(one.reported_loss, 4),
+            round(float(np.log10(max(point.loss, LEAST_LOSS))), 3),
+            round(point.log2_reduction, 2),
+            orders.setdefault(point.record.order, len(orders)),
+            sequences.setdefault(point.record.sequence, len(sequences)),
+            point.record.seed,
+            round(point.reported_loss, 4),
         )
         for name, value in zip(columns, row, strict=True):
             columns[name].append(value)
@@ -243,8 +243,8 @@ def network_dots(records: Sequence[Record], *, scale: Scale) -> Dots:
 
 
 def _reached(points: Sequence[Candidate]) -> FloatArray:
-    heights = np.array([one.log2_reduction for one in points])
-    halves = [np.array([one.loss for one in points]), np.array([one.reported_loss for one in points])]
+    heights = np.array([point.log2_reduction for point in points])
+    halves = [np.array([point.loss for point in points]), np.array([point.reported_loss for point in points])]
     curves = [
         np.max(np.where(losses[None] <= LOSS_GRID[:, None], heights[None], 0.0), axis=1, initial=0.0)
         for losses in halves

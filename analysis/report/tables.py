@@ -162,26 +162,26 @@ def pair_table(pairs: Iterable[Evidence]) -> Table:
 
 def ranking_table(ranking: Sequence[RankedOrder], *, law: Order) -> Table:
     """Tabulate the ranking of orders, with each one's distance from `law` in swaps; the law is marked."""
-    equal = all(one.complete for one in ranking)
+    equal = all(ranked.complete for ranked in ranking)
     return Table.of(
         "All orders by the value of their networks",
         ("rank", "order", "value", "± s.e.", "behind best", f"swaps from {law}", "seeds"),
         [
             (
                 str(place),
-                one.order,
-                f"{one.value:.2f}",
-                f"± {one.standard_error:.2f}" if len(one.values) > 1 else "",
-                f"{ranking[0].value - one.value:.2f}",
-                str(kendall_distance(one.order, law)),
-                str(len(one.values)),
+                ranked.order,
+                f"{ranked.value:.2f}",
+                f"± {ranked.standard_error:.2f}" if len(ranked.values) > 1 else "",
+                f"{ranking[0].value - ranked.value:.2f}",
+                str(kendall_distance(ranked.order, law)),
+                str(len(ranked.values)),
             )
-            for place, one in enumerate(ranking, start=1)
+            for place, ranked in enumerate(ranking, start=1)
         ],
         left=("order",),
         note="Value in doublings of the reduction of bit operations, mean over seeds."
         + ("" if equal else " Not all orders were run at the same seeds and knobs."),
-        marked=(place for place, one in enumerate(ranking) if one.order == law),
+        marked=(place for place, ranked in enumerate(ranking) if ranked.order == law),
     )
 
 
@@ -303,7 +303,7 @@ def best_network_table(
     Tolerances that the same operating point serves share a row.
     """
 
-    def cells(best: Candidate) -> tuple[str, ...]:
+    def cells(best: Candidate, loss: float) -> tuple[str, ...]:
         return (
             times_text(best.bitops_cr),
             times_text(best.cr),
@@ -311,7 +311,7 @@ def best_network_table(
             points_text(best.reported_loss),
             str(best.record.seed),
             threshold_text(best.point.threshold),
-            compress_command(best.record),
+            compress_command(best.record, loss, exact=best.point),
         )
 
     return Table.of(
@@ -360,14 +360,18 @@ Network = TypeVar("Network")
 
 
 def rows_by_loss(
-    best: Mapping[float, Network | None], cells: Callable[[Network], tuple[str, ...]]
+    best: Mapping[float, Network | None], cells: Callable[[Network, float], tuple[str, ...]]
 ) -> list[tuple[str, ...]]:
-    """One row for each network in `best`, by tolerated loss: the losses that it serves, its seven `cells`."""
+    """One row for each network in `best`, by tolerated loss: the losses that it serves, then seven cells.
+
+    These `cells` says of a network and the smallest of its losses.
+    """
     rows = []
     for network, group in itertools.groupby(best, key=best.__getitem__):
-        within = ", ".join(map(loss_text, group))
+        losses = list(group)
+        within = ", ".join(map(loss_text, losses))
         lacking = ("–", "", "", "", "", "", "no network is within this loss")
-        rows.append((within, *(lacking if network is None else cells(network))))
+        rows.append((within, *(lacking if network is None else cells(network, losses[0]))))
     return rows
 
 

@@ -66,17 +66,17 @@ def answer_words(answer: Answer | AnswerAt, stages: str, *, metric: str = "accur
     return _words(answer, stages, metric)
 
 
-def _words(told: AnswerAt, stages: str, metric: str, withheld: str = "") -> AnswerWords:
-    loss = "" if told.loss is None else loss_text(told.loss)
-    if told.recommended is None or told.regret is None:
-        return AnswerWords(headline=_nothing(told, loss, withheld), cost="", out="", holds="")
+def _words(answer: AnswerAt, stages: str, metric: str, withheld: str = "") -> AnswerWords:
+    loss = "" if answer.loss is None else loss_text(answer.loss)
+    if answer.recommended is None or answer.regret is None:
+        return AnswerWords(headline=_nothing(answer, loss, withheld), cost="", out="", holds="")
     of_what = "" if metric == "accuracy" else f" of {metric}"
     tolerated = f" if a loss of {loss}{of_what} is tolerated" if loss else ""
     return AnswerWords(
-        headline=f"Take {' → '.join(told.recommended)}{tolerated}.",
-        cost=_cost(told.regret),
-        out=_out(told),
-        holds=_holds(told, stages),
+        headline=f"Take {' → '.join(answer.recommended)}{tolerated}.",
+        cost=_cost(answer.regret),
+        out=_out(answer),
+        holds=_holds(answer, stages),
     )
 
 
@@ -92,20 +92,22 @@ def cost_text(doublings: float) -> str:
 
 def where_it_changes(by_loss: Sequence[AnswerAt]) -> str:
     """Say at which tolerated losses the recommendation changes; empty if fewer than two losses have one."""
-    told = [(one.loss or 0.0, one.recommended) for one in by_loss if one.recommended]
-    if len(told) < 2:
+    takes = [(answer.loss or 0.0, answer.recommended) for answer in by_loss if answer.recommended]
+    if len(takes) < 2:
         return ""
-    blind = [loss_text(one.loss or 0.0) for one in by_loss if one.recommended and not one.excluded]
+    blind = [
+        loss_text(answer.loss or 0.0) for answer in by_loss if answer.recommended and not answer.excluded
+    ]
     rest = f" At {listed(blind)} no order is out." if blind else ""
     changes = [
         f"{order} from {loss_text(loss)} on"
-        for (_, before), (loss, order) in itertools.pairwise(told)
+        for (_, before), (loss, order) in itertools.pairwise(takes)
         if order != before
     ]
-    first = f"At a tolerated loss of {loss_text(told[0][0])} take {told[0][1]}"
+    first = f"At a tolerated loss of {loss_text(takes[0][0])} take {takes[0][1]}"
     if not changes:
-        ends = f"from {loss_text(told[0][0])} to {loss_text(told[-1][0])}"
-        return f"{told[0][1]} is recommended at every loss {ends}.{rest}"
+        ends = f"from {loss_text(takes[0][0])} to {loss_text(takes[-1][0])}"
+        return f"{takes[0][1]} is recommended at every loss {ends}.{rest}"
     return f"{first}, {', '.join(changes)}. Neighbors in this list often cost about the same.{rest}"
 
 
@@ -133,15 +135,15 @@ def other_network(picks: Sequence[Pick]) -> str:
     )
 
 
-def _nothing(told: AnswerAt, loss: str, withheld: str) -> str:
+def _nothing(answer: AnswerAt, loss: str, withheld: str) -> str:
     where = f" at a tolerated loss of {loss}" if loss else ""
     if withheld:
         return f"These records cannot tell which order to take{where}: {withheld}."
-    if not told.seeds_needed:
+    if not answer.seeds_needed:
         return f"No order is recommended{where}: hardly any network loses so little. Try gentler knobs."
     return (
         f"These records cannot tell yet which order to take{where}. "
-        f"It would take {told.seeds_needed} seeds of the orders that are left."
+        f"It would take {answer.seeds_needed} seeds of the orders that are left."
     )
 
 
@@ -155,8 +157,8 @@ def _cost(regret: Regret) -> str:
     )
 
 
-def _out(told: AnswerAt) -> str:
-    inside, excluded = told.best_set, told.excluded
+def _out(answer: AnswerAt) -> str:
+    inside, excluded = answer.best_set, answer.excluded
     every = len(inside) + len(excluded)
     if not excluded:
         return f"None of the {every} orders is out: each may be the best."
@@ -180,9 +182,9 @@ def _holds(answer: AnswerAt, stages: str) -> str:
         for pair in pairs
         if not any((pair[0], middle) in pairs and (middle, pair[1]) in pairs for middle in stages)
     ]
-    ranked = sorted(bare, key=lambda one: _places(one, stages))
-    told = [f"{first} before {second}" for first, second in ranked]
-    return f"Whichever of them is best: {listed(told)}."
+    ranked = sorted(bare, key=lambda pair: _places(pair, stages))
+    sentences = [f"{first} before {second}" for first, second in ranked]
+    return f"Whichever of them is best: {listed(sentences)}."
 
 
 def _places(pair: tuple[str, str], stages: str) -> tuple[int, int]:
@@ -245,7 +247,7 @@ def training_caveat(controls: Sequence[Control]) -> str:
 def _probability(law: Law | AdaptiveEvidence, order: Order) -> float | None:
     if not law.laws:
         return None
-    return float(sum(one.probability for one in law.laws if one.order == order))
+    return float(sum(chance.probability for chance in law.laws if chance.order == order))
 
 
 def _arrows(order: Sequence[str]) -> str:
@@ -282,7 +284,7 @@ def _open_pairs(law: Law | AdaptiveEvidence) -> str:
 
 def _torn(law: Law | AdaptiveEvidence) -> str:
     """How often the pairs of a resample make no order at all: what the probabilities of orders lack to 1."""
-    share = sum(one.probability for one in law.laws if one.order is None)
+    share = sum(chance.probability for chance in law.laws if chance.order is None)
     return f" In {100 * share:.0f} % of the resamples the pairs contradict each other." if share else ""
 
 

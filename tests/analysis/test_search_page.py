@@ -11,10 +11,10 @@ from page_data import a_search, point
 from pages import Page
 
 from ordercomp.analysis.fronts import Scale
+from ordercomp.analysis.report.plots import search_plot
 from ordercomp.analysis.report.result_files import BestPoint, LawPlace, OrderScore
 from ordercomp.analysis.report.search_page import (
     MOST_LOSS,
-    _fronts_plot,
     front_table,
     importance_table,
     law_sentence,
@@ -132,9 +132,9 @@ def test_the_law_s_order_is_ranked_in_a_sentence(law: LawPlace | None, sentence:
 def test_what_loses_too_much_is_not_drawn_and_the_dashboard_is_one_command_away(tmp_path: Path) -> None:
     far = make_record("DP", points=[(0.97, 64.0), (0.40, 4000.0)])
     scale = Scale(split="validation")
-    figure = _fronts_plot(a_search(), [far, RECORDS[1]], scale)
+    figure = search_plot([far, RECORDS[1]], highlights={}, scale=scale, most_loss=MOST_LOSS)
     assert figure.axes[0].get_ylim()[0] > 0.98 - MOST_LOSS - 0.02
-    only = _fronts_plot(a_search(), [make_record("DP", accuracy=0.40)], scale)
+    only = search_plot([make_record("DP", accuracy=0.40)], highlights={}, scale=scale, most_loss=MOST_LOSS)
     assert only.axes[0].get_ylim()[0] < 0.41  # nothing is within, so what there is, is drawn
     line = "optuna-dashboard sqlite:///out/study.db"
     write_search_report(tmp_path / "report.html", a_search(dashboard=line), RECORDS)
