@@ -66,28 +66,28 @@ def check(
     from ordercomp.running.task import load_task
 
     torch.set_num_threads(1)  # as workers do
-    found = job.check(load_task(task), seeds=seeds)
+    facts = job.check(load_task(task), seeds=seeds)
     if as_json:
-        print_json(found)
+        print_json(facts)
         return
-    images = ", ".join(f"{count:,} for {name}" for name, count in found.images.items())
+    images = ", ".join(f"{count:,} for {name}" for name, count in facts.images.items())
     print_lines(
-        f"{found.task}: {found.model} on {found.data}",
-        f"images: {images}; {found.classes} classes, {'x'.join(map(str, found.shape))}",
-        f"blocks: {len(found.blocks)}; D may drop {_names(found.droppable)}",
-        f"exits: E may put them after {_names(found.exits)}",
-        f"multiply-accumulates of an image: {found.macs:,}, as torch's FlopCounterMode counts them",
+        f"{facts.task}: {facts.model} on {facts.data}",
+        f"images: {images}; {facts.classes} classes, {'x'.join(map(str, facts.shape))}",
+        f"blocks: {len(facts.blocks)}; D may drop {_names(facts.droppable)}",
+        f"exits: E may put them after {_names(facts.exits)}",
+        f"multiply-accumulates of an image: {facts.macs:,}, as torch's FlopCounterMode counts them",
     )
     table = Table(title="how many times less than the network as it is, untrained")
     for name in ("sequence", "BitOps", "first exit", "storage", "reached"):
         table.add_column(name, overflow="fold")
-    for reach in found.reached:
+    for reach in facts.reached:
         numbers = map(number_text, (reach.bitops_cr, reach.first_exit_cr, reach.cr))
         table.add_row(reach.sequence, *numbers, _facts(*reach.achieved) if len(reach.achieved) == 1 else "")
     Console().print(table)
     print_lines(
-        f"{found.trainings:,} trainings expected for {seeds} seeds: very roughly "
-        f"{duration_text(found.seconds)} with one worker"
+        f"{facts.trainings:,} trainings expected for {seeds} seeds: very roughly "
+        f"{duration_text(facts.seconds)} with one worker"
     )
     print_next([("measure the time", ("ordercomp", "plan", "--task", task))])
 

@@ -96,13 +96,13 @@ class View:
     def seconds_left(self) -> float | None:
         """An estimate from the pace so far, at most what the budget leaves; None as long as nothing says."""
         elapsed = self._clock() - self._begun
-        found = []
+        estimates = []
         if self._budget is not None:
-            found.append(max(0.0, self._budget - elapsed))
+            estimates.append(max(0.0, self._budget - elapsed))
         if self._total is not None and self._trained and self._done:
             fresh = self._done if self._counted_elsewhere else self._trained
-            found.append(elapsed / fresh * max(0, self._total - self._done))
-        return min(found, default=None)
+            estimates.append(elapsed / fresh * max(0, self._total - self._done))
+        return min(estimates, default=None)
 
     def __rich__(self) -> RenderableType:
         """The live view."""

@@ -329,8 +329,8 @@ def rerun(
     with watching(len(StageSequence.parse(record.sequence))) as view:
         done = job.rerun(record, chosen, report=view)
     if as_json:
-        told = {"equal": not done.differences, "differences": done.differences}
-        print_json({**told, "same_setting": done.same_setting, "record": done.again.to_json()})
+        outcome = {"equal": not done.differences, "differences": done.differences}
+        print_json({**outcome, "same_setting": done.same_setting, "record": done.again.to_json()})
     elif not done.differences:
         points = f"{len(record.points)} points"
         print_lines(f"{record.sequence} at seed {record.seed}: equal, bit for bit, {points}")
@@ -344,5 +344,5 @@ def rerun(
 
 def _first(differences: Sequence[str]) -> str:
     more = len(differences) - _MOST_DIFFERENCES
-    told = "; ".join(differences[:_MOST_DIFFERENCES])
-    return f"{told} and {more} more" if more > 0 else told
+    text = "; ".join(differences[:_MOST_DIFFERENCES])
+    return f"{text} and {more} more" if more > 0 else text

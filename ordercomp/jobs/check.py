@@ -1,7 +1,7 @@
 """What a task's stages find in its network, told before anything is trained."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,8 +25,6 @@ from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.blocks import find_blocks, split_candidates
 from ordercomp.stages.catalog import apply_untrained, dry_run, known_stages
-
-# Whether a task can be measured at all, found out before anything is trained or written.
 
 
 def check_task(task: Task) -> None:
@@ -65,15 +63,8 @@ def dry_runs(task: Task) -> Iterator[CompressedNetwork]:
         yield compressed
 
 
-# How long a plan takes: seconds per stage, from a few training steps on this machine.
-
-
-_PROBED_STEPS = 6
-
-
+_PROBED_STEPS = 6  # of training, for the seconds per stage
 _ROUGH_IMAGES, _ROUGH_MACS = 8, 4e9  # at least so many images, more as long as they multiply no more
-
-
 _HEADS_ONLY = 0.05  # share of a full stage's time that training heads on cached features takes
 
 
@@ -109,7 +100,8 @@ def rough_times(task: Task, network: CompressedNetwork, *, macs: int) -> StepTim
     """
     count = min(task.recipe.batch_size, max(_ROUGH_IMAGES, int(_ROUGH_MACS // macs)))
     images = len(task_data(task, 0).train) * task.recipe.epochs
-    alone, quantized = (_image_seconds(one, count) for one in (network.copy(), network.quantized(Bits(4, 4))))
+    alone = _image_seconds(network.copy(), count)
+    quantized = _image_seconds(network.quantized(Bits(4, 4)), count)
     return StepTimes(images * alone, images * quantized)
 
 
@@ -120,7 +112,7 @@ def _image_seconds(network: CompressedNetwork, count: int) -> float:
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         for _ in range(3):  # the first pass is slow
             start = time.perf_counter()
-            sum(one.square().sum() for one in network.module(example)).backward()
+            sum(logits.square().sum() for logits in network.module(example)).backward()
             seconds.append(time.perf_counter() - start)
     return min(seconds) / count
 
@@ -194,23 +186,18 @@ def check(task: Task, *, seeds: int = 4) -> Inspection:
         droppable=tuple(block.name for block in blocks if block.droppable),
         exits=tuple(block.name for block in split_candidates(network)),
         macs=dense.macs,
-        reached=_reached(compressed, dense),
+        reached=tuple(_reached(smaller, dense) for smaller in compressed),
         trainings=len(planned),
         seconds=rough_times(task, network, macs=dense.macs).total(planned),
     )
 
 
-def _reached(networks: Sequence[CompressedNetwork], dense: Cost) -> tuple[Reach, ...]:
-    found = []
-    for network in networks:
-        cost = measure_cost(network)
-        found.append(
-            Reach(
-                sequence=str(network.sequence),
-                bitops_cr=dense.bitops() / cost.bitops(),
-                first_exit_cr=dense.bitops() / cost.bitops_by_exit()[0],
-                cr=dense.bits() / cost.bits(),
-                achieved=tuple({"stage": done.step.stage, **done.achieved} for done in network.lineage),
-            )
-        )
-    return tuple(found)
+def _reached(network: CompressedNetwork, dense: Cost) -> Reach:
+    cost = measure_cost(network)
+    return Reach(
+        sequence=str(network.sequence),
+        bitops_cr=dense.bitops() / cost.bitops(),
+        first_exit_cr=dense.bitops() / cost.bitops_by_exit()[0],
+        cr=dense.bits() / cost.bits(),
+        achieved=tuple({"stage": done.step.stage, **done.achieved} for done in network.lineage),
+    )

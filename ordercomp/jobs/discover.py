@@ -91,7 +91,7 @@ def discover(
     executor: Executor | None = None,
     store_url: str = "",
     report: Callable[[Finished], None] = lambda finished: None,
-    answered: Callable[[Discovery], None] = lambda found: None,
+    answered: Callable[[Discovery], None] = lambda so_far: None,
 ) -> Discovery:
     """Race the orders of the task's stages, and write everything to `out` after each seed.
 
@@ -126,11 +126,11 @@ def discover(
         task, store, workers=workers, executor=executor, budget_seconds=budget_seconds, work=train_node
     ) as runner:
         run = _Run(race, runner, file, folder, report)
-        found = None
+        latest = None
         for _ in run.blocks():
-            found = _write(run, guarantee=guarantee)
-            answered(found)
-        return _write(run, guarantee=guarantee) if found is None else found
+            latest = _write(run, guarantee=guarantee)
+            answered(latest)
+        return latest or _write(run, guarantee=guarantee)
 
 
 class _Run:

@@ -83,11 +83,11 @@ def answered(
         answer = unless_under_trained(answer, file.law.convergence)
     sorts = () if law.cycle else law.orders
     inside = sum(order in answer.best_set for order in sorts)
-    told = replace(
+    shown = replace(
         answer.rounded(), metric=metric, topological_sorts=Sorts(number=len(sorts), in_best_set=inside)
     )
     picks = networks_to_take(records, answer, law.stages, store=store) if certified is None else certified
-    return replace(file, metric=metric, answer=told, networks=tuple(picks))
+    return replace(file, metric=metric, answer=shown, networks=tuple(picks))
 
 
 def unless_under_trained(answer: Answer, controls: Sequence[Control]) -> Answer:
@@ -99,8 +99,8 @@ def unless_under_trained(answer: Answer, controls: Sequence[Control]) -> Answer:
     if 2 * short <= len(controls):
         return answer
 
-    def silent(one: AnswerAt) -> AnswerAt:
-        return AnswerAt(loss=one.loss, rung=one.rung)
+    def silent(at: AnswerAt) -> AnswerAt:
+        return AnswerAt(loss=at.loss, rung=at.rung)
 
     return replace(
         answer,

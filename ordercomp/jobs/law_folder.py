@@ -106,13 +106,7 @@ def _keep_networks(folder: Path, networks: Sequence[Pick], records: Sequence[Rec
             copy_with_threshold(source, folder / name, network.threshold)
 
 
-# Networks to take whose loss holds with 95 % confidence: thresholds chosen by risk control.
-#
-# The order counts as given. Its networks, one for each knob setting and seed, are tested on validation
-# images, each at its share of the error, so that the most reduced of those that pass may be taken.
-
-
-ERROR = 0.05
+ERROR = 0.05  # of a certified loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +122,7 @@ class _Tested:
 
     def point(self, threshold: float) -> OperatingPoint:
         """What it does at a threshold."""
-        seen, unseen = (sweep_thresholds(one, [threshold]) for one in (self.seen, self.unseen))
+        seen, unseen = (sweep_thresholds(outcome, [threshold]) for outcome in (self.seen, self.unseen))
         spent = float(seen.shares[0] @ np.array(self.cost.bitops_by_exit("paper")))
         return OperatingPoint(
             threshold=threshold if np.isfinite(threshold) else None,
@@ -142,13 +136,15 @@ class _Tested:
 def guaranteed_networks(task: Task, store: Store, records: Sequence[Record], answer: Answer) -> list[Pick]:
     """Choose at each loss of the answer the most reduced network of its order whose loss is certified.
 
-    Losses at which no order is recommended, or none of its networks passes, have none. Networks that the
-    store has lost take no part.
+    The order counts as given. Its networks, one for each knob setting and seed, are tested on validation
+    images, each at its share of the error, so that the most reduced of those that pass may be taken. Losses
+    at which no order is recommended, or none of its networks passes, have none. Networks that the store has
+    lost take no part.
     """
     tested: dict[Order, list[_Tested]] = {}
     picks: list[Pick] = []
-    for told in sorted((*answer.by_loss, answer.asked), key=lambda one: one.loss or 0.0):
-        order, loss = told.recommended, told.loss
+    for at in sorted((*answer.by_loss, answer.asked), key=lambda at: at.loss or 0.0):
+        order, loss = at.recommended, at.loss
         if order is None or loss is None or any(pick.loss == loss for pick in picks):
             continue
         if order not in tested:

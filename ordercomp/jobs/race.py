@@ -14,12 +14,7 @@ from ordercomp.running.task import Task
 from ordercomp.sequence import Order, PrefixTrie, StageSequence, Step
 from ordercomp.stages.catalog import known_stages
 
-# Recorded runs that ship with the package: real records, so that analyses and samplers need no training.
-
-
-_FOLDER = resources.files("ordercomp.studies") / "recordings"
-
-
+_FOLDER = resources.files("ordercomp.studies") / "recordings"  # real records, so that nobody need train
 _SUFFIX = ".jsonl.xz"
 
 
@@ -42,11 +37,7 @@ def load_recorded(name: str) -> list[Record]:
 
 
 CONTROL = Step("F")  # more training without compression
-
-
 CONTROLLED_SEEDS = 2  # at which a prefix of an order that may be the best gets its control
-
-
 EXAMPLE, EXAMPLE_STAGES = "digits", "DPQE"  # the recording that a race of four stages is tried out on
 
 
@@ -72,11 +63,9 @@ class Race:
     @property
     def rungs(self) -> tuple[Setting, ...]:
         """The knob settings that every order is run with."""
-        found: dict[Setting, None] = {}
-        for setting in self.task.settings:
-            steps = self.task.sequence(self.task.stages, setting).steps
-            found[Setting(self.task.accounting, tuple(map(str, steps)))] = None
-        return tuple(found)
+        sequences = (self.task.sequence(self.task.stages, setting) for setting in self.task.settings)
+        steps = (tuple(map(str, sequence.steps)) for sequence in sequences)
+        return tuple(dict.fromkeys(Setting(self.task.accounting, texts) for texts in steps))
 
     def next_block(self, records: Iterable[Record], finished: Sequence[int]) -> list[StageSequence]:
         """The sequences of the next seed, given the records of the finished ones; empty at the end.
@@ -102,13 +91,13 @@ class Race:
     def controls(self, orders: Iterable[Order]) -> list[StageSequence]:
         """F after each static prefix of the orders, at every knob setting: was it trained to the end?"""
         stages = known_stages()
-        found: dict[StageSequence, None] = {}
+        controls: dict[StageSequence, None] = {}
         for sequence in self.sequences(orders):
             for prefix in sequence.prefixes:
                 if any(stages[step.stage].dynamic for step in prefix.steps):
                     break
-                found[prefix + CONTROL] = None
-        return list(found)
+                controls[prefix + CONTROL] = None
+        return list(controls)
 
     @property
     def extras(self) -> list[StageSequence]:
@@ -128,12 +117,12 @@ class RacePlan:
     def nodes(self) -> list[StageSequence]:
         """Every training, seed by seed, then those of the controls."""
         extras = self.race.extras
-        found = [
+        nodes = [
             StageSequence(node)
             for block in self.blocks
             for node in PrefixTrie(sequence.steps for sequence in (*block, *extras))
         ]
-        return found + list(self.controls) * min(CONTROLLED_SEEDS, len(self.blocks))
+        return nodes + list(self.controls) * min(CONTROLLED_SEEDS, len(self.blocks))
 
     @property
     def unshared(self) -> int:

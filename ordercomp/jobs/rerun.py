@@ -41,13 +41,15 @@ def choose_record(path: Path, *, line: int | None = None, sequence: str = "", se
         if not 1 <= line <= len(records):
             raise ValueError(f"line must be one of the {len(records)} records of {path}, got {line}")
         return records[line - 1]
-    found = [one for one in records if one.seed == seed and sequence in (one.sequence, one.order)]
-    if len(found) != 1:
+    chosen = [
+        record for record in records if record.seed == seed and sequence in (record.sequence, record.order)
+    ]
+    if len(chosen) != 1:
         raise ValueError(
-            f"{path} must hold one record of {sequence!r} at seed {seed}, it holds {len(found)}; "
+            f"{path} must hold one record of {sequence!r} at seed {seed}, it holds {len(chosen)}; "
             "name a line, or the sequence with its knobs"
         )
-    return found[0]
+    return chosen[0]
 
 
 def rerun(
@@ -77,18 +79,18 @@ def rerun(
             f"task {task.name!r} is not what the record of {record.sequence!r} was made with: "
             "its model, data or recipe differ; name its file with --task"
         )
-    found = None
+    last = None
     with (
         tempfile.TemporaryDirectory(prefix="ordercomp-rerun-") as folder,
         Runner(task, Store(folder), workers=1) as runner,
     ):
         for finished in runner.run([Request(sequence, record.seed)]):
             report(finished)
-            found = finished if finished.request.sequence == sequence else found
-    if found is None or not found.kept:
-        reason = "it was interrupted" if found is None else found.record.error
+            last = finished if finished.request.sequence == sequence else last
+    if last is None or not last.kept:
+        reason = "it was interrupted" if last is None else last.record.error
         raise FailedRunError(f"{record.sequence!r} was not trained again: {reason}")
-    again = found.record
+    again = last.record
     return Repeated(
         record=record,
         again=again,
@@ -100,7 +102,7 @@ def rerun(
 def _measured(record: Record) -> dict[str, Any]:
     """What a record says that was measured, as plain JSON."""
     data = record.to_json()
-    points = [{key: value for key, value in one.items() if key not in _TIMED} for one in data["points"]]
+    points = [{key: value for key, value in point.items() if key not in _TIMED} for point in data["points"]]
     kept = {name: data.get(name) for name in ("baseline", "epochs", "error", "costs", "achieved")}
     return {**kept, "points": points}
 
@@ -111,7 +113,7 @@ def _differences(place: str, there: Any, now: Any) -> list[str]:
         return [line for key in keys for line in _differences(f"{place} {key}", there.get(key), now.get(key))]
     if isinstance(there, list) and isinstance(now, list) and len(there) == len(now):
         pairs = enumerate(zip(there, now, strict=True))
-        return [line for at, (one, other) in pairs for line in _differences(f"{place} {at}", one, other)]
+        return [line for at, (old, new) in pairs for line in _differences(f"{place} {at}", old, new)]
     return [] if there == now else [f"{place.strip()}: {_short(there)} there, {_short(now)} now"]
 
 

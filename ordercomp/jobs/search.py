@@ -36,9 +36,6 @@ from ordercomp.sequence import KnobValue, Order, StageSequence, Step
 from ordercomp.stages.catalog import apply_untrained, known_stages
 from ordercomp.stages.stage import StageError
 
-# What a search should propose: knobs that make a difference to this network, sensible sequences first.
-
-
 _COARSE_FIRST = ("architecture", "neuron", "sub-neuron")
 
 
@@ -71,13 +68,13 @@ def first_sequences(task: Task, space: Space) -> list[StageSequence]:
     order = "".join(
         sorted(
             space.stages,
-            key=lambda one: (stages[one].dynamic, _COARSE_FIRST.index(stages[one].granularity)),
+            key=lambda letter: (stages[letter].dynamic, _COARSE_FIRST.index(stages[letter].granularity)),
         )
     )
     orders = [order, order[1:]] if space.optional and len(order) > 1 else [order]
     settings = task.settings or ({},)
-    found = [_moved(space, task.sequence(one, setting)) for one in orders for setting in settings]
-    return [one for one in dict.fromkeys(found) if space.contains(one)]
+    moved = [_moved(space, task.sequence(letters, setting)) for letters in orders for setting in settings]
+    return [sequence for sequence in dict.fromkeys(moved) if space.contains(sequence)]
 
 
 def _useful(letter: str, name: str, knob: Knob, network: CompressedNetwork) -> Knob:

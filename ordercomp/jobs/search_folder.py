@@ -40,9 +40,6 @@ from ordercomp.search.study import Study
 from ordercomp.sequence import Order, StageSequence
 from ordercomp.shipping.packed import copy_with_threshold
 
-# How the points of a search compare: by its objectives, within its constraints, on validation data.
-
-
 COSTS: tuple[Cost, ...] = get_args(Cost)
 
 
@@ -65,11 +62,11 @@ class Ranking:
     def candidates(self, records: Iterable[Record]) -> list[Candidate]:
         """The operating points that respect the constraints. Raises ValueError as `Objectives.keeps` does."""
         every = candidates(records, scale=self.scale)
-        return [one for one in every if self.objectives.keeps(one.record, one.point)]
+        return [candidate for candidate in every if self.objectives.keeps(candidate.record, candidate.point)]
 
     def front(self, points: Sequence[Candidate]) -> list[Candidate]:
         """The points that no other beats in all objectives, by falling cost; equal ones are all kept."""
-        kept = _undominated(points, [self._costs(one) for one in points])
+        kept = _undominated(points, [self._costs(candidate) for candidate in points])
         return sorted(kept, key=self._rank, reverse=True)
 
     def best(self, points: Iterable[Candidate], tolerance: float) -> Candidate | None:
@@ -77,45 +74,45 @@ class Ranking:
 
         Ties go to the smaller loss, then to the shorter order, never to what happened to come first.
         """
-        within = [one for one in points if one.loss <= tolerance + 1e-12]
+        within = [candidate for candidate in points if candidate.loss <= tolerance + 1e-12]
         return min(within, key=self._rank, default=None)
 
     def value(self, points: Sequence[Candidate]) -> float:
         """What the points are worth in doublings; 0 without any."""
         if not points:
             return 0.0
-        weights = self.scale.weigh(np.array([one.loss for one in points]))
-        reductions = np.array([self._doublings(one) for one in points])
+        weights = self.scale.weigh(np.array([candidate.loss for candidate in points]))
+        reductions = np.array([self._doublings(candidate) for candidate in points])
         return hypervolume(np.column_stack([-weights, -reductions]), (0.0, 0.0))
 
     def outline(self, points: Sequence[Candidate]) -> list[Candidate]:
         """The points without those that add nothing to `value`."""
-        return _undominated(points, [[one.loss, -self._doublings(one)] for one in points])
+        return _undominated(points, [[candidate.loss, -self._doublings(candidate)] for candidate in points])
 
-    def _rank(self, one: Candidate) -> tuple[float, float, int, str, float]:
+    def _rank(self, candidate: Candidate) -> tuple[float, float, int, str, float]:
         """What sorts the least cost to the front, the same way in whatever order networks were trained."""
-        threshold = math.inf if one.point.threshold is None else one.point.threshold
-        name = one.record.sequence
-        return -self._gain(self.cost, one), one.loss, len(one.record.order), name, threshold
+        threshold = math.inf if candidate.point.threshold is None else candidate.point.threshold
+        name = candidate.record.sequence
+        return -self._gain(self.cost, candidate), candidate.loss, len(candidate.record.order), name, threshold
 
-    def _costs(self, one: Candidate) -> list[float]:
+    def _costs(self, candidate: Candidate) -> list[float]:
         """All objectives, to be minimized; accuracy as the loss against the record's own baseline."""
         names = self.objectives.names
-        return [one.loss if name == "accuracy" else -self._gain(name, one) for name in names]
+        return [candidate.loss if name == "accuracy" else -self._gain(name, candidate) for name in names]
 
-    def _gain(self, name: str, one: Candidate) -> float:
+    def _gain(self, name: str, candidate: Candidate) -> float:
         objective = OBJECTIVES[name]
-        value = objective.value(one.point, self.objectives.convention)
+        value = objective.value(candidate.point, self.objectives.convention)
         return value if objective.direction == "maximize" else -value
 
-    def _doublings(self, one: Candidate) -> float:
-        return math.log2(one.cr) if self.cost == "log2_cr" else one.log2_reduction
+    def _doublings(self, candidate: Candidate) -> float:
+        return math.log2(candidate.cr) if self.cost == "log2_cr" else candidate.log2_reduction
 
 
 def _undominated(points: Sequence[Candidate], costs: Sequence[Sequence[float]]) -> list[Candidate]:
     if not points:
         return []
-    return [one for one, keep in zip(points, is_nondominated(costs), strict=True) if keep]
+    return [candidate for candidate, keep in zip(points, is_nondominated(costs), strict=True) if keep]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,10 +192,10 @@ class SearchResult:
     def orders(self) -> list[OrderScore]:
         """The orders that were tried, best first."""
         tried: dict[Order, list[Candidate]] = {record.order: [] for record in self.records}
-        for one in self.points:
-            tried[one.record.order].append(one)
+        for candidate in self.points:
+            tried[candidate.record.order].append(candidate)
         networks = Counter(record.order for record in self.records)
-        winners = Counter(one.record.order for one in self.front)
+        winners = Counter(candidate.record.order for candidate in self.front)
         scores = [
             OrderScore(
                 order=order,
@@ -302,23 +299,20 @@ class SearchResult:
         return None if best is None or line is None else BestPoint(point=_point(best), compress=line)
 
 
-def _point(one: Candidate) -> SearchPoint:
+def _point(candidate: Candidate) -> SearchPoint:
     return SearchPoint(
-        sequence=one.record.sequence,
-        seed=one.record.seed,
-        threshold=one.point.threshold,
-        accuracy=one.accuracy,
-        test_accuracy=one.point.test_accuracy,
-        metric=one.record.metric,
-        loss=one.loss,
-        bitops_cr=one.bitops_cr,
-        cr=one.cr,
-        latency_ms=one.point.extra.get("latency_ms"),
-        checkpoint=one.record.extra.get("checkpoint"),
+        sequence=candidate.record.sequence,
+        seed=candidate.record.seed,
+        threshold=candidate.point.threshold,
+        accuracy=candidate.accuracy,
+        test_accuracy=candidate.point.test_accuracy,
+        metric=candidate.record.metric,
+        loss=candidate.loss,
+        bitops_cr=candidate.bitops_cr,
+        cr=candidate.cr,
+        latency_ms=candidate.point.extra.get("latency_ms"),
+        checkpoint=candidate.record.extra.get("checkpoint"),
     )
-
-
-# What a search leaves in its folder beside the records: search.json, report.html and the best networks.
 
 
 def write_search_outcome(result: SearchResult, *, network_of: Callable[[Record], Path | None]) -> None:
@@ -342,9 +336,6 @@ def _keep_networks(result: SearchResult, folder: Path, network_of: Callable[[Rec
             copy_with_threshold(network, folder / network_name(tolerance), best.point.threshold)
 
 
-# The page of a folder made again from what lies in it: records, and law.json or search.json.
-
-
 T = TypeVar("T", LawFile, SearchFile)
 
 
@@ -357,15 +348,15 @@ def report(folder: Path) -> Path:
     page, records = folder / "report.html", folder / "records.jsonl"
     if not records.is_file():
         raise ValueError(f"{folder} holds no report's records: there is no {records.name} in it")
-    found = read_records(records)
-    told = next((folder / name for name in ("law.json", "search.json") if (folder / name).is_file()), None)
-    if told is None:
+    measured = read_records(records)
+    outcome = next((folder / name for name in ("law.json", "search.json") if (folder / name).is_file()), None)
+    if outcome is None:
         raise ValueError(f"{folder} holds records but neither law.json nor search.json to report on")
-    if told.name == "law.json":
-        write_report(page, _decoded(told, LawFile), found)
+    if outcome.name == "law.json":
+        write_report(page, _decoded(outcome, LawFile), measured)
     else:
-        search = _decoded(told, SearchFile)
-        write_search_report(page, search, map(search.objectives.restrict, found))
+        search = _decoded(outcome, SearchFile)
+        write_search_report(page, search, map(search.objectives.restrict, measured))
     return page
 
 

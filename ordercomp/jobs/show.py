@@ -35,8 +35,8 @@ def show(what: Presentable | Iterable[Record | Candidate]) -> Shown:
             raise ValueError(f"show takes the content of a law.json, got a mapping of {', '.join(what)}")
         return shown_law(read_law(what))
     chosen = list(what) if isinstance(what, Iterable) else [what]
-    records = [one for one in chosen if isinstance(one, Record)]
-    points = [one for one in chosen if isinstance(one, Candidate)]
+    records = [item for item in chosen if isinstance(item, Record)]
+    points = [item for item in chosen if isinstance(item, Candidate)]
     if len(records) == len(chosen):
         return shown_records(records)
     if len(points) == len(chosen):

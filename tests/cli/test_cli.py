@@ -9,19 +9,12 @@ from pathlib import Path
 
 import pytest
 from builders import make_record
+from program import run
 
-from ordercomp.cli.main import COMMANDS, main
+from ordercomp.cli.main import COMMANDS
 from ordercomp.cli.output import number_text
 from ordercomp.errors import FailedRunError
 from ordercomp.records import write_records
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of one call."""
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    captured = capsys.readouterr()
-    return int(ended.value.code or 0), captured.out, captured.err
 
 
 def test_cost_prints_the_contract_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:

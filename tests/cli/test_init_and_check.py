@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from program import run
 from safetensors.torch import save_file
 
-from ordercomp.cli.main import main
 from ordercomp.jobs.defaults import SEEDS
 from ordercomp.jobs.templates import TEMPLATES, write_templates
 from ordercomp.running.task import Task
@@ -48,14 +48,6 @@ from torch import nn
 def net(classes, channels):
     return nn.Sequential(nn.Conv2d(channels, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, classes))
 """
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of one call."""
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    captured = capsys.readouterr()
-    return int(ended.value.code or 0), captured.out, captured.err
 
 
 def test_what_init_writes_passes_the_check_and_is_told_as_it_is(

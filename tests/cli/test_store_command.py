@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from builders import make_record
+from program import run
 
-from ordercomp.cli.main import main
 from ordercomp.cli.output import parse_size, size_text
 from ordercomp.running.store import Store
 
@@ -20,32 +20,25 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main(["store", *map(str, arguments)])
-    told = capsys.readouterr()
-    return int(ended.value.code or 0), told.out, told.err
-
-
 def test_ls_tells_each_result(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = run(capsys, "ls", folder, "--json")
+    status, out, _ = run(capsys, "store", "ls", folder, "--json")
     (entry,) = json.loads(out)["entries"]
     assert (status, entry["key"], entry["network_bytes"]) == (0, KEY, 7)
     assert entry["sequence"] == "D(depth=0.5) P(ratio=0.4)"
-    assert "1 results; networks take 7 B" in run(capsys, "ls", folder)[1]
+    assert "1 results; networks take 7 B" in run(capsys, "store", "ls", folder)[1]
 
 
 def test_verify_removes_what_is_damaged_and_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "verify", folder)[:2] == (0, "1 results are whole\n")
+    assert run(capsys, "store", "verify", folder)[:2] == (0, "1 results are whole\n")
     (folder / "store" / f"{KEY}.safetensors").write_bytes(b"others!")
-    status, out, err = run(capsys, "verify", folder)
+    status, out, err = run(capsys, "store", "verify", folder)
     assert (status, out) == (1, "0 results are whole\n")
     assert "1 results were damaged and removed (dddddddddddd); the next run computes them again" in err
 
 
 def test_gc_keeps_to_the_cap(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "freed 0 B: 0 networks" in run(capsys, "gc", folder)[1]
-    assert "freed 7 B: 1 networks beyond the cap" in run(capsys, "gc", folder, "--cap", "6B")[1]
+    assert "freed 0 B: 0 networks" in run(capsys, "store", "gc", folder)[1]
+    assert "freed 7 B: 1 networks beyond the cap" in run(capsys, "store", "gc", folder, "--cap", "6B")[1]
     assert Store(folder / "store").get(KEY) is not None
 
 
@@ -60,7 +53,7 @@ def test_gc_keeps_to_the_cap(folder: Path, capsys: pytest.CaptureFixture[str]) -
 def test_bad_input_is_told(
     arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, _, err = run(capsys, *arguments)
+    status, _, err = run(capsys, "store", *arguments)
     assert status == 2
     assert message in err
 
