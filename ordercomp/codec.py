@@ -1,6 +1,6 @@
 """Codec: JSON and TOML to plain data, plain data to frozen dataclasses, and back.
 
-How a dataclass lies in a file, its fields say (`layout`).
+How a frozen dataclass lies in a file, its fields and their metadata say (`layout_of`).
 """
 
 import json
@@ -15,8 +15,21 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-# Layout: how a frozen dataclass lies in a file, as its fields and their metadata say.
-
+Number = int | float  # stays what it was: 3 is not written back as 3.0
+Plain = Mapping[str, Any]  # a table as a file holds it, of which nothing is known as yet, or which is free
+T = TypeVar("T")
+_WORDS = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "null": "null",
+    "array": "a list",
+    "object": "a table",
+}
+_EXPECTED = re.compile(r"Expected `(?P<kinds>[^`]*)`")
+_PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_STEP = re.compile(r"([^.\[\]]+)(?=\.|\[|$)|\[(\d+|\.\.\.)\]")
 
 REST: Mapping[str, object] = {"rest": True}
 FLAT: Mapping[str, object] = {"flat": True}
@@ -64,18 +77,18 @@ def layout_of(kind: Any) -> Layout:
     items: dict[str, Item] = {}
     parts: dict[str, tuple[str, Any]] = {}
     rest, required = None, []
-    for one in fields(kind):
-        if one.metadata.get("rest"):
-            rest = one.name
-        elif one.metadata.get("flat"):
-            items[one.name] = Item(one.name, one.name, flat=True)
-            part = layout_of(hints[one.name])
-            parts |= dict.fromkeys((*part.read, *part.parts, *part.derived), (one.name, hints[one.name]))
-        elif one.init and not one.metadata.get("unwritten"):
-            key = one.metadata.get("key", one.name)
-            left_out = bool(one.metadata.get("omitted"))
-            items[key] = Item(key, one.name, plan_of(hints[one.name]), omitted=left_out, default=one.default)
-            if one.default is MISSING and one.default_factory is MISSING:
+    for field in fields(kind):
+        name, metadata, hint = field.name, field.metadata, hints[field.name]
+        if metadata.get("rest"):
+            rest = name
+        elif metadata.get("flat"):
+            items[name] = Item(name, name, flat=True)
+            part = layout_of(hint)
+            parts |= dict.fromkeys((*part.read, *part.parts, *part.derived), (name, hint))
+        elif field.init and not metadata.get("unwritten"):
+            key, omitted = metadata.get("key", name), bool(metadata.get("omitted"))
+            items[key] = Item(key, name, plan_of(hint), omitted=omitted, default=field.default)
+            if field.default is MISSING and field.default_factory is MISSING:
                 required.append(key)
     order: tuple[str, ...] | None = getattr(kind, "KEYS", None)
     every = {key for key, item in items.items() if not item.flat} | parts.keys()
@@ -97,36 +110,19 @@ def plan_of(hint: Any) -> Plan:
     if is_dataclass(hint):
         return "one", hint
     origin = get_origin(hint)
-    found = next((plan for inner in get_args(hint) if (plan := plan_of(inner)) is not None), None)
-    if found is None:
+    plan = next((plan for inner in get_args(hint) if (plan := plan_of(inner)) is not None), None)
+    if plan is None:
         return None
     if origin in (tuple, list):
-        return "list", found
-    return ("table", found) if isinstance(origin, type) and issubclass(origin, Mapping) else found
+        return "list", plan
+    return ("table", plan) if isinstance(origin, type) and issubclass(origin, Mapping) else plan
 
 
 def dataclass_in(hint: Any) -> Any:
     """The dataclass that an annotation holds, at whatever depth; None without one."""
     if hint is None or is_dataclass(hint):
         return hint
-    return next((found for one in get_args(hint) if (found := dataclass_in(one)) is not None), None)
-
-
-Number = int | float  # stays what it was: 3 is not written back as 3.0
-Plain = Mapping[str, Any]  # a table as a file holds it, of which nothing is known as yet, or which is free
-T = TypeVar("T")
-_WORDS = {
-    "str": "text",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "null": "null",
-    "array": "a list",
-    "object": "a table",
-}
-_EXPECTED = re.compile(r"Expected `(?P<kinds>[^`]*)`")
-_PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
-_STEP = re.compile(r"([^.\[\]]+)(?=\.|\[|$)|\[(\d+|\.\.\.)\]")
+    return next((kind for inner in get_args(hint) if (kind := dataclass_in(inner)) is not None), None)
 
 
 def parse_json(text: bytes) -> Any:
@@ -149,7 +145,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     """
     try:
         data = tomllib.loads(text)
-        path = _first(lambda one: type(one) is int and not -(2**63) <= one < 2**63, data)
+        path = _first(lambda value: type(value) is int and not -(2**63) <= value < 2**63, data)
     except RecursionError:
         raise ValueError("no valid TOML: nested too deeply") from None
     except ValueError as error:  # no TOML, or an integer of thousands of digits
@@ -180,7 +176,7 @@ def decode(data: object, kind: type[T], what: str, *, strict: bool = True) -> T:
     except msgspec.ValidationError as error:
         if isinstance(error.__cause__, ValueError):
             raise error.__cause__ from None
-        raise ValueError(_told(str(error), gathered, kind, what)) from None
+        raise ValueError(_in_our_words(str(error), gathered, kind, what)) from None
     except RecursionError:
         raise ValueError(f"{what} is nested too deeply") from None
 
@@ -212,7 +208,7 @@ def format_json(value: Any, *, indent: int | None = None, compact: bool = False)
 def _parse_slowly(text: bytes) -> Any:
     try:
         data = json.loads(text.decode("utf-8"))
-        path = _first(lambda one: isinstance(one, float) and not math.isfinite(one), data)
+        path = _first(lambda value: isinstance(value, float) and not math.isfinite(value), data)
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON at column {error.colno}: {error.msg}") from None
     except UnicodeDecodeError:
@@ -235,7 +231,7 @@ def _first(wrong: Callable[[Any], bool], data: Any, path: str = "") -> str | Non
         items = ((f"{path}.{key}".lstrip("."), inner) for key, inner in data.items())
     elif isinstance(data, list):
         items = ((f"{path}[{place}]", inner) for place, inner in enumerate(data))
-    return next((found for at, inner in items if (found := _first(wrong, inner, at)) is not None), None)
+    return next((place for at, inner in items if (place := _first(wrong, inner, at)) is not None), None)
 
 
 def _table(value: Any) -> dict[str, Any]:
@@ -291,35 +287,35 @@ def _fit(value: Any, plan: Plan, what: str, strict: bool) -> Any:
     if shape == "one":
         return _gather(value, inner, what, strict)
     if shape == "list" and isinstance(value, list | tuple):
-        return [_fit(one, inner, f"{what}[{at}]", strict) for at, one in enumerate(value)]
+        return [_fit(item, inner, f"{what}[{place}]", strict) for place, item in enumerate(value)]
     if shape == "table" and isinstance(value, Mapping):
-        return {key: _fit(one, inner, f"{what} {key}", strict) for key, one in value.items()}
+        return {key: _fit(item, inner, f"{what} {key}", strict) for key, item in value.items()}
     return value
 
 
-def _told(problem: str, data: Any, kind: Any, what: str) -> str:
+def _in_our_words(problem: str, data: Any, kind: Any, what: str) -> str:
     """The library's message in our words, with the value that came."""
     at = _PATH.search(problem)
     path = at["path"].lstrip(".") if at else ""
-    shown, hint = _followed(path, kind)
+    shown, hint = _follow(path, kind)
     expected = _EXPECTED.search(problem)
     if get_origin(hint) is Literal:
-        words = " or ".join(str(one) for one in get_args(hint) if one != "")
+        words = " or ".join(str(choice) for choice in get_args(hint) if choice != "")
     elif expected:
         kinds = expected["kinds"].split(" | ")
-        words = " or ".join(_WORDS.get(one, one) for one in kinds if one != "int" or "float" not in kinds)
+        words = " or ".join(_WORDS.get(word, word) for word in kinds if word != "int" or "float" not in kinds)
     else:
         return f"{what} key {shown!r}: {problem[: at.start() if at else None]}"
     return f"{what} key {shown!r} must be {words}, got {_short(_value_at(data, path))}"
 
 
-def _followed(path: str, kind: Any) -> tuple[str, Any]:
+def _follow(path: str, kind: Any) -> tuple[str, Any]:
     """A path through fields as one through the keys of the file, and the annotation at its end."""
     shown, hint = "", kind
     for name, place in _STEP.findall(path):
         if place:
             shown += ".…" if place == "..." else f"[{place}]"
-            hint = next((one for one in get_args(hint) if one is not Ellipsis), None)
+            hint = next((inner for inner in get_args(hint) if inner is not Ellipsis), None)
             continue
         table = dataclass_in(hint)
         items = {} if table is None else {item.attribute: item for item in layout_of(table).written}

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, TypeVar
 
-# Orders of compression stages: permutations, neighbors, distances, and the trie of shared prefixes.
-
-
-Order = str
+Order = str  # of stage letters
+KnobValue = bool | int | float | str
 Item = TypeVar("Item", bound=Hashable)
+
+_STEP = re.compile(r"(?P<stage>[A-Z])(?:\((?P<knobs>[^()]*)\))?")
+_CALL = re.compile(r"(?P<name>[^()\s]+)(?:\((?P<knobs>[^()]*)\))?")
+_KNOB = re.compile(r"\s*(?P<name>[a-z][a-z0-9_]*)\s*=\s*(?P<value>[A-Za-z0-9_.+:/-]+)\s*")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]*")
 
 
 def check_order(order: Order) -> Order:
@@ -101,14 +105,6 @@ class PrefixTrie(Generic[Item]):
     def unshared_trainings(self) -> int:
         """Stage trainings needed to get every node if each starts from the baseline: 196 for 24 orders."""
         return sum(len(node) for node in self._nodes)
-
-
-KnobValue = bool | int | float | str
-_STEP = re.compile(r"(?P<stage>[A-Z])(?:\((?P<knobs>[^()]*)\))?")
-_CALL = re.compile(r"(?P<name>[^()\s]+)(?:\((?P<knobs>[^()]*)\))?")
-_KNOB = re.compile(r"\s*(?P<name>[a-z][a-z0-9_]*)\s*=\s*(?P<value>[A-Za-z0-9_.+:/-]+)\s*")
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]*")
 
 
 class SequenceSyntaxError(ValueError):
@@ -236,16 +232,16 @@ def _parse_knobs(text: str, match: re.Match[str]) -> tuple[tuple[str, KnobValue]
         return ()
     knobs: list[tuple[str, KnobValue]] = []
     for part in inside.split(","):
-        found = _KNOB.fullmatch(part)
+        knob = _KNOB.fullmatch(part)
         start = place + len(part) - len(part.lstrip())
-        if found is None:
+        if knob is None:
             raise SequenceSyntaxError(f"expected knob=value, got {part.strip()!r}", text, start)
-        if found["name"] in dict(knobs):
-            raise SequenceSyntaxError(f"knob {found['name']!r} is set twice", text, start)
+        if knob["name"] in dict(knobs):
+            raise SequenceSyntaxError(f"knob {knob['name']!r} is set twice", text, start)
         try:
-            knobs.append((found["name"], _read(found["value"])))
+            knobs.append((knob["name"], _read(knob["value"])))
         except ValueError as error:
-            raise SequenceSyntaxError(str(error), text, place + found.start("value")) from None
+            raise SequenceSyntaxError(str(error), text, place + knob.start("value")) from None
         place += len(part) + 1
     return tuple(knobs)
 
@@ -269,10 +265,10 @@ def _read(text: str) -> KnobValue:
 def _is_readable(value: KnobValue) -> bool:
     """Whether the text of a value reads back as the same value."""
     try:
-        found = _read(_format(value))
+        again = _read(_format(value))
     except ValueError:
         return False
-    return found == value and type(found) is type(value)
+    return again == value and type(again) is type(value)
 
 
 def _format(value: KnobValue) -> str:

@@ -39,8 +39,7 @@ from ordercomp.training.device import choose_device, describe_hardware
 from ordercomp.training.fit import DivergedError, make_objective
 from ordercomp.training.trainer import DataTrainer
 
-# What the networks of a task are judged by, once its data, classes or real targets, are known.
-
+LEAST_BATCH = 8  # images; with fewer the statistics of a batch say nothing
 
 _log = logging.getLogger(__name__)
 
@@ -86,9 +85,6 @@ def log_stage_notices(network: CompressedNetwork) -> None:
             _log.warning("%s %s", done.step, done.achieved["notice"])
 
 
-LEAST_BATCH = 8  # images; with fewer the statistics of a batch say nothing
-
-
 def train_node(job: NodeJob) -> Record:
     """Train and measure one node, put it into the store and return its record.
 
@@ -102,17 +98,19 @@ def train_node(job: NodeJob) -> Record:
     assert isinstance(task, Task)
     store = open_store(job.store_root, job.store_url)
     start = time.perf_counter()
-    if not job.sequence.steps:
-        network, made = _within_memory(job, task, functools.partial(_train_baseline, task, job.seed))
-        record = _record(job, task, store, network, start, made)
+    if job.sequence.steps:
+        train = functools.partial(_apply_last_step, job, task, store)
     else:
-        try:
-            network, made = _within_memory(job, task, functools.partial(_apply_last_step, job, task, store))
-            record = _record(job, task, store, network, start, made)
-        except (StageError, DivergedError) as error:
-            record = _failure(job, task, store, start, str(error))
-            store.put(job.key, record)
-            return record
+        train = functools.partial(_train_baseline, task, job.seed)
+    try:
+        network, made = _within_memory(job, task, train)
+        record = _record(job, task, store, network, start, made)
+    except (StageError, DivergedError) as error:
+        if not job.sequence.steps:
+            raise
+        record = _failure(job, task, store, start, str(error))
+        store.put(job.key, record)
+        return record
     store.put(job.key, record, network.save)
     return record
 
@@ -211,8 +209,7 @@ def name_model_in_errors(task: Task) -> Iterator[None]:
     except (RuntimeError, DivergedError) as error:
         if is_out_of_memory(error):
             raise
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{task.model} cannot be trained on {task.data}: {reason}") from error
+        raise ValueError(f"{task.model} cannot be trained on {task.data}: {one_line(error)}") from error
 
 
 def _apply_last_step(job: NodeJob, task: Task, store: Store, batch_size: int) -> CompressedNetwork:
@@ -291,14 +288,12 @@ def _dense_cost(model: str, classes: int, channels: int, size: tuple[int, int]) 
 
 def _with_latency(points: Sequence[OperatingPoint], latencies: Sequence[float]) -> tuple[OperatingPoint, ...]:
     """Add to each point the expected milliseconds of an image, by the shares that leave at each exit."""
-    expected = [
-        sum(share * latency for share, latency in zip(point.extra["shares"], latencies, strict=True))
-        for point in points
-    ]
-    return tuple(
-        replace(point, extra={**point.extra, "latency_ms": milliseconds})
-        for point, milliseconds in zip(points, expected, strict=True)
-    )
+
+    def expected(point: OperatingPoint) -> float:
+        shares: Sequence[float] = point.extra["shares"]
+        return sum(share * latency for share, latency in zip(shares, latencies, strict=True))
+
+    return tuple(replace(point, extra={**point.extra, "latency_ms": expected(point)}) for point in points)
 
 
 def _failure(job: NodeJob, task: Task, store: Store, start: float, error: str) -> Record:

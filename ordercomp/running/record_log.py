@@ -29,7 +29,7 @@ class RecordLog:
         Raises ValueError for a link, and for records of another task than `task`; None: of whatever task.
         """
         self._path = path
-        self._found: dict[Identity, Record] = {}
+        self._records: dict[Identity, Record] = {}
         self._state: tuple[int, int] | None = None  # inode and length of the file as far as it was read
         refuse_link(path)
         drop_drafts(path.parent)
@@ -43,16 +43,16 @@ class RecordLog:
     @property
     def records(self) -> list[Record]:
         """The records in the order of their first line, those of other processes as far as seen."""
-        return list(self._found.values())
+        return list(self._records.values())
 
     def lacks(self, requests: Iterable[Request]) -> list[Request]:
         """What the file lacks of these sequences and their prefixes, each by itself.
 
         A prefix is to be asked for: where the store holds what follows it, nothing else would bring it.
         """
-        written = {(record.sequence, record.seed) for record in self._found.values()}
-        wanted = [Request(prefix, one.seed) for one in requests for prefix in one.sequence.prefixes]
-        return [one for one in dict.fromkeys(wanted) if (str(one.sequence), one.seed) not in written]
+        written = {(record.sequence, record.seed) for record in self._records.values()}
+        nodes = (Request(prefix, asked.seed) for asked in requests for prefix in asked.sequence.prefixes)
+        return [node for node in dict.fromkeys(nodes) if (str(node.sequence), node.seed) not in written]
 
     def add(self, finished: Finished) -> None:
         """Write the record of a finished node, unless the file has it or its failure is to pass.
@@ -62,22 +62,22 @@ class RecordLog:
         if not finished.kept:
             return
         record, name = finished.record, identity(finished.record)
-        if name in self._found and self._found[name].error is None:
+        if name in self._records and self._records[name].error is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with lock_of(self._path):
             self._catch_up()
             if self._is_there(record):
                 return
-            if name in self._found:
+            if name in self._records:
                 self._replace(record)
             else:
                 append_record(self._path, record)
-            self._found[name] = record
+            self._records[name] = record
             self._state = self._look()
 
     def _is_there(self, record: Record) -> bool:
-        known = self._found.get(identity(record))
+        known = self._records.get(identity(record))
         return known is not None and (known.error is None or record.error is not None)
 
     def _catch_up(self) -> None:
@@ -92,10 +92,10 @@ class RecordLog:
             file.seek(start)
             text = file.read()
         if start == 0:
-            self._found.clear()
+            self._records.clear()
         for record in _whole_lines(text) if start > 0 else read_records(self._path):
             if not self._is_there(record):
-                self._found[identity(record)] = record
+                self._records[identity(record)] = record
         self._state = now[0], start + text.rfind(b"\n") + 1  # a torn last line is read again once it is whole
 
     def _look(self) -> tuple[int, int] | None:
@@ -109,7 +109,9 @@ class RecordLog:
         """Put a record in the place of its failure; every other line stays as it is, byte for byte."""
         new = json.dumps(record.to_json(), allow_nan=False).encode()
         lines = [
-            new if (found := _read_line(line)) is not None and identity(found) == identity(record) else line
+            new
+            if (written := _read_line(line)) is not None and identity(written) == identity(record)
+            else line
             for line in self._path.read_bytes().split(b"\n")
         ]
         with replacing(self._path) as draft, draft.open("wb") as file:

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,10 @@ from ordercomp.running.versions import FORMER_BUILDS, results_version
 
 DEFAULT_CAP_BYTES = 20 * 2**30
 FORMAT = 1
+_ADOPTED_FILE = "adopted"
+_PAUSES = (1.0, 5.0, 20.0)  # seconds before the address of a shared store is tried again
+
+Answer = TypeVar("Answer")
 
 
 class Store:
@@ -169,14 +173,12 @@ class Store:
 
     def _networks(self) -> list[tuple[int, str, int]]:
         """Time of last use in nanoseconds, key and size in bytes of each network."""
-        found = []
+        networks = []
         for path in self.folder.glob("*.safetensors"):
-            try:
+            with suppress(FileNotFoundError):  # evicted by another process meanwhile
                 facts = path.stat()
-            except FileNotFoundError:
-                continue  # evicted by another process meanwhile
-            found.append((facts.st_mtime_ns, path.stem, facts.st_size))
-        return found
+                networks.append((facts.st_mtime_ns, path.stem, facts.st_size))
+        return networks
 
     def _record_path(self, key: str) -> Path:
         return self.folder / f"{key}.json"
@@ -211,17 +213,6 @@ def _fingerprint(path: Path) -> dict[str, Any]:
     return {"sha256": digest, "bytes": path.stat().st_size}
 
 
-# A store behind an address: results of many machines that see no common folder.
-#
-# The folder stays what workers and the runner read and write; what it lacks is fetched, what is finished is
-# sent. Any file system of fsspec will do: `file://`, `s3://`, `gs://`, `sftp://`, … Nothing is claimed there:
-# two machines may train the same node at once, and come to the same result.
-
-
-Answer = TypeVar("Answer")
-_PAUSES = (1.0, 5.0, 20.0)  # seconds before the address is tried again
-
-
 class SharedStoreError(FailedRunError):
     """The address did not answer, several times."""
 
@@ -237,8 +228,10 @@ def open_store(folder: Path | str, url: str = "", *, cap_bytes: int = DEFAULT_CA
 class SharedStore(Store):
     """A folder that fetches what it lacks from an address, and sends there what is put into it.
 
-    Entries are checked as those of the folder are: what was damaged or cut on its way counts as absent, is
-    computed again and replaced. Eviction, removal and claims are about the folder alone.
+    So machines share results that see no common folder. Any file system of fsspec will do: `file://`,
+    `s3://`, `gs://`, `sftp://`, … Entries are checked as those of the folder are: what was damaged or cut on
+    its way counts as absent, is computed again and replaced. Eviction, removal and claims are about the
+    folder alone: two machines may train the same node at once, and come to the same result.
     """
 
     def __init__(self, folder: Path | str, url: str, *, cap_bytes: int = DEFAULT_CAP_BYTES) -> None:
@@ -249,10 +242,10 @@ class SharedStore(Store):
 
     def get(self, key: str, *, check_network: bool = True) -> Record | None:
         """As of any store; a record that the folder lacks is fetched."""
-        found = super().get(key, check_network=check_network)
-        if found is None and self._fetch(self._record_path(key)):
-            found = super().get(key, check_network=check_network)
-        return found
+        record = super().get(key, check_network=check_network)
+        if record is None and self._fetch(self._record_path(key)):
+            record = super().get(key, check_network=check_network)
+        return record
 
     def has_network(self, key: str) -> bool:
         """As of any store; a network that the folder lacks is fetched and checked against its record."""
@@ -320,10 +313,7 @@ def _open(url: str) -> tuple[Any, str]:
     return files, str(root).rstrip("/")
 
 
-# Care of a store: what it holds, which entries are damaged, and what takes room for nothing.
-
-
-_ADOPTED_FILE = "adopted"
+# Maintenance: what a store holds, which entries are damaged, and what takes room for nothing.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,12 +364,12 @@ def find_store(folder: Path) -> Store:
 
 def list_entries(store: Store) -> list[Entry]:
     """The readable entries, in the order of task, seed and sequence. Networks are not read."""
-    found = []
-    for key in _keys(store, ".json"):
-        record = store.get(key, check_network=False)
-        if record is not None:
-            found.append(Entry(key=key, record=record, network_bytes=store.network_bytes(key)))
-    return sorted(found, key=lambda one: (one.record.task, one.record.seed, one.record.sequence))
+    entries = [
+        Entry(key=key, record=record, network_bytes=store.network_bytes(key))
+        for key in _keys(store, ".json")
+        if (record := store.get(key, check_network=False)) is not None
+    ]
+    return sorted(entries, key=lambda entry: (entry.record.task, entry.record.seed, entry.record.sequence))
 
 
 def remove_damaged(store: Store) -> list[str]:
@@ -395,7 +385,7 @@ def collect_garbage(store: Store) -> Freed:
 
     Runs may go on meanwhile.
     """
-    unfinished = evicted = size = 0
+    unfinished = size = 0
     for key in _keys(store, ".safetensors"):
         claim = store.claim(key)  # a process that trains the node holds it
         if claim is None:
@@ -443,8 +433,8 @@ def adopt_former_results(store: Store, task_digest: str) -> Adopted:
     return Adopted(used=used, unused=unused)
 
 
-def _keys(store: Store, suffix: str) -> Iterator[str]:
-    return iter(sorted(path.stem for path in store.folder.glob(f"*{suffix}") if is_digest(path.stem)))
+def _keys(store: Store, suffix: str) -> list[str]:
+    return sorted(path.stem for path in store.folder.glob(f"*{suffix}") if is_digest(path.stem))
 
 
 def _drop_locks(store: Store) -> int:
