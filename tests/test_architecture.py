@@ -160,6 +160,7 @@ def test_a_function_fits_a_screen() -> None:
     assert long == []
 
 
+@pytest.mark.integration
 def test_records_can_be_read_and_analyzed_without_torch() -> None:
     plain = sorted(PLAIN | {name for name in FILES if name.startswith("ordercomp.analysis")})
     program = (

@@ -36,6 +36,7 @@ def _append(path: Path) -> None:
     append_record(path, load_recorded("digits")[0])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "write"), [("records.jsonl", RecordLog), ("records.jsonl", _append), ("study.db", open_storage)]
 )
@@ -48,6 +49,7 @@ def test_a_link_is_not_written_through(tmp_path: Path, name: str, write: Callabl
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted((name, "target"))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("suffix", [".gz", ".xz"])
 def test_a_small_file_that_becomes_huge_is_refused_early(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"r.jsonl{suffix}"

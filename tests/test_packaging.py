@@ -48,6 +48,7 @@ def sources() -> list[str]:
     return [name for name in found if not name.endswith((".pyc", ".md"))]
 
 
+@pytest.mark.integration
 def test_the_wheel_holds_every_source_file(names: list[str]) -> None:
     assert set(sources()) - set(names) == set()
 

@@ -15,6 +15,7 @@ steps = st.builds(Step.of, st.sampled_from("DEFKPQ"), st.dictionaries(names, val
 sequences = st.lists(steps, max_size=4).map(lambda found: StageSequence(tuple(found)))
 
 
+@pytest.mark.integration
 @settings(max_examples=50)
 @given(sequences)
 def test_the_text_of_a_sequence_parses_back_to_it(sequence: StageSequence) -> None:

@@ -24,6 +24,7 @@ def test_built_in_tasks_have_complete_sequences(name: str) -> None:
     assert task.sequence(task.stages).order == task.stages
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["cifar10", "cifar10-full"])
 def test_tasks_on_cifar10_take_every_stage_and_say_where_missing_images_come_from(
     name: str, tmp_path: Path

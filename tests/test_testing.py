@@ -81,6 +81,7 @@ def with_plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     known_stages.cache_clear()
 
 
+@pytest.mark.integration
 def test_a_stage_that_keeps_the_contract_passes_every_check() -> None:
     checks = stage_checks(Halve)
     assert [str(check) for check in checks[:2]] == ["declaration", "after-nothing"]

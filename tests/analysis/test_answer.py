@@ -137,6 +137,7 @@ def test_what_lies_behind_in_every_draw_is_behind_and_what_may_be_best_is_not() 
     assert least[2] == pytest.approx(2 - 1.95 * 0.1414, abs=0.02)
 
 
+@pytest.mark.integration
 def test_orders_as_good_as_the_best_are_excluded_hardly_ever() -> None:
     out = [
         order in answer.excluded
@@ -185,6 +186,7 @@ def test_the_parts_of_an_order_are_independent_of_each_other() -> None:
     assert pair_signs(("DPQE",), "DPQE").tolist() == [[1.0] * 6]
 
 
+@pytest.mark.integration
 def test_the_recordings_hold_an_answer_at_every_loss() -> None:
     answer = derive_answer(load_recorded("fashion-mnist"), stages="DPQE", effort=Effort(kept=40))
     assert [one.loss for one in answer.by_loss] == list(LOSSES)

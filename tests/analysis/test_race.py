@@ -46,6 +46,7 @@ def test_halves_of_four_stages_are_balanced_and_complement_each_other() -> None:
     assert sorted(starting_orders("ABCK", 0)) != sorted(starting_orders("ABCK", 1))
 
 
+@pytest.mark.integration
 def test_orders_that_lose_leave_and_do_not_come_back() -> None:
     truth = {order: 3.0 * order.index("E") for order in ORDERS}
     blocks = run("DPQE", truth, MOST_SEEDS)
@@ -64,6 +65,7 @@ def test_without_an_effect_hardly_any_order_leaves() -> None:
     assert len(surviving(table)) >= 18
 
 
+@pytest.mark.integration
 def test_the_race_takes_the_same_way_again() -> None:
     truth = {order: float(order.index("E")) for order in ORDERS}
     assert run("DPQE", truth, 5) == run("DPQE", truth, 5)
@@ -79,6 +81,7 @@ def test_from_five_stages_on_a_balanced_fraction_starts(stages: str) -> None:
             assert before == len(orders) / 2
 
 
+@pytest.mark.integration
 def test_five_stages_come_close_to_the_best_of_120_orders() -> None:
     stages, rng = "ABCDE", np.random.default_rng(5)
     scores = dict(zip(stages, rng.standard_normal(5), strict=True))

@@ -145,6 +145,7 @@ def stored(path: Path, *, seeds: int, trials: int) -> Path:
     return path
 
 
+@pytest.mark.integration
 def test_a_designed_study_gives_a_paired_law_with_the_rest_beside_it(tmp_path: Path) -> None:
     law = law_of_study(stored(tmp_path / "study.db", seeds=3, trials=24))
     assert isinstance(law, LawFile)

@@ -50,6 +50,7 @@ def net(classes, channels):
 """
 
 
+@pytest.mark.integration
 def test_what_init_writes_passes_the_check_and_is_told_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,6 +91,7 @@ def small_task(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("text", "message"),
     [

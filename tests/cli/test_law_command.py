@@ -35,6 +35,7 @@ def folder(path: Path, seeds: int) -> Path:
     return path
 
 
+@pytest.mark.integration
 def test_the_answer_stands_first_with_the_command_of_its_network(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -60,6 +61,7 @@ def test_with_too_few_seeds_nothing_is_recommended(
     assert "probability 0." not in text.split("\n\n")[0]
 
 
+@pytest.mark.integration
 def test_short_training_withholds_the_recommendation(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -75,6 +77,7 @@ def test_short_training_withholds_the_recommendation(
     )
 
 
+@pytest.mark.integration
 def test_the_loss_of_the_folder_is_taken_unless_another_is_asked_for(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -84,6 +87,7 @@ def test_the_loss_of_the_folder_is_taken_unless_another_is_asked_for(
     assert json.loads(run(capsys, str(path), "--json", "--loss", "1%"))["answer"]["loss"] == 0.01
 
 
+@pytest.mark.integration
 def test_folders_and_files_are_read_together(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = folder(tmp_path / "run", 2)
     write_records(tmp_path / "more.jsonl", networks(4)[12:])
@@ -92,6 +96,7 @@ def test_folders_and_files_are_read_together(capsys: pytest.CaptureFixture[str],
     assert law["answer"]["topological_sorts"]["number"] >= 1
 
 
+@pytest.mark.integration
 def test_a_table_of_other_results_gets_the_same_kind_of_answer(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ TINY = Task(
 )
 
 
+@pytest.mark.integration
 def test_the_file_holds_the_threshold_that_keeps_the_loss_and_a_store_saves_the_trainings(
     tmp_path: Path,
 ) -> None:

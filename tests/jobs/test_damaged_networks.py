@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
@@ -10,6 +12,7 @@ from ordercomp.sequence import StageSequence
 from tests import fakes
 
 
+@pytest.mark.integration
 def test_a_damaged_network_is_trained_again_before_it_is_taken(tmp_path: Path) -> None:
     task = fakes.FakeTask(tmp_path / "calls")
     with Runner(task, Store(tmp_path / "store"), workers=1, work=fakes.describe_origin) as runner:
@@ -29,6 +32,7 @@ def test_a_damaged_network_is_trained_again_before_it_is_taken(tmp_path: Path) -
         assert path.read_bytes() == whole
 
 
+@pytest.mark.integration
 def test_a_digest_that_leads_out_of_the_store_names_no_network(tmp_path: Path) -> None:
     (tmp_path / "foreign.safetensors").write_text("of a stranger")
     task = fakes.FakeTask(tmp_path / "calls")

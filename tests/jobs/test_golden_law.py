@@ -14,6 +14,8 @@ import pytest
 
 from ordercomp.cli.main import main
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.json"))
 

@@ -53,6 +53,7 @@ def test_only_another_metric_than_accuracy_is_another_task() -> None:
     assert len({replace(TINY, metric=name).digest for name in CLASS_METRICS}) == len(CLASS_METRICS)
 
 
+@pytest.mark.integration
 def test_records_law_and_page_of_a_discovery_name_the_metric(tmp_path: Path) -> None:
     found = discover(TINY, out=tmp_path, seeds=1, workers=1)
     measured = [record for record in read_records(tmp_path / "records.jsonl") if record.points]
@@ -65,6 +66,7 @@ def test_records_law_and_page_of_a_discovery_name_the_metric(tmp_path: Path) -> 
     assert "balanced accuracy" in repr(found.__rich__().tables[0].to_text())
 
 
+@pytest.mark.integration
 def test_the_terminal_names_the_metric(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.toml").write_text(TOML)
     with pytest.raises(SystemExit):

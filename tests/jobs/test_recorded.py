@@ -48,6 +48,7 @@ def test_recordings_of_a_gpu_hold_every_prefix_of_every_order_at_two_knob_settin
     assert sorted({order for order in orders if "F" not in order}) == sorted(permutations("DPQE"))
 
 
+@pytest.mark.integration
 def test_late_seeds_of_the_race_on_fashion_mnist_hold_the_orders_that_it_had_left() -> None:
     records = [record for record in load_recorded("fashion-mnist-raced") if record.seed > 6]
     nodes = nodes_by_seed(records)
@@ -89,6 +90,7 @@ def test_every_seed_of_a_recording_holds_the_same_nodes(name: str) -> None:
     assert len({frozenset(texts) for texts in nodes.values()}) == 1
 
 
+@pytest.mark.integration
 def test_a_law_is_derived_from_recorded_runs() -> None:
     law = derive_law(load_recorded("digits"), stages="DPQE")
     assert len(law.pairs) == 6

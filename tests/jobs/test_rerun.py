@@ -47,6 +47,7 @@ def record(folder: Path) -> Record:
     return choose_record(folder / "records.jsonl", sequence="EP")
 
 
+@pytest.mark.integration
 def test_a_record_comes_again_bit_for_bit(record: Record, task: Task) -> None:
     done = rerun(record, task)
     assert done.differences == ()
@@ -54,6 +55,7 @@ def test_a_record_comes_again_bit_for_bit(record: Record, task: Task) -> None:
     assert done.again.points == record.points
 
 
+@pytest.mark.integration
 def test_a_changed_digit_is_told_with_its_place(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

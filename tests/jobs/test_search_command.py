@@ -44,6 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.integration
 def test_the_chosen_objectives_and_all_stages_are_searched(folder: Path) -> None:
     search = json.loads((folder / "my out" / "search.json").read_text())
     assert search["objectives"]["names"] == ["accuracy", "log2_cr"]
@@ -71,6 +72,7 @@ def test_the_line_for_a_task_file_finds_the_network_without_a_training(
     assert str(CompressedNetwork.load(Path(words[-1])).sequence) == words[1]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -80,6 +80,7 @@ def test_a_file_of_a_search_is_read_as_adaptive(capsys: pytest.CaptureFixture[st
     assert LABEL not in printed(capsys, str(path))
 
 
+@pytest.mark.integration
 def test_a_storage_is_read_with_its_label_for_the_stages_asked_for(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -32,6 +32,7 @@ def test_published_networks_have_their_published_cost(model: str, parameters: in
     assert cost.bits("paper") == parameters * 32
 
 
+@pytest.mark.integration
 def test_half_the_depth_of_resnet34_is_resnet18_exactly() -> None:
     student = measure_cost(apply("D", cifar("resnet34"), depth=0.5))
     published = measure_cost(cifar("resnet18"))

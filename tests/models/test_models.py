@@ -309,6 +309,7 @@ def test_functions_that_cannot_be_imported_are_explained(spec: str, message: str
         build_model(spec, classes=7)
 
 
+@pytest.mark.integration
 def test_counting_parameters_draws_no_weights_and_loads_no_other_half_of_torch() -> None:
     program = (
         "import sys; from ordercomp.models.catalog import build_model, count_parameters\n"

@@ -40,6 +40,7 @@ def create(model: str, data: ImageData) -> CompressedNetwork:
     return CompressedNetwork.create(model, classes=data.classes, channels=data.channels, size=data.size)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("model", NETWORKS)
 def test_a_training_step_changes_every_weight(model: str, data: ImageData) -> None:
     module = create(model, data).module.train()
@@ -53,6 +54,7 @@ def test_a_training_step_changes_every_weight(model: str, data: ImageData) -> No
     assert all(changed)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("model", NETWORKS)
 def test_the_four_stages_run_one_after_another(model: str, data: ImageData) -> None:
     batch_size = max(2, len(data.train) // 2)

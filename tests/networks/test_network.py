@@ -133,6 +133,7 @@ def test_any_model_loads_to_the_same_logits(model: str, order: str, tmp_path: Pa
     assert same(network, CompressedNetwork.load(tmp_path / "network"))
 
 
+@pytest.mark.integration
 def test_a_users_network_loads_in_a_fresh_process(tmp_path: Path) -> None:
     network = apply("Q", apply("P", evaluated("user_nets:normalized")))
     network.save(tmp_path / "network")

@@ -14,6 +14,8 @@ from tests import fakes
 
 distributed = pytest.importorskip("distributed")
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[object]:

@@ -26,6 +26,8 @@ from ordercomp.sequence import StageSequence, permutations
 from tests import fakes
 from tests.fakes import FakeTask, calls
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240.0  # seconds until a test gives up, whatever the load
 LONG = 600.0  # seconds of a training that nothing may wait for: whatever does runs out of patience

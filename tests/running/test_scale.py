@@ -11,12 +11,14 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ORDERCOMP_CHECK_STATES", raising=False)
 
 
+@pytest.mark.integration
 def test_workers_find_work_while_new_seeds_have_a_baseline_only() -> None:
     found = scale.load(4, 32, trainings=800)
     assert found["trainings"] >= 800
     assert found["efficiency"] > 0.85  # 0.78 where only two requests a worker are looked at
 
 
+@pytest.mark.integration
 def test_a_race_trains_less_than_all_orders_and_finds_the_planted_one() -> None:
     found = scale.race(4, 8)
     assert found["agrees_with_the_law"]

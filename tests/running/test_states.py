@@ -104,6 +104,7 @@ TEXTS = st.lists(
 )
 
 
+@pytest.mark.integration
 @settings(max_examples=60)
 @given(texts=TEXTS, cap=st.sampled_from([0, 4, 2**30]), bad=st.sampled_from(["", "P", "DP", "Q", "K"]))
 def test_every_request_ends_once_whatever_fails_and_is_evicted(

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 from ordercomp.running.workers import LocalPool, refuse_unguarded
 refuse_unguarded("discover")
@@ -15,6 +17,7 @@ future.result()
 """
 
 
+@pytest.mark.integration
 def test_a_script_without_the_main_guard_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, str(tmp_path / "script.py")]

@@ -71,6 +71,7 @@ def opened(url: str, *, task: str = "synthetic", name: str = "test") -> optuna.S
     )
 
 
+@pytest.mark.integration
 def test_a_study_on_a_server_is_filled_resumed_and_guarded(url: str) -> None:
     study = opened(url)
     enqueue_paired_design(study, SPACE, map(StageSequence.parse, permutations("DPQE")[:4]), [0])
@@ -98,6 +99,7 @@ def _drive(url: str, trials: int, dies_after: int | None) -> None:
             os._exit(0)
 
 
+@pytest.mark.integration
 def test_several_drivers_fill_one_study_and_take_up_what_a_dead_one_left(url: str) -> None:
     design = [StageSequence.parse(order) for order in permutations("DPQE")[:6]]
     study = opened(url, name="shared")

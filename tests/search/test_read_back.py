@@ -36,6 +36,7 @@ def study_with(storage: Path | None, *, orders: list[str], trials: int) -> optun
     return study
 
 
+@pytest.mark.integration
 def test_a_designed_study_gives_all_its_nodes_as_pairs(tmp_path: Path) -> None:
     study_with(tmp_path / "study.db", orders=permutations("DPQ"), trials=12)
     records = records_from_study(find_study(tmp_path / "study.db"))

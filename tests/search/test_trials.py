@@ -40,6 +40,7 @@ for finished in run_study(study, TableRunner(SyntheticWorld()), spec):
 """
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("file", ["study.db", "study.log"])
 def test_a_killed_run_is_resumed_without_loss_or_double_count(tmp_path: Path, file: str) -> None:
     storage = tmp_path / file

@@ -104,6 +104,7 @@ def test_raw_images_are_normalized_as_in_training(tmp_path: Path) -> None:
     assert all(torch.equal(one, two) for one, two in zip(expected, found, strict=True))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("threshold", [0.0, 0.12, 2.0])
 def test_an_image_leaves_at_the_first_exit_that_is_sure_enough(threshold: float, tmp_path: Path) -> None:
     network = served(trained("PQE"), threshold)

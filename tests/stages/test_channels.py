@@ -179,6 +179,7 @@ def test_latent_importance_does_not_depend_on_the_bits() -> None:
         assert torch.equal(plain.module.body[place].weight, quantized.module.body[place].weight)  # type: ignore[index]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "model",
     [
@@ -279,6 +280,7 @@ def test_layer_normalizations_keep_their_weights_in_order() -> None:
     assert pruned.module.get_submodule("body.9").weight.shape == (4,)
 
 
+@pytest.mark.integration
 def test_a_ratio_that_is_missed_is_refused() -> None:
     with pytest.raises(StageError, match=r"a ratio of 0.9 removes \d+% of the channels of odd_nets:stuck"):
         apply("P", tiny_network("odd_nets:stuck"), ratio=0.9)

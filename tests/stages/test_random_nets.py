@@ -127,6 +127,7 @@ def _normalize_rest(layer: nn.LayerNorm | nn.GroupNorm, left: nn.Module) -> None
     layer.register_forward_hook(hook)
 
 
+@pytest.mark.integration
 def test_what_is_told_of_twenty_random_networks_is_true() -> None:
     assert_told_truly(range(20, 20 + SHORT))
 

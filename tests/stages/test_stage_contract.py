@@ -117,6 +117,7 @@ def cases() -> list[Any]:
     return found
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("order", "letter"), cases())
 def test_every_stage_keeps_the_contract_on_every_prior_state(order: str, letter: str) -> None:
     network = state(order)
@@ -184,6 +185,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.integration
 def test_saved_networks_give_the_same_logits_in_a_fresh_process(tmp_path: Path) -> None:
     orders = ["", "DPQE", "EQPD", "QEDP", "PEDQ", "QPES"]
     expected = []

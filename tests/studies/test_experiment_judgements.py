@@ -191,6 +191,7 @@ def test_small_presets_leave_the_papers_networks_alone() -> None:
         assert [part.task.name for part in EXPERIMENTS["zoo"].parts(DIGITS, load_preset(name))] == ["digits"]
 
 
+@pytest.mark.integration
 def test_every_row_of_table_2_has_a_student() -> None:
     tasks = [zoo.zoo_task(row) for row in PAPER.table_2.rows]
     assert all(task.knobs["D"]["depth"] != 1 or 0 < float(task.knobs["D"]["width"]) < 1 for task in tasks)

@@ -101,6 +101,7 @@ def conclusion(outcome: Outcome) -> Conclusion:
     return Conclusion(findings=outcome.findings, tables=outcome.shown, notes=outcome.notes)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_runs_judges_and_draws(name: str, tmp_path: Path, checked: list[Task]) -> None:
     outcome = run(name, tmp_path)
@@ -129,6 +130,7 @@ def test_every_experiment_runs_judges_and_draws(name: str, tmp_path: Path, check
     assert {path.stem for path in figures} == set(EXPERIMENTS[name].figures(records))
 
 
+@pytest.mark.integration
 def test_the_second_experiment_trains_only_what_the_first_did_not(tmp_path: Path) -> None:
     first = run("pairwise", tmp_path)
     again = run("pairwise", tmp_path)
@@ -149,6 +151,7 @@ def test_records_are_appended_once_and_kept_over_runs(tmp_path: Path) -> None:
     assert len({(record.sequence, record.seed) for record in records}) == len(records) == first.planned
 
 
+@pytest.mark.integration
 def test_a_run_of_another_day_adds_to_the_same_folder_unless_the_code_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +241,7 @@ def test_an_unknown_experiment_lists_the_known_ones(tmp_path: Path) -> None:
         run("pairwize", tmp_path)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_half_of_the_records_can_be_judged_and_drawn(name: str) -> None:
     records = simulate(Planted.law("DPQE", 1.0), seeds=2, rng=np.random.default_rng(0))
@@ -318,6 +322,7 @@ def test_a_fresh_student_makes_d_first_true_by_construction() -> None:
     assert any("not a finding" in finding.sentence for finding in findings[:6])
 
 
+@pytest.mark.integration
 def test_a_lack_of_memory_is_tried_again_and_never_recorded(tmp_path: Path) -> None:
     def run_short(job: NodeJob) -> Record:
         if job.sequence.order == "P":

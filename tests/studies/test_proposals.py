@@ -54,6 +54,7 @@ def test_finer_stages_keep_their_knobs(space: Space) -> None:
     }
 
 
+@pytest.mark.integration
 def test_every_proposal_can_be_applied(network: CompressedNetwork, space: Space) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     proposed = [space.suggest(study.ask()) for _ in range(15)]

@@ -28,6 +28,7 @@ def test_a_small_network_goes_through_all_stages() -> None:
     assert found["Q"] == "128.00×"
 
 
+@pytest.mark.integration
 def test_a_network_whose_channels_are_shuffled_is_refused_by_p_alone() -> None:
     found = assert_works_or_refuses("torchvision:shufflenet_v2_x0_5")
     assert [key for key, text in found.items() if text.startswith("no: ")] == ["P", "DPQE", "DPQE by width"]
