@@ -76,3 +76,33 @@ def test_permutations_are_averaged_over_the_settings_that_are_complete() -> None
     records += [make_record(order, 0, 0.98, 16.0, knobs=hard) for order in ("DP", "PD")]
     values, _ = permutation_values(gather(records), "DP")
     assert values["DP"].tolist() == pytest.approx([3.0])
+
+
+def test_chains_are_runs_of_distinct_stages_without_controls() -> None:
+    table = gather([make_record(order, knobs={}) for order in ("D", "DP", "PD", "DPF", "DD", "DQ", "")])
+    assert [run.order for run in table.chains("DP")] == ["D", "DP", "PD"]
+    assert {run.order for run in table.chains()} == {"D", "DP", "PD", "DQ"}
+
+
+def test_permutations_stand_by_setting_and_seed() -> None:
+    hard = {**KNOBS, "P": {"ratio": 0.8}}
+    records = [make_record(order, seed) for order in ("DP", "PD") for seed in (0, 1)]
+    groups = gather([*records, make_record("PD", 1, knobs=hard)]).permutations("PD")
+    found = [(setting.steps[0], seed, sorted(runs)) for (setting, seed), runs in groups.items()]
+    assert found == [
+        ("P(ratio=0.4)", 0, ["DP", "PD"]),
+        ("P(ratio=0.4)", 1, ["DP", "PD"]),
+        ("P(ratio=0.8)", 1, ["PD"]),
+    ]
+
+
+def test_a_control_knows_the_run_that_it_trains_on() -> None:
+    table = gather([make_record(order, knobs={}) for order in ("DP", "DPF", "F", "D")])
+    pairs = {run.text: run.controlled.text for run in table.records if run.controlled is not None}
+    assert pairs == {"D P F": "D P"}
+
+
+def test_records_of_several_tasks_make_no_law() -> None:
+    table = gather([make_record("D", task="one"), make_record("D", task="two")])
+    with pytest.raises(ValueError, match="records must belong to one task, got one, two"):
+        _ = table.task

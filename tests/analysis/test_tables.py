@@ -15,9 +15,13 @@ from ordercomp.analysis.report.tables import (
     convergence_table,
     duration_text,
     failure_table,
+    interval_text,
     pair_table,
+    percent_text,
+    points_text,
     ranking_table,
     reduction_table,
+    threshold_text,
 )
 from ordercomp.analysis.statistics import Estimate
 from ordercomp.sequence import StageSequence
@@ -130,3 +134,18 @@ def test_under_trained_controls_are_marked() -> None:
 def test_failed_runs_are_listed_with_their_error() -> None:
     records = [make_record("D"), make_record("Q", 2, error="loss is NaN")]
     assert failure_table(records).rows == (("Q(weights=2,activations=4)", "2", "loss is NaN"),)
+
+
+def test_columns_in_which_no_row_says_anything_can_be_left_out() -> None:
+    table = Table.of("Title", ("order", "seed", "note"), [("DP", "", ""), ("PD", "", "")], left=("order",))
+    assert [column.name for column in table.without_empty_columns().columns] == ["order"]
+    assert [column.name for column in table.without_empty_columns("note").columns] == ["order", "seed"]
+    assert [column.align for column in table.columns] == ["left", "right", "right"]
+
+
+def test_numbers_are_formatted_alike_everywhere() -> None:
+    assert percent_text(0.931) == "93.10 %"
+    assert points_text(-0.0025) == "-0.25"
+    assert interval_text((-0.1, 0.3)) == "-0.10 to +0.30"
+    assert interval_text((-0.1, 0.3), points_text) == "-10.00 to +30.00"
+    assert (threshold_text(None), threshold_text(0.5)) == ("", "0.5")
