@@ -10,9 +10,10 @@ from ordercomp.analysis.statistics import Estimate
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request
 from ordercomp.running.task import Task
-from ordercomp.sequence import KnobValue, Order, PrefixTrie, StageSequence, Step
+from ordercomp.sequence import Order, PrefixTrie, StageSequence, Step
 from ordercomp.stages.catalog import complete, known_stages
-from ordercomp.studies.preset import Preset
+from ordercomp.studies.facts import LAW
+from ordercomp.studies.preset import Preset, Setting
 
 ClaimVerdict = Literal["agree", "disagree", "undecided", "true by construction"]
 CONTROL = Step("F")  # more training without compression
@@ -36,6 +37,97 @@ class Part:
         """Stage trainings if every network started from its baseline."""
         trie = PrefixTrie([(str(s), r.seed) for s in r.sequence.steps] for r in self.requests)
         return trie.unshared_trainings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """A task at the scale of a preset: from orders to requests, alike for all orders that are compared."""
+
+    task: Task  # as the preset prepares it
+    preset: Preset
+
+    @property
+    def law(self) -> Order:
+        """The paper's law on the stages of the task."""
+        return restrict(LAW, self.task.stages)
+
+    def sequences(self, orders: Iterable[Order]) -> list[StageSequence]:
+        """Every order at every knob setting that the preset has for its stages, without doubles.
+
+        Orders of the same stages meet the same settings, so that they differ in nothing else.
+        """
+        return _distinct(
+            self.task.sequence(order, setting) for order in orders for setting in self._grid(order)
+        )
+
+    def ladder(self, stages: Iterable[str]) -> list[StageSequence]:
+        """Each of the stages alone at the settings of its ladder."""
+        return _distinct(
+            self.task.sequence(stage, setting) for stage in stages for setting in self.preset.alone(stage)
+        )
+
+    def share_epochs(self, orders: Iterable[Order]) -> list[StageSequence]:
+        """The orders at the preset's first knob setting, each as long as all stages of the task together.
+
+        So orders of different lengths share out the same number of epochs. An order with as many stages as
+        the task trains each as long as the recipe says, like everywhere else.
+        """
+        wanted, plain = [], replace(self.task, accounting="per-stage")
+        for order in orders:
+            sequence = plain.sequence(order, self._grid(order)[0])
+            if len(order) != len(self.task.stages):
+                epochs = self.task.recipe.epochs * len(self.task.stages) / len(order)
+                sequence = with_knobs(sequence, {stage: {"epochs": epochs} for stage in order})
+            wanted.append(sequence)
+        return _distinct(wanted)
+
+    def part(self, wanted: Iterable[StageSequence], *, controlled: bool = True, total: bool = False) -> Part:
+        """All sequences at seed 0, then all at seed 1, and so on, so that an early end leaves whole seeds.
+
+        Args:
+            wanted: what is trained; doubles are left out.
+            controlled: add control arms if the preset has them.
+            total: mark the records as accounted by total epochs.
+        """
+        whole = _distinct(wanted)
+        whole += controls(whole) if controlled and self.preset.controls else []
+        return Part(
+            task=replace(self.task, accounting="total") if total else self.task,
+            requests=tuple(Request(one, seed) for seed in range(self.preset.seeds) for one in whole),
+        )
+
+    def _grid(self, order: Order) -> list[Setting]:
+        return self.preset.grid("".join(sorted(set(order))))
+
+
+def controls(wanted: Iterable[StageSequence]) -> list[StageSequence]:
+    """F after every static prefix of the sequences, which shows whether it was trained to the end."""
+    stages = known_stages()
+
+    def is_static(step: Step) -> bool:
+        return not stages[step.stage].dynamic and step.stage != CONTROL.stage
+
+    return _distinct(
+        prefix + CONTROL
+        for sequence in wanted
+        for prefix in sequence.prefixes
+        if all(map(is_static, prefix.steps))
+    )
+
+
+def restrict(order: Order, stages: Iterable[str]) -> Order:
+    """The order without the letters that are not among `stages`."""
+    return "".join(letter for letter in order if letter in stages)
+
+
+def with_knobs(sequence: StageSequence, knobs: Setting) -> StageSequence:
+    """The sequence with the stages' knobs set so, the others as they were."""
+    steps = [Step.of(step.stage, {**step.settings, **knobs.get(step.stage, {})}) for step in sequence.steps]
+    return complete(StageSequence(tuple(steps)))
+
+
+def _distinct(wanted: Iterable[StageSequence]) -> list[StageSequence]:
+    return list(dict.fromkeys(wanted))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,19 +163,19 @@ class Conclusion:
 class Experiment:
     """One question, with plain functions that plan, decide and draw it.
 
-    They get the task as the preset prepares it, and the `latest` records.
+    They get the task as the preset prepares it, in a design, and the `latest` records.
     """
 
     name: str
     section: str  # of the paper, with the figure or table
     question: str
-    plan: Callable[[Task, Preset], Sequence[Part]]
+    plan: Callable[[Design], Sequence[Part]]
     rule: Callable[[Sequence[Record]], Conclusion]
     draw: Callable[[Sequence[Record]], Mapping[str, str]]
 
     def parts(self, task: Task, preset: Preset) -> Sequence[Part]:
         """What is trained of the task at the preset."""
-        return self.plan(preset.prepare(task), preset)
+        return self.plan(Design(task=preset.prepare(task), preset=preset))
 
     def decide(self, records: Iterable[Record]) -> Conclusion:
         """Apply the decision rule of the experiment to the records, in whatever order they come."""
@@ -167,87 +259,3 @@ def make_table(
 def words_table(title: str, columns: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Table:
     """A table of words, all of them set to the left."""
     return make_table(title, columns, rows, left=columns)
-
-
-# From orders to requests: knob settings, seeds and control arms, alike for all orders that are compared.
-
-
-def sequences(task: Task, preset: Preset, orders: Iterable[Order]) -> list[StageSequence]:
-    """Every order at every knob setting that the preset has for its stages, without doubles.
-
-    Orders of the same stages meet the same settings, so that they differ in nothing else.
-    """
-    return _distinct(
-        task.sequence(order, setting)
-        for order in orders
-        for setting in preset.grid("".join(sorted(set(order))))
-    )
-
-
-def ladder(task: Task, preset: Preset, stages: Iterable[str]) -> list[StageSequence]:
-    """Each of the stages alone at the settings of its ladder."""
-    return _distinct(task.sequence(stage, setting) for stage in stages for setting in preset.alone(stage))
-
-
-def controls(wanted: Iterable[StageSequence]) -> list[StageSequence]:
-    """F after every static prefix of the sequences, which shows whether it was trained to the end."""
-    stages = known_stages()
-
-    def is_static(step: Step) -> bool:
-        return not stages[step.stage].dynamic and step.stage != CONTROL.stage
-
-    return _distinct(
-        prefix + CONTROL
-        for sequence in wanted
-        for prefix in sequence.prefixes
-        if all(map(is_static, prefix.steps))
-    )
-
-
-def one_part(task: Task, preset: Preset, wanted: Iterable[StageSequence], *, controlled: bool = True) -> Part:
-    """All sequences at seed 0, then all at seed 1, and so on; with control arms if the preset has them.
-
-    A budget that ends early thus leaves whole seeds.
-    """
-    whole = list(dict.fromkeys(wanted))
-    whole += controls(whole) if controlled and preset.controls else []
-    return Part(
-        task=task, requests=tuple(Request(one, seed) for seed in range(preset.seeds) for one in whole)
-    )
-
-
-def restrict(order: Order, stages: Iterable[str]) -> Order:
-    """The order without the letters that are not among `stages`."""
-    return "".join(letter for letter in order if letter in stages)
-
-
-def totaled(task: Task) -> Task:
-    """The task with its records marked as accounted by total epochs."""
-    return replace(task, accounting="total")
-
-
-def share_epochs(task: Task, preset: Preset, orders: Iterable[Order]) -> list[StageSequence]:
-    """The orders at the preset's first knob setting, each as long as all stages of the task together.
-
-    So orders of different lengths share out the same number of epochs. An order with as many stages as the
-    task trains each as long as the recipe says, like everywhere else.
-    """
-    plain = replace(task, accounting="per-stage")
-    wanted = []
-    for order in orders:
-        sequence = plain.sequence(order, preset.grid("".join(sorted(set(order))))[0])
-        if len(order) != len(task.stages):
-            epochs = task.recipe.epochs * len(task.stages) / len(order)
-            sequence = with_knobs(sequence, {stage: {"epochs": epochs} for stage in order})
-        wanted.append(sequence)
-    return _distinct(wanted)
-
-
-def with_knobs(sequence: StageSequence, knobs: Mapping[str, Mapping[str, KnobValue]]) -> StageSequence:
-    """The sequence with the stages' knobs set so, the others as they were."""
-    steps = [Step.of(step.stage, {**step.settings, **knobs.get(step.stage, {})}) for step in sequence.steps]
-    return complete(StageSequence(tuple(steps)))
-
-
-def _distinct(wanted: Iterable[StageSequence]) -> list[StageSequence]:
-    return list(dict.fromkeys(wanted))

@@ -66,6 +66,19 @@ class Table2:
     note: str
 
 
+Setting = Mapping[str, Mapping[str, KnobValue]]  # knobs by stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZooModel:
+    """How rows of Table 2 are run: students, ratios and bits that the paper's numbers imply."""
+
+    model: str
+    large_model: str  # on ImageNet
+    knobs: Setting
+    exceptions: Mapping[str, Setting]  # by data
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CitedMethod:
     """A row of Table 3, and which of our sequences comes nearest to the method."""
@@ -82,7 +95,7 @@ class CitedMethod:
     fidelity: str  # how near the order comes
     baseline_bits: int = 32  # what the reduction is measured against, as far as known
     note: str = ""
-    knobs: Mapping[str, Mapping[str, KnobValue]] = field(default_factory=dict)  # that the method is known for
+    knobs: Setting = field(default_factory=dict)  # that the method is known for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +122,7 @@ class Paper:
     figure_4: Figure4
     table_2: Table2
     table_3: Table3
+    zoo: Mapping[str, ZooModel]  # by the model of Table 2
 
 
 def _read() -> Paper:

@@ -9,9 +9,8 @@ from ordercomp.analysis.pairs import PairTable, controls, pair_tables
 from ordercomp.analysis.report.plots import Panel, claims_plot, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Table
 from ordercomp.analysis.run_table import RunTable
-from ordercomp.analysis.statistics import RULES, Decision, Estimate, decide_together
+from ordercomp.analysis.statistics import RULES, Decision, decide_together
 from ordercomp.records import Record
-from ordercomp.running.task import Task
 from ordercomp.sequence import Order, permutations
 from ordercomp.studies.claims import (
     CONSTRUCTION,
@@ -23,6 +22,7 @@ from ordercomp.studies.claims import (
 from ordercomp.studies.experiment import (
     ClaimVerdict,
     Conclusion,
+    Design,
     Experiment,
     Finding,
     Part,
@@ -30,16 +30,13 @@ from ordercomp.studies.experiment import (
     effect_text,
     interval_of,
     make_table,
-    one_part,
-    sequences,
     words_table,
 )
 from ordercomp.studies.facts import LAW, PAPER
-from ordercomp.studies.preset import Preset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class Placement:
     """A pair of stages in the paper's order, and a third one in some place."""
 
     first: str
@@ -64,28 +61,50 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecidedCase:
-    """Whether the paper's order stays better in a case."""
+class DecidedPlacement:
+    """Whether the paper's order stays better at a placement."""
 
-    case: Case
-    effect: Estimate  # value gained by the paper's order, in doublings
-    verdict: ClaimVerdict
-    turned: bool  # the other order is better, beyond chance
-    seeds: int
+    at: Placement
+    place: Place  # what the paper's order gains there, as the law's own check decides it
+    gain: Decision  # by the numbers alone
     under_trained: bool
-    decision: Decision  # by the numbers alone
+    by_construction: bool
+
+    @property
+    def verdict(self) -> ClaimVerdict:
+        """As the law says where it decides; a direction that surely gains less than the margin is no better.
+
+        Construction outweighs too short training, which outweighs numbers.
+        """
+        if self.by_construction:
+            return "true by construction"
+        if self.under_trained:
+            return "undecided"
+        if self.place.outcome == "undecided":
+            return "disagree" if self.gain.verdict == "disagree" else "undecided"
+        return "agree" if self.place.outcome == "holds" else "disagree"
+
+    @property
+    def turned(self) -> bool:
+        """Whether the other order is better, beyond chance."""
+        return not self.under_trained and self.place.outcome == "fails"
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds have both orders."""
+        return len(self.place.seeds)
 
 
-def _plan(task: Task, preset: Preset) -> list[Part]:
+def _plan(design: Design) -> list[Part]:
     """All orders of every three stages; those of every two are their prefixes."""
-    orders = [order for three in combinations(task.stages, 3) for order in permutations("".join(three))]
-    return [one_part(task, preset, sequences(task, preset, orders))]
+    threes = map("".join, combinations(design.task.stages, 3))
+    return [design.part(design.sequences(order for three in threes for order in permutations(three)))]
 
 
 def _decide(records: Sequence[Record]) -> Conclusion:
     """The three insertions of figure 3 one by one, and all pairs, stages and places together."""
-    decided = decide_cases(records)
-    findings = [_finding(one) for one in decided if one.case.is_printed]
+    decided = decide_placements(records)
+    findings = [_finding(one) for one in decided if one.at.is_printed]
     return Conclusion(
         findings=(*findings, *([_together(decided)] if decided else [])),
         tables=(
@@ -112,51 +131,50 @@ def _draw(records: Sequence[Record]) -> dict[str, str]:
         title = f"{first}[{stage}]{second} against {second}[{stage}]{first}"
         panels.append(Panel(title=title, series={name: orders.get(name, []) for name in names}))
     rows = [
-        (" over ".join(one.case.orders), one.verdict, one.effect.mean, interval_of(one.effect))
-        for one in decide_cases(records)
+        (
+            " over ".join(one.at.orders),
+            one.verdict,
+            one.place.effect.mean,
+            interval_of(one.place.effect),
+        )
+        for one in decide_placements(records)
         if one.seeds
     ]
     return {"fronts": to_svg(panels_plot(panels)), "effects": to_svg(claims_plot(rows))}
 
 
-def decide_cases(records: Sequence[Record]) -> list[DecidedCase]:
+def decide_placements(records: Sequence[Record]) -> list[DecidedPlacement]:
     """Every pair of the paper with every third stage in every place, in three-stage orders only."""
     if not records:
         return []
     runs = RunTable.of(records, stages=stages_of(records))
     guard = controls(runs.measured, margin=GUARD_MARGIN)
-    cases = _cases(runs.stages)
+    spots = _placements(runs.stages)
     tables, short = [], []
-    for case in cases:
-        every = _table_of(runs, case)
+    for spot in spots:
+        every = _table_of(runs, spot)
         sound = every.choose(guard.sound(every))
         short.append(2 * len(sound.cells) <= len(every.cells) and bool(every.cells))
         tables.append(every if short[-1] else sound)
-    places = decide_places([case.where for case in cases], tables, rules=RULES, bound=2 * runs.bound)
+    places = decide_places([spot.where for spot in spots], tables, rules=RULES, bound=2 * runs.bound)
     gains = decide_together(
         ["better"] * len(places), [place.effect for place in places], [len(place.seeds) for place in places]
     )
     return [
-        DecidedCase(
-            case=case,
-            effect=place.effect,
-            verdict="true by construction"
-            if is_by_construction(case.first + case.second, records)
-            else "undecided"
-            if under_trained
-            else _verdict(place, gain),
-            turned=not under_trained and place.outcome == "fails",
-            seeds=len(place.seeds),
+        DecidedPlacement(
+            at=spot,
+            place=place,
+            gain=gain,
             under_trained=under_trained,
-            decision=gain,
+            by_construction=is_by_construction(spot.first + spot.second, records),
         )
-        for case, place, gain, under_trained in zip(cases, places, gains, short, strict=True)
+        for spot, place, gain, under_trained in zip(spots, places, gains, short, strict=True)
     ]
 
 
-def _cases(stages: Order) -> list[Case]:
+def _placements(stages: Order) -> list[Placement]:
     return [
-        Case(first=first, second=second, stage=stage, where=where)
+        Placement(first=first, second=second, stage=stage, where=where)
         for first, second in map(tuple, PAPER.pairs)
         if {first, second} <= set(stages)
         for stage in stages
@@ -165,44 +183,37 @@ def _cases(stages: Order) -> list[Case]:
     ]
 
 
-def _table_of(runs: RunTable, case: Case) -> PairTable:
+def _table_of(runs: RunTable, spot: Placement) -> PairTable:
     """Paired differences "first before second" at the orders of these three stages alone."""
-    first, second = sorted((case.first, case.second), key=LAW.index)
-    tables = pair_tables(runs, first + second + case.stage, neighbors=case.where != "between")
-    stage = case.stage
-    wanted = {"before": (stage, "", ""), "between": ("", stage, ""), "after": ("", "", stage)}[case.where]
+    first, second = sorted((spot.first, spot.second), key=LAW.index)
+    tables = pair_tables(runs, first + second + spot.stage, neighbors=spot.where != "between")
+    stage = spot.stage
+    wanted = {"before": (stage, "", ""), "between": ("", stage, ""), "after": ("", "", stage)}[spot.where]
     table = tables[first, second]
     return table.choose((cell.prefix, cell.between, cell.suffix) == wanted for cell in table.cells)
 
 
-def _verdict(place: Place, gain: Decision) -> ClaimVerdict:
-    """As the law says where it decides; a direction that surely gains less than the margin is no better."""
-    if place.outcome == "undecided":
-        return "disagree" if gain.verdict == "disagree" else "undecided"
-    return "agree" if place.outcome == "holds" else "disagree"
-
-
-def _finding(decided: DecidedCase) -> Finding:
-    case, (better, worse) = decided.case, decided.case.orders
+def _finding(decided: DecidedPlacement) -> Finding:
+    spot, (better, worse) = decided.at, decided.at.orders
     return Finding(
-        claim=f"{case.first}[{case.stage}]{case.second}: {case.first} before {case.second} stays better "
-        f"with {case.stage} between them ({better} over {worse})",
-        measured=f"effect {effect_text(decided.effect)} doublings"
+        claim=f"{spot.first}[{spot.stage}]{spot.second}: {spot.first} before {spot.second} stays better "
+        f"with {spot.stage} between them ({better} over {worse})",
+        measured=f"effect {effect_text(decided.place.effect)} doublings"
         if decided.seeds
         else "nothing, as no seed has both orders",
         verdict=decided.verdict,
         seeds=decided.seeds,
-        effect=decided.effect.mean if decided.seeds else None,
-        interval=interval_of(decided.effect),
-        caveat="This leans on under-trained prefixes." if decided.under_trained else decided.decision.caveat,
+        effect=decided.place.effect.mean if decided.seeds else None,
+        interval=interval_of(decided.place.effect),
+        caveat="This leans on under-trained prefixes." if decided.under_trained else decided.gain.caveat,
     )
 
 
-def _together(decided: Sequence[DecidedCase]) -> Finding:
+def _together(decided: Sequence[DecidedPlacement]) -> Finding:
     """That no inserted stage in any place turns any pair around."""
     measured = [one for one in decided if one.verdict != "true by construction"]
     verdicts = [one.verdict for one in measured]
-    turned = [one.case.orders[1] for one in measured if one.turned]
+    turned = [one.at.orders[1] for one in measured if one.turned]
     return Finding(
         claim="no inserted stage, before, between or after, breaks the order of two others",
         measured=f"of {len(measured)} insertions {verdicts.count('agree')} keep the paper's order, "
@@ -213,15 +224,15 @@ def _together(decided: Sequence[DecidedCase]) -> Finding:
     )
 
 
-def _table(decided: Sequence[DecidedCase]) -> Table:
+def _table(decided: Sequence[DecidedPlacement]) -> Table:
     rows = [
         (
-            f"{one.case.first} before {one.case.second}",
-            one.case.stage,
-            one.case.where,
-            " over ".join(one.case.orders),
-            f"{one.effect.mean:+.2f}" if one.seeds else "–",
-            "" if (ends := interval_of(one.effect)) is None else f"{ends[0]:+.2f} to {ends[1]:+.2f}",
+            f"{one.at.first} before {one.at.second}",
+            one.at.stage,
+            one.at.where,
+            " over ".join(one.at.orders),
+            f"{one.place.effect.mean:+.2f}" if one.seeds else "–",
+            "" if (ends := interval_of(one.place.effect)) is None else f"{ends[0]:+.2f} to {ends[1]:+.2f}",
             str(one.seeds),
             one.verdict + (" (under-trained)" if one.under_trained else ""),
         )

@@ -1,4 +1,7 @@
-"""Experiment: of two stages, which comes first? All pairs in both orders, against the single stages."""
+"""Experiments: what does each stage reach alone, and of two stages, which comes first?
+
+The fronts of single stages over a ladder of knob settings; all pairs in both orders, against single stages.
+"""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -6,45 +9,94 @@ from itertools import combinations
 from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.pairs import Evidence
 from ordercomp.analysis.report.plots import Panel, pair_plot, panels_plot, to_svg
-from ordercomp.analysis.report.tables import convergence_table, pair_table
+from ordercomp.analysis.report.tables import convergence_table, pair_table, reduction_table
 from ordercomp.analysis.statistics import RULES
 from ordercomp.records import Record
-from ordercomp.running.task import Task
 from ordercomp.sequence import Order, StageSequence, permutations
 from ordercomp.studies.claims import (
     CONSTRUCTION,
+    LOSSES,
     Claim,
     convergence,
     decide_claims,
+    even_out,
     is_by_construction,
     law_of,
+    measured_table,
     stages_of,
 )
 from ordercomp.studies.experiment import (
     ClaimVerdict,
     Conclusion,
+    Design,
     Experiment,
     Finding,
     Part,
     by_order,
     by_sequence,
-    ladder,
-    one_part,
-    sequences,
     words_table,
 )
-from ordercomp.studies.facts import PAPER
-from ordercomp.studies.preset import Preset
+from ordercomp.studies.facts import LAW, PAPER
 
 
-def _plan(task: Task, preset: Preset) -> list[Part]:
+def _plan_single(design: Design) -> list[Part]:
+    """Every stage of the task alone at the settings of its ladder."""
+    return [design.part(design.ladder(design.task.stages))]
+
+
+def _decide_single(records: Sequence[Record]) -> Conclusion:
+    """What section 3.1 says about single stages, front against front of equally many networks."""
+    alone = _alone(records)
+    claims = []
+    for pair, said in PAPER.singles.items():
+        first, second = tuple(pair)
+        if first in alone and second in alone:
+            sides = even_out(alone[first], alone[second])
+            claims.append(Claim(text=said.words, first=sides[0], second=sides[1], kind=said.relation))
+    every = [record for front in alone.values() for record in front]
+    return Conclusion(
+        findings=tuple(decide_claims(claims, convergence(records))),
+        tables=(
+            reduction_table(every, tolerances=LOSSES),
+            measured_table("Each network", by_sequence(every).values()),
+            words_table(
+                "The paper, section 3.1 (ResNet34, CIFAR-10; read off scatter plots, no numbers are printed)",
+                ("stages", "in its words"),
+                ((", ".join(pair), said.words) for pair, said in PAPER.singles.items()),
+            ),
+        ),
+    )
+
+
+def _draw_single(records: Sequence[Record]) -> dict[str, str]:
+    """One panel with the front of every stage."""
+    return {"fronts": to_svg(panels_plot([Panel(title="Each stage alone", series=_alone(records))]))}
+
+
+def _alone(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The records of each stage alone, in the order of the law; F is no compression."""
+    orders = by_order(records)
+    letters = [*LAW, *sorted(order for order in orders if len(order) == 1 and order not in LAW + "F")]
+    return {letter: orders[letter] for letter in letters if letter in orders}
+
+
+SINGLE = Experiment(
+    name="single",
+    section="section 3.1, the single curves of figure 2",
+    question="what does each stage reach alone?",
+    plan=_plan_single,
+    rule=_decide_single,
+    draw=_draw_single,
+)
+
+
+def _plan_pairwise(design: Design) -> list[Part]:
     """Both orders of every pair of the task's stages, and each stage alone."""
-    orders = [order for pair in combinations(task.stages, 2) for order in permutations("".join(pair))]
-    pairs, alone = sequences(task, preset, orders), ladder(task, preset, task.stages)
-    return [one_part(task, preset, [*pairs, *alone])]
+    orders = [order for pair in combinations(design.task.stages, 2) for order in permutations("".join(pair))]
+    return [design.part([*design.sequences(orders), *design.ladder(design.task.stages)])]
 
 
-def _decide(records: Sequence[Record]) -> Conclusion:
+def _decide_pairwise(records: Sequence[Record]) -> Conclusion:
     """The paper's direction of each pair, and whether a pair does better than its stages alone."""
     stages = stages_of(records)
     law = derive_law(records, stages=stages)
@@ -67,7 +119,7 @@ def _decide(records: Sequence[Record]) -> Conclusion:
     )
 
 
-def _draw(records: Sequence[Record]) -> dict[str, str]:
+def _draw_pairwise(records: Sequence[Record]) -> dict[str, str]:
     """Figure 2: a panel per pair with both orders and the single stages; and the effects of all pairs."""
     orders = by_order(records)
     panels = [
@@ -150,11 +202,11 @@ def _same_setting(pair: Sequence[Record], alone: Sequence[Record]) -> list[Recor
     return chosen
 
 
-EXPERIMENT = Experiment(
+PAIRWISE = Experiment(
     name="pairwise",
     section="section 3, figure 2",
     question="of two stages, which comes first?",
-    plan=_plan,
-    rule=_decide,
-    draw=_draw,
+    plan=_plan_pairwise,
+    rule=_decide_pairwise,
+    draw=_draw_pairwise,
 )

@@ -6,24 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from ordercomp.analysis.checks import closest_harder
 from ordercomp.analysis.report.plots import Path, paths_plot, to_svg
 from ordercomp.records import Record
-from ordercomp.running.task import Task
 from ordercomp.sequence import KnobValue, Order, StageSequence, Step
 from ordercomp.stages.catalog import known_stages
 from ordercomp.studies.claims import Claim, Kind, decide_claims, law_of, measured_table, short_name
 from ordercomp.studies.experiment import (
     Conclusion,
+    Design,
     Experiment,
     Part,
     by_sequence,
-    ladder,
-    one_part,
-    restrict,
-    sequences,
     with_knobs,
     words_table,
 )
-from ordercomp.studies.facts import LAW, PAPER
-from ordercomp.studies.preset import Preset
+from ordercomp.studies.facts import PAPER
 
 LEAST_CUT = 0.05  # doublings that a further stage must save to count as a repetition
 
@@ -32,23 +27,23 @@ TWICE: Mapping[str, Kind] = {"D": "alike", "P": "worse", "Q": "better"}
 AFTER: Mapping[str, Kind] = {"D": "not worse", "P": "not worse", "Q": "not better"}
 
 
-def _plan(task: Task, preset: Preset) -> list[Part]:
+def _plan(design: Design) -> list[Part]:
     """XX and the ladder of X for every stage that may come twice; the law, and the law followed by each.
 
     XX applies the usual knobs twice, and X alone the square of what they leave, which is as hard; but Q goes
     from its most bits to the usual ones; after the law Q goes to its fewest bits.
     """
-    law = sequences(task, preset, [restrict(LAW, task.stages)])
+    law = design.sequences([design.law])
     wanted = [*law]
-    for letter in task.stages:
+    for letter in design.task.stages:
         if not known_stages()[letter].repeatable:
             continue
-        usual, steps = sequences(task, preset, [letter])[0], ladder(task, preset, letter)
+        usual, steps = design.sequences([letter])[0], design.ladder(letter)
         first = max(steps, key=_bits) if letter == "Q" else usual
         last = min(steps, key=_bits) if letter == "Q" else usual
         wanted += [*steps, *_as_hard_at_once(usual), first + usual.steps[0]]
         wanted += [sequence + last.steps[0] for sequence in law]
-    return [one_part(task, preset, wanted, controlled=False)]
+    return [design.part(wanted, controlled=False)]
 
 
 def _decide(records: Sequence[Record]) -> Conclusion:

@@ -9,7 +9,6 @@ from ordercomp.analysis.report.plots import Panel, panels_plot, ranking_plot, to
 from ordercomp.analysis.report.tables import ranking_table, rival_table
 from ordercomp.analysis.run_table import RunTable
 from ordercomp.records import Record
-from ordercomp.running.task import Task
 from ordercomp.sequence import Order, StageSequence, Step, permutations
 from ordercomp.stages.catalog import complete
 from ordercomp.studies.claims import (
@@ -26,19 +25,15 @@ from ordercomp.studies.claims import (
 )
 from ordercomp.studies.experiment import (
     Conclusion,
+    Design,
     Experiment,
     Finding,
     Part,
     by_order,
     by_sequence,
-    one_part,
     restrict,
-    sequences,
-    share_epochs,
-    totaled,
 )
 from ordercomp.studies.facts import LAW
-from ordercomp.studies.preset import Preset
 
 # Groups of stages whose orders are on trial: D as recovery (K) or as a smaller student, and pairs.
 GROUPS: tuple[Order, ...] = ("PQK", "DPQ", "DP", "DQ", "PE", "PQ")
@@ -60,17 +55,17 @@ CHAINS: tuple[Chain, ...] = (
 )
 
 
-def _plan(task: Task, preset: Preset) -> list[Part]:
+def _plan(design: Design) -> list[Part]:
     """All orders of the task's stages; those of the rivals' stages, and chains, at equal epochs in all."""
-    available = {*task.stages, "K"}
-    groups = [group for group in GROUPS if set(group) <= available and len(group) < len(task.stages)]
+    stages = design.task.stages
+    groups = [group for group in GROUPS if set(group) <= {*stages, "K"} and len(group) < len(stages)]
     orders = [order for group in groups for order in permutations(group)]
-    chains = [chain.order for chain in CHAINS if set(chain.order) <= {*task.stages, "F"}]
-    reference = [restrict(LAW.replace("D", ""), task.stages)] if chains else []
-    shared = share_epochs(task, preset, [*orders, *reference, *chains])
+    chains = [chain.order for chain in CHAINS if set(chain.order) <= {*stages, "F"}]
+    reference = [design.law.replace("D", "")] if chains else []
+    shared = design.share_epochs([*orders, *reference, *chains])
     return [
-        one_part(task, preset, sequences(task, preset, permutations(task.stages))),
-        one_part(totaled(task), preset, map(_go_down, shared), controlled=False),
+        design.part(design.sequences(permutations(stages))),
+        design.part(map(_go_down, shared), controlled=False, total=True),
     ]
 
 

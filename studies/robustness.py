@@ -26,6 +26,7 @@ from ordercomp.running.task import Task
 from ordercomp.studies.experiment import (
     ClaimVerdict,
     Conclusion,
+    Design,
     Experiment,
     Finding,
     Part,
@@ -34,7 +35,7 @@ from ordercomp.studies.experiment import (
     group,
     restrict,
 )
-from ordercomp.studies.preset import Preset, Setting
+from ordercomp.studies.preset import Setting
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -84,8 +85,9 @@ ARMS = (
 )
 
 
-def _plan(arm: Arm, task: Task, preset: Preset) -> list[Part]:
-    return [_half(task, preset.seeds, {}), _half(arm.vary(task), preset.seeds, arm.knobs)]
+def _plan(arm: Arm, design: Design) -> list[Part]:
+    task, seeds = design.task, design.preset.seeds
+    return [_half(task, seeds, {}), _half(arm.vary(task), seeds, arm.knobs)]
 
 
 def _half(task: Task, seeds: int, knobs: Setting) -> Part:
@@ -145,9 +147,10 @@ def _answer(records: Sequence[Record], stages: str) -> AnswerAt:
 # The rival without an order.
 
 
-def _scratch_plan(task: Task, preset: Preset) -> list[Part]:
-    rivals = [_rival(task, width, preset.seeds) for width in WIDTHS if _WIDTH.search(task.model)]
-    return [_half(task, preset.seeds, {}), *rivals]
+def _scratch_plan(design: Design) -> list[Part]:
+    task, seeds = design.task, design.preset.seeds
+    rivals = [_rival(task, width, seeds) for width in WIDTHS if _WIDTH.search(task.model)]
+    return [_half(task, seeds, {}), *rivals]
 
 
 def _rival(task: Task, width: float, seeds: int) -> Part:

@@ -22,14 +22,12 @@ from ordercomp.running.store import Store, open_store
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 from ordercomp.studies import (
-    combination,
     exhaustive,
     insertion,
     pairwise,
     repetition,
     rivals,
     robustness,
-    single,
     stagewise,
     versus,
     zoo,
@@ -49,11 +47,11 @@ from ordercomp.studies.results import (
 EXPERIMENTS: Mapping[str, Experiment] = {
     experiment.name: experiment
     for experiment in (
-        single.EXPERIMENT,
-        pairwise.EXPERIMENT,
+        pairwise.SINGLE,
+        pairwise.PAIRWISE,
         insertion.EXPERIMENT,
-        combination.EXPERIMENT,
-        exhaustive.EXPERIMENT,
+        exhaustive.COMBINATION,
+        exhaustive.EXHAUSTIVE,
         repetition.EXPERIMENT,
         stagewise.EXPERIMENT,
         zoo.EXPERIMENT,

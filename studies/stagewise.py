@@ -10,12 +10,12 @@ from ordercomp.analysis.report.plots import Path, paths_plot, to_svg
 from ordercomp.analysis.report.tables import Table
 from ordercomp.analysis.statistics import RULES, Estimate, Rules, decide_every, estimate_all, shifted
 from ordercomp.records import OperatingPoint, Record
-from ordercomp.running.task import Task
 from ordercomp.sequence import Order, StageSequence
 from ordercomp.studies.claims import cheapest, measured_table, stages_of
 from ordercomp.studies.experiment import (
     ClaimVerdict,
     Conclusion,
+    Design,
     Experiment,
     Finding,
     Part,
@@ -23,13 +23,9 @@ from ordercomp.studies.experiment import (
     by_sequence,
     interval_of,
     make_table,
-    one_part,
-    restrict,
-    sequences,
     words_table,
 )
-from ordercomp.studies.facts import LAW, PAPER
-from ordercomp.studies.preset import Preset
+from ordercomp.studies.facts import PAPER
 
 CRUCIAL = 1.05  # factor on the reduction that a stage must bring at least
 
@@ -43,9 +39,9 @@ class Added:
     seeds: int
 
 
-def _plan(task: Task, preset: Preset) -> list[Part]:
+def _plan(design: Design) -> list[Part]:
     """The law at its grid of knob settings; its prefixes are measured on the way."""
-    return [one_part(task, preset, sequences(task, preset, [restrict(LAW, task.stages)]))]
+    return [design.part(design.sequences([design.law]))]
 
 
 def _decide(records: Sequence[Record]) -> Conclusion:

@@ -5,40 +5,35 @@ from collections.abc import Mapping, Sequence
 from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Table
 from ordercomp.records import Record
-from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.catalog import known_stages
 from ordercomp.studies.claims import Claim, decide_claims, law_of, longest, measured_table, short_name
 from ordercomp.studies.experiment import (
     Conclusion,
+    Design,
     Experiment,
     Part,
     by_order,
     by_sequence,
     make_table,
-    one_part,
-    restrict,
-    share_epochs,
-    totaled,
     with_knobs,
 )
 from ordercomp.studies.facts import LAW, PAPER, CitedMethod, LawResult
-from ordercomp.studies.preset import Preset
 
 TAUGHT = "j"  # the method whose quantized student goes on learning from the teacher
 
 
-def _plan(task: Task, preset: Preset) -> list[Part]:
+def _plan(design: Design) -> list[Part]:
     """The law and the nearest order of every method, at as many epochs in all."""
-    wanted = share_epochs(task, preset, [restrict(LAW, task.stages)])
+    wanted = design.share_epochs([design.law])
     for method in PAPER.table_3.methods:
-        if method.order is None or not set(method.order) <= set(task.stages):
+        if method.order is None or not set(method.order) <= set(design.task.stages):
             continue
-        nearest = share_epochs(task, preset, [method.order])
+        nearest = design.share_epochs([method.order])
         wanted += [with_knobs(sequence, method.knobs) for sequence in nearest]
         if method.key == TAUGHT and "teacher" in known_stages()["Q"].knobs:
             wanted += [with_knobs(sequence, {"Q": {"teacher": "baseline"}}) for sequence in nearest]
-    return [one_part(totaled(task), preset, wanted, controlled=False)]
+    return [design.part(wanted, controlled=False, total=True)]
 
 
 def _decide(records: Sequence[Record]) -> Conclusion:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,9 +14,9 @@ from ordercomp.data.catalog import load_data
 from ordercomp.data.source import DataError
 from ordercomp.records import Record
 from ordercomp.running.task import Task
-from ordercomp.sequence import KnobValue
 from ordercomp.studies.experiment import (
     Conclusion,
+    Design,
     Experiment,
     Finding,
     Part,
@@ -24,60 +25,22 @@ from ordercomp.studies.experiment import (
     group,
     interval_of,
     make_table,
-    one_part,
-    restrict,
-    sequences,
 )
 from ordercomp.studies.facts import LAW, PAPER, LawResult
-from ordercomp.studies.preset import Preset, Setting
 from ordercomp.training.recipe import Recipe
 
-# Students, ratios and bits that the paper's numbers imply for the rows of a model, and where a row differs.
-SETTINGS: Mapping[str, Setting] = {
-    "resnet34": {"D": {"depth": 0.5}, "P": {"ratio": 0.25}, "Q": {"weights": 1, "activations": 8}},
-    "vgg19": {"D": {"depth": 0.6}, "P": {"ratio": 0.2}, "Q": {"weights": 1, "activations": 8}},
-    "mobilenetv2": {
-        "D": {"depth": 1.0, "width": 0.5},
-        "P": {"ratio": 0.15},
-        "Q": {"weights": 4, "activations": 8},
-    },
-}
-EIGHT_BITS: Mapping[str, KnobValue] = {"weights": 8, "activations": 8}
-EXCEPTIONS: Mapping[tuple[str, str], Setting] = {
-    ("resnet34", "cifar100"): {
-        "D": {"depth": 0.6},
-        "P": {"ratio": 0.05},
-        "Q": {"weights": 4, "activations": 8},
-    },
-    ("resnet34", "imagenet"): {"P": {"ratio": 0.05}, "Q": EIGHT_BITS},
-    ("vgg19", "svhn"): {"P": {"ratio": 0.4}},
-    # torchvision's VGG is one flat chain of layers, without blocks to drop: its student is narrower.
-    ("vgg19", "imagenet"): {"D": {"depth": 1.0, "width": 0.7}, "P": {"ratio": 0.05}, "Q": EIGHT_BITS},
-    ("mobilenetv2", "cifar100"): {"P": {"ratio": 0.05}},
-    ("mobilenetv2", "imagenet"): {
-        "D": {"depth": 1.0, "width": 0.95},
-        "P": {"ratio": 0.05},
-        "Q": EIGHT_BITS,
-    },
-}
-MODELS: Mapping[str, str] = {"resnet34": "resnet34", "vgg19": "vgg19", "mobilenetv2": "mobilenet_v2"}
-LARGE_MODELS: Mapping[str, str] = {  # ImageNet forms
-    "resnet34": "torchvision:resnet34",
-    "vgg19": "torchvision:vgg19_bn",
-    "mobilenetv2": "torchvision:mobilenet_v2",
-}
 RECIPE = Recipe(epochs=20.0, batch_size=128, learning_rate=0.1, augment=True)
 HUNDREDS = 100.0  # "hundreds to over 1000 times", of a task that the paper does not have
 NEGLIGIBLE = 0.01  # loss, a fraction
 
 
-def _plan(task: Task, preset: Preset) -> list[Part]:
+def _plan(design: Design) -> list[Part]:
     """The law on the task at hand, and on the rows of Table 2 if the preset asks and their data are there."""
-    own = sequences(task, preset, [restrict(LAW, task.stages)])[:1]
+    preset = design.preset
     others = [preset.prepare(zoo_task(row)) for row in _present_rows()] if preset.zoo else []
     return [
-        one_part(task, preset, own, controlled=False),
-        *(one_part(other, preset, [other.sequence(LAW)], controlled=False) for other in others),
+        design.part(design.sequences([design.law])[:1], controlled=False),
+        *(replace(design, task=task).part([task.sequence(LAW)], controlled=False) for task in others),
     ]
 
 
@@ -110,14 +73,13 @@ def _draw(records: Sequence[Record]) -> dict[str, str]:
 
 def zoo_task(row: LawResult) -> Task:
     """The task of a row of Table 2. The paper's own length of training comes from its preset."""
-    large = row.data == "imagenet"
-    knobs = {**SETTINGS[row.model], **EXCEPTIONS.get((row.model, row.data), {})}
+    net = PAPER.zoo[row.model]
     return Task(
         name=_name(row),
-        model=(LARGE_MODELS if large else MODELS)[row.model],
+        model=net.large_model if row.data == "imagenet" else net.model,
         data=row.data,
         stages=LAW,
-        knobs={**knobs, "E": {"exits": 3}},
+        knobs={**net.knobs, **net.exceptions.get(row.data, {}), "E": {"exits": 3}},
         recipe=RECIPE,
     )
 

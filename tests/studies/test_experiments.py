@@ -103,7 +103,7 @@ def conclusion(outcome: Outcome) -> Conclusion:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_runs_judges_and_draws(name: str, tmp_path: Path, checked: list[Task]) -> None:
+def test_every_experiment_runs_decides_and_draws(name: str, tmp_path: Path, checked: list[Task]) -> None:
     outcome = run(name, tmp_path)
     assert outcome.complete
     assert checked == [DIGITS]
@@ -167,7 +167,7 @@ def test_a_run_of_another_day_adds_to_the_same_folder_unless_the_code_has_change
     assert run("repetition", tmp_path, date="2026-01-05").folder == str(tmp_path / "2026-01-05_repetition")
 
 
-def test_a_result_folder_can_be_judged_again_from_its_records_alone(tmp_path: Path) -> None:
+def test_a_result_folder_can_be_decided_again_from_its_records_alone(tmp_path: Path) -> None:
     outcome = run("repetition", tmp_path)
     experiment, records = read_experiment(outcome.folder)
     assert experiment.decide(records) == conclusion(outcome)
@@ -243,7 +243,7 @@ def test_an_unknown_experiment_lists_the_known_ones(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_half_of_the_records_can_be_judged_and_drawn(name: str) -> None:
+def test_half_of_the_records_can_be_decided_and_drawn(name: str) -> None:
     records = simulate(Planted.law("DPQE", 1.0), seeds=2, rng=np.random.default_rng(0))
     for count in (7, 40):
         findings = EXPERIMENTS[name].decide(records[:count]).findings

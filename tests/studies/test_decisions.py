@@ -1,4 +1,4 @@
-"""How claims are judged: margins, error level, equal numbers of networks; and the paper's numbers as data."""
+"""How claims are decided: margins, error level, equal numbers of networks; the paper's numbers as data."""
 
 import re
 import subprocess
@@ -69,7 +69,7 @@ WILD = side("QP", (0.99, 0.90, 0.96))
         ("better", HIGH, [], "undecided"),
     ],
 )
-def test_a_claim_is_judged_by_its_interval(
+def test_a_claim_is_decided_by_its_interval(
     kind: str, first: Sequence[Record], second: Sequence[Record], expected: str
 ) -> None:
     assert verdict(kind, first, second) == expected
@@ -123,7 +123,7 @@ def test_insertions_of_a_planted_law_hold_and_those_of_its_reverse_do_not() -> N
 
 def test_an_insertion_knows_its_two_orders() -> None:
     records = simulate(Planted.law("PQE", 1.0), seeds=2, rng=np.random.default_rng(1))
-    orders = {one.case.orders for one in insertion.decide_cases(records)}
+    orders = {one.at.orders for one in insertion.decide_placements(records)}
     assert {("PQE", "EQP"), ("QPE", "QEP"), ("PEQ", "EPQ")} <= orders
 
 
@@ -165,7 +165,7 @@ def test_stages_that_cut_nothing_are_told() -> None:
     assert regained.verdict == "disagree"
 
 
-def test_zoo_rows_are_judged_by_the_papers_own_reduction_and_loss() -> None:
+def test_zoo_rows_are_decided_by_the_papers_own_reduction_and_loss() -> None:
     records = [
         make_record("DPQE", seed, 0.985, reduction, task=task)
         for seed in range(3)
