@@ -125,9 +125,8 @@ class QuantizedLayer:
         What is kept is used without gradients only, and let go by `train`, since replayed graphs change
         weights unseen. Writing through `weight.data` is unseen, too: call `train` before, or `eval` after.
         """
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return dorefa_weight(self.weight, self.weight_bits)
-        if self.weight_bits >= FLOAT_BITS or self.weight.is_inference():
+        changing = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if changing or self.weight_bits >= FLOAT_BITS or self.weight.is_inference():
             return dorefa_weight(self.weight, self.weight_bits)
         if self._kept is None or not self._kept.fits(self.weight, self.weight_bits):
             self._kept = _KeptWeight(self.weight, self.weight_bits)
