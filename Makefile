@@ -4,6 +4,7 @@
 #   make slow         the tests that train for minutes
 #   make lint         style and types         make docs     the documentation as a site, in site/
 #   make figures      the pictures of the documentation, from the recorded runs
+#   make notebook     examples/discover.ipynb, executed
 #   make soak         kills and faults, at most five minutes
 #   make clean        remove what make and the tests made
 PYTHON ?= python3
@@ -15,7 +16,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: setup discover quick test slow soak lint docs figures clean
+.PHONY: setup discover quick test slow soak lint docs figures notebook clean
 
 setup: $(VENV)/.dev-installed
 
@@ -44,6 +45,9 @@ docs: $(VENV)/.dev-installed
 
 figures: $(VENV)/.dev-installed
 	$(BIN)/python tools/figures.py
+
+notebook: $(VENV)/.dev-installed
+	$(BIN)/python tools/notebook.py
 
 clean:
 	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -131,7 +131,7 @@ def test_contributing_names_the_folders_that_there_are() -> None:
     rooms = {"ordercomp", *(path.name for path in ROOT.iterdir() if path.is_dir() and _has_sources(path))}
     for top in ("ordercomp", "analysis", "search", "studies"):
         packages = {path.parent.relative_to(ROOT) for path in (ROOT / top).rglob("__init__.py")}
-        rooms |= {path.as_posix() for path in packages if path.parts[:2] != ("studies", "cli")}
+        rooms |= {path.as_posix() for path in packages}
     assert rooms - set(rows) == set()
     assert [row for row in rows if not (ROOT / row).is_dir()] == []
 
@@ -153,10 +153,7 @@ def test_modules_and_files_that_the_pages_name_are_there(page: Path) -> None:
 def _resolves(dotted: str) -> bool:
     """Whether this is a module, or a name within one."""
     module, _, name = dotted.rpartition(".")
-    try:
-        return bool(importlib.import_module(dotted))
-    except ModuleNotFoundError:
-        return bool(module) and hasattr(importlib.import_module(module), name)
+    return hasattr(importlib.import_module(module), name) or bool(importlib.import_module(dotted))
 
 
 def test_the_neighbors_share_of_proposals_is_the_codes() -> None:
@@ -164,6 +161,13 @@ def test_the_neighbors_share_of_proposals_is_the_codes() -> None:
     own, others = words[OWN_DRAW_IN], words[OWN_DRAW_IN - 1]
     assert f"one proposal in {own} is TPE's" in (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
     assert f"{others} of {own} proposals are" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    listed = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "reference.md").read_text(encoding="utf-8"), re.M)
+    assert {f"ordercomp.{name}" for name in ordercomp.__all__} - set(listed) == set()
+    assert len(listed) == len(set(listed))
+    assert all(_resolves(dotted) for dotted in listed)
 
 
 def test_the_site_holds_every_page() -> None:
