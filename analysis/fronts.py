@@ -88,9 +88,7 @@ def _nondominated_of_many(rows: FloatArray) -> BoolArray:
     return kept[inverse.reshape(-1)]
 
 
-# Hypervolume: how much of the space up to a reference point a set of cost vectors dominates.
-#
-# Exact for two objectives, both minimized. Zitzler and Thiele (1998).
+# Hypervolume: how much of the space up to a reference point is dominated (Zitzler and Thiele 1998).
 
 
 def hypervolume(costs: npt.ArrayLike, reference: npt.ArrayLike) -> float:
@@ -359,7 +357,7 @@ def _mean(differences: FloatArray, widths: FloatArray) -> float:
     return float(differences @ widths / total) if total > 0 else float(differences[0])
 
 
-# What one record is worth, measured once: its value in doublings on both splits, and what sets it apart.
+# What one record is worth, measured once: its value in doublings on both splits.
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,9 +420,7 @@ def _value(chosen: Sequence[Candidate], scale: Scale) -> float:
     return float(scale.weigh(np.array([point.reported_loss]))[0]) * max(0.0, point.log2_reduction)
 
 
-# Empirical attainment: how often, over repeated runs, a pair of costs was reached or bettered.
-#
-# One run is one seed's front. Both objectives are minimized. Grunert da Fonseca et al. (2001).
+# Empirical attainment: how often, over runs, costs were reached or bettered (Grunert da Fonseca et al. 2001).
 
 
 def attainment_surface(runs: Sequence[npt.ArrayLike], share: float) -> FloatArray:
@@ -456,11 +452,8 @@ def _best_second(run: FloatArray, firsts: FloatArray) -> FloatArray:
 def _checked(runs: Sequence[npt.ArrayLike]) -> list[FloatArray]:
     if not len(runs):
         raise ValueError("runs must hold at least one run, got none")
-    return [_two(run, name="each run") for run in runs]
-
-
-def _two(rows: npt.ArrayLike, *, name: str) -> FloatArray:
-    costs = check_costs(rows, name=name)
-    if costs.shape[1] != 2:
-        raise ValueError(f"{name} must have 2 objectives, got {costs.shape[1]}")
-    return costs
+    fronts = [check_costs(run, name="each run") for run in runs]
+    for costs in fronts:
+        if costs.shape[1] != 2:
+            raise ValueError(f"each run must have 2 objectives, got {costs.shape[1]}")
+    return fronts

@@ -223,10 +223,10 @@ def _control(accounting: str, sequence: str, gains: list[float], margin: float) 
     return Control(sequence, accounting, mean, (low, high), len(gains), status)
 
 
-def _mean_gains(guard: tuple[Control, ...]) -> dict[tuple[str, str], float]:
+def _mean_gains(arms: Iterable[Control]) -> dict[tuple[str, str], float]:
     """Average the gains of the controls that share accounting and last stage."""
     pooled: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for control in guard:
+    for control in arms:
         last = parsed(control.sequence).steps[-1].stage
         pooled[control.accounting, last].append(control.gain)
     return {key: float(np.mean(gains)) for key, gains in pooled.items()}
@@ -326,7 +326,7 @@ def gather(
         Evidence(
             first=pair[0],
             second=pair[1],
-            verdict=_verdict(cells, direction, parts, look, pairs=len(tables)),
+            verdict=_verdict(cells, direction, parts, look, seeds=len(rows), pairs=len(tables)),
             effect=effect,
             p_value=effect.p_value,
             adjusted_p=direction.shared,
@@ -364,9 +364,14 @@ def count_cells(tables: Mapping[Pair, PairTable], guard: Guard) -> dict[Pair, Co
 
 
 def _verdict(
-    counted: Counted, direction: Direction, groups: Sequence[Group], rules: Rules, *, pairs: int
+    counted: Counted,
+    direction: Direction,
+    groups: Sequence[Group],
+    rules: Rules,
+    *,
+    seeds: int,
+    pairs: int,
 ) -> PairVerdict:
-    seeds = int(np.isfinite(counted.table.effects).any(axis=1).sum())
     if counted.doubtful or seeds < rules.least_seeds:
         return "undecided"
     if signs_differ([group.effect for group in groups], rules=rules, families=pairs):

@@ -57,8 +57,8 @@ def linear_extensions(graph: Precedence, stages: Order) -> list[Order]:
     ordered = nx.DiGraph()
     ordered.add_nodes_from(stages)
     ordered.add_edges_from(graph.edges)
-    found = itertools.islice(nx.all_topological_sorts(ordered), MOST_EXTENSIONS)
-    return sorted(("".join(order) for order in found), key=lambda order: [stages.index(s) for s in order])
+    sorts = itertools.islice(nx.all_topological_sorts(ordered), MOST_EXTENSIONS)
+    return sorted(("".join(order) for order in sorts), key=lambda order: [stages.index(s) for s in order])
 
 
 def free_pairs(graph: Precedence, stages: Order) -> list[Pair]:
