@@ -316,12 +316,7 @@ class Repetition:
 
 
 def check_repetitions(
-    runs: Mapping[Run, Measured],
-    law: Order,
-    *,
-    suggested: Mapping[int, Order],
-    rules: Rules,
-    bound: float,
+    runs: Mapping[Run, Measured], law: Order, *, suggested: Mapping[int, Order], rules: Rules, bound: float
 ) -> list[Repetition]:
     """Test what a repeated stage gains: XX against X once but harder, and the law followed by X again.
 

@@ -240,10 +240,7 @@ def record_value(record: Record, *, scale: Scale = DEFAULT_SCALE) -> float:
 
 
 def best_reductions(
-    records: Iterable[Record],
-    *,
-    tolerances: Sequence[float] = TOLERANCES,
-    scale: Scale = DEFAULT_SCALE,
+    records: Iterable[Record], *, tolerances: Sequence[float] = TOLERANCES, scale: Scale = DEFAULT_SCALE
 ) -> dict[float, Candidate | None]:
     """Map each tolerated validation loss (a fraction) to the point of largest reduction within it.
 

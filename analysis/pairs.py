@@ -147,9 +147,7 @@ def _swaps(
 
 
 def _table(
-    pair: tuple[str, str],
-    seeds: Sequence[int],
-    units: Mapping[Cell, Mapping[int, tuple[Measured, Measured]]],
+    pair: tuple[str, str], seeds: Sequence[int], units: Mapping[Cell, Mapping[int, tuple[Measured, Measured]]]
 ) -> PairTable:
     cells = tuple(sorted(units))
     effects, reductions, accuracies = (np.full((len(seeds), len(cells)), np.nan) for _ in range(3))
@@ -364,13 +362,7 @@ def count_cells(tables: Mapping[Pair, PairTable], guard: Guard) -> dict[Pair, Co
 
 
 def _verdict(
-    counted: Counted,
-    direction: Direction,
-    groups: Sequence[Group],
-    rules: Rules,
-    *,
-    seeds: int,
-    pairs: int,
+    counted: Counted, direction: Direction, groups: Sequence[Group], rules: Rules, *, seeds: int, pairs: int
 ) -> PairVerdict:
     if counted.doubtful or seeds < rules.least_seeds:
         return "undecided"

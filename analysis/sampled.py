@@ -168,11 +168,7 @@ def _compare(
 
 
 def _differences(
-    earlier: Sequence[Record],
-    later: Sequence[Record],
-    resamples: int,
-    scale: Scale,
-    rng: np.random.Generator,
+    earlier: Sequence[Record], later: Sequence[Record], resamples: int, scale: Scale, rng: np.random.Generator
 ) -> FloatArray:
     """Differences of front values of equally many networks; draws that leave a side empty do not count."""
     sides = (group_by_seed(earlier), group_by_seed(later))

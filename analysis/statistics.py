@@ -435,10 +435,7 @@ def decide_best(differences: FloatArray, *, rules: Rules = RULES) -> Outcome:
 def negated(effect: Estimate) -> Estimate:
     """The same effect with the sides exchanged."""
     return replace(
-        effect,
-        mean=-effect.mean,
-        interval=(-effect.high, -effect.low),
-        probability=1 - effect.probability,
+        effect, mean=-effect.mean, interval=(-effect.high, -effect.low), probability=1 - effect.probability
     )
 
 

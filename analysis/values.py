@@ -133,11 +133,7 @@ def settings_of(networks: Iterable[Network]) -> tuple[Setting, ...]:
 
 
 def order_values(
-    networks: Iterable[Network],
-    stages: Order,
-    *,
-    loss: float,
-    settings: Sequence[Setting] | None = None,
+    networks: Iterable[Network], stages: Order, *, loss: float, settings: Sequence[Setting] | None = None
 ) -> ValueTable:
     """Value every order of `stages` at every seed at which it was run with all `settings`.
 

@@ -213,11 +213,7 @@ def _matters(test: OrderMatters | None) -> str:
 
 
 def write_report(
-    path: Path | str,
-    file: LawFile,
-    records: Iterable[Record],
-    *,
-    scale: Scale = DEFAULT_SCALE,
+    path: Path | str, file: LawFile, records: Iterable[Record], *, scale: Scale = DEFAULT_SCALE
 ) -> None:
     """Write one self-contained HTML page about `file`, the content of a law.json, and its records.
 

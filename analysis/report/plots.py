@@ -539,13 +539,7 @@ def _draw_panel(axes: Axes, panel: Panel, scale: Scale) -> None:
 
 
 def _draw_series(
-    axes: Axes,
-    records: Sequence[Record],
-    scale: Scale,
-    *,
-    color: str,
-    marker: str,
-    name: str,
+    axes: Axes, records: Sequence[Record], scale: Scale, *, color: str, marker: str, name: str
 ) -> None:
     """Every network's own front as faint markers, the median front over the seeds as a line."""
     own = [point for record in records for point in front([record], scale=scale)]

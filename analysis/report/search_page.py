@@ -4,14 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ordercomp.analysis.fronts import Scale
-from ordercomp.analysis.report.elements import (
-    Fact,
-    Picture,
-    inline,
-    notices_of,
-    provenance_of,
-    render,
-)
+from ordercomp.analysis.report.elements import Fact, Picture, inline, notices_of, provenance_of, render
 from ordercomp.analysis.report.plots import progress_plot, search_plot, to_svg
 from ordercomp.analysis.report.result_files import SearchFile, SearchPoint
 from ordercomp.analysis.report.tables import (

@@ -162,10 +162,7 @@ def precedence_svg(stages: str, precedence: Sequence[tuple[str, str]]) -> Markup
     layers = [sorted(layer, key=stages.index) for layer in nx.topological_generations(graph)]
     tallest = max(len(layer) for layer in layers)
     places = {
-        stage: (
-            _RADIUS + 8 + _STEP * column,
-            _RADIUS + 8 + _ROW * (row + (tallest - len(layer)) / 2),
-        )
+        stage: (_RADIUS + 8 + _STEP * column, _RADIUS + 8 + _ROW * (row + (tallest - len(layer)) / 2))
         for column, layer in enumerate(layers)
         for row, stage in enumerate(layer)
     }

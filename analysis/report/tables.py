@@ -108,10 +108,7 @@ class Table:
 
 
 def reduction_table(
-    records: Iterable[Record],
-    *,
-    tolerances: Sequence[float] = TOLERANCES,
-    scale: Scale = DEFAULT_SCALE,
+    records: Iterable[Record], *, tolerances: Sequence[float] = TOLERANCES, scale: Scale = DEFAULT_SCALE
 ) -> Table:
     """Tabulate the best reduction within each tolerated loss by order, as the paper's Table 1 does.
 
@@ -293,10 +290,7 @@ def _log_mean(reductions: Sequence[float]) -> float:
 
 
 def best_network_table(
-    records: Iterable[Record],
-    *,
-    tolerances: Sequence[float] = TOLERANCES,
-    scale: Scale = DEFAULT_SCALE,
+    records: Iterable[Record], *, tolerances: Sequence[float] = TOLERANCES, scale: Scale = DEFAULT_SCALE
 ) -> Table:
     """Tabulate the most compressed network within each tolerated loss, and the command that makes it.
 
