@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ordercomp.objectives import bitops_reduction
 from ordercomp.records import Record
-from ordercomp.sequence import Order, StageSequence
+from ordercomp.sequence import Order, StageSequence, Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,28 +51,27 @@ class Attained:
 
     def __init__(self, convention: str = "paper") -> None:
         self.convention = convention
-        self._gains: defaultdict[str, list[float]] = defaultdict(list)
+        self._largest: dict[tuple[tuple[Step, ...], int], float] = {}  # log2 reduction by node
+        self._gains: defaultdict[str, list[float]] = defaultdict(list)  # over the prefix, by stage
         self._places: list[tuple[float, float]] = []  # of every point, those that others beat, too
 
     @classmethod
     def of(cls, records: Iterable[Record], convention: str = "paper") -> "Attained":
         """What `records` tell, in whatever order they come."""
         attained = cls(convention)
-        known: dict[tuple[str, int], Record] = {}
         for record in sorted(records, key=lambda record: len(record.order)):
-            steps = StageSequence.parse(record.sequence).steps
-            known[str(StageSequence(steps)), record.seed] = record
-            attained.add(record, known.get((str(StageSequence(steps[:-1])), record.seed)))
+            attained.add(record)
         return attained
 
-    def add(self, record: Record, parent: Record | None) -> None:
-        """Take in a finished record; `parent` is that of its prefix, None if that is not known or empty."""
-        places = self.places(record)
+    def add(self, record: Record) -> None:
+        """Take in a finished record, which tells of its last stage where its prefix is known."""
+        places, steps = self.places(record), StageSequence.parse(record.sequence).steps
         if not places:
             return
-        if len(record.order) == 1 or (parent is not None and parent.points):
-            before = 0.0 if parent is None else max(gain for _, gain in self.places(parent))
-            self._gains[record.order[-1]].append(max(gain for _, gain in places) - before)
+        largest = self._largest[steps, record.seed] = max(gain for _, gain in places)
+        before = 0.0 if len(steps) == 1 else self._largest.get((steps[:-1], record.seed))
+        if before is not None:
+            self._gains[record.order[-1]].append(largest - before)
         self._places += places
 
     def bound(self, rest: Order, *, slack: float, evidence: int) -> float:

@@ -39,8 +39,6 @@ from ordercomp.search.trials import (
 )
 from ordercomp.sequence import StageSequence
 
-_Key = tuple[str, int]  # sequence text and seed
-
 _UNSIGNED_SECONDS = 5.0  # from asking for a trial to signing it, at the end of a run, where waiting costs
 
 # Someone who takes this process for dead fails its trials and enqueues them again: leave those so.
@@ -114,10 +112,10 @@ class _Driver:
         self._trials = trials
         known = records_from_study(study) if spec.abandonment is not None else []
         self._attained = Attained.of(known, spec.objectives.convention)
-        self._nodes: dict[_Key, Finished] = {}
+        self._nodes: dict[Request, Finished] = {}
         self._lost: set[int] = set()  # trials that failed in this run for a passing reason
-        self._open: defaultdict[_Key, list[Trial]] = defaultdict(list)  # by the node that ends the trial
-        self._requested: set[_Key] = set()  # asked of the runner and not finished
+        self._open: defaultdict[Request, list[Trial]] = defaultdict(list)  # by the node that ends the trial
+        self._requested: set[Request] = set()  # asked of the runner and not finished
         self._ready: deque[Request] = deque()  # next prefixes of open trials
         self._ended = False  # whether the last generator of requests came to its end
         self._sought = False  # whether lost prefixes were looked for
@@ -151,13 +149,9 @@ class _Driver:
             return False
         self._sought = True
         measured = measured_nodes(self._study)
-        there = {(str(sequence), seed) for sequence, seed in measured}
-        lost = [
-            Request(prefix, seed)
-            for sequence, seed in measured
-            for prefix in sequence.prefixes
-            if (str(prefix), seed) not in there and self._spec.space.contains(prefix)
-        ]
+        nodes = [Request(prefix, seed) for sequence, seed in measured for prefix in sequence.prefixes]
+        there = {Request(sequence, seed) for sequence, seed in measured}
+        lost = [node for node in nodes if node not in there and self._spec.space.contains(node.sequence)]
         self._ready.extend(dict.fromkeys(lost))
         return bool(lost)
 
@@ -173,28 +167,28 @@ class _Driver:
                     self._open_trial(self._study.ask())
             if self._ready:
                 request = self._ready.popleft()
-                key = (str(request.sequence), request.seed)
-                if key not in self._nodes and key not in self._requested:
-                    self._requested.add(key)
+                if request not in self._nodes and request not in self._requested:
+                    self._requested.add(request)
                     yield request
         self._ended = True
 
     def settle(self, finished: Finished) -> None:
         """Take in a finished node: tell the trials that it ends, or note it as a prefix of others."""
-        sequence, seed = finished.request.sequence, finished.request.seed
-        key = (str(sequence), seed)
-        parent = self._nodes.get((str(StageSequence(sequence.steps[:-1])), seed))
-        self._nodes[key] = finished
-        self._requested.discard(key)
-        self._attained.add(finished.record, None if parent is None else parent.record)
-        if key in self._open:
+        node = finished.request
+        steps, key = node.sequence.steps, (str(node.sequence), node.seed)
+        self._nodes[node] = finished
+        self._requested.discard(node)
+        self._attained.add(finished.record)
+        if node in self._open:
             self._told.add(key)
-            for trial in self._open.pop(key):
+            for trial in self._open.pop(node):
                 self._tell(trial, finished)
         elif finished.record.error is None and key not in self._told:
-            self._add_prefix(sequence, finished.record)
+            self._add_prefix(node.sequence, finished.record)
         if self._spec.abandonment is not None:
-            self._advance_all(sequence, seed)
+            for end in list(self._open):
+                if end.seed == node.seed and end.sequence.steps[: len(steps)] == steps:
+                    self._advance(end)
 
     def release(self) -> None:
         """Put the trials that are still open back into the queue."""
@@ -218,13 +212,13 @@ class _Driver:
             return
         if "sequence" not in trial.user_attrs:
             trial.set_user_attr("sequence", str(sequence))
-        key = (str(sequence), int(trial.user_attrs["seed"]))
-        if key in self._nodes:
-            self._tell(trial, self._nodes[key])
+        end = Request(sequence, int(trial.user_attrs["seed"]))
+        if end in self._nodes:
+            self._tell(trial, self._nodes[end])
             return
-        self._open[key].append(trial)
-        if len(self._open[key]) == 1:
-            self._advance(sequence, key[1])
+        self._open[end].append(trial)
+        if len(self._open[end]) == 1:
+            self._advance(end)
 
     def _tell(self, trial: Trial, finished: Finished) -> None:
         with _TAKEN_FOR_DEAD:
@@ -241,31 +235,24 @@ class _Driver:
             if number == self._seen:
                 self._seen += 1
 
-    def _advance(self, sequence: StageSequence, seed: int) -> None:
-        """Ask for the end of the open trials of `sequence`, or with abandonment for its next prefix."""
-        key = (str(sequence), seed)
+    def _advance(self, end: Request) -> None:
+        """Ask for the end of open trials, or with abandonment for the next prefix on the way there."""
         rule = self._spec.abandonment
-        abandonable = [trial for trial in self._open[key] if design_of(trial) == ADAPTIVE]
-        if rule is None or len(abandonable) < len(self._open[key]):
-            self._ready.append(Request(sequence, seed))
+        if rule is None or any(design_of(trial) != ADAPTIVE for trial in self._open[end]):
+            self._ready.append(end)
             return
-        for prefix in sequence.prefixes:
-            node = self._nodes.get((str(prefix), seed))
-            if node is None:
-                self._ready.append(Request(prefix, seed))
+        for prefix in end.sequence.prefixes:
+            node = Request(prefix, end.seed)
+            if node not in self._nodes:
+                self._ready.append(node)
                 return
-            reason = rule.reason(node.record, sequence.order[len(prefix) :], self._attained)
+            record = self._nodes[node].record
+            reason = rule.reason(record, end.sequence.order[len(prefix) :], self._attained)
             if reason is not None:
-                for trial in self._open.pop(key):
+                for trial in self._open.pop(end):
                     with _TAKEN_FOR_DEAD:
-                        abandon_trial(self._study, trial, node.record, reason)
+                        abandon_trial(self._study, trial, record, reason)
                 return
-
-    def _advance_all(self, prefix: StageSequence, seed: int) -> None:
-        for text, at_seed in list(self._open):
-            sequence = StageSequence.parse(text)
-            if at_seed == seed and sequence.steps[: len(prefix)] == prefix.steps:
-                self._advance(sequence, seed)
 
     def _is_full(self) -> bool:
         """Whether nothing is left to ask for. Reads the study only where its own count is not enough."""

@@ -255,7 +255,9 @@ def enqueue_first(study: Study, space: Space, sequences: Iterable[StageSequence]
     if not trials:
         study.set_user_attr(_FIRST, list(map(str, chosen)))
     wanted = set(study.user_attrs.get(_FIRST, ())) - {trial.user_attrs.get("sequence") for trial in trials}
-    return _enqueue(study, space, [(one, seed) for one in chosen if str(one) in wanted], ADAPTIVE)
+    return _enqueue(
+        study, space, [(sequence, seed) for sequence in chosen if str(sequence) in wanted], ADAPTIVE
+    )
 
 
 def _enqueue(study: Study, space: Space, nodes: Iterable[tuple[StageSequence, int]], design: str) -> int:

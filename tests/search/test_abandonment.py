@@ -10,20 +10,20 @@ from ordercomp.search.abandonment import Abandonment, Attained
 RULE = Abandonment(tolerance=0.1, recovery=0.05, slack=0.5, evidence=2)
 
 
-def reach_with(*reductions: float) -> Attained:
+def attained_with(*reductions: float) -> Attained:
     """Each reduction is one that Q brought after D, which brought a factor of 2."""
-    reach = Attained()
+    attained = Attained()
     first = make_record("D", bitops_cr=2.0, accuracy=0.97)
-    reach.add(first, None)
+    attained.add(first)
     for reduction in reductions:
-        reach.add(make_record("DQ", bitops_cr=2.0 * reduction, accuracy=0.96), first)
-    return reach
+        attained.add(make_record("DQ", bitops_cr=2.0 * reduction, accuracy=0.96))
+    return attained
 
 
 def test_accuracy_beyond_recovery_ends_a_pipeline() -> None:
-    reach = Attained()
-    assert RULE.reason(make_record("D", accuracy=0.84, baseline=0.98), "Q", reach) is None
-    reason = RULE.reason(make_record("D", accuracy=0.82, baseline=0.98), "Q", reach)
+    attained = Attained()
+    assert RULE.reason(make_record("D", accuracy=0.84, baseline=0.98), "Q", attained) is None
+    reason = RULE.reason(make_record("D", accuracy=0.82, baseline=0.98), "Q", attained)
     assert reason == "accuracy after D can recover to 0.8700 at most"
 
 
@@ -33,17 +33,17 @@ def test_the_best_operating_point_decides() -> None:
 
 
 def test_little_known_stages_are_not_bounded() -> None:
-    assert math.isinf(reach_with(8.0).bound("Q", slack=0.5, evidence=2))
-    assert reach_with(8.0, 4.0).bound("Q", slack=0.5, evidence=2) == 3.5
-    assert math.isinf(reach_with(8.0, 4.0).bound("QE", slack=0.5, evidence=2))
+    assert math.isinf(attained_with(8.0).bound("Q", slack=0.5, evidence=2))
+    assert attained_with(8.0, 4.0).bound("Q", slack=0.5, evidence=2) == 3.5
+    assert math.isinf(attained_with(8.0, 4.0).bound("QE", slack=0.5, evidence=2))
 
 
 def test_a_place_from_which_the_front_is_out_of_reach_ends_a_pipeline() -> None:
-    reach = reach_with(8.0, 64.0)  # front: 0.96 at 2^7
+    attained = attained_with(8.0, 64.0)  # front: 0.96 at 2^7
     behind = make_record("P", accuracy=0.90, bitops_cr=1.1, baseline=0.98)
-    assert "behind the front" in str(RULE.reason(behind, "Q", reach))  # 0.95 at 2^6.64 at most
-    assert RULE.reason(make_record("P", accuracy=0.92, bitops_cr=1.1), "Q", reach) is None  # 0.97
-    assert RULE.reason(make_record("P", accuracy=0.90, bitops_cr=2.0), "Q", reach) is None  # 2^7.5
+    assert "behind the front" in str(RULE.reason(behind, "Q", attained))  # 0.95 at 2^6.64 at most
+    assert RULE.reason(make_record("P", accuracy=0.92, bitops_cr=1.1), "Q", attained) is None  # 0.97
+    assert RULE.reason(make_record("P", accuracy=0.90, bitops_cr=2.0), "Q", attained) is None  # 2^7.5
 
 
 def test_a_finished_or_failed_pipeline_is_not_abandoned() -> None:
@@ -52,10 +52,11 @@ def test_a_finished_or_failed_pipeline_is_not_abandoned() -> None:
 
 
 def test_failed_records_teach_nothing() -> None:
-    reach = reach_with(8.0)
-    reach.add(make_record("DQ", error="diverged"), None)
-    reach.add(make_record("DQ", bitops_cr=4.0), make_record("D", error="gone"))
-    assert math.isinf(reach.bound("Q", slack=0, evidence=2))
+    attained = attained_with(8.0)
+    attained.add(make_record("DQ", error="diverged"))
+    attained.add(make_record("P", error="gone"))
+    attained.add(make_record("PQ", bitops_cr=4.0))
+    assert math.isinf(attained.bound("Q", slack=0, evidence=2))
 
 
 def test_records_teach_the_same_in_any_order_and_without_their_prefix_nothing_of_a_stage() -> None:
