@@ -12,7 +12,7 @@ from benchmarks.search_worlds import SyntheticWorld, TableRunner
 from ordercomp.analysis.report.result_files import SearchFile
 from ordercomp.codec import decode, format_json
 from ordercomp.jobs.search import SearchPlan, run_search, task_space
-from ordercomp.jobs.search_folder import SearchResult
+from ordercomp.jobs.search_folder import SearchResult, write_search_outcome
 from ordercomp.objectives import Objectives
 from ordercomp.records import Record, read_records
 from ordercomp.running.task import load_task
@@ -90,6 +90,22 @@ def test_the_command_names_the_task_as_the_user_did_and_the_store(result: Search
     line = str(elsewhere.compress_line(0.05))
     assert "--task 'my tasks/digits.toml' --seed 0 --store 'my out/store'" in line
     assert replace(result, records=()).compress_line(0.05) is None
+
+
+def test_networks_are_named_by_percent_and_files_of_former_names_stay(
+    result: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = tmp_path / "networks" / "loss-2-percent.safetensors"
+    former.parent.mkdir()
+    former.write_bytes(b"there before")
+    monkeypatch.setattr(
+        "ordercomp.jobs.search_folder.copy_with_threshold", lambda source, path, threshold: path.touch()
+    )
+    write_search_outcome(replace(result, out=tmp_path), network_of=lambda _: Path("in the store"))
+    assert former.read_bytes() == b"there before"
+    names = {path.name for path in former.parent.iterdir()} - {former.name}
+    within = [tolerance for tolerance, best in result.best_by_tolerance.items() if best is not None]
+    assert names == {f"loss-{100 * tolerance:g}.safetensors" for tolerance in within} != set()
 
 
 def test_what_breaks_a_constraint_is_no_result(result: SearchResult) -> None:
