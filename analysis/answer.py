@@ -1,22 +1,24 @@
-"""The answer: which order to take at a tolerated loss, what that may cost, and which orders are out.
+"""The answer: which stages in which order at a tolerated loss, what that may cost, and what is out.
 
-Everything is read off draws of the model of an order's value (`model`):
+Every recorded chain competes, those of all stages and shorter ones. Everything is read off draws of the model
+of a chain's value (`order_model`):
 
-- *Best set*: multiple comparisons with the best (Hsu 1984), by the posterior. An order is excluded where a
+- *Best set*: multiple comparisons with the best (Hsu 1984), by the posterior. A chain is excluded where a
   band around its differences to all others, calibrated to keep the best with 95 %, has one of them ahead.
-- *Recommended*: the order with the least expected regret; its regret is how far it lies behind the best
-  order, whichever that is, in doublings.
-- *Precedence*: the pairs that stand the same way round in every order of the best set. Acyclic, since the
-  set is not empty, and free of multiplicity between pairs.
+- *Recommended*: the chain with the least expected regret; its regret is how far it lies behind the best
+  chain, whichever that is, in doublings.
+- *Worth* of a stage: how far the best chain without it lies behind the best of all.
+- *Precedence*: the pairs that stand the same way round in every chain of the best set that holds both.
+- *All stages*: the same, of the same draws, for the orders of all stages alone.
 
-Nothing is recommended from fewer than three seeds, as two cannot tell noise from a difference, nor where
-hardly any network loses so little, as then all orders are worth leaving the network alone.
+Nothing is recommended from fewer than three seeds, as two cannot tell noise from a difference, nor where no
+chain loses so little at most of the seeds, as then the network is best left alone.
 """
 
-from collections import defaultdict
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,131 +26,72 @@ from scipy import stats
 
 from ordercomp.analysis.order_model import Draws, Effort, draw_values
 from ordercomp.analysis.statistics import RULES
-from ordercomp.analysis.values import LOSSES, ValueTable, networks_of, order_values, settings_of
+from ordercomp.analysis.values import (
+    LOSSES,
+    CostName,
+    ValueTable,
+    chain_values,
+    networks_of,
+    settings_of,
+)
 from ordercomp.codec import FLAT, OMITTED, named
 from ordercomp.records import Convention, Record, metric_of
 from ordercomp.sequence import Order
 
-# Comparisons of orders by draws of their values: who may be best, what they share, does it matter.
-
-
 FloatArray = npt.NDArray[np.float64]
+T = TypeVar("T")
 
-
-def chances_of_best(values: FloatArray) -> FloatArray:
-    """Share of the draws, shape (draws, orders), in which each order is the best; ties share."""
-    best = values >= values.max(axis=1, keepdims=True) - 1e-9
-    chances: FloatArray = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
-    return chances
-
-
-def least_behind(values: FloatArray, risk: float) -> FloatArray:
-    """How far each order lies behind some other at least, at error level `risk`; 0 where it may be the best.
-
-    For an order, the differences of all others to it, shape (draws, orders) like `values`, have a band that
-    holds all of them at once with probability 1 - `risk`. An order that is the best is thus told to lie
-    behind with a probability of at most `risk`, however many others are as good.
-    """
-    least = np.zeros(values.shape[1])
-    for order in range(len(least)):
-        ahead = np.delete(values, order, axis=1) - values[:, [order]]
-        means, spreads = ahead.mean(axis=0), np.maximum(ahead.std(axis=0), 1e-9)
-        width = np.quantile(((means - ahead) / spreads).max(axis=1), 1 - risk)
-        least[order] = max(0.0, float((means - width * spreads).max()))
-    return least
-
-
-def precedence_of(best_set: Sequence[Order], stages: Order) -> tuple[tuple[str, str], ...]:
-    """The pairs (first, second) that stand this way round in every order of the set."""
-    return tuple(
-        (first, second)
-        for first in stages
-        for second in stages
-        if first != second and all(order.index(first) < order.index(second) for order in best_set)
-    )
-
-
-def order_matters(values: FloatArray, noise: FloatArray) -> float | None:
-    """P-value of "all orders have the same value", from values of shape (orders, seeds), NaN where not run.
-
-    The F test of a two-way table (orders, seeds), with degrees of freedom corrected for the correlation
-    between the orders within a seed, `noise` of shape (orders, orders) (Greenhouse and Geisser 1959). None
-    where no degrees of freedom are left.
-    """
-    rows, columns = np.nonzero(np.isfinite(values))
-    seen = values[rows, columns]
-    orders, seeds = values.shape
-    by_seed = np.eye(seeds)[columns]
-    both = np.hstack([by_seed, np.eye(orders)[rows]])
-    rest_seed, rank_seed = _residual(by_seed, seen)
-    rest_both, rank_both = _residual(both, seen)
-    between, within = rank_both - rank_seed, len(seen) - rank_both
-    if between < 1 or within < 1 or rest_both <= 0:
-        return None
-    centered = noise - noise.mean(axis=0) - noise.mean(axis=1)[:, None] + noise.mean()
-    sphericity = np.trace(centered) ** 2 / max((orders - 1) * (centered**2).sum(), 1e-300)
-    share = float(np.clip(sphericity, 1 / between, 1.0))
-    statistic = ((rest_seed - rest_both) / between) / (rest_both / within)
-    return float(stats.f.sf(statistic, share * between, share * within))
-
-
-def _residual(design: FloatArray, values: FloatArray) -> tuple[float, int]:
-    """Sum of squares that a design leaves, and its rank."""
-    weights, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
-    return float(((values - design @ weights) ** 2).sum()), int(rank)
-
-
-BAND = 0.17  # nominal error of the posterior's band; shrinkage makes it wide: in every world of
-
-
-# benchmarks/answer_calibration.py it leaves out the best order, ties included, in at most 5 %
-BOUND = 0.98  # quantile of the posterior that bounds a regret with 95 %: in a single world, whose orders are
-
-
-# no draws from the model, its 0.95 quantile holds in 88 % at worst
+BAND = 0.14  # nominal error of the posterior's band; shrinkage makes it wide: in every world of
+# benchmarks/answer_calibration.py it leaves out the best chain, ties included, in at most 5 %
+BOUND = 0.98  # quantile of the posterior that bounds a regret with 95 %
 LEAST_SEEDS = RULES.least_seeds
-
-
-LEAST_WORTH = 0.1  # share of the values that must lie above the floor
-
-
-THOROUGH = Effort(warm_up=200, kept=500)
-
-
-FEW_STAGES, BRIEF = 5, Effort(chains=4, kept=125)  # beyond, a fit of a hundred orders takes a minute
+LEAST_REACHED = 0.5  # share of the seeds at which some chain must reach the loss
+BRIEF = Effort(burn_in=50, draws=75)  # for losses and settings beside those that were asked about
+POOR_RHAT, POOR_DRAWS = 1.1, 50.0  # beyond, the sampler of the posterior has not settled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regret:
-    """How far an order lies behind the best one, in doublings of the reduction."""
+    """How far a chain lies behind the best one, in doublings of the reduction."""
 
     expected: float
     upper95: float  # not exceeded with probability 0.95
-    random_order: float  # expected regret of an order taken at random
+    random_order: float  # expected regret of an order at random, of those that reach the loss at some seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """One order against the best one."""
+    """One chain against the best one."""
 
     value: float  # doublings, by the model
     behind: float  # expected, in doublings
-    interval: tuple[float, float]  # of `behind`; the lower end is 0 exactly for the orders of the best set
+    interval: tuple[float, float]  # of `behind`; the lower end is 0 exactly for the chains of the best set
     probability_best: float
     seeds: int  # at which it was run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behind:
-    """How far an order that is out lies behind the best one, in doublings."""
+    """How far behind something lies, in doublings, with its interval."""
 
     behind: float
     interval: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairChance:
+    """Which of two stages comes first in the best chain that holds both."""
+
+    first: str
+    second: str
+    probability: float  # that `first` does
+    effect: float  # doublings that the best chain with `first` earlier gains over the best with it later
+    interval: tuple[float, float]  # of the effect, 95 %
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderMatters:
-    """Whether orders differ at all."""
+    """Whether orders of all stages differ at all."""
 
     p: float  # of "the order does not matter"
     spread: float  # best minus worst order, doublings
@@ -168,10 +111,11 @@ class AnswerAt:
 
     KEYS: ClassVar = (
         *("rung", "loss", "recommended", "best_set", "regret", "probability_best", "excluded", "precedence"),
-        *("order_matters", "stage_scores_explain", "seeds_needed", "orders"),
+        *("order_matters", "stage_scores_explain", "seeds_needed", "at_floor", "worth", "pairs"),
+        *("rhat", "effective_draws", "orders", "all_stages"),
     )
 
-    rung: str | None = field(default=None, metadata=OMITTED)  # the only one that took part; None: all
+    setting: str | None = field(default=None, metadata={**OMITTED, **named("rung")})  # alone; None: all
     loss: float | None  # a fraction; None for values that came from elsewhere
     recommended: Order | None = None  # None: nothing can be told
     best_set: tuple[Order, ...] = ()  # most probable first
@@ -185,79 +129,59 @@ class AnswerAt:
         default=None, metadata=named("stage_scores_explain")
     )
     seeds_needed: int | None = None  # of every order, where there are too few
+    at_floor: float | None = field(default=None, metadata=OMITTED)  # share of the values
+    worth: Mapping[str, Behind] = field(default_factory=dict, metadata=OMITTED)  # what lacking a stage costs
+    pairs: tuple[PairChance, ...] = field(default=(), metadata=OMITTED)
+    rhat: float | None = field(default=None, metadata=OMITTED)  # of the recommended chain's regret
+    effective_draws: float | None = field(default=None, metadata=OMITTED)
+    all_stages: "AnswerAt | None" = field(default=None, metadata=OMITTED)  # orders of all stages alone
 
     @property
     def probability_best(self) -> dict[Order, float]:
-        """The probability of each order to be the best."""
-        return {order: one.probability_best for order, one in self.standings.items()}
+        """The probability of each chain to be the best."""
+        return {order: standing.probability_best for order, standing in self.standings.items()}
 
     @property
     def excluded(self) -> dict[Order, Behind]:
-        """The orders outside of the best set, the nearest first."""
+        """The chains outside of the best set, the nearest first."""
         return {
-            order: Behind(behind=one.behind, interval=one.interval)
-            for order, one in self.standings.items()
+            order: Behind(behind=standing.behind, interval=standing.interval)
+            for order, standing in self.standings.items()
             if order not in self.best_set
         }
 
-    def rounded(self) -> "AnswerAt":
-        """The same with the digits that are told."""
-        regret, matters = self.regret, self.order_matters
-        return replace(
-            self,
-            regret=None
-            if regret is None
-            else Regret(
-                expected=_short(regret.expected),
-                upper95=_short(regret.upper95),
-                random_order=_short(regret.random_order),
-            ),
-            standings={
-                order: Standing(
-                    value=_short(one.value),
-                    behind=_short(one.behind),
-                    interval=(_short(one.interval[0]), _short(one.interval[1])),
-                    probability_best=_short(one.probability_best),
-                    seeds=one.seeds,
-                )
-                for order, one in self.standings.items()
-            },
-            order_matters=None
-            if matters is None
-            else OrderMatters(p=float(f"{matters.p:.3g}"), spread=_short(matters.spread)),
-            scores_explain=None if self.scores_explain is None else _short(self.scores_explain),
-        )
+    @property
+    def unsettled(self) -> bool:
+        """Whether the draws are too few, or their runs too far apart, to be trusted to the digits told."""
+        return (self.rhat or 1.0) > POOR_RHAT or (self.effective_draws or POOR_DRAWS) < POOR_DRAWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The answer at the loss that was asked for, at other losses, and for each rung alone."""
+    """The answer at the loss that was asked for, at other losses, and for each knob setting alone."""
 
     asked: AnswerAt = field(metadata=FLAT)
     by_loss: tuple[AnswerAt, ...] = ()
-    by_rung: tuple[AnswerAt, ...] = ()
+    by_setting: tuple[AnswerAt, ...] = field(default=(), metadata=named("by_rung"))
     metric: str = field(default="accuracy", metadata=OMITTED)  # of which some is lost
+    cost: str = field(default="bitops", metadata=OMITTED)  # what a reduction is of; "score" for a table's own
     topological_sorts: Sorts | None = field(default=None, metadata=OMITTED)  # None: there is no law beside
     withheld: str = field(default="", metadata=OMITTED)  # why nothing is recommended, if not for few seeds
 
     @property
     def recommended(self) -> Order | None:
-        """The order to take; None where nothing can be told."""
+        """The chain to take; None where nothing can be told."""
         return self.asked.recommended
 
     @property
     def best_set(self) -> tuple[Order, ...]:
-        """The orders that cannot be told from the best, most probable first."""
+        """The chains that cannot be told from the best, most probable first."""
         return self.asked.best_set
 
-    def rounded(self) -> "Answer":
-        """The same with the digits that are told."""
-        return replace(
-            self,
-            asked=self.asked.rounded(),
-            by_loss=tuple(one.rounded() for one in self.by_loss),
-            by_rung=tuple(one.rounded() for one in self.by_rung),
-        )
+
+def rounded(value: T) -> T:
+    """Return an answer, or a part of one, with the digits that are told."""
+    return _rounded(value)  # type: ignore[no-any-return]
 
 
 def derive_answer(
@@ -265,119 +189,281 @@ def derive_answer(
     *,
     stages: Order,
     loss: float = 0.02,
+    cost: CostName = "bitops",
     convention: Convention = "paper",
     effort: Effort | None = None,
 ) -> Answer:
-    """Answer from records, at `loss` and at all of `LOSSES`, over all rungs and for each alone.
+    """Answer from records, at `loss` and at all of `LOSSES`, over all knob settings and for each alone.
 
-    Orders that were run at fewer seeds than others are compared by the model, not by their raw means. Raises
-    ValueError for a loss outside of (0, 1], stages that are no distinct letters, and a cost convention that
-    the records do not hold.
+    Chains that were run at fewer seeds than others are compared by the model, not by their raw means. With
+    `effort` left out, other losses and settings than the asked ones get fewer draws.
+
+    Raises ValueError for a loss outside of (0, 1], stages that are no distinct letters, and a cost convention
+    that the records do not hold.
     """
-    effort = effort or (THOROUGH if len(stages) <= FEW_STAGES else BRIEF)
-    held = list(records)
-    networks = networks_of(held, stages, convention=convention)
-    rungs = settings_of(networks)
-    losses = sorted({*LOSSES, loss})
-    asked = [(rungs, one) for one in losses] + [((rung,), loss) for rung in rungs if len(rungs) > 1]
-    tables = [order_values(networks, stages, loss=at, settings=some) for some, at in asked]
-    found = answers_of(tables, effort=effort)
-    told = dict(zip(losses, found, strict=False))
-    alone = zip(rungs, found[len(losses) :], strict=False)
+    records = list(records)
+    networks = networks_of(records, stages, cost=cost, convention=convention)
+    settings = settings_of(networks)
+    asked = answer_of(chain_values(networks, stages, loss=loss, settings=settings), effort=effort or Effort())
+    brief = effort or BRIEF
+    by_loss = [
+        asked
+        if other == loss
+        else answer_of(chain_values(networks, stages, loss=other, settings=settings), effort=brief)
+        for other in LOSSES
+    ]
+    alone = [
+        replace(
+            answer_of(chain_values(networks, stages, loss=loss, settings=[setting]), effort=brief),
+            setting=str(setting),
+        )
+        for setting in settings
+        if len(settings) > 1
+    ]
     return Answer(
-        asked=told[loss],
-        by_loss=tuple(told[one] for one in LOSSES),
-        by_rung=tuple(replace(one, rung=str(rung)) for rung, one in alone),
-        metric=metric_of(held),
+        asked=asked, by_loss=tuple(by_loss), by_setting=tuple(alone), metric=metric_of(records), cost=cost
     )
 
 
-def answer_of(table: ValueTable, *, effort: Effort = THOROUGH) -> AnswerAt:
+def answer_of(table: ValueTable, *, effort: Effort | None = None) -> AnswerAt:
     """Answer from a table of values, larger being better."""
-    return answers_of([table], effort=effort)[0]
-
-
-def answers_of(tables: Sequence[ValueTable], *, effort: Effort = THOROUGH) -> list[AnswerAt]:
-    """Answer for each table; those of the same orders and number of seeds are fitted together."""
-    answers: dict[int, AnswerAt] = {}
-    groups: dict[tuple[tuple[Order, ...], int], list[int]] = defaultdict(list)
-    for place, table in enumerate(tables):
-        if _seeds(table) < LEAST_SEEDS:
-            answers[place] = AnswerAt(loss=table.loss, seeds_needed=LEAST_SEEDS)
-        elif _share_of_worth(table) < LEAST_WORTH:
-            answers[place] = AnswerAt(loss=table.loss)
-        else:
-            groups[table.orders, len(table.seeds)].append(place)
-    for places in groups.values():
-        first = tables[places[0]]
-        values = np.stack([tables[place].values for place in places])
-        draws = draw_values(values, first.orders, first.stages, floor=first.floor, effort=effort)
-        answers.update(
-            {place: read_answer(tables[place], found) for place, found in zip(places, draws, strict=True)}
-        )
-    return [answers[place] for place in range(len(tables))]
-
-
-def _seeds(table: ValueTable) -> int:
-    """The seeds at which orders can be compared."""
-    return int((np.isfinite(table.values).sum(axis=0) > 1).sum())
-
-
-def _share_of_worth(table: ValueTable) -> float:
-    """Share of the values that say more than that the network is best left alone."""
-    if table.floor is None:
-        return 1.0
-    known = table.values[np.isfinite(table.values)]
-    return float((known > table.floor + 1e-9).mean())
+    if _seeds(table) < LEAST_SEEDS:
+        return AnswerAt(loss=table.loss, seeds_needed=LEAST_SEEDS)
+    at_floor = _share_at_floor(table.values, table.floor)
+    if not _is_reached(table.values, table.floor):
+        return AnswerAt(loss=table.loss, at_floor=at_floor)
+    draws = draw_values(table.values, table.orders, table.stages, floor=table.floor, effort=effort)
+    return read_answer(table, draws)
 
 
 def read_answer(table: ValueTable, draws: Draws) -> AnswerAt:
-    """The answer that draws of the values of a table give."""
-    behind = draws.values.max(axis=1, keepdims=True) - draws.values
-    chances = chances_of_best(draws.values)
-    least = least_behind(draws.values, BAND)
-    means = draws.values.mean(axis=0)
-    offset = float(np.nanmean(table.values - means[:, None]))
-    order = np.argsort(-means, kind="stable")
+    """The answer that draws of the values of a table give, with that for the orders of all stages inside."""
+    values, whole = draws.pooled, list(table.whole)
+    answer = _read(table, draws, list(range(len(table.orders))))
+    blind = [k for k in whole or range(len(table.orders)) if _ever_reached(table, k)]
+    behind = values.max(axis=1, keepdims=True) - values
+    assert answer.regret is not None
+    if blind:
+        answer = replace(answer, regret=replace(answer.regret, random_order=float(behind[:, blind].mean())))
+    if len(whole) < 2:
+        return answer
+    scores, p = _shares(draws, whole), order_matters(table.values[whole], draws.noise[whole])
+    means = values[:, whole].mean(axis=0)
+    matters = None if p is None else OrderMatters(p=p, spread=float(means.max() - means.min()))
+    inside = None
+    if len(whole) < len(table.orders):
+        inside = AnswerAt(loss=table.loss, at_floor=_share_at_floor(table.values[whole], table.floor))
+        if _is_reached(table.values[whole], table.floor):
+            inside = replace(_read(table, draws, whole), worth={}, pairs=())
+    return replace(answer, order_matters=matters, scores_explain=scores, all_stages=inside)
+
+
+def _read(table: ValueTable, draws: Draws, rows: Sequence[int]) -> AnswerAt:
+    """The answer for some rows of a table."""
+    orders, values = [table.orders[row] for row in rows], draws.pooled[:, rows]
+    behind = values.max(axis=1, keepdims=True) - values
+    chances, least, means = chances_of_best(values), lower_bounds(values, BAND), values.mean(axis=0)
+    upper = np.maximum(np.quantile(behind, BOUND, axis=0), behind.mean(axis=0))
     seeds = table.seeds_of
     standings = {
-        table.orders[k]: Standing(
-            value=float(means[k]) + offset,
+        orders[k]: Standing(
+            value=float(means[k]),
             behind=float(behind[:, k].mean()),
-            interval=(float(least[k]), float(np.quantile(behind[:, k], BOUND))),
+            interval=(float(least[k]), float(upper[k])),
             probability_best=float(chances[k]),
-            seeds=seeds[table.orders[k]],
+            seeds=seeds[orders[k]],
         )
-        for k in order
+        for k in np.argsort(-means, kind="stable")
     }
-    inside = [k for k in np.argsort(-chances, kind="stable") if least[k] == 0]
-    taken = int(order[0])
-    best_set = tuple(table.orders[k] for k in inside)
-    scores, p = _shares(draws), order_matters(table.values, draws.noise)
+    taken = int(np.argmax(means))
+    best_set = tuple(orders[k] for k in np.argsort(-chances, kind="stable") if least[k] == 0)
+    rhat, effective = mixing(behind[:, taken].reshape(draws.values.shape[:2]))
     return AnswerAt(
         loss=table.loss,
-        recommended=table.orders[taken],
+        recommended=orders[taken],
         best_set=best_set,
         regret=Regret(
             expected=float(behind[:, taken].mean()),
-            upper95=max(float(np.quantile(behind[:, taken], BOUND)), float(behind[:, taken].mean())),
+            upper95=float(upper[taken]),
             random_order=float(behind.mean()),
         ),
         standings=standings,
         precedence=precedence_of(best_set, table.stages),
-        order_matters=None if p is None else OrderMatters(p=p, spread=float(means.max() - means.min())),
-        scores_explain=scores,
+        at_floor=_share_at_floor(table.values[rows], table.floor),
+        worth=stage_worth(values, orders, table.stages),
+        pairs=pair_chances(values, orders, table.stages),
+        rhat=rhat,
+        effective_draws=effective,
     )
 
 
-def _shares(draws: Draws) -> float:
+def chances_of_best(values: FloatArray) -> FloatArray:
+    """Share of the draws, shape (draws, orders), in which each order is the best; ties share."""
+    best = values >= values.max(axis=1, keepdims=True) - 1e-9
+    chances: FloatArray = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
+    return chances
+
+
+def lower_bounds(values: FloatArray, risk: float) -> FloatArray:
+    """How far each order lies behind some other at least, at error level `risk`; 0 where it may be the best.
+
+    For an order, the differences of all others to it, shape (draws, orders) like `values`, have a band that
+    holds all of them at once with probability 1 - `risk`. An order that is the best is thus told to lie
+    behind with a probability of at most `risk`, however many others are as good.
+    """
+    least = np.zeros(values.shape[1])
+    for order in range(len(least)):
+        ahead = np.delete(values, order, axis=1) - values[:, [order]]
+        if not ahead.shape[1]:
+            continue
+        means, spreads = ahead.mean(axis=0), np.maximum(ahead.std(axis=0), 1e-9)
+        width = np.quantile(((means - ahead) / spreads).max(axis=1), 1 - risk)
+        least[order] = max(0.0, float((means - width * spreads).max()))
+    return least
+
+
+def stage_worth(values: FloatArray, orders: Sequence[Order], stages: Order) -> dict[str, Behind]:
+    """What lacking a stage costs: how far the best chain without it lies behind the best of all.
+
+    A stage that no chain lacks, or that none holds, has no worth to be told.
+    """
+    best = values.max(axis=1)
+    worth = {}
+    for stage in stages:
+        without = [k for k, order in enumerate(orders) if stage not in order]
+        if without and len(without) < len(orders):
+            cost = best - values[:, without].max(axis=1)
+            low, high = np.quantile(cost, (0.025, 0.975))
+            worth[stage] = Behind(behind=float(cost.mean()), interval=(float(low), float(high)))
+    return worth
+
+
+def pair_chances(values: FloatArray, orders: Sequence[Order], stages: Order) -> tuple[PairChance, ...]:
+    """For each pair of stages, which comes first in the best chain that holds both."""
+    chances = []
+    for first, second in itertools.combinations(stages, 2):
+        both = [k for k, order in enumerate(orders) if first in order and second in order]
+        earlier = [k for k in both if orders[k].index(first) < orders[k].index(second)]
+        later = [k for k in both if k not in earlier]
+        if earlier and later:
+            gain = values[:, earlier].max(axis=1) - values[:, later].max(axis=1)
+            share = (gain > 1e-9).mean() + 0.5 * (np.abs(gain) <= 1e-9).mean()
+            low, high = np.quantile(gain, (0.025, 0.975))
+            chances.append(
+                PairChance(
+                    first=first,
+                    second=second,
+                    probability=float(share),
+                    effect=float(gain.mean()),
+                    interval=(float(low), float(high)),
+                )
+            )
+    return tuple(chances)
+
+
+def precedence_of(best_set: Sequence[Order], stages: Order) -> tuple[tuple[str, str], ...]:
+    """The pairs (first, second) that stand this way round in every chain of the set that holds both."""
+    pairs = []
+    for first, second in itertools.permutations(stages, 2):
+        both = [order for order in best_set if first in order and second in order]
+        if both and all(order.index(first) < order.index(second) for order in both):
+            pairs.append((first, second))
+    return tuple(pairs)
+
+
+def order_matters(values: FloatArray, noise: FloatArray) -> float | None:
+    """P-value of "all orders have the same value", from values of shape (orders, seeds), NaN where not run.
+
+    The F test of a two-way table (orders, seeds), with degrees of freedom corrected for the orders' unequal
+    noise variances, `noise` of shape (orders,) (Greenhouse and Geisser 1959). None where no degrees of
+    freedom are left.
+    """
+    rows, columns = np.nonzero(np.isfinite(values))
+    seen = values[rows, columns]
+    orders, seeds = values.shape
+    by_seed = np.eye(seeds)[columns]
+    both = np.hstack([by_seed, np.eye(orders)[rows]])
+    rest_seed, rank_seed = _residual(by_seed, seen)
+    rest_both, rank_both = _residual(both, seen)
+    between, within = rank_both - rank_seed, len(seen) - rank_both
+    if between < 1 or within < 1 or rest_both <= 0:
+        return None
+    covariance = np.diag(noise)
+    centered = covariance - covariance.mean(axis=0) - covariance.mean(axis=1)[:, None] + covariance.mean()
+    sphericity = np.trace(centered) ** 2 / max((orders - 1) * (centered**2).sum(), 1e-300)
+    share = float(np.clip(sphericity, 1 / between, 1.0))
+    statistic = ((rest_seed - rest_both) / between) / (rest_both / within)
+    return float(stats.f.sf(statistic, share * between, share * within))
+
+
+def mixing(draws: FloatArray) -> tuple[float, float]:
+    """Split R-hat and effective number of draws of a quantity, shape (runs, draws) (Gelman et al. 2013)."""
+    half = draws.shape[1] // 2
+    parts = np.concatenate([draws[:, :half], draws[:, -half:]])
+    within = float(parts.var(axis=1, ddof=1).mean())
+    if within < 1e-18:
+        return 1.0, float(draws.size)
+    between = float(parts.mean(axis=1).var(ddof=1))
+    total = within * (half - 1) / half + between
+    centered = parts - parts.mean(axis=1, keepdims=True)
+    correlation = 0.0
+    for lag in range(1, half - 1, 2):
+        pair = sum(
+            1.0 - (within - float((centered[:, :-k] * centered[:, k:]).mean())) / total
+            for k in (lag, lag + 1)
+        )
+        if pair < 0:
+            break
+        correlation += pair
+    return float(np.sqrt(total / within)), parts.size / (1.0 + 2.0 * correlation)
+
+
+def _residual(design: FloatArray, values: FloatArray) -> tuple[float, int]:
+    """Sum of squares that a design leaves, and its rank."""
+    weights, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+    return float(((values - design @ weights) ** 2).sum()), int(rank)
+
+
+def _seeds(table: ValueTable) -> int:
+    """The seeds at which chains can be compared."""
+    return int((np.isfinite(table.values).sum(axis=0) > 1).sum())
+
+
+def _share_at_floor(values: FloatArray, floor: float | None) -> float | None:
+    """Share of the values that say only that the network is best left alone; None without a floor."""
+    known = values[np.isfinite(values)]
+    return None if floor is None or not known.size else float((known <= floor + 1e-9).mean())
+
+
+def _is_reached(values: FloatArray, floor: float | None) -> bool:
+    """Whether some chain lies above the floor at most of its seeds."""
+    if floor is None:
+        return True
+    ran = np.isfinite(values)
+    above = (np.where(ran, values, floor) > floor + 1e-9).sum(axis=1)
+    return bool((above >= LEAST_REACHED * np.maximum(ran.sum(axis=1), 1)).any() and above.any())
+
+
+def _ever_reached(table: ValueTable, row: int) -> bool:
+    known = table.values[row][np.isfinite(table.values[row])]
+    return table.floor is None or bool((known > table.floor + 1e-9).any())
+
+
+def _shares(draws: Draws, rows: Sequence[int]) -> float:
     """Mean over the draws of the squared correlation between orders' values and their scores' part."""
-    values = draws.values - draws.values.mean(axis=1, keepdims=True)
-    scores = draws.scores - draws.scores.mean(axis=1, keepdims=True)
+    values, scores = draws.pooled[:, rows], draws.scores.reshape(draws.pooled.shape)[:, rows]
+    values = values - values.mean(axis=1, keepdims=True)
+    scores = scores - scores.mean(axis=1, keepdims=True)
     sizes = (values**2).sum(axis=1) * (scores**2).sum(axis=1)
     squared = (values * scores).sum(axis=1) ** 2 / np.where(sizes > 0, sizes, 1.0)
     return float(squared.mean())
 
 
-def _short(number: float) -> float:
-    return round(float(number), 4)
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 4) if abs(value) >= 0.001 or value == 0 else float(f"{value:.3g}")
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{one.name: _rounded(getattr(value, one.name)) for one in fields(value)})
+    if isinstance(value, Mapping):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return tuple(map(_rounded, value)) if isinstance(value, tuple) else value

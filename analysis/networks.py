@@ -121,11 +121,17 @@ def networks_to_take(
 
     Where the network of a smaller loss reached more already, it stands there instead, with a note: a larger
     loss never buys less. Where a single network of another order reached more, it follows with a note. Where
-    no order is recommended, the most compressed network measured stands alone, with a note. Only permutations
-    of `stages` take part. The commands name the `store` that holds the networks, if there is one.
+    no order is recommended, the most compressed network measured stands alone, with a note. Only chains of
+    `stages` take part. The commands name the `store` that holds the networks, if there is one.
     """
-    letters = sorted(stages)
-    held = [record for record in records if sorted(record.order) == letters and record.points]
+    letters = set(stages)
+    held = [
+        record
+        for record in records
+        if record.points
+        and letters.issuperset(record.order)
+        and len(set(record.order)) == len(record.order) > 0
+    ]
     seen = images_in([*(p.accuracy for r in held for p in r.points), *(r.baseline.accuracy for r in held)])
     unseen = images_in(
         [*(p.test_accuracy for r in held for p in r.points), *(r.baseline.test_accuracy for r in held)]

@@ -1,10 +1,10 @@
-"""The race: which orders to run at the next seed, given the values of all seeds so far.
+"""The race: which chains to run at the next seed, given the values of all seeds so far.
 
-Blocks are seeds. All orders that are still in the race are run at a seed, so that they are compared on equal
-terms; an order that is most probably not the best leaves it and does not come back. Up to four stages every
-order starts, at the first seeds in balanced halves; from five on a balanced fraction starts, and the model
-proposes orders that were never run. Everything is a function of the values alone, so that a run that is
-resumed, or repeated, takes the same way.
+Blocks are seeds. All chains that are still in the race are run at a seed, so that they are compared on equal
+terms; a chain that is most probably not the best leaves it and does not come back. Up to four stages every
+order starts, with its prefixes, at the first seeds in balanced halves; from five on a balanced fraction
+starts, and the model proposes orders that were never run. Everything is a function of the values alone, so
+that a run that is resumed, or repeated, takes the same way.
 """
 
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.answer import BAND, LEAST_SEEDS, least_behind
+from ordercomp.analysis.answer import BAND, LEAST_SEEDS, lower_bounds
 from ordercomp.analysis.order_model import Draws, Effort, draw_values, pair_signs, parts_of
 from ordercomp.analysis.values import ValueTable
-from ordercomp.sequence import Order, permutations
+from ordercomp.sequence import Order, permutations, subsets
 
 FloatArray = npt.NDArray[np.float64]
 
 MOST_SEEDS = 8  # the risk of dropping the best order is spent over the looks after these many seeds
 ALL_UP_TO = 4  # stages
 HALVES = 4  # seeds at which only a half starts
-LOOK = Effort(kept=100)
+LOOK = Effort(burn_in=50, draws=100)
 _HALF = ("DPQE", "DEPQ", "DEQP", "PDQE", "PEQD", "PEDQ", "QDPE", "QPDE", "QEPD", "QEDP", "EDQP", "EPQD")
 _FRACTION = {5: 12, 6: 24, 7: 30, 8: 36, 9: 42, 10: 48}  # orders that start, by the number of stages
 _PROPOSED = 6  # orders that were never run and enter at a seed
@@ -32,24 +32,25 @@ _TRIES = 400  # of the search for a balanced fraction
 
 
 def next_orders(stages: Order, table: ValueTable | None) -> tuple[Order, ...]:
-    """The orders to run at the next seed; none where one order is left.
+    """The chains to run at the next seed, their prefixes implied; none where one chain is left.
 
-    `table` holds the values at the seeds so far, in the order in which they were run; None before the first.
-    Raises ValueError for fewer than two or more than ten stages.
+    `table` holds the values of all chains at the seeds so far, in the order in which they were run; None
+    before the first. Raises ValueError for fewer than two or more than ten stages.
     """
     if not 2 <= len(stages) <= max(_FRACTION):
         raise ValueError(f"stages must be 2 to {max(_FRACTION)} letters for a race, got {stages!r}")
     done = 0 if table is None else len(table.seeds)
     if len(stages) <= ALL_UP_TO:
         lost = set() if table is None else set(table.orders) - set(surviving(table))
-        left = tuple(order for order in permutations(stages) if order not in lost)  # many never ran as yet
-        return () if len(left) < 2 else in_halves(stages, left, done)
+        every = [chain for subset in subsets(stages) for chain in permutations(subset)]
+        left = [chain for chain in every if chain not in lost]  # many never ran as yet
+        return () if len(left) < 2 else in_halves(stages, longest(left), done)
     if table is None or done < 2:
         return starting_orders(stages, done)
-    left = surviving(table)
+    survivors = surviving(table)
     draws = _look(table)
-    ranked = [draws.orders[k] for k in np.argsort(-draws.values.mean(axis=0), kind="stable")]
-    best = [order for order in ranked if order in left][:_KEPT]
+    ranked = [draws.orders[k] for k in np.argsort(-draws.pooled.mean(axis=0), kind="stable")]
+    best = longest([order for order in ranked if order in survivors][:_KEPT])
     new = _proposals(draws, stages) if done < MOST_SEEDS - LEAST_SEEDS else ()
     return (*best, *new)
 
@@ -75,8 +76,15 @@ def starting_orders(stages: Order, block: int) -> tuple[Order, ...]:
     return min(distinct, key=lambda orders: _confounding(orders, stages))
 
 
+def longest(chains: Sequence[Order]) -> tuple[Order, ...]:
+    """The chains that are no prefix of another one: running these runs all of them."""
+    return tuple(
+        chain for chain in chains if not any(other != chain and other.startswith(chain) for other in chains)
+    )
+
+
 def surviving(table: ValueTable) -> tuple[Order, ...]:
-    """The orders still in the race after the seeds of the table, as they were dropped seed by seed."""
+    """The chains still in the race after the seeds of the table, as they were dropped seed by seed."""
     left = set(table.orders)
     for seeds in range(LEAST_SEEDS, len(table.seeds) + 1):
         if len(left) > 1:
@@ -85,14 +93,13 @@ def surviving(table: ValueTable) -> tuple[Order, ...]:
 
 
 def losing(draws: Draws) -> set[Order]:
-    """The orders that leave the race at one look: they lie behind, at an error level that all looks share."""
-    least = least_behind(draws.values, BAND / MOST_SEEDS)
+    """The chains that leave the race at one look: they lie behind, at an error level that all looks share."""
+    least = lower_bounds(draws.pooled, BAND / MOST_SEEDS)
     return {order for order, behind in zip(draws.orders, least, strict=True) if behind > 0}
 
 
 def _look(table: ValueTable) -> Draws:
-    found = draw_values(table.values[None], table.orders, table.stages, floor=table.floor, effort=LOOK)
-    return found[0]
+    return draw_values(table.values, table.orders, table.stages, floor=table.floor, effort=LOOK)
 
 
 def in_halves(stages: Order, left: Sequence[Order], block: int) -> tuple[Order, ...]:
@@ -101,7 +108,7 @@ def in_halves(stages: Order, left: Sequence[Order], block: int) -> tuple[Order, 
         return tuple(left)
     letters = dict(zip("DPQE", stages, strict=True))
     half = {"".join(letters[letter] for letter in order) for order in _HALF}
-    return tuple(order for order in left if (order in half) == (block % 2 == 0))
+    return tuple(order for order in left if len(order) < len(stages) or (order in half) == (block % 2 == 0))
 
 
 def _confounding(orders: Sequence[Order], stages: Order) -> float:
@@ -115,8 +122,9 @@ def _proposals(draws: Draws, stages: Order) -> tuple[Order, ...]:
     """The orders never run that the model expects most of, found by moving single stages, best first."""
     known = draws.orders
     values: dict[Order, float] = {}
-    means = draws.values.mean(axis=0)
-    starts = [known[k] for k in np.argsort(-means, kind="stable")[:4]]
+    means = draws.pooled.mean(axis=0)
+    whole = [k for k in np.argsort(-means, kind="stable") if len(known[k]) == len(stages)]
+    starts = [known[k] for k in whole[:4]]
     for start in starts:
         here, best = start, -np.inf
         while True:
@@ -142,15 +150,13 @@ def _moved(order: Order) -> list[Order]:
 
 def _predict(draws: Draws, stages: Order, orders: Sequence[Order]) -> FloatArray:
     """Expected values of orders by the parts of those that were run (kriging), shape (orders,)."""
-    both = [*draws.orders, *orders]
-    parts = parts_of(both, stages)
-    shared = sum(
-        variance * (part @ part.T)
-        for variance, part in zip(draws.parts, (parts.scores, parts.cycles, parts.triplets), strict=False)
-    )
+    parts = parts_of([*draws.orders, *orders], stages)
     count = len(draws.orders)
-    means = draws.values.mean(axis=0)
-    own = np.eye(count) * (float(draws.parts[3]) + 1e-6)
+    shared = np.zeros((count + len(orders), count + len(orders)))
+    for name, part in parts.items():
+        shared += draws.variances.get(name, 0.0) * (part @ part.T)
+    means = draws.pooled.mean(axis=0)
+    own = np.eye(count) * (draws.variances["own"] + 1e-6)
     weights = np.linalg.solve(shared[:count, :count] + own, means - means.mean())
     predicted: FloatArray = shared[count:, :count] @ weights + means.mean()
     return predicted

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ordercomp.analysis.answer import THOROUGH, Answer, answers_of
+from ordercomp.analysis.answer import Answer, answer_of
 from ordercomp.analysis.order_model import Effort
 from ordercomp.analysis.values import FLOOR, LOSSES, ValueTable, check_loss, front_reduction
 from ordercomp.sequence import Order
@@ -127,20 +127,22 @@ def read_results(
     )
 
 
-def answer_results(results: Results, *, loss: float = 0.02, effort: Effort = THOROUGH) -> Answer:
+def answer_results(results: Results, *, loss: float = 0.02, effort: Effort | None = None) -> Answer:
     """Answer like `derive_answer`; from plain scores at no loss and without a law by loss."""
     losses = [] if results.scored else sorted({*LOSSES, check_loss(loss)})
     several = results.settings if len(results.settings) > 1 else ()
     tables = [results.table(loss=one) for one in losses] or [results.table()]
     alone = [results.table(loss=loss, setting=setting) for setting in several]
-    answers = answers_of([*tables, *alone], effort=effort)
+    answers = [answer_of(table, effort=effort or Effort()) for table in (*tables, *alone)]
     by_loss = dict(zip(losses, answers, strict=False))
     return Answer(
         asked=by_loss.get(loss, answers[0]),
         by_loss=tuple(by_loss[loss] for loss in LOSSES if loss in by_loss),
-        by_rung=tuple(
-            replace(one, rung=setting) for setting, one in zip(several, answers[len(tables) :], strict=True)
+        by_setting=tuple(
+            replace(one, setting=setting)
+            for setting, one in zip(several, answers[len(tables) :], strict=True)
         ),
+        cost="score" if results.scored else "bitops",
     )
 
 

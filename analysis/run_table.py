@@ -6,7 +6,7 @@ end in the fine-tune F, and repeats; the uncompressed baseline is no run.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -29,6 +29,10 @@ class Setting:
 
     def __str__(self) -> str:
         return " ".join(self.steps)
+
+    def of(self, letters: Collection[str]) -> "Setting":
+        """The knobs of these stages alone."""
+        return Setting(self.accounting, tuple(step for step in self.steps if step[0] in letters))
 
 
 class Run(NamedTuple):

@@ -1,22 +1,24 @@
-"""The value of an order at a seed: the log2 reduction that its networks reach at the loss a user tolerates.
+"""The value of a chain at a seed: the log2 reduction that its networks reach at the loss a user tolerates.
 
-The networks of one order at one seed are one per setting of the knobs, equally many for each order. Their
-operating points form a front; its value is the largest log2 reduction of bit operations within a loss u,
-averaged over u from half to one and a half times the tolerated loss, so that no single point decides. It is
-read on validation and on test images separately and averaged: a value selects no network, so all held-out
-images count. Where no point is within the loss the network is left alone: value 0, the floor.
+A chain is a sequence of distinct stages of any length: an order of all stages, or a prefix or subset of one.
+Its networks at one seed are one per setting of the knobs, equally many for each chain of the same stages.
+Their operating points form a front; its value is the largest log2 reduction within a loss u, averaged over u
+from half to one and a half times the tolerated loss, so that no single point decides. It is read on
+validation and on test images separately and averaged: a value selects no network, so all held-out images
+count. Where no point is within the loss the network is left alone: value 0, the floor.
 
-Control arms, repeated stages and subsets of the stages are no orders and take no part.
+Control arms and repeated stages are no chains and take no part.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.run_table import RunTable, Setting
+from ordercomp.analysis.run_table import Run, RunTable, Setting, parsed
 from ordercomp.records import Convention, OperatingPoint, Record
 from ordercomp.sequence import Order
 
@@ -25,12 +27,14 @@ FloatArray = npt.NDArray[np.float64]
 FLOOR = 0.0  # value of leaving the network alone
 LOSSES = (0.002, 0.006, 0.01, 0.02, 0.03, 0.05, 0.08)  # the law is told for all of these, as fractions
 WINDOW = (0.5, 1.5)  # times the tolerated loss: where the front is averaged
+MOST_REDUCTION = 1e12  # times smaller: no network is
+CostName = Literal["bitops", "storage", "macs"]  # what a reduction is of
 LEAST_SHARE = 0.5  # a setting is of the design if it was run so often, as a share of the most frequent one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Network:
-    """What one trained network reaches: arrays of shape (points,), empty for a failed one."""
+    """What one trained network of a chain reaches: arrays of shape (points,), empty for a failed one."""
 
     setting: Setting
     order: Order
@@ -41,10 +45,10 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class ValueTable:
-    """Values of orders at seeds, in doublings, larger is better; NaN where an order was not run at a seed."""
+    """Values of chains at seeds, in doublings, larger is better; NaN where a chain was not run at a seed."""
 
     stages: Order
-    orders: tuple[Order, ...]  # of these stages; those that were run at some seed
+    orders: tuple[Order, ...]  # chains of these stages; those that were run at some seed
     seeds: tuple[int, ...]
     values: FloatArray  # shape (orders, seeds)
     floor: float | None = FLOOR  # a value here says "this or less"; None: the scale has no floor
@@ -58,8 +62,10 @@ class ValueTable:
         if len(set(self.orders)) != len(self.orders):
             raise ValueError(f"orders must be distinct, got {self.orders}")
         for order in self.orders:
-            if sorted(order) != sorted(self.stages):
-                raise ValueError(f"each order must hold the stages {self.stages!r} once, got {order!r}")
+            if not order or len(set(order)) < len(order) or set(order) - set(self.stages):
+                raise ValueError(
+                    f"orders must be of the stages {self.stages!r}, each at most once, got {order!r}"
+                )
         if np.isinf(self.values).any():
             raise ValueError("values must be finite, or NaN where an order was not run, got infinity")
 
@@ -68,6 +74,11 @@ class ValueTable:
         """Number of seeds at which each order was run."""
         counts = np.isfinite(self.values).sum(axis=1)
         return {order: int(count) for order, count in zip(self.orders, counts, strict=True)}
+
+    @property
+    def whole(self) -> tuple[int, ...]:
+        """Places of the orders that hold all stages."""
+        return tuple(k for k, order in enumerate(self.orders) if len(order) == len(self.stages))
 
     @property
     def complete(self) -> bool:
@@ -99,17 +110,17 @@ def check_loss(loss: float) -> float:
 
 
 def networks_of(
-    records: Iterable[Record], stages: Order, *, convention: Convention = "paper"
+    records: Iterable[Record], stages: Order, *, cost: CostName = "bitops", convention: Convention = "paper"
 ) -> list[Network]:
-    """The networks among `records` whose order is a permutation of `stages`, ready to be valued at any loss.
+    """The networks among `records` that chains of `stages` made, ready to be valued at any loss.
 
-    Raises ValueError for stages that are not distinct letters, and a cost convention that a record lacks.
+    `cost` is what a reduction is of, `convention` how bit operations are counted. Raises ValueError for
+    stages that are not distinct letters, a convention that a record lacks, and a reduction that cannot be.
     """
     table = RunTable.of(records, stages=stages)
     return [
-        _network(setting, order, seed, table.records[run], convention)
-        for (setting, seed), runs in table.permutations().items()
-        for order, run in runs.items()
+        _network(run.setting(stages), run, record, cost, convention)
+        for run, record in table.chains(stages).items()
     ]
 
 
@@ -117,10 +128,14 @@ def settings_of(networks: Iterable[Network]) -> tuple[Setting, ...]:
     """The settings of all knobs that the networks were trained with as a design, in order of text.
 
     A setting counts if it was run at least half as often as the most frequent one, and with two orders or
-    more: single trials of a sampler are no design.
+    more: single trials of a sampler are no design. The longest chains tell, since all knobs are set there.
     """
+    networks = list(networks)
+    longest = max((len(network.order) for network in networks), default=0)
     orders: dict[Setting, list[Order]] = defaultdict(list)
     for network in networks:
+        if len(network.order) < longest:
+            continue
         orders[network.setting].append(network.order)
     most = max(map(len, orders.values()), default=0)
     return tuple(
@@ -132,35 +147,52 @@ def settings_of(networks: Iterable[Network]) -> tuple[Setting, ...]:
     )
 
 
-def order_values(
-    networks: Iterable[Network], stages: Order, *, loss: float, settings: Sequence[Setting] | None = None
+def chain_values(
+    networks: Iterable[Network],
+    stages: Order,
+    *,
+    loss: float,
+    settings: Sequence[Setting] | None = None,
 ) -> ValueTable:
-    """Value every order of `stages` at every seed at which it was run with all `settings`.
+    """Value every chain of `stages` at every seed at which it was run with all `settings` of its knobs.
 
     Args:
         networks: those of `networks_of`, of one task.
         stages: distinct letters.
         loss: tolerated, a fraction of accuracy in (0, 1].
-        settings: of the knobs, those to take part; all that `settings_of` finds by default.
+        settings: of all knobs, those to take part; all that `settings_of` finds by default.
 
-    A failed network adds no point. Raises ValueError for a loss outside of (0, 1].
+    A failed network adds no point. Rows are sorted by length, then by the place of their stages. Raises
+    ValueError for a loss outside of (0, 1].
     """
     check_loss(loss)
     networks = list(networks)
     settings = settings_of(networks) if settings is None else tuple(settings)
+    wanted: dict[frozenset[str], set[Setting]] = defaultdict(set)  # by the stages of a chain
     groups: dict[tuple[Order, int], list[Network]] = defaultdict(list)
     for network in networks:
-        if network.setting in settings:
+        letters = frozenset(network.order)
+        if letters not in wanted:
+            wanted[letters] = {setting.of(letters) for setting in settings}
+        if network.setting in wanted[letters]:
             groups[network.order, network.seed].append(network)
-    whole = {key: runs for key, runs in groups.items() if len(runs) == len(settings)}
-    orders = tuple(
-        sorted({order for order, _ in whole}, key=lambda order: [stages.index(stage) for stage in order])
-    )
+    whole = {key: runs for key, runs in groups.items() if len(runs) == len(wanted[frozenset(key[0])])}
+    chains = {order for order, _ in whole}
+    orders = sorted(chains, key=lambda order: (len(order), [stages.index(stage) for stage in order]))
     seeds = tuple(sorted({seed for _, seed in whole}))
     values = np.full((len(orders), len(seeds)), np.nan)
+    rows, columns = ({name: k for k, name in enumerate(names)} for names in (orders, seeds))
     for (order, seed), runs in whole.items():
-        values[orders.index(order), seeds.index(seed)] = _value(runs, loss)
-    return ValueTable(stages, orders, seeds, values, FLOOR, loss, settings)
+        values[rows[order], columns[seed]] = _value(runs, loss)
+    return ValueTable(stages, tuple(orders), seeds, values, FLOOR, loss, settings)
+
+
+def order_values(
+    networks: Iterable[Network], stages: Order, *, loss: float, settings: Sequence[Setting] | None = None
+) -> ValueTable:
+    """The rows of `chain_values` that hold all stages: what their order alone decides."""
+    whole = [network for network in networks if len(network.order) == len(stages)]
+    return chain_values(whole, stages, loss=loss, settings=settings)
 
 
 def front_reduction(losses: FloatArray, log2_reductions: FloatArray, *, loss: float) -> float:
@@ -177,18 +209,32 @@ def front_reduction(losses: FloatArray, log2_reductions: FloatArray, *, loss: fl
     return float(best @ widths / (high - low))
 
 
-def _network(setting: Setting, order: Order, seed: int, record: Record, convention: Convention) -> Network:
+def _network(setting: Setting, run: Run, record: Record, cost: CostName, convention: Convention) -> Network:
     base, points = record.baseline, record.points
+    share = multiplication_bits(run.text) if cost == "macs" else 1.0
+    reductions = [_reduction(point, cost, convention) * share for point in points]
     return Network(
         setting=setting,
-        order=order,
-        seed=seed,
-        reductions=np.log2([_reduction(point, convention) for point in points]),
+        order=run.order,
+        seed=run.seed,
+        reductions=np.log2(reductions),
         losses=(
             np.array([base.accuracy - point.accuracy for point in points]),
             np.array([base.test_accuracy - point.test_accuracy for point in points]),
         ),
     )
+
+
+def multiplication_bits(text: str) -> float:
+    """Bits of a multiplication after a sequence, as a share of a float one: what turns BitOps into MACs.
+
+    In the convention of the paper one width of weights and activations holds for the whole network.
+    """
+    widths = (32.0, 32.0)
+    for step in parsed(text).steps:
+        if {"weights", "activations"} <= step.settings.keys():
+            widths = float(step.settings["weights"]), float(step.settings["activations"])
+    return widths[0] * widths[1] / 32.0**2
 
 
 def _value(networks: Sequence[Network], loss: float) -> float:
@@ -198,10 +244,16 @@ def _value(networks: Sequence[Network], loss: float) -> float:
     return float(np.mean([front_reduction(losses, reductions, loss=loss) for losses in halves]))
 
 
-def _reduction(point: OperatingPoint, convention: Convention) -> float:
-    if convention == "paper":
-        return point.bitops_cr
-    other = point.extra.get(convention)
-    if not isinstance(other, Mapping) or "bitops_cr" not in other:
-        raise ValueError(f"convention must be one that the records hold, got {convention!r}")
-    return float(other["bitops_cr"])
+def _reduction(point: OperatingPoint, cost: CostName, convention: Convention) -> float:
+    if cost == "storage":
+        found = point.cr
+    elif convention == "paper" or cost == "macs":
+        found = point.bitops_cr
+    else:
+        other = point.extra.get(convention)
+        if not isinstance(other, Mapping) or "bitops_cr" not in other:
+            raise ValueError(f"convention must be one that the records hold, got {convention!r}")
+        found = float(other["bitops_cr"])
+    if not 0 < found <= MOST_REDUCTION:
+        raise ValueError(f"a reduction must lie in (0, {MOST_REDUCTION:g}], got {found:g} in a record")
+    return found

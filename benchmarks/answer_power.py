@@ -27,7 +27,7 @@ from ordercomp.sequence import Order, permutations
 FloatArray = npt.NDArray[np.float64]
 
 STAGES = "DPQE"
-QUICK = Effort(kept=100)
+QUICK = Effort(draws=100)
 RECORDED = (
     ("digits", "hard", 0.05, (3, 4, 5)),
     ("digits", "hard", 0.08, (3, 4, 5)),

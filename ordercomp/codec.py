@@ -8,7 +8,7 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -71,6 +71,10 @@ class Layout:
 Plan = tuple[Literal["one", "list", "table"], Any] | None
 
 
+def _default(one: "Field[Any]") -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()
+
+
 @cache
 def layout_of(kind: Any) -> Layout:
     hints = get_type_hints(kind)
@@ -87,7 +91,7 @@ def layout_of(kind: Any) -> Layout:
             parts |= dict.fromkeys((*part.read, *part.parts, *part.derived), (name, hint))
         elif field.init and not metadata.get("unwritten"):
             key, omitted = metadata.get("key", name), bool(metadata.get("omitted"))
-            items[key] = Item(key, name, plan_of(hint), omitted=omitted, default=field.default)
+            items[key] = Item(key, name, plan_of(hint), omitted=omitted, default=_default(field))
             if field.default is MISSING and field.default_factory is MISSING:
                 required.append(key)
     order: tuple[str, ...] | None = getattr(kind, "KEYS", None)

@@ -58,11 +58,11 @@ def a_law(verdict: PairVerdict = "before", stages: str = STAGES, **changes: Any)
     return replace(law, **changes)
 
 
-def answer_at(loss: float, *, best: str = "DPQ", more: str = "DQP", rung: str | None = None) -> AnswerAt:
+def answer_at(loss: float, *, best: str = "DPQ", more: str = "DQP", setting: str | None = None) -> AnswerAt:
     behind = {order: BEHIND[order] + 2.0 * (order not in (best, more)) for order in BEHIND}
     inside = (best, more)
     return AnswerAt(
-        rung=rung,
+        setting=setting,
         loss=loss,
         recommended=best,
         best_set=inside,
@@ -89,17 +89,17 @@ def answer_at(loss: float, *, best: str = "DPQ", more: str = "DQP", rung: str | 
 def law_file(
     *,
     by_loss: Sequence[AnswerAt] | None = None,
-    by_rung: Sequence[AnswerAt] | None = None,
+    by_setting: Sequence[AnswerAt] | None = None,
     command: str | None = None,
     **changes: Any,
 ) -> LawFile:
     """A law.json with an answer, in which `changes` are those of the loss that is asked for."""
     default = (answer_at(0.02), answer_at(0.08, best="QPD", more="QDP"))
-    rungs = (answer_at(0.02, rung="light <knobs>"),)
+    rungs = (answer_at(0.02, setting="light <knobs>"),)
     answer = Answer(
         asked=replace(answer_at(0.02), **changes),
         by_loss=default if by_loss is None else tuple(by_loss),
-        by_rung=rungs if by_rung is None else tuple(by_rung),
+        by_setting=rungs if by_setting is None else tuple(by_setting),
     )
     picks = (pick(0.02, "DPQ"), pick(0.08, "QPD"))
     if command is not None:

@@ -297,7 +297,9 @@ def _law_table(recording: Recording) -> Table:
         "p",
     )
     rows = [_law_row(loss_text(one.loss or 0.0), one) for one in recording.answer.by_loss]
-    rows += [_law_row(f"{one.rung}, {loss_text(one.loss or 0.0)}", one) for one in recording.answer.by_rung]
+    rows += [
+        _law_row(f"{one.setting}, {loss_text(one.loss or 0.0)}", one) for one in recording.answer.by_setting
+    ]
     columns = tuple(Column(name, "left" if place < 3 else "right") for place, name in enumerate(names))
     return Table(
         title=f"{_title(recording.name)}: by loss over all rungs, then each rung alone",
@@ -448,7 +450,7 @@ def main(target: Path) -> None:
 def _answered(name: str) -> Recording:
     records = load_recorded(name)
     table = RunTable.of(records, stages=STAGES)
-    answer = derive_answer(records, stages=STAGES, effort=Effort(kept=1000))
+    answer = derive_answer(records, stages=STAGES, effort=Effort(draws=500))
     return Recording(name=name, records=records, answer=answer, weaker=weaker_first(table))
 
 

@@ -111,7 +111,9 @@ def loss_views(answer: Answer, stages: str, picks: Mapping[float, Sequence[Pick]
     entries = {entry.loss or 0.0: entry for entry in (*answer.by_loss, answer.asked)}
     views = []
     for loss, entry in sorted(entries.items()):
-        words = answer_words(answer if loss == asked else entry, stages, metric=answer.metric)
+        words = answer_words(
+            answer if loss == asked else entry, stages, metric=answer.metric, cost=answer.cost
+        )
         network = _told(picks.get(loss, ()), answer)
         views.append(_view(loss, entry, words, stages, network, chosen=loss == asked))
     return views
@@ -131,9 +133,9 @@ def strip_rows(views: Sequence[LossView]) -> list[StripRow]:
 def setting_rows(answer: Answer, stages: str) -> list[tuple[str, str, str]]:
     """For each setting of the knobs alone: its knobs, the recommendation, and which orders may be best."""
     rows = []
-    for entry in answer.by_rung:
-        words = answer_words(entry, stages)
-        rows.append((str(entry.rung), words.headline, " ".join((words.cost, words.out)).strip()))
+    for entry in answer.by_setting:
+        words = answer_words(entry, stages, metric=answer.metric, cost=answer.cost)
+        rows.append((str(entry.setting), words.headline, " ".join((words.cost, words.out)).strip()))
     return rows
 
 
@@ -148,6 +150,8 @@ def _view(
         "cost": words.cost,
         "out": words.out,
         "holds": words.holds,
+        "worth": words.worth,
+        "together": words.together,
         "expected": "–" if regret is None else _more(regret.expected),
         "upper": "–" if regret is None else _more(regret.upper95),
         "random": "–" if regret is None else _more(regret.random_order),

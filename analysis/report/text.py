@@ -1,11 +1,10 @@
 """Answers and laws in plain sentences: the order, its cost, which are out, what holds anyway, how surely."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ordercomp.analysis.answer import Answer, AnswerAt, Regret
+from ordercomp.analysis.answer import Answer, AnswerAt
 from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick
 from ordercomp.analysis.pairs import Control
@@ -24,6 +23,8 @@ from ordercomp.sequence import Order
 
 MOST_NAMED = 8  # orders of a best set listed by name
 MOST_LISTED = 6  # orders that respect the decided pairs listed by name
+COST_UNITS = {"bitops": "bit operations", "storage": "bits of storage", "macs": "multiplications"}
+NOTHING = 0.1  # doublings that a stage must be able to gain, to be worth its training
 LITTLE = 0.005  # doublings that nobody can tell from none
 # What stands between the answer at one loss and the verdict on the pairs.
 ANOTHER_QUESTION = "Another question, pair by pair, averaged over losses up to some ten points:"
@@ -49,34 +50,45 @@ class AnswerWords:
     cost: str
     out: str
     holds: str
+    worth: str = ""  # of each stage
+    together: str = ""  # the order of all stages
+    doubt: str = ""  # what the sampler or the records leave in doubt
 
     @property
     def lines(self) -> tuple[str, ...]:
         """The sentences in order, the empty ones left out."""
-        return tuple(line for line in (self.headline, self.cost, self.out, self.holds) if line)
+        parts = (self.headline, self.cost, self.out, self.holds, self.worth, self.together, self.doubt)
+        return tuple(part for part in parts if part)
 
 
-def answer_words(answer: Answer | AnswerAt, stages: str, *, metric: str = "accuracy") -> AnswerWords:
-    """Put an answer, or what it says at one loss or for one setting of the knobs, into words.
+def answer_words(
+    answer: Answer | AnswerAt, stages: str, *, metric: str = "accuracy", cost: str = "bitops"
+) -> AnswerWords:
+    """Put an answer, or what it says at one loss or for one setting, into words.
 
-    `metric` names what is lost; an `Answer` knows it.
+    `metric` names what is lost, `cost` what a reduction is of; an `Answer` knows both.
     """
     if isinstance(answer, Answer):
-        return _words(answer.asked, stages, answer.metric, answer.withheld)
-    return _words(answer, stages, metric)
+        return _words(answer.asked, stages, answer.metric, answer.cost, answer.withheld)
+    return _words(answer, stages, metric, cost)
 
 
-def _words(answer: AnswerAt, stages: str, metric: str, withheld: str = "") -> AnswerWords:
-    loss = "" if answer.loss is None else loss_text(answer.loss)
-    if answer.recommended is None or answer.regret is None:
-        return AnswerWords(headline=_nothing(answer, loss, withheld), cost="", out="", holds="")
+def _words(told: AnswerAt, stages: str, metric: str, cost: str, withheld: str = "") -> AnswerWords:
+    loss = "" if told.loss is None else loss_text(told.loss)
+    if told.recommended is None or told.regret is None:
+        return AnswerWords(headline=_nothing(told, loss, withheld), cost="", out="", holds="")
     of_what = "" if metric == "accuracy" else f" of {metric}"
     tolerated = f" if a loss of {loss}{of_what} is tolerated" if loss else ""
+    rivals = len(told.best_set) - (told.recommended in told.best_set)
+    doubt = "" if not rivals else f"; {rivals} other{'s' if rivals > 1 else ''} may be as good"
     return AnswerWords(
-        headline=f"Take {' → '.join(answer.recommended)}{tolerated}.",
-        cost=_cost(answer.regret),
-        out=_out(answer),
-        holds=_holds(answer, stages),
+        headline=f"Take {' → '.join(told.recommended)}{tolerated}{doubt}.",
+        cost=_cost(told, cost),
+        out=_out(told),
+        holds=_holds(told, stages),
+        worth=_worth(told, cost),
+        together=_together(told, stages),
+        doubt=_doubt(told),
     )
 
 
@@ -91,24 +103,25 @@ def cost_text(doublings: float) -> str:
 
 
 def where_it_changes(by_loss: Sequence[AnswerAt]) -> str:
-    """Say at which tolerated losses the recommendation changes; empty if fewer than two losses have one."""
-    takes = [(answer.loss or 0.0, answer.recommended) for answer in by_loss if answer.recommended]
-    if len(takes) < 2:
+    """Say at which tolerated losses the best changes; empty if fewer than two losses have a recommendation.
+
+    It changes where the chains that may be best have none in common with those that were it before: another
+    recommendation out of the same set is noise.
+    """
+    told = [entry for entry in by_loss if entry.recommended]
+    if len(told) < 2:
         return ""
-    blind = [
-        loss_text(answer.loss or 0.0) for answer in by_loss if answer.recommended and not answer.excluded
-    ]
-    rest = f" At {listed(blind)} no order is out." if blind else ""
-    changes = [
-        f"{order} from {loss_text(loss)} on"
-        for (_, before), (loss, order) in itertools.pairwise(takes)
-        if order != before
-    ]
-    first = f"At a tolerated loss of {loss_text(takes[0][0])} take {takes[0][1]}"
+    blind = [loss_text(entry.loss or 0.0) for entry in told if not entry.excluded]
+    rest = f" At {listed(blind)} nothing is out." if blind else ""
+    first, last = loss_text(told[0].loss or 0.0), loss_text(told[-1].loss or 0.0)
+    current, changes = told[0], []
+    for entry in told[1:]:
+        if not set(entry.best_set) & set(current.best_set):
+            current = entry
+            changes.append(f"{entry.recommended} from {loss_text(entry.loss or 0.0)} on")
     if not changes:
-        ends = f"from {loss_text(takes[0][0])} to {loss_text(takes[-1][0])}"
-        return f"{takes[0][1]} is recommended at every loss {ends}.{rest}"
-    return f"{first}, {', '.join(changes)}. Neighbors in this list often cost about the same.{rest}"
+        return f"From a tolerated loss of {first} to {last} the sets that may be best overlap.{rest}"
+    return f"At a tolerated loss of {first} take {told[0].recommended}, {', '.join(changes)}.{rest}"
 
 
 def network_words(pick: Pick, *, metric: str = "accuracy") -> str:
@@ -140,38 +153,104 @@ def _nothing(answer: AnswerAt, loss: str, withheld: str) -> str:
     if withheld:
         return f"These records cannot tell which order to take{where}: {withheld}."
     if not answer.seeds_needed:
-        return f"No order is recommended{where}: hardly any network loses so little. Try gentler knobs."
+        return f"Nothing is recommended{where}: hardly any network loses so little. Try gentler knobs."
     return (
         f"These records cannot tell yet which order to take{where}. "
         f"It would take {answer.seeds_needed} seeds of the orders that are left."
     )
 
 
-def _cost(regret: Regret) -> str:
+def _cost(told: AnswerAt, cost: str) -> str:
+    regret, names = told.regret, _names(told)
+    assert regret is not None
+    if cost == "score":
+        expected, upper, blind = (
+            f"{number:.2g}" for number in (regret.expected, regret.upper95, regret.random_order)
+        )
+        return (
+            f"Against the best of the {names} its score is expected to lie {expected} behind, with 95 % "
+            f"confidence at most {upper}; one taken at random lies {blind} behind."
+        )
+    unit = COST_UNITS[cost]
     expected, upper, blind = map(cost_text, (regret.expected, regret.upper95, regret.random_order))
+    random = "an order taken at random"
+    if told.at_floor:
+        random += f" of those that reach the loss at all needs {blind}"
+        random += f" ({100 * told.at_floor:.0f} % of the values do not)"
+    else:
+        random += f" needs {blind}"
     if regret.upper95 < LITTLE:
-        return f"With 95 % confidence no other order needs fewer bit operations; one at random needs {blind}."
+        return f"With 95 % confidence none of the other {names} needs fewer {unit}; {random}."
     return (
-        f"Against the best order, whichever that is, it is expected to need {expected} bit operations, with "
-        f"95 % confidence at most {upper.removeprefix('about ')}; an order taken at random needs {blind}."
+        f"Against the best of the {names}, whichever that is, it is expected to need {expected} {unit}, with "
+        f"95 % confidence at most {upper.removeprefix('about ')}; {random}."
     )
 
 
-def _out(answer: AnswerAt) -> str:
-    inside, excluded = answer.best_set, answer.excluded
+def _names(told: AnswerAt) -> str:
+    """What competes: chains of any length, or orders of all stages."""
+    return "chains" if told.all_stages is not None else "orders"
+
+
+def _out(told: AnswerAt) -> str:
+    inside, excluded, names = told.best_set, told.excluded, _names(told)
     every = len(inside) + len(excluded)
     if not excluded:
-        return f"None of the {every} orders is out: each may be the best."
+        return f"None of the {every} {names} that were run is out: each may be the best."
     named = f": {listed(inside, 'or')}" if len(inside) <= MOST_NAMED else ""
     if every == 2:
-        return "The other order is out."
+        return f"The other {names[:-1]} is out."
     if len(inside) == 1:
-        return f"All other {len(excluded)} of {every} orders are out."
-    return f"{len(excluded)} of {every} orders are out; {len(inside)} may be the best{named}."
+        return f"All other {len(excluded)} of {every} {names} that were run are out."
+    return (
+        f"{len(excluded)} of the {every} {names} that were run are out; {len(inside)} may be the best{named}."
+    )
+
+
+def _worth(told: AnswerAt, cost: str) -> str:
+    """What leaving each stage out costs, the dearest first."""
+    if not told.worth:
+        return ""
+    unit = "" if cost == "score" else " doublings"
+    ranked = sorted(told.worth.items(), key=lambda item: -item[1].behind)
+    parts = [
+        f"{stage} {worth.behind:.2f} [{worth.interval[0]:.2f}, {worth.interval[1]:.2f}]"
+        for stage, worth in ranked
+    ]
+    idle = [stage for stage, worth in ranked if worth.interval[1] < NOTHING]
+    rest = f" {listed(idle)} bring{'s' if len(idle) == 1 else ''} nothing here." if idle else ""
+    return f"What leaving a stage out costs, in{unit or ' score'} [95 %]: {', '.join(parts)}.{rest}"
+
+
+def _together(told: AnswerAt, stages: str) -> str:
+    """The order question for all stages together."""
+    whole = told.all_stages
+    if whole is None:
+        return ""
+    if whole.recommended is None:
+        return f"If all of {stages} are used: hardly any network of all stages loses so little."
+    if whole.recommended == told.recommended:
+        lead = f"If all of {stages} are used, it is the best guess, too"
+    else:
+        lead = f"If all of {stages} are used: {' → '.join(whole.recommended)}"
+        behind = told.standings[whole.recommended].behind
+        lead += f", {behind:.2f} doublings behind the best chain"
+    rivals = len(whole.best_set) - 1
+    every = len(whole.standings)
+    return f"{lead}; {rivals} other{'' if rivals == 1 else 's'} of {every} orders may be as good."
+
+
+def _doubt(told: AnswerAt) -> str:
+    if not told.unsettled:
+        return ""
+    return (
+        f"The sampler behind these numbers has not settled (R-hat {told.rhat:.2f}, "
+        f"{told.effective_draws:.0f} effective draws): take them as rough."
+    )
 
 
 def _holds(answer: AnswerAt, stages: str) -> str:
-    """The precedences that hold in every order of the best set, without those that follow from others."""
+    """The precedences that hold in every chain of the best set, without those that follow from others."""
     pairs = set(answer.precedence)
     if len(answer.best_set) == 1 or not answer.excluded:
         return ""

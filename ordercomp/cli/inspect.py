@@ -280,6 +280,7 @@ def _answer_of_table(
     as_json: bool,
 ) -> None:
     """Print what a table of results gives: an answer without a law."""
+    from ordercomp.analysis.answer import rounded
     from ordercomp.analysis.report.terminal import answer_lines
     from ordercomp.analysis.results_table import Columns, answer_results, read_results
 
@@ -287,7 +288,7 @@ def _answer_of_table(
         raise FileNotFoundError(f"no table at {path}")
     names = Columns(**_parse_columns(columns or "", [field.name for field in fields(Columns)]))
     results = read_results(path, columns=names, lower_is_better=lower, baseline=baseline)
-    answer = answer_results(results, loss=LOSS if loss is None else loss).rounded()
+    answer = rounded(answer_results(results, loss=LOSS if loss is None else loss))
     if as_json:
         print_json({"task": path.name, "stages": results.stages, "answer": answer})
     else:

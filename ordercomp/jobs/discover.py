@@ -17,7 +17,7 @@ from ordercomp.analysis.answer import LEAST_SEEDS, Answer, answer_of, derive_ans
 from ordercomp.analysis.law import Law, derive_law
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.shown import Shown, shown_law
-from ordercomp.analysis.values import networks_of, order_values
+from ordercomp.analysis.values import chain_values, networks_of
 from ordercomp.codec import encode
 from ordercomp.errors import FailedRunError
 from ordercomp.jobs.check import check_task
@@ -183,7 +183,7 @@ class _Run:
             return
         task, records = self.race.task, self.file.records
         networks = networks_of(records, task.stages)
-        table = order_values(networks, task.stages, loss=task.loss, settings=self.race.rungs)
+        table = chain_values(networks, task.stages, loss=task.loss, settings=self.race.rungs)
         best = answer_of(table).best_set
         where: dict[str, list[int]] = {}
         for record in records:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ordercomp.analysis.answer import Answer, AnswerAt, Sorts, derive_answer
+from ordercomp.analysis.answer import Answer, AnswerAt, Sorts, derive_answer, rounded
 from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.networks import Pick, networks_to_take
 from ordercomp.analysis.pairs import Control
@@ -84,7 +84,7 @@ def answered(
     sorts = () if law.cycle else law.orders
     inside = sum(order in answer.best_set for order in sorts)
     shown = replace(
-        answer.rounded(), metric=metric, topological_sorts=Sorts(number=len(sorts), in_best_set=inside)
+        rounded(answer), metric=metric, topological_sorts=Sorts(number=len(sorts), in_best_set=inside)
     )
     picks = networks_to_take(records, answer, law.stages, store=store) if certified is None else certified
     return replace(file, metric=metric, answer=shown, networks=tuple(picks))
@@ -100,12 +100,12 @@ def unless_under_trained(answer: Answer, controls: Sequence[Control]) -> Answer:
         return answer
 
     def silent(at: AnswerAt) -> AnswerAt:
-        return AnswerAt(loss=at.loss, rung=at.rung)
+        return AnswerAt(loss=at.loss, setting=at.setting, at_floor=at.at_floor)
 
     return replace(
         answer,
         asked=silent(answer.asked),
         by_loss=tuple(map(silent, answer.by_loss)),
-        by_rung=tuple(map(silent, answer.by_rung)),
+        by_setting=tuple(map(silent, answer.by_setting)),
         withheld=f"{short} of {len(controls)} networks gain from further epochs alone: train for longer",
     )

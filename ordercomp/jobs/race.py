@@ -8,7 +8,7 @@ from importlib.resources import as_file
 
 from ordercomp.analysis.race import ALL_UP_TO, MOST_LATER, next_orders, starting_orders
 from ordercomp.analysis.run_table import Setting
-from ordercomp.analysis.values import ValueTable, networks_of, order_values
+from ordercomp.analysis.values import ValueTable, chain_values, networks_of
 from ordercomp.records import Record, read_records
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order, PrefixTrie, StageSequence, Step
@@ -78,15 +78,19 @@ class Race:
         if not finished:
             return self.sequences(next_orders(stages, None))
         networks = networks_of(records, stages)
-        table = order_values(networks, stages, loss=self.task.loss, settings=self.rungs).at(finished)
+        table = chain_values(networks, stages, loss=self.task.loss, settings=self.rungs).at(finished)
         return self.sequences(next_orders(stages, table))
 
     def sequences(self, orders: Iterable[Order]) -> list[StageSequence]:
-        """Every order at every knob setting."""
+        """Every order at every knob setting; shorter chains as prefixes of one of all stages."""
         task = self.task
-        return list(
-            dict.fromkeys(task.sequence(order, setting) for order in orders for setting in task.settings)
-        )
+        found: dict[StageSequence, None] = {}
+        for order in orders:
+            rest = "".join(stage for stage in task.stages if stage not in order)
+            for setting in task.settings:
+                whole = task.sequence(order + rest, setting)
+                found[StageSequence(whole.steps[: len(order)])] = None
+        return list(found)
 
     def controls(self, orders: Iterable[Order]) -> list[StageSequence]:
         """F after each static prefix of the orders, at every knob setting: was it trained to the end?"""
@@ -102,7 +106,10 @@ class Race:
     @property
     def extras(self) -> list[StageSequence]:
         """The task's further orders at every knob setting, measured at every seed."""
-        return self.sequences(self.task.extra)
+        task = self.task
+        return list(
+            dict.fromkeys(task.sequence(order, setting) for order in task.extra for setting in task.settings)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +164,7 @@ def plan_race(race: Race, *, losing: bool) -> RacePlan:
 @functools.cache
 def _example(seeds: int, loss: float) -> tuple[tuple[Order, ...], ...]:
     """The orders of D, P, Q and E that run at each seed of a race in the recorded world."""
-    world = order_values(networks_of(load_recorded(EXAMPLE), EXAMPLE_STAGES), EXAMPLE_STAGES, loss=loss)
+    world = chain_values(networks_of(load_recorded(EXAMPLE), EXAMPLE_STAGES), EXAMPLE_STAGES, loss=loss)
     blocks: list[tuple[Order, ...]] = []
     table: ValueTable | None = None
     for _ in range(min(seeds, len(world.seeds))):
@@ -174,7 +181,7 @@ def _revealed(world: ValueTable, blocks: Sequence[Sequence[Order]]) -> ValueTabl
     values = world.values[:, : len(blocks)].copy()
     for place, block in enumerate(blocks):
         for row, order in enumerate(world.orders):
-            if order not in block:
+            if not any(ran.startswith(order) for ran in block):
                 values[row, place] = float("nan")
     seeds = world.seeds[: len(blocks)]
     return ValueTable(world.stages, world.orders, seeds, values, world.floor, world.loss).at(seeds)

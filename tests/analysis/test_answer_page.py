@@ -35,9 +35,9 @@ def test_the_first_screen_tells_order_cost_doubt_and_command(page: Path) -> None
     assert Page(text).open == []
     head = text[: text.index("<main>")]
     for words in (
-        "Take D → P → Q if a loss of 2 % is tolerated.",
+        "Take D → P → Q if a loss of 2 % is tolerated; 1 other may be as good.",
         "about 9 % more bit operations",
-        "4 of 6 orders are out; 2 may be the best: DPQ or DQP.",
+        "4 of the 6 orders that were run are out; 2 may be the best: DPQ or DQP.",
         "Whichever of them is best: D before P and D before Q.",
         "ordercomp compress DPQ --store &#39;a &amp; b&#39;",
         "DPQ: 64× fewer bit operations, 8× less storage; on test data 96.10 % accuracy, 1.40 points lost",
@@ -65,7 +65,7 @@ def test_without_an_answer_to_tell_nothing_is_recommended(tmp_path: Path) -> Non
         "precedence": (),
         "standings": {},
     }
-    write_report(tmp_path / "report.html", law_file(**nothing, by_loss=[], by_rung=[]), some_records())
+    write_report(tmp_path / "report.html", law_file(**nothing, by_loss=[], by_setting=[]), some_records())
     text = (tmp_path / "report.html").read_text().replace("\u00a0", " ")
     assert "These records cannot tell yet which order to take at a tolerated loss of 2 %" in text
     assert "No pair of stages is settled: nothing can be told at this loss." in text
@@ -143,7 +143,7 @@ def test_the_script_shows_what_is_chosen_everywhere(page: Path, tmp_path: Path, 
     held = run.stdout.split('data-seen="', 1)[1].split('"', 1)[0]
     seen = json.loads(held.replace("&quot;", '"').replace("&amp;", "&"))
     assert seen["errors"] == []
-    assert seen["before"] == "Take D → P → Q if a loss of 2 % is tolerated."
+    assert seen["before"] == "Take D → P → Q if a loss of 2 % is tolerated; 1 other may be as good."
     assert seen["after"] == "Take Q → P → D if a loss of 8 % is tolerated."
     assert seen["command"] == "ordercomp compress QPD --store 'a & b'"
     assert seen["network"][0] is False

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from page_data import pick
 
-from ordercomp.analysis.answer import AnswerAt, Regret, Standing
+from ordercomp.analysis.answer import AnswerAt, Behind, Regret, Standing
 from ordercomp.analysis.report.text import answer_words, cost_text, listed, other_network, where_it_changes
 
 
@@ -36,10 +36,11 @@ def answer(inside: Sequence[str] = ("DPQE", "DQPE"), out: int = 22, **changes: A
 def test_the_answer_names_order_cost_what_is_out_and_what_holds() -> None:
     words = answer_words(answer(), "DPQE")
     assert words.lines == (
-        "Take D → P → Q → E if a loss of 2 % is tolerated.",
-        "Against the best order, whichever that is, it is expected to need about 9 % more bit operations, "
-        "with 95 % confidence at most 33 % more; an order taken at random needs about 4.3 times as many.",
-        "22 of 24 orders are out; 2 may be the best: DPQE or DQPE.",
+        "Take D → P → Q → E if a loss of 2 % is tolerated; 1 other may be as good.",
+        "Against the best of the orders, whichever that is, it is expected to need about 9 % more bit "
+        "operations, with 95 % confidence at most 33 % more; an order taken at random needs about 4.3 times "
+        "as many.",
+        "22 of the 24 orders that were run are out; 2 may be the best: DPQE or DQPE.",
         "Whichever of them is best: D before P, D before Q, P before E and Q before E.",
     )
 
@@ -47,15 +48,15 @@ def test_the_answer_names_order_cost_what_is_out_and_what_holds() -> None:
 def test_a_single_order_left_needs_no_precedence_beside_it() -> None:
     words = answer_words(answer(["DPQE"], 23, loss=None), "DPQE")
     assert words.headline == "Take D → P → Q → E."
-    assert (words.out, words.holds) == ("All other 23 of 24 orders are out.", "")
+    assert (words.out, words.holds) == ("All other 23 of 24 orders that were run are out.", "")
     assert answer_words(answer(["DP"], 1), "DP").out == "The other order is out."
 
 
 def test_an_order_that_surely_costs_nothing_is_not_told_to_need_no_more() -> None:
     regret = Regret(expected=0.0, upper95=0.001, random_order=1.5)
     assert answer_words(answer(["DPQE"], 23, regret=regret), "DPQE").cost == (
-        "With 95 % confidence no other order needs fewer bit operations; one at random needs about "
-        "2.8 times as many."
+        "With 95 % confidence none of the other orders needs fewer bit operations; an order taken at random "
+        "needs about 2.8 times as many."
     )
 
 
@@ -74,7 +75,7 @@ def test_nothing_is_guessed_where_nothing_can_be_told() -> None:
 
 def test_a_loss_that_hardly_any_network_keeps_to_is_named() -> None:
     assert answer_words(AnswerAt(loss=0.002), "DPQE").lines == (
-        "No order is recommended at a tolerated loss of 0.2 %: hardly any network loses so little. "
+        "Nothing is recommended at a tolerated loss of 0.2 %: hardly any network loses so little. "
         "Try gentler knobs.",
     )
 
@@ -82,9 +83,11 @@ def test_a_loss_that_hardly_any_network_keeps_to_is_named() -> None:
 def test_no_order_out_is_said_and_a_long_set_is_only_counted() -> None:
     all_in = [f"in{k}" for k in range(24)]
     assert answer_words(answer(all_in, 0, precedence=()), "DPQE").out == (
-        "None of the 24 orders is out: each may be the best."
+        "None of the 24 orders that were run is out: each may be the best."
     )
-    assert answer_words(answer(all_in[:9], 15), "DPQE").out == "15 of 24 orders are out; 9 may be the best."
+    assert answer_words(answer(all_in[:9], 15), "DPQE").out == (
+        "15 of the 24 orders that were run are out; 9 may be the best."
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,15 +106,60 @@ def test_doublings_in_words(doublings: float, words: str) -> None:
     assert cost_text(doublings) == words
 
 
-def test_where_the_recommendation_changes() -> None:
-    told = [(0.01, "DPQE"), (0.02, "DPQE"), (0.05, "DEPQ"), (0.08, None)]
-    by_loss = [answer(loss=loss, recommended=order) for loss, order in told]
-    assert where_it_changes(by_loss).startswith("At a tolerated loss of 1 % take DPQE, DEPQ from 5 % on.")
-    assert "no order is out" not in where_it_changes(by_loss)
+def test_the_best_changes_where_what_may_be_best_has_nothing_in_common() -> None:
+    early = [answer(loss=loss, recommended=order) for loss, order in ((0.01, "DPQE"), (0.02, "DQPE"))]
+    late = answer(["DEPQ", "EDPQ"], loss=0.05, recommended="DEPQ")
+    nothing = answer(loss=0.08, recommended=None)
+    overlap = "From a tolerated loss of 1 % to 2 % the sets that may be best overlap."
+    assert where_it_changes(early) == overlap  # DQPE at 2 % may have been best at 1 %, too
+    assert (
+        where_it_changes([*early, late, nothing]) == "At a tolerated loss of 1 % take DPQE, DEPQ from 5 % on."
+    )
     blind = [answer(out=0, loss=loss) for loss in (0.002, 0.006)]
-    assert where_it_changes([*blind, *by_loss]).endswith(" At 0.2 % and 0.6 % no order is out.")
-    assert where_it_changes(by_loss[:2]) == "DPQE is recommended at every loss from 1 % to 2 %."
-    assert where_it_changes(by_loss[2:]) == ""
+    assert where_it_changes([*blind, *early]).endswith(" At 0.2 % and 0.6 % nothing is out.")
+    assert where_it_changes([late, nothing]) == ""
+
+
+def test_shorter_chains_are_told_beside_the_order_of_all_stages() -> None:
+    whole = answer(["DPQE", "DQPE"], 22)
+    told = answer(
+        ["DQ", "DPQE"],
+        62,
+        recommended="DQ",
+        all_stages=whole,
+        at_floor=0.4,
+        worth={
+            "Q": Behind(behind=5.1, interval=(4.5, 5.5)),
+            "P": Behind(behind=0.01, interval=(0.0, 0.05)),
+        },
+    )
+    lines = answer_words(told, "DPQE").lines
+    assert "62 of the 64 chains that were run are out; 2 may be the best: DQ or DPQE." in lines
+    assert (
+        "What leaving a stage out costs, in doublings [95 %]: Q 5.10 [4.50, 5.50], P 0.01 [0.00, 0.05]. "
+        "P brings nothing here."
+    ) in lines
+    assert (
+        "If all of DPQE are used: D → P → Q → E, 0.40 doublings behind the best chain; 1 other of 24 orders "
+        "may be as good."
+    ) in lines
+    assert "needs about 4.3 times as many (40 % of the values do not)." in lines[1]
+
+
+def test_a_table_of_scores_speaks_of_the_score() -> None:
+    words = answer_words(answer(), "DPQE", cost="score")
+    assert words.cost == (
+        "Against the best of the orders its score is expected to lie 0.12 behind, with 95 % confidence "
+        "at most 0.41; one taken at random lies 2.1 behind."
+    )
+    assert "bit operations" not in " ".join(words.lines)
+
+
+def test_draws_that_have_not_settled_are_warned_of() -> None:
+    assert answer_words(answer(rhat=1.01, effective_draws=400.0), "DPQE").doubt == ""
+    assert (
+        "R-hat 1.40, 12 effective draws" in answer_words(answer(rhat=1.4, effective_draws=12.0), "DPQE").doubt
+    )
 
 
 def test_a_network_of_another_order_that_reached_more_is_told_in_a_line() -> None:

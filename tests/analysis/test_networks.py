@@ -13,7 +13,7 @@ from ordercomp.analysis.order_model import Effort
 from ordercomp.records import Record
 from ordercomp.sequence import permutations
 
-QUICK = Effort(chains=4, warm_up=20, kept=40)
+QUICK = Effort(chains=4, burn_in=20, draws=40)
 
 
 def world(seeds: int, images: int = 1000) -> list[Record]:

@@ -9,7 +9,7 @@ from ordercomp.analysis.order_model import Effort
 from ordercomp.analysis.results_table import Columns, answer_results, read_results
 from ordercomp.sequence import permutations
 
-QUICK = Effort(kept=40)
+QUICK = Effort(draws=60)
 
 
 def written(tmp_path: Path, *lines: str, header: str = "order,seed,accuracy,reduction") -> Path:
@@ -55,7 +55,7 @@ def test_settings_are_rungs_of_one_front(tmp_path: Path) -> None:
     lines = [f"{line},{name}" for line in rows() for name in ("light", "hard") if line.split(",")[0]]
     path = written(tmp_path, *lines, header="order,seed,accuracy,reduction,setting")
     answer = answer_results(read_results(path, baseline=0.9), effort=QUICK)
-    assert [one.rung for one in answer.by_rung] == ["hard", "light"]
+    assert [one.setting for one in answer.by_setting] == ["hard", "light"]
 
 
 def test_one_seed_says_how_many_it_takes(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from builders import make_record
 
 from ordercomp.analysis.values import (
     ValueTable,
+    chain_values,
     check_loss,
     front_reduction,
     networks_of,
     order_values,
     settings_of,
 )
-from ordercomp.records import Record
+from ordercomp.records import OperatingPoint, Record
 
 
 def test_a_point_counts_from_its_own_loss_on() -> None:
@@ -87,5 +88,42 @@ def test_a_loss_that_is_none_is_refused(loss: float) -> None:
 def test_a_table_must_fit_its_names() -> None:
     with pytest.raises(ValueError, match=r"must have shape \(orders, seeds\) = \(2, 1\), got \(1, 1\)"):
         ValueTable("DP", ("DP", "PD"), (0,), np.zeros((1, 1)))
-    with pytest.raises(ValueError, match="must hold the stages 'DP' once, got 'DQ'"):
+    with pytest.raises(ValueError, match="must be of the stages 'DP', each at most once, got 'DQ'"):
         ValueTable("DP", ("DP", "DQ"), (0,), np.zeros((2, 1)))
+
+
+def test_prefixes_are_chains_that_compete_with_the_settings_of_their_own_stages() -> None:
+    light = "D(depth=0.7) P(ratio=0.2)", "P(ratio=0.2) D(depth=0.7)"
+    hard = "D(depth=0.7) P(ratio=0.6)", "P(ratio=0.6) D(depth=0.7)"
+    whole = [
+        replace(make_record(order, 0, 0.97, 8.0), sequence=text)
+        for order, text in zip(("DP", "PD") * 2, (*light, *hard), strict=True)
+    ]
+    parts = [
+        replace(make_record("D", 0, 0.97, 2.0), sequence="D(depth=0.7)"),  # one network serves both settings
+        replace(make_record("P", 0, 0.97, 4.0), sequence="P(ratio=0.2)"),  # the harder one is missing
+    ]
+    table = chain_values(networks_of([*whole, *parts], "DP"), "DP", loss=0.05)
+    assert table.orders == ("D", "DP", "PD")
+    assert table.values[:, 0].tolist() == [1.0, 3.0, 3.0]
+    assert table.whole == (1, 2)
+
+
+def test_a_value_can_be_of_storage_or_of_multiplications() -> None:
+    point = OperatingPoint(threshold=None, accuracy=0.97, test_accuracy=0.97, bitops_cr=256.0, cr=16.0)
+    texts = "P(ratio=0.5) Q(weights=2,activations=4)", "Q(weights=2,activations=4) P(ratio=0.5)"
+    records = [
+        replace(make_record(order, 0, 0.97, 8.0), sequence=text, points=(point,))
+        for order, text in zip(("PQ", "QP"), texts, strict=True)
+    ]
+    values = {
+        cost: order_values(networks_of(records, "PQ", cost=cost), "PQ", loss=0.05).values.ravel().tolist()
+        for cost in ("bitops", "storage", "macs")
+    }
+    # 2 by 4 bits instead of 32 by 32 are 128 times fewer bit operations; half of the multiplications are left
+    assert values == {"bitops": [8.0, 8.0], "storage": [4.0, 4.0], "macs": [1.0, 1.0]}
+
+
+def test_a_reduction_that_no_network_has_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a reduction must lie in \(0, 1e\+12\], got 1e\+30 in a record"):
+        networks_of([make_record("DP", 0, 0.97, 1e30)], "DP")

@@ -42,7 +42,7 @@ def test_the_answer_stands_first_with_the_command_of_its_network(
     lines = run(capsys, str(folder(tmp_path / "run", 3))).splitlines()
     assert lines[0].startswith("Take D → ")
     assert "more bit operations" in lines[1]
-    assert lines[2].startswith("4 of 6 orders are out; 2 may be the best")
+    assert lines[2].startswith("4 of the 6 orders that were run are out; 2 may be the best")
     assert lines[3].startswith("Whichever of them is best: D before P and D before Q")
     assert lines[4] == "D: distill, P: prune, Q: quantize"
     assert lines[5].startswith("The network: 2")

@@ -52,7 +52,7 @@ LATE = (  # modules that a run imports late, for seconds
     *("torch._dynamo", "alembic.command", "optuna.storages._rdb.storage", "sqlalchemy.dialects.sqlite"),
     *("sklearn.datasets", "pydantic", "pygments.lexers", "matplotlib.backends.backend_agg"),
 )
-FEW = Effort(warm_up=5, kept=20)  # draws of an answer
+FEW = Effort(burn_in=5, draws=20)  # draws of an answer
 UNSEEN = ("flip", "records.jsonl")  # a digit that becomes another one is no damage that can be seen
 DISK = "192m"  # of the small disk, which is in memory
 
