@@ -16,8 +16,8 @@ CELLS = (
     """# In which order should a CNN be compressed?
 
 ordercomp measures it. This notebook reads a recording that ships with the package: networks on digits,
-compressed in all 24 orders of **D**istill, **P**rune, **Q**uantize and early **E**xits, at several seeds. Nothing
-is trained here.""",
+compressed in all 24 orders of **D**istill, **P**rune, **Q**uantize and early **E**xits, at several seeds.
+Nothing is trained here.""",
     """from importlib import resources
 
 import ordercomp
