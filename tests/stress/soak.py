@@ -31,7 +31,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import types
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,9 +215,7 @@ def _hurry() -> None:
     for function in (answer.answer_of, answer.answers_of):
         function.__kwdefaults__["effort"] = FEW
     answer.THOROUGH = FEW
-    own = types.SimpleNamespace(**vars(multiprocessing))
-    own.get_context = lambda _: multiprocessing.get_context("fork")
-    setattr(processes, "multiprocessing", own)  # noqa: B010
+    setattr(processes, "_SPAWN", multiprocessing.get_context("fork"))  # noqa: B010
     code_version()  # read once, before the forks
 
 
