@@ -16,6 +16,8 @@ from ordercomp.cli.output import number_text
 from ordercomp.errors import FailedRunError
 from ordercomp.records import write_records
 
+pytestmark = pytest.mark.integration
+
 
 def test_cost_prints_the_contract_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(
@@ -28,7 +30,6 @@ def test_cost_prints_the_contract_and_nothing_else(capsys: pytest.CaptureFixture
     assert data["cr"] == pytest.approx(8)
 
 
-@pytest.mark.integration
 def test_law_reads_records_without_torch(tmp_path: Path) -> None:
     records = [
         make_record(order, seed=seed, accuracy=accuracy, bitops_cr=8.0)
@@ -93,7 +94,6 @@ def test_a_shell_completes_options_of_a_command() -> None:
     assert done.stdout.split() == ["--seed", "--store"]
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -144,7 +144,6 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.integration
 def test_an_unwritable_folder_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
@@ -153,7 +152,6 @@ def test_an_unwritable_folder_is_named(capsys: pytest.CaptureFixture[str], tmp_p
     assert str(blocked) in err
 
 
-@pytest.mark.integration
 def test_plan_counts_the_race(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "plan", "--seeds", "2", "--json")
     assert status == 0

@@ -26,6 +26,8 @@ from ordercomp.shipping.packed import save_packed
 from ordercomp.shipping.plain import Estimate
 from ordercomp.stages.catalog import apply_untrained, make_stage
 
+pytestmark = pytest.mark.integration
+
 TINY = replace(
     load_task("rotated-digits"),
     model="resnet8(width=4)",
@@ -53,7 +55,6 @@ def test_no_digit_stands_in_two_parts() -> None:
     assert load_data("rotated-digits").digest == data.digest
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("criterion", ["mse", "huber"])
 def test_a_network_learns_angles_and_its_quality_is_their_error(criterion: str) -> None:
     recipe = replace(TINY.recipe, epochs=6)
@@ -105,7 +106,6 @@ def test_every_stage_trains_and_distillation_is_of_outputs(order: str) -> None:
     assert all(bool(one.isfinite().all()) for one in outputs)
 
 
-@pytest.mark.integration
 def test_shipped_networks_tell_numbers_in_units_of_the_targets(tmp_path: Path) -> None:
     done = compress("QE", TINY, out=tmp_path / "n.safetensors", loss=1.0, threshold=0.9)
     network = CompressedNetwork.load(done.path)
@@ -129,7 +129,6 @@ def test_shipped_networks_tell_numbers_in_units_of_the_targets(tmp_path: Path) -
     assert exported.largest_difference < 1.0  # degrees
 
 
-@pytest.mark.integration
 def test_a_discovery_and_a_search_of_real_targets_end_with_networks(tmp_path: Path) -> None:
     found = discover(replace(TINY, stages="PE"), out=tmp_path / "out", seeds=1, workers=1)
     measured = [record for record in found.records if record.points]

@@ -26,6 +26,8 @@ from ordercomp.search.study import enqueue_paired_design, find_study, open_study
 from ordercomp.sequence import StageSequence
 from tests.studies_on_disk import ForgetfulRunner
 
+pytestmark = pytest.mark.integration
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 DIGITS = load_task("digits")
@@ -65,7 +67,6 @@ def test_a_storage_that_fails_between_trials_is_told_in_a_line(
         run_search(plan(tmp_path), runner=TableRunner(world))
 
 
-@pytest.mark.integration
 def test_the_front_and_the_best_come_from_the_records(result: SearchResult) -> None:
     front = result.front
     assert all(a.bitops_cr < b.bitops_cr and a.loss <= b.loss for a, b in itertools.pairwise(front))
@@ -158,7 +159,6 @@ def test_the_html_shows_the_front(result: SearchResult) -> None:
     assert result._repr_html_().count("<tr>") == 1 + len(result.front)
 
 
-@pytest.mark.integration
 def test_a_search_is_continued_and_its_records_are_written_once(tmp_path: Path) -> None:
     heard: list[str] = []
     for trials in (6, 12):
@@ -175,7 +175,6 @@ def test_a_search_is_continued_and_its_records_are_written_once(tmp_path: Path) 
     assert designs.count("adaptive") == 12
 
 
-@pytest.mark.integration
 def test_the_folder_holds_the_outcome(tmp_path: Path) -> None:
     outcome = run_search(plan(tmp_path), runner=TableRunner(world))
     data = json.loads((tmp_path / "search.json").read_text())
@@ -184,13 +183,11 @@ def test_the_folder_holds_the_outcome(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
-@pytest.mark.integration
 def test_records_say_that_a_sampler_chose_them(tmp_path: Path) -> None:
     run_search(plan(tmp_path), runner=TableRunner(world))
     assert {r.extra["design"] for r in read_records(tmp_path / "records.jsonl")} == {"adaptive"}
 
 
-@pytest.mark.integration
 def test_a_waiting_design_stays_a_design(tmp_path: Path) -> None:
     asked = plan(tmp_path, optional=False)
     study = open_study(
@@ -209,7 +206,6 @@ def test_a_waiting_design_stays_a_design(tmp_path: Path) -> None:
     assert "paired" in designs.values()
 
 
-@pytest.mark.integration
 def test_what_the_next_run_tries_again_is_not_written(tmp_path: Path) -> None:
     run_search(plan(tmp_path), runner=ForgetfulRunner(world))
     assert all(record.error is None for record in read_records(tmp_path / "records.jsonl"))
@@ -218,7 +214,6 @@ def test_what_the_next_run_tries_again_is_not_written(tmp_path: Path) -> None:
     assert any("Q" in record.order for record in again.records)
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("kept", [0, 5])
 def test_records_that_a_kill_kept_from_the_file_come_back(tmp_path: Path, kept: int) -> None:
     run_search(plan(tmp_path), runner=TableRunner(world))
@@ -229,7 +224,6 @@ def test_records_that_a_kill_kept_from_the_file_come_back(tmp_path: Path, kept: 
     assert sorted(path.read_text().splitlines(keepends=True)) == sorted(whole)
 
 
-@pytest.mark.integration
 def test_a_folder_of_another_task_is_refused_before_its_study_is_touched(tmp_path: Path) -> None:
     run_search(plan(tmp_path), runner=TableRunner(world))
     before = (tmp_path / "records.jsonl").read_bytes()
@@ -239,7 +233,6 @@ def test_a_folder_of_another_task_is_refused_before_its_study_is_touched(tmp_pat
     assert find_study(tmp_path / "study.db").study_name == "search"
 
 
-@pytest.mark.integration
 def test_a_storage_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="folder that does not exist"):
         run_search(plan(tmp_path / "new", storage="/nowhere/at/all/study.db"), runner=TableRunner(world))
@@ -255,7 +248,6 @@ def test_latency_is_measured_where_it_is_an_objective() -> None:
     assert not plan(Path("out")).measures_latency
 
 
-@pytest.mark.integration
 def test_costs_can_be_weighed(tmp_path: Path) -> None:
     cost = CostOptions(startup=3, candidates=3, trees=3)
     assert run_search(plan(tmp_path, trials=6, cost=cost), runner=TableRunner(world)).records

@@ -16,6 +16,8 @@ from ordercomp.training.fit import label_loss
 from ordercomp.training.recipe import Recipe
 from ordercomp.training.trainer import DataTrainer
 
+pytestmark = pytest.mark.integration
+
 FORMATS: dict[str, Callable[[Path], None]] = {
     "cifar10": lambda root: write_cifar10(root, images=50),
     "cifar100": lambda root: write_cifar100(root, images=120),
@@ -40,7 +42,6 @@ def create(model: str, data: ImageData) -> CompressedNetwork:
     return CompressedNetwork.create(model, classes=data.classes, channels=data.channels, size=data.size)
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("model", NETWORKS)
 def test_a_training_step_changes_every_weight(model: str, data: ImageData) -> None:
     module = create(model, data).module.train()
@@ -54,7 +55,6 @@ def test_a_training_step_changes_every_weight(model: str, data: ImageData) -> No
     assert all(changed)
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("model", NETWORKS)
 def test_the_four_stages_run_one_after_another(model: str, data: ImageData) -> None:
     batch_size = max(2, len(data.train) // 2)

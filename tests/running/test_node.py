@@ -26,6 +26,8 @@ from ordercomp.sequence import StageSequence
 from ordercomp.training.fit import DivergedError
 from ordercomp.training.recipe import Recipe
 
+pytestmark = pytest.mark.integration
+
 TINY = Task(
     name="tiny",
     model="resnet14(width=4)",

@@ -27,6 +27,8 @@ from ordercomp.search.study import enqueue_paired_design, open_study
 from ordercomp.sequence import StageSequence, permutations
 from tests.fakes import FakeTask, calls, work
 
+pytestmark = pytest.mark.integration
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 PERMUTATIONS = Space("DPQE", SYNTHETIC_KNOBS)
@@ -121,7 +123,6 @@ def test_a_run_alone_on_a_study_does_not_read_it_again_for_each_trial(
     assert len(looks) <= 7
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("ahead", [1, 7, 30])
 def test_runs_that_take_turns_on_a_study_fill_it_together(tmp_path: Path, ahead: int) -> None:
     studies = [opened(storage=tmp_path / "study.db", seed=seed) for seed in range(2)]
@@ -244,7 +245,6 @@ def test_a_hopeless_prefix_ends_its_trial_early() -> None:
         assert "can recover to" in trial.user_attrs["abandoned"]
 
 
-@pytest.mark.integration
 def test_what_earlier_runs_measured_counts_for_abandonment(tmp_path: Path) -> None:
     rule = Abandonment(tolerance=1.0, recovery=0.0, slack=0.0, evidence=1)
     study = opened(storage=tmp_path / "study.db")

@@ -16,6 +16,8 @@ from ordercomp.search.results import records_from_study
 from ordercomp.search.study import find_study
 from tests.studies_on_disk import ASKED, opened, paired_study, run
 
+pytestmark = pytest.mark.integration
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
@@ -54,7 +56,6 @@ def test_a_driver_is_advised_for_postgresql_only(scheme: str, advice: bool) -> N
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.integration
 def test_a_storage_that_fails_meanwhile_is_an_os_error(tmp_path: Path) -> None:
     study = opened(tmp_path / "study.db")
     running = run_study(study, TableRunner(SyntheticWorld()), ASKED, trials=3)
@@ -75,7 +76,6 @@ open_storage(sys.argv[1])
 """
 
 
-@pytest.mark.integration
 def test_processes_that_start_together_on_a_new_file_all_open_it(tmp_path: Path) -> None:
     command = [sys.executable, "-c", STARTS, str(tmp_path / "study.db"), str(tmp_path / "go")]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
@@ -85,7 +85,6 @@ def test_processes_that_start_together_on_a_new_file_all_open_it(tmp_path: Path)
     assert [process.returncode for process in processes] == [0] * 3
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("damage", ["text", "flipped", "cut", "empty page"])
 def test_a_damaged_file_is_a_clear_error(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "study.db"

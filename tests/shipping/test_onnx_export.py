@@ -21,6 +21,8 @@ pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 from ordercomp.shipping.bench import Bench, bench  # noqa: E402
 from ordercomp.shipping.onnx import export_onnx, onnx_session, run_parts  # noqa: E402
 
+pytestmark = pytest.mark.integration
+
 
 def made(order: str, *, weights: int = 8, activations: int = 8) -> CompressedNetwork:
     network = tiny_network()
@@ -31,7 +33,6 @@ def made(order: str, *, weights: int = 8, activations: int = 8) -> CompressedNet
     return network
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize(
     ("order", "bits", "opset"),
     [("", (8, 8), 18), ("DPQE", (8, 8), 18), ("EQP", (2, 4), 21), ("PQ", (5, 3), 18), ("Q", (1, 32), 21)],
@@ -58,7 +59,6 @@ def test_onnxruntime_computes_every_exit(
     assert "Q" not in order or packed in stored
 
 
-@pytest.mark.integration
 def test_parts_compute_what_the_whole_computes_and_hand_on_features(tmp_path: Path) -> None:
     network = made("DPQE")
     whole = export_onnx(network, tmp_path / "n.onnx")
@@ -111,7 +111,6 @@ def test_bad_input_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     refused(["bench", network, "--shares", "0.5,0.5"], "--shares must be 1 shares that sum to 1", capsys)
 
 
-@pytest.mark.integration
 def test_the_command_writes_both_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made("PQE", weights=2).save(tmp_path / "n")
     files = ["--onnx", str(tmp_path / "o.onnx"), "--packed", str(tmp_path / "p")]

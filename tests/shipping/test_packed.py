@@ -15,6 +15,8 @@ from ordercomp.networks.weights import CheckpointError
 from ordercomp.shipping.packed import load_network, save_packed
 from ordercomp.shipping.plain import ship
 
+pytestmark = pytest.mark.integration
+
 
 def trained(order: str, *, weights: int = 2, activations: int = 4) -> CompressedNetwork:
     network = tiny_network()
@@ -104,7 +106,6 @@ def test_raw_images_are_normalized_as_in_training(tmp_path: Path) -> None:
     assert all(torch.equal(one, two) for one, two in zip(expected, found, strict=True))
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("threshold", [0.0, 0.12, 2.0])
 def test_an_image_leaves_at_the_first_exit_that_is_sure_enough(threshold: float, tmp_path: Path) -> None:
     network = served(trained("PQE"), threshold)

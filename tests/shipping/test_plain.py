@@ -8,6 +8,8 @@ from ordercomp.networks.exits import run_until
 from ordercomp.networks.layers import QuantizedLayer, dorefa_weight, weight_numbers, weight_of_numbers
 from ordercomp.shipping.plain import plain_module
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("order", ["", "Q", "DPQE", "EQPD", "PEQ"])
 @pytest.mark.parametrize("bits", [(1, 8), (2, 4), (8, 8), (32, 4), (4, 32)])

@@ -19,6 +19,8 @@ from ordercomp.stages.catalog import complete
 from ordercomp.stages.channels import classifiers, narrow_channels
 from ordercomp.stages.stage import StageError
 
+pytestmark = pytest.mark.integration
+
 
 def widths(network: CompressedNetwork) -> dict[str, int]:
     return {
@@ -179,7 +181,6 @@ def test_latent_importance_does_not_depend_on_the_bits() -> None:
         assert torch.equal(plain.module.body[place].weight, quantized.module.body[place].weight)  # type: ignore[index]
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize(
     "model",
     [
@@ -280,7 +281,6 @@ def test_layer_normalizations_keep_their_weights_in_order() -> None:
     assert pruned.module.get_submodule("body.9").weight.shape == (4,)
 
 
-@pytest.mark.integration
 def test_a_ratio_that_is_missed_is_refused() -> None:
     with pytest.raises(StageError, match=r"a ratio of 0.9 removes \d+% of the channels of odd_nets:stuck"):
         apply("P", tiny_network("odd_nets:stuck"), ratio=0.9)

@@ -22,6 +22,8 @@ from ordercomp.shipping.packed import load_network, save_packed
 from ordercomp.stages.catalog import known_stages
 from ordercomp.testing import StageCheck, stage_checks
 
+pytestmark = pytest.mark.integration
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "low_rank"
 
 
@@ -41,7 +43,6 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     stage_plugins.cache_clear()
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("order", ["L", "LP", "PL", "QL", "LQ", "DL", "LD", "EL", "LE", "DPLQE", "QLPED"])
 def test_a_stage_that_changes_structure_is_stored_and_keeps_its_cost(order: str, tmp_path: Path) -> None:
     network = tiny_network()

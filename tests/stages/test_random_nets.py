@@ -18,6 +18,8 @@ from ordercomp.sequence import Step
 from ordercomp.stages.catalog import make_stage
 from ordercomp.stages.stage import StageError
 
+pytestmark = pytest.mark.integration
+
 SHORT, LONG = 20, 2000
 QUIET = 1e-9  # of the largest logit, in float64
 
@@ -127,7 +129,6 @@ def _normalize_rest(layer: nn.LayerNorm | nn.GroupNorm, left: nn.Module) -> None
     layer.register_forward_hook(hook)
 
 
-@pytest.mark.integration
 def test_what_is_told_of_twenty_random_networks_is_true() -> None:
     assert_told_truly(range(20, 20 + SHORT))
 

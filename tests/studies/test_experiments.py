@@ -29,6 +29,8 @@ from ordercomp.studies.preset import Preset
 from ordercomp.studies.results import Marker, Outcome, ResultFolder, read_folder
 from ordercomp.studies.run import EXPERIMENTS, RunOptions, read_experiment, run_experiment
 
+pytestmark = pytest.mark.integration
+
 DIGITS = TASKS["digits"]
 SMALL = Preset(
     name="small",
@@ -101,7 +103,6 @@ def conclusion(outcome: Outcome) -> Conclusion:
     return Conclusion(findings=outcome.findings, tables=outcome.shown, notes=outcome.notes)
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_runs_decides_and_draws(name: str, tmp_path: Path, checked: list[Task]) -> None:
     outcome = run(name, tmp_path)
@@ -130,7 +131,6 @@ def test_every_experiment_runs_decides_and_draws(name: str, tmp_path: Path, chec
     assert {path.stem for path in figures} == set(EXPERIMENTS[name].figures(records))
 
 
-@pytest.mark.integration
 def test_the_second_experiment_trains_only_what_the_first_did_not(tmp_path: Path) -> None:
     first = run("pairwise", tmp_path)
     again = run("pairwise", tmp_path)
@@ -151,7 +151,6 @@ def test_records_are_appended_once_and_kept_over_runs(tmp_path: Path) -> None:
     assert len({(record.sequence, record.seed) for record in records}) == len(records) == first.planned
 
 
-@pytest.mark.integration
 def test_a_run_of_another_day_adds_to_the_same_folder_unless_the_code_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,7 +240,6 @@ def test_an_unknown_experiment_lists_the_known_ones(tmp_path: Path) -> None:
         run("pairwize", tmp_path)
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_half_of_the_records_can_be_decided_and_drawn(name: str) -> None:
     records = simulate(Planted.law("DPQE", 1.0), seeds=2, rng=np.random.default_rng(0))
@@ -322,7 +320,6 @@ def test_a_fresh_student_makes_d_first_true_by_construction() -> None:
     assert any("not a finding" in finding.sentence for finding in findings[:6])
 
 
-@pytest.mark.integration
 def test_a_lack_of_memory_is_tried_again_and_never_recorded(tmp_path: Path) -> None:
     def run_short(job: NodeJob) -> Record:
         if job.sequence.order == "P":

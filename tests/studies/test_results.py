@@ -10,6 +10,8 @@ import pytest
 from ordercomp.studies.results import write_index
 from ordercomp.studies.run import read_experiment
 
+pytestmark = pytest.mark.integration
+
 RESULTS = Path(__file__).parents[2] / "studies" / "results"
 FOLDERS = sorted(marker.parent for marker in RESULTS.rglob("experiment.json"))
 

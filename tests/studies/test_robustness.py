@@ -12,6 +12,8 @@ from ordercomp.sequence import permutations
 from ordercomp.studies.preset import load_preset
 from ordercomp.studies.run import find_experiment
 
+pytestmark = pytest.mark.integration
+
 MINUTES = load_preset("minutes")
 
 
@@ -28,7 +30,6 @@ def world(first: str, task: str, seeds: int = 4, *, joint: bool = False) -> list
     return records
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize(("first", "verdict"), [("P", "agree"), ("Q", "disagree")])
 def test_an_order_survives_where_the_other_way_recommends_it_too(first: str, verdict: str) -> None:
     decide = find_experiment("robust-rate").decide
@@ -38,7 +39,6 @@ def test_an_order_survives_where_the_other_way_recommends_it_too(first: str, ver
     assert (finding.effect < -2) == (verdict == "disagree")
 
 
-@pytest.mark.integration
 def test_an_order_that_may_be_the_best_but_is_not_the_likeliest_is_undecided() -> None:
     decide = find_experiment("robust-rate").decide
     torn = zip(world("P", "digits-rate", 5), world("Q", "digits-rate", 5), strict=True)
@@ -48,7 +48,6 @@ def test_an_order_that_may_be_the_best_but_is_not_the_likeliest_is_undecided() -
     assert "this one Q" in finding.measured
 
 
-@pytest.mark.integration
 def test_joint_exits_are_told_by_their_knob() -> None:
     decide = find_experiment("robust-joint").decide
     (finding,) = decide([*world("P", "digits"), *world("E", "digits", joint=True)]).findings
@@ -75,7 +74,6 @@ def test_arms_train_the_same_orders_at_other_recipes_or_knobs() -> None:
     assert all("train=joint" in str(request.sequence) for request in joint.requests)
 
 
-@pytest.mark.integration
 def test_the_rival_is_narrower_trains_as_long_and_is_measured_against_the_full_network() -> None:
     plain, half, quarter = find_experiment("robust-scratch").parts(TASKS["digits"], MINUTES)
     assert (half.task.model, quarter.task.model) == ("resnet14(width=4)", "resnet14(width=2)")
