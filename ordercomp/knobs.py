@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from ordercomp.sequence import KnobValue
 
@@ -46,6 +47,11 @@ class Knob:
         if not (self.low is not None and self.high is not None and self.low <= value <= self.high):
             raise ValueError(f"{name} must lie in [{self.low}, {self.high}], got {value!r}")
         return int(value) if whole else float(value)
+
+
+def exact(value: float) -> Fraction:
+    """The decimal that a number was written as: 1/10 for 0.1, which as a float is a little more."""
+    return Fraction(str(value))
 
 
 def check_knobs(

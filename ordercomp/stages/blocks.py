@@ -7,6 +7,7 @@ as a whole. Where that finds less than two blocks to drop in a network of others
 its blocks, of the class with most to drop.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ordercomp.knobs import exact
 from ordercomp.networks.network import CompressedNetwork
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
@@ -80,7 +82,7 @@ def blocks_to_drop(blocks: list[Block], depth: float) -> list[str]:
     The fullest container gives first, the earlier one among equals, and its last droppable block goes;
     so 3, 4, 6, 3 blocks at depth 0.5 become 2, 2, 2, 2. Fewer are dropped if no more are droppable.
     """
-    excess = len(blocks) - max(1, -int(-depth * len(blocks) // 1))
+    excess = len(blocks) - max(1, math.ceil(exact(depth) * len(blocks)))
     left = Counter(block.container for block in blocks)
     droppable = [block for block in blocks if block.droppable]
     dropped: list[str] = []

@@ -1,5 +1,6 @@
 """Channel pruning by dependency groups, with the traps of Torch-Pruning handled in one place."""
 
+import math
 from typing import Literal
 
 import torch
@@ -7,6 +8,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from ordercomp.errors import is_out_of_memory, one_line
+from ordercomp.knobs import exact
 from ordercomp.networks.exits import channels_last, running_order
 from ordercomp.networks.layers import QuantizedLayer, dorefa_weight
 from ordercomp.networks.network import CompressedNetwork
@@ -16,6 +18,9 @@ from ordercomp.stages.verify import Cut, check_pruning
 
 _TOO_MUCH = 0.1  # share of all channels by which more may go than was asked for
 _SAID = 0.03  # share of all channels by which it may be off, rounding apart, without a notice
+_LESS = (
+    1e-9  # the library leaves int(width * (1 - ratio)): of a ratio less by this, the exact decimal's share
+)
 
 
 def narrow_channels(
@@ -30,11 +35,11 @@ def narrow_channels(
 
     Importance is the group's L2 norm (DepGraph, Fang et al. 2023). `local` removes the same ratio in every
     group, the channels left rounded down, but at least one; `global` takes the weakest channels of the whole
-    network. Widths left are rounded down to multiples of `round_to`, but not below it, and a layer without
-    room for that stays as it is; `global` cannot round. Outputs of classifiers are never pruned, and not
-    counted. Raises StageError if the scope cannot round, if the module cannot be traced, if nothing could be
-    removed, if a local ratio is missed by far, if the pruned module computes something else than the old one
-    with those channels silenced, or if it could not be made again from its shapes.
+    network. Widths left are rounded to the nearest multiples of `round_to`, half up, but not below it, and a
+    layer without room for that stays as it is; `global` cannot round. Outputs of classifiers are never
+    pruned, and not counted. Raises StageError if the scope cannot round, if the module cannot be traced, if
+    nothing could be removed, if a local ratio is missed by far, if the pruned module computes something else
+    than the old one with those channels silenced, or if it could not be made again from its shapes.
     """
     if round_to > 1 and scope == "global":
         raise StageError(f"round_to={round_to} needs scope=local, as global ranks channels one by one")
@@ -92,7 +97,7 @@ def _prune(
             module,
             images,
             importance,
-            pruning_ratio=ratio,
+            pruning_ratio=ratio - _LESS,
             global_pruning=scope == "global",
             isomorphic=scope == "global",
             ignored_layers=kept,
@@ -128,11 +133,18 @@ def _of_odd_layers(module: nn.Module, ratio: float, round_to: int) -> dict[nn.Mo
     }
     ratios: dict[nn.Module, float] = {}
     for layer, width in widths.items():
-        left = int(width * (1 - ratio))
-        wanted = min(width, max(left - left % round_to, round_to))
-        if wanted != left and width > 1:
+        wanted = _left(width, ratio, round_to)
+        if wanted != _left(width, ratio, 0) and width > 1:
             ratios[layer] = 1 - (wanted + 0.5) / width if wanted < width else 0.0
     return ratios
+
+
+def _left(width: int, ratio: float, round_to: int) -> int:
+    """How many of `width` channels `ratio` leaves, rounded to the nearest `round_to`; for 0 maybe none."""
+    left = math.floor(width * (1 - exact(ratio)))
+    if round_to:
+        left = min(width, max((left + round_to // 2) // round_to * round_to, round_to))
+    return left
 
 
 def _has_groups(layer: nn.Module) -> bool:
@@ -152,7 +164,7 @@ def _of_small_groups(pruner: tp.pruner.BasePruner, ratio: float) -> dict[nn.Modu
     for group in pruner.DG.get_all_groups(pruner.ignored_layers, pruner.root_module_types):
         count = pruner._get_channel_groups(group)
         size = len(group[0].idxs) // count
-        if count > 1 and size > 1 and int(size * (1 - ratio)) == 0:
+        if count > 1 and size > 1 and _left(size, ratio, 0) == 0:
             ratios[group[0].dep.target.module] = 1 - 1.5 / size
     return ratios
 
@@ -179,7 +191,7 @@ def _judge_kept(
     Raises StageError if less than a third of `ratio` was removed, or far more, rounding apart.
     """
     total = max(sum(widths), 1)
-    left = [min(width, max(int(width * (1 - ratio)) // round_to * round_to, round_to)) for width in widths]
+    left = [_left(width, ratio, round_to) for width in widths]
     least, most = sorted((ratio, 1 - sum(left) / total))
     if achieved < least / 3 or achieved > most + _TOO_MUCH:
         raise StageError(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from ordercomp.knobs import Knob
+from ordercomp.knobs import Knob, exact
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.exits import drop_module
 from ordercomp.networks.network import CompressedNetwork
@@ -67,13 +67,13 @@ class Distill:
             drop_module(student.module.body, name)
         student = replace(student, dropped=(*student.dropped, *dropped))
         if self.width < 1:
-            narrow_channels(student, 1 - self.width)
+            narrow_channels(student, float(1 - exact(self.width)))
         _check_saved(whole, student, asked=1 - self.depth * self.width)
         trainer.calibrate(student)
         epochs = trainer.train(student, fresh=True, teacher=network)
         left = len(blocks) - len(dropped)
         achieved: dict[str, object] = {"dropped": dropped, "blocks": left}
-        if left > math.ceil(self.depth * len(blocks)):
+        if left > math.ceil(exact(self.depth) * len(blocks)):
             achieved["notice"] = f"keeps {left} of {len(blocks)} blocks, as the others change the shape"
         return finish(student, self, epochs, achieved)
 

@@ -46,7 +46,7 @@ class Prune:
             low=1,
             high=64,
             searched=False,
-            help="widths that are left are multiples of it, as processors like them",
+            help="widths left are rounded to the nearest multiple of it, as processors like them",
         ),
         "teacher": TEACHER,
         "epochs": EPOCHS,

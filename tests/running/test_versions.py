@@ -3,7 +3,7 @@
 The golden trainings of golden_results.json are repeated here. Where one differs, the room named first changed
 what it makes: bump its number in RESULT_VERSIONS, then write the file anew with
 
-    python tests/running/test_versions.py
+    PYTHONPATH=tests python tests/running/test_versions.py
 """
 
 import json
@@ -107,9 +107,11 @@ def test_a_golden_training_that_changes_names_the_version_to_bump() -> None:
             assert numbers == pytest.approx(golden, rel=0, abs=slack), (
                 f"{room}, {name}: trainings come out differently. If that is meant, raise "
                 f"RESULT_VERSIONS[{room!r}] in ordercomp/running/versions.py, so that stored results are "
-                f"made again, and run: python tests/running/test_versions.py"
+                f"made again, and run: PYTHONPATH=tests python tests/running/test_versions.py"
             )
-    assert kept["versions"] == dict(RESULT_VERSIONS), "run: python tests/running/test_versions.py"
+    assert kept["versions"] == dict(RESULT_VERSIONS), (
+        "run: PYTHONPATH=tests python tests/running/test_versions.py"
+    )
 
 
 def test_an_edit_to_any_module_leaves_every_key(tmp_path: Path) -> None:
@@ -237,6 +239,7 @@ def test_results_of_other_builds_are_left_where_they_are_and_counted(
 
 
 def test_the_key_of_a_record_of_a_former_build_is_todays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "FORMER_BUILDS", (FORMER,))
     sequence = StageSequence.parse("DP")
     record = Record.from_json(
         {

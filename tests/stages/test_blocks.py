@@ -51,6 +51,7 @@ def test_the_share_kept_is_rounded_up_and_fixed_blocks_stay(depth: float, expect
 
 def test_the_fullest_stage_gives_first_and_its_last_block_goes() -> None:
     assert blocks_to_drop(stages(2, 3), 0.8) == ["stages.1.2"]
+    assert len(blocks_to_drop(stages(100), 0.55)) == 45  # in floats 55.00000000000001 are to stay
     assert blocks_to_drop(stages(2, 2), 0.7) == ["stages.0.1"]  # the earlier one among equals
 
 

@@ -15,6 +15,7 @@ from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.layers import QuantConv2d, dorefa_weight
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
+from ordercomp.stages import channels
 from ordercomp.stages.catalog import complete
 from ordercomp.stages.channels import classifiers, narrow_channels
 from ordercomp.stages.stage import StageError
@@ -240,6 +241,39 @@ def test_widths_are_rounded_to_multiples_and_narrow_layers_left_alone() -> None:
     kept = {name: width for name, width in widths(network).items() if "classifier" not in name}
     assert {before[name]: width for name, width in kept.items()} == {8: 8, 16: 16, 32: 16}
     assert str(complete(StageSequence.parse("P(ratio=0.3,round_to=1)"))) == "P(ratio=0.3)"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "round_to", "left"),
+    [
+        (0.8, 1, [8, 16, 32]),
+        (0.9, 1, [4, 8, 16]),
+        (0.55, 1, [18, 36, 72]),
+        (0.8, 8, [8, 16, 32]),
+        (0.6, 8, [16, 32, 64]),
+        (0.55, 8, [16, 40, 72]),  # 18, 36 and 72, to the nearest, half up
+    ],
+)
+def test_a_ratio_leaves_exactly_its_decimal_share(ratio: float, round_to: int, left: list[int]) -> None:
+    network = tiny_network("resnet8(width=40)")
+    before = widths(network)
+    narrow_channels(network, ratio, round_to=round_to)
+    kept = {before[name]: width for name, width in widths(network).items() if "classifier" not in name}
+    assert kept == dict(zip((40, 80, 160), left, strict=True))
+
+
+def test_the_library_is_asked_for_what_is_exact_at_every_step_and_width() -> None:
+    """As it counts groups of channels, and all channels of a network, too."""
+    for step in range(1, 100):
+        for width in (*range(1, 513), 4410, 99_990):
+            asked = step / 100 - channels._LESS
+            assert int(width * (1 - asked)) == width * (100 - step) // 100
+
+
+def test_the_width_that_a_student_keeps_is_exact() -> None:
+    network = tiny_network("resnet8(width=40)")
+    student = widths(apply("D", network, depth=1.0, width=0.1))
+    assert sorted(set(student.values())) == [4, 8, 10, 16]  # 10 classes
 
 
 def test_global_pruning_cannot_round() -> None:
