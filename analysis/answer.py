@@ -167,6 +167,7 @@ class Answer:
     cost: str = field(default="bitops", metadata=OMITTED)  # what a reduction is of; "score" for a table's own
     topological_sorts: Sorts | None = field(default=None, metadata=OMITTED)  # None: there is no law beside
     withheld: str = field(default="", metadata=OMITTED)  # why nothing is recommended, if not for few seeds
+    batches: str = field(default="", metadata=OMITTED)  # which records were left out, or pooled over hardware
 
     @property
     def recommended(self) -> Order | None:

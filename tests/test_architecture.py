@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "cli": {"cli", "studies", "jobs", "search", "analysis", "core"},
 }
 PLAIN = {
+    "ordercomp.builds",
     "ordercomp.codec",
     "ordercomp.files",
     "ordercomp.sequence",

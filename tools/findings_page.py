@@ -9,13 +9,14 @@ tells is listed as open.
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
 import numpy as np
 
 from ordercomp.analysis.answer import Answer, AnswerAt, derive_answer
+from ordercomp.analysis.batches import one_batch
 from ordercomp.analysis.checks import weaker_first
 from ordercomp.analysis.order_model import Effort
 from ordercomp.analysis.report.plots import loss_plot, to_svg
@@ -332,7 +333,7 @@ def _law_row(name: str, one: AnswerAt) -> tuple[str, ...]:
 
 def _sentences(recording: Recording) -> list[str]:
     """Where the recommendation changes, and which precedences hold at which losses."""
-    lines = []
+    lines = [f"- {recording.answer.batches}"] if recording.answer.batches else []
     if changes := where_it_changes([one for one in recording.answer.by_loss if is_told(one)]):
         lines.append(f"- {changes}")
     held: dict[tuple[str, str], list[str]] = {}
@@ -421,14 +422,10 @@ _LIMITS = """## Limits
   paper has ResNet-34 at 200 epochs a stage. A law told here is one about this size.
 - CIFAR-10 is read from JPEG copies of quality 75, not from the original files.
 - The two recordings of Fashion-MNIST were made with different states of the code; they stand apart. The
-  raced one has four seeds of all orders, made on a GPU in bfloat16, and four of the eight orders that those
-  had left at 2 %, made on a CPU in float32 with later code. At 2 % six of them reach as much in both halves
-  (0.02 to 0.7 doublings apart); EDPQ and EDQP reach 1.2 and 0.9 less in the later one, by chance or by what
-  differs.
+  raced one holds two batches, of which the larger is told: four seeds of all orders, on a GPU in bfloat16.
 - Knobs are those of the two or three rungs; a law may change beyond them, as it changes between them.
 - E trains heads on a frozen body. An early E is tuned together with the body by every later stage, a late one
   never: part of what E gains by coming early is joint tuning.
-- Where hardware or precision differ between seeds of one recording, orders are still compared within a seed.
 - The numbers of seeds above are rough: they take intervals to shrink with the root of their number.
 """
 
@@ -448,9 +445,10 @@ def main(target: Path) -> None:
 
 
 def _answered(name: str) -> Recording:
-    records = load_recorded(name)
+    records, batches = one_batch(load_recorded(name))
     table = RunTable.of(records, stages=STAGES)
     answer = derive_answer(records, stages=STAGES, effort=Effort(draws=500))
+    answer = replace(answer, batches=batches)
     return Recording(name=name, records=records, answer=answer, weaker=weaker_first(table))
 
 

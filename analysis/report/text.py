@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 
 from ordercomp.analysis.answer import Answer, AnswerAt
 from ordercomp.analysis.law import Law
@@ -52,13 +52,13 @@ class AnswerWords:
     holds: str
     worth: str = ""  # of each stage
     together: str = ""  # the order of all stages
-    doubt: str = ""  # what the sampler or the records leave in doubt
+    doubt: str = ""  # what the sampler leaves in doubt
+    batches: str = ""  # which records were left out
 
     @property
     def lines(self) -> tuple[str, ...]:
         """The sentences in order, the empty ones left out."""
-        parts = (self.headline, self.cost, self.out, self.holds, self.worth, self.together, self.doubt)
-        return tuple(part for part in parts if part)
+        return tuple(part for part in astuple(self) if part)
 
 
 def answer_words(
@@ -69,7 +69,8 @@ def answer_words(
     `metric` names what is lost, `cost` what a reduction is of; an `Answer` knows both.
     """
     if isinstance(answer, Answer):
-        return _words(answer.asked, stages, answer.metric, answer.cost, answer.withheld)
+        words = _words(answer.asked, stages, answer.metric, answer.cost, answer.withheld)
+        return replace(words, batches=answer.batches)
     return _words(answer, stages, metric, cost)
 
 

@@ -6,18 +6,22 @@ at all knob settings of the task; orders leave it as they lose. Control arms wit
 that may be the best. After each block the answer is there.
 """
 
+import importlib.metadata
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ordercomp.analysis.answer import LEAST_SEEDS, Answer, answer_of, derive_answer
+from ordercomp.analysis.batches import Batch, one_batch, warn_of_others
 from ordercomp.analysis.law import Law, derive_law
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.shown import Shown, shown_law
 from ordercomp.analysis.values import chain_values, networks_of
+from ordercomp.builds import results_of
 from ordercomp.codec import encode
 from ordercomp.errors import FailedRunError
 from ordercomp.jobs.check import check_task
@@ -34,6 +38,7 @@ from ordercomp.running.record_log import RecordLog
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import open_store
 from ordercomp.running.task import Task
+from ordercomp.running.versions import code_version
 from ordercomp.running.workers import refuse_unguarded
 from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.results import attach_record
@@ -42,6 +47,7 @@ from ordercomp.search.study import Study, enqueue_paired_design, naming_the_stor
 from ordercomp.sequence import StageSequence
 
 STUDY = "discover"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +128,7 @@ def discover(
     task = settle_precision(task, store)
     race = Race(task=task, seeds=seeds)
     file = RecordLog(folder / "records.jsonl", task=task.name)
+    _warn_of_batches(file.records, task, folder)
     with Runner(
         task, store, workers=workers, executor=executor, budget_seconds=budget_seconds, work=train_node
     ) as runner:
@@ -131,6 +138,14 @@ def discover(
             latest = _write(run, guarantee=guarantee)
             answered(latest)
         return latest or _write(run, guarantee=guarantee)
+
+
+def _warn_of_batches(records: Sequence[Record], task: Task, folder: Path) -> None:
+    """Say before anything is trained which records of the folder this run cannot go on with."""
+    torch = importlib.metadata.version("torch").partition("+")[0]
+    own = Batch(results_of(code_version()), torch, task.recipe.precision)
+    if told := warn_of_others(records, own):
+        _log.warning("in %s %s", folder, told)
 
 
 class _Run:
@@ -153,7 +168,7 @@ class _Run:
     def blocks(self) -> Iterator[int]:
         """Run seed after seed; yield the number of seeds whenever there is something new to be told."""
         finished: list[int] = []
-        while not self.stopped and (block := self.race.next_block(self.file.records, finished)):
+        while not self.stopped and (block := self.race.next_block(self.records, finished)):
             seed = len(finished)
             self._train(block, seed)
             finished.append(seed)
@@ -164,6 +179,11 @@ class _Run:
         self._control(len(finished))  # those that the last run did not come to
         if self._fresh:
             yield len(finished)
+
+    @property
+    def records(self) -> list[Record]:
+        """What was measured, of one batch."""
+        return one_batch(self.file.records)[0]
 
     @property
     def stopped(self) -> bool:
@@ -181,7 +201,7 @@ class _Run:
         """Train on with F, without compressing, after the prefixes of orders that may be the best."""
         if self.stopped or seeds < LEAST_SEEDS:
             return
-        task, records = self.race.task, self.file.records
+        task, records = self.race.task, self.records
         networks = networks_of(records, task.stages)
         table = chain_values(networks, task.stages, loss=task.loss, settings=self.race.rungs)
         best = answer_of(table).best_set
@@ -229,8 +249,10 @@ def _write(run: _Run, *, guarantee: bool) -> Discovery:
         if runner.interrupted:
             raise KeyboardInterrupt
         raise FailedRunError(_nothing_measured(records, runner))
+    records, batches = one_batch(records)
     law = derive_law(records, stages=task.stages)
     answer = derive_answer(records, stages=task.stages, loss=task.loss)
+    answer = replace(answer, batches=batches)
     answer = unless_under_trained(answer, law.convergence)
     trainings = runner.trainings
     certified = guaranteed_networks(task, runner.store, records, answer) if guarantee else None

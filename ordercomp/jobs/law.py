@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ordercomp.analysis.answer import Answer, AnswerAt, Sorts, derive_answer, rounded
+from ordercomp.analysis.batches import one_batch
 from ordercomp.analysis.law import derive_law
 from ordercomp.analysis.networks import Pick, networks_to_take
 from ordercomp.analysis.pairs import Control
@@ -39,15 +40,17 @@ def law_of_records(
 
     With records of a design among them, answer and law rest on these alone, and what a sampler's say stands
     beside them under `adaptive` (None if there are none, or none with all of `stages`). Without any, the
-    whole is the adaptive reading, which recommends no order. Raises ValueError if nothing is measured, for
-    stages that do not occur and for a loss outside of (0, 1].
+    whole is the adaptive reading, which recommends no order. Of several batches the larger one is told, and
+    the answer says so (`analysis.batches`). Raises ValueError if nothing is measured, for stages that do not
+    occur and for a loss outside of (0, 1].
     """
+    records, batches = one_batch(records)
     designed = [record for record in records if is_paired(record)]
     chosen = [record for record in records if not is_paired(record) and record.points]
     if not designed:
         adaptive = AdaptiveFile(law=_adaptive(chosen, stages, seed))
         answer = derive_answer((), stages=adaptive.law.stages, loss=loss)
-        return answered(adaptive, answer, chosen, store=store)
+        return answered(adaptive, replace(answer, batches=batches), chosen, store=store)
     held = "".join(sorted({letter for record in designed for letter in record.order}))
     if missing := set(stages or "") - set(held):
         raise ValueError(f"stages must be among those that occur, {held}, got {min(missing)!r}")
@@ -56,7 +59,7 @@ def law_of_records(
     speaks = bool(chosen) and set(stages or "") <= occurring
     file = LawFile(law=law, adaptive=_adaptive(chosen, stages, seed) if speaks else None)
     answer = derive_answer(designed, stages=law.stages, loss=loss)
-    return answered(file, answer, [*designed, *chosen], store=store)
+    return answered(file, replace(answer, batches=batches), [*designed, *chosen], store=store)
 
 
 def _adaptive(records: Sequence[Record], stages: Order | None, seed: int) -> AdaptiveEvidence:

@@ -11,6 +11,7 @@ from typing import TypeVar, get_args
 
 import numpy as np
 
+from ordercomp.analysis.batches import one_batch
 from ordercomp.analysis.fronts import TOLERANCES, Candidate, Scale, candidates, hypervolume, is_nondominated
 from ordercomp.analysis.networks import compress_command, network_name
 from ordercomp.analysis.report.law_page import write_report
@@ -353,7 +354,7 @@ def report(folder: Path) -> Path:
     if outcome is None:
         raise ValueError(f"{folder} holds records but neither law.json nor search.json to report on")
     if outcome.name == "law.json":
-        write_report(page, _decoded(outcome, LawFile), measured)
+        write_report(page, _decoded(outcome, LawFile), one_batch(measured)[0])
     else:
         search = _decoded(outcome, SearchFile)
         write_search_report(page, search, map(search.objectives.restrict, measured))

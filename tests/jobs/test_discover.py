@@ -199,6 +199,20 @@ def test_further_seeds_go_on_from_a_finished_race(found: Discovery, tmp_path: Pa
     assert {record.seed for record in again.records} == {0, 1, 2, 3}
 
 
+def test_a_folder_of_another_batch_is_told_and_never_pooled(
+    found: Discovery, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(found.folder, tmp_path / "out")
+    versions = {"ordercomp": "0.1.0+former", "torch": "2.0.0"}
+    former = [replace(one, extra={**one.extra, "versions": versions}) for one in found.records]
+    write_records(tmp_path / "out" / "records.jsonl", former)
+    again = discover(TINY, out=tmp_path / "out", seeds=4, budget_seconds=None, workers=1)
+    assert f"{len(former)} records at seeds 0 to 2 are of another batch (results former, torch" in caplog.text
+    assert {record.seed for record in again.records} == {0, 1, 2}
+    assert again.file.answer is not None
+    assert "4 records at seed 3 (results" in again.file.answer.batches
+
+
 @pytest.mark.integration
 def test_the_law_of_the_study_is_that_of_the_records(found: Discovery) -> None:
     law = law_of_study(found.folder / "study.db", loss=0.02)
