@@ -41,7 +41,7 @@ from ordercomp.sequence import Order
 FloatArray = npt.NDArray[np.float64]
 T = TypeVar("T")
 
-BAND = 0.14  # nominal error of the posterior's band; shrinkage makes it wide: in every world of
+BAND = 0.12  # nominal error of the posterior's band; shrinkage makes it wide: in every world of
 # benchmarks/answer_calibration.py it leaves out the best chain, ties included, in at most 5 %
 BOUND = 0.98  # quantile of the posterior that bounds a regret with 95 %
 LEAST_SEEDS = RULES.least_seeds

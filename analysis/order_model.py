@@ -32,6 +32,8 @@ BoolArray = npt.NDArray[np.bool_]
 PARTS = ("stages", "pairs", "scores", "cycles", "triplets")
 OWN_TAILS = 0.5  # degrees of freedom of the chains' own parts: a single odd chain must be believed
 NOISE_TAILS = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 64.0])  # how alike the chains' noise variances are
+MOST_OWN = 25.0  # of an own part's variance, in units of the squared spread of values
+PRIOR_OWN = 0.002  # small: own parts are there because some need them
 STRAY_TAILS = np.array([2.0, 4.0, 8.0, 32.0, 256.0])  # of a single value's noise
 _PRIOR_VALUE, _PRIOR_REACHED = (
     0.1,
@@ -187,9 +189,10 @@ class _Effects:
                 1.0, self.prior, squares.sum(axis=1), squares.shape[1], self.rng
             )
         stretch = draw_variance(OWN_TAILS, 1.0, own**2 / self.own_variance[:, None], 1, self.rng)
+        stretch = np.minimum(stretch, MOST_OWN / self.own_variance[:, None])
         self.stretch = np.where(seen, stretch, 1.0)  # what was never measured is not odd
         self.own_variance = draw_variance(
-            1.0, self.prior, (own**2 / self.stretch).sum(axis=1), own.shape[1], self.rng
+            1.0, PRIOR_OWN, (own**2 / self.stretch).sum(axis=1), own.shape[1], self.rng
         )
 
 
