@@ -169,13 +169,10 @@ def _digest(splits: Sequence[MemorySplit], facts: str) -> str:
 
 def _normalization(source: Source, images: npt.NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """What the task tells, in stored values, or what the training images have."""
-    mean, std = source.options.mean, source.options.std
-    if not mean:
+    stated = source.options.stated(source.name, images.shape[3])
+    if stated is None:
         return _channel_statistics(images)
-    if len(mean) != images.shape[3]:
-        raise DataError(
-            f"mean and std must have {images.shape[3]} numbers for {source.name}, got {len(mean)}"
-        )
+    mean, std = stated
     white = 255 if images.dtype == np.uint8 else 1
     return tuple(white * value for value in mean), tuple(white * value for value in std)
 

@@ -14,7 +14,7 @@ from scipy.io import loadmat
 from scipy.ndimage import map_coordinates
 
 from ordercomp.data.assemble import Labeled, assemble
-from ordercomp.data.parts import draw_parts, hold_out
+from ordercomp.data.parts import complete_parts, draw_parts, part_notices
 from ordercomp.data.source import DataError, Source, download_advice, find_folder
 from ordercomp.data.splits import Augmentation, ImageData
 from ordercomp.errors import one_line
@@ -109,8 +109,8 @@ def _read_svhn(path: Path) -> Labeled:
 
 def _assemble_official(source: Source, train: Labeled, test: Labeled, **kinds: Any) -> ImageData:
     """The data set of official training and test images; validation images are cut from the former."""
-    kept, held_out = hold_out(train.labels, split_seed=source.split_seed)
-    return assemble(source, (train[kept], train[held_out], test), **kinds)
+    parts = complete_parts({"train": train, "test": test}, source, name=source.name)
+    return assemble(source, parts, notices=part_notices(source, ["test"]), **kinds)
 
 
 # Fashion-MNIST
@@ -195,7 +195,7 @@ def load_digits(source: Source) -> ImageData:
     images, labels = read_digits()
     everything = Labeled(images.astype(np.uint8)[..., None], labels)
     train, validation, test = (everything[index] for index in _draw_digits(everything.labels, source))
-    return assemble(source, (train, validation, test), classes=10)
+    return assemble(source, (train, validation, test), classes=10, notices=part_notices(source, []))
 
 
 def read_digits() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
@@ -229,7 +229,8 @@ def load_rotated_digits(source: Source) -> ImageData:
         return Labeled(rotate(images, degrees)[..., None], degrees.astype(np.float32))
 
     train, validation, test = _draw_digits(labels, source)
-    return assemble(source, (turned(train, _TURNS), turned(validation, 1), turned(test, 1)), classes=0)
+    parts = turned(train, _TURNS), turned(validation, 1), turned(test, 1)
+    return assemble(source, parts, classes=0, notices=part_notices(source, []))
 
 
 def rotate(images: npt.NDArray[np.float64], degrees: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:

@@ -82,12 +82,23 @@ def load_data(
     )
     if download:
         builtin.download(source)
-    if options.image_size and (own or kind not in _WITH_PATH):
-        raise DataError(f"image_size is for folder:PATH and photos:PATH; {name} has images of its own size")
-    if options.transforms and (own or kind not in _WITH_PATH):
-        raise DataError(f"transforms is for folder:PATH and photos:PATH; {name} has its own")
+    if own or kind not in _WITH_PATH:
+        _refuse_folder_options(name, options)
     data = _call_own(name, source) if own else DATASETS[kind](source)
     return _named(data, options)
+
+
+def _refuse_folder_options(name: str, options: ImageOptions) -> None:
+    """Raise DataError for what only images in folders can be told."""
+    if options.image_size:
+        raise DataError(f"image_size is for folder:PATH and photos:PATH; {name} has images of its own size")
+    if options.transforms:
+        raise DataError(f"transforms is for folder:PATH and photos:PATH; {name} has its own")
+    if options.trained_on not in ("", "train", "unknown"):
+        raise DataError(
+            f"trained_on must be train, unknown or elsewhere for {name}, got {options.trained_on!r}: "
+            "a folder is for folder:PATH and photos:PATH"
+        )
 
 
 def _named(data: ImageData, options: ImageOptions) -> ImageData:

@@ -1,5 +1,6 @@
 """Images in folders, one for each class: files, trees of them, and data sets that are read into memory."""
 
+import hashlib
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ordercomp.data.assemble import Labeled, assemble
-from ordercomp.data.parts import PURPOSES, IntArray, complete_parts, val_notices
+from ordercomp.data.parts import PURPOSES, IntArray, complete_parts, part_notices
 from ordercomp.data.source import DataError, Source, find_folder
 from ordercomp.data.splits import Augmentation, ImageData
 from ordercomp.data.torch_datasets import as_pixels, from_datasets
@@ -27,6 +28,7 @@ _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _OPEN_ENDED = ("I", "F")  # 32 bits a pixel: nothing says what white is
 _SMALL = (32, 32)
 _VALIDATION_NAMES = ("val", "valid", "validation")
+_DRAWN = ("train", "test")
 _MOST_BYTES = 8 * 2**30  # that a data set may take in memory
 _CINIC_ADVICE = (
     "get CINIC-10.tar.gz from datashare.ed.ac.uk/handle/10283/3192 and unpack it into the first of these"
@@ -140,10 +142,40 @@ def find_parts(source: Source, folder: Path) -> tuple[tuple[Tree, Tree, Tree], t
         trees = {name: _read_tree(source, folder / name) for name in ("train", *names)}
         trees = {"val" if name in _VALIDATION_NAMES else name: tree for name, tree in trees.items()}
     _check_classes(source, trees)
+    if source.options.trained_on not in ("", "train", "unknown"):
+        trees = _without_seen(source, trees, Path(source.options.trained_on).expanduser())
     parts = complete_parts(trees, source, name=f"{source.name} in {folder}")
     if ":" in source.name and len(trees) < 3:
         _check_whole(source, parts)
-    return parts, val_notices(source, names)
+    return parts, part_notices(source, names)
+
+
+def _without_seen(source: Source, trees: Mapping[str, Tree], seen: Path) -> dict[str, Tree]:
+    """The trees without held-out files that are also in the folder `seen`, in bytes; of "all", those train.
+
+    Raises DataError if that is no folder, or if nothing is left.
+    """
+    if not seen.is_dir():
+        raise DataError(f"trained_on must be train, unknown, elsewhere or a folder, got {str(seen)!r}")
+    known = {_file_digest(path) for path in seen.rglob("*") if path.is_file()}
+    found = {
+        name: np.array([_file_digest(Path(path)) in known for path in tree.paths])
+        for name, tree in trees.items()
+    }
+    if "all" in trees:
+        parts = {name: trees["all"][np.flatnonzero(found["all"] == (name == "train"))] for name in _DRAWN}
+    else:
+        parts = {name: tree[np.flatnonzero(~found[name])] for name, tree in trees.items() if name != "train"}
+        parts["train"] = trees["train"]
+    for name, tree in parts.items():
+        if not tree.paths:
+            raise DataError(f"{source.name} has no image for the part {name}, by the files in {seen}")
+    return parts
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _check_classes(source: Source, trees: Mapping[str, Tree]) -> None:
@@ -284,7 +316,8 @@ def _load(source: Source, folder: Path, augmentation: Augmentation) -> ImageData
     trees, notices = find_parts(source, folder)
     mode = "L" if is_gray(trees[0].paths[0]) else "RGB"
     if source.options.transforms:
-        data = from_datasets(_transformed(source.options.transforms, trees, mode), source)
+        told = replace(source, options=replace(source.options, trained_on=""))
+        data = from_datasets(_transformed(source.options.transforms, trees, mode), told)
         return replace(data, names=trees[0].classes, notices=(*notices, *data.notices))
     side = source.options.image_size
     first = read_pixels(trees[0].paths[0], mode, side=side)

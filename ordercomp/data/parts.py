@@ -69,7 +69,9 @@ def complete_parts(
 
     `parts` are "all" alone, of which a fifth each is held out, or "train" with "val", "test" or both. One
     held-out part alone is the test part, and validation images are cut from the training images; with the
-    option `val_is = "validation"` a "val" stays what it is called, and test images are cut from them.
+    option `val_is = "validation"` a "val" stays what it is called, and test images are cut from them. Of what
+    weights were trained on nothing is cut: with the option `trained_on` one held-out part is halved, alike
+    for every seed.
     Raises DataError, which calls the data `name`, if there are too few images.
     """
     if whole := parts.get("all"):
@@ -82,17 +84,27 @@ def complete_parts(
     if {"val", "test"} <= set(parts):
         return parts["train"], parts["val"], parts["test"]
     train = parts["train"]
+    if source.options.trained_on:
+        unseen = parts["test"] if "test" in parts else parts["val"]
+        count, rng = len(unseen.labels), np.random.default_rng(0)
+        if count < 2:
+            raise DataError(f"{name} has {count} image that its weights have not seen, and two are needed")
+        halves = stratified(unseen.labels, (count // 2, count - count // 2), rng=rng)
+        return train, unseen[halves[0]], unseen[halves[1]]
     kept, cut = (train[index] for index in hold_out(train.labels, split_seed=source.split_seed))
     if source.options.val_is == "validation" and "val" in parts:
         return kept, parts["val"], cut
     return kept, cut, parts["test"] if "test" in parts else parts["val"]
 
 
-def val_notices(source: Source, names: Sequence[str]) -> tuple[str, ...]:
-    """Say that a held-out part called validation, alone of its kind in `names`, serves as the test part.
+def part_notices(source: Source, names: Sequence[str]) -> tuple[str, ...]:
+    """Say where validation and test images come from if a user may think otherwise; `names` are held out.
 
-    Nothing is said where the task tells what it is, nor of data sets that everybody has.
+    That is, of trained weights always; else if a part called validation, alone, serves as the test part, of
+    data sets that not everybody has, and where the task does not tell what it is.
     """
+    if trained_on := source.options.trained_on:
+        return (_seen_notice(source, names, trained_on),)
     if len(names) != 1 or names[0] == "test" or source.options.val_is or ":" not in source.name:
         return ()
     return (
@@ -100,6 +112,21 @@ def val_notices(source: Source, names: Sequence[str]) -> tuple[str, ...]:
         "images are drawn from train; val_is = 'validation' in the task keeps it for validation and draws "
         "test images from train, val_is = 'test' says that it is meant so",
     )
+
+
+def _seen_notice(source: Source, names: Sequence[str], trained_on: str) -> str:
+    """Say which images decide where weights have seen others."""
+    if not names and trained_on in ("train", "unknown"):
+        return (
+            f"{source.name} has no parts of its own, so the weights may have seen the images that decide, "
+            "and losses may be overstated: set trained_on to the folder that they were trained on, or to "
+            "'elsewhere' if to none of these, or keep apart a folder test"
+        )
+    halved = "" if len(names) == 2 else f"half of {names[0] if names else 'the others'} each, "
+    doubt = (
+        "" if trained_on != "unknown" else "; nobody knows whether the weights have seen them (trained_on)"
+    )
+    return f"{source.name}: validation images, {halved}decide and test images report{doubt}"
 
 
 def keep_limit(labels: Labels, source: Source, *, classes: int) -> IntArray:

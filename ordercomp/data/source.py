@@ -9,6 +9,7 @@ from typing import Literal
 from ordercomp.data.splits import Augmentation
 
 _MOST_SIDE = 4096
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and std of its channels, white being 1
 
 
 class DataError(ValueError):
@@ -22,9 +23,12 @@ class ImageOptions:
     image_size: int = 0  # height and width that images are cropped and resized to; 0: as they are
     mean: tuple[float, ...] = ()  # of each channel, white being 1; empty: that of the training images
     std: tuple[float, ...] = ()
+    normalize: Literal["", "data", "imagenet", "none"] = ""  # in place of mean and std; empty: as usual
     class_names: tuple[str, ...] = ()  # in the order of their numbers; empty: those of the folders
     val_is: Literal["", "validation", "test"] = ""  # what a folder val is where there is no folder test
     transforms: str = ""  # module.py:function of the user's; empty: none but those of the data set
+    trained_on: str = ""  # what the weights that the task starts from have seen: "train", "unknown" or a
+    # folder of images; empty: none of these images
 
     def __post_init__(self) -> None:
         if not 0 <= self.image_size <= _MOST_SIDE:
@@ -39,12 +43,28 @@ class ImageOptions:
             raise ValueError(
                 f"mean and std must be told in units in which white is 1, got {self.mean} and {self.std}"
             )
+        if self.normalize not in ("", "data", "imagenet", "none"):
+            raise ValueError(f"normalize must be imagenet, none or data, got {self.normalize!r}")
+        if self.normalize and self.mean:
+            raise ValueError(f"normalize = {self.normalize!r} does not go with mean and std; leave one out")
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError(f"class_names must be distinct, got {list(self.class_names)}")
         if self.transforms and self.image_size:
             raise ValueError("image_size does not go with transforms, which make the size themselves")
         if self.val_is not in ("", "validation", "test"):
             raise ValueError(f"val_is must be validation or test, got {self.val_is!r}")
+
+    def stated(self, name: str, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Mean and std of each channel, white being 1, that images of `name` are to be normalized with.
+
+        None if they are to be measured, or usual. Raises DataError if there are not `channels` of them.
+        """
+        if self.normalize == "none":
+            return (0.0,) * channels, (1.0,) * channels
+        mean, std = IMAGENET if self.normalize == "imagenet" else (self.mean, self.std)
+        if len(mean) not in (0, channels):
+            raise DataError(f"mean and std must have {channels} numbers for {name}, got {len(mean)}")
+        return (mean, std) if mean else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,13 +16,12 @@ from torch.utils.data import DataLoader, Dataset
 from ordercomp.data.assemble import check_labels, class_notices
 from ordercomp.data.images import OwnTransform, check_image, find_parts, open_image
 from ordercomp.data.parts import keep_limit
-from ordercomp.data.source import DataError, ImageOptions, Source, find_folder
+from ordercomp.data.source import IMAGENET, DataError, ImageOptions, Source, find_folder
 from ordercomp.data.splits import Batch, ImageData, check_batches
 from ordercomp.data.torch_datasets import seeded
 from ordercomp.torchvision_compat import transforms
 
 _SIDE, _SHORTER_SIDE = 224, 256
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in units of 1
 _CPU = torch.device("cpu")
 _MOST_WORKERS = 16
 _ADVICE = (
@@ -42,8 +41,8 @@ class StreamedSplit:
     paths: tuple[str, ...]
     labels: Tensor
     workers: int  # processes that decode; 0: none but this one. The images do not depend on it
-    unit_mean: tuple[float, ...] = _MEAN  # of each channel, white being 1
-    unit_std: tuple[float, ...] = _STD
+    unit_mean: tuple[float, ...] = IMAGENET[0]  # of each channel, white being 1
+    unit_std: tuple[float, ...] = IMAGENET[1]
     transforms: str = ""  # in place of these: what OwnTransform takes
     size: tuple[int, int] = (_SIDE, _SIDE)  # height and width of an image
 
@@ -170,9 +169,9 @@ def _load(source: Source, folder: Path) -> ImageData:
     if source.augmentation is not None:
         raise DataError(f"{source.name} has an augmentation of its own; leave out {source.augmentation}")
     options = source.options
-    side, mean, std = options.image_size or _SIDE, options.mean or _MEAN, options.std or _STD
-    if len(mean) != 3:
-        raise DataError(f"mean and std must have 3 numbers for {source.name}, got {len(mean)}")
+    if options.normalize == "data":
+        raise DataError(f"normalize = 'data' needs images in memory, not {source.name}; tell mean and std")
+    side, (mean, std) = options.image_size or _SIDE, options.stated(source.name, 3) or IMAGENET
     (train, *held_out), notices = find_parts(source, folder)
     classes = len(train.classes)
     check_labels(f"{source.name} (training part)", train.labels, classes=classes, least=classes)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ordercomp.data.assemble import Labeled, assemble
-from ordercomp.data.parts import IntArray, Labels, complete_parts, keep_limit, val_notices
+from ordercomp.data.parts import IntArray, Labels, complete_parts, keep_limit, part_notices
 from ordercomp.data.source import DataError, Source
 from ordercomp.data.splits import Batch, ImageData, MemorySplit
 
@@ -59,7 +59,7 @@ def from_datasets(returned: object, source: Source) -> ImageData:
         replace(source, train_limit=None),
         (train.labeled, validation.labeled, test.labeled),
         classes=classes,
-        notices=val_notices(source, [name for name in parts if name in ("val", "test")]),
+        notices=part_notices(source, [name for name in parts if name in ("val", "test")]),
     )
     if not train.draws or not isinstance(data.train, MemorySplit):
         return data

@@ -13,6 +13,7 @@ from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.node import (
     create_network,
+    judge_start,
     log_notices,
     log_stage_notices,
     make_trainer,
@@ -53,6 +54,7 @@ def dry_runs(task: Task) -> Iterator[CompressedNetwork]:
             getattr(split, "check")()  # noqa: B009
     network, _ = start_network(task, seed=0)
     alone = {task.sequence(letter, setting) for letter in task.stages for setting in task.settings}
+    judge_start(task, network, seed=0)
     dry_run(network)
     yield network
     for sequence in (*sorted(alone, key=str), task.sequence(task.stages, task.settings[-1])):

@@ -13,6 +13,7 @@ from ordercomp.records import OperatingPoint, Record
 from ordercomp.running.jobs import Finished, Request, key_of_record
 from ordercomp.running.node import (
     check_guarantee,
+    judge_start,
     log_notices,
     start_network,
     task_data,
@@ -107,7 +108,9 @@ def compress(
     if guarantee:
         check_guarantee(metric)
     log_notices(data)
-    apply_untrained(start_network(chosen, seed=seed)[0], wanted)  # what cannot be applied is told at once
+    network, _ = start_network(chosen, seed=seed)
+    judge_start(chosen, network, seed=seed)
+    apply_untrained(network, wanted)  # what cannot be applied is told at once
     with tempfile.TemporaryDirectory(prefix="ordercomp-") as temporary:
         results = Store(Path(store or temporary))
         chosen = settle_precision(chosen, results)

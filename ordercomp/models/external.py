@@ -23,6 +23,9 @@ _CLASSES, _CHANNELS = ("classes", "num_classes"), ("channels", "in_channels", "i
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of each channel
+
+
 def call_factory(path: str, options: Mapping[str, KnobValue], *, classes: int, channels: int) -> nn.Module:
     """Call the function `package.module:name` with `options` and return the network it makes.
 
@@ -89,6 +92,11 @@ def torchvision_weights(name: str) -> Path:
     return path
 
 
+def _torchvision_normalization(name: str) -> Normalization:
+    preset = models.get_model_weights(name)["DEFAULT"].transforms()
+    return tuple(preset.mean), tuple(preset.std)
+
+
 def timm_model(name: str, *, classes: int, channels: int, **options: KnobValue) -> nn.Module:
     """Build timm's network `name` with fresh weights; `options` go to its function, such as `img_size`.
 
@@ -130,6 +138,11 @@ def timm_weights(name: str) -> Path:
     raise ValueError(f"weights of timm:{name} are not on disk: {', or '.join(ways)}")
 
 
+def _timm_normalization(name: str) -> Normalization:
+    entry = _timm().get_pretrained_cfg(name)
+    return tuple(entry.mean), tuple(entry.std)
+
+
 def _timm() -> Any:
     declare_missing_operators()  # timm imports torchvision
     try:
@@ -161,9 +174,10 @@ class Library:
 
     build: Callable[..., nn.Module]  # (name, *, classes, channels, **options)
     pretrained_file: Callable[[str], Path]
+    normalization: Callable[[str], Normalization]  # that these weights were trained with, white being 1
 
 
 LIBRARIES: Mapping[str, Library] = {  # by what stands before the colon in `torchvision:resnet18`
-    "torchvision": Library(torchvision_model, torchvision_weights),
-    "timm": Library(timm_model, timm_weights),
+    "torchvision": Library(torchvision_model, torchvision_weights, _torchvision_normalization),
+    "timm": Library(timm_model, timm_weights, _timm_normalization),
 }

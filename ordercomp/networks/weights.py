@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ordercomp.codec import parse_json
 from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.files import replacing
-from ordercomp.models.external import LIBRARIES
+from ordercomp.models.external import LIBRARIES, Library, Normalization
 
 FORMAT = 1
 PRETRAINED = "pretrained"  # the weights that a library ships for a model of its own
@@ -90,11 +90,8 @@ def weights_path(weights: str, model: str) -> Path:
     are kept; nothing is downloaded. Raises ValueError if there is no such file, with what to do.
     """
     if weights == PRETRAINED:
-        package, _, name = model.partition("(")[0].partition(":")
-        if package not in LIBRARIES:
-            known = " or ".join(f"{library}:NAME" for library in LIBRARIES)
-            raise ValueError(f"weights = 'pretrained' needs a model {known}, got {model!r}")
-        return LIBRARIES[package].pretrained_file(name)
+        library, name = _library(model)
+        return library.pretrained_file(name)
     path = Path(weights).expanduser()
     if path.suffix != ".safetensors" and path.suffix not in _TORCH_SUFFIXES:
         kinds = ", ".join((".safetensors", *_TORCH_SUFFIXES))
@@ -102,6 +99,23 @@ def weights_path(weights: str, model: str) -> Path:
     if not path.is_file():
         raise ValueError(f"weights not found: there is no file {path}")
     return path
+
+
+def pretrained_normalization(model: str) -> Normalization:
+    """Mean and std of each channel, white being 1, that the library's weights for `model` were trained with.
+
+    Raises ValueError for a model of no library.
+    """
+    library, name = _library(model)
+    return library.normalization(name)
+
+
+def _library(model: str) -> tuple[Library, str]:
+    package, _, name = model.partition("(")[0].partition(":")
+    if package not in LIBRARIES:
+        known = " or ".join(f"{library}:NAME" for library in LIBRARIES)
+        raise ValueError(f"weights = 'pretrained' needs a model {known}, got {model!r}")
+    return LIBRARIES[package], name
 
 
 def weights_digest(path: Path) -> str:

@@ -25,8 +25,16 @@ from ordercomp.measuring.accuracy import (
 )
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.measuring.latency import exit_latencies
+from ordercomp.measuring.start import judge_weights
 from ordercomp.networks.network import CompressedNetwork, Serving
-from ordercomp.networks.weights import CheckpointError, fit_weights, read_weights, weights_path
+from ordercomp.networks.weights import (
+    PRETRAINED,
+    CheckpointError,
+    fit_weights,
+    pretrained_normalization,
+    read_weights,
+    weights_path,
+)
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.running.jobs import NodeJob, loads_baseline, node_key
 from ordercomp.running.store import Store, open_store
@@ -133,6 +141,16 @@ def start_network(task: Task, *, seed: int) -> tuple[CompressedNetwork, tuple[st
     return network, tuple(new)
 
 
+def judge_start(task: Task, network: CompressedNetwork, *, seed: int) -> None:
+    """Log what the task's weights get right before anything trains.
+
+    Raises ValueError if that is next to nothing. Weights that are trained on first are not judged.
+    """
+    if task.weights and not task.baseline_epochs:
+        for notice in judge_weights(network, task_data(task, seed)):
+            _log.warning("%s: %s", task.weights, notice)
+
+
 def create_network(task: Task, *, seed: int) -> CompressedNetwork:
     """The task's untrained network."""
     data = task_data(task, seed)
@@ -167,7 +185,11 @@ def _data(name: str, split_seed: int, train_limit: int | None, options: ImageOpt
 
 def task_data(task: Task, seed: int) -> ImageData:
     """The task's data, split by `seed`; kept in memory for the next call."""
-    return _data(task.data, seed, task.train_limit, task.image_options)
+    options = task.image_options
+    if task.weights == PRETRAINED and not (options.mean or options.normalize):
+        mean, std = pretrained_normalization(task.model)
+        options = replace(options, mean=mean, std=std)
+    return _data(task.data, seed, task.train_limit, options)
 
 
 def _within_memory(
@@ -192,6 +214,7 @@ def _within_memory(
 
 def _train_baseline(task: Task, seed: int, batch_size: int) -> CompressedNetwork:
     network, _ = start_network(task, seed=seed)
+    judge_start(task, network, seed=seed)
     if not task.weights or task.baseline_epochs:
         whole = make_trainer(task, seed=seed, batch_size=batch_size)
         trainer = whole.for_stage("baseline", epochs=task.baseline_epochs or 0.0)

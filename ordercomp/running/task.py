@@ -11,6 +11,7 @@ from ordercomp.codec import UNWRITTEN, Number, Plain, decode, named, parse_toml
 from ordercomp.data.source import ImageOptions
 from ordercomp.files import digest_of
 from ordercomp.measuring.accuracy import NUMBER_METRICS, class_metric
+from ordercomp.networks.weights import PRETRAINED
 from ordercomp.sequence import KnobValue, Order, StageSequence, Step, check_order
 from ordercomp.stages.catalog import complete, known_stages
 from ordercomp.training.fit import Criterion, check_criterion
@@ -40,13 +41,15 @@ class Task:
     metric: str = "accuracy"  # what losses are about: a name of CLASS_METRICS or NUMBER_METRICS
     within: Number = 0.0  # of real targets: the error up to which an image counts as right; sets the metric
     criterion: Criterion = ""  # what training minimizes; empty: cross entropy, or mse for real targets
-    image_size: int = 0  # these six are about images of your own, see ImageOptions
+    image_size: int = 0  # these seven are about images of your own, see ImageOptions
     mean: tuple[Number, ...] = ()
     std: tuple[Number, ...] = ()
+    normalize: Literal["", "data", "imagenet", "none"] = ""
     class_names: tuple[str, ...] = ()
     val_is: Literal["", "validation", "test"] = ""
     transforms: str = ""
     weights: str = ""  # a file of trained weights, or "pretrained"; the baseline then starts from them
+    trained_on: str = ""  # what these saw: "train" (if left out), "unknown", "elsewhere", a folder of images
     baseline_epochs: Number | None = None  # None: those of the recipe, or 0 where there are weights
     source: str = field(  # the task file, as it was named to `load_task`; no part of what is measured
         default="", metadata=UNWRITTEN
@@ -84,6 +87,15 @@ class Task:
             raise ValueError(f"baseline_epochs must be finite and not negative, got {self.baseline_epochs}")
         if self.baseline_epochs == 0 and not self.weights:
             raise ValueError("baseline_epochs = 0 needs weights: without them nothing would be trained")
+        if self.trained_on and not self.weights:
+            raise ValueError(f"trained_on = {self.trained_on!r} is about weights, and the task has none")
+        told = self.mean or self.normalize or self.weights in ("", PRETRAINED) or self.baseline_epochs
+        if not told:
+            raise ValueError(
+                f"weights {self.weights} need the normalization that they were trained with: set mean and "
+                "std, or normalize to 'imagenet', 'none' (images from 0 to 1 as they are, or normalized by a "
+                "Dataset) or 'data' (mean and std of the training images)"
+            )
 
     def _check_metric(self) -> None:
         """Check the metric and the criterion, and let `within` alone name its metric."""
@@ -110,10 +122,19 @@ class Task:
             image_size=self.image_size,
             mean=self.mean,
             std=self.std,
+            normalize=self.normalize,
+            trained_on=self._seen,
             class_names=self.class_names,
             val_is=self.val_is,
             transforms=self.transforms,
         )
+
+    @property
+    def _seen(self) -> str:
+        """What the weights saw of the task's images: train, unknown or a folder; empty: none of them."""
+        elsewhere = self.weights == PRETRAINED and self.data != "imagenet"
+        seen = self.trained_on or ("elsewhere" if elsewhere else "train")
+        return "" if not self.weights or seen == "elsewhere" else seen
 
     @property
     def digest(self) -> str:
@@ -170,6 +191,8 @@ _HASHED_IF_SET = (
     "image_size",
     "mean",
     "std",
+    "normalize",
+    "trained_on",
     "class_names",
     "val_is",
     "transforms",

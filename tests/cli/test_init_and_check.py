@@ -99,9 +99,24 @@ def small_task(tmp_path: Path) -> Path:
         ('model = "nowhere.py:net"\ndata = "digits"', "cannot import 'nowhere'"),
         ('model = "resnet8(width=4)"\ndata = "digits"\nstages = "P"', "at least two letters"),
         (SMALL + 'data = "digit"', "did you mean digits"),
-        (SMALL + 'data = "digits"\nweights = "other.safetensors"', "weights do not fit the model: they lack"),
-        (SMALL + 'data = "digits"\nweights = "none.pt"', "weights not found: there is no file none.pt"),
-        (SMALL + 'data = "digits"\nweights = "bad_for_check.py"', "weights must be a file (.safetensors,"),
+        (
+            SMALL + 'data = "digits"\nweights = "other.safetensors"\nnormalize = "data"',
+            "weights do not fit the model: they lack",
+        ),
+        (
+            SMALL + 'data = "digits"\nweights = "none.pt"\nnormalize = "none"',
+            "weights not found: there is no file none.pt",
+        ),
+        (
+            SMALL + 'data = "digits"\nweights = "bad_for_check.py"\nmean = [0.5]\nstd = [0.5]',
+            "weights must be a file (.safetensors,",
+        ),
+        (
+            SMALL + 'data = "digits"\nweights = "none.pt"',
+            "need the normalization that they were trained with",
+        ),
+        (SMALL + 'data = "digits"\ntrained_on = "train"', "is about weights, and the task has none"),
+        (SMALL + 'data = "digits"\nnormalize = "zca"', "normalize"),
         (SMALL + 'data = "digits"\nmetric = "recall"', "metric must be one of accuracy, balanced accuracy"),
         (SMALL + 'data = "digits"\ncriterion = "mae"', "key 'criterion' must be cross entropy or mse or"),
         (

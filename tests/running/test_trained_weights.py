@@ -1,0 +1,205 @@
+"""Tasks that start from trained weights: which images decide, the normalization, what the weights know."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_data import write_cifar10, write_image_tree
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from ordercomp.data.assemble import Labeled, assemble
+from ordercomp.data.catalog import load_data
+from ordercomp.data.source import IMAGENET, DataError, ImageOptions, Source
+from ordercomp.data.splits import ImageData
+from ordercomp.data.torch_datasets import from_datasets
+from ordercomp.measuring.start import judge_weights
+from ordercomp.running.node import judge_start, task_data
+from ordercomp.running.task import Task
+
+SEEN = ImageOptions(trained_on="train")
+
+
+def source(name: str, *, seed: int = 0, options: ImageOptions = SEEN, root: Path = Path()) -> Source:
+    return Source(name=name, root=root, split_seed=seed, train_limit=None, augmentation=None, options=options)
+
+
+def images(data: ImageData, part: str) -> set[bytes]:
+    split: Any = getattr(data, part)
+    if hasattr(split, "paths"):
+        return {Path(path).read_bytes() for path in split.paths}
+    return {image.numpy().tobytes() for image in split.images}
+
+
+@pytest.mark.parametrize("kind", ["folder", "photos"])
+@pytest.mark.parametrize("held_out", ["val", "test"])
+def test_images_of_folders_that_weights_were_trained_on_do_not_decide(
+    kind: str, held_out: str, tmp_path: Path
+) -> None:
+    for part, count, size in (("train", 20, (32, 32)), (held_out, 6, (32, 32))):
+        write_image_tree(tmp_path / part, classes=2, per_class=count, size=size)
+    name = f"{kind}:{tmp_path}"
+    first, second = (load_data(name, split_seed=seed, options=SEEN) for seed in (0, 1))
+    assert [len(part) for part in (first.train, first.validation, first.test)] == [40, 6, 6]
+    assert not images(first, "validation") & images(first, "test")
+    assert images(first, "validation") == images(second, "validation")  # test images stay unseen by a choice
+    assert f"half of {held_out} each, decide" in first.notices[0]
+
+
+def test_both_held_out_folders_stay_what_they_are(tmp_path: Path) -> None:
+    for part, count in (("train", 8), ("val", 3), ("test", 4)):
+        write_image_tree(tmp_path / part, classes=2, per_class=count)
+    data = load_data(f"folder:{tmp_path}", options=SEEN)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [16, 6, 8]
+
+
+def test_official_parts_and_datasets_are_halved_alike(tmp_path: Path) -> None:
+    write_cifar10(tmp_path)
+    official = load_data("cifar10", root=tmp_path, options=SEEN)
+    assert [len(part) for part in (official.train, official.validation, official.test)] == [200, 20, 20]
+    pixels, labels = torch.rand(60, 3, 8, 8), torch.arange(60) % 2
+    own = {"train": TensorDataset(pixels[:40], labels[:40]), "test": TensorDataset(pixels[40:], labels[40:])}
+    data = from_datasets(own, source("own:data"))
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [40, 10, 10]
+
+
+def test_images_without_parts_are_told_to_be_known(tmp_path: Path) -> None:
+    write_image_tree(tmp_path, classes=2, per_class=10)
+    for name in (f"folder:{tmp_path}", "digits", "rotated-digits"):
+        assert any("may have seen the images that decide" in n for n in load_data(name, options=SEEN).notices)
+    assert load_data("digits").notices == ()
+
+
+@pytest.mark.parametrize("kind", ["folder", "photos"])
+def test_images_of_the_folder_that_weights_were_trained_on_only_train(kind: str, tmp_path: Path) -> None:
+    write_image_tree(tmp_path / "all", classes=2, per_class=20)
+    for label in range(2):
+        (tmp_path / "seen").mkdir(exist_ok=True)
+        for number in range(12):  # the same bytes by another name
+            there = tmp_path / "all" / f"class{label}" / f"{number}.png"
+            shutil.copy(there, tmp_path / "seen" / f"{label}-{number}.png")
+    known = ImageOptions(trained_on=str(tmp_path / "seen"))
+    data = load_data(f"{kind}:{tmp_path / 'all'}", options=known)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [24, 8, 8]
+    trained = load_data(f"{kind}:{tmp_path / 'all'}", options=known, split_seed=5)
+    assert images(trained, "train") == images(data, "train")
+    with pytest.raises(DataError, match="has no image for the part test"):
+        load_data(f"{kind}:{tmp_path / 'all'}", options=ImageOptions(trained_on=str(tmp_path / "all")))
+
+
+@pytest.mark.parametrize("name", ["digits", "nowhere.py:data"])
+def test_a_folder_of_seen_images_needs_folders(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="trained_on must be train, unknown or elsewhere for"):
+        load_data(name, options=ImageOptions(trained_on=str(tmp_path)))
+
+
+def test_weights_of_other_images_leave_the_split_as_it_was() -> None:
+    task = Task(name="t", model="resnet8(width=4)", data="digits", weights="w.pt", normalize="data")
+    assert task.image_options.trained_on == "train"
+    assert replace(task, trained_on="elsewhere").image_options.trained_on == ""
+    library = Task(name="t", model="torchvision:resnet18", data="folder:x", weights="pretrained")
+    assert library.image_options.trained_on == ""
+    assert replace(library, data="imagenet").image_options.trained_on == "train"
+    assert replace(task, trained_on="unknown").digest != task.digest
+
+
+# Normalization
+
+
+def test_weights_of_a_library_get_the_normalization_of_their_configuration(tmp_path: Path) -> None:
+    write_image_tree(tmp_path, classes=2, per_class=10)
+    task = Task(name="t", model="torchvision:resnet18", data=f"folder:{tmp_path}", weights="pretrained")
+    mean, std = task_data(task, 0).normalization
+    assert mean == pytest.approx([255 * value for value in IMAGENET[0]])
+    assert std == pytest.approx([255 * value for value in IMAGENET[1]])
+    told = task_data(replace(task, mean=(0.5,) * 3, std=(0.5,) * 3), 0)
+    assert told.normalization == ((127.5,) * 3, (127.5,) * 3)
+
+
+@pytest.mark.parametrize("kind", ["folder", "photos"])
+def test_normalize_names_usual_numbers(kind: str, tmp_path: Path) -> None:
+    write_image_tree(tmp_path, classes=2, per_class=10)
+    name = f"{kind}:{tmp_path}"
+    plain = load_data(name, options=ImageOptions(normalize="none")).normalization
+    assert plain == ((0.0,) * 3, (255.0,) * 3)
+    usual = load_data(name, options=ImageOptions(normalize="imagenet")).normalization
+    assert usual[0] == pytest.approx([123.675, 116.28, 103.53])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"normalize": "imagenet"}, "must have 1 numbers for digits, got 3"),
+        ({"normalize": "imagenet", "mean": (0.5,), "std": (0.5,)}, "does not go with mean and std"),
+        ({"normalize": "zca"}, "normalize must be imagenet, none or data"),
+    ],
+)
+def test_normalization_that_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_data("digits", options=ImageOptions(**options))
+
+
+# What the weights get right
+
+
+def reader(images: Tensor) -> tuple[Tensor]:
+    """Logits of a network that reads the class from the first pixel."""
+    return (torch.nn.functional.one_hot((images[:, 0, 0, 0] * 10).round().long() % 4, 4).double(),)
+
+
+def readable(*right: float, real: bool = False) -> ImageData:
+    """Images of 4 classes whose first pixel tells the class in a share of each part."""
+    parts = []
+    for share in right:
+        labels = np.arange(400) % 4
+        shown = np.where(np.arange(400) < 400 * share, labels, labels + 1)
+        pixels = np.zeros((400, 2, 2, 1), np.float32)
+        pixels[:, 0, 0, 0] = shown / 10
+        parts.append(Labeled(pixels, labels.astype(np.float32) if real else labels))
+    told = source("own:pixels", options=ImageOptions(normalize="none"))
+    return assemble(told, (parts[0], parts[1], parts[2]), classes=0 if real else 4)
+
+
+def network(module: Any = reader) -> Any:
+    module.eval = lambda: None
+    return SimpleNamespace(module=module, device=torch.device("cpu"))
+
+
+def test_what_weights_get_right_is_told_before_anything_trains() -> None:
+    (told,) = judge_weights(network(), readable(1.0, 0.85, 0.84))
+    assert told == (
+        "the weights get 100.0 % of training, 85.0 % of validation, 84.0 % of test images right before any "
+        "training"
+    )
+
+
+def test_a_gap_between_images_that_weights_know_and_others_warns() -> None:
+    *_, gap = judge_weights(network(), readable(0.95, 0.95, 0.8))
+    assert "validation images are 15.0 points more often right than test images" in gap
+
+
+@pytest.mark.parametrize("right", [0.0, 0.25, 0.3])
+def test_weights_near_chance_stop_the_run(right: float) -> None:
+    with pytest.raises(ValueError, match=r"where guessing gets 25.0 %: are mean and std"):
+        judge_weights(network(), readable(1.0, right, right))
+
+
+def test_real_targets_are_judged_by_their_variance() -> None:
+    data = readable(1.0, 1.0, 1.0, real=True)
+
+    def exact(images: Tensor) -> tuple[Tensor]:
+        return (((images[:, :1, 0, 0] * 10).double() - data.center) / data.spread,)
+
+    assert "100.0 % of validation" in judge_weights(network(exact), data)[0]
+    with pytest.raises(ValueError, match=r"guessing gets 0.0 %"):
+        judge_weights(network(lambda images: (torch.zeros(len(images), 1),)), data)
+
+
+def test_weights_that_are_trained_on_are_not_judged() -> None:
+    task = Task(name="t", model="resnet8(width=4)", data="digits", weights="w.pt", baseline_epochs=1)
+    judge_start(task, network(lambda images: (torch.zeros(len(images), 10),)), seed=0)
