@@ -44,6 +44,7 @@ T = TypeVar("T")
 BAND = 0.12  # nominal error of the posterior's band; shrinkage makes it wide: in every world of
 # benchmarks/answer_calibration.py it leaves out the best chain, ties included, in at most 5 %
 BOUND = 0.98  # quantile of the posterior that bounds a regret with 95 %
+DECIDED = 0.95  # probability from which on the order of a pair is decided
 LEAST_SEEDS = RULES.least_seeds
 LEAST_REACHED = 0.5  # share of the seeds at which some chain must reach the loss
 BRIEF = Effort(burn_in=50, draws=75)  # for losses and settings beside those that were asked about
@@ -148,6 +149,30 @@ class AnswerAt:
             order: Behind(behind=standing.behind, interval=standing.interval)
             for order, standing in self.standings.items()
             if order not in self.best_set
+        }
+
+    @property
+    def decided(self) -> tuple[tuple[str, str, float], ...]:
+        """The pairs whose order in the best chain is decided: first, second and the probability."""
+        return tuple(
+            (pair.first, pair.second, pair.probability)
+            if pair.probability > 0.5
+            else (pair.second, pair.first, 1 - pair.probability)
+            for pair in self.pairs
+            if max(pair.probability, 1 - pair.probability) >= DECIDED
+        )
+
+    @property
+    def sorts(self) -> dict[Order, int]:
+        """The orders of all stages that keep every decided pair, with their rank among all orders that ran.
+
+        These are the topological sorts of the decided pairs; none where they contradict each other.
+        """
+        ranked = list((self.all_stages or self).standings)
+        return {
+            order: place + 1
+            for place, order in enumerate(ranked)
+            if all(order.find(first) < order.find(second) for first, second, _ in self.decided)
         }
 
     @property

@@ -152,6 +152,7 @@ def _view(
         "holds": words.holds,
         "worth": words.worth,
         "together": words.together,
+        "road": words.road,
         "doubt": words.doubt,
         "expected": "–" if regret is None else _more(regret.expected),
         "upper": "–" if regret is None else _more(regret.upper95),

@@ -52,6 +52,7 @@ class AnswerWords:
     holds: str
     worth: str = ""  # of each stage
     together: str = ""  # the order of all stages
+    road: str = ""  # the decided pairs, and where the orders that keep them stand
     doubt: str = ""  # what the sampler leaves in doubt
     batches: str = ""  # which records were left out
 
@@ -89,6 +90,7 @@ def _words(told: AnswerAt, stages: str, metric: str, cost: str, withheld: str = 
         holds=_holds(told, stages),
         worth=_worth(told, cost),
         together=_together(told, stages),
+        road=_road(told),
         doubt=_doubt(told),
     )
 
@@ -239,6 +241,25 @@ def _together(told: AnswerAt, stages: str) -> str:
     rivals = len(whole.best_set) - 1
     every = len(whole.standings)
     return f"{lead}; {rivals} other{'' if rivals == 1 else 's'} of {every} orders may be as good."
+
+
+def _road(at: AnswerAt) -> str:
+    """The paper's road at this loss: decided pairs, their topological sorts, and whether these are best."""
+    whole, sorts = at.all_stages or at, at.sorts
+    if not at.decided:
+        return "Pair by pair no order is decided at this loss." if at.pairs else ""
+    pairs = listed([f"{first} before {second} ({chance:.2f})" for first, second, chance in at.decided])
+    lead = f"Decided pair by pair, as probabilities for the best chain: {pairs}."
+    if not sorts:
+        return f"{lead} No order that was run keeps all of them."
+    ranks = listed([str(rank) for rank in list(sorts.values())[:MOST_NAMED]])
+    more = " and so on" if len(sorts) > MOST_NAMED else ""
+    keep = "keeps" if len(sorts) == 1 else "keep"
+    inside = sum(order in whole.best_set for order in sorts)
+    return (
+        f"{lead} Of {len(whole.standings)} orders {len(sorts)} {keep} them, of rank {ranks}{more}; "
+        f"{inside} of these may be the best."
+    )
 
 
 def _doubt(told: AnswerAt) -> str:

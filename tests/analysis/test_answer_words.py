@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from page_data import pick
 
-from ordercomp.analysis.answer import AnswerAt, Behind, Regret, Standing
+from ordercomp.analysis.answer import AnswerAt, Behind, PairChance, Regret, Standing
 from ordercomp.analysis.report.text import answer_words, cost_text, listed, other_network, where_it_changes
 
 
@@ -144,6 +144,24 @@ def test_shorter_chains_are_told_beside_the_order_of_all_stages() -> None:
         "may be as good."
     ) in lines
     assert "needs about 4.3 times as many (40 % of the values do not)." in lines[1]
+
+
+def test_the_decided_pairs_are_told_with_the_rank_of_the_orders_that_keep_them() -> None:
+    chances = (("D", "P", 0.99), ("D", "Q", 0.5), ("P", "Q", 0.02))
+    pairs = tuple(
+        PairChance(first=first, second=second, probability=chance, effect=0.3, interval=(0.1, 0.5))
+        for first, second, chance in chances
+    )
+    orders = ["DPQ", "QDP", "DQP", "PDQ", "PQD", "QPD"]
+    told = answer(
+        orders[:2], 0, recommended="DPQ", pairs=pairs, standings=standings(orders, 0), precedence=()
+    )
+    assert told.sorts == {"QDP": 2, "DQP": 3}
+    assert answer_words(told, "DPQ").road == (
+        "Decided pair by pair, as probabilities for the best chain: D before P (0.99) and Q before P (0.98). "
+        "Of 6 orders 2 keep them, of rank 2 and 3; 1 of these may be the best."
+    )
+    assert answer_words(replace(told, pairs=pairs[1:2]), "DPQ").road.startswith("Pair by pair no order")
 
 
 def test_a_table_of_scores_speaks_of_the_score() -> None:
