@@ -22,7 +22,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from ordercomp.analysis.order_model import Draws, Effort, draw_values
 from ordercomp.analysis.statistics import RULES
@@ -419,7 +419,7 @@ def order_matters(values: FloatArray, noise: FloatArray) -> float | None:
     sphericity = np.trace(centered) ** 2 / max((orders - 1) * (centered**2).sum(), 1e-300)
     share = float(np.clip(sphericity, 1 / between, 1.0))
     statistic = ((rest_seed - rest_both) / between) / (rest_both / within)
-    return float(stats.f.sf(statistic, share * between, share * within))
+    return float(special.fdtrc(share * between, share * within, statistic))
 
 
 def mixing(draws: FloatArray) -> tuple[float, float]:

@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from ordercomp.analysis.fronts import Measured
 from ordercomp.analysis.pairs import PairTable
@@ -31,6 +30,7 @@ from ordercomp.analysis.statistics import (
     decide_directions,
     estimate_all,
     interval_alone,
+    kendall_tau,
     row_scores,
 )
 from ordercomp.codec import FLAT
@@ -158,10 +158,8 @@ def _probability_best(
 
 def _kendall_tau(distances: npt.NDArray[np.int64], table: FloatArray) -> float:
     """Mean over the columns of `table`, each with its own column of distances."""
-    taus = [
-        stats.kendalltau(distances[:, place], table[:, place]).statistic for place in range(table.shape[1])
-    ]
-    finite = [float(tau) for tau in taus if math.isfinite(tau)]
+    taus = [kendall_tau(*columns) for columns in zip(distances.T, table.T, strict=False)]
+    finite = [tau for tau in taus if math.isfinite(tau)]
     return float(np.mean(finite)) if finite else 0.0
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from ordercomp.analysis.answer import Answer, AnswerAt
 from ordercomp.codec import Number
@@ -232,7 +232,7 @@ def images_in(fractions: Sequence[float]) -> int | None:
 
 
 def _wilson(share: float, images: int, confidence: float) -> tuple[float, float]:
-    z = float(stats.norm.ppf(0.5 + confidence / 2))
+    z = float(special.ndtri(0.5 + confidence / 2))
     middle = (share + z**2 / (2 * images)) / (1 + z**2 / images)
     spread = max(0.0, share * (1 - share)) / images + z**2 / (4 * images**2)
     half = z / (1 + z**2 / images) * math.sqrt(spread)

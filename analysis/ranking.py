@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
 from ordercomp.analysis.fronts import DEFAULT_SCALE, FloatArray, Scale
 from ordercomp.analysis.run_table import Run, RunTable, Setting
+from ordercomp.analysis.statistics import kendall_tau
 from ordercomp.records import Record
 from ordercomp.sequence import Order, check_order, permutations
 
@@ -147,7 +147,7 @@ def sensitivity(
     readings = []
     for scale, value in zip(scales, values, strict=True):
         best = max(sorted(value), key=value.__getitem__)
-        tau = stats.kendalltau([values[0][other] for other in value], list(value.values())).statistic
+        tau = kendall_tau([values[0][other] for other in value], list(value.values()))
         readings.append(
             Reading(
                 scale=scale,
@@ -155,7 +155,7 @@ def sensitivity(
                 rank=1 + sum(other > value[order] + 1e-12 for other in value.values()),
                 of=len(value),
                 behind=value[best] - value[order],
-                agreement=float(tau),
+                agreement=tau,
             )
         )
     return readings

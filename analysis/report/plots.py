@@ -19,7 +19,6 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from scipy import stats
 
 from ordercomp.analysis.fronts import (
     DEFAULT_SCALE,
@@ -37,6 +36,7 @@ from ordercomp.analysis.law import Law
 from ordercomp.analysis.pairs import Evidence
 from ordercomp.analysis.ranking import RankedOrder
 from ordercomp.analysis.report.tables import loss_text, probability_text, times_text, verdict_text
+from ordercomp.analysis.statistics import kendall_tau
 from ordercomp.records import Record, metric_of
 from ordercomp.sequence import Order, kendall_distance
 
@@ -202,11 +202,7 @@ def distance_plot(ranking: Sequence[RankedOrder], *, law: Order) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(-0.3, max(columns, default=0) + 0.75)
     distances = [kendall_distance(ranked.order, law) for ranked in ranking]
-    tau = (
-        stats.kendalltau(distances, [ranked.value for ranked in ranking]).statistic
-        if len(ranking) > 1
-        else np.nan
-    )
+    tau = kendall_tau(distances, [ranked.value for ranked in ranking])
     correlation = f"   (Kendall's τ {tau:+.2f})" if np.isfinite(tau) else ""
     axes.set(xlabel=f"swaps of neighbors away from {law}{correlation}", ylabel="value in doublings")
     return figure

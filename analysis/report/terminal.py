@@ -9,7 +9,7 @@ from ordercomp.analysis.answer import Answer
 from ordercomp.analysis.networks import Pick
 from ordercomp.analysis.pairs import Control
 from ordercomp.analysis.report.result_files import AdaptiveFile, BestPoint, LawFile, SearchFile
-from ordercomp.analysis.report.search_page import (
+from ordercomp.analysis.report.search_words import (
     front_table,
     importance_table,
     law_sentence,

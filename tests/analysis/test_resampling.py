@@ -13,6 +13,7 @@ from ordercomp.analysis.statistics import (
     estimate,
     hierarchical_bootstrap,
     holm,
+    kendall_tau,
     row_scores,
     sign_flip_p,
     variance_prior,
@@ -173,3 +174,9 @@ def test_bootstrap_of_nothing_is_nothing() -> None:
     assert np.isnan(no_seeds).all()
     empty = hierarchical_bootstrap([np.empty((2, 0))], [[]], resamples=3, dof=1, rng=rng)
     assert np.isnan(empty).all()
+
+
+def test_kendall_s_tau_is_that_of_scipy_with_ties_too() -> None:
+    first, second = np.random.default_rng(0).integers(0, 6, (2, 24))
+    assert kendall_tau(first, second) == pytest.approx(stats.kendalltau(first, second).statistic, abs=1e-12)
+    assert np.isnan(kendall_tau([1.0, 1.0], [1.0, 2.0]))

@@ -13,8 +13,8 @@ from pages import Page
 from ordercomp.analysis.fronts import Scale
 from ordercomp.analysis.report.plots import search_plot
 from ordercomp.analysis.report.result_files import BestPoint, LawPlace, OrderScore
-from ordercomp.analysis.report.search_page import (
-    MOST_LOSS,
+from ordercomp.analysis.report.search_page import MOST_LOSS, write_search_report
+from ordercomp.analysis.report.search_words import (
     front_table,
     importance_table,
     law_sentence,
@@ -22,7 +22,6 @@ from ordercomp.analysis.report.search_page import (
     order_table,
     progress_table,
     search_headline,
-    write_search_report,
 )
 
 LADDER = {"0.002": 10.0, "0.01": 30.0, "0.02": 70.0}
