@@ -181,7 +181,7 @@ def _channel_statistics(images: npt.NDArray[Any]) -> tuple[tuple[float, ...], tu
     """Mean and standard deviation of each channel, exactly; a constant channel has std 1."""
     if images.dtype != np.uint8:
         flat = images.reshape(-1, images.shape[3]).astype(np.float64)
-        return tuple(flat.mean(axis=0)), tuple(float(std) or 1.0 for std in flat.std(axis=0))
+        return tuple(flat.mean(axis=0).tolist()), tuple(std or 1.0 for std in flat.std(axis=0).tolist())
     values = np.arange(256, dtype=np.float64)
     means, stds = [], []
     for channel in range(images.shape[3]):

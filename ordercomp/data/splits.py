@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -115,6 +115,24 @@ class Split(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class OneBatch:
+    """A split of a single batch, whatever is asked for."""
+
+    batch: Batch
+
+    @property
+    def labels(self) -> Tensor:
+        return self.batch.labels
+
+    def __len__(self) -> int:
+        return len(self.batch.labels)
+
+    def batches(self, batch_size: int, **_options: Any) -> Iterator[Batch]:
+        """Give the batch."""
+        return iter([self.batch])
+
+
 def check_batches(batch_size: int, rng: torch.Generator | None, augment: bool) -> None:
     """Raise ValueError unless a split can be gone through so."""
     if batch_size < 1:
@@ -194,7 +212,7 @@ class MemorySplit:
     def _spread(self, values: list[float]) -> Tensor:
         """Numbers of each channel for each value of an image."""
         height, width, _ = self.images.shape[1:]
-        return torch.tensor(values).repeat(height * width)
+        return torch.tensor(values, dtype=torch.float32).repeat(height * width)
 
     def _stored(self, device: torch.device) -> Tensor:
         return self._keep(device, "images", lambda: self.images)

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from ordercomp.codec import Plain
+from ordercomp.data.splits import OneBatch
 from ordercomp.jobs.race import Race, plan_race
 from ordercomp.measuring.cost import Cost, counted_macs, measure_cost
 from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.node import (
+    LEAST_BATCH,
     create_network,
     judge_start,
     log_notices,
@@ -26,12 +28,13 @@ from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.blocks import find_blocks, split_candidates
 from ordercomp.stages.catalog import apply_untrained, dry_run, known_stages
+from ordercomp.training.trainer import DataTrainer
 
 
 def check_task(task: Task) -> None:
     """Load the data, build the model, and apply each stage alone to it, and all of them, without training.
 
-    Each network takes one step of training on two random images, is copied and counted.
+    Each network takes one step of training on random images and one on real ones, is copied and counted.
 
     Raises ValueError if one of these fails, in one line that names it: data that are not there, a model that
     cannot be built or traced, weights that do not fit it, a model without a block that D could drop.
@@ -55,16 +58,34 @@ def dry_runs(task: Task) -> Iterator[CompressedNetwork]:
     network, _ = start_network(task, seed=0)
     alone = {task.sequence(letter, setting) for letter in task.stages for setting in task.settings}
     judge_start(task, network, seed=0)
-    dry_run(network)
+    trainer = _one_step(task)
+    _try(network, trainer, task)
     yield network
     for sequence in (*sorted(alone, key=str), task.sequence(task.stages, task.settings[-1])):
         compressed = apply_untrained(network, sequence)
-        dry_run(compressed)
+        _try(compressed, trainer, task)
         if len(sequence.steps) == 1:
             log_stage_notices(compressed)
         yield compressed
 
 
+def _one_step(task: Task) -> DataTrainer:
+    """A trainer that takes a single step, on a few images as the recipe takes them from the data."""
+    trainer = make_trainer(task, seed=0, batch_size=min(task.recipe.batch_size, LEAST_BATCH))
+    recipe, rng = replace(trainer.recipe, epochs=_SHORTEST), torch.Generator().manual_seed(0)
+    with name_model_in_errors(task):
+        batches = trainer.data.train.batches(recipe.batch_size, rng=rng, augment=recipe.augment)
+        batch = next(iter(batches))
+    return replace(trainer, recipe=recipe, data=replace(trainer.data, train=OneBatch(batch)))
+
+
+def _try(network: CompressedNetwork, trainer: DataTrainer, task: Task) -> None:
+    dry_run(network)
+    with name_model_in_errors(task):
+        trainer.train(network.copy(), fresh=False)
+
+
+_SHORTEST = 1e-9  # epochs: one step
 _PROBED_STEPS = 6  # of training, for the seconds per stage
 _ROUGH_IMAGES, _ROUGH_MACS = 8, 4e9  # at least so many images, more as long as they multiply no more
 _HEADS_ONLY = 0.05  # share of a full stage's time that training heads on cached features takes

@@ -67,6 +67,7 @@ def test_normalized_floats_stay_floats() -> None:
     images = torch.cat([batch.images for batch in data.train.batches(100)])
     assert images.mean().abs() < 1e-6
     assert images.std(correction=0) == pytest.approx(1, abs=1e-5)
+    assert images.dtype == torch.float32  # statistics are doubles
 
 
 def test_a_val_without_test_is_told_or_said() -> None:

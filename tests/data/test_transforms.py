@@ -1,5 +1,6 @@
 """Transforms of the user's for images in folders: sizes, fresh draws, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,16 @@ from torch import Tensor
 from ordercomp.data.catalog import load_data
 from ordercomp.data.source import DataError, ImageOptions
 from ordercomp.data.splits import ImageData
+from ordercomp.jobs.check import check_task
 from ordercomp.running.fingerprint import fingerprint_task
+from ordercomp.running.node import task_data
 from ordercomp.running.task import Task
+from ordercomp.training.recipe import Recipe
 
 MODULE = """
 import random
 import numpy as np
+from torchvision import transforms
 from torchvision.transforms.functional import pil_to_tensor
 
 def small(training):
@@ -36,6 +41,11 @@ def as_they_are(training):
 
 def gray(training):
     return lambda image: np.asarray(image.convert("L"))
+
+def usual(training):
+    return transforms.Compose(
+        [transforms.Resize((8, 8)), transforms.ToTensor(), transforms.Normalize([0.4] * 3, [0.2] * 3)]
+    )
 
 def two_sizes(training):
     return lambda image: image.resize((6, 4) if training else (4, 4))
@@ -82,6 +92,23 @@ def test_transforms_make_the_images_and_draw_anew_in_each_epoch(kind: str, modul
     assert 0 < sum(turned) < 12
     held_out = [torch.cat([batch.images for batch in data.test.batches(3)]) for _ in range(2)]
     assert torch.equal(*held_out)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("augment", [False, True])
+def test_every_stage_trains_on_images_that_transforms_normalize(augment: bool, module: str) -> None:
+    task = Task(
+        name="t",
+        model="resnet8(width=4)",
+        data="folder:images",
+        transforms=f"{module}:usual",
+        recipe=Recipe(epochs=0.1, batch_size=4, augment=augment, precision="float32"),
+    )
+    check_task(task)
+    (first, *_) = (batch.images for batch in task_data(task, 0).train.batches(4))
+    assert first.dtype == torch.float32
+    (plain, *_) = (batch.images for batch in task_data(replace(task, normalize="none"), 0).train.batches(4))
+    assert (plain * 0.2 + 0.4).min() > -1e-5  # normalized as the transforms do it, and not twice
 
 
 @pytest.mark.parametrize("kind", ["folder", "photos"])

@@ -3,17 +3,21 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny_networks import apply, logits, tiny_network, tiny_trainer
 
 from ordercomp.cli.main import main
+from ordercomp.jobs.check import check_task
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.catalog import apply_untrained, dry_run
 from ordercomp.stages.stage import StageError
+from ordercomp.training.recipe import Recipe
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -99,3 +103,11 @@ def test_models_of_users_may_import_torchvision(tmp_path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["params"] == 11_181_642
+
+
+@pytest.mark.integration
+def test_a_check_takes_a_step_on_real_images_with_every_stage() -> None:
+    task = Task(name="t", model="resnet8(width=4)", data="odd_data:doubles", recipe=Recipe(epochs=0.1))
+    check_task(task)
+    with pytest.raises(ValueError, match=r"resnet8.* cannot be trained on odd_data:own_split: .* type"):
+        check_task(replace(task, data="odd_data:own_split"))
