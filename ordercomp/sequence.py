@@ -230,20 +230,20 @@ def _parse_knobs(text: str, match: re.Match[str]) -> tuple[tuple[str, KnobValue]
     inside, place = match["knobs"], match.start("knobs")
     if not inside.strip():
         return ()
-    knobs: list[tuple[str, KnobValue]] = []
+    knobs: dict[str, KnobValue] = {}
     for part in inside.split(","):
         knob = _KNOB.fullmatch(part)
         start = place + len(part) - len(part.lstrip())
         if knob is None:
             raise SequenceSyntaxError(f"expected knob=value, got {part.strip()!r}", text, start)
-        if knob["name"] in dict(knobs):
+        if knob["name"] in knobs:
             raise SequenceSyntaxError(f"knob {knob['name']!r} is set twice", text, start)
         try:
-            knobs.append((knob["name"], _read(knob["value"])))
+            knobs[knob["name"]] = _read(knob["value"])
         except ValueError as error:
             raise SequenceSyntaxError(str(error), text, place + knob.start("value")) from None
         place += len(part) + 1
-    return tuple(knobs)
+    return tuple(knobs.items())
 
 
 def _read(text: str) -> KnobValue:

@@ -1,5 +1,7 @@
 """Sequences and their text: it parses back exactly, and errors point at the place."""
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -106,3 +108,10 @@ def test_a_step_is_checked_when_built() -> None:
     for value in (float("nan"), float("inf"), "two words", "true", "1e5", ""):
         with pytest.raises(ValueError, match="P knob ratio must be a finite number, true, false or a word"):
             Step.of("P", {"ratio": value})
+
+
+def test_a_line_of_many_knobs_is_read_in_time_that_grows_with_its_length() -> None:
+    text = f"P({','.join(f'k{number}={number}' for number in range(20_000))})"
+    start = time.perf_counter()
+    assert len(StageSequence.parse(text).steps[0].knobs) == 20_000
+    assert time.perf_counter() - start < 2.0

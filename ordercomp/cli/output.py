@@ -27,6 +27,10 @@ StoreUrlOption = Annotated[
 StagesOption = Annotated[str | None, typer.Option(help="letters to order, default the task's")]
 ConventionOption = Annotated[str, typer.Option(help="paper, honest or apot")]
 NetworkArgument = Annotated[Path, typer.Argument(help="a file that compress, discover or search left")]
+TrustOption = Annotated[
+    list[str] | None,
+    typer.Option("--trust-model", help="module:function that the file may call; several times for several"),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON on stdout")]
 OutcomeJsonFlag = Annotated[bool, typer.Option("--json", help="print the outcome as JSON on stdout")]
 
@@ -118,12 +122,15 @@ def print_pairs(title: str, values: Mapping[str, float]) -> None:
     Console().print(table)
 
 
-def next_steps(network: Path) -> list[tuple[str, Sequence[object]]]:
-    """What can be done with a network file, with the command for it, and with the extra that it may lack."""
+def next_steps(network: Path, model: str) -> list[tuple[str, Sequence[object]]]:
+    """What can be done with the file of a network of that model, with the commands and what they may lack."""
+    from ordercomp.plugins import is_function
+
     needs = "" if find_spec("onnx") else " (pip install 'ordercomp[export]')"
+    trust = ("--trust-model", model.partition("(")[0]) if is_function(model) else ()
     return [
-        (f"use it{needs}", ("ordercomp", "export", network, "--onnx", network.with_suffix(".onnx"))),
-        ("how fast it is here", ("ordercomp", "bench", network)),
+        (f"use it{needs}", ("ordercomp", "export", network, "--onnx", network.with_suffix(".onnx"), *trust)),
+        ("how fast it is here", ("ordercomp", "bench", network, *trust)),
     ]
 
 

@@ -19,6 +19,7 @@ from ordercomp.cli.output import (
     StagesOption,
     StoreUrlOption,
     TaskOption,
+    TrustOption,
     WorkersOption,
     console,
     next_steps,
@@ -106,8 +107,8 @@ def discover(
         )
     if done.failures:
         print(f"ordercomp: {done.failures}", file=sys.stderr)
-    network = within_loss(out / "networks", chosen.loss)
-    _tell(done.file, law_lines(done.file), out, network, interrupted=done.interrupted, as_json=as_json)
+    steps = _network_steps(out, chosen.model, chosen.loss)
+    _tell(done.file, law_lines(done.file), out, steps, interrupted=done.interrupted, as_json=as_json)
     if done.failures:
         raise typer.Exit(1)
 
@@ -173,29 +174,33 @@ def search(
         budget_seconds=parse_duration(budget),
     )
     done = watched_search(plan, dask=dask, workers=workers)
-    network = within_loss(out / "networks", plan.task.loss)
-    more = [(_DASHBOARD, shlex.split(done.dashboard_line))] if done.dashboard_line else []
-    lines = search_lines(done.file)
-    _tell(done.file, lines, out, network, more=more, interrupted=done.interrupted, as_json=as_json)
+    steps = _network_steps(out, plan.task.model, plan.task.loss)
+    steps += [(_DASHBOARD, shlex.split(done.dashboard_line))] if done.dashboard_line else []
+    _tell(done.file, search_lines(done.file), out, steps, interrupted=done.interrupted, as_json=as_json)
+
+
+def _network_steps(out: Path, model: str, loss: float) -> list[tuple[str, Sequence[object]]]:
+    """What to do next with the network to take at `loss`, if there is one."""
+    network = within_loss(out / "networks", loss)
+    return next_steps(network, model) if network else []
 
 
 def _tell(
     file: object,
     lines: Iterable[Text],
     out: Path,
-    network: Path | None,
+    steps: Sequence[tuple[str, Sequence[object]]],
     *,
     interrupted: bool,
     as_json: bool,
-    more: Sequence[tuple[str, Sequence[object]]] = (),
 ) -> None:
-    """Print an outcome, and what to do next with its network; raise KeyboardInterrupt if it is a part."""
+    """Print an outcome, and what to do next; raise KeyboardInterrupt if it is a part."""
     if as_json:
         print_json(file)
     else:
         print_lines(*lines)
         console.print(f"records, networks and report are in {out}; open {out / 'report.html'}", markup=False)
-        print_next([*(next_steps(network) if network else ()), *more])
+        print_next(steps)
     if interrupted:
         console.print("interrupted: this is what was measured until then; the same command goes on from here")
         raise KeyboardInterrupt
@@ -247,7 +252,7 @@ def compress(
     print_pairs(f"{done.record.sequence} → {out}", done.numbers)
     for line in done.remarks(loss):
         console.print(line, markup=False)
-    print_next(next_steps(out))
+    print_next(next_steps(out, chosen.model))
 
 
 def _parse_threshold(text: str) -> float:
@@ -314,6 +319,7 @@ def rerun(
     sequence: Annotated[str, typer.Option(help="in place of a line: DP, or with its knobs")] = "",
     seed: Annotated[int, typer.Option(min=0, help="of that sequence")] = 0,
     task: Annotated[str, typer.Option(help="default: the one that the record names")] = "",
+    trust_model: TrustOption = None,
     as_json: OutcomeJsonFlag = False,
 ) -> None:
     """Train the node of one record again, from the baseline on, and compare what was measured bit for bit."""
@@ -325,7 +331,7 @@ def rerun(
         raise ValueError("--line or --sequence must say which record to repeat, one of them")
     path = records / "records.jsonl" if records.is_dir() else records
     record = job.choose_record(path, line=line, sequence=sequence, seed=seed)
-    chosen = load_task(task or str(record.extra.get("task_source", record.task)))
+    chosen = load_task(task) if task else job.named_task(record, trust=trust_model or ())
     with watching(len(StageSequence.parse(record.sequence))) as view:
         done = job.rerun(record, chosen, report=view)
     if as_json:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ordercomp.cli.output import JsonFlag, NetworkArgument, print_json
+from ordercomp.cli.output import JsonFlag, NetworkArgument, TrustOption, print_json
 
 _QDQ_HINT = "set this in onnxruntime's session options, or weights are unpacked at every run"
 
@@ -23,6 +23,7 @@ def export(
     segments: Annotated[
         bool, typer.Option("--segments", help="cut the ONNX network at its exits, one file for each part")
     ] = False,
+    trust_model: TrustOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Write a network for use: as ONNX, checked by onnxruntime, or packed, a 2-bit weight taking 2 bits."""
@@ -34,7 +35,7 @@ def export(
     for name, file in (("--onnx", onnx), ("--packed", packed)):
         if file is not None and (file.is_dir() or not file.parent.is_dir()):
             raise ValueError(f"{name} must be a file in an existing folder, got {file}")
-    chosen = CompressedNetwork.load(network)
+    chosen = CompressedNetwork.load(network, trust=trust_model or ())
     done: dict[str, Any] = {"network": str(network), "sequence": str(chosen.sequence)}
     if packed is not None:
         save_packed(chosen, packed)
@@ -83,12 +84,13 @@ def bench(
     shares: Annotated[
         str, typer.Option(help="shares of the images that leave at each exit, as 0.7,0.2,0.1")
     ] = "",
+    trust_model: TrustOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure latency against the uncompressed baseline, in torch and onnxruntime, batch 1 and 64."""
     from ordercomp.networks.network import CompressedNetwork
 
-    chosen = CompressedNetwork.load(network)
+    chosen = CompressedNetwork.load(network, trust=trust_model or ())
     leaving = _parse_shares(shares, len(chosen.exits) + 1)
     try:
         from ordercomp.shipping import bench as job

@@ -1,19 +1,20 @@
 """Experiment: is a record what its task gives again? One node is trained anew and compared bit for bit."""
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ordercomp.codec import Plain
 from ordercomp.errors import FailedRunError
+from ordercomp.plugins import refuse_untrusted
 from ordercomp.records import Record, read_records
 from ordercomp.running.fingerprint import fingerprint_task
 from ordercomp.running.jobs import Finished, Request, key_of_record, node_key
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
-from ordercomp.running.task import Task
+from ordercomp.running.task import Task, load_task
 from ordercomp.running.versions import FORMER_BUILDS, results_version
 from ordercomp.running.workers import refuse_unguarded
 from ordercomp.sequence import StageSequence
@@ -50,6 +51,18 @@ def choose_record(path: Path, *, line: int | None = None, sequence: str = "", se
             "name a line, or the sequence with its knobs"
         )
     return chosen[0]
+
+
+def named_task(record: Record, *, trust: Collection[str] = ()) -> Task:
+    """The task that a record names, by its file or as a built-in one.
+
+    Its functions are code, which would be called: those for model, data and transforms must be in `trust`.
+    Raises ValueError for others, and for a task that cannot be read; FileNotFoundError for a missing file.
+    """
+    task = load_task(str(record.extra.get("task_source", record.task)))
+    for function in (task.model, task.data, task.transforms):
+        refuse_untrusted(function, trust, source=f"{task.spelled}, a task that the record names,")
+    return task
 
 
 def rerun(

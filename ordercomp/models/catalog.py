@@ -110,18 +110,6 @@ def build_model(spec: str, *, classes: int, channels: int = 3) -> nn.Module:
     return model.build(classes=classes, channels=channels, **settings)
 
 
-def count_parameters(spec: str, *, classes: int, channels: int = 3) -> int | None:
-    """How many parameters a built-in network has, without making them; None for other people's functions.
-
-    Raises ValueError as `build_model` does for a name or an option that it does not know.
-    """
-    name, options = parse_call(spec)
-    if name not in MODELS:
-        return None
-    settings = check_knobs(name, MODELS[name].options, options)
-    return _parameters(name, tuple(settings.items()), classes, channels)
-
-
 @cache
 def _parameters(name: str, settings: tuple[tuple[str, KnobValue], ...], classes: int, channels: int) -> int:
     with torch.device("meta"), torch.random.fork_rng(devices=[]):

@@ -20,6 +20,7 @@ from ordercomp.sequence import KnobValue
 from ordercomp.torchvision_compat import declare_missing_operators, models
 
 _CLASSES, _CHANNELS = ("classes", "num_classes"), ("channels", "in_channels", "in_chans")
+_TIMM_FILES = {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -104,6 +105,8 @@ def timm_model(name: str, *, classes: int, channels: int, **options: KnobValue) 
     """
     timm = _timm()
     _check_name(timm, name)
+    if files := sorted(_TIMM_FILES & options.keys()):
+        raise ValueError(f"timm:{name} takes no {files[0]}: a task's `weights` name the file to start from")
     try:
         network: nn.Module = timm.create_model(
             name, pretrained=False, num_classes=classes, in_chans=channels, **options

@@ -7,7 +7,7 @@ stages changed (dropped blocks, layer shapes, bit widths, exits) is recorded as 
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ordercomp.codec import OMITTED, decode, encode
 from ordercomp.errors import is_out_of_memory, one_line
-from ordercomp.models.catalog import count_parameters
+from ordercomp.networks.bounded import bounded
 from ordercomp.networks.exits import (
     Architecture,
     Bits,
@@ -33,13 +33,11 @@ from ordercomp.networks.exits import (
 )
 from ordercomp.networks.layers import QuantizedLayer, head_kind, make_head
 from ordercomp.networks.weights import CheckpointError, read_checkpoint, write_checkpoint
-from ordercomp.plugins import rebuild_module
+from ordercomp.plugins import rebuild_module, refuse_untrusted
 from ordercomp.sequence import StageSequence, Step
 
-_SMALL = 64 * 2**20  # bytes that the uncompressed network of any file may take
-_MOST_TIMES = 200  # how many times larger than its file it may be: stages cut widths and blocks
 # What facts of a foreign or damaged file may raise.
-_UNFIT = (LookupError, TypeError, RuntimeError, AttributeError, ValueError, ArithmeticError)
+UNFIT = (LookupError, TypeError, RuntimeError, AttributeError, ValueError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,12 +300,16 @@ class CompressedNetwork:
         write_checkpoint(Path(path), self.module.state_dict(), facts)
 
     @classmethod
-    def load(cls, path: Path | str, *, model: str | None = None) -> "CompressedNetwork":
+    def load(
+        cls, path: Path | str, *, model: str | None = None, trust: Collection[str] = ()
+    ) -> "CompressedNetwork":
         """Read a network that `save` wrote, on the CPU; its logits are bit-identical to the saved one's.
 
-        Loading calls the factory that the file names. A name of the form `module:function` imports that
-        module: load such files only from people whose code you would run, or say which `model` it must name.
-        Raises CheckpointError for a damaged or foreign file, FileNotFoundError for a missing one.
+        Built-in models, torchvision's and timm's are made again. A model `module:function` is code, which is
+        called only if you name that `model`, with its options, or the function in `trust`.
+
+        Raises CheckpointError (a ValueError) for a damaged or foreign file, and for a model that is not
+        trusted; FileNotFoundError for a missing one.
         """
         tensors, facts = read_checkpoint(Path(path))
         if "packed" in facts:
@@ -315,20 +317,33 @@ class CompressedNetwork:
                 f"{path} is packed for use and holds no weights to train on; `load_network` reads it"
             )
         try:
-            if model is not None and facts["architecture"]["model"] != model:
-                raise ValueError(f"it names {facts['architecture']['model']!r}, not {model!r}")
+            architecture = architecture_in(facts, model=model, trust=trust)
             _check_shapes(facts["structure"]["shapes"], tensors)
-            architecture = decode(facts["architecture"], Architecture, "architecture", strict=False)
-            _check_size(architecture, Path(path).stat().st_size)
-            with torch.random.fork_rng(devices=[]):  # the factory's weights are replaced at once
-                network = _from_facts(architecture, facts)
-            network.module.load_state_dict(tensors, strict=True)
-            _check_logits(channels_last(network.module).eval(), network.architecture)
-        except _UNFIT as error:
+            with bounded(architecture.model, Path(path).stat().st_size):
+                with torch.random.fork_rng(devices=[]):  # the factory's weights are replaced at once
+                    network = _from_facts(architecture, facts)
+                network.module.load_state_dict(tensors, strict=True)
+                _check_logits(channels_last(network.module).eval(), network.architecture)
+        except UNFIT as error:
             if is_out_of_memory(error):
                 raise
             raise CheckpointError(f"{path} does not fit the model it names: {one_line(error)}") from None
         return network
+
+
+def architecture_in(
+    facts: Mapping[str, Any], *, model: str | None = None, trust: Collection[str] = ()
+) -> Architecture:
+    """The architecture that a file names, if its model may be called: see `CompressedNetwork.load`.
+
+    Raises ValueError or KeyError.
+    """
+    architecture = decode(facts["architecture"], Architecture, "architecture", strict=False)
+    if model is None:
+        refuse_untrusted(architecture.model, trust, source="it")
+    elif architecture.model != model:
+        raise ValueError(f"it names {architecture.model!r}, not {model!r}")
+    return architecture
 
 
 def _check_shapes(declared: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -337,16 +352,6 @@ def _check_shapes(declared: Mapping[str, Any], tensors: Mapping[str, Tensor]) ->
         shape = list(tensors[name].shape) if name in tensors else None
         if declared.get(name) != shape:
             raise RuntimeError(f"{name} is declared with shape {declared.get(name)}, the file holds {shape}")
-
-
-def _check_size(architecture: Architecture, file_bytes: int) -> None:
-    """Raise RuntimeError if the network before its stages is too large for what a file of this size holds."""
-    count = count_parameters(architecture.model, classes=architecture.classes, channels=architecture.channels)
-    most = (_SMALL + _MOST_TIMES * file_bytes) // 4
-    if count is not None and count > most:
-        raise RuntimeError(
-            f"it names a network of {count:,} parameters, {count / most:.1f} times more than its size allows"
-        )
 
 
 def _check_logits(module: MultiExit, architecture: Architecture) -> None:

@@ -10,22 +10,18 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ordercomp.files import digest_of
-from ordercomp.models.external import LIBRARIES
 from ordercomp.networks.weights import weights_digest, weights_path
-from ordercomp.plugins import load_function, module_name
+from ordercomp.plugins import is_function, is_installed, load_function, module_name, origin_of
 from ordercomp.running.node import create_network, task_data
 from ordercomp.running.task import Task
 from ordercomp.sequence import parse_call
 
 _EMBEDDED = frozenset({"digits", "rotated-digits"})  # data whose bytes come with this program's dependencies
-_PACKAGE = Path(__file__).resolve().parent.parent
-_OWN_PLACES = (_PACKAGE, *(path.resolve() for path in _PACKAGE.iterdir() if path.is_dir()))  # links followed
 
 
 def fingerprint_task(task: Task) -> Task:
@@ -44,7 +40,7 @@ def fingerprint_task(task: Task) -> Task:
     if task.data not in _EMBEDDED:
         facts["data"] = task_data(task, 0).digest
     paths = (parse_call(task.model)[0], task.data)
-    functions = [path for path in (*paths, task.transforms) if _is_function(path)]
+    functions = [path for path in (*paths, task.transforms) if is_function(path)]
     if functions:
         facts["functions"] = {path: source_fingerprint(path) for path in functions}
     if ":" in paths[0]:
@@ -64,7 +60,7 @@ def source_fingerprint(path: str) -> str:
     digest = hashlib.sha256()
     for name, origin in sorted(_reached(module_name(path)).items()):
         digest.update(f"{name} {_version(name)}\n".encode())
-        if not _is_installed(origin):
+        if not is_installed(origin):
             digest.update(origin.read_bytes())
     return digest.hexdigest()
 
@@ -75,11 +71,11 @@ def _reached(first: str) -> dict[str, Path]:
     waiting = [first]
     while waiting:
         name = waiting.pop()
-        origin = _origin(name)
+        origin = origin_of(name)
         if name in files or origin is None or name.partition(".")[0] == "ordercomp":
             continue
         files[name] = origin
-        if not _is_installed(origin):
+        if not is_installed(origin):
             waiting.extend(inner for inner in _imported(name, origin) if _is_users(inner))
     return files
 
@@ -113,29 +109,9 @@ def _imports(origin: Path) -> list[ast.Import | ast.ImportFrom]:
     return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
-def _origin(name: str) -> Path | None:
-    """The file of a module, found without importing it; None if there is none."""
-    if file := getattr(sys.modules.get(name), "__file__", None):
-        return Path(file)
-    parts, places = name.split("."), None
-    for length in range(1, len(parts) + 1):
-        spec = PathFinder.find_spec(".".join(parts[:length]), places)
-        if spec is None or (length < len(parts) and spec.submodule_search_locations is None):
-            return None
-        places = spec.submodule_search_locations
-    return Path(spec.origin) if spec and spec.has_location and spec.origin else None
-
-
 def _is_users(name: str) -> bool:
-    origin = _origin(name)
-    return origin is not None and not _is_installed(origin)
-
-
-def _is_installed(path: Path) -> bool:
-    """Whether a file belongs to the standard library, an installed package or this program."""
-    places = (Path(sys.prefix), Path(sys.base_prefix) / "lib", *_OWN_PLACES)
-    resolved = path.resolve()
-    return "site-packages" in resolved.parts or any(resolved.is_relative_to(place) for place in places)
+    origin = origin_of(name)
+    return origin is not None and not is_installed(origin)
 
 
 def _version(name: str) -> str:
@@ -143,8 +119,3 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name.partition(".")[0])
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def _is_function(path: str) -> bool:
-    kind, colon, _ = path.partition(":")
-    return colon != "" and kind not in (*LIBRARIES, "folder", "photos")

@@ -4,8 +4,9 @@ Such a file holds what it takes to compute, not how the network came about, nor 
 training goes on from: `CompressedNetwork.save` keeps those.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,18 @@ import torch
 from torch import Tensor
 
 from ordercomp.codec import decode, encode
-from ordercomp.errors import one_line
+from ordercomp.errors import is_out_of_memory, one_line
+from ordercomp.networks.bounded import bounded
 from ordercomp.networks.exits import Architecture, MultiExit, channels_last
 from ordercomp.networks.layers import weight_numbers, weight_of_numbers
-from ordercomp.networks.network import CompressedNetwork, Serving, assemble, describe
+from ordercomp.networks.network import (
+    UNFIT,
+    CompressedNetwork,
+    Serving,
+    architecture_in,
+    assemble,
+    describe,
+)
 from ordercomp.networks.weights import CheckpointError, read_checkpoint, write_checkpoint
 from ordercomp.shipping.plain import ShippedNetwork, plain_module, ship
 
@@ -46,7 +55,7 @@ def pack(numbers: Tensor, bits: int) -> Tensor:
 def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
     """The numbers that `pack` packed, float32, of that shape. Raises ValueError if the bytes do not fit."""
     _check_bits(bits)
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     if packed.dtype != torch.uint8 or tuple(packed.shape) != (-(-count * bits // 8),):
         raise ValueError(
             f"{count} numbers of {bits} bits must be packed into {-(-count * bits // 8)} bytes, "
@@ -103,21 +112,25 @@ def save_packed(network: CompressedNetwork, path: Path | str) -> None:
     write_checkpoint(Path(path), tensors, facts)
 
 
-def load_network(path: Path | str) -> ShippedNetwork:
+def load_network(
+    path: Path | str, *, model: str | None = None, trust: Collection[str] = ()
+) -> ShippedNetwork:
     """Read a network for use, on the CPU: from a packed file or from one that `CompressedNetwork.save` wrote.
 
-    Its logits are those of the network that was saved, bit for bit. Loading calls the factory that the file
-    names: load files only from people whose code you would run.
-    Raises CheckpointError (a ValueError) for a damaged or foreign file, FileNotFoundError for a missing one.
+    Its logits are those of the network that was saved, bit for bit. `CompressedNetwork.load` says what
+    `model` and `trust` allow, and what is raised.
     """
     tensors, facts = read_checkpoint(Path(path))
     if "packed" not in facts:
-        return ship(CompressedNetwork.load(path))
+        return ship(CompressedNetwork.load(path, model=model, trust=trust))
     try:
-        architecture = decode(facts["architecture"], Architecture, "architecture", strict=False)
+        architecture = architecture_in(facts, model=model, trust=trust)
         serving = decode(facts["serving"], Serving, "serving", strict=False)
-        module = _assembled(architecture, facts, tensors)
-    except (KeyError, TypeError, IndexError, RuntimeError, AttributeError, ValueError) as error:
+        with bounded(architecture.model, Path(path).stat().st_size):
+            module = _assembled(architecture, facts, tensors)
+    except UNFIT as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(f"{path} does not fit the model it names: {one_line(error)}") from None
     return ShippedNetwork(module, serving=serving, shape=(architecture.channels, *architecture.size))
 

@@ -189,9 +189,9 @@ def _check_files(result: CompressedNetwork) -> None:
     outputs = _logits(result)
     with tempfile.TemporaryDirectory() as folder:
         result.save(Path(folder) / "network")
-        loaded = CompressedNetwork.load(Path(folder) / "network")
+        loaded = CompressedNetwork.load(Path(folder) / "network", model=result.architecture.model)
         save_packed(result, Path(folder) / "packed")
-        packed = load_network(Path(folder) / "packed")
+        packed = load_network(Path(folder) / "packed", model=result.architecture.model)
         with torch.no_grad():
             shipped = packed(result.architecture.example(3))
     _require(

@@ -25,5 +25,5 @@ def test_what_to_do_next_names_the_extra_that_it_lacks(
     monkeypatch: pytest.MonkeyPatch, found: object, purpose: str
 ) -> None:
     monkeypatch.setattr(output, "find_spec", lambda name: found)
-    (first, words), *_ = output.next_steps(Path("loss-2.safetensors"))
+    (first, words), *_ = output.next_steps(Path("loss-2.safetensors"), "resnet8")
     assert (first, *words[:2]) == (purpose, "ordercomp", "export")

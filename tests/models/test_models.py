@@ -310,16 +310,12 @@ def test_functions_that_cannot_be_imported_are_explained(spec: str, message: str
 
 
 @pytest.mark.integration
-def test_counting_parameters_draws_no_weights_and_loads_no_other_half_of_torch() -> None:
+def test_building_loads_no_other_half_of_torch_to_count_parameters() -> None:
     program = (
-        "import sys; from ordercomp.models.catalog import build_model, count_parameters\n"
+        "import sys; from ordercomp.models.catalog import build_model\n"
         "before = set(sys.modules)\n"
-        "told = count_parameters('resnet8(width=4)', classes=10)\n"
-        "loaded = len(set(sys.modules) - before)\n"
         "model = build_model('resnet8(width=4)', classes=10)\n"
-        "print(told == sum(one.numel() for one in model.parameters()), loaded)"
+        "print(len(set(sys.modules) - before))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    same, loaded = done.stdout.split()
-    assert same == "True"
-    assert int(loaded) < 20  # of modules; what torch loads to draw on "meta" are hundreds
+    assert int(done.stdout) < 20  # of modules; what torch loads to draw on "meta" are hundreds

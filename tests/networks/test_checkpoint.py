@@ -100,7 +100,7 @@ def test_another_format_is_refused(path: Path) -> None:
         (lambda facts: facts["architecture"].update(model="vgg8(width=4)"), "does not fit the model"),
         (lambda facts: facts["architecture"].update(model="resnet14(width=1)"), "should have shape"),
         (lambda facts: facts["architecture"].update(model="resnet99"), "model must be one of"),
-        (lambda facts: facts["architecture"].update(model="no_such_module:net"), "cannot import"),
+        (lambda facts: facts["architecture"].update(model="no_such_module:net"), "add --trust-model no_such"),
         (lambda facts: facts["architecture"].update(classes=11), "does not fit the model"),
         (lambda facts: facts["architecture"].update(size=[8]), "does not fit the model"),
         (lambda facts: facts["architecture"].pop("channels"), "does not fit the model"),

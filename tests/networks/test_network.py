@@ -130,7 +130,7 @@ def test_any_model_loads_to_the_same_logits(model: str, order: str, tmp_path: Pa
     for letter in order:
         network = apply(letter, network)
     network.save(tmp_path / "network")
-    assert same(network, CompressedNetwork.load(tmp_path / "network"))
+    assert same(network, CompressedNetwork.load(tmp_path / "network", model=network.architecture.model))
 
 
 @pytest.mark.integration
@@ -139,7 +139,7 @@ def test_a_users_network_loads_in_a_fresh_process(tmp_path: Path) -> None:
     network.save(tmp_path / "network")
     program = (
         "import sys, torch, ordercomp; torch.set_num_threads(1)\n"
-        "network = ordercomp.CompressedNetwork.load(sys.argv[1])\n"
+        "network = ordercomp.CompressedNetwork.load(sys.argv[1], trust=['user_nets:normalized'])\n"
         "with torch.no_grad(): print(network.module(network.architecture.example(3))[-1].sum().item().hex())"
     )
     before, _ = torch.get_num_threads(), torch.set_num_threads(1)
@@ -157,7 +157,7 @@ def test_a_users_network_loads_in_a_fresh_process(tmp_path: Path) -> None:
 
 def test_tied_weights_are_saved_and_tied_again(tmp_path: Path) -> None:
     evaluated("user_nets:tied_weights").save(tmp_path / "network")
-    body = CompressedNetwork.load(tmp_path / "network").module.body
+    body = CompressedNetwork.load(tmp_path / "network", trust=["user_nets:tied_weights"]).module.body
     assert body.one.weight is body.two.weight  # type: ignore[union-attr]
 
 
@@ -232,7 +232,7 @@ def test_a_model_that_gives_more_than_logits_in_training_is_named() -> None:
 def test_lazy_layers_are_built(tmp_path: Path) -> None:
     network = evaluated("user_nets:lazy")
     network.save(tmp_path / "network")
-    assert same(network, CompressedNetwork.load(tmp_path / "network"))
+    assert same(network, CompressedNetwork.load(tmp_path / "network", model=network.architecture.model))
 
 
 def test_networks_are_values() -> None:

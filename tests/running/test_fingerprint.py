@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.running import fingerprint, node
+from ordercomp.plugins import is_installed
+from ordercomp.running import node
 from ordercomp.running.fingerprint import fingerprint_task, source_fingerprint
 from ordercomp.running.jobs import NodeJob, node_key
 from ordercomp.running.node import create_network, start_network, train_node
@@ -50,8 +51,8 @@ def net(classes, channels):
 def test_the_layers_behind_the_links_are_no_code_of_the_users() -> None:
     root = Path(__file__).parents[2]
     for folder in ("search", "analysis", "studies", "ordercomp"):
-        assert fingerprint._is_installed(root / folder / "__init__.py")
-    assert not fingerprint._is_installed(root / "tests" / "fakes.py")
+        assert is_installed(root / folder / "__init__.py")
+    assert not is_installed(root / "tests" / "fakes.py")
 
 
 @pytest.fixture
