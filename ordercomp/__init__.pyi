@@ -23,9 +23,9 @@ from ordercomp.running.jobs import Request as Request
 from ordercomp.running.runner import Runner as Runner
 from ordercomp.running.store import Store as Store
 from ordercomp.running.store import collect_garbage as collect_garbage
+from ordercomp.running.store import find_damaged as find_damaged
 from ordercomp.running.store import find_store as find_store
 from ordercomp.running.store import list_entries as list_entries
-from ordercomp.running.store import remove_damaged as remove_damaged
 from ordercomp.running.task import Task as Task
 from ordercomp.running.task import load_task as load_task
 from ordercomp.sequence import StageSequence as StageSequence

@@ -39,6 +39,11 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+def is_draft(name: str) -> bool:
+    """Whether a name is that of a draft of `replacing`."""
+    return _DRAFT.search(name) is not None
+
+
 def drop_drafts(folder: Path) -> None:
     """Remove the drafts that killed processes left in a folder, at once if they ran on this machine.
 
@@ -72,14 +77,14 @@ def lock_of(path: Path) -> FileLock:
 
 
 def refuse_link(path: Path) -> None:
-    """Raise ValueError for a link in the place of a file that is written to where it lies.
+    """Raise ValueError for a link in the place of a file, or a folder of ours, that is written to.
 
     Whoever made the folder would else choose what of the user's is written to. Linked folders are followed.
     """
     if path.is_symlink():
         raise ValueError(
             f"{path} is a link to {os.readlink(path)}, and links are not written through: "
-            "put the file itself there, or choose another folder"
+            "put what it leads to there, or choose another folder"
         )
 
 

@@ -4,6 +4,7 @@ import json
 import lzma
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,19 +96,18 @@ def test_a_small_task_file_cannot_ask_for_all_memory() -> None:
 
 def test_a_small_network_file_cannot_ask_for_a_large_network(tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
-    CompressedNetwork.create("resnet8(width=2)", classes=10, channels=1, size=(8, 8)).save(path)
-    path.write_bytes(path.read_bytes().replace(b"resnet8(width=2)", b"vgg19(width=500)"))
+    network = CompressedNetwork.create("resnet8(width=2)", classes=10, channels=1, size=(8, 8))
+    replace(network, architecture=replace(network.architecture, model="vgg19(width=500)")).save(path)
     with pytest.raises(CheckpointError, match=r"names a network of .* MiB or more, its size allows"):
         CompressedNetwork.load(path)
 
 
-def test_an_entry_of_the_store_without_end_is_removed(tmp_path: Path) -> None:
+def test_an_entry_of_the_store_without_end_counts_as_absent(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for number, text in enumerate(ODD):
         key = f"{number:064x}"
         (tmp_path / f"{key}.json").write_text(text)
         assert store.get(key) is None
-        assert not (tmp_path / f"{key}.json").exists()
 
 
 def test_a_plain_task_still_loads(tmp_path: Path) -> None:

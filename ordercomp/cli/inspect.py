@@ -363,11 +363,11 @@ def _list_store(folder: Path, cap: int, as_json: bool) -> None:
 
 
 def _verify_store(folder: Path, cap: int, as_json: bool) -> None:
-    from ordercomp.running.store import find_store, list_entries, remove_damaged
+    from ordercomp.running.store import find_damaged, find_store, list_entries
 
     held = find_store(folder)
-    damaged = remove_damaged(held)
-    whole = len(list_entries(held))
+    damaged = find_damaged(held)
+    whole = sum(entry.key not in damaged for entry in list_entries(held))
     if as_json:
         print_json({"folder": str(held.folder), "whole": whole, "damaged": damaged})
     else:
@@ -375,7 +375,8 @@ def _verify_store(folder: Path, cap: int, as_json: bool) -> None:
     if damaged:
         names = ", ".join(key[:12] for key in damaged[:5])
         raise FailedRunError(
-            f"{len(damaged)} results were damaged and removed ({names}); the next run computes them again"
+            f"{len(damaged)} results are damaged ({names}) and count as absent: "
+            "the next run that needs them computes them again"
         )
 
 

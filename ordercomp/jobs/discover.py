@@ -24,6 +24,7 @@ from ordercomp.analysis.values import chain_values, networks_of
 from ordercomp.builds import results_of
 from ordercomp.codec import encode
 from ordercomp.errors import FailedRunError
+from ordercomp.files import refuse_link
 from ordercomp.jobs.check import check_task
 from ordercomp.jobs.defaults import SEEDS
 from ordercomp.jobs.law import unless_under_trained
@@ -124,6 +125,7 @@ def discover(
     if guarantee:
         check_guarantee(task_metric(task, task_data(task, 0)))
     folder = Path(out)
+    refuse_link(folder / "networks")
     store = open_store(folder / "store", store_url)
     task = settle_precision(task, store)
     race = Race(task=task, seeds=seeds)

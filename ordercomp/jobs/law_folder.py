@@ -12,7 +12,7 @@ from ordercomp.analysis.networks import Pick, network_name
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.codec import decode, encode, format_json, read_json
-from ordercomp.files import drop_drafts, replace_file
+from ordercomp.files import drop_drafts, refuse_link, replace_file
 from ordercomp.jobs.law import answered
 from ordercomp.measuring.accuracy import ExitOutcome, certified_threshold, exit_outcome, sweep_thresholds
 from ordercomp.measuring.cost import Cost, measure_cost
@@ -92,6 +92,7 @@ def _same(path: Path, file: LawFile) -> LawFile | None:
 
 def _keep_networks(folder: Path, networks: Sequence[Pick], records: Sequence[Record], runner: Runner) -> None:
     """Copy the network to take at each tolerated loss, with its threshold; what is damaged is made anew."""
+    refuse_link(folder)
     folder.mkdir(exist_ok=True)
     drop_drafts(folder)
     known = {(record.sequence, record.seed): record for record in records}

@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ordercomp.files import refuse_link
 from ordercomp.jobs.check import check_task
 from ordercomp.jobs.law_folder import settle_precision
 from ordercomp.jobs.search_folder import SearchResult, write_search_outcome
@@ -229,6 +230,7 @@ def run_search(
     for bad input, also if `plan.out` holds records of another task; OSError if it cannot be written.
     """
     refuse_unguarded("search")
+    refuse_link(plan.out / "networks")
     spec = plan.spec
     if runner is None:
         check_task(replace(plan.task, stages=spec.space.stages))

@@ -31,7 +31,7 @@ from ordercomp.analysis.report.search_page import write_search_report
 from ordercomp.analysis.report.shown import Shown, shown_front
 from ordercomp.analysis.report.text import read_verdict
 from ordercomp.codec import decode, format_json, read_json
-from ordercomp.files import drop_drafts, replace_file
+from ordercomp.files import drop_drafts, refuse_link, replace_file
 from ordercomp.jobs.law import law_of_records
 from ordercomp.objectives import OBJECTIVES, Objectives
 from ordercomp.records import Record, read_records
@@ -329,6 +329,7 @@ def write_search_outcome(result: SearchResult, *, network_of: Callable[[Record],
 
 def _keep_networks(result: SearchResult, folder: Path, network_of: Callable[[Record], Path | None]) -> None:
     """Copy the best network of each tolerance out of the store, where one is there."""
+    refuse_link(folder)
     drop_drafts(folder)
     for tolerance, best in result.best_by_tolerance.items():
         network = None if best is None else network_of(best.record)

@@ -18,6 +18,7 @@ from ordercomp.files import replacing
 from ordercomp.models.external import LIBRARIES, Library, Normalization
 
 FORMAT = 1
+_SEAL = "sha256"
 PRETRAINED = "pretrained"  # the weights that a library ships for a model of its own
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _WRAPPINGS = ("state_dict", "model_state_dict", "model", "module", "net")
@@ -38,8 +39,9 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[s
     An older file at `path` stays whole until the new one is, and as it is if it is the same. Raises OSError
     if it cannot be written.
     """
-    header = {"ordercomp": json.dumps({"format": FORMAT, **facts})}
-    content = save(_apart(tensors), metadata=header)  # the library's own writing leaves drafts after a kill
+    apart, text = _apart(tensors), json.dumps({"format": FORMAT, **facts})
+    header = {"ordercomp": text, _SEAL: _seal(apart, text)}
+    content = save(apart, metadata=header)  # the library's own writing leaves drafts after a kill
     try:
         if path.is_file() and not path.is_symlink() and path.read_bytes() == content:
             return
@@ -51,21 +53,44 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[s
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors and the facts of a file.
+    """Read the tensors and the facts of a file, and check them against the digest that it carries.
 
-    Raises CheckpointError for a damaged or foreign file, FileNotFoundError for a missing one.
+    Files of former versions carry none. Raises CheckpointError for a damaged or foreign file,
+    FileNotFoundError for a missing one.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no network file at {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            facts = parse_json((file.metadata() or {}).get("ordercomp", "null").encode())
+            header = file.metadata() or {}
+            facts = parse_json(header.get("ordercomp", "null").encode())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if header.get(_SEAL, seal := _seal(tensors, header.get("ordercomp", ""))) != seal:
+            raise ValueError("its content is not what its digest says")
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file: {one_line(error)}") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise CheckpointError(f"{path} was not written by this version of ordercomp (format {FORMAT})")
     return tensors, facts
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a file is a network of ours, whole by the digest that it carries. Reads all of it."""
+    try:
+        read_checkpoint(path)
+        with safe_open(path, framework="pt") as file:
+            return _SEAL in file.metadata()
+    except (OSError, CheckpointError):
+        return False
+
+
+def _seal(tensors: Mapping[str, Tensor], facts: str) -> str:
+    """SHA-256 over the facts and, by name, the kinds, shapes and bytes of the tensors."""
+    digest = hashlib.sha256(facts.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

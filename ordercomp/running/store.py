@@ -24,14 +24,16 @@ from filelock import FileLock, Timeout
 
 from ordercomp.codec import read_json
 from ordercomp.errors import FailedRunError, one_line
-from ordercomp.files import drop_drafts, is_digest, replace_file, replacing
+from ordercomp.files import drop_drafts, is_digest, is_draft, refuse_link, replace_file, replacing
+from ordercomp.networks.weights import is_sealed
 from ordercomp.records import Record, RecordError
 from ordercomp.running.jobs import key_of_record
 from ordercomp.running.versions import FORMER_BUILDS, results_version
 
 DEFAULT_CAP_BYTES = 20 * 2**30
 FORMAT = 1
-_ADOPTED_FILE = "adopted"
+_MARKER, _LOCKS, _ADOPTED_FILE = "ordercomp-store", "locks", "adopted"
+_KINDS = ("json", "safetensors")
 _PAUSES = (1.0, 5.0, 20.0)  # seconds before the address of a shared store is tried again
 
 Answer = TypeVar("Answer")
@@ -42,17 +44,26 @@ class Store:
 
     url = ""  # of what stands behind the folder, if anything does
 
-    def __init__(self, folder: Path | str, *, cap_bytes: int = DEFAULT_CAP_BYTES) -> None:
-        """Open or make the folder. Raises OSError if it cannot be written, ValueError for a negative cap.
+    def __init__(self, folder: Path | str, *, cap_bytes: int = DEFAULT_CAP_BYTES, make: bool = True) -> None:
+        """Open the folder, or make it. `cap_bytes` limits the networks, not the records; `evict` keeps to it.
 
-        `cap_bytes` limits the networks, not the records; `evict` keeps to it.
+        Raises OSError if it cannot be written, ValueError for a negative cap and for a folder of other files.
+        Without `make` nothing is checked, written or removed.
         """
         if cap_bytes < 0:
             raise ValueError(f"cap_bytes must be at least 0, got {cap_bytes}")
         self.folder = Path(folder)
         self.cap_bytes = cap_bytes
+        if not make:
+            return
+        refuse_link(self.folder / _LOCKS)
+        if not is_store(self.folder) and (foreign := _first_foreign(self.folder)):
+            raise ValueError(
+                f"{self.folder} is no store of ours, it holds {foreign}; choose a new folder for the store"
+            )
         try:
-            (self.folder / "locks").mkdir(parents=True, exist_ok=True)
+            (self.folder / _LOCKS).mkdir(parents=True, exist_ok=True)
+            (self.folder / _MARKER).touch()
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
         except OSError as error:
@@ -69,24 +80,19 @@ class Store:
         return self.network_path(key).is_file()
 
     def get(self, key: str, *, check_network: bool = True) -> Record | None:
-        """Return the record of a finished node, or None. A damaged entry is removed and counts as absent.
+        """Return the record of a finished node, or None. A damaged entry counts as absent.
 
         The record and the network, if that is still there, are checked against their SHA-256; without
         `check_network` the record alone, which spares reading the network.
         """
+        path = self._record_path(key)
         try:
-            text = self._record_path(key).read_text(encoding="utf-8")
+            record, network = _open_entry(path.read_text(encoding="utf-8") if path.is_file() else "", key)
         except FileNotFoundError:
             return None
-        except UnicodeDecodeError:
-            text = ""
-        try:
-            record, network = _open_entry(text, key)
         except (ValueError, KeyError, TypeError, RecursionError):  # JSON and record errors are ValueErrors
-            self.remove(key)
             return None
         if check_network and network is not None and not self._holds(key, network):
-            self.remove(key)
             return None
         return record
 
@@ -125,8 +131,8 @@ class Store:
 
         The claim ends with its `release()` or with the process, however that dies.
         """
-        lock = FileLock(self.folder / "locks" / f"{key}.lock", thread_local=False)
-        (self.folder / "locks").mkdir(parents=True, exist_ok=True)  # somebody may have removed it meanwhile
+        lock = FileLock(self.folder / _LOCKS / f"{key}.lock", thread_local=False)
+        (self.folder / _LOCKS).mkdir(parents=True, exist_ok=True)  # somebody may have removed it meanwhile
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -141,7 +147,8 @@ class Store:
     def evict(self, *, keep: Collection[str] = ()) -> list[str]:
         """Delete the networks that were unused for longest until the rest fits the cap; return their keys.
 
-        Records always stay, and so do the networks of the keys in `keep`.
+        Records always stay, and so do the networks of the keys in `keep`, and files that are not what their
+        entry says.
         """
         networks = sorted(self._networks())
         total = sum(size for _, _, size in networks)
@@ -149,7 +156,7 @@ class Store:
         for _, key, size in networks:
             if total <= self.cap_bytes:
                 break
-            if key not in keep:
+            if key not in keep and self.owns(key):
                 self.network_path(key).unlink(missing_ok=True)
                 total -= size
                 evicted.append(key)
@@ -164,6 +171,13 @@ class Store:
         except FileNotFoundError:
             return 0
 
+    def owns(self, key: str) -> bool:
+        """Whether a network is ours by its digest: the one in its entry, or that which it carries itself."""
+        path = self.network_path(key)
+        if path.is_symlink() or not path.is_file():
+            return False
+        return is_sealed(path) if self.get(key, check_network=False) is None else self.get(key) is not None
+
     def _holds(self, key: str, network: dict[str, Any]) -> bool:
         """Whether the network is the one that was put there, or was evicted."""
         try:
@@ -174,10 +188,10 @@ class Store:
     def _networks(self) -> list[tuple[int, str, int]]:
         """Time of last use in nanoseconds, key and size in bytes of each network."""
         networks = []
-        for path in self.folder.glob("*.safetensors"):
+        for key in _keys(self, ".safetensors"):
             with suppress(FileNotFoundError):  # evicted by another process meanwhile
-                facts = path.stat()
-                networks.append((facts.st_mtime_ns, path.stem, facts.st_size))
+                facts = self.network_path(key).stat()
+                networks.append((facts.st_mtime_ns, key, facts.st_size))
         return networks
 
     def _record_path(self, key: str) -> Path:
@@ -245,6 +259,8 @@ class SharedStore(Store):
         record = super().get(key, check_network=check_network)
         if record is None and self._fetch(self._record_path(key)):
             record = super().get(key, check_network=check_network)
+            if record is None and self.network_path(key).is_file() and self._fetch(self.network_path(key)):
+                record = super().get(key, check_network=check_network)
         return record
 
     def has_network(self, key: str) -> bool:
@@ -357,9 +373,27 @@ def find_store(folder: Path) -> Store:
     Raises ValueError if there is none.
     """
     for place in (folder / "store", folder):
-        if (place / "locks").is_dir():
-            return Store(place)
-    raise ValueError(f"{folder} holds no store: there is no folder locks, or store/locks, in it")
+        if is_store(place):
+            return Store(place, make=False)
+    raise ValueError(f"{folder} holds no store: there is no {_MARKER}, or store/{_MARKER}, in it")
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder has the marker of a store; those of former versions have locks instead."""
+    return (folder / _MARKER).is_file() or (folder / _LOCKS).is_dir()
+
+
+def _first_foreign(folder: Path) -> str:
+    """The name of something in a folder that no store of ours would hold; empty if there is nothing."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return next((name for name in names if not _is_own_name(name)), "")
+
+
+def _is_own_name(name: str) -> bool:
+    stem, _, suffix = name.partition(".")
+    return (
+        name in (_MARKER, _LOCKS, _ADOPTED_FILE) or is_draft(name) or (is_digest(stem) and suffix in _KINDS)
+    )
 
 
 def list_entries(store: Store) -> list[Entry]:
@@ -372,10 +406,10 @@ def list_entries(store: Store) -> list[Entry]:
     return sorted(entries, key=lambda entry: (entry.record.task, entry.record.seed, entry.record.sequence))
 
 
-def remove_damaged(store: Store) -> list[str]:
-    """Check every entry and its network against their SHA-256; remove those that differ, return their keys.
+def find_damaged(store: Store) -> list[str]:
+    """Check every entry and its network against their SHA-256, and return the keys of those that differ.
 
-    The next run that needs them computes them again. Reads the whole store.
+    They count as absent: the next run that needs them computes and replaces them. Reads the whole store.
     """
     return [key for key in _keys(store, ".json") if store.get(key) is None]
 
@@ -383,17 +417,19 @@ def remove_damaged(store: Store) -> list[str]:
 def collect_garbage(store: Store) -> Freed:
     """Delete what nobody needs, and networks until the rest fits the store's cap.
 
-    Runs may go on meanwhile.
+    Only what its name and its digest prove ours is deleted, and links are never followed; a store that is a
+    link is refused (ValueError). Runs may go on meanwhile.
     """
+    refuse_link(store.folder)
     unfinished = size = 0
     for key in _keys(store, ".safetensors"):
         claim = store.claim(key)  # a process that trains the node holds it
         if claim is None:
             continue
         try:
-            if store.get(key, check_network=False) is None:
+            if store.get(key, check_network=False) is None and store.owns(key):
                 size += store.network_bytes(key)
-                store.remove(key)
+                store.network_path(key).unlink(missing_ok=True)
                 unfinished += 1
         finally:
             claim.release()
@@ -434,14 +470,17 @@ def adopt_former_results(store: Store, task_digest: str) -> Adopted:
 
 
 def _keys(store: Store, suffix: str) -> list[str]:
-    return sorted(path.stem for path in store.folder.glob(f"*{suffix}") if is_digest(path.stem))
+    """The keys of files of ours; links are none."""
+    paths = store.folder.glob(f"*{suffix}")
+    return sorted(path.stem for path in paths if is_digest(path.stem) and not path.is_symlink())
 
 
 def _drop_locks(store: Store) -> int:
     """Delete the lock files of nodes that nobody trains; who holds one is left alone."""
     dropped = 0
-    for path in sorted((store.folder / "locks").glob("*.lock")):
-        lock: FileLock | None = store.claim(path.stem)
+    for path in sorted((store.folder / _LOCKS).glob("*.lock")):
+        ours = is_digest(path.stem) and not path.is_symlink()
+        lock = store.claim(path.stem) if ours else None
         if lock is not None:
             path.unlink(missing_ok=True)
             lock.release()

@@ -28,12 +28,12 @@ def test_ls_tells_each_result(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert "1 results; networks take 7 B" in run(capsys, "store", "ls", folder)[1]
 
 
-def test_verify_removes_what_is_damaged_and_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_names_what_is_damaged_and_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "store", "verify", folder)[:2] == (0, "1 results are whole\n")
     (folder / "store" / f"{KEY}.safetensors").write_bytes(b"others!")
     status, out, err = run(capsys, "store", "verify", folder)
     assert (status, out) == (1, "0 results are whole\n")
-    assert "1 results were damaged and removed (dddddddddddd); the next run computes them again" in err
+    assert "1 results are damaged (dddddddddddd) and count as absent: the next run" in err
 
 
 def test_gc_keeps_to_the_cap(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

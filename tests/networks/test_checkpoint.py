@@ -189,3 +189,11 @@ def test_tensors_that_share_memory_or_are_not_contiguous_are_written_apart(tmp_p
     assert torch.equal(tensors["all"], base)
     assert torch.equal(tensors["part"], base[1:])
     assert torch.equal(tensors["turned"], base.T)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.97, 0.999])
+def test_a_flipped_bit_is_told(path: Path, share: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(share * len(content))] ^= 1
+    path.write_bytes(content)
+    refused(path, "is damaged or no safetensors file")

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from ordercomp.networks.weights import write_checkpoint
 from ordercomp.running.jobs import NodeJob
-from ordercomp.running.store import Freed, Store, collect_garbage, find_store, list_entries, remove_damaged
+from ordercomp.running.store import Freed, Store, collect_garbage, find_damaged, find_store, list_entries
 from ordercomp.sequence import StageSequence
 from tests.fakes import FakeTask, make_record
 
@@ -40,24 +42,28 @@ def test_entries_are_listed_by_sequence(store: Store) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["json", "safetensors"])
-def test_a_damaged_entry_is_found_by_its_digest_and_removed(store: Store, suffix: str) -> None:
+def test_a_damaged_entry_is_found_by_its_digest_and_counts_as_absent(store: Store, suffix: str) -> None:
     path = store.folder / f"{A}.{suffix}"
     path.write_bytes(path.read_bytes().replace(b"weights", b"weighty").replace(b"0.99", b"0.98"))
-    assert remove_damaged(store) == [A]
-    assert remove_damaged(store) == []
+    assert find_damaged(store) == [A]
+    assert find_damaged(store) == [A]
+    put(store, A, "Q")
+    assert find_damaged(store) == []
+    store.remove(A)
     assert [one.key for one in list_entries(store)] == [B]
 
 
 def test_garbage_goes_and_what_is_in_training_stays(store: Store) -> None:
-    store.network_path(B).write_bytes(b"left")
     (store.folder / f"{B}.json").unlink()
-    store.network_path(C).write_bytes(b"in the making")
+    for key in (B, C):
+        write_checkpoint(store.network_path(key), {"weight": torch.ones(3)}, {})
+    size = store.network_bytes(C)
     claim = store.claim(C)
     assert claim is not None
     freed = collect_garbage(Store(store.folder, cap_bytes=2**30))
-    assert freed == Freed(evicted=0, unfinished=1, bytes=4, locks=2)
+    assert freed == Freed(evicted=0, unfinished=1, bytes=size, locks=2)
     assert store.network_path(C).exists()
     claim.release()
     freed = collect_garbage(Store(store.folder, cap_bytes=0))
-    assert freed == Freed(evicted=1, unfinished=1, bytes=7 + len(b"in the making"), locks=2)
+    assert freed == Freed(evicted=1, unfinished=1, bytes=7 + size, locks=2)
     assert [one.key for one in list_entries(store)] == [A]

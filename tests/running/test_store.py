@@ -12,9 +12,11 @@ import pytest
 
 from ordercomp.records import Record
 from ordercomp.running.jobs import NodeJob, node_key
-from ordercomp.running.store import Store
+from ordercomp.running.store import Store, collect_garbage, find_store
 from ordercomp.sequence import StageSequence
 from tests.fakes import FakeTask, make_record
+
+A, B, C, D, E = (letter * 64 for letter in "abcde")
 
 
 @pytest.fixture
@@ -40,7 +42,12 @@ def test_what_was_put_comes_back(store: Store) -> None:
     fill(store, "a")
     assert store.get("a") == record_of()
     assert store.network_path("a").read_bytes() == b"x" * 10
-    assert sorted(path.name for path in store.folder.iterdir()) == ["a.json", "a.safetensors", "locks"]
+    assert sorted(path.name for path in store.folder.iterdir()) == [
+        "a.json",
+        "a.safetensors",
+        "locks",
+        "ordercomp-store",
+    ]
 
 
 def test_a_failed_stage_has_a_record_and_no_network(store: Store) -> None:
@@ -57,19 +64,18 @@ def test_a_network_that_cannot_be_written_leaves_nothing(store: Store) -> None:
     with pytest.raises(OSError, match="disk full"):
         store.put("a", record_of(), fail)
     assert store.get("a") is None
-    assert [path.name for path in store.folder.iterdir()] == ["locks"]
+    assert sorted(path.name for path in store.folder.iterdir()) == ["locks", "ordercomp-store"]
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.safetensors"])
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "bytes"])
-def test_a_damaged_entry_counts_as_absent_and_is_removed(store: Store, name: str, damage: str) -> None:
+def test_a_damaged_entry_counts_as_absent_until_it_is_replaced(store: Store, name: str, damage: str) -> None:
     fill(store, "a", size=1000)
     path = store.folder / name
     content = path.read_bytes()
     flipped = content[:50] + bytes([content[50] ^ 1]) + content[51:]
     path.write_bytes({"cut": content[:-7], "flip": flipped, "empty": b"", "bytes": b"\xff\xfe\x00"}[damage])
     assert store.get("a") is None
-    assert [path.name for path in store.folder.iterdir()] == ["locks"]
     fill(store, "a")
     assert store.get("a") == record_of()
 
@@ -90,21 +96,70 @@ def test_an_entry_with_a_changed_result_is_damaged(store: Store) -> None:
 
 def test_eviction_takes_the_longest_unused_networks_and_no_records(tmp_path: Path) -> None:
     store = Store(tmp_path, cap_bytes=250)
-    for age, key in enumerate(["d", "c", "b", "a"]):  # "a" is the oldest
+    for age, key in enumerate([D, C, B, A]):  # A is the oldest
         fill(store, key, size=100)
         os.utime(store.network_path(key), (1000 - age, 1000 - age))
-    store.touch("a")
-    assert store.evict(keep={"b"}) == ["c", "d"]
-    assert [key for key in "abcd" if store.has_network(key)] == ["a", "b"]
-    assert all(store.get(key) == record_of() for key in "abcd")
-    assert store.evict(keep={"b"}) == []
+    store.touch(A)
+    assert store.evict(keep={B}) == [C, D]
+    assert [key for key in (A, B, C, D) if store.has_network(key)] == [A, B]
+    assert all(store.get(key) == record_of() for key in (A, B, C, D))
+    assert store.evict(keep={B}) == []
 
 
 def test_protected_networks_stay_even_above_the_cap(tmp_path: Path) -> None:
     store = Store(tmp_path, cap_bytes=0)
-    fill(store, "a")
-    assert store.evict(keep={"a"}) == []
-    assert store.has_network("a")
+    fill(store, A)
+    assert store.evict(keep={A}) == []
+    assert store.has_network(A)
+
+
+def test_what_no_digest_proves_ours_is_never_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", cap_bytes=0)
+    for key in (A, B, C):
+        fill(store, key)
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 10)
+    store.network_path(B).write_bytes(b"of the user")
+    store.network_path(C).unlink()
+    store.network_path(C).symlink_to(tmp_path / "model.safetensors")
+    store.network_path(D).write_bytes(b"left without a record")
+    (store.folder / "model.safetensors").write_bytes(b"mine")
+    (store.folder / "locks" / "film.lock").write_bytes(b"mine")
+    (store.folder / "locks" / f"{E}.lock").symlink_to(tmp_path / "model.safetensors")
+    names = sorted(path.name for path in store.folder.rglob("*"))
+    freed = collect_garbage(store)
+    assert (freed.evicted, freed.unfinished) == (1, 0)
+    assert sorted({*names} - {path.name for path in store.folder.rglob("*")})[0] == f"{A}.safetensors"
+    assert (tmp_path / "model.safetensors").read_bytes() == b"x" * 10
+    assert (store.folder / "locks" / "film.lock").read_bytes() == b"mine"
+    assert (store.folder / "locks" / f"{E}.lock").is_symlink()
+
+
+def test_a_folder_of_other_files_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "resnet.safetensors").write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"is no store of ours, it holds resnet\.safetensors; choose a new"):
+        Store(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["resnet.safetensors"]
+
+
+def test_a_store_of_a_former_version_gets_the_marker(tmp_path: Path) -> None:
+    (tmp_path / "locks").mkdir()
+    (tmp_path / f"{A}.json").write_text("{}")
+    assert find_store(tmp_path).get(A) is None
+    assert not (tmp_path / "ordercomp-store").exists()  # looking writes nothing
+    Store(tmp_path)
+    assert (tmp_path / "ordercomp-store").is_file()
+
+
+def test_links_in_the_place_of_a_store_are_not_cleaned(tmp_path: Path) -> None:
+    Store(tmp_path / "theirs")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "store").symlink_to(tmp_path / "theirs")
+    with pytest.raises(ValueError, match="is a link to"):
+        collect_garbage(find_store(tmp_path / "out"))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "locks").symlink_to(tmp_path / "theirs" / "locks")
+    with pytest.raises(ValueError, match="locks is a link to"):
+        Store(tmp_path / "new")
 
 
 def test_a_claim_excludes_others_until_it_is_released(store: Store) -> None:
@@ -159,11 +214,11 @@ def test_drafts_of_other_machines_are_removed_once_they_are_old_and_other_files_
 
 
 @pytest.mark.parametrize("content", ["null", "[]", "3", "[" * 5000, '{"sha256": 1}', "{", "\ufeff{}"])
-def test_an_entry_of_anything_counts_as_absent_and_is_removed(store: Store, content: str) -> None:
+def test_an_entry_of_anything_counts_as_absent(store: Store, content: str) -> None:
     path = store.folder / f"{'a' * 64}.json"
     path.write_text(content)
     assert store.get("a" * 64) is None
-    assert not path.exists()
+    assert path.exists()  # looking removes nothing
 
 
 def test_a_folder_that_was_removed_meanwhile_is_made_again(store: Store) -> None:
