@@ -30,6 +30,7 @@ from ordercomp.analysis.values import (
     LOSSES,
     CostName,
     ValueTable,
+    chain_tables,
     chain_values,
     networks_of,
     settings_of,
@@ -230,14 +231,9 @@ def derive_answer(
     records = list(records)
     networks = networks_of(records, stages, cost=cost, convention=convention)
     settings = settings_of(networks)
-    asked = answer_of(chain_values(networks, stages, loss=loss, settings=settings), effort=effort or Effort())
-    brief = effort or BRIEF
-    by_loss = [
-        asked
-        if other == loss
-        else answer_of(chain_values(networks, stages, loss=other, settings=settings), effort=brief)
-        for other in LOSSES
-    ]
+    first, *rest = chain_tables(networks, stages, losses=[loss, *LOSSES], settings=settings)
+    asked, brief = answer_of(first, effort=effort or Effort()), effort or BRIEF
+    by_loss = [asked if table.loss == loss else answer_of(table, effort=brief) for table in rest]
     alone = [
         replace(
             answer_of(chain_values(networks, stages, loss=loss, settings=[setting]), effort=brief),

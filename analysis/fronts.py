@@ -29,6 +29,8 @@ from ordercomp.sequence import Order
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+_AT_ONCE = 1024  # records, or pairs of them, whose points are looked at together
 
 
 def is_nondominated(costs: npt.ArrayLike) -> BoolArray:
@@ -234,11 +236,6 @@ def value_of(chosen: Sequence[Candidate], *, scale: Scale) -> float:
     return hypervolume(np.column_stack([-weights, -reductions]), (0.0, 0.0))
 
 
-def record_value(record: Record, *, scale: Scale = DEFAULT_SCALE) -> float:
-    """Value of one network's own operating points in doublings; a failed record is worth 0."""
-    return front_value([record], scale=scale)
-
-
 def best_reductions(
     records: Iterable[Record], *, tolerances: Sequence[float] = TOLERANCES, scale: Scale = DEFAULT_SCALE
 ) -> dict[float, Candidate | None]:
@@ -319,39 +316,91 @@ class Curve:
         return largest
 
     def gains_over(self, other: "Curve", *, tolerance: float) -> tuple[float, float]:
-        """Mean log2 reduction and mean accuracy gained over another curve; both need a point.
-
-        Accuracy is compared at all reductions above 1 that both reach, as far as the better of the two loses
-        no more than the tolerance (at their smallest reduction if nothing is left of this). Reductions are
-        compared at all losses up to the tolerance, from none or the largest gain; where a side has no point,
-        the network is left alone. If both always lose more than the tolerance, they are compared at the
-        smallest loss at which both have a point.
-        """
-        return _reduction_gained(self, other, tolerance), _accuracy_gained(self, other, tolerance)
+        """Mean log2 reduction and mean accuracy gained over another curve, as `curve_gains` has them."""
+        reductions, accuracies = curve_gains([self], [other], tolerance=tolerance)
+        return float(reductions[0]), float(accuracies[0])
 
 
-def _accuracy_gained(curve: Curve, other: Curve, tolerance: float) -> float:
-    reach = min(curve.reductions.max(), other.reductions.max())
-    steps = np.unique(np.concatenate((curve.reductions, other.reductions)))
-    steps = np.append(steps[steps < reach], reach)
-    mine, theirs = curve.loss_at_reduction(steps), other.loss_at_reduction(steps)
+def curve_gains(
+    curves: Sequence[Curve], others: Sequence[Curve], *, tolerance: float
+) -> tuple[FloatArray, FloatArray]:
+    """Mean log2 reduction and mean accuracy that each curve gains over its other one; all need a point.
+
+    Accuracy is compared at all reductions above 1 that both reach, as far as the better of the two loses
+    no more than the tolerance (at their smallest reduction if nothing is left of this). Reductions are
+    compared at all losses up to the tolerance, from none or the largest gain; where a side has no point,
+    the network is left alone. If both always lose more than the tolerance, they are compared at the
+    smallest loss at which both have a point.
+    """
+    gained: list[tuple[FloatArray, FloatArray]] = [(np.zeros(0), np.zeros(0))]
+    for start in range(0, len(curves), _AT_ONCE):
+        mine, theirs = (_Padded.of(some[start : start + _AT_ONCE]) for some in (curves, others))
+        gained.append((_reductions_gained(mine, theirs, tolerance), _accuracies_gained(mine, theirs, tolerance)))
+    reductions, accuracies = map(np.concatenate, zip(*gained, strict=True))
+    return reductions, accuracies
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Padded:
+    """Several curves as rows, filled up with points that are never reached."""
+
+    reductions: FloatArray
+    losses: FloatArray
+
+    @classmethod
+    def of(cls, curves: Sequence[Curve]) -> "_Padded":
+        return cls(
+            padded([curve.reductions for curve in curves], -np.inf),
+            padded([curve.losses for curve in curves], np.inf),
+        )
+
+    def losses_at(self, reductions: FloatArray) -> FloatArray:
+        """Smallest loss among a row's points of at least each of its log2 reductions."""
+        reached = self.reductions[:, None] >= reductions[:, :, None] - 1e-12
+        least: FloatArray = np.where(reached, self.losses[:, None], np.inf).min(axis=2)
+        return least
+
+    def reductions_at(self, losses: FloatArray) -> FloatArray:
+        """Largest log2 reduction among a row's points of at most each of its losses; 0 where none is."""
+        reached = self.losses[:, None] <= losses[:, :, None] + 1e-12
+        largest: FloatArray = np.where(reached, self.reductions[:, None], 0.0).max(axis=2, initial=0.0)
+        return largest
+
+
+def padded(rows: Sequence[FloatArray], filler: float) -> FloatArray:
+    """Rows of unequal lengths as one array, shape (rows, longest), filled up at their ends."""
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    table = np.full((len(rows), int(lengths.max(initial=0))), filler)
+    if len(rows):
+        table[np.arange(table.shape[1]) < lengths[:, None]] = np.concatenate(rows)
+    return table
+
+
+def _accuracies_gained(curves: _Padded, others: _Padded, tolerance: float) -> FloatArray:
+    reach = np.minimum(curves.reductions.max(axis=1), others.reductions.max(axis=1))[:, None]
+    steps = np.concatenate((curves.reductions, others.reductions), axis=1)
+    lowest = np.where(np.isfinite(steps), steps, np.inf).min(axis=1, keepdims=True)
+    steps = np.sort(np.clip(steps, np.minimum(lowest, reach), reach), axis=1)  # what is filled up gets no width
+    mine, theirs = curves.losses_at(steps), others.losses_at(steps)
     widths = np.diff(np.maximum(steps, 0.0), prepend=0.0)  # a loss holds from the step before up to its own
     widths[np.minimum(mine, theirs) > tolerance] = 0.0
-    return _mean(theirs - mine, widths)
+    return _means(theirs - mine, widths)
 
 
-def _reduction_gained(curve: Curve, other: Curve, tolerance: float) -> float:
-    smallest = curve.losses.min(), other.losses.min()
-    start = min(0.0, *smallest) if min(smallest) < tolerance else max(smallest)
-    steps = np.unique(np.concatenate(([start], curve.losses, other.losses)))
-    steps = steps[(steps >= start) & ((steps < tolerance) | (steps == start))]
-    widths = np.diff(steps, append=max(tolerance, start))  # a reduction holds from its own step to the next
-    return _mean(curve.reduction_at_loss(steps) - other.reduction_at_loss(steps), widths)
+def _reductions_gained(curves: _Padded, others: _Padded, tolerance: float) -> FloatArray:
+    smallest = curves.losses.min(axis=1), others.losses.min(axis=1)
+    less = np.minimum(*smallest)
+    start = np.where(less < tolerance, np.minimum(0.0, less), np.maximum(*smallest))[:, None]
+    end = np.maximum(tolerance, start)
+    steps = np.sort(np.concatenate((start, np.clip(np.hstack((curves.losses, others.losses)), start, end)), axis=1))
+    widths = np.diff(steps, append=end)  # a reduction holds from its own step to the next
+    return _means(curves.reductions_at(steps) - others.reductions_at(steps), widths)
 
 
-def _mean(differences: FloatArray, widths: FloatArray) -> float:
-    total = widths.sum()
-    return float(differences @ widths / total) if total > 0 else float(differences[0])
+def _means(differences: FloatArray, widths: FloatArray) -> FloatArray:
+    total = widths.sum(axis=1)
+    weighted = (differences * widths).sum(axis=1)
+    return np.where(total > 0, weighted / np.where(total > 0, total, 1.0), differences[:, 0])
 
 
 # What one record is worth, measured once: its value in doublings on both splits.
@@ -363,8 +412,7 @@ class Measured:
 
     record: Record
     scale: Scale
-    front: tuple[Candidate, ...]  # its own operating points that no other of them beats
-    curve: Curve  # of the front
+    curve: Curve  # of its own operating points that no other of them beats
     value: float  # in doublings, on the split of the scale
     test_value: float  # in doublings, on test data
 
@@ -374,47 +422,108 @@ class Measured:
         ends = [point.accuracy for point in self.record.points if point.threshold is None]
         return ends[0] if ends else max(point.accuracy for point in self.record.points)
 
-    def over(self, other: "Measured") -> tuple[float, float]:
-        """Return log2 reduction gained over `other` at equal loss, and accuracy gained at equal reduction.
 
-        Two single operating points are compared outright: the one with its reduction, the other with its
-        accuracy.
-        """
-        if len(self.record.points) > 1 or len(other.record.points) > 1:
-            return self.curve.gains_over(other.curve, tolerance=self.scale.tolerance)
-        (mine,), (theirs,) = self.front, other.front
-        return mine.log2_reduction - theirs.log2_reduction, theirs.reported_loss - mine.reported_loss
+def gains_over(pairs: Sequence[tuple[Measured, Measured]]) -> tuple[FloatArray, FloatArray]:
+    """Log2 reduction that the first of each pair gains at equal loss, and accuracy at equal reduction.
+
+    Two single operating points are compared outright: the one with its reduction, the other with its
+    accuracy. All are of one scale.
+    """
+    if not pairs:
+        return np.zeros(0), np.zeros(0)
+    single = [len(one.record.points) == len(other.record.points) == 1 for one, other in pairs]
+    ours, theirs = [one.curve for one, _ in pairs], [other.curve for _, other in pairs]
+    gained = curve_gains(ours, theirs, tolerance=pairs[0][0].scale.tolerance)
+    reductions, losses = (
+        np.array([getattr(one, name)[0] - getattr(other, name)[0] for one, other in zip(ours, theirs, strict=True)])
+        for name in ("reductions", "losses")
+    )
+    return np.where(single, reductions, gained[0]), np.where(single, -losses, gained[1])
 
 
 def measure(record: Record, *, scale: Scale) -> Measured | None:
-    """Value a record; None for a failed one.
+    """Value a record; None for a failed one. Raises ValueError as `measure_all` does."""
+    return measure_all([record], scale=scale)[0]
+
+
+def measure_all(records: Sequence[Record], *, scale: Scale) -> list[Measured | None]:
+    """Value each record; None for a failed one.
 
     Raises ValueError if a point lacks the cost convention of `scale`, or its cost is no positive number.
     """
-    if record.error is not None or not record.points:
-        return None
-    chosen = _front(record, scale)
-    value = test_value = _value(chosen, scale)
-    if scale.split != "test":
-        seen = replace(
-            record, points=tuple(point.point for point in chosen)
-        )  # what is selected stays the same
-        on_test = replace(scale, split="test")
-        test_value = _value(candidates([seen], scale=on_test), on_test)
-    return Measured(record, scale, chosen, Curve.of(chosen), value, test_value)
+    held = [place for place, record in enumerate(records) if record.error is None and record.points]
+    result: list[Measured | None] = [None] * len(records)
+    for start in range(0, len(held), _AT_ONCE):
+        places = held[start : start + _AT_ONCE]
+        for place, one in zip(places, _measured([records[place] for place in places], scale), strict=True):
+            result[place] = one
+    return result
 
 
-def _front(record: Record, scale: Scale) -> tuple[Candidate, ...]:
-    single = len(record.points) == 1
-    return tuple(candidates([record], scale=scale) if single else front([record], scale=scale))
+def _measured(records: Sequence[Record], scale: Scale) -> list[Measured]:
+    """Value records that have points, all at once; the rows of all arrays are theirs."""
+    reductions, seen, unseen = point_arrays(records, scale.convention)
+    order = np.lexsort((seen, -reductions), axis=1)  # largest reduction first, of equal ones the least loss
+    reductions, seen, unseen = (np.take_along_axis(one, order, 1) for one in (reductions, seen, unseen))
+    on_front = _front_mask(reductions, seen)
+    heights = -np.diff(np.maximum(reductions, 0.0), append=0.0)
+
+    def areas(losses: FloatArray) -> FloatArray:
+        weights = np.where(on_front, scale.weigh(np.where(on_front, losses, 0.0)), 0.0)
+        sizes: FloatArray = (np.maximum.accumulate(weights, axis=1) * heights).sum(axis=1)
+        return sizes
+
+    test_values = areas(unseen)
+    values, reported = (test_values, unseen) if scale.split == "test" else (areas(seen), seen)
+    rising = [one[:, ::-1] for one in (on_front, reductions, reported)]
+    ends = np.cumsum(on_front.sum(axis=1))[:-1]
+    curves = (np.split(one[rising[0]], ends) for one in rising[1:])
+    return [
+        Measured(record, scale, Curve(*curve), value, test_value)
+        for record, *curve, value, test_value in zip(
+            records, *curves, values.tolist(), test_values.tolist(), strict=True
+        )
+    ]
 
 
-def _value(chosen: Sequence[Candidate], scale: Scale) -> float:
-    """The value of the front, by a shortcut where there is a single point."""
-    if len(chosen) > 1:
-        return value_of(chosen, scale=scale)
-    (point,) = chosen
-    return float(scale.weigh(np.array([point.reported_loss]))[0]) * max(0.0, point.log2_reduction)
+def point_arrays(records: Sequence[Record], convention: Convention) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Log2 reductions and losses, on validation and on test images, of all points, shape (records, points).
+
+    Rows are filled up with points that reach nothing at an infinite loss. Raises ValueError as `candidates`.
+    """
+    losses, lengths = point_losses(records)
+    if convention == "paper":  # which was checked when the records were made
+        costs = [point.bitops_cr for record in records for point in record.points]
+    else:
+        costs = [_cost(record, point, convention)["bitops_cr"] for record in records for point in record.points]
+    reductions = np.log2(np.array(costs, dtype=np.float64))
+    there = np.arange(int(lengths.max(initial=0))) < lengths[:, None]
+
+    def table(values: FloatArray, filler: float) -> FloatArray:
+        filled = np.full(there.shape, filler)
+        filled[there] = values
+        return filled
+
+    return table(reductions, -np.inf), table(losses[:, 0], np.inf), table(losses[:, 1], np.inf)
+
+
+def point_losses(records: Sequence[Record]) -> tuple[FloatArray, IntArray]:
+    """Losses on validation and on test images of all points in turn, shape (points, 2), and how many each has."""
+    lengths = np.array([len(record.points) for record in records], dtype=np.int64)
+    pairs = [(one.accuracy, one.test_accuracy) for record in records for one in record.points]
+    bases = [(record.baseline.accuracy, record.baseline.test_accuracy) for record in records]
+    accuracies, base = (np.array(some, dtype=np.float64).reshape(-1, 2) for some in (pairs, bases))
+    return np.repeat(base, lengths, axis=0) - accuracies, lengths
+
+
+def _front_mask(reductions: FloatArray, losses: FloatArray) -> BoolArray:
+    """Mark the points that no other of their row beats; rows fall in reduction, then rise in loss."""
+    first = np.ones(losses.shape, dtype=np.bool_)  # of the points alike in both, all of which are kept
+    first[:, 1:] = (reductions[:, 1:] != reductions[:, :-1]) | (losses[:, 1:] != losses[:, :-1])
+    least = np.minimum.accumulate(losses, axis=1)
+    stays = losses < np.column_stack([np.full(len(losses), np.inf), least[:, :-1]])
+    alike = np.maximum.accumulate(np.where(first, np.arange(losses.shape[1]), 0), axis=1)
+    return np.take_along_axis(stays, alike, 1) & np.isfinite(losses)
 
 
 # Empirical attainment: how often, over runs, costs were reached or bettered (Grunert da Fonseca et al. 2001).

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.fronts import Measured
+from ordercomp.analysis.fronts import Measured, gains_over
 from ordercomp.analysis.run_table import Run, RunTable, parsed
 from ordercomp.analysis.statistics import (
     Direction,
@@ -94,17 +94,24 @@ def pair_tables(table: RunTable, stages: Order | None = None, *, neighbors: bool
     stages = table.stages if stages is None else stages
     runs = table.measured
     seeds = tuple(sorted({run.seed for run in runs}))
+    rows = {seed: row for row, seed in enumerate(seeds)}
     units: dict[Pair, dict[Cell, dict[int, tuple[Measured, Measured]]]] = {
         pair: {} for pair in itertools.combinations(stages, 2)
     }
     chains = table.chains(stages)
-    swaps = {text: _swaps(text, stages, neighbors) for text in {run.text for run in chains}}
-    for run in chains:
-        for pair, (shape, other) in swaps[run.text].items():
-            later = run._replace(text=other)
-            if run in runs and later in runs:
-                cell = Cell(*shape, (run.text, other), run.accounting)
-                units[pair].setdefault(cell, {})[seeds.index(run.seed)] = (runs[run], runs[later])
+    at_seeds: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for accounting, text, seed in chains:
+        at_seeds[accounting, text].append(seed)
+    for (accounting, text), held in at_seeds.items():
+        for pair, (shape, other) in _swaps(text, stages, neighbors).items():
+            sides = {
+                rows[seed]: (runs[earlier], runs[later])
+                for seed in held
+                if (earlier := Run(accounting, text, seed)) in runs
+                and (later := Run(accounting, other, seed)) in runs
+            }
+            if sides:
+                units[pair][Cell(*shape, (text, other), accounting)] = sides
     return {pair: _table(pair, seeds, cells) for pair, cells in units.items()}
 
 
@@ -151,10 +158,11 @@ def _table(
 ) -> PairTable:
     cells = tuple(sorted(units))
     effects, reductions, accuracies = (np.full((len(seeds), len(cells)), np.nan) for _ in range(3))
-    for column, cell in enumerate(cells):
-        for row, (earlier, later) in units[cell].items():
-            effects[row, column] = earlier.value - later.value
-            reductions[row, column], accuracies[row, column] = earlier.over(later)
+    rows = [row for cell in cells for row in units[cell]]
+    columns = [column for column, cell in enumerate(cells) for _ in units[cell]]
+    sides = [both for cell in cells for both in units[cell].values()]
+    effects[rows, columns] = [earlier.value - later.value for earlier, later in sides]
+    reductions[rows, columns], accuracies[rows, columns] = gains_over(sides)
     return PairTable(*pair, tuple(seeds), cells, effects, reductions, accuracies)
 
 

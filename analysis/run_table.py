@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from ordercomp.analysis.fronts import DEFAULT_SCALE, Measured, Scale, measure
+from ordercomp.analysis.fronts import DEFAULT_SCALE, Measured, Scale, measure_all
 from ordercomp.records import Record, TrainingCount
 from ordercomp.sequence import Order, StageSequence, check_distinct
 
@@ -57,8 +57,7 @@ class Run(NamedTuple):
 
     def setting(self, stages: Order) -> Setting:
         """The knobs of its steps, which are among `stages`, and its accounting."""
-        steps = map(str, parsed(self.text).steps)
-        return Setting(self.accounting, tuple(sorted(steps, key=lambda step: stages.index(step[0]))))
+        return _setting(self.accounting, self.text, stages)
 
 
 @lru_cache(maxsize=2**16)
@@ -70,6 +69,12 @@ def parsed(text: str) -> StageSequence:
 @lru_cache(maxsize=2**16)
 def _order(text: str) -> Order:
     return parsed(text).order
+
+
+@lru_cache(maxsize=2**16)
+def _setting(accounting: str, text: str, stages: Order) -> Setting:
+    steps = map(str, parsed(text).steps)
+    return Setting(accounting, tuple(sorted(steps, key=lambda step: stages.index(step[0]))))
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,8 @@ class RunTable:
 
         Raises ValueError if a point lacks the cost convention of `scale`, or its cost is no positive number.
         """
-        values = {run: measure(record, scale=self.scale) for run, record in self.records.items()}
-        return {run: value for run, value in values.items() if value is not None}
+        values = measure_all(list(self.records.values()), scale=self.scale)
+        return {run: value for run, value in zip(self.records, values, strict=True) if value is not None}
 
     @property
     def bound(self) -> float:
@@ -150,11 +155,12 @@ class RunTable:
     def chains(self, stages: Order | None = None) -> dict[Run, Record]:
         """The runs of distinct stages among `stages`, those of the table by default; no controls."""
         letters = set(self.stages if stages is None else stages)
-        return {
-            run: record
-            for run, record in self.records.items()
-            if len(set(run.order)) == len(run.order) and letters.issuperset(run.order)
+        held = {
+            text
+            for text in {run.text for run in self.records}
+            if len(set(order := _order(text))) == len(order) and letters.issuperset(order)
         }
+        return {run: record for run, record in self.records.items() if run.text in held}
 
     def permutations(self, stages: Order | None = None) -> dict[tuple[Setting, int], dict[Order, Run]]:
         """Map every knob setting and seed to the runs there that use each of `stages` once, by order."""

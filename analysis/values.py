@@ -18,7 +18,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.run_table import Run, RunTable, Setting, parsed
+from ordercomp.analysis.fronts import padded, point_losses
+from ordercomp.analysis.run_table import RunTable, Setting, parsed
 from ordercomp.records import Convention, OperatingPoint, Record
 from ordercomp.sequence import Order
 
@@ -117,10 +118,25 @@ def networks_of(
     `cost` is what a reduction is of, `convention` how bit operations are counted. Raises ValueError for
     stages that are not distinct letters, a convention that a record lacks, and a reduction that cannot be.
     """
-    table = RunTable.of(records, stages=stages)
+    chains = RunTable.of(records, stages=stages).chains(stages)
+    losses, lengths = point_losses(list(chains.values()))
+    shares = {text: multiplication_bits(text) if cost == "macs" else 1.0 for _, text, _ in chains}
+    reductions = [
+        _reduction(point, cost, convention) * shares[run.text]
+        for run, record in chains.items()
+        for point in record.points
+    ]
+    ends = np.cumsum(lengths)[:-1]
+    points = zip(*(np.split(one, ends) for one in (np.log2(reductions), *losses.T)), strict=True)
     return [
-        _network(run.setting(stages), run, record, cost, convention)
-        for run, record in table.chains(stages).items()
+        Network(
+            setting=run.setting(stages),
+            order=run.order,
+            seed=run.seed,
+            reductions=own,
+            losses=(seen, unseen),
+        )
+        for run, (own, seen, unseen) in zip(chains, points if chains else (), strict=True)
     ]
 
 
@@ -165,7 +181,19 @@ def chain_values(
     A failed network adds no point. Rows are sorted by length, then by the place of their stages. Raises
     ValueError for a loss outside of (0, 1].
     """
-    check_loss(loss)
+    return chain_tables(networks, stages, losses=[loss], settings=settings)[0]
+
+
+def chain_tables(
+    networks: Iterable[Network],
+    stages: Order,
+    *,
+    losses: Sequence[float],
+    settings: Sequence[Setting] | None = None,
+) -> list[ValueTable]:
+    """The tables of `chain_values` at several losses: the fronts that they are read from are made once."""
+    for loss in losses:
+        check_loss(loss)
     networks = list(networks)
     settings = settings_of(networks) if settings is None else tuple(settings)
     wanted: dict[frozenset[str], set[Setting]] = defaultdict(set)  # by the stages of a chain
@@ -180,11 +208,16 @@ def chain_values(
     chains = {order for order, _ in whole}
     orders = sorted(chains, key=lambda order: (len(order), [stages.index(stage) for stage in order]))
     seeds = tuple(sorted({seed for _, seed in whole}))
-    values = np.full((len(orders), len(seeds)), np.nan)
+    values = np.full((len(losses), len(orders), len(seeds)), np.nan)
     rows, columns = ({name: k for k, name in enumerate(names)} for names in (orders, seeds))
-    for (order, seed), runs in whole.items():
-        values[rows[order], columns[seed]] = _value(runs, loss)
-    return ValueTable(stages, tuple(orders), seeds, values, FLOOR, loss, settings)
+    places = [rows[order] for order, _ in whole], [columns[seed] for _, seed in whole]
+    fronts = [_fronts(list(whole.values()), half) for half in (0, 1)]
+    for values_at, loss in zip(values, losses, strict=True):
+        values_at[places] = np.mean([_reductions(*front, loss) for front in fronts], axis=0)
+    return [
+        ValueTable(stages, tuple(orders), seeds, values_at, FLOOR, loss, settings)
+        for values_at, loss in zip(values, losses, strict=True)
+    ]
 
 
 def order_values(
@@ -200,29 +233,29 @@ def front_reduction(losses: FloatArray, log2_reductions: FloatArray, *, loss: fl
 
     `losses` and `log2_reductions` are those of operating points, shape (n,); n = 0 gives the floor 0.
     """
+    return float(_reductions(*_rising(losses[None], log2_reductions[None]), loss)[0])
+
+
+def _fronts(groups: Sequence[Sequence[Network]], half: int) -> tuple[FloatArray, FloatArray]:
+    """The fronts of groups of networks on a half of the held-out images, as `_rising` gives them."""
+    losses = [np.concatenate([network.losses[half] for network in group]) for group in groups]
+    reductions = [np.concatenate([network.reductions for network in group]) for group in groups]
+    return _rising(padded(losses, np.inf), padded(reductions, FLOOR))
+
+
+def _rising(losses: FloatArray, log2_reductions: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Losses, sorted, and the largest reduction up to each; rows are fronts, all shape (fronts, points)."""
+    rise = np.argsort(losses, axis=1, kind="stable")
+    heights = np.maximum(np.take_along_axis(log2_reductions, rise, 1), FLOOR)
+    return np.take_along_axis(losses, rise, 1), np.maximum.accumulate(heights, axis=1)
+
+
+def _reductions(losses: FloatArray, best: FloatArray, loss: float) -> FloatArray:
+    """`front_reduction` of each row of what `_rising` gave."""
     low, high = WINDOW[0] * loss, WINDOW[1] * loss
-    inside = losses <= high
-    rise = np.argsort(losses[inside], kind="stable")
-    starts = np.clip(losses[inside][rise], low, high)  # from here on a point is within
-    best = np.maximum.accumulate(np.maximum(log2_reductions[inside][rise], FLOOR))
-    widths = np.diff(starts, append=high)
-    return float(best @ widths / (high - low))
-
-
-def _network(setting: Setting, run: Run, record: Record, cost: CostName, convention: Convention) -> Network:
-    base, points = record.baseline, record.points
-    share = multiplication_bits(run.text) if cost == "macs" else 1.0
-    reductions = [_reduction(point, cost, convention) * share for point in points]
-    return Network(
-        setting=setting,
-        order=run.order,
-        seed=run.seed,
-        reductions=np.log2(reductions),
-        losses=(
-            np.array([base.accuracy - point.accuracy for point in points]),
-            np.array([base.test_accuracy - point.test_accuracy for point in points]),
-        ),
-    )
+    widths = np.diff(np.clip(losses, low, high), append=high)  # from its loss on a point is within
+    averages: FloatArray = (best * widths).sum(axis=1) / (high - low)
+    return averages
 
 
 def multiplication_bits(text: str) -> float:
@@ -235,13 +268,6 @@ def multiplication_bits(text: str) -> float:
         if {"weights", "activations"} <= step.settings.keys():
             widths = float(step.settings["weights"]), float(step.settings["activations"])
     return widths[0] * widths[1] / 32.0**2
-
-
-def _value(networks: Sequence[Network], loss: float) -> float:
-    """Mean of the two halves of the held-out images, each with a front of its own."""
-    reductions = np.concatenate([network.reductions for network in networks])
-    halves = (np.concatenate([network.losses[half] for network in networks]) for half in (0, 1))
-    return float(np.mean([front_reduction(losses, reductions, loss=loss) for losses in halves]))
 
 
 def _reduction(point: OperatingPoint, cost: CostName, convention: Convention) -> float:

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ordercomp.analysis.fronts import DEFAULT_SCALE, Scale, front_value
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.sequence import KnobValue, StageSequence
 
-__all__ = ["KNOBS", "make_record"]
+__all__ = ["KNOBS", "make_record", "record_value"]
 
 KNOBS: Mapping[str, Mapping[str, KnobValue]] = {
     "D": {"depth": 0.5},
@@ -74,3 +75,8 @@ def _point(
             for name, factor in conventions.items()
         },
     )
+
+
+def record_value(record: Record, *, scale: Scale = DEFAULT_SCALE) -> float:
+    """Value of one network's own operating points, by the front of any records."""
+    return front_value([record], scale=scale)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import make_record
+from builders import make_record, record_value
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +15,6 @@ from ordercomp.analysis.fronts import (
     candidates,
     front,
     front_value,
-    record_value,
 )
 from ordercomp.records import Record
 

@@ -1,9 +1,9 @@
 """What one record is worth."""
 
 import pytest
-from builders import make_record
+from builders import make_record, record_value
 
-from ordercomp.analysis.fronts import Scale, measure, record_value
+from ordercomp.analysis.fronts import Scale, gains_over, measure
 
 SCALE = Scale(split="validation")
 
@@ -31,7 +31,7 @@ def test_several_points_are_worth_their_front() -> None:
     assert measured is not None
     assert measured.value == pytest.approx(record_value(record, scale=SCALE))
     assert measured.end_accuracy == 0.98
-    gained = measured.over(measured)
+    gained = gains_over([(measured, measured)])
     assert gained == (0, 0)
 
 
@@ -57,5 +57,5 @@ def test_single_points_are_compared_in_the_convention_of_the_scale() -> None:
     other = measure(make_record("PD", bitops_cr=16.0, conventions={"honest": 0.25}), scale=scale)
     assert one is not None
     assert other is not None
-    assert one.over(other) == pytest.approx((1.0, 0.0))
+    assert gains_over([(one, other)]) == (pytest.approx([1.0]), pytest.approx([0.0]))
     assert one.value == pytest.approx(record_value(one.record, scale=scale))

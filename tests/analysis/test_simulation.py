@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from builders import record_value
 
 from benchmarks.worlds import Planted, simulate
-from ordercomp.analysis.fronts import Scale, record_value
+from ordercomp.analysis.fronts import Scale
 from ordercomp.analysis.law import derive_law
 from ordercomp.codec import encode
 
