@@ -15,14 +15,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
 from ordercomp.analysis.answer import Answer, AnswerAt
+from ordercomp.analysis.fronts import point_losses
 from ordercomp.codec import Number
 from ordercomp.records import OperatingPoint, Record
 from ordercomp.sequence import Order
 
 MOST_IMAGES = 200_000
+Wanted = Callable[[Record], bool]
 MORE = 1.02  # times the reduction from which on another order's network is worth a row
 
 
@@ -136,17 +139,18 @@ def networks_to_take(
     unseen = images_in(
         [*(p.test_accuracy for r in held for p in r.points), *(r.baseline.test_accuracy for r in held)]
     )
+    points = _rank_points(held, seen)
     asked = {at.loss: at for at in (*answer.by_loss, answer.asked) if at.loss is not None}
     picks: list[Pick] = []
     before: Pick | None = None  # the network to take at smaller losses, as it was told first
     for loss in sorted(asked):
 
-        def take(some: Iterable[Record], note: str = "", loss: float = loss) -> Pick | None:
-            if (chosen := choose_point(some, loss, images=seen)) is None:
+        def take(wanted: Wanted, note: str = "", loss: float = loss) -> Pick | None:
+            if (chosen := points.first(loss, wanted)) is None:
                 return None
             return Pick.of(*chosen, loss=loss, images=unseen, note=note, store=store)
 
-        rows = _at_loss(held, asked[loss], take, before)
+        rows = _at_loss(asked[loss], take, before)
         picks += rows
         if rows and asked[loss].recommended is not None and rows[0].note == "":
             before = rows[0]
@@ -154,20 +158,19 @@ def networks_to_take(
 
 
 def _at_loss(
-    records: Sequence[Record],
     told: AnswerAt,
-    take: Callable[[Iterable[Record], str], Pick | None],
+    take: Callable[[Wanted, str], Pick | None],
     before: Pick | None,
 ) -> list[Pick]:
     if told.recommended is None:
-        alone = take(records, "the most compressed one measured; this says nothing about the order")
+        alone = take(_any, "the most compressed one measured; this says nothing about the order")
         return [] if alone is None else [alone]
-    own = take([record for record in records if record.order == told.recommended], "")
+    own = take(lambda record: record.order == told.recommended, "")
     if before is not None and (own is None or before.reduction > own.reduction):
         note = f"the network of {100 * before.loss:g} %: {told.recommended}'s reached less"
         same = (before.sequence, before.seed)
-        own = take([record for record in records if (record.sequence, record.seed) == same], note)
-    rest = take([record for record in records if record.order != told.recommended], "")
+        own = take(lambda record: (record.sequence, record.seed) == same, note)
+    rest = take(lambda record: record.order != told.recommended, "")
     picks = [] if own is None else [own]
     if rest is not None and (own is None or rest.reduction > MORE * own.reduction):
         place = "may be the best order, too" if rest.order in told.best_set else "is out over all seeds"
@@ -186,16 +189,42 @@ def choose_point(
     `images` the loss itself is compared. Ties go to the smaller loss, the shorter order, then the earlier
     seed. None if there is no such point.
     """
-    best: tuple[tuple[float, float, int, str, int], Record, OperatingPoint] | None = None
-    for record in records:
-        for point in record.points:
-            lost = record.baseline.accuracy - point.accuracy
-            errors = (1 - record.baseline.accuracy) + (1 - point.accuracy)
-            variance = 0.0 if images is None else max(abs(lost), errors / 2) / images
-            key = (-point.bitops_cr, lost, len(record.order), record.sequence, record.seed)
-            if lost + math.sqrt(variance) <= loss + 1e-12 and (best is None or key < best[0]):
-                best = (key, record, point)
-    return None if best is None else best[1:]
+    return _rank_points(list(records), images).first(loss)
+
+
+def _any(record: Record) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ranked:
+    """Operating points with their records, the one to choose first."""
+
+    points: Sequence[tuple[Record, OperatingPoint]]
+    ranking: npt.NDArray[np.int64]  # their places
+    losses: npt.NDArray[np.float64]  # in this ranking, each one standard error above
+
+    def first(self, loss: float, wanted: Wanted = _any) -> tuple[Record, OperatingPoint] | None:
+        """The first point within `loss` of a record that is wanted."""
+        within = map(self.points.__getitem__, self.ranking[self.losses <= loss + 1e-12])
+        return next((found for found in within if wanted(found[0])), None)
+
+
+def _rank_points(records: Sequence[Record], images: int | None) -> _Ranked:
+    points = [(record, point) for record in records for point in record.points]
+    losses, lengths = point_losses(records)
+    errors = [(1 - record.baseline.accuracy) + (1 - point.accuracy) for record, point in points]
+    lost = losses[:, 0]
+    by_tie = sorted(
+        range(len(records)),
+        key=lambda k: (len(records[k].order), records[k].sequence, records[k].seed),
+    )
+    ties = np.empty(len(records), dtype=np.int64)
+    ties[by_tie] = np.arange(len(records))
+    costs = np.array([-point.bitops_cr for _, point in points], dtype=np.float64)
+    ranking = np.lexsort((np.repeat(ties, lengths), lost, costs))
+    variance = 0.0 if images is None else np.maximum(np.abs(lost), np.array(errors) / 2) / images
+    return _Ranked(points, ranking, (lost + np.sqrt(variance))[ranking])
 
 
 def loss_interval(

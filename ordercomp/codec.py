@@ -7,9 +7,9 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -54,7 +54,7 @@ class Item:
     default: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """How a dataclass lies in a file."""
 
@@ -65,6 +65,12 @@ class Layout:
     order: tuple[str, ...] | None  # of all keys, if it is not that of the fields
     required: tuple[str, ...]
     rest: str | None
+
+    @cached_property
+    def is_simple(self) -> bool:
+        """Whether keys are the fields themselves, and no dataclass is inside."""
+        named_alike = all(item.plan is None and key == item.attribute for key, item in self.read.items())
+        return named_alike and not self.parts and not self.derived
 
 
 # What a value is made of, as far as dataclasses are in it: one, a list of something, a table of something.
@@ -283,6 +289,20 @@ def _gather(data: object, kind: Any, what: str, strict: bool) -> Any:
     return gathered if layout.rest is None else {**gathered, layout.rest: unknown}
 
 
+def _gather_alike(tables: Sequence[Any], layout: Layout) -> list[dict[str, Any]] | None:
+    """What `_gather` makes of many tables of one simple kind; None where it would refuse one of them."""
+    if not layout.is_simple or not all(type(data) is dict for data in tables):
+        return None
+    read, rest, required = layout.read, layout.rest, {*layout.required}
+    known = [{key: value for key, value in data.items() if key in read} for data in tables]
+    if not all(required <= one.keys() for one in known):
+        return None
+    if rest is not None:
+        for one, data in zip(known, tables, strict=True):
+            one[rest] = {key: value for key, value in data.items() if key not in read}
+    return known if rest is not None or known == tables else None
+
+
 def _fit(value: Any, plan: Plan, what: str, strict: bool) -> Any:
     """The value with the dataclasses in it gathered; what is of another kind stays, to be refused."""
     if plan is None or value is None:
@@ -291,6 +311,8 @@ def _fit(value: Any, plan: Plan, what: str, strict: bool) -> Any:
     if shape == "one":
         return _gather(value, inner, what, strict)
     if shape == "list" and isinstance(value, list | tuple):
+        if inner[0] == "one" and (quickly := _gather_alike(value, layout_of(inner[1]))) is not None:
+            return quickly
         return [_fit(item, inner, f"{what}[{place}]", strict) for place, item in enumerate(value)]
     if shape == "table" and isinstance(value, Mapping):
         return {key: _fit(item, inner, f"{what} {key}", strict) for key, item in value.items()}

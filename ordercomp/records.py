@@ -1,11 +1,13 @@
 """Records: what one measured sequence at one seed achieved, as plain JSON lines. No torch here."""
 
+import gc
 import gzip
 import json
 import lzma
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -16,6 +18,7 @@ from ordercomp.sequence import Order, StageSequence
 
 Convention = Literal["paper", "honest", "apot"]  # of counting costs
 _COMPRESSED: Mapping[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
+_MOST = sys.float_info.max
 PAIRED, ADAPTIVE = "paired", "adaptive"  # `extra["design"]`: chosen by a design, or by a sampler
 
 
@@ -147,14 +150,27 @@ def read_records(path: Path | str) -> list[Record]:
     except ValueError as error:
         raise RecordError(str(error)) from None
     records = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or (number == len(lines) and not _is_json(line)):
-            continue  # empty, or torn: a process died while writing its last line
-        try:
-            records.append(Record.from_json(_object(line)))
-        except RecordError as error:
-            raise RecordError(f"{path}, line {number}: {error}") from None
+    with _collector_paused():
+        for number, line in enumerate(lines, start=1):
+            if not line.strip() or (number == len(lines) and not _is_json(line)):
+                continue  # empty, or torn: a process died while writing its last line
+            try:
+                records.append(Record.from_json(_object(line)))
+            except RecordError as error:
+                raise RecordError(f"{path}, line {number}: {error}") from None
     return records
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Look for no cycles among many new objects that hold none: that takes longer than to make them."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def append_record(path: Path | str, record: Record) -> None:
@@ -238,15 +254,13 @@ def _check_origin(record: Record) -> None:
 
 
 def _check_finite(what: str, name: str, value: Number) -> None:
-    try:
-        finite = math.isfinite(value)
-    except OverflowError:  # an integer beyond all floats
-        finite = False
-    if not finite:
+    if not -_MOST <= value <= _MOST:  # nor is it NaN, nor an integer beyond all floats
         raise RecordError(f"{what} key {name!r} must be finite, got {str(value)[:40]}")
 
 
 def _check_accuracies(what: str, accuracy: float, test_accuracy: float) -> None:
+    if 0 <= accuracy <= 1 and 0 <= test_accuracy <= 1:
+        return
     for name, value in (("accuracy", accuracy), ("test_accuracy", test_accuracy)):
         if not 0 <= value <= 1:
             raise RecordError(f"{what} key {name!r} must be a fraction in [0, 1], got {value!r}")

@@ -1,5 +1,6 @@
 """The commands that train nothing: init, check, plan, cost, law, report and store."""
 
+import gc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -243,6 +244,7 @@ def law(
         folder = paths[0] if paths[0].is_dir() else paths[0].parent
         store = folder / "store" if len(paths) == 1 and (folder / "store").is_dir() else None
         measured = [record for path in paths for record in _measured(path)]
+        gc.freeze()  # they stay until the end, so that no search for garbage need pass through them
         tolerated = _asked_loss(folder / "law.json") if tolerated is None else tolerated
         file = law_of_records(measured, stages=stages, loss=tolerated, store=store)
     if as_json:

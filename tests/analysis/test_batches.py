@@ -34,7 +34,8 @@ def test_the_larger_batch_is_told_and_a_sentence_says_what_was_left_out() -> Non
     assert told == new
     assert said == (
         "Told are 30 records at seeds 3 to 7 (results new, torch 2.13.0, float32). Left out as another "
-        "batch, which is never pooled with them: 18 records at seeds 0 to 2 (results old, torch 2.11.0, bfloat16)."
+        "batch, which is never pooled with them: 18 records at seeds 0 to 2 "
+        "(results old, torch 2.11.0, bfloat16)."
     )
 
 
