@@ -7,6 +7,7 @@ __all__ = [
     "classifier_first",
     "dense_only",
     "flat",
+    "frozen_filters",
     "grouped",
     "in_place_blocks",
     "normalized",
@@ -83,6 +84,29 @@ def grouped(classes: int, channels: int) -> nn.Module:
         nn.Flatten(),
         nn.Linear(16, classes),
     )
+
+
+class _Frozen(nn.Module):
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 8, 3, padding=1)
+        self.blur = nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
+        nn.init.constant_(self.blur.weight, 1 / 9)
+        self.blur.weight.requires_grad_(False)
+        self.blocks = nn.Sequential(*(_Residual(8) for _ in range(3)))
+        for parameter in self.blocks[0].parameters():
+            parameter.requires_grad_(False)
+        self.classifier = nn.Linear(8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(self.blur(self.stem(x).relu()))
+        out: Tensor = self.classifier(x.mean((2, 3)))
+        return out
+
+
+def frozen_filters(classes: int, channels: int) -> nn.Module:
+    """A filter against aliasing and a block that are not to be trained."""
+    return _Frozen(classes, channels)
 
 
 class _ClassifierFirst(nn.Module):

@@ -1,5 +1,6 @@
 """What a task's stages find in its network, told before anything is trained."""
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from ordercomp.codec import Plain
 from ordercomp.data.splits import OneBatch
 from ordercomp.jobs.race import Race, plan_race
 from ordercomp.measuring.cost import Cost, counted_macs, measure_cost
-from ordercomp.networks.exits import Bits
+from ordercomp.networks.exits import Bits, frozen_names
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.node import (
     LEAST_BATCH,
@@ -29,6 +30,8 @@ from ordercomp.sequence import StageSequence
 from ordercomp.stages.blocks import find_blocks, split_candidates
 from ordercomp.stages.catalog import apply_untrained, dry_run, known_stages
 from ordercomp.training.trainer import DataTrainer
+
+_log = logging.getLogger(__name__)
 
 
 def check_task(task: Task) -> None:
@@ -58,6 +61,8 @@ def dry_runs(task: Task) -> Iterator[CompressedNetwork]:
     network, _ = start_network(task, seed=0)
     alone = {task.sequence(letter, setting) for letter in task.stages for setting in task.settings}
     judge_start(task, network, seed=0)
+    if frozen := frozen_names(network.module):
+        _log.warning("%d frozen parameters of %s stay frozen, such as %s", len(frozen), task.model, frozen[0])
     trainer = _one_step(task)
     _try(network, trainer, task)
     yield network

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ordercomp.networks.exits import Bits
+from ordercomp.networks.exits import Bits, thawed
 from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Convention
@@ -191,7 +191,7 @@ def _outside(network: CompressedNetwork, ran: nn.Module, counter: "_Counter") ->
         return []
     module = network.copy().module.eval()
     parameters = {name: parameter for name, parameter in module.named_parameters() if name in unseen}
-    with torch.enable_grad():
+    with torch.enable_grad(), thawed(module):
         total = sum(logits.sum() for logits in module(network.example()))
         gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     sizes = {name: parameter.numel() for name, parameter in parameters.items()}
@@ -215,6 +215,7 @@ class _Counter:
         self.segment = 0
         self.stored: set[int] = set()  # identities of parameters
         self.flops = FlopCounterMode(display=False)
+        self._counted: set[nn.Module] = set()
         self._quantized = quantized
         self._running: list[str] = []
         self._seen = 0  # operations that are told apart already
@@ -251,8 +252,10 @@ class _Counter:
         self._seen = total
 
     def _count(self, name: str, layer: nn.Module, output: Any) -> None:
-        new = [weight for weight in layer.parameters(recurse=False) if id(weight) not in self.stored]
-        self.stored.update(map(id, new))  # what is used again is stored once
+        # A layer that runs again is stored once; files hold weights that two layers share for each.
+        new = [] if layer in self._counted else [*layer.parameters(recurse=False)]
+        self._counted.add(layer)
+        self.stored.update(map(id, new))
         first = not self.layers
         cost = _layer_cost(name, layer, output, self.segment, reads_image=first, new=new)
         if not cost.normalization:

@@ -1,8 +1,8 @@
 """Modules as stages shape them: a factory's body, heads after some of its parts, layers replaced in place."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -205,11 +205,27 @@ def channels_last(module: MultiExit) -> MultiExit:
 
 
 def blank_copy(module: nn.Module) -> Any:
-    """A deep copy without gradients, all parameters trainable."""
+    """A deep copy without gradients; frozen parameters stay frozen."""
     for parameter in module.parameters():
         parameter.grad = None
-    twin = copy.deepcopy(module, kept_results(module))
-    return twin.requires_grad_(True)
+    return copy.deepcopy(module, kept_results(module))
+
+
+@contextmanager
+def thawed(module: nn.Module) -> Iterator[None]:
+    """Let all parameters have gradients meanwhile; what was frozen is so again afterwards, by name."""
+    frozen = frozen_names(module)
+    module.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+
+
+def frozen_names(module: nn.Module) -> list[str]:
+    """Names of the parameters that are not to be trained."""
+    return [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
 
 
 # Early-exit inference: the part of the body behind the exit that an image takes does not run

@@ -146,7 +146,11 @@ def _cut_tensors(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None
             cut = tensor.detach()[tuple(slice(size) for size in shapes[name])].clone()
             if list(cut.shape) != list(shapes[name]):
                 raise RuntimeError(f"{name} should have shape {shapes[name]}, it has {list(tensor.shape)}")
-            tied[id(tensor)] = nn.Parameter(cut) if isinstance(tensor, nn.Parameter) else cut
+            tied[id(tensor)] = (
+                nn.Parameter(cut, requires_grad=tensor.requires_grad)
+                if isinstance(tensor, nn.Parameter)
+                else cut
+            )
         setattr(layer, own, tied[id(tensor)])
 
 

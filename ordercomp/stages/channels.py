@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.knobs import exact
-from ordercomp.networks.exits import channels_last, running_order
+from ordercomp.networks.exits import channels_last, running_order, thawed
 from ordercomp.networks.layers import QuantizedLayer, dorefa_weight
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.stage import StageError
@@ -43,6 +43,7 @@ def narrow_channels(
     """
     if round_to > 1 and scope == "global":
         raise StageError(f"round_to={round_to} needs scope=local, as global ranks channels one by one")
+    _refuse_tied(network)
     kept = classifiers(network)
     widths = _widths(network.module, kept)
     try:
@@ -69,6 +70,20 @@ def narrow_channels(
     if scope == "local":
         facts |= _judge_kept(network, ratio, achieved, [width for width in widths if width > 1], round_to)
     return facts
+
+
+def _refuse_tied(network: CompressedNetwork) -> None:
+    """Raise StageError for layers that share a parameter, of which other channels would go in each."""
+    owners: dict[int, str] = {}
+    for path, layer in network.module.named_modules():
+        for name, parameter in layer.named_parameters(recurse=False):
+            owner = owners.setdefault(id(parameter), path)
+            if owner != path:
+                first, second = (place.removeprefix("body.") for place in (owner, path))
+                raise StageError(
+                    f"channels of {network.architecture.model} cannot be pruned: {first} and {second} share "
+                    f"their {name}, and would lose different channels; give each its own"
+                )
 
 
 def classifiers(network: CompressedNetwork) -> list[nn.Module]:
@@ -109,17 +124,15 @@ def _prune(
             pruning_ratio_dict=ratios,
         )
 
-    # Frozen parameters would make the tracer skip layers silently, and tracing needs gradients.
-    module.eval().requires_grad_(True)
-    with torch.enable_grad():
+    module.eval()
+    with torch.enable_grad(), thawed(module):  # the tracer skips what is frozen, silently
         ratios = _of_odd_layers(module, ratio, round_to) if scope == "local" else {}
         made = pruner(ratios)
         rounds = scope == "local" and round_to == 1 and any(map(_has_groups, module.modules()))
         if rounds and (odd := _of_small_groups(made, ratio)):
             made = pruner({**ratios, **odd})
         made.step()
-    module.zero_grad(set_to_none=True)
-    channels_last(module).requires_grad_(True)
+    channels_last(module).zero_grad(set_to_none=True)
     return [(name, outputs, list(channels)) for name, outputs, channels in made.pruning_history()]
 
 

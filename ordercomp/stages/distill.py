@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+import torch
+
 from ordercomp.knobs import Knob, exact
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.exits import drop_module
@@ -54,6 +56,7 @@ class Distill:
         Raises StageError if there is no block to drop, or if it saves less than a tenth of what is asked for.
         """
         student = network.rebuild(seed=trainer.seed, original=self.student == "fresh")
+        _keep_frozen(network, student)
         whole = student.copy()
         blocks = find_blocks(student)
         dropped = blocks_to_drop(blocks, self.depth)
@@ -76,6 +79,21 @@ class Distill:
         if left > math.ceil(exact(self.depth) * len(blocks)):
             achieved["notice"] = f"keeps {left} of {len(blocks)} blocks, as the others change the shape"
         return finish(student, self, epochs, achieved)
+
+
+@torch.no_grad()
+def _keep_frozen(network: CompressedNetwork, student: CompressedNetwork) -> None:
+    """Give frozen parameters of the student, which nothing trains, their values. Raises StageError."""
+    values = dict(network.module.named_parameters())
+    for name, parameter in student.module.named_parameters():
+        if parameter.requires_grad:
+            continue
+        if name not in values or values[name].shape != parameter.shape:
+            raise StageError(
+                f"D cannot give a fresh student the frozen parameter {name.removeprefix('body.')}, as it is "
+                "of another width now; student=inherit keeps it"
+            )
+        parameter.copy_(values[name])
 
 
 def _check_saved(whole: CompressedNetwork, student: CompressedNetwork, *, asked: float) -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ordercomp.errors import is_out_of_memory, one_line
-from ordercomp.networks.exits import Bits
+from ordercomp.networks.exits import Bits, thawed
 from ordercomp.networks.layers import FLOAT_BITS, BagOfFeaturesHead
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.stage import StageError
@@ -173,7 +173,7 @@ def _cut(network: CompressedNetwork, cuts: Sequence[Cut]) -> dict[str, list[int]
     names = {id(layer): name for name, layer in module.named_modules()}
     left: dict[str, list[int]] = {}
     removed: dict[str, list[int]] = {}
-    with torch.enable_grad():
+    with torch.enable_grad(), thawed(module):
         graph = tp.DependencyGraph().build_dependency(module, network.example(2), verbose=False)
     for root, outputs, channels in cuts:
         layer = module.get_submodule(root)

@@ -25,6 +25,7 @@ from ordercomp.data.catalog import load_data
 from ordercomp.data.splits import ImageData
 from ordercomp.knobs import Knob
 from ordercomp.measuring.cost import CONVENTIONS, measure_cost
+from ordercomp.networks.exits import frozen_names
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import Order, StageSequence, Step
 from ordercomp.shipping.packed import load_network, save_packed
@@ -167,7 +168,7 @@ def _check_outputs(stage: type[Stage], network: CompressedNetwork, result: Compr
     )
     _require(all(bool(torch.isfinite(logits).all()) for logits in outputs), "logits are not finite")
     _require(
-        all(parameter.requires_grad for parameter in result.module.parameters()),
+        {*frozen_names(result.module)} <= {*frozen_names(network.module)},
         "parameters must be left trainable for the stages that follow",
     )
 

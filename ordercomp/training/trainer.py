@@ -69,7 +69,7 @@ class DataTrainer:
         fresh weights are fitted again when the rate is at its peak: before, nothing was learned. With a
         teacher the loss is distillation, exit from exit, else that of the targets. Raises DivergedError.
         """
-        module = network.module.to(self.device).train().requires_grad_(True)
+        module = network.module.to(self.device).train()
         objective = self._objective()
         targets = None if teacher is None else self._targets(teacher)
 
@@ -92,7 +92,7 @@ class DataTrainer:
         The features are computed once, so an epoch costs little. Quantized heads are calibrated first.
         `joint` trains the body with them, at the fine-tuning rate.
         """
-        module = network.module.to(self.device).eval().requires_grad_(False)
+        module = network.module.to(self.device).eval()
         features = self._sweep(module.head_inputs)
         labels = self.data.train.labels.to(self.device)
         for head, inputs in zip(module.heads, features, strict=True):
@@ -108,9 +108,7 @@ class DataTrainer:
             outputs = [head(inputs[index]) for head, inputs in zip(module.heads, features, strict=True)]
             return objective.of_targets(outputs, labels[index])
 
-        epochs = self._fit(module.heads.requires_grad_(True), batches, loss_of, fresh=True)
-        module.requires_grad_(True)
-        return epochs
+        return self._fit(module.heads, batches, loss_of, fresh=True)
 
     def calibrate(self, network: CompressedNetwork, *, again: bool = False) -> None:
         """Set the input ranges of all quantized layers on one batch of training images.

@@ -1,6 +1,7 @@
 """What networks cost: published sizes, conventions, exits, and tiny networks worked by hand."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tiny_networks import apply, tiny_network
@@ -9,6 +10,7 @@ from torch import nn
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.networks.weights import read_checkpoint
 
 
 def cifar(model: str) -> CompressedNetwork:
@@ -102,8 +104,12 @@ def test_a_layer_that_runs_twice_by_hand() -> None:
     assert quantized.bits("honest") == (72 + 576 + 80) * 2 + (8 + 8 + 10 + 5) * 32
 
 
-def test_tied_weights_are_stored_once() -> None:
-    assert measure_cost(tiny_network("user_nets:tied_weights")).parameters == 80 + 576 + 8 + 8 + 90
+def test_tied_weights_are_counted_as_files_hold_them(tmp_path: Path) -> None:
+    network = tiny_network("user_nets:tied_weights")
+    assert measure_cost(network).parameters == 80 + 576 + 8 + 576 + 8 + 90
+    network.save(tmp_path / "network")
+    tensors, _ = read_checkpoint(tmp_path / "network")
+    assert sum(tensor.numel() for tensor in tensors.values()) == measure_cost(network).parameters
 
 
 def test_batch_normalization_costs_only_in_the_honest_convention() -> None:

@@ -1,11 +1,13 @@
 """What each stage does beside the common contract: students, bits, split points, knobs and their errors."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from tiny_networks import NoTrainer, apply, logits, snapshot, tiny_network, tiny_trainer
 from torch import nn
 
-from ordercomp.networks.exits import Bits
+from ordercomp.networks.exits import Bits, frozen_names
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages.catalog import STAGES, complete, make_stage
@@ -176,3 +178,34 @@ def test_epochs_of_all_stages_add_up() -> None:
         network = apply(letter, network, tiny_trainer())
     assert [step.epochs for step in network.lineage] == [0.5] * 5
     assert network.epochs == 2.5
+
+
+@pytest.mark.parametrize("letter", ["D", "P", "Q", "E", "F", "K", "DPQE"])
+def test_frozen_parameters_stay_frozen_through_every_stage_and_file(letter: str, tmp_path: Path) -> None:
+    network = tiny_network("user_nets:frozen_filters")
+    before = dict(network.module.named_parameters())
+    frozen = {"body.blur.weight", "body.blocks.0.conv.weight", "body.blocks.0.conv.bias"}
+    assert frozen == {*frozen_names(network.module)}
+    for one in letter:
+        knobs = {"D": {"depth": 0.6}, "E": {"train": "joint"}}.get(one, {})
+        network = apply(one, network, tiny_trainer(epochs=1), **knobs)
+    network.save(tmp_path / "network")
+    for kept in (network, CompressedNetwork.load(tmp_path / "network", trust=["user_nets:frozen_filters"])):
+        assert frozen == {*frozen_names(kept.module)}
+        parameters = dict(kept.module.named_parameters())
+        assert torch.all(parameters["body.blur.weight"] == before["body.blur.weight"][0, 0, 0, 0])
+        if "P" not in letter:
+            assert all(torch.equal(parameters[name], before[name]) for name in frozen)
+        assert not torch.equal(parameters["body.classifier.bias"], before["body.classifier.bias"])
+
+
+def test_a_fresh_student_cannot_have_a_frozen_parameter_of_another_width() -> None:
+    pruned = apply("P", tiny_network("user_nets:frozen_filters"), ratio=0.5)
+    with pytest.raises(StageError, match=r"frozen parameter blur\.weight, as it is of another width"):
+        apply("D", pruned, depth=0.6, student="fresh")
+
+
+@pytest.mark.parametrize("letter", ["Q", "F", "K"])
+def test_tied_weights_stay_tied(letter: str) -> None:
+    body = apply(letter, tiny_network("user_nets:tied_weights"), tiny_trainer(epochs=1)).module.body
+    assert body.one.weight is body.two.weight  # type: ignore[union-attr]
