@@ -28,7 +28,6 @@ from ordercomp.analysis.order_model import Draws, Effort, draw_values
 from ordercomp.analysis.statistics import RULES
 from ordercomp.analysis.values import (
     LOSSES,
-    CostName,
     ValueTable,
     chain_tables,
     chain_values,
@@ -36,7 +35,7 @@ from ordercomp.analysis.values import (
     settings_of,
 )
 from ordercomp.codec import FLAT, OMITTED, named
-from ordercomp.records import Convention, Record, metric_of
+from ordercomp.records import Convention, CostName, Record, metric_of
 from ordercomp.sequence import Order
 
 FloatArray = npt.NDArray[np.float64]
@@ -49,6 +48,7 @@ DECIDED = 0.95  # probability from which on the order of a pair is decided
 LEAST_SEEDS = RULES.least_seeds
 LEAST_REACHED = 0.5  # share of the seeds at which some chain must reach the loss
 BRIEF = Effort(burn_in=50, draws=75)  # for losses and settings beside those that were asked about
+COSTS: tuple[CostName, ...] = ("bitops", "storage", "macs")  # that all records tell
 POOR_RHAT, POOR_DRAWS = 1.1, 50.0  # beyond, the sampler of the posterior has not settled
 
 
@@ -183,6 +183,14 @@ class AnswerAt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CostAnswer:
+    """The answer by another cost, in brief."""
+
+    recommended: Order | None
+    best_set: tuple[Order, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """The answer at the loss that was asked for, at other losses, and for each knob setting alone."""
 
@@ -191,6 +199,7 @@ class Answer:
     by_setting: tuple[AnswerAt, ...] = field(default=(), metadata=named("by_rung"))
     metric: str = field(default="accuracy", metadata=OMITTED)  # of which some is lost
     cost: str = field(default="bitops", metadata=OMITTED)  # what a reduction is of; "score" for a table's own
+    by_cost: Mapping[str, CostAnswer] = field(default_factory=dict, metadata=OMITTED)  # by the other costs
     topological_sorts: Sorts | None = field(default=None, metadata=OMITTED)  # None: there is no law beside
     withheld: str = field(default="", metadata=OMITTED)  # why nothing is recommended, if not for few seeds
     batches: str = field(default="", metadata=OMITTED)  # which records were left out, or pooled over hardware
@@ -222,8 +231,10 @@ def derive_answer(
 ) -> Answer:
     """Answer from records, at `loss` and at all of `LOSSES`, over all knob settings and for each alone.
 
+    At `loss` the other costs are answered, too, in brief.
+
     Chains that were run at fewer seeds than others are compared by the model, not by their raw means. With
-    `effort` left out, other losses and settings than the asked ones get fewer draws.
+    `effort` left out, other losses, settings and costs than the asked ones get fewer draws.
 
     Raises ValueError for a loss outside of (0, 1], stages that are no distinct letters, and a cost convention
     that the records do not hold.
@@ -242,8 +253,19 @@ def derive_answer(
         for setting in settings
         if len(settings) > 1
     ]
+    by_cost: dict[str, CostAnswer] = {}
+    for other in COSTS if asked.recommended else ():
+        if other != cost:
+            others = networks_of(records, stages, cost=other, convention=convention)
+            told = answer_of(chain_values(others, stages, loss=loss, settings=settings), effort=brief)
+            by_cost[other] = CostAnswer(recommended=told.recommended, best_set=told.best_set)
     return Answer(
-        asked=asked, by_loss=tuple(by_loss), by_setting=tuple(alone), metric=metric_of(records), cost=cost
+        asked=asked,
+        by_loss=tuple(by_loss),
+        by_setting=tuple(alone),
+        metric=metric_of(records),
+        cost=cost,
+        by_cost=by_cost,
     )
 
 

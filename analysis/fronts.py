@@ -335,7 +335,9 @@ def curve_gains(
     gained: list[tuple[FloatArray, FloatArray]] = [(np.zeros(0), np.zeros(0))]
     for start in range(0, len(curves), _AT_ONCE):
         mine, theirs = (_Padded.of(some[start : start + _AT_ONCE]) for some in (curves, others))
-        gained.append((_reductions_gained(mine, theirs, tolerance), _accuracies_gained(mine, theirs, tolerance)))
+        gained.append(
+            (_reductions_gained(mine, theirs, tolerance), _accuracies_gained(mine, theirs, tolerance))
+        )
     reductions, accuracies = map(np.concatenate, zip(*gained, strict=True))
     return reductions, accuracies
 
@@ -380,7 +382,9 @@ def _accuracies_gained(curves: _Padded, others: _Padded, tolerance: float) -> Fl
     reach = np.minimum(curves.reductions.max(axis=1), others.reductions.max(axis=1))[:, None]
     steps = np.concatenate((curves.reductions, others.reductions), axis=1)
     lowest = np.where(np.isfinite(steps), steps, np.inf).min(axis=1, keepdims=True)
-    steps = np.sort(np.clip(steps, np.minimum(lowest, reach), reach), axis=1)  # what is filled up gets no width
+    steps = np.sort(
+        np.clip(steps, np.minimum(lowest, reach), reach), axis=1
+    )  # what is filled up gets no width
     mine, theirs = curves.losses_at(steps), others.losses_at(steps)
     widths = np.diff(np.maximum(steps, 0.0), prepend=0.0)  # a loss holds from the step before up to its own
     widths[np.minimum(mine, theirs) > tolerance] = 0.0
@@ -392,7 +396,9 @@ def _reductions_gained(curves: _Padded, others: _Padded, tolerance: float) -> Fl
     less = np.minimum(*smallest)
     start = np.where(less < tolerance, np.minimum(0.0, less), np.maximum(*smallest))[:, None]
     end = np.maximum(tolerance, start)
-    steps = np.sort(np.concatenate((start, np.clip(np.hstack((curves.losses, others.losses)), start, end)), axis=1))
+    steps = np.sort(
+        np.concatenate((start, np.clip(np.hstack((curves.losses, others.losses)), start, end)), axis=1)
+    )
     widths = np.diff(steps, append=end)  # a reduction holds from its own step to the next
     return _means(curves.reductions_at(steps) - others.reductions_at(steps), widths)
 
@@ -435,7 +441,9 @@ def gains_over(pairs: Sequence[tuple[Measured, Measured]]) -> tuple[FloatArray, 
     ours, theirs = [one.curve for one, _ in pairs], [other.curve for _, other in pairs]
     gained = curve_gains(ours, theirs, tolerance=pairs[0][0].scale.tolerance)
     reductions, losses = (
-        np.array([getattr(one, name)[0] - getattr(other, name)[0] for one, other in zip(ours, theirs, strict=True)])
+        np.array(
+            [getattr(one, name)[0] - getattr(other, name)[0] for one, other in zip(ours, theirs, strict=True)]
+        )
         for name in ("reductions", "losses")
     )
     return np.where(single, reductions, gained[0]), np.where(single, -losses, gained[1])
@@ -486,7 +494,9 @@ def _measured(records: Sequence[Record], scale: Scale) -> list[Measured]:
     ]
 
 
-def point_arrays(records: Sequence[Record], convention: Convention) -> tuple[FloatArray, FloatArray, FloatArray]:
+def point_arrays(
+    records: Sequence[Record], convention: Convention
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Log2 reductions and losses, on validation and on test images, of all points, shape (records, points).
 
     Rows are filled up with points that reach nothing at an infinite loss. Raises ValueError as `candidates`.
@@ -495,7 +505,9 @@ def point_arrays(records: Sequence[Record], convention: Convention) -> tuple[Flo
     if convention == "paper":  # which was checked when the records were made
         costs = [point.bitops_cr for record in records for point in record.points]
     else:
-        costs = [_cost(record, point, convention)["bitops_cr"] for record in records for point in record.points]
+        costs = [
+            _cost(record, point, convention)["bitops_cr"] for record in records for point in record.points
+        ]
     reductions = np.log2(np.array(costs, dtype=np.float64))
     there = np.arange(int(lengths.max(initial=0))) < lengths[:, None]
 

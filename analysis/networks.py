@@ -20,8 +20,9 @@ from scipy import special
 
 from ordercomp.analysis.answer import Answer, AnswerAt
 from ordercomp.analysis.fronts import point_losses
+from ordercomp.analysis.values import multiplication_bits, reduction_of
 from ordercomp.codec import Number
-from ordercomp.records import OperatingPoint, Record
+from ordercomp.records import CostName, OperatingPoint, Record, check_cost
 from ordercomp.sequence import Order
 
 MOST_IMAGES = 200_000
@@ -78,6 +79,12 @@ class Pick:
             command=compress_command(record, loss, exact=point if exact else None, store=store),
         )
 
+    def reduced(self, cost: str) -> float:
+        """How many times smaller it is by a cost."""
+        if cost == "storage":
+            return self.storage
+        return self.reduction * (multiplication_bits(self.sequence) if cost == "macs" else 1.0)
+
     def doubted(self) -> "Pick":
         """The same with a note where it loses more on test data than was tolerated on validation data."""
         if self.test_loss <= self.loss + 1e-12:
@@ -120,7 +127,7 @@ def compress_command(
 def networks_to_take(
     records: Iterable[Record], answer: Answer, stages: Order, *, store: Path | None = None
 ) -> list[Pick]:
-    """Choose the recommended order's network at each loss of the answer, where one is within it.
+    """Choose the recommended order's network at each loss of the answer, by its cost, where one is within it.
 
     Where the network of a smaller loss reached more already, it stands there instead, with a note: a larger
     loss never buys less. Where a single network of another order reached more, it follows with a note. Where
@@ -139,7 +146,8 @@ def networks_to_take(
     unseen = images_in(
         [*(p.test_accuracy for r in held for p in r.points), *(r.baseline.test_accuracy for r in held)]
     )
-    points = _rank_points(held, seen)
+    cost = check_cost(answer.cost)
+    points = _rank_points(held, seen, cost)
     asked = {at.loss: at for at in (*answer.by_loss, answer.asked) if at.loss is not None}
     picks: list[Pick] = []
     before: Pick | None = None  # the network to take at smaller losses, as it was told first
@@ -148,9 +156,10 @@ def networks_to_take(
         def take(wanted: Wanted, note: str = "", loss: float = loss) -> Pick | None:
             if (chosen := points.first(loss, wanted)) is None:
                 return None
-            return Pick.of(*chosen, loss=loss, images=unseen, note=note, store=store)
+            exact = cost != "bitops"  # by which the command chooses the threshold
+            return Pick.of(*chosen, loss=loss, images=unseen, note=note, store=store, exact=exact)
 
-        rows = _at_loss(asked[loss], take, before)
+        rows = _at_loss(asked[loss], take, before, cost)
         picks += rows
         if rows and asked[loss].recommended is not None and rows[0].note == "":
             before = rows[0]
@@ -161,18 +170,19 @@ def _at_loss(
     told: AnswerAt,
     take: Callable[[Wanted, str], Pick | None],
     before: Pick | None,
+    cost: CostName,
 ) -> list[Pick]:
     if told.recommended is None:
         alone = take(_any, "the most compressed one measured; this says nothing about the order")
         return [] if alone is None else [alone]
     own = take(lambda record: record.order == told.recommended, "")
-    if before is not None and (own is None or before.reduction > own.reduction):
+    if before is not None and (own is None or before.reduced(cost) > own.reduced(cost)):
         note = f"the network of {100 * before.loss:g} %: {told.recommended}'s reached less"
         same = (before.sequence, before.seed)
         own = take(lambda record: (record.sequence, record.seed) == same, note)
     rest = take(lambda record: record.order != told.recommended, "")
     picks = [] if own is None else [own]
-    if rest is not None and (own is None or rest.reduction > MORE * own.reduction):
+    if rest is not None and (own is None or rest.reduced(cost) > MORE * own.reduced(cost)):
         place = "may be the best order, too" if rest.order in told.best_set else "is out over all seeds"
         if rest.order not in told.standings:
             place = "was not run like the others"
@@ -181,15 +191,15 @@ def _at_loss(
 
 
 def choose_point(
-    records: Iterable[Record], loss: float, *, images: int | None
+    records: Iterable[Record], loss: float, *, images: int | None, cost: CostName = "bitops"
 ) -> tuple[Record, OperatingPoint] | None:
-    """Choose the most reduced operating point whose validation loss is surely enough within `loss`.
+    """Choose the operating point most reduced by `cost` whose validation loss is surely enough within `loss`.
 
     That is one standard error below it, as if half of the errors fell on the same of `images` images; without
     `images` the loss itself is compared. Ties go to the smaller loss, the shorter order, then the earlier
     seed. None if there is no such point.
     """
-    return _rank_points(list(records), images).first(loss)
+    return _rank_points(list(records), images, cost).first(loss)
 
 
 def _any(record: Record) -> bool:
@@ -210,7 +220,7 @@ class _Ranked:
         return next((found for found in within if wanted(found[0])), None)
 
 
-def _rank_points(records: Sequence[Record], images: int | None) -> _Ranked:
+def _rank_points(records: Sequence[Record], images: int | None, cost: CostName) -> _Ranked:
     points = [(record, point) for record in records for point in record.points]
     losses, lengths = point_losses(records)
     errors = [(1 - record.baseline.accuracy) + (1 - point.accuracy) for record, point in points]
@@ -221,7 +231,7 @@ def _rank_points(records: Sequence[Record], images: int | None) -> _Ranked:
     )
     ties = np.empty(len(records), dtype=np.int64)
     ties[by_tie] = np.arange(len(records))
-    costs = np.array([-point.bitops_cr for _, point in points], dtype=np.float64)
+    costs = -np.array([reduction_of(point, record.sequence, cost=cost) for record, point in points])
     ranking = np.lexsort((np.repeat(ties, lengths), lost, costs))
     variance = 0.0 if images is None else np.maximum(np.abs(lost), np.array(errors) / 2) / images
     return _Ranked(points, ranking, (lost + np.sqrt(variance))[ranking])

@@ -12,6 +12,7 @@ import numpy as np
 from ordercomp.analysis.answer import Answer, answer_of
 from ordercomp.analysis.order_model import Effort
 from ordercomp.analysis.values import FLOOR, LOSSES, ValueTable, check_loss, front_reduction
+from ordercomp.records import CostName
 from ordercomp.sequence import Order
 
 MOST_BYTES = 64 * 2**20
@@ -127,8 +128,16 @@ def read_results(
     )
 
 
-def answer_results(results: Results, *, loss: float = 0.02, effort: Effort | None = None) -> Answer:
-    """Answer like `derive_answer`; from plain scores at no loss and without a law by loss."""
+def answer_results(
+    results: Results, *, loss: float = 0.02, cost: CostName | None = None, effort: Effort | None = None
+) -> Answer:
+    """Answer like `derive_answer`; from plain scores at no loss and without a law by loss.
+
+    `cost` names what the column of reductions is of, bit operations by default. Raises ValueError for a cost
+    of plain scores.
+    """
+    if cost is not None and results.scored:
+        raise ValueError(f"cost belongs to a column of reductions, got {cost!r} for a table of plain scores")
     losses = [] if results.scored else sorted({*LOSSES, check_loss(loss)})
     several = results.settings if len(results.settings) > 1 else ()
     tables = [results.table(loss=one) for one in losses] or [results.table()]
@@ -142,7 +151,7 @@ def answer_results(results: Results, *, loss: float = 0.02, effort: Effort | Non
             replace(one, setting=setting)
             for setting, one in zip(several, answers[len(tables) :], strict=True)
         ),
-        cost="score" if results.scored else "bitops",
+        cost="score" if results.scored else cost or "bitops",
     )
 
 

@@ -13,14 +13,14 @@ Control arms and repeated stages are no chains and take no part.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.fronts import padded, point_losses
 from ordercomp.analysis.run_table import RunTable, Setting, parsed
-from ordercomp.records import Convention, OperatingPoint, Record
+from ordercomp.records import Convention, CostName, OperatingPoint, Record, check_cost
 from ordercomp.sequence import Order
 
 FloatArray = npt.NDArray[np.float64]
@@ -29,7 +29,6 @@ FLOOR = 0.0  # value of leaving the network alone
 LOSSES = (0.002, 0.006, 0.01, 0.02, 0.03, 0.05, 0.08)  # the law is told for all of these, as fractions
 WINDOW = (0.5, 1.5)  # times the tolerated loss: where the front is averaged
 MOST_REDUCTION = 1e12  # times smaller: no network is
-CostName = Literal["bitops", "storage", "macs"]  # what a reduction is of
 LEAST_SHARE = 0.5  # a setting is of the design if it was run so often, as a share of the most frequent one
 
 
@@ -116,13 +115,14 @@ def networks_of(
     """The networks among `records` that chains of `stages` made, ready to be valued at any loss.
 
     `cost` is what a reduction is of, `convention` how bit operations are counted. Raises ValueError for
-    stages that are not distinct letters, a convention that a record lacks, and a reduction that cannot be.
+    stages that are not distinct letters, a cost or convention that a record lacks, and a reduction that
+    cannot be.
     """
+    check_cost(cost)
     chains = RunTable.of(records, stages=stages).chains(stages)
     losses, lengths = point_losses(list(chains.values()))
-    shares = {text: multiplication_bits(text) if cost == "macs" else 1.0 for _, text, _ in chains}
     reductions = [
-        _reduction(point, cost, convention) * shares[run.text]
+        reduction_of(point, run.text, cost=cost, convention=convention)
         for run, record in chains.items()
         for point in record.points
     ]
@@ -258,19 +258,13 @@ def _reductions(losses: FloatArray, best: FloatArray, loss: float) -> FloatArray
     return averages
 
 
-def multiplication_bits(text: str) -> float:
-    """Bits of a multiplication after a sequence, as a share of a float one: what turns BitOps into MACs.
+def reduction_of(
+    point: OperatingPoint, sequence: str, *, cost: CostName = "bitops", convention: Convention = "paper"
+) -> float:
+    """How many times smaller than the baseline a network of a sequence is at one of its operating points.
 
-    In the convention of the paper one width of weights and activations holds for the whole network.
+    Raises ValueError for a convention that the point lacks, and a reduction that cannot be.
     """
-    widths = (32.0, 32.0)
-    for step in parsed(text).steps:
-        if {"weights", "activations"} <= step.settings.keys():
-            widths = float(step.settings["weights"]), float(step.settings["activations"])
-    return widths[0] * widths[1] / 32.0**2
-
-
-def _reduction(point: OperatingPoint, cost: CostName, convention: Convention) -> float:
     if cost == "storage":
         found = point.cr
     elif convention == "paper" or cost == "macs":
@@ -282,4 +276,17 @@ def _reduction(point: OperatingPoint, cost: CostName, convention: Convention) ->
         found = float(other["bitops_cr"])
     if not 0 < found <= MOST_REDUCTION:
         raise ValueError(f"a reduction must lie in (0, {MOST_REDUCTION:g}], got {found:g} in a record")
-    return found
+    return found * multiplication_bits(sequence) if cost == "macs" else found
+
+
+@lru_cache(maxsize=2**16)
+def multiplication_bits(text: str) -> float:
+    """Bits of a multiplication after a sequence, as a share of a float one: what turns BitOps into MACs.
+
+    In the convention of the paper one width of weights and activations holds for the whole network.
+    """
+    widths = (32.0, 32.0)
+    for step in parsed(text).steps:
+        if {"weights", "activations"} <= step.settings.keys():
+            widths = float(step.settings["weights"]), float(step.settings["activations"])
+    return widths[0] * widths[1] / 32.0**2

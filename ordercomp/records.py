@@ -10,16 +10,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast, get_args
 
 from ordercomp.codec import OMITTED, REST, Number, Plain, decode, encode, format_json, parse_json
 from ordercomp.files import lock_of, read_bytes, refuse_link, replacing
 from ordercomp.sequence import Order, StageSequence
 
 Convention = Literal["paper", "honest", "apot"]  # of counting costs
+CostName = Literal["bitops", "storage", "macs", "latency"]  # what a reduction is of
 _COMPRESSED: Mapping[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
 _MOST = sys.float_info.max
 PAIRED, ADAPTIVE = "paired", "adaptive"  # `extra["design"]`: chosen by a design, or by a sampler
+
+
+def check_cost(name: str) -> CostName:
+    """Return the name of a cost that records can tell. Raises ValueError."""
+    if name == "latency":
+        raise ValueError(
+            "cost cannot be 'latency' as yet: records hold no latency of the exported network; take bitops, "
+            "storage or macs"
+        )
+    if name not in get_args(CostName):
+        raise ValueError(f"cost must be bitops, storage or macs, got {name!r}")
+    return cast("CostName", name)
 
 
 class RecordError(ValueError):

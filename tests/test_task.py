@@ -56,6 +56,13 @@ def test_the_knobs_of_a_task_stand_in_its_sequences() -> None:
     assert str(task.sequence("DD")) == "D(depth=0.5) D(depth=0.5)"
 
 
+def test_the_cost_of_a_task_is_no_part_of_what_is_measured() -> None:
+    assert replace(SMALL, cost="storage").digest == SMALL.digest
+    assert Task.from_mapping({"name": "x", "model": "m", "data": "d", "cost": "macs"}).cost == "macs"
+    with pytest.raises(ValueError, match="cost cannot be 'latency' as yet: records hold no latency"):
+        replace(SMALL, cost="latency")
+
+
 def test_total_accounting_gives_every_order_the_same_epochs() -> None:
     task = replace(SMALL, recipe=Recipe(epochs=12), accounting="total")
     epochs = {

@@ -36,6 +36,7 @@ from ordercomp.analysis.report.svg import (
 from ordercomp.analysis.report.tables import duration_text, loss_text, probability_text
 from ordercomp.analysis.report.text import (
     ANOTHER_QUESTION,
+    COST_UNITS,
     STAGE_NAMES,
     AnswerWords,
     answer_words,
@@ -44,6 +45,7 @@ from ordercomp.analysis.report.text import (
     other_network,
     read_verdict,
     training_caveat,
+    where_costs_differ,
     where_it_changes,
 )
 from ordercomp.codec import FLAT, UNWRITTEN, format_json
@@ -177,8 +179,9 @@ def _told(picks: Sequence[Pick], answer: Answer) -> dict[str, str]:
     """What the page says of the networks to take."""
     if not picks:
         return {"network": "", "command": ""}
-    words = f"{picks[0].order}: {network_words(picks[0], metric=answer.metric)} {other_network(picks)}"
-    return {"network": tight(words.strip()), "command": picks[0].command}
+    words = network_words(picks[0], metric=answer.metric, cost=answer.cost)
+    told = f"{picks[0].order}: {words} {other_network(picks, cost=answer.cost)}"
+    return {"network": tight(told.strip()), "command": picks[0].command}
 
 
 def _graph_caption(entry: AnswerAt) -> str:
@@ -243,6 +246,7 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
     views = [] if answer is None else loss_views(answer, law.stages, _picks(file))
     chosen = next((view for view in views if view.chosen), None)
     metric = metric_of(records)
+    unit = COST_UNITS[answer.cost if answer else "bitops"]
     asked = verdict.order if chosen is None or chosen.recommended is None else chosen.recommended
     return {
         "law": law,
@@ -255,11 +259,13 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
         "chosen": chosen,
         "strip": strip_rows(views),
         "changes": where_it_changes(answer.by_loss) if answer else "",
+        "cost_changes": where_costs_differ(answer) if answer else "",
+        "unit": unit,
         "rungs": setting_rows(answer, law.stages) if answer else [],
         "curves": _curves(whole, views, scale),
         "verification": "" if law.verification is None else law.verification.sentence,
         "notes": (*law.notes, *notices_of(records)),
-        "facts": _facts(law, records, chosen),
+        "facts": _facts(law, records, chosen, unit),
         "stages": [(stage, STAGE_NAMES.get(stage, "plug-in stage")) for stage in law.stages],
         "pictures": _pictures(law),
         "pair_table": tables.pair_table(law.pairs).about(metric),
@@ -286,13 +292,13 @@ def _picks(file: LawFile) -> dict[float, list[Pick]]:
     return picks
 
 
-def _facts(law: Law, records: Sequence[Record], chosen: LossView | None) -> list[Fact]:
+def _facts(law: Law, records: Sequence[Record], chosen: LossView | None, unit: str) -> list[Fact]:
     """What stands in large type below the answer; those with a place change with the loss that is chosen."""
     facts = []
     if chosen is not None and chosen.recommended is not None:
         facts = [
             Fact(chosen.told["left"], "orders may be the best", "left"),
-            Fact(chosen.told["expected"], "bit operations, expected, against the best order", "expected"),
+            Fact(chosen.told["expected"], f"{unit}, expected, against the best order", "expected"),
             Fact(chosen.told["upper"], "at most, with 95 % confidence", "upper"),
             Fact(chosen.told["random"], "with an order taken at random", "random"),
         ]

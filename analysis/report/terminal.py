@@ -26,6 +26,7 @@ from ordercomp.analysis.report.text import (
     other_network,
     read_verdict,
     training_caveat,
+    where_costs_differ,
     where_it_changes,
 )
 from ordercomp.sequence import Order
@@ -44,10 +45,11 @@ def answer_lines(
         picks = [pick for pick in networks if pick.loss == answer.asked.loss]
         rest += [training_caveat(controls), named_stages(stages)]
         for pick in picks[:1]:
-            words = network_words(pick, metric=answer.metric)
+            words = network_words(pick, metric=answer.metric, cost=answer.cost)
             rest += [f"The network: {words}", f"Make it: {pick.command}"]
-        rest.append(other_network(picks))
-    yield from (Text(line) for line in (*rest, where_it_changes(answer.by_loss)) if line)
+        rest.append(other_network(picks, cost=answer.cost))
+    rest += [where_it_changes(answer.by_loss), where_costs_differ(answer)]
+    yield from (Text(line) for line in rest if line)
 
 
 def law_lines(file: LawFile | AdaptiveFile) -> Iterator[Text]:

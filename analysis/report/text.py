@@ -27,7 +27,7 @@ COST_UNITS = {"bitops": "bit operations", "storage": "bits of storage", "macs": 
 NOTHING = 0.1  # doublings that a stage must be able to gain, to be worth its training
 LITTLE = 0.005  # doublings that nobody can tell from none
 # What stands between the answer at one loss and the verdict on the pairs.
-ANOTHER_QUESTION = "Another question, pair by pair, averaged over losses up to some ten points:"
+ANOTHER_QUESTION = "Another question, pair by pair, by bit operations, over losses up to some ten points:"
 STAGE_NAMES: Mapping[str, str] = {
     "D": "distill",
     "P": "prune",
@@ -127,26 +127,47 @@ def where_it_changes(by_loss: Sequence[AnswerAt]) -> str:
     return f"At a tolerated loss of {first} take {told[0].recommended}, {', '.join(changes)}.{rest}"
 
 
-def network_words(pick: Pick, *, metric: str = "accuracy") -> str:
+def where_costs_differ(answer: Answer) -> str:
+    """Say by which other costs the best chain is another one; empty where no other cost was answered.
+
+    As over losses, it changes where the chains that may be best have none in common.
+    """
+    told = {cost: one for cost, one in answer.by_cost.items() if one.recommended}
+    if not told or answer.recommended is None:
+        return ""
+    changed = [
+        f"by {COST_UNITS[cost]} take {' → '.join(one.recommended or '')}"
+        for cost, one in told.items()
+        if not set(one.best_set) & set(answer.best_set)
+    ]
+    if changed:
+        return f"The best changes with the cost: {listed(changed)}."
+    units = listed([COST_UNITS[cost] for cost in told], "or")
+    own = COST_UNITS[answer.cost]
+    return f"By {units} the sets that may be best overlap with that by {own}."
+
+
+def network_words(pick: Pick, *, metric: str = "accuracy", cost: str = "bitops") -> str:
     """Say what a network to take reaches and loses, and what its note says."""
     sure = ""
     if pick.interval is not None:
         sure = f" ({interval_text(pick.interval, points_text)} with 95 %)"
     note = f" Note: {pick.note}." if pick.note else ""
+    counted = f"{times_text(pick.reduced('macs'))} fewer multiplications, " if cost == "macs" else ""
     return (
-        f"{times_text(pick.reduction)} fewer bit operations, {times_text(pick.storage)} less storage; "
-        f"on test data {percent_text(pick.test_accuracy)} {metric}, {100 * pick.test_loss:.2f} points lost"
-        f"{sure}.{note}"
+        f"{counted}{times_text(pick.reduction)} fewer bit operations, "
+        f"{times_text(pick.storage)} less storage; on test data {percent_text(pick.test_accuracy)} {metric}, "
+        f"{100 * pick.test_loss:.2f} points lost{sure}.{note}"
     )
 
 
-def other_network(picks: Sequence[Pick]) -> str:
+def other_network(picks: Sequence[Pick], *, cost: str = "bitops") -> str:
     """Say what single network of another order reached more, where the networks told at one loss hold one."""
     if len(picks) < 2:
         return ""
     other = picks[1]
     return (
-        f"One that reached more, maybe by luck: {other.order}, {times_text(other.reduction)}, "
+        f"One that reached more, maybe by luck: {other.order}, {times_text(other.reduced(cost))}, "
         f"{100 * other.test_loss:.2f} points lost."
     )
 

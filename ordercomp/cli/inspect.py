@@ -14,6 +14,7 @@ from rich.tree import Tree
 
 from ordercomp.cli.output import (
     ConventionOption,
+    CostOption,
     JsonFlag,
     OutcomeJsonFlag,
     StagesOption,
@@ -31,8 +32,8 @@ from ordercomp.cli.output import (
 )
 from ordercomp.codec import read_json
 from ordercomp.errors import FailedRunError
-from ordercomp.jobs.defaults import LOSS, SEEDS
-from ordercomp.records import Record, read_records
+from ordercomp.jobs.defaults import COST, LOSS, SEEDS
+from ordercomp.records import CostName, Record, check_cost, read_records
 from ordercomp.sequence import PrefixTrie, StageSequence, Step
 
 _MOST_NAMES = 6
@@ -208,6 +209,7 @@ def law(
     loss: Annotated[
         str | None, typer.Option(help="tolerated loss of accuracy, e.g. 2%; default: the folder's, or 2%")
     ] = None,
+    cost: CostOption = None,
     columns: Annotated[
         str | None, typer.Option(help="names in a table, e.g. order=stages,accuracy=score")
     ] = None,
@@ -226,31 +228,44 @@ def law(
     if (not paths) == (storage is None):
         raise ValueError("law needs either a folder or files of records, or --storage")
     tolerated = None if loss is None else parse_loss(loss)
+    counted = None if cost is None else check_cost(cost)
     tables = [path for path in paths if path.suffix.lower() == ".csv"]
     if tables:
         if len(paths) > 1:
             raise ValueError(f"law reads one table at a time, got {len(paths)} paths")
-        _answer_of_table(tables[0], tolerated, columns, baseline, lower=lower_is_better, as_json=as_json)
+        _answer_of_table(
+            tables[0], tolerated, counted, columns, baseline, lower=lower_is_better, as_json=as_json
+        )
         return
     if columns is not None or baseline is not None or lower_is_better:
         raise ValueError("--columns, --baseline and --lower-is-better belong to a table, a .csv file")
     if storage is not None:
         from ordercomp.jobs.study_law import law_of_study
 
-        file = law_of_study(storage, study, stages=stages, loss=LOSS if tolerated is None else tolerated)
+        asked = LOSS if tolerated is None else tolerated
+        file: Any = law_of_study(storage, study, stages=stages, loss=asked, cost=counted or COST)
     else:
-        from ordercomp.jobs.law import law_of_records
-
-        folder = paths[0] if paths[0].is_dir() else paths[0].parent
-        store = folder / "store" if len(paths) == 1 and (folder / "store").is_dir() else None
-        measured = [record for path in paths for record in _measured(path)]
-        gc.freeze()  # they stay until the end, so that no search for garbage need pass through them
-        tolerated = _asked_loss(folder / "law.json") if tolerated is None else tolerated
-        file = law_of_records(measured, stages=stages, loss=tolerated, store=store)
+        file = _law_of_paths(paths, stages, tolerated, counted)
     if as_json:
         print_json(file)
     else:
         print_lines(*law_lines(file))
+
+
+def _law_of_paths(
+    paths: Sequence[Path], stages: str | None, loss: float | None, cost: CostName | None
+) -> Any:
+    """The law of all records in these files and folders, by what the first one was asked for."""
+    from ordercomp.jobs.law import law_of_records
+
+    folder = paths[0] if paths[0].is_dir() else paths[0].parent
+    store = folder / "store" if len(paths) == 1 and (folder / "store").is_dir() else None
+    measured = [record for path in paths for record in _measured(path)]
+    gc.freeze()  # they stay until the end, so that no search for garbage need pass through them
+    asked, by = _asked(folder / "law.json")
+    return law_of_records(
+        measured, stages=stages, loss=asked if loss is None else loss, cost=cost or by, store=store
+    )
 
 
 def _measured(path: Path) -> list[Record]:
@@ -264,17 +279,19 @@ def _measured(path: Path) -> list[Record]:
     return records
 
 
-def _asked_loss(path: Path) -> float:
-    """The loss that the law.json of a folder was asked for; the default if there is none."""
+def _asked(path: Path) -> tuple[float, CostName]:
+    """The loss and the cost that the law.json of a folder was asked for; the defaults if there is none."""
     try:
-        return float(read_json(path)["answer"]["loss"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return LOSS
+        answer = read_json(path)["answer"]
+        return float(answer["loss"]), check_cost(answer.get("cost", COST))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return LOSS, COST
 
 
 def _answer_of_table(
     path: Path,
     loss: float | None,
+    cost: CostName | None,
     columns: str | None,
     baseline: float | None,
     *,
@@ -290,7 +307,7 @@ def _answer_of_table(
         raise FileNotFoundError(f"no table at {path}")
     names = Columns(**_parse_columns(columns or "", [field.name for field in fields(Columns)]))
     results = read_results(path, columns=names, lower_is_better=lower, baseline=baseline)
-    answer = rounded(answer_results(results, loss=LOSS if loss is None else loss))
+    answer = rounded(answer_results(results, loss=LOSS if loss is None else loss, cost=cost))
     if as_json:
         print_json({"task": path.name, "stages": results.stages, "answer": answer})
     else:

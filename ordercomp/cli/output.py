@@ -32,6 +32,10 @@ TrustOption = Annotated[
     typer.Option("--trust-model", help="module:function that the file may call; several times for several"),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON on stdout")]
+CostOption = Annotated[
+    str | None,
+    typer.Option(help="whose reduction counts: bitops, storage or macs; default bitops or the task's"),
+]
 OutcomeJsonFlag = Annotated[bool, typer.Option("--json", help="print the outcome as JSON on stdout")]
 
 console = Console(stderr=True)  # progress and logs; stdout is for results

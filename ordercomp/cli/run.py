@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ordercomp.cli.output import (
     ConventionOption,
+    CostOption,
     DaskOption,
     OutcomeJsonFlag,
     StagesOption,
@@ -33,6 +34,7 @@ from ordercomp.cli.output import (
 )
 from ordercomp.errors import FailedRunError
 from ordercomp.jobs.defaults import SEEDS
+from ordercomp.records import check_cost
 from ordercomp.sequence import StageSequence
 
 LossOption = Annotated[
@@ -60,6 +62,7 @@ def discover(
     task: TaskOption = "digits",
     stages: StagesOption = None,
     loss: LossOption = None,
+    cost: CostOption = None,
     budget: Annotated[str, typer.Option(help="time to train, e.g. 8m; none: until the race ends")] = "8m",
     seeds: Annotated[int, typer.Option(min=1, help="seeds of the race, at most")] = SEEDS,
     workers: WorkersOption = None,
@@ -82,6 +85,8 @@ def discover(
         chosen = replace(chosen, stages=stages)
     if loss is not None:
         chosen = replace(chosen, loss=parse_loss(loss))
+    if cost is not None:
+        chosen = replace(chosen, cost=check_cost(cost))
     seconds = parse_duration(budget)
     planned = len(plan_race(Race(task=chosen, seeds=seeds), losing=True).nodes)
     with (

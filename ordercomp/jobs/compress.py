@@ -9,7 +9,7 @@ from pathlib import Path
 from ordercomp.analysis.networks import choose_point, images_in
 from ordercomp.errors import FailedRunError
 from ordercomp.jobs.law_folder import certified_point, measure_at, settle_precision
-from ordercomp.records import OperatingPoint, Record
+from ordercomp.records import CostName, OperatingPoint, Record
 from ordercomp.running.jobs import Finished, Request, key_of_record
 from ordercomp.running.node import (
     check_guarantee,
@@ -122,7 +122,7 @@ def compress(
         elif guarantee:
             best = _certified(chosen, results, last, loss)
         else:
-            best = _within(last, loss)
+            best = _within(last, loss, chosen.cost)
         point = last.points[0] if best is None else best
         key = str(key_of_record(chosen.digest, last))
         copy_with_threshold(results.network_path(key), path, point.threshold)
@@ -149,10 +149,10 @@ def _check(loss: float, threshold: float | None, out: Path, *, guarantee: bool) 
     _check_writable(out)
 
 
-def _within(record: Record, loss: float) -> OperatingPoint | None:
+def _within(record: Record, loss: float, cost: CostName) -> OperatingPoint | None:
     """The most reduced point that is surely enough within the loss, as for the networks to take."""
     shares = [record.baseline.accuracy, *(point.accuracy for point in record.points)]
-    chosen = choose_point([record], loss, images=images_in(shares))
+    chosen = choose_point([record], loss, images=images_in(shares), cost=cost)
     return None if chosen is None else chosen[1]
 
 

@@ -103,7 +103,7 @@ def discover(
     """Race the orders of the task's stages, and write everything to `out` after each seed.
 
     Args:
-        task: model, data, recipe, stages, knobs, and the tolerated loss.
+        task: model, data, recipe, stages, knobs, the tolerated loss, and the cost.
         out: folder for records.jsonl, law.json, report.html, networks/, study.db and the store of results;
             what a former run left there is used again. A finished race trains and changes nothing.
         seeds: at most; the race ends earlier if one order is left.
@@ -204,7 +204,7 @@ class _Run:
         if self.stopped or seeds < LEAST_SEEDS:
             return
         task, records = self.race.task, self.records
-        networks = networks_of(records, task.stages)
+        networks = networks_of(records, task.stages, cost=task.cost)
         table = chain_values(networks, task.stages, loss=task.loss, settings=self.race.rungs)
         best = answer_of(table).best_set
         where: dict[str, list[int]] = {}
@@ -253,7 +253,7 @@ def _write(run: _Run, *, guarantee: bool) -> Discovery:
         raise FailedRunError(_nothing_measured(records, runner))
     records, batches = one_batch(records)
     law = derive_law(records, stages=task.stages)
-    answer = derive_answer(records, stages=task.stages, loss=task.loss)
+    answer = derive_answer(records, stages=task.stages, loss=task.loss, cost=task.cost)
     answer = replace(answer, batches=batches)
     answer = unless_under_trained(answer, law.convergence)
     trainings = runner.trainings

@@ -17,7 +17,7 @@ from ordercomp.analysis.networks import Pick, networks_to_take
 from ordercomp.analysis.pairs import Control
 from ordercomp.analysis.report.result_files import AdaptiveFile, AnyFile, LawFile
 from ordercomp.analysis.sampled import AdaptiveEvidence, adaptive_evidence
-from ordercomp.records import Record, is_paired, metric_of
+from ordercomp.records import CostName, Record, is_paired, metric_of
 from ordercomp.sequence import Order
 
 
@@ -26,6 +26,7 @@ def law_of_records(
     *,
     stages: Order | None = None,
     loss: float = 0.02,
+    cost: CostName = "bitops",
     store: Path | None = None,
     seed: int = 0,
 ) -> LawFile | AdaptiveFile:
@@ -35,6 +36,7 @@ def law_of_records(
         records: of one task.
         stages: letters to order, default those that occur.
         loss: tolerated, a fraction of accuracy, for the `answer`.
+        cost: whose reduction the answer is about.
         store: where the networks lie, for the commands that make them.
         seed: of the resampling.
 
@@ -49,7 +51,7 @@ def law_of_records(
     chosen = [record for record in records if not is_paired(record) and record.points]
     if not designed:
         adaptive = AdaptiveFile(law=_adaptive(chosen, stages, seed))
-        answer = derive_answer((), stages=adaptive.law.stages, loss=loss)
+        answer = derive_answer((), stages=adaptive.law.stages, loss=loss, cost=cost)
         return answered(adaptive, replace(answer, batches=batches), chosen, store=store)
     held = "".join(sorted({letter for record in designed for letter in record.order}))
     if missing := set(stages or "") - set(held):
@@ -58,7 +60,7 @@ def law_of_records(
     occurring = {letter for record in chosen for letter in record.order}
     speaks = bool(chosen) and set(stages or "") <= occurring
     file = LawFile(law=law, adaptive=_adaptive(chosen, stages, seed) if speaks else None)
-    answer = derive_answer(designed, stages=law.stages, loss=loss)
+    answer = derive_answer(designed, stages=law.stages, loss=loss, cost=cost)
     return answered(file, replace(answer, batches=batches), [*designed, *chosen], store=store)
 
 

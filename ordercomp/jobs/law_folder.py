@@ -11,13 +11,14 @@ from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick, network_name
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.analysis.report.result_files import LawFile
+from ordercomp.analysis.values import reduction_of
 from ordercomp.codec import decode, encode, format_json, read_json
 from ordercomp.files import drop_drafts, refuse_link, replace_file
 from ordercomp.jobs.law import answered
 from ordercomp.measuring.accuracy import ExitOutcome, certified_threshold, exit_outcome, sweep_thresholds
 from ordercomp.measuring.cost import Cost, measure_cost
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.records import OperatingPoint, Record
+from ordercomp.records import CostName, OperatingPoint, Record
 from ordercomp.running.fingerprint import fingerprint_task
 from ordercomp.running.jobs import key_of_record, node_key
 from ordercomp.running.node import create_network, task_data, task_metric
@@ -151,7 +152,7 @@ def guaranteed_networks(task: Task, store: Store, records: Sequence[Record], ans
         if order not in tested:
             own = [record for record in records if record.order == order]
             tested[order] = [_test(task, store, record) for record in own if _is_held(task, store, record)]
-        if (best := _most_reduced(tested[order], loss)) is not None:
+        if (best := _most_reduced(tested[order], loss, task.cost)) is not None:
             chosen, point = best
             note = f"certified: it loses at most {100 * loss:g} % with {100 * (1 - ERROR):g} % confidence"
             picks.append(
@@ -170,7 +171,7 @@ def guaranteed_networks(task: Task, store: Store, records: Sequence[Record], ans
 
 def certified_point(task: Task, store: Store, record: Record, *, loss: float) -> OperatingPoint | None:
     """Certify one network that the store holds with its baseline; None if its loss cannot be certified."""
-    best = _most_reduced([_test(task, store, record)], loss)
+    best = _most_reduced([_test(task, store, record)], loss, task.cost)
     return None if best is None else best[1]
 
 
@@ -194,8 +195,10 @@ def _baseline_key(task: Task, record: Record) -> str:
     return node_key(task.digest, StageSequence(()), record.seed)
 
 
-def _most_reduced(tested: Sequence[_Tested], loss: float) -> tuple[_Tested, OperatingPoint] | None:
-    best: tuple[_Tested, OperatingPoint] | None = None
+def _most_reduced(
+    tested: Sequence[_Tested], loss: float, cost: CostName
+) -> tuple[_Tested, OperatingPoint] | None:
+    best: tuple[float, _Tested, OperatingPoint] | None = None
     for network in tested:
         threshold = certified_threshold(
             network.seen, network.right_before, loss=loss, error=ERROR / len(tested)
@@ -203,9 +206,10 @@ def _most_reduced(tested: Sequence[_Tested], loss: float) -> tuple[_Tested, Oper
         if threshold is None:
             continue
         point = network.point(threshold)
-        if best is None or point.bitops_cr > best[1].bitops_cr:
-            best = (network, point)
-    return best
+        reduction = reduction_of(point, network.record.sequence, cost=cost)
+        if best is None or reduction > best[0]:
+            best = (reduction, network, point)
+    return None if best is None else best[1:]
 
 
 def _test(task: Task, store: Store, record: Record) -> _Tested:

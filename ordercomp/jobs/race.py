@@ -9,7 +9,7 @@ from importlib.resources import as_file
 from ordercomp.analysis.race import ALL_UP_TO, MOST_LATER, next_orders, starting_orders
 from ordercomp.analysis.run_table import Setting
 from ordercomp.analysis.values import ValueTable, chain_values, networks_of
-from ordercomp.records import Record, read_records
+from ordercomp.records import CostName, Record, read_records
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order, PrefixTrie, StageSequence, Step
 from ordercomp.stages.catalog import known_stages
@@ -77,7 +77,7 @@ class Race:
             return []
         if not finished:
             return self.sequences(next_orders(stages, None))
-        networks = networks_of(records, stages)
+        networks = networks_of(records, stages, cost=self.task.cost)
         table = chain_values(networks, stages, loss=self.task.loss, settings=self.rungs).at(finished)
         return self.sequences(next_orders(stages, table))
 
@@ -149,7 +149,7 @@ def plan_race(race: Race, *, losing: bool) -> RacePlan:
         blocks = [*first, *[first[0][:MOST_LATER]] * (race.seeds - len(first))]
     elif losing and len(stages) == len(EXAMPLE_STAGES):
         letters = str.maketrans(EXAMPLE_STAGES, stages)
-        example = _example(race.seeds, task.loss)
+        example = _example(race.seeds, task.loss, task.cost)
         blocks = [tuple(order.translate(letters) for order in block) for block in example]
     else:
         blocks = [starting_orders(stages, place) for place in range(race.seeds)]
@@ -162,9 +162,10 @@ def plan_race(race: Race, *, losing: bool) -> RacePlan:
 
 
 @functools.cache
-def _example(seeds: int, loss: float) -> tuple[tuple[Order, ...], ...]:
+def _example(seeds: int, loss: float, cost: CostName) -> tuple[tuple[Order, ...], ...]:
     """The orders of D, P, Q and E that run at each seed of a race in the recorded world."""
-    world = chain_values(networks_of(load_recorded(EXAMPLE), EXAMPLE_STAGES), EXAMPLE_STAGES, loss=loss)
+    networks = networks_of(load_recorded(EXAMPLE), EXAMPLE_STAGES, cost=cost)
+    world = chain_values(networks, EXAMPLE_STAGES, loss=loss)
     blocks: list[tuple[Order, ...]] = []
     table: ValueTable | None = None
     for _ in range(min(seeds, len(world.seeds))):

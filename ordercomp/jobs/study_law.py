@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
 from ordercomp.jobs.law import law_of_records
+from ordercomp.records import CostName
 from ordercomp.search.results import records_from_study
 from ordercomp.search.study import find_study
 from ordercomp.sequence import Order
@@ -15,6 +16,7 @@ def law_of_study(
     *,
     stages: Order | None = None,
     loss: float = 0.02,
+    cost: CostName = "bitops",
     seed: int = 0,
 ) -> LawFile | AdaptiveFile:
     """Give the law.json that a study supports, as `law_of_records` reads its trials.
@@ -25,4 +27,4 @@ def law_of_study(
     records = records_from_study(find_study(storage, study))
     if not records:
         raise ValueError(f"the study in {str(storage)!r} holds no finished trial to derive a law from")
-    return law_of_records(records, stages=stages, loss=loss, seed=seed)
+    return law_of_records(records, stages=stages, loss=loss, cost=cost, seed=seed)

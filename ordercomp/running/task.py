@@ -12,6 +12,7 @@ from ordercomp.data.source import ImageOptions
 from ordercomp.files import digest_of
 from ordercomp.measuring.accuracy import NUMBER_METRICS, class_metric
 from ordercomp.networks.weights import PRETRAINED
+from ordercomp.records import CostName, check_cost
 from ordercomp.sequence import KnobValue, Order, StageSequence, Step, check_order
 from ordercomp.stages.catalog import complete, known_stages
 from ordercomp.training.fit import Criterion, check_criterion
@@ -38,6 +39,7 @@ class Task:
     accounting: Literal["per-stage", "total"] = "per-stage"
     latency: bool = False  # measure milliseconds of one image, too
     loss: Number = 0.02  # of the metric, that a user would give up for a smaller network, in (0, 1]
+    cost: CostName = "bitops"  # whose reduction is the value of an order; no part of what is measured
     metric: str = "accuracy"  # what losses are about: a name of CLASS_METRICS or NUMBER_METRICS
     within: Number = 0.0  # of real targets: the error up to which an image counts as right; sets the metric
     criterion: Criterion = ""  # what training minimizes; empty: cross entropy, or mse for real targets
@@ -81,6 +83,7 @@ class Task:
         for name in ("mean", "std", "class_names"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         self.image_options  # noqa: B018 (checks them)
+        check_cost(self.cost)
         if not 0 < self.loss <= 1:
             raise ValueError(f"loss must lie in (0, 100 %], got {100 * self.loss:.4g} %")
         if self.baseline_epochs is not None and not 0 <= self.baseline_epochs < math.inf:

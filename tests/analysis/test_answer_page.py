@@ -144,7 +144,7 @@ def test_the_script_shows_what_is_chosen_everywhere(page: Path, tmp_path: Path, 
     seen = json.loads(held.replace("&quot;", '"').replace("&amp;", "&"))
     assert seen["errors"] == []
     assert seen["before"] == "Take D → P → Q if a loss of 2 % is tolerated; 1 other may be as good."
-    assert seen["after"] == "Take Q → P → D if a loss of 8 % is tolerated."
+    assert seen["after"] == "Take Q → P → D if a loss of 8 % is tolerated; 1 other may be as good."
     assert seen["command"] == "ordercomp compress QPD --store 'a & b'"
     assert seen["network"][0] is False
     assert seen["network"][1].startswith("QPD: 64× fewer bit operations")

@@ -7,8 +7,15 @@ from typing import Any
 import pytest
 from page_data import pick
 
-from ordercomp.analysis.answer import AnswerAt, Behind, PairChance, Regret, Standing
-from ordercomp.analysis.report.text import answer_words, cost_text, listed, other_network, where_it_changes
+from ordercomp.analysis.answer import Answer, AnswerAt, Behind, CostAnswer, PairChance, Regret, Standing
+from ordercomp.analysis.report.text import (
+    answer_words,
+    cost_text,
+    listed,
+    other_network,
+    where_costs_differ,
+    where_it_changes,
+)
 
 
 def standings(inside: Sequence[str], out: int) -> dict[str, Standing]:
@@ -189,3 +196,16 @@ def test_a_network_of_another_order_that_reached_more_is_told_in_a_line() -> Non
 
 def test_names_are_joined() -> None:
     assert [listed(names) for names in (["a"], ["a", "b"], ["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
+
+
+def test_the_cost_is_named_and_where_the_best_changes_with_it() -> None:
+    assert "more bits of storage" in answer_words(answer(), "DPQE", cost="storage").cost
+    other = CostAnswer(recommended="QP", best_set=("QP", "PQ"))
+    same = CostAnswer(recommended="DQPE", best_set=("DQPE",))
+    asked = Answer(asked=answer(), by_cost={"storage": other, "macs": same})
+    assert where_costs_differ(asked) == ("The best changes with the cost: by bits of storage take Q → P.")
+    asked = replace(asked, by_cost={"storage": same, "macs": same})
+    assert where_costs_differ(asked) == (
+        "By bits of storage or multiplications the sets that may be best overlap with that by bit operations."
+    )
+    assert where_costs_differ(replace(asked, by_cost={})) == ""

@@ -110,3 +110,24 @@ def test_without_a_recommendation_the_best_network_says_nothing_about_the_order(
     assert {one.note for one in taken} == {
         "the most compressed one measured; this says nothing about the order"
     }
+
+
+def by_storage(record: Record) -> Record:
+    """The same network, whose storage is the smaller the more bit operations it takes."""
+    points = (replace(point, cr=1000.0 / point.bitops_cr) for point in record.points)
+    return replace(record, points=tuple(points))
+
+
+def test_answer_and_networks_go_by_the_cost_that_was_asked_for() -> None:
+    records = [by_storage(record) for record in world(4)]
+    bitops, storage = (
+        derive_answer(records, stages="DPQ", cost=cost, effort=QUICK) for cost in ("bitops", "storage")
+    )
+    assert set(bitops.best_set) <= {"DPQ", "DQP", "QDP"}
+    assert bitops.by_cost["storage"].recommended == storage.recommended
+    assert set(storage.by_cost) == {"bitops", "macs"}
+    (first, *_) = (one for one in networks_to_take(records, storage, "DPQ") if one.loss == 0.02)
+    assert first.order == storage.recommended
+    assert first.storage == first.reduced("storage") == 1000.0 / 40
+    assert "--threshold" in first.command  # as a loss alone would choose it by bit operations
+    assert first.reduced("macs") == first.reduction * 2 * 4 / 32**2

@@ -88,6 +88,17 @@ def test_the_loss_of_the_folder_is_taken_unless_another_is_asked_for(
 
 
 @pytest.mark.integration
+def test_the_cost_of_the_folder_is_taken_unless_another_is_asked_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = folder(tmp_path / "run", 3)
+    (path / "law.json").write_text(json.dumps({"answer": {"loss": 0.05, "cost": "storage"}}))
+    assert json.loads(run(capsys, str(path), "--json"))["answer"]["cost"] == "storage"
+    assert "cost" not in json.loads(run(capsys, str(path), "--json", "--cost", "bitops"))["answer"]
+    assert "bits of storage" in run(capsys, str(path))
+
+
+@pytest.mark.integration
 def test_folders_and_files_are_read_together(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = folder(tmp_path / "run", 2)
     write_records(tmp_path / "more.jsonl", networks(4)[12:])
@@ -116,6 +127,8 @@ def test_a_table_of_other_results_gets_the_same_kind_of_answer(
         (("table.csv",), "lacks the column 'accuracy'; it has: order, seed, ppl"),
         (("table.csv", "run"), "law reads one table at a time"),
         (("run", "--loss", "0%"), r"loss must lie in \(0, 100 %\]"),
+        (("run", "--cost", "latency"), "records hold no latency of the exported network; take bitops"),
+        (("run", "--cost", "energy"), "cost must be bitops, storage or macs, got 'energy'"),
         (("run", "--loss", "120%"), "--loss must be a share"),
         (("run", "--lower-is-better"), "belong to a table"),
         ((), "needs either a folder or files of records, or --storage"),

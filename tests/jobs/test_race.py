@@ -9,7 +9,7 @@ from builders import make_record
 
 from ordercomp.jobs import race as race_module
 from ordercomp.jobs.race import Race, plan_race
-from ordercomp.records import Record
+from ordercomp.records import CostName, Record
 from ordercomp.running.task import TASKS
 from ordercomp.sequence import permutations
 from ordercomp.stages.catalog import STAGES, known_stages
@@ -18,12 +18,16 @@ DIGITS = TASKS["digits"]
 
 
 def measured(race: Race, value: Mapping[str, float], seeds: int) -> list[Record]:
-    """Records of the first blocks of a race in a world where each order has this reduction, in doublings."""
+    """Records of the first blocks of a race in a world where each order has this reduction, in doublings.
+
+    Shorter chains have one.
+    """
     rng = np.random.default_rng(0)
     records: list[Record] = []
     for seed in range(seeds):
-        for sequence in race.next_block(records, range(seed)):
-            reduction = 2 ** (value[sequence.order] + 0.1 * rng.standard_normal())
+        block = race.next_block(records, range(seed))
+        for sequence in dict.fromkeys(prefix for one in block for prefix in one.prefixes):
+            reduction = 2 ** (value.get(sequence.order, 1.0) + 0.1 * rng.standard_normal())
             made = make_record(sequence.order, seed, 0.975, reduction, task="digits", accounting="per-stage")
             records.append(replace(made, sequence=str(sequence)))
     return records
@@ -33,11 +37,12 @@ def test_blocks_are_halves_at_all_rungs_until_orders_lose() -> None:
     race = Race(task=DIGITS, seeds=8)
     value = {order: 5.0 + order.index("E") for order in permutations("DPQE")}
     records = measured(race, value, 4)
-    orders = [{record.order for record in records if record.seed == seed} for seed in range(4)]
+    whole = [record for record in records if len(record.order) == 4]
+    orders = [{record.order for record in whole if record.seed == seed} for seed in range(4)]
     assert [len(some) for some in orders] == [12, 12, 12, 6]
     assert orders[0] | orders[1] == set(value)
     assert all(order.endswith("E") for order in orders[3])
-    assert len([record for record in records if record.seed == 3]) == 12  # two rungs
+    assert len([record for record in whole if record.seed == 3]) == 12  # two rungs
 
 
 def test_an_unfinished_seed_does_not_decide_who_runs_next() -> None:
@@ -45,6 +50,17 @@ def test_an_unfinished_seed_does_not_decide_who_runs_next() -> None:
     records = measured(race, dict.fromkeys(permutations("DPQE"), 5.0), 2)
     torn = [record for record in records if record.seed == 0] + records[-3:]
     assert race.next_block(torn, [0]) == race.next_block(records, [0])
+
+
+@pytest.mark.parametrize(("cost", "left"), [("bitops", {4}), ("storage", {1, 2, 3})])
+def test_chains_leave_by_the_cost_of_the_task(cost: CostName, left: set[int]) -> None:
+    """Short chains reduce bit operations least, and storage most."""
+    race = Race(task=replace(DIGITS, cost=cost), seeds=8)
+    records = [
+        replace(one, points=tuple(replace(point, cr=1000 / point.bitops_cr) for point in one.points))
+        for one in measured(race, {order: 5.0 + order.index("E") for order in permutations("DPQE")}, 3)
+    ]
+    assert {len(sequence.order) for sequence in race.next_block(records, range(3))} <= left
 
 
 def test_a_race_ends_after_its_seeds() -> None:
