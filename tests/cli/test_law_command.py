@@ -44,11 +44,12 @@ def test_the_answer_stands_first_with_the_command_of_its_network(
     assert "more bit operations" in lines[1]
     assert lines[2].startswith("4 of the 6 orders that were run are out; 2 may be the best")
     assert lines[3].startswith("Whichever of them is best: D before P and D before Q")
-    assert lines[4] == "D: distill, P: prune, Q: quantize"
-    assert lines[5].startswith("The network: 2")
-    assert re.search(r"× less storage; on test data 9\d\.\d\d % accuracy, \d\.\d\d points lost", lines[5])
-    assert lines[6].startswith("Make it: ordercomp compress 'D(depth=0.5)")
-    assert f"--store {tmp_path / 'run' / 'store'} --loss 2% --out D" in lines[6]
+    assert lines[4].startswith("Decided pair by pair, as probabilities for the best chain: D before P")
+    assert lines[5] == "D: distill, P: prune, Q: quantize"
+    assert lines[6].startswith("The network: 2")
+    assert re.search(r"× less storage; on test data 9\d\.\d\d % accuracy, \d\.\d\d points lost", lines[6])
+    assert lines[7].startswith("Make it: ordercomp compress 'D(depth=0.5)")
+    assert f"--store {tmp_path / 'run' / 'store'} --loss 2% --out D" in lines[7]
 
 
 def test_with_too_few_seeds_nothing_is_recommended(
