@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -19,6 +19,19 @@ def export(
     packed: Annotated[
         Path | None, typer.Option(help="the small file to write, for ordercomp.load_network")
     ] = None,
+    purpose: Annotated[
+        Literal["speed", "size", "any"],
+        typer.Option("--for", help="speed: integers; size: fewest bytes; any: what old readers know"),
+    ] = "speed",
+    task: Annotated[
+        str, typer.Option(help="built-in or TOML file; its training images choose the ranges between layers")
+    ] = "",
+    form: Annotated[
+        Literal["own", "int8"],
+        typer.Option(
+            "--as", help="own: our quantizers; int8: onnxruntime's static ones instead, needs --task"
+        ),
+    ] = "own",
     opset: Annotated[int | None, typer.Option(help="version of the ONNX operators")] = None,
     segments: Annotated[
         bool, typer.Option("--segments", help="cut the ONNX network at its exits, one file for each part")
@@ -41,16 +54,8 @@ def export(
         save_packed(chosen, packed)
         done["packed"] = {"file": str(packed), "bytes": packed.stat().st_size}
     if onnx is not None:
-        try:
-            from ordercomp.shipping.onnx import export_onnx
-        except Exception as error:  # whatever a broken installation raises
-            raise _lacks_extra("--onnx", error) from None
-        try:
-            exported = asdict(export_onnx(chosen, onnx, opset=opset, segments=segments))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{network} cannot be exported with opset {opset}: {reason}") from None
-        done["onnx"] = {**exported, "files": [str(file) for file in exported["files"]]}
+        options = {"purpose": purpose, "opset": opset, "segments": segments, "int8": form == "int8"}
+        done["onnx"] = _write_onnx(chosen, onnx, task, options)
     if as_json:
         print_json(done)
         return
@@ -58,6 +63,22 @@ def export(
         print(f"{packed}: {done['packed']['bytes']:,} bytes; ordercomp.load_network reads it")
     if onnx is not None:
         _print_onnx(done["onnx"])
+
+
+def _write_onnx(chosen: Any, path: Path, task: str, options: dict[str, Any]) -> dict[str, Any]:
+    from ordercomp.jobs.ship import task_images
+
+    try:
+        from ordercomp.shipping.onnx import export_onnx
+    except Exception as error:  # whatever a broken installation raises
+        raise _lacks_extra("--onnx", error) from None
+    images = task_images(chosen, task)[0] if task else None
+    try:
+        exported = asdict(export_onnx(chosen, path, images=images, **options))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"the network cannot be exported: {reason}") from None
+    return {**exported, "files": [str(file) for file in exported["files"]]}
 
 
 def _lacks_extra(what: str, error: Exception) -> ValueError:
@@ -70,6 +91,9 @@ def _lacks_extra(what: str, error: Exception) -> ValueError:
 def _print_onnx(facts: dict[str, Any]) -> None:
     print(f"{', '.join(facts['files'])}: {facts['bytes']:,} bytes, opset {facts['opset']}")
     print(f"weights: {facts['weights']}; {facts['quantizers']} activations are quantized (QDQ)")
+    print(f"onnxruntime runs {facts['integer_layers']} of {facts['layers']} layers with weights in integers")
+    for note in facts["notes"]:
+        print(note)
     if facts["session_options"]:
         print(f"{_QDQ_HINT}: {', '.join('='.join(option) for option in facts['session_options'].items())}")
     print(
@@ -84,10 +108,18 @@ def bench(
     shares: Annotated[
         str, typer.Option(help="shares of the images that leave at each exit, as 0.7,0.2,0.1")
     ] = "",
+    task: Annotated[
+        str, typer.Option(help="built-in or TOML file: its images choose ranges and measure accuracy")
+    ] = "",
+    baseline: Annotated[
+        Path | None, typer.Option(help="the trained baseline, a network file, for its accuracy")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=0, help="of an engine; 0 takes all cores")] = 1,
     trust_model: TrustOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure latency against the uncompressed baseline, in torch and onnxruntime, batch 1 and 64."""
+    """Measure the shipped network beside the float baseline and plain int8 of both, batch 1 and 64."""
+    from ordercomp.jobs.ship import task_images
     from ordercomp.networks.network import CompressedNetwork
 
     chosen = CompressedNetwork.load(network, trust=trust_model or ())
@@ -96,23 +128,42 @@ def bench(
         from ordercomp.shipping import bench as job
     except Exception as error:  # whatever a broken installation raises
         raise _lacks_extra("bench", error) from None
-    measured = job.bench(chosen, repeats=repeats)
+    images, test = task_images(chosen, task) if task else (None, None)
+    measured = job.bench(
+        chosen,
+        repeats=repeats,
+        threads=threads,
+        images=images,
+        test=test,
+        baseline=None if baseline is None else CompressedNetwork.load(baseline, trust=trust_model or ()),
+    )
     engines = measured.exits_ms if leaving else ()
     expected = {engine: measured.expected_ms(engine, leaving) for engine in engines}
     if as_json:
         rows = [{**asdict(latency), "speedup": latency.speedup} for latency in measured.latencies]
         print_json({**asdict(measured), "latencies": rows, "expected_ms": expected})
         return
-    table = Table("engine", "batch", "baseline ms", "compressed ms", "times faster")
-    for latency in measured.latencies:
-        numbers = (latency.baseline_ms, latency.compressed_ms, latency.speedup)
-        table.add_row(latency.engine, str(latency.batch), *(f"{number:.2f}" for number in numbers))
-    Console().print(table)
+    _print_contenders(measured)
     for engine, times in measured.exits_ms.items():
         print(f"{engine}, one image, by exit: {', '.join(f'{ms:.2f}' for ms in times)} ms")
     for engine, milliseconds in expected.items():
         print(f"{engine}, expected of an image: {milliseconds:.2f} ms")
     print(measured.sentence)
+
+
+def _print_contenders(measured: Any) -> None:
+    table = Table("engine", "network", "batch x threads", "ms", "times faster", "accuracy")
+    for latency in measured.latencies:
+        if latency.engine == "torch":
+            numbers = (f"{latency.compressed_ms:.3f}", f"{latency.speedup:.2f}")
+            table.add_row("torch", "shipped", f"{latency.batch}x{latency.threads}", *numbers, "")
+    base = measured.contenders[0].milliseconds
+    for one in measured.contenders:
+        accuracy = "" if one.accuracy is None else f"{one.accuracy:.1%}"
+        for place, ms in one.milliseconds.items():
+            table.add_row("onnxruntime", one.name, place, f"{ms:.3f}", f"{base[place] / ms:.2f}", accuracy)
+    Console().print(table)
+    print(f"onnxruntime runs {measured.integer_layers} of {measured.layers} layers with weights in integers")
 
 
 def _parse_shares(text: str, exits: int) -> tuple[float, ...]:

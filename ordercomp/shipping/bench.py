@@ -1,14 +1,15 @@
-"""Measured latency of a network against its uncompressed baseline, in torch and in onnxruntime."""
+"""Measured latency and accuracy of a network beside its baseline and beside plain int8 of both."""
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
+import numpy as np
+import onnx
 import torch
 from onnxruntime import InferenceSession
 from torch import Tensor
@@ -16,18 +17,39 @@ from torch import Tensor
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.exits import run_until
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.shipping.onnx import export_onnx, onnx_session, run_parts
+from ordercomp.shipping.int8 import static_int8
+from ordercomp.shipping.onnx import (
+    IMAGES,
+    Exported,
+    export_onnx,
+    finish,
+    noise,
+    onnx_session,
+    run_parts,
+    trace,
+    without_quantizers,
+)
 from ordercomp.shipping.plain import ShippedNetwork, ship
+
+BASELINE, SHIPPED = "baseline", "shipped"
+UNQUANTIZED, INT8 = "without quantizers", "int8 without them"
+BASELINE_INT8 = "int8 of the baseline"
+_FASTER = 0.97  # of the time: what counts as faster
+_AS_GOOD = 0.005  # of accuracy that plain int8 may lose and still be called as good
+_WARMUP = 3
+
+Runs = Mapping[str, Callable[[], object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Median milliseconds of one call, all exits computed, one thread."""
+    """Median milliseconds of one call, all exits computed."""
 
     engine: str  # torch or onnxruntime
     batch: int
     baseline_ms: float
     compressed_ms: float
+    threads: int = 1
 
     @property
     def speedup(self) -> float:
@@ -36,12 +58,24 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One network in onnxruntime, in a default session unless its export names options."""
+
+    name: str  # one of the five above
+    milliseconds: dict[str, float]  # of one call, by batch and threads, such as "1x1"
+    accuracy: float | None  # on the test images; None: there are none, or the network is not trained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     """Latencies, and what bit operations promised."""
 
     latencies: tuple[Latency, ...]
+    contenders: tuple[Contender, ...]
     exits_ms: dict[str, tuple[float, ...]]  # by engine: one image that leaves at exit 1, 2, …, last
     bitops_cr: float
+    integer_layers: int  # of the shipped network, by onnxruntime
+    layers: int
     sentence: str
 
     def expected_ms(self, engine: str, shares: Sequence[float]) -> float:
@@ -49,84 +83,186 @@ class Bench:
         return sum(share * ms for share, ms in zip(shares, self.exits_ms[engine], strict=True))
 
 
-def bench(network: CompressedNetwork, *, repeats: int = 15, batches: Sequence[int] = (1, 64)) -> Bench:
-    """Measure a network and a fresh one of the same architecture, one thread each.
+def bench(
+    network: CompressedNetwork,
+    *,
+    repeats: int = 15,
+    batches: Sequence[int] = (1, 64),
+    threads: int = 1,
+    images: Tensor | None = None,
+    test: tuple[Tensor, Tensor] | None = None,
+    baseline: CompressedNetwork | None = None,
+) -> Bench:
+    """Measure a network beside its uncompressed baseline and plain int8 of both, in turns.
+
+    Args:
+        network: on the CPU.
+        repeats: rounds, each with every network once, whose median counts.
+        batches: images in a call.
+        threads: of onnxruntime and torch; 0 takes all cores.
+        images: training images, stored pixel values (n, c, h, w), that choose ranges; else noise does.
+        test: images and labels for accuracy.
+        baseline: the trained one; otherwise a fresh network, whose accuracy is not told.
 
     Raises ValueError if a network cannot be exported.
     """
+    dense = baseline or _fresh(network)
+    dense.module.eval()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        exported, sessions = _sessions(network, dense, images, threads)
+        contenders = _contenders(
+            sessions, network, batches, repeats, threads, test, trained=baseline is not None
+        )
+        latencies = [
+            *_torch_latencies(dense, network, batches, repeats, threads),
+            *_as_latencies(contenders, batches, threads),
+        ]
+        image = network.architecture.example(1)
+        exits = {"torch": _torch_exits(ship(network), image, repeats)}
+        if network.exits:
+            exits["onnxruntime"] = _onnx_exits(network, images, image, repeats, threads)
+    finally:
+        torch.set_num_threads(before)
+    bitops_cr = measure_cost(dense).bitops() / measure_cost(network).bitops()
+    return Bench(
+        latencies=tuple(latencies),
+        contenders=contenders,
+        exits_ms=exits,
+        bitops_cr=bitops_cr,
+        integer_layers=exported.integer_layers,
+        layers=exported.layers,
+        sentence=describe_bench(
+            bitops_cr,
+            max(one.speedup for one in latencies),
+            contenders,
+            place=f"{batches[0]}x{threads}",
+        ),
+    )
+
+
+def _fresh(network: CompressedNetwork) -> CompressedNetwork:
+    """An untrained network of the same architecture."""
     architecture = network.architecture
-    dense = CompressedNetwork.create(
+    return CompressedNetwork.create(
         architecture.model,
         classes=architecture.classes,
         channels=architecture.channels,
         size=architecture.size,
     )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        latencies = [
-            *_latencies("torch", _run_torch, [ship(dense), ship(network)], network, batches, repeats),
-            *_latencies(
-                "onnxruntime",
-                _run_onnx,
-                [_sessions(dense)[0], _sessions(network)[0]],
-                network,
-                batches,
-                repeats,
-            ),
-        ]
-        image = architecture.example(1)
-        exits = {"torch": _torch_exits(ship(network), image, repeats)}
-        if network.exits:
-            exits["onnxruntime"] = _onnx_exits(_sessions(network, segments=True), image, repeats)
-    finally:
-        torch.set_num_threads(threads)
-    bitops_cr = measure_cost(dense).bitops() / measure_cost(network).bitops()
-    best = max(latency.speedup for latency in latencies)
-    return Bench(
-        latencies=tuple(latencies), exits_ms=exits, bitops_cr=bitops_cr, sentence=_sentence(bitops_cr, best)
-    )
 
 
-def _sentence(bitops_cr: float, best: float) -> str:
-    if best >= bitops_cr / 2:
-        return f"{bitops_cr:.3g} times fewer bit operations are up to {best:.3g} times faster here."
-    return (
-        f"{bitops_cr:.3g} times fewer bit operations promise more than this hardware gives: at most "
-        f"{best:.3g} times faster here, since both engines multiply in 32-bit floats. "
-        "Fewer bits still make the file smaller."
-    )
+def describe_bench(bitops_cr: float, best: float, contenders: Sequence[Contender], *, place: str) -> str:
+    """What the measured times mean, in words; `place` names the batch and the threads that decide."""
+    said = f"{bitops_cr:.3g} times fewer bit operations are up to {best:.3g} times faster here."
+    if best < bitops_cr / 2:
+        said = (
+            f"{bitops_cr:.3g} times fewer bit operations promise more than this hardware gives: at most "
+            f"{best:.3g} times faster here. Fewer bits still make the file smaller."
+        )
+    by_name = {one.name: one for one in contenders}
+    ours = by_name[SHIPPED]
+    for name, advice in (
+        (INT8, "`export --as int8` writes it"),
+        (BASELINE_INT8, "compression gains nothing"),
+    ):
+        plain = by_name[name]
+        lost = 0.0 if plain.accuracy is None or ours.accuracy is None else ours.accuracy - plain.accuracy
+        if plain.milliseconds[place] < _FASTER * ours.milliseconds[place] and lost <= _AS_GOOD:
+            times = f"{plain.milliseconds[place]:.3g} ms against {ours.milliseconds[place]:.3g}"
+            said += f" Plain {name} is better here: {times} at {place}; {advice}."
+    return said
 
 
-def _latencies(
-    engine: str,
-    prepare: Callable[[Any, Tensor], Callable[[], object]],
-    pair: Sequence[Any],
+def _sessions(
+    network: CompressedNetwork, dense: CompressedNetwork, images: Tensor | None, threads: int
+) -> tuple[Exported, dict[str, InferenceSession]]:
+    """The export, and a session for each contender."""
+    calibration = noise(network, IMAGES) if images is None else images[:IMAGES]
+    floats = {
+        BASELINE: trace(without_quantizers(dense), dense),
+        UNQUANTIZED: trace(without_quantizers(network), network),
+    }
+    for model in floats.values():
+        finish(model)
+    models = {
+        **floats,
+        INT8: static_int8(floats[UNQUANTIZED], calibration),
+        BASELINE_INT8: static_int8(floats[BASELINE], calibration),
+    }
+    with TemporaryDirectory(prefix="ordercomp-") as folder:
+        exported = export_onnx(network, Path(folder) / "network.onnx", images=images)
+        models[SHIPPED] = onnx.load(exported.files[0])
+    order = (BASELINE, SHIPPED, UNQUANTIZED, INT8, BASELINE_INT8)
+    return exported, {name: onnx_session(models[name].SerializeToString(), threads=threads) for name in order}
+
+
+def _contenders(
+    sessions: Mapping[str, InferenceSession],
     network: CompressedNetwork,
     batches: Sequence[int],
     repeats: int,
+    threads: int,
+    test: tuple[Tensor, Tensor] | None,
+    *,
+    trained: bool,
+) -> tuple[Contender, ...]:
+    milliseconds: dict[str, dict[str, float]] = {name: {} for name in sessions}
+    for batch in batches:
+        images = network.architecture.example(batch).contiguous().numpy()
+        runs = {name: partial(one.run, None, {"image": images}) for name, one in sessions.items()}
+        for name, median in _medians(runs, repeats, batch).items():
+            milliseconds[name][f"{batch}x{threads}"] = median
+    found = []
+    for name, session in sessions.items():
+        known = test is not None and (trained or name not in (BASELINE, BASELINE_INT8))
+        accuracy = _accuracy(session, *test) if test is not None and known else None
+        found.append(Contender(name=name, milliseconds=milliseconds[name], accuracy=accuracy))
+    return tuple(found)
+
+
+def _accuracy(session: InferenceSession, images: Tensor, labels: Tensor) -> float:
+    """Of the last exit."""
+    right = [
+        session.run(None, {"image": part.contiguous().numpy()})[-1].argmax(1) == truth.numpy()
+        for part, truth in zip(torch.split(images, 64), torch.split(labels, 64), strict=True)
+    ]
+    return float(np.concatenate(right).mean())
+
+
+def _as_latencies(contenders: Sequence[Contender], batches: Sequence[int], threads: int) -> list[Latency]:
+    by_name = {one.name: one.milliseconds for one in contenders}
+    return [
+        Latency(
+            engine="onnxruntime",
+            batch=batch,
+            baseline_ms=by_name[BASELINE][f"{batch}x{threads}"],
+            compressed_ms=by_name[SHIPPED][f"{batch}x{threads}"],
+            threads=threads,
+        )
+        for batch in batches
+    ]
+
+
+def _torch_latencies(
+    dense: CompressedNetwork, network: CompressedNetwork, batches: Sequence[int], repeats: int, threads: int
 ) -> list[Latency]:
-    """Times of the baseline and the compressed network, the `pair`, as an engine runs them."""
+    modules = {BASELINE: ship(dense), SHIPPED: ship(network)}
     latencies = []
     for batch in batches:
-        images = network.architecture.example(batch)
-        dense_ms, small_ms = (_median_ms(prepare(one, images), repeats, batch) for one in pair)
-        latencies.append(Latency(engine=engine, batch=batch, baseline_ms=dense_ms, compressed_ms=small_ms))
+        images = network.architecture.example(batch).contiguous(memory_format=torch.channels_last)
+        found = _medians({name: partial(one, images) for name, one in modules.items()}, repeats, batch)
+        latencies.append(
+            Latency(
+                engine="torch",
+                batch=batch,
+                baseline_ms=found[BASELINE],
+                compressed_ms=found[SHIPPED],
+                threads=threads,
+            )
+        )
     return latencies
-
-
-def _run_torch(module: ShippedNetwork, images: Tensor) -> Callable[[], object]:
-    return partial(module, images.contiguous(memory_format=torch.channels_last))
-
-
-def _run_onnx(session: InferenceSession, images: Tensor) -> Callable[[], object]:
-    return partial(session.run, None, {"image": images.numpy()})
-
-
-def _sessions(network: CompressedNetwork, *, segments: bool = False) -> list[InferenceSession]:
-    with TemporaryDirectory(prefix="ordercomp-") as folder:
-        exported = export_onnx(network, Path(folder) / "network.onnx", segments=segments)
-        return [onnx_session(file.read_bytes()) for file in exported.files]
 
 
 def _torch_exits(shipped: ShippedNetwork, image: Tensor, repeats: int) -> tuple[float, ...]:
@@ -135,22 +271,34 @@ def _torch_exits(shipped: ShippedNetwork, image: Tensor, repeats: int) -> tuple[
             shipped.network, shipped.normalize(image), lambda place, _logits: place == last
         )
 
-    exits = len(shipped.network.split_points) + 1
-    return tuple(_median_ms(until(place), repeats, 1) for place in range(exits))
+    runs = {str(place): until(place) for place in range(len(shipped.network.split_points) + 1)}
+    return tuple(_medians(runs, repeats, 1).values())
 
 
-def _onnx_exits(parts: Sequence[InferenceSession], image: Tensor, repeats: int) -> tuple[float, ...]:
-    runs = [partial(run_parts, parts, image.numpy(), last=last) for last in range(len(parts))]
-    return tuple(_median_ms(run, repeats, 1) for run in runs)
+def _onnx_exits(
+    network: CompressedNetwork, images: Tensor | None, image: Tensor, repeats: int, threads: int
+) -> tuple[float, ...]:
+    with TemporaryDirectory(prefix="ordercomp-") as folder:
+        exported = export_onnx(network, Path(folder) / "network.onnx", segments=True, images=images)
+        parts = [onnx_session(file.read_bytes(), threads=threads) for file in exported.files]
+    pixels = image.contiguous().numpy()
+    runs = {str(last): partial(run_parts, parts, pixels, last=last) for last in range(len(parts))}
+    return tuple(_medians(runs, repeats, 1).values())
 
 
-def _median_ms(run: Callable[[], object], repeats: int, batch: int) -> float:
-    times = []
+def _medians(runs: Runs, repeats: int, batch: int) -> dict[str, float]:
+    """Median milliseconds of each run, all taking turns, so that what slows the machine slows all."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    rounds = repeats if batch == 1 else max(3, repeats // 5)
+    inner = 10 if batch == 1 else 1  # calls of a turn: a cold cache is not what is measured
     with torch.inference_mode():
-        for _ in range(3 if batch == 1 else 1):
-            run()
-        for _ in range(repeats if batch == 1 else max(3, repeats // 5)):
-            start = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times)
+        for run in runs.values():
+            for _ in range(_WARMUP if batch == 1 else 1):
+                run()
+        for _ in range(rounds):
+            for name, run in runs.items():
+                start = time.perf_counter()
+                for _ in range(inner):
+                    run()
+                times[name].append((time.perf_counter() - start) / inner)
+    return {name: 1000 * statistics.median(found) for name, found in times.items()}

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ordercomp.data.splits import Split
 from ordercomp.networks.exits import MultiExit, agreement, blank_copy, replace_module, run_until
 from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer, activation_range
 from ordercomp.networks.network import CompressedNetwork, Serving
@@ -208,6 +209,23 @@ class ShippedNetwork(nn.Module):
             )
         device = next(self.network.parameters()).device
         return pixels.unsqueeze(0).to(device).contiguous(memory_format=torch.channels_last)
+
+
+def stored_images(network: CompressedNetwork, split: Split, count: int) -> tuple[Tensor, Tensor]:
+    """The first images of a split as a shipped network takes them, (n, c, h, w), and their labels (n,)."""
+    images, labels, found = [], [], 0
+    for batch in split.batches(min(count, 128)):
+        images.append(batch.images)
+        labels.append(split.labels[batch.index])
+        found += len(batch.index)
+        if found >= count:
+            break
+    pixels = torch.cat(images)[:count]
+    serving = network.serving
+    if serving.mean:
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (serving.mean, serving.std))
+        pixels = pixels * std + mean
+    return pixels.contiguous(), torch.cat(labels)[:count]
 
 
 def ship(network: CompressedNetwork) -> ShippedNetwork:

@@ -18,8 +18,8 @@ onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 
-from ordercomp.shipping.bench import Bench, bench  # noqa: E402
-from ordercomp.shipping.onnx import export_onnx, onnx_session, run_parts  # noqa: E402
+from ordercomp.shipping.bench import Bench, Contender, bench, describe_bench  # noqa: E402
+from ordercomp.shipping.onnx import Purpose, export_onnx, onnx_session, run_parts  # noqa: E402
 
 pytestmark = pytest.mark.integration
 
@@ -35,14 +35,24 @@ def made(order: str, *, weights: int = 8, activations: int = 8) -> CompressedNet
 
 @pytest.mark.parametrize(
     ("order", "bits", "opset"),
-    [("", (8, 8), 18), ("DPQE", (8, 8), 18), ("EQP", (2, 4), 21), ("PQ", (5, 3), 18), ("Q", (1, 32), 21)],
+    [
+        ("", (8, 8), 18),
+        ("DPQE", (8, 8), 18),
+        ("EQP", (2, 4), 25),
+        ("PQ", (5, 3), 18),
+        ("EQ", (4, 8), 21),
+        ("Q", (1, 32), 25),
+    ],
 )
+@pytest.mark.parametrize("purpose", ["speed", "size", "any"])
 def test_onnxruntime_computes_every_exit(
-    order: str, bits: tuple[int, int], opset: int, tmp_path: Path
+    order: str, bits: tuple[int, int], opset: int, purpose: Purpose, tmp_path: Path
 ) -> None:
     network = made(order, weights=bits[0], activations=bits[1])
-    exported = export_onnx(network, tmp_path / "n.onnx")
+    exported = export_onnx(network, tmp_path / "n.onnx", purpose=purpose)
     graph = onnx.load(tmp_path / "n.onnx").graph
+    used = {name for node in graph.node for name in node.input}
+    assert {tensor.name for tensor in graph.initializer} <= used
     kinds = [node.op_type for node in graph.node]
     images = network.architecture.example(5)
     with torch.no_grad():
@@ -50,12 +60,14 @@ def test_onnxruntime_computes_every_exit(
     theirs = run_parts([onnx_session((tmp_path / "n.onnx").read_bytes())], images.numpy())
     assert len(theirs) == len(network.exits) + 1
     assert all(np.abs(one - two).max() < 0.05 * one.std() for one, two in zip(ours, theirs, strict=True))
-    assert exported.opset == opset
+    assert exported.opset == {"speed": 18, "size": opset, "any": 13}[purpose]
     assert "Round" not in kinds
     assert kinds.count("QuantizeLinear") == exported.quantizers
     assert (exported.quantizers > 0) == ("Q" in order and bits[1] <= 8)
     stored = {tensor.data_type for tensor in graph.initializer}
-    packed = onnx.TensorProto.UINT4 if bits[0] <= 4 else onnx.TensorProto.UINT8
+    kind = onnx.TensorProto
+    small = kind.UINT2 if bits[0] <= 2 else kind.UINT4 if bits[0] <= 4 else kind.UINT8
+    packed = small if purpose == "size" else kind.UINT8 if bits[0] == 8 else kind.INT8
     assert "Q" not in order or packed in stored
 
 
@@ -84,9 +96,44 @@ def test_bench_measures_both_engines_and_every_exit() -> None:
         ("onnxruntime", 2),
     ]
     assert {engine: len(times) for engine, times in found.exits_ms.items()} == {"torch": 3, "onnxruntime": 3}
+    names = ["baseline", "shipped", "without quantizers", "int8 without them", "int8 of the baseline"]
+    assert [one.name for one in found.contenders] == names
+    assert all(set(one.milliseconds) == {"1x1", "2x1"} for one in found.contenders)
+    assert found.contenders[0].accuracy is None
     times = found.exits_ms["torch"]
     assert found.expected_ms("torch", (0.5, 0.5, 0.0)) == pytest.approx((times[0] + times[1]) / 2)
     assert "bit operations promise more than this hardware gives" in found.sentence
+
+
+def contender(name: str, milliseconds: float, accuracy: float | None) -> Contender:
+    return Contender(name=name, milliseconds={"1x1": milliseconds}, accuracy=accuracy)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "accuracy", "said"),
+    [(0.5, 0.9, True), (0.5, None, True), (0.5, 0.8, False), (0.99, 0.9, False)],
+)
+def test_plain_int8_is_called_better_where_it_is(
+    milliseconds: float, accuracy: float | None, said: bool
+) -> None:
+    contenders = [
+        contender("shipped", 1.0, 0.9),
+        contender("int8 without them", milliseconds, accuracy),
+        contender("int8 of the baseline", 2.0, 0.95),
+    ]
+    sentence = describe_bench(10.0, 6.0, contenders, place="1x1")
+    assert ("`export --as int8` writes it" in sentence) == said
+    assert "compression gains nothing" not in sentence
+
+
+@pytest.mark.integration
+def test_plain_int8_is_written_in_place_of_our_quantizers(tmp_path: Path) -> None:
+    network = made("EQ")
+    with pytest.raises(ValueError, match="--as int8 needs --task"):
+        export_onnx(network, tmp_path / "n.onnx", int8=True)
+    exported = export_onnx(network, tmp_path / "n.onnx", int8=True, images=network.architecture.example(32))
+    assert exported.integer_layers > 0
+    assert exported.weights == "8-bit weights, by onnxruntime"
 
 
 def refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,14 +153,15 @@ def test_bad_input_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     network = str(tmp_path / "n")
     refused(["export", network], "export needs --onnx FILE or --packed FILE", capsys)
     refused(["export", network, "--onnx", out, "--segments"], "and this one has none", capsys)
-    refused(["export", network, "--onnx", out, "--opset", "18"], "18 lacks 4-bit weights", capsys)
+    refused(["export", network, "--onnx", out, "--for", "size", "--opset", "18"], "18 lacks 4-bit", capsys)
+    refused(["export", network, "--onnx", out, "--for", "luck"], "speed", capsys)
     refused(["export", network, "--onnx", out, "--opset", "999"], "--opset must be at most", capsys)
     refused(["bench", network, "--shares", "0.5,0.5"], "--shares must be 1 shares that sum to 1", capsys)
 
 
 def test_the_command_writes_both_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made("PQE", weights=2).save(tmp_path / "n")
-    files = ["--onnx", str(tmp_path / "o.onnx"), "--packed", str(tmp_path / "p")]
+    files = ["--onnx", str(tmp_path / "o.onnx"), "--packed", str(tmp_path / "p"), "--for", "size"]
     with pytest.raises(SystemExit) as caught:
         main(["export", str(tmp_path / "n"), *files, "--json"])
     done = json.loads(capsys.readouterr().out)
@@ -138,7 +186,7 @@ def test_networks_of_other_families_are_exported(name: str, sequence: str, tmp_p
             network.module(network.architecture.example(32))
     network = apply_untrained(network, StageSequence.parse(sequence))
     network.module.eval()
-    exported = export_onnx(network, tmp_path / "n.onnx")
+    exported = export_onnx(network, tmp_path / "n.onnx", images=network.architecture.example(64))
     images = network.architecture.example(16)
     with torch.no_grad():
         ours = [logits.numpy() for logits in ship(network)(images)]

@@ -1,0 +1,178 @@
+"""Exports that run in integers: every layer, the same numbers, and nothing of the user's changed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_networks import apply, tiny_network
+from torch import Tensor, nn
+
+from ordercomp.networks.exits import Bits, MultiExit
+from ordercomp.networks.network import CompressedNetwork
+from ordercomp.shipping.plain import ship
+
+onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
+pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+
+from ordercomp.shipping.graph import PackedWeight, scaled_numbers  # noqa: E402
+from ordercomp.shipping.integers import Range, choose_ranges  # noqa: E402
+from ordercomp.shipping.onnx import Purpose, export_onnx, onnx_session  # noqa: E402
+
+
+def quantized(name: str, bits: Bits, *, size: tuple[int, int] = (16, 16)) -> CompressedNetwork:
+    """An untrained network whose ranges fit its images."""
+    network = CompressedNetwork.create(name, classes=10, channels=1, size=size)
+    with torch.no_grad():
+        network.module.train()(network.architecture.example(64))
+    twin = network.quantized(bits)
+    twin.module.eval()
+    hooks = [
+        layer.register_forward_pre_hook(lambda layer, inputs: layer.calibrate(inputs[0]))
+        for _, layer in twin.quantized_layers()
+    ]
+    with torch.no_grad():
+        twin.module(network.architecture.example(64))
+    for hook in hooks:
+        hook.remove()
+    return twin
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [
+        ("resnet8(width=8)", Bits(4, 8)),
+        ("resnet8(width=8)", Bits(8, 8)),
+        ("resnet8(width=8)", Bits(2, 4)),
+        ("vgg8(width=8)", Bits(4, 8)),
+        ("mobilenet_v2", Bits(7, 8)),
+    ],
+)
+def test_every_layer_runs_in_integers_and_labels_stay(name: str, bits: Bits, tmp_path: Path) -> None:
+    network = quantized(name, bits, size=(32, 32))
+    images = network.architecture.example(64)
+    exported = export_onnx(network, tmp_path / "n.onnx", images=images)
+    assert exported.integer_layers == exported.layers > 0
+    assert exported.session_options == {}
+    assert any("255 levels" in note for note in exported.notes) == (bits.weights == 8)
+    with torch.no_grad():
+        (ours,) = ship(network)(images)
+    (theirs,) = onnx_session(str(tmp_path / "n.onnx")).run(None, {"image": images.numpy()})
+    assert (ours.numpy().argmax(1) == theirs.argmax(1)).mean() >= 0.9
+    kinds = {node.op_type for node in onnx.load(tmp_path / "n.onnx").graph.node}
+    assert not kinds & {"Relu", "ReduceMean", "AveragePool", "Gather", "Round"}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("weights", [1, 2])
+def test_two_bits_hold_what_four_bits_hold(weights: int, tmp_path: Path) -> None:
+    network = quantized("resnet8(width=8)", Bits(weights, 8))
+    image = network.architecture.example(3).numpy()
+    found = []
+    for opset in (21, 25):
+        exported = export_onnx(network, tmp_path / f"{opset}", purpose="size", opset=opset)
+        session = onnx_session(str(tmp_path / f"{opset}"), options=exported.session_options)
+        found.append((exported.bytes, session.run(None, {"image": image})[0]))
+    (four, ours), (two, theirs) = found
+    assert (ours == theirs).all()
+    assert two < four
+
+
+class Rounds(nn.Module):
+    """A network of a user's that rounds its image and features by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv: nn.Conv2d = nn.Conv2d(1, 4, 3)
+        self.last: nn.Linear = nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        x = torch.round(torch.clamp(255 * x, 0, 255)) * 0.004
+        features = torch.round(torch.clamp(4 * self.conv(x), 0, 15))
+        logits: Tensor = self.last((features * 0.5 + features * 0.25).mean((2, 3)))
+        return logits
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("purpose", ["speed", "size", "any"])
+@pytest.mark.parametrize("bits", [None, Bits(4, 8)])
+def test_what_a_user_rounds_stays_as_it_is(bits: Bits | None, purpose: Purpose, tmp_path: Path) -> None:
+    network = CompressedNetwork.create("resnet8(width=4)", classes=10, channels=1, size=(16, 16))
+    network = CompressedNetwork(module=MultiExit(Rounds()), architecture=network.architecture)
+    network = network if bits is None else network.quantized(bits)
+    network.module.eval()
+    exported = export_onnx(network, tmp_path / "n.onnx", purpose=purpose)
+    kinds = [node.op_type for node in onnx.load(tmp_path / "n.onnx").graph.node]
+    assert kinds.count("Round") == 2
+    assert exported.quantizers == kinds.count("QuantizeLinear") == (0 if bits is None else 1)
+    images = network.architecture.example(4).abs()
+    with torch.no_grad():
+        (ours,) = ship(network)(images)
+    (theirs,) = onnx_session(str(tmp_path / "n.onnx")).run(None, {"image": images.numpy()})
+    assert np.abs(ours.numpy() - theirs).max() < (1e-4 if bits is None else 0.02)
+
+
+def test_levels_stand_for_the_weight_whatever_the_sign_and_size_of_a_channel() -> None:
+    numbers = np.array([[0, 15], [3, 8], [15, 0], [1, 2]], np.float32)
+    values = (2 * numbers - 15) / 15
+    factors = np.array([[2.0], [-0.5], [0.0], [1e-12]], np.float32)
+    found = scaled_numbers(values * factors, PackedWeight(numbers=numbers, values=values, bits=4), "w")
+    assert (found.scales > 0).all()
+    assert found.scales[2] == found.scales[3] == found.scales.max()
+    assert (found.levels[2:] == 0).all()
+    assert np.allclose(found.levels * found.scales[:, None], values * factors, atol=1e-6)
+    levels, scales = found.in_int8()
+    assert np.abs(levels).max() == 60  # four times finer
+    assert (levels * scales[:, None] == found.levels * found.scales[:, None]).all()
+    with pytest.raises(ValueError, match="no multiple"):
+        scaled_numbers(values + 0.1, PackedWeight(numbers=numbers, values=values, bits=4), "w")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("with_images", [True, False])
+def test_channels_that_compute_nothing_keep_their_bias(with_images: bool, tmp_path: Path) -> None:
+    network = quantized("resnet8(width=8)", Bits(4, 8))
+    for layer in network.module.body.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.constant_(layer.bias, 0.5)
+            with torch.no_grad():
+                layer.weight[:4] = torch.tensor([0.0, 1e-9, -1.0, -1e-9])
+    images = network.architecture.example(64)
+    export_onnx(network, tmp_path / "n.onnx", images=images if with_images else None)
+    with torch.no_grad():
+        (ours,) = ship(network)(images)
+    (theirs,) = onnx_session(str(tmp_path / "n.onnx")).run(None, {"image": images.numpy()})
+    assert np.abs(ours.numpy() - theirs).mean() < 0.1 * float(ours.std())
+
+
+def test_a_range_is_no_finer_than_what_layers_read() -> None:
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Relu", ["x"], ["r"]),
+            onnx.helper.make_node("Rounding", ["r"], ["q"], domain="ordercomp", scale=0.02, low=0, high=255),
+            onnx.helper.make_node("Add", ["q", "r"], ["y"]),
+        ],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", 1, None)],
+        [onnx.helper.make_tensor_value_info("y", 1, None)],
+    )
+    rng = np.random.default_rng(0)
+    narrow, wide = rng.uniform(0, 1, 1000), rng.uniform(0, 10, 1000)
+    assert choose_ranges(graph, {"r": narrow}, {}) == {"r": Range(scale=pytest.approx(0.02), zero=0)}
+    assert choose_ranges(graph, {"r": wide}, {})["r"].scale > 0.035
+
+
+def test_the_order_of_stages_does_not_matter(tmp_path: Path) -> None:
+    network = tiny_network()
+    for letter in "EQP":
+        network = apply(letter, network, **({"weights": 4, "activations": 8} if letter == "Q" else {}))
+    network.module.eval()
+    exported = export_onnx(network, tmp_path / "n.onnx", images=network.architecture.example(32))
+    assert exported.layers > 0
+    whole = onnx_session(str(tmp_path / "n.onnx")).run(
+        None, {"image": network.architecture.example(1).numpy()}
+    )
+    assert len(whole) == len(network.exits) + 1
