@@ -212,17 +212,17 @@ def _contenders(
     for batch in batches:
         images = network.architecture.example(batch).contiguous().numpy()
         runs = {name: partial(one.run, None, {"image": images}) for name, one in sessions.items()}
-        for name, median in _medians(runs, repeats, batch).items():
+        for name, median in median_times(runs, repeats, batch).items():
             milliseconds[name][f"{batch}x{threads}"] = median
     found = []
     for name, session in sessions.items():
         known = test is not None and (trained or name not in (BASELINE, BASELINE_INT8))
-        accuracy = _accuracy(session, *test) if test is not None and known else None
+        accuracy = accuracy_of(session, *test) if test is not None and known else None
         found.append(Contender(name=name, milliseconds=milliseconds[name], accuracy=accuracy))
     return tuple(found)
 
 
-def _accuracy(session: InferenceSession, images: Tensor, labels: Tensor) -> float:
+def accuracy_of(session: InferenceSession, images: Tensor, labels: Tensor) -> float:
     """Of the last exit."""
     right = [
         session.run(None, {"image": part.contiguous().numpy()})[-1].argmax(1) == truth.numpy()
@@ -252,7 +252,7 @@ def _torch_latencies(
     latencies = []
     for batch in batches:
         images = network.architecture.example(batch).contiguous(memory_format=torch.channels_last)
-        found = _medians({name: partial(one, images) for name, one in modules.items()}, repeats, batch)
+        found = median_times({name: partial(one, images) for name, one in modules.items()}, repeats, batch)
         latencies.append(
             Latency(
                 engine="torch",
@@ -272,7 +272,7 @@ def _torch_exits(shipped: ShippedNetwork, image: Tensor, repeats: int) -> tuple[
         )
 
     runs = {str(place): until(place) for place in range(len(shipped.network.split_points) + 1)}
-    return tuple(_medians(runs, repeats, 1).values())
+    return tuple(median_times(runs, repeats, 1).values())
 
 
 def _onnx_exits(
@@ -283,10 +283,10 @@ def _onnx_exits(
         parts = [onnx_session(file.read_bytes(), threads=threads) for file in exported.files]
     pixels = image.contiguous().numpy()
     runs = {str(last): partial(run_parts, parts, pixels, last=last) for last in range(len(parts))}
-    return tuple(_medians(runs, repeats, 1).values())
+    return tuple(median_times(runs, repeats, 1).values())
 
 
-def _medians(runs: Runs, repeats: int, batch: int) -> dict[str, float]:
+def median_times(runs: Runs, repeats: int, batch: int) -> dict[str, float]:
     """Median milliseconds of each run, all taking turns, so that what slows the machine slows all."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     rounds = repeats if batch == 1 else max(3, repeats // 5)
