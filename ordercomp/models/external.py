@@ -16,7 +16,7 @@ from torch import nn
 
 from ordercomp.errors import did_you_mean, is_out_of_memory, one_line, reraise_as
 from ordercomp.plugins import load_function
-from ordercomp.sequence import KnobValue
+from ordercomp.sequence import KnobValue, parse_call
 from ordercomp.torchvision_compat import declare_missing_operators, models
 
 _CLASSES, _CHANNELS = ("classes", "num_classes"), ("channels", "in_channels", "in_chans")
@@ -24,6 +24,8 @@ _TIMM_FILES = {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cf
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
+# Trained on images from -1 to 1; with `transform_input`, false unless told, they turn ImageNet's into that.
+_NORMALIZED_INSIDE = ("googlenet", "inception_v3")
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of each channel
 
 
@@ -93,7 +95,10 @@ def torchvision_weights(name: str) -> Path:
     return path
 
 
-def _torchvision_normalization(name: str) -> Normalization:
+def _torchvision_normalization(spelled: str) -> Normalization:
+    name, options = parse_call(spelled)
+    if name in _NORMALIZED_INSIDE and not options.get("transform_input", False):
+        return (0.5,) * 3, (0.5,) * 3
     preset = models.get_model_weights(name)["DEFAULT"].transforms()
     return tuple(preset.mean), tuple(preset.std)
 
@@ -141,8 +146,8 @@ def timm_weights(name: str) -> Path:
     raise ValueError(f"weights of timm:{name} are not on disk: {', or '.join(ways)}")
 
 
-def _timm_normalization(name: str) -> Normalization:
-    entry = _timm().get_pretrained_cfg(name)
+def _timm_normalization(spelled: str) -> Normalization:
+    entry = _timm().get_pretrained_cfg(parse_call(spelled)[0])
     return tuple(entry.mean), tuple(entry.std)
 
 
@@ -177,7 +182,7 @@ class Library:
 
     build: Callable[..., nn.Module]  # (name, *, classes, channels, **options)
     pretrained_file: Callable[[str], Path]
-    normalization: Callable[[str], Normalization]  # that these weights were trained with, white being 1
+    normalization: Callable[[str], Normalization]  # of (name with options), of these weights, white being 1
 
 
 LIBRARIES: Mapping[str, Library] = {  # by what stands before the colon in `torchvision:resnet18`

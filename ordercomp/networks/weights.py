@@ -3,7 +3,8 @@
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.files import replacing
 from ordercomp.models.external import LIBRARIES, Library, Normalization
 
+_log = logging.getLogger(__name__)
+
 FORMAT = 1
 _SEAL = "sha256"
 PRETRAINED = "pretrained"  # the weights that a library ships for a model of its own
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
-_WRAPPINGS = ("state_dict", "model_state_dict", "model", "module", "net")
-_PREFIXES = ("module.", "_orig_mod.", "model.", "body.", "net.")
+_DEEPEST = 3  # mappings in mappings
+_AVERAGES = ("ema", "avg", "average", "swa")  # in the keys of states that stand beside the one trained
+_COUNTERS = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")  # that tools leave behind
 _OPTIONAL = "num_batches_tracked"  # counters that files written long ago do not have
 _SHOWN = 5  # names in a message
 
@@ -131,8 +135,8 @@ def pretrained_normalization(model: str) -> Normalization:
 
     Raises ValueError for a model of no library.
     """
-    library, name = _library(model)
-    return library.normalization(name)
+    library, _ = _library(model)
+    return library.normalization(model.partition(":")[2])
 
 
 def _library(model: str) -> tuple[Library, str]:
@@ -155,11 +159,11 @@ def _file_digest(path: str, _size: int, _changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
     """Read tensors by name: safetensors, or what torch saved, with `weights_only=True`.
 
-    Takes the state of a module, or a training checkpoint that holds one under `state_dict`, `model` and the
-    like. Raises ValueError if the file is damaged or holds anything else, or a value that is not finite.
+    Returns every state in the file by the keys that lead to it, "" for the file itself: a training checkpoint
+    may hold several, as under `model` and `model_ema`. Raises ValueError if the file is damaged or has none.
     """
     try:
         if path.suffix == ".safetensors":
@@ -173,64 +177,93 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"weights {path} cannot be read: {one_line(error)[:200]}; "
             "save `module.state_dict()`, not the module"
         ) from None
-    for key in _WRAPPINGS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not content or not all(map(_is_entry, content.items())):
-        keys = _listed([str(key) for key in content]) if isinstance(content, Mapping) else ""
-        kind = f"a mapping with the keys {keys}" if isinstance(content, Mapping) else type(content).__name__
-        raise ValueError(f"weights {path} must hold tensors by name, got {kind}")
-    bad = [
-        name for name, value in content.items() if value.is_floating_point() and not value.isfinite().all()
-    ]
-    if bad:
-        raise ValueError(f"weights {path} hold values that are not finite in {_listed(bad)}")
-    return dict(content)
+    if states := dict(_states(content)):
+        return states
+    keys = _listed([str(key) for key in content]) if isinstance(content, Mapping) else ""
+    kind = f"a mapping with the keys {keys}" if isinstance(content, Mapping) else type(content).__name__
+    raise ValueError(f"weights {path} must hold tensors by name, got {kind}")
 
 
-def fit_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, classes: int | None = None) -> list[str]:
-    """Copy `tensors` into `module`, in place, and return the names that keep their own values.
+def _states(content: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The tensors by name in nested mappings, with the keys that lead there; those of averages come last."""
+    if not isinstance(content, Mapping) or depth > _DEEPEST:
+        return
+    tensors = {name: value for name, value in content.items() if _is_entry((name, value))}
+    if tensors:
+        yield place, tensors
+    inner = {str(key): value for key, value in content.items() if isinstance(value, Mapping)}
+    for key in sorted(inner, key=lambda key: any(word in key.lower() for word in _AVERAGES)):
+        yield from _states(inner[key], f"{place}.{key}" if place else key, depth + 1)
 
-    A common prefix of all names, as wrappers of modules leave it, is dropped. With `classes` a tensor may
-    differ in its first dimension where the module has `classes` there: a classifier for other classes, whose
-    layer then stays new. Raises ValueError that lists the names that are missing, left over or of another
-    shape.
+
+def fit_weights(
+    module: nn.Module, states: Mapping[str, Mapping[str, Tensor]], *, classes: int | None = None
+) -> list[str]:
+    """Copy the state that fits best into `module`, in place, and return the names that keep their own values.
+
+    Of `states`, as `read_weights` gives them, the one is taken, without a prefix of its names, of which most
+    tensors fit; what was left is logged. With `classes` a tensor may differ in its first dimension where
+    the module has `classes` there: a classifier for other classes, whose layer then stays new. Raises
+    ValueError that lists the names that are missing, left over, of another shape or kind, or not finite.
     """
     own = dict(module.state_dict())
-    given = _without_prefix(tensors, own)
+    given = _choose(states, own)
     missing = [name for name in own if name not in given and not name.endswith(_OPTIONAL)]
-    extra = [name for name in given if name not in own]
-    odd = [name for name in own if name in given and given[name].shape != own[name].shape]
+    extra = [name for name in given if name not in own and not name.endswith(_COUNTERS)]
+    both = [name for name in own if name in given]
+    odd = [name for name in both if given[name].shape != own[name].shape]
     fresh = [name for name in odd if _is_classifier(own[name], given[name], classes)]
     layers = {name.rpartition(".")[0] for name in fresh}
     fresh = [name for name in own if name.rpartition(".")[0] in layers]
     wrong = [name for name in odd if name not in fresh]
+    whole = [name for name in both if own[name].is_floating_point() != given[name].is_floating_point()]
+    floats = [name for name in both if given[name].is_floating_point()]
     problems = [
         f"{what} {_listed(names)}"
         for what, names in (
             ("lack", missing),
             ("hold the unknown", extra),
             ("have another shape in", [_shapes(name, own, given) for name in wrong]),
+            ("hold other kinds of numbers in", [f"{name} ({given[name].dtype})" for name in whole]),
+            ("hold values that are not finite in", [n for n in floats if not given[n].isfinite().all()]),
         )
         if names
     ]
     if problems:
         raise ValueError(f"weights do not fit the model: they {'; they '.join(problems)}")
     with torch.no_grad():
-        for name, value in own.items():
-            if name in given and name not in fresh:
-                value.copy_(given[name])
+        for name in both:
+            if name not in fresh:
+                own[name].copy_(given[name])
     return fresh
 
 
-def _without_prefix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with the names that share most with `own`, after dropping what wrappers put before them."""
-    best = given = dict(tensors)
-    while prefix := next((p for p in _PREFIXES if given and all(name.startswith(p) for name in given)), None):
-        given = {name[len(prefix) :]: value for name, value in given.items()}
-        if len(given.keys() & own.keys()) > len(best.keys() & own.keys()):
-            best = given
-    return best
+def _choose(states: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of the state, without the prefix, with which most fit `own`; the first one among equals."""
+    fits = {
+        (place, prefix): sum(
+            f"{prefix}{name}" in state and state[f"{prefix}{name}"].shape == value.shape
+            for name, value in own.items()
+        )
+        for place, state in states.items()
+        for prefix in _prefixes(state, own)
+    }
+    place, prefix = max(fits, key=lambda key: fits[key])
+    taken = {name: value for name, value in states[place].items() if name.startswith(prefix)}
+    others = [f"the state {where!r}" for where in states if where != place]
+    left = [*others, *(name for name in states[place] if name not in taken)]
+    if left:
+        what = f"the state {place!r}" if place else "the tensors"
+        named = f" whose names start with {prefix!r}" if prefix else ""
+        _log.warning("of the weights, %s%s are taken; left: %s", what, named, _listed(left))
+    return {name.removeprefix(prefix): value for name, value in taken.items()}
+
+
+def _prefixes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """What wrappers of modules may have put before the names of `own`."""
+    probe = max(own, key=lambda name: (name.count("."), len(name)))
+    found = {name.removesuffix(probe) for name in state if name == probe or name.endswith(f".{probe}")}
+    return ["", *sorted(found - {""}, key=len)]
 
 
 def _is_classifier(own: Tensor, given: Tensor, classes: int | None) -> bool:

@@ -1,5 +1,6 @@
 """Trained weights from elsewhere: read, fitted by name, and refused in one line where they do not fit."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,9 @@ def state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module.", "body."])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "_orig_mod.module.", "body.", "network.", "student.", "model.backbone.net."]
+)
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
 def test_the_network_takes_the_weights_of_a_file(tmp_path: Path, prefix: str, suffix: str) -> None:
     trained, fresh = body(seed=1), body(seed=2)
@@ -44,15 +47,15 @@ def test_names_that_do_not_fit_are_listed() -> None:
     tensors[name] = torch.zeros(1, 1, 3, 3)
     told = rf"lack classifier.weight; they hold the unknown classifier.weights; .* in {name} \(1x1x3x3 for "
     with pytest.raises(ValueError, match=told):
-        fit_weights(body(), tensors)
+        fit_weights(body(), {"": tensors})
 
 
 def test_a_classifier_for_other_classes_stays_new_only_where_it_may() -> None:
     module, tensors = body(), state(body(100, seed=1))
     with pytest.raises(ValueError, match=r"another shape in classifier.weight .100x16 for 10x16."):
-        fit_weights(module, tensors)
+        fit_weights(module, {"": tensors})
     before = state(module)
-    assert fit_weights(module, tensors, classes=10) == ["classifier.weight", "classifier.bias"]
+    assert fit_weights(module, {"": tensors}, classes=10) == ["classifier.weight", "classifier.bias"]
     after = state(module)
     for name, value in after.items():
         assert torch.equal(value, (before if name.startswith("classifier") else tensors)[name]), name
@@ -62,7 +65,88 @@ def test_files_without_the_counters_of_batch_normalization_fit() -> None:
     tensors = {
         name: one for name, one in state(body(seed=1)).items() if not name.endswith("num_batches_tracked")
     }
-    assert fit_weights(body(), tensors) == []
+    assert fit_weights(body(), {"": tensors}) == []
+
+
+LAYOUTS: dict[str, Callable[[dict[str, Tensor]], object]] = {
+    "nested": lambda state: {"model": {"state_dict": state}, "epoch": 3},
+    "averaged": lambda state: {"n_averaged": torch.tensor(7), **_named("module.", state)},
+    "lightning": lambda state: {
+        "state_dict": {
+            **_named("model.", state),
+            "train_acc.tp": torch.zeros(10),
+            "loss.weight": torch.ones(3),
+        },
+        "hyper_parameters": {"lr": 0.1},
+        "optimizer_states": [{"state": {0: {"momentum_buffer": torch.zeros(3)}}}],
+    },
+    "counted by thop": lambda state: {
+        **state,
+        "total_ops": torch.zeros(1),
+        "conv.total_params": torch.ones(1),
+    },
+    "beside its average": lambda state: {"model_ema": _zeros(state), "model": state},
+    "beside its teacher": lambda state: {**_named("student.", state), "teacher.conv.weight": torch.ones(2)},
+    "beside values": lambda state: {**state, "transform_input": True, "classes": ["a", "b"]},
+    "only averaged": lambda state: {"model": {"other.weight": torch.ones(2)}, "ema": {"module": state}},
+}
+
+
+def _named(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in state.items()}
+
+
+def _zeros(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(value) for name, value in state.items()}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_state_that_fits_best_is_found_in_a_checkpoint(layout: str, tmp_path: Path) -> None:
+    trained, fresh = body(seed=1), body(seed=2)
+    torch.save(LAYOUTS[layout](state(trained)), tmp_path / "w.pt")
+    fit_weights(fresh, read_weights(tmp_path / "w.pt"))
+    image = torch.randn(2, 1, *SIZE)
+    assert torch.equal(trained.eval()(image), fresh.eval()(image))
+
+
+@pytest.mark.parametrize(
+    ("layout", "told"),
+    [
+        ("beside its average", "of the weights, the state 'model' are taken; left: the state 'model_ema'"),
+        ("lightning", "whose names start with 'model.' are taken; left: train_acc.tp, loss.weight"),
+        ("nested", ""),
+    ],
+)
+def test_what_was_taken_and_what_was_left_is_told(
+    layout: str, told: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    torch.save(LAYOUTS[layout](state(body(seed=1))), tmp_path / "w.pt")
+    fit_weights(body(), read_weights(tmp_path / "w.pt"))
+    assert told in caplog.text
+    assert bool(told) == bool(caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda value: (value * 100).to(torch.int8), r"other kinds of numbers in \S+ \(torch.int8\)"),
+        (lambda value: value > 0, r"other kinds of numbers in \S+ \(torch.bool\)"),
+        (lambda value: value * float("nan"), "not finite in conv.weight"),
+        (lambda value: value[:1], "another shape in conv.weight"),
+    ],
+)
+def test_tensors_of_another_kind_are_refused_by_name(change: Callable[[Tensor], Tensor], told: str) -> None:
+    tensors = state(body(seed=1))
+    tensors["conv.weight"] = change(tensors["conv.weight"])
+    with pytest.raises(ValueError, match=told):
+        fit_weights(body(), {"": tensors})
+
+
+def test_weights_of_half_precision_are_taken() -> None:
+    tensors = {
+        name: value.half() if value.is_floating_point() else value for name, value in state(body()).items()
+    }
+    assert fit_weights(body(seed=3), {"": tensors}) == []
 
 
 class _Whole(nn.Module):
@@ -75,7 +159,6 @@ class _Whole(nn.Module):
         ({"epoch": 3, "loss": 0.5}, "must hold tensors by name, got a mapping with the keys epoch, loss"),
         ([torch.zeros(3)], "must hold tensors by name, got list"),
         ({}, "must hold tensors by name"),
-        ({"a": torch.tensor([1.0, float("nan")])}, "not finite in a"),
         (_Whole(), "save `module.state_dict.*`, not the module"),
     ],
 )

@@ -12,6 +12,7 @@ import torch
 from tiny_data import write_cifar10, write_image_tree
 from torch import Tensor
 from torch.utils.data import TensorDataset
+from torchvision import models
 
 from ordercomp.data.assemble import Labeled, assemble
 from ordercomp.data.catalog import load_data
@@ -19,6 +20,7 @@ from ordercomp.data.source import IMAGENET, DataError, ImageOptions, Source
 from ordercomp.data.splits import ImageData
 from ordercomp.data.torch_datasets import from_datasets
 from ordercomp.measuring.start import judge_weights
+from ordercomp.networks.weights import pretrained_normalization
 from ordercomp.running.node import judge_start, task_data
 from ordercomp.running.task import Task
 
@@ -119,6 +121,18 @@ def test_weights_of_a_library_get_the_normalization_of_their_configuration(tmp_p
     assert std == pytest.approx([255 * value for value in IMAGENET[1]])
     told = task_data(replace(task, mean=(0.5,) * 3, std=(0.5,) * 3), 0)
     assert told.normalization == ((127.5,) * 3, (127.5,) * 3)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_networks_that_normalize_by_themselves_get_what_they_were_trained_with(name: str) -> None:
+    mean, std = (torch.tensor(one)[:, None, None] for one in pretrained_normalization(f"torchvision:{name}"))
+    make = getattr(models, name)
+    inside = make(weights=None, init_weights=False, transform_input=True)._transform_input
+    pixels = torch.rand(2, 3, 4, 4)
+    usual = (pixels - torch.tensor(IMAGENET[0])[:, None, None]) / torch.tensor(IMAGENET[1])[:, None, None]
+    assert torch.allclose((pixels - mean) / std, inside(usual), atol=1e-5)
+    told = pretrained_normalization(f"torchvision:{name}(transform_input=true)")
+    assert told == IMAGENET
 
 
 @pytest.mark.parametrize("kind", ["folder", "photos"])
