@@ -2,7 +2,8 @@
 
 import csv
 import math
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from ordercomp.records import CostName
 from ordercomp.sequence import Order
 
 MOST_BYTES = 64 * 2**20
+_ARROWS = re.compile(r"\s*(?:->|→|-|>|\s)\s*")  # what may stand between the stages of an order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,17 +79,21 @@ def read_results(
     lower_is_better: bool = False,
     baseline: float | None = None,
 ) -> Results:
-    """Read a CSV file with a header.
+    """Read a CSV file with a header; its cells are parted by commas or semicolons.
 
-    Each row is one network: the order of its stages as letters, a seed, its accuracy, a fraction, and by how
-    much it reduced the cost. A row with an empty order is the uncompressed network of its seed; `baseline`
-    says its accuracy where there is none. Without a column of reductions the accuracy is a score of any
-    scale, the larger the better, or the smaller if `lower_is_better`.
+    Each row is one network: the order of its stages, a seed, its accuracy, a fraction, and by how much it
+    reduced the cost. An order is a letter for each stage, in capitals or not: DPQ, dpq, D-P-Q, D->P->Q or
+    D → P → Q. Chains of some of the stages may stand beside those of all. A row with an empty order is the
+    uncompressed network of its seed; `baseline` says its accuracy where there is none. Without a column of
+    reductions the accuracy is a score of any scale, the larger the better, or the smaller if
+    `lower_is_better`.
 
-    Raises ValueError in one line that names the line of the file for columns that are missing, orders of
-    other stages, repeated rows, settings that some order lacks, and numbers that are none.
+    Raises ValueError in one line that names the line of the file for columns that are missing or there twice,
+    orders that are none, repeated rows, settings that some order lacks, and numbers that are none.
     """
     names = columns or Columns()
+    if baseline is not None and not 0 <= baseline <= 1:
+        raise ValueError(f"baseline must be a fraction in [0, 1]{_as_fraction(baseline)}, got {baseline:g}")
     rows, scored = _read(path, names)
     if lower_is_better and not scored:
         raise ValueError(
@@ -96,36 +102,36 @@ def read_results(
     networks = [row for row in rows if row.order]
     if not networks:
         raise ValueError(f"{path} holds no row with an order")
-    stages = "".join(sorted(networks[0].order))
-    grouped: dict[tuple[Order, int], dict[str, _Row]] = defaultdict(dict)
-    for row in networks:
-        if len(set(row.order)) != len(row.order) or sorted(row.order) != list(stages):
-            raise ValueError(
-                f"{path}, line {row.line}: order must hold each of the stages {stages} once, "
-                f"got {row.order!r}"
-            )
-        if row.setting in grouped[row.order, row.seed]:
-            raise ValueError(
-                f"{path}, line {row.line}: order {row.order} at seed {row.seed} was told already, in line "
-                f"{grouped[row.order, row.seed][row.setting].line}"
-            )
-        grouped[row.order, row.seed][row.setting] = row
     settings = tuple(sorted({row.setting for row in networks}))
-    for (order, seed), by_setting in grouped.items():
-        if len(by_setting) != len(settings):
-            lacking = next(setting for setting in settings if setting not in by_setting)
-            raise ValueError(
-                f"{path}: order {order} at seed {seed} lacks the setting {lacking!r} that others have"
-            )
-    baselines = {} if scored else _baselines(path, rows, baseline)
     return Results(
-        stages=stages,
+        stages="".join(sorted({stage for row in networks for stage in row.order})),
         settings=settings,
         scored=scored,
         lower_is_better=lower_is_better,
-        rows={key: tuple(by_setting.values()) for key, by_setting in grouped.items()},
-        baselines=baselines,
+        rows=_grouped(path, networks, settings),
+        baselines={} if scored else _baselines(path, rows, baseline),
     )
+
+
+def _grouped(
+    path: Path, networks: list[_Row], settings: tuple[str, ...]
+) -> dict[tuple[Order, int], tuple[_Row, ...]]:
+    """The rows of each order at each seed, one for each setting."""
+    grouped: dict[tuple[Order, int], dict[str, _Row]] = defaultdict(dict)
+    for row in networks:
+        told = grouped[row.order, row.seed]
+        if row.setting in told:
+            raise ValueError(
+                f"{path}, line {row.line}: order {row.order} at seed {row.seed} was told already, in line "
+                f"{told[row.setting].line}"
+            )
+        told[row.setting] = row
+    for (order, seed), told in grouped.items():
+        if lacking := [setting for setting in settings if setting not in told]:
+            raise ValueError(
+                f"{path}: order {order} at seed {seed} lacks the setting {lacking[0]!r} that others have"
+            )
+    return {key: tuple(told.values()) for key, told in grouped.items()}
 
 
 def answer_results(
@@ -133,7 +139,7 @@ def answer_results(
 ) -> Answer:
     """Answer like `derive_answer`; from plain scores at no loss and without a law by loss.
 
-    `cost` names what the column of reductions is of, bit operations by default. Raises ValueError for a cost
+    `cost` names what the column of reductions is of, where that is known. Raises ValueError for a cost
     of plain scores.
     """
     if cost is not None and results.scored:
@@ -151,7 +157,7 @@ def answer_results(
             replace(one, setting=setting)
             for setting, one in zip(several, answers[len(tables) :], strict=True)
         ),
-        cost="score" if results.scored else cost or "bitops",
+        cost="score" if results.scored else cost or "cost",
     )
 
 
@@ -160,8 +166,13 @@ def _read(path: Path, names: Columns) -> tuple[list[_Row], bool]:
         raise ValueError(f"{path} must be a CSV file of at most {MOST_BYTES >> 20} MiB, it is larger")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
+            first = file.readline()
+            file.seek(0)
+            separator = ";" if ";" in first and "," not in first else ","
+            reader = csv.DictReader(file, strict=True, delimiter=separator)
             header = reader.fieldnames or []
+            if twice := [name for name, count in Counter(header).items() if count > 1]:
+                raise ValueError(f"{path} has the column {twice[0]!r} twice: rename one of them")
             missing = [name for name in (names.order, names.seed, names.accuracy) if name not in header]
             if missing:
                 raise ValueError(
@@ -180,16 +191,36 @@ def _rows(reader: "csv.DictReader[str]", path: Path, names: Columns, *, scored: 
         where = f"{path}, line {reader.line_num}"
         if None in cells or None in cells.values():
             raise ValueError(f"{where}: a row must have as many cells as the header")
-        order = cells[names.order].strip()
+        order = _order(cells[names.order], where)
         reduction = None if scored or not order else _number(cells, names.reduction, where, least=0.0)
         score = _number(cells, names.accuracy, where)
         if not scored and not 0 <= score <= 1:
-            raise ValueError(f"{where}: {names.accuracy} must be a fraction in [0, 1], got {score:g}")
+            raise ValueError(
+                f"{where}: {names.accuracy} must be a fraction in [0, 1]{_as_fraction(score)}, got {score:g}"
+            )
         seed = _number(cells, names.seed, where)
         if seed != int(seed):
             raise ValueError(f"{where}: {names.seed} must be a whole number, got {seed:g}")
         setting = cells.get(names.setting) or ""
         yield _Row(reader.line_num, order, int(seed), score, reduction, setting.strip())
+
+
+def _order(text: str, where: str) -> Order:
+    """The order that a cell tells, in capitals; empty for the uncompressed network."""
+    parts = [part for part in _ARROWS.split(text.strip()) if part]
+    order = "".join(parts).upper()
+    apart = len(parts) > 1 and any(len(part) > 1 for part in parts)
+    if apart or (order and not order.isalpha()) or len(set(order)) < len(order):
+        raise ValueError(
+            f"{where}: order must be one letter for each stage, each at most once, such as DPQ, "
+            f"got {text[:40]!r}"
+        )
+    return order
+
+
+def _as_fraction(number: float) -> str:
+    """What to write for a number that seems to be a percentage."""
+    return f", such as {number / 100:g}" if 1 < number <= 100 else ""
 
 
 def _number(cells: Mapping[str, str], name: str, where: str, *, least: float = -math.inf) -> float:
@@ -199,7 +230,8 @@ def _number(cells: Mapping[str, str], name: str, where: str, *, least: float = -
         number = math.nan
     if not math.isfinite(number) or number <= least:
         kind = "a positive number" if least == 0 else "a finite number"
-        raise ValueError(f"{where}: {name} must be {kind}, got {cells[name][:40]!r}")
+        point = ", with a point, not a comma," if "," in cells[name] else ""
+        raise ValueError(f"{where}: {name} must be {kind}{point or ','} got {cells[name][:40]!r}")
     return number
 
 

@@ -23,7 +23,12 @@ from ordercomp.sequence import Order
 
 MOST_NAMED = 8  # orders of a best set listed by name
 MOST_LISTED = 6  # orders that respect the decided pairs listed by name
-COST_UNITS = {"bitops": "bit operations", "storage": "bits of storage", "macs": "multiplications"}
+COST_UNITS = {
+    "bitops": "bit operations",
+    "storage": "bits of storage",
+    "macs": "multiplications",
+    "cost": "units of the cost",  # of a table that does not say which
+}
 NOTHING = 0.1  # doublings that a stage must be able to gain, to be worth its training
 LITTLE = 0.005  # doublings that nobody can tell from none
 # What stands between the answer at one loss and the verdict on the pairs.
@@ -89,7 +94,7 @@ def _words(told: AnswerAt, stages: str, metric: str, cost: str, withheld: str = 
         out=_out(told),
         holds=_holds(told, stages),
         worth=_worth(told, cost),
-        together=_together(told, stages),
+        together=_together(told, stages, cost),
         road=_road(told),
         doubt=_doubt(told),
     )
@@ -235,18 +240,22 @@ def _worth(told: AnswerAt, cost: str) -> str:
     """What leaving each stage out costs, the dearest first."""
     if not told.worth:
         return ""
-    unit = "" if cost == "score" else " doublings"
     ranked = sorted(told.worth.items(), key=lambda item: -item[1].behind)
     parts = [
         f"{stage} {worth.behind:.2f} [{worth.interval[0]:.2f}, {worth.interval[1]:.2f}]"
         for stage, worth in ranked
     ]
-    idle = [stage for stage, worth in ranked if worth.interval[1] < NOTHING]
+    least = 0.0 if cost == "score" else NOTHING
+    idle = [stage for stage, worth in ranked if worth.interval[1] <= least]
     rest = f" {listed(idle)} bring{'s' if len(idle) == 1 else ''} nothing here." if idle else ""
-    return f"What leaving a stage out costs, in{unit or ' score'} [95 %]: {', '.join(parts)}.{rest}"
+    return f"What leaving a stage out costs, in {_unit(cost)} [95 %]: {', '.join(parts)}.{rest}"
 
 
-def _together(told: AnswerAt, stages: str) -> str:
+def _unit(cost: str) -> str:
+    return "score" if cost == "score" else "doublings"
+
+
+def _together(told: AnswerAt, stages: str, cost: str) -> str:
     """The order question for all stages together."""
     whole = told.all_stages
     if whole is None:
@@ -258,7 +267,7 @@ def _together(told: AnswerAt, stages: str) -> str:
     else:
         lead = f"If all of {stages} are used: {' → '.join(whole.recommended)}"
         behind = told.standings[whole.recommended].behind
-        lead += f", {behind:.2f} doublings behind the best chain"
+        lead += f", {behind:.2f} {_unit(cost)} behind the best chain"
     rivals = len(whole.best_set) - 1
     every = len(whole.standings)
     return f"{lead}; {rivals} other{'' if rivals == 1 else 's'} of {every} orders may be as good."

@@ -126,6 +126,8 @@ def test_a_table_of_other_results_gets_the_same_kind_of_answer(
     [
         (("table.csv", "--columns", "colour=x"), "--columns must name some of order, seed"),
         (("table.csv",), "lacks the column 'accuracy'; it has: order, seed, ppl"),
+        (("table.csv", "--columns", "accuracy=ppl", "--baseline", "95"), "such as 0.95, got 95"),
+        (("table.csv", "--columns", "accuracy=ppl", "--cost", "macs"), "cost belongs to a column of reduc"),
         (("table.csv", "run"), "law reads one table at a time"),
         (("run", "--loss", "0%"), r"loss must lie in \(0, 100 %\]"),
         (("run", "--cost", "latency"), "records hold no latency of the exported network; take bitops"),
