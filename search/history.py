@@ -66,16 +66,28 @@ class History:
         self.front: Front | None = None  # None before the first record
         self.trained: dict[str, StageSequence] = {}  # nodes by text, prefixes of measured ones too
         self.by_order: defaultdict[Order, list[StageSequence]] = defaultdict(list)  # the same nodes
+        self.failed: set[str] = set()  # sequences that failed for good, or were abandoned
         self.inputs: list[list[float]] = []
         self.outputs: list[list[float]] = []  # accuracy, log2 reduction
 
     def update(self, study: optuna.Study) -> None:
         """Read what is new."""
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            if trial.number not in self._seen:
-                self._seen.add(trial.number)
-                if trial.user_attrs.get("seed") == self._seed and "record" in trial.user_attrs:
-                    self._add(Record.from_json(trial.user_attrs["record"]))
+        ended = (TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED)
+        for trial in study.get_trials(deepcopy=False, states=ended):
+            if trial.number in self._seen:
+                continue
+            self._seen.add(trial.number)
+            facts = trial.user_attrs
+            if facts.get("seed") != self._seed:
+                continue
+            if trial.state == TrialState.COMPLETE and "record" in facts:
+                self._add(Record.from_json(facts["record"]))
+            elif "sequence" in facts and ("record" in facts or "abandoned" in facts):
+                self.failed.add(facts["sequence"])
+
+    def is_hopeless(self, sequence: StageSequence) -> bool:
+        """Whether it failed for good, or begins with what did."""
+        return any(str(prefix) in self.failed for prefix in sequence.prefixes)
 
     def price(self, sequence: StageSequence) -> float:
         """Seconds that the untrained stages of `sequence` will take, by the mean of each stage so far."""

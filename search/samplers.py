@@ -39,6 +39,7 @@ from ordercomp.sequence import KnobValue, StageSequence, Step
 
 STARTUP = 4  # networks before one leads
 LEAST_LOSS = 1 / 50  # of the largest loss that is worth something: the strictest tolerance that is asked for
+_INSISTING, _REDRAWS = 4, 64  # draws of what failed, until they are even ones, and until that is taken
 OWN_DRAW_IN = 4  # one proposal in so many is a draw of the sampler within, the others are neighbors
 
 DENSE_SAMPLERS = ("nsga2", "nsga3", "gp")  # know only parameters that all trials have
@@ -128,18 +129,29 @@ class SequenceSampler(_Wrapper):
         raise NotImplementedError
 
     def draw(self, study: Study, trial: FrozenTrial) -> StageSequence:
-        """Draw a sequence from the sampler within, without a trace in the study."""
+        """Draw a sequence from the sampler within, without a trace in the study.
+
+        What failed for good is drawn again, at last evenly, as some samplers insist on one proposal.
+        """
+        random = RandomSampler(seed=int(self.rng.integers(2**31)))
+        for place in range(_REDRAWS):
+            drawn = self._draw(study, trial, random if place >= _INSISTING else self._within)
+            if not self.history.is_hopeless(drawn):
+                break
+        return drawn
+
+    def _draw(self, study: Study, trial: FrozenTrial, sampler: BaseSampler) -> StageSequence:
         draft = copy.copy(trial)
         draft.params, draft.distributions = {}, {}
-        joint = self._within.infer_relative_search_space(study, trial)
-        relative = self._within.sample_relative(study, trial, joint) if joint else {}
+        joint = sampler.infer_relative_search_space(study, trial)
+        relative = sampler.sample_relative(study, trial, joint) if joint else {}
 
         def suggest(name: str, distribution: BaseDistribution) -> Any:
             if name not in draft.params:
                 if name in relative:
                     value = relative[name]
                 else:
-                    value = self._within.sample_independent(study, draft, name, distribution)
+                    value = sampler.sample_independent(study, draft, name, distribution)
                 draft.params = {**draft.params, name: value}
                 draft.distributions = {**draft.distributions, name: distribution}
             return draft.params[name]
@@ -147,10 +159,14 @@ class SequenceSampler(_Wrapper):
         return self.space.draw(suggest)
 
     def untried(self, study: Study, sequences: Iterable[StageSequence]) -> list[StageSequence]:
-        """Those that are neither trained nor being trained, each once."""
+        """Those that are neither trained nor being trained and did not fail for good, each once."""
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         taken = {*self.history.trained, *(trial.user_attrs.get("sequence") for trial in running)}
-        return [sequence for sequence in dict.fromkeys(sequences) if str(sequence) not in taken]
+        return [
+            sequence
+            for sequence in dict.fromkeys(sequences)
+            if str(sequence) not in taken and not self.history.is_hopeless(sequence)
+        ]
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Choose the sequence that the trial will have, and give its parameters."""
@@ -172,6 +188,32 @@ class SequenceSampler(_Wrapper):
         """Take up the stream of the trial, and let the sampler within prepare."""
         self.rng = np.random.default_rng(self._seed_of(study, trial))
         super().before_trial(study, trial)
+
+
+class Unfailed(SequenceSampler):
+    """The sampler within, but that it proposes nothing that failed for good, or begins with what did."""
+
+    def choose(self, study: Study, trial: FrozenTrial) -> StageSequence:
+        """Draw until nothing of it failed."""
+        return self.draw(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Leave the trial to the sampler within, unless that would propose what failed."""
+        self.history.update(study)
+        if self.history.failed and "fixed_params" not in trial.system_attrs:
+            first = self._draw(study, trial, self._within)
+            self._within.before_trial(study, trial)  # its stream begins anew
+            if self.history.is_hopeless(first):
+                return super().infer_relative_search_space(study, trial)
+        return self._within.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Give the parameters of the chosen sequence, or those of the sampler within."""
+        if trial.number in self._chosen:
+            return super().sample_relative(study, trial, search_space)
+        return self._within.sample_relative(study, trial, search_space)
 
 
 class Neighbors(SequenceSampler):
@@ -373,6 +415,8 @@ def make_sampler(
     sampler: BaseSampler = PerTrialSampler(make_for, seed=seed)
     if name == "neighbors":
         sampler = Neighbors(sampler, space, objectives=objectives, loss=loss, seed=seed)
+    elif cost is None:
+        sampler = Unfailed(sampler, space, objectives=objectives, seed=seed)
     if cost is not None:
         sampler = CostAware(sampler, space, objectives=objectives, seed=seed, options=cost)
     return sampler

@@ -49,6 +49,32 @@ def test_every_sampler_fills_a_study_alike_for_the_same_seed(name: str) -> None:
     assert len(proposed(one)) == 12
 
 
+def failing(sequence: StageSequence, seed: int) -> Record:
+    """A world in which whatever prunes a share above a half fails for good."""
+    record = SyntheticWorld()(sequence, seed)
+    bad = any(float(step.settings.get("ratio", 0)) > 0.5 for step in sequence.steps)
+    return replace(record, points=(), error="cannot be pruned") if bad else record
+
+
+@pytest.mark.parametrize("cost", [None, CostOptions(startup=4, candidates=4, trees=4)])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_what_failed_for_good_is_never_proposed_again(name: str, cost: CostOptions | None) -> None:
+    if cost is not None and name in ("gp", "grid"):
+        pytest.skip("cannot weigh costs")
+    space = Space("DP", {name: SYNTHETIC_KNOBS[name] for name in "DP"}, optional=name != "gp")
+    made = make_sampler(name, space, trials=24, cost=cost)
+    study = open_study(None, name="s", space=space, objectives=Objectives(), sampler=made, task="t")
+    spec = StudySpec(space=space, objectives=Objectives())
+    list(run_study(study, TableRunner(failing), spec, trials=14))
+    failed: set[str] = set()
+    for trial in study.trials:
+        sequence = trial.user_attrs["sequence"]
+        assert not any(sequence.startswith(one) for one in failed)
+        if trial.state == optuna.trial.TrialState.FAIL:
+            failed.add(sequence)
+    assert failed
+
+
 def test_a_dense_space_lets_genes_be_inherited() -> None:
     dense = replace(SUBSETS, dense=True)
     one, other = (run(name, dense, trials=24)[0] for name in ("nsga2", "random"))
