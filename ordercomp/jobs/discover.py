@@ -129,7 +129,7 @@ def discover(
     store = open_store(folder / "store", store_url)
     task = settle_precision(task, store)
     race = Race(task=task, seeds=seeds)
-    file = RecordLog(folder / "records.jsonl", task=task.name)
+    file = RecordLog(folder / "records.jsonl", task=task)
     _warn_of_batches(file.records, task, folder)
     with Runner(
         task, store, workers=workers, executor=executor, budget_seconds=budget_seconds, work=train_node

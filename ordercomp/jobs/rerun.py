@@ -11,11 +11,11 @@ from ordercomp.errors import FailedRunError
 from ordercomp.plugins import refuse_untrusted
 from ordercomp.records import Record, read_records
 from ordercomp.running.fingerprint import fingerprint_task
-from ordercomp.running.jobs import Finished, Request, key_of_record, node_key
+from ordercomp.running.jobs import Finished, Request
+from ordercomp.running.record_log import is_made_with
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
-from ordercomp.running.versions import FORMER_BUILDS, results_version
 from ordercomp.running.workers import refuse_unguarded
 from ordercomp.sequence import StageSequence
 
@@ -85,9 +85,7 @@ def rerun(
         task = replace(task, recipe=replace(task.recipe, precision=precision))
     latency = any("latency_ms" in point.extra for point in record.points)
     task = replace(fingerprint_task(task), latency=latency)
-    version = str(_made_with(record).get("ordercomp"))
-    same = version in FORMER_BUILDS or results_version(version) == results_version()
-    if same and key_of_record(task.digest, record) != node_key(task.digest, sequence, record.seed):
+    if not is_made_with(task, record):
         raise ValueError(
             f"task {task.name!r} is not what the record of {record.sequence!r} was made with: "
             "its model, data or recipe differ; name its file with --task"

@@ -248,7 +248,7 @@ def run_search(
     storage = _open_storage(plan)
     task = plan.task if runner else settle_precision(plan.task, _store(plan))
     task = replace(task, latency=plan.measures_latency)
-    log = RecordLog(plan.out / "records.jsonl", task=task.name)
+    log = RecordLog(plan.out / "records.jsonl", task=task, same_digest=runner is None)
     study = open_study(
         storage,
         name=plan.study,

@@ -21,7 +21,7 @@ from ordercomp.models.external import LIBRARIES, Library, Normalization
 _log = logging.getLogger(__name__)
 
 FORMAT = 1
-_SEAL = "sha256"
+_SEAL = ', "sha256": "'  # what stands between the facts and the digest over them and the tensors
 PRETRAINED = "pretrained"  # the weights that a library ships for a model of its own
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _DEEPEST = 3  # mappings in mappings
@@ -44,7 +44,8 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[s
     if it cannot be written.
     """
     apart, text = _apart(tensors), json.dumps({"format": FORMAT, **facts})
-    header = {"ordercomp": text, _SEAL: _seal(apart, text)}
+    sealed = f'{text[:-1]}{_SEAL}{_seal(apart, text)}"}}'
+    header = {"ordercomp": sealed}  # one key: the library writes several in any order
     content = save(apart, metadata=header)  # the library's own writing leaves drafts after a kill
     try:
         if path.is_file() and not path.is_symlink() and path.read_bytes() == content:
@@ -66,10 +67,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise FileNotFoundError(f"no network file at {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            facts = parse_json(header.get("ordercomp", "null").encode())
+            text = (file.metadata() or {}).get("ordercomp", "null")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if header.get(_SEAL, seal := _seal(tensors, header.get("ordercomp", ""))) != seal:
+        before, sealed, seal = text.rpartition(_SEAL)
+        facts = parse_json(f"{before}}}".encode() if sealed else text.encode())
+        if sealed and seal[:64] != _seal(tensors, f"{before}}}"):
             raise ValueError("its content is not what its digest says")
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file: {one_line(error)}") from None
@@ -83,7 +85,7 @@ def is_sealed(path: Path) -> bool:
     try:
         read_checkpoint(path)
         with safe_open(path, framework="pt") as file:
-            return _SEAL in file.metadata()
+            return _SEAL in file.metadata()["ordercomp"]
     except (OSError, CheckpointError):
         return False
 

@@ -109,7 +109,7 @@ def loads_baseline(step: Step) -> bool:
 
 def _keys(task_digest: str, sequence: StageSequence, seed: int, version: str) -> Iterator[str]:
     """The keys of the baseline and of every prefix, as a version of the results has them."""
-    key = digest_of(KEY_FORMAT, version, _torch_version(), task_digest, seed)
+    key = digest_of(KEY_FORMAT, version, torch_version(), task_digest, seed)
     yield key
     for step in sequence.steps:
         key = digest_of(key, str(step))
@@ -117,5 +117,6 @@ def _keys(task_digest: str, sequence: StageSequence, seed: int, version: str) ->
 
 
 @functools.cache
-def _torch_version() -> str:
+def torch_version() -> str:
+    """The installed version of torch, which is part of every key."""
     return importlib.metadata.version("torch")

@@ -2,12 +2,17 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from ordercomp.files import drop_drafts, lock_of, refuse_link, replacing
+from ordercomp.codec import encode, format_json, read_json
+from ordercomp.files import drop_drafts, lock_of, refuse_link, replace_file, replacing
 from ordercomp.records import Record, RecordError, append_record, read_records
-from ordercomp.running.jobs import Finished, Request
+from ordercomp.running.jobs import Finished, Request, key_of_record, node_key, torch_version
+from ordercomp.running.task import Task
+from ordercomp.running.versions import FORMER_BUILDS, results_version
+from ordercomp.sequence import StageSequence
 
 Identity = tuple[str, str, int, object]
 
@@ -20,24 +25,31 @@ def identity(record: Record) -> Identity:
 class RecordLog:
     """Records in a JSON-lines file: each node once, whatever run, process or day it comes from.
 
-    A success takes the place of a failure of the same node; a failure that may pass is never written.
+    A success takes the place of a failure of the same node; a failure that may pass is never written. A file
+    belongs to one task, whose facts lie beside it in task.json.
     """
 
-    def __init__(self, path: Path, *, task: str | None = None) -> None:
+    def __init__(self, path: Path, *, task: Task | None = None, same_digest: bool = True) -> None:
         """Open the file, which is made with the first record; drafts left beside it are removed.
 
-        Raises ValueError for a link, and for records of another task than `task`; None: of whatever task.
+        Raises ValueError for a link, and for records of another task than `task` (None: of whatever task), by
+        its name and, with `same_digest`, by its model, data and recipe, naming what differs.
         """
         self._path = path
+        self._task = task if same_digest else None
         self._records: dict[Identity, Record] = {}
         self._state: tuple[int, int] | None = None  # inode and length of the file as far as it was read
         refuse_link(path)
         drop_drafts(path.parent)
         self._catch_up()
         for record in self.records:
-            if task is not None and record.task != task:
+            if task is not None and record.task != task.name:
                 raise ValueError(
-                    f"{path} holds records of task {record.task!r}, not {task!r}; choose another folder"
+                    f"{path} holds records of task {record.task!r}, not {task.name!r}; choose another folder"
+                )
+            if self._task is not None and not is_made_with(self._task, record):
+                raise ValueError(
+                    f"{path} holds records of the same task with {self._difference()}; choose another folder"
                 )
 
     @property
@@ -65,6 +77,8 @@ class RecordLog:
         if name in self._records and self._records[name].error is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._task is not None and not self._facts_path.exists():
+            replace_file(self._facts_path, format_json(self._task.facts, indent=2))
         with lock_of(self._path):
             self._catch_up()
             if self._is_there(record):
@@ -75,6 +89,23 @@ class RecordLog:
                 append_record(self._path, record)
             self._records[name] = record
             self._state = self._look()
+
+    @property
+    def _facts_path(self) -> Path:
+        return self._path.with_name("task.json")
+
+    def _difference(self) -> str:
+        """In which facts the task differs from the one that the file was begun with."""
+        assert self._task is not None
+        try:
+            then = read_json(self._facts_path)
+        except (OSError, ValueError):
+            then = None
+        now = json.loads(format_json(self._task.facts))
+        if not isinstance(then, Mapping) or then == now:
+            return "another model, data or recipe"
+        keys = [key for key in now if then.get(key) != now[key]]
+        return ", ".join(f"{key} = {encode(then.get(key))!r}, not {now[key]!r}" for key in keys)
 
     def _is_there(self, record: Record) -> bool:
         known = self._records.get(identity(record))
@@ -130,3 +161,22 @@ def _read_line(line: bytes) -> Record | None:
         return Record.from_json(json.loads(line))
     except (ValueError, TypeError, AttributeError, RecursionError, RecordError):
         return None
+
+
+def is_made_with(task: Task, record: Record) -> bool:
+    """Whether a record is of this task, as far as its digest tells: not where another code or torch made it.
+
+    The precision is the record's own.
+    """
+    versions = record.extra.get("versions")
+    made_with = versions if isinstance(versions, Mapping) else {}
+    build, torch = (str(made_with.get(name)) for name in ("ordercomp", "torch"))
+    if torch != torch_version() or not (
+        build in FORMER_BUILDS or results_version(build) == results_version()
+    ):
+        return True
+    precision = record.extra.get("precision")
+    if precision in ("float32", "bfloat16"):
+        task = replace(task, recipe=replace(task.recipe, precision=precision))
+    key = key_of_record(task.digest, record)
+    return key is None or key == node_key(task.digest, StageSequence.parse(record.sequence), record.seed)

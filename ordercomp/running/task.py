@@ -140,6 +140,14 @@ class Task:
         return "" if not self.weights or seen == "elsewhere" else seen
 
     @property
+    def facts(self) -> Mapping[str, object]:
+        """What shapes a result but the sequence and the seed, by name, as JSON can hold it."""
+        recipe = {f"recipe.{name}": value for name, value in dataclasses.asdict(self.recipe).items()}
+        set_ = {name: str(getattr(self, name)) for name in _HASHED_IF_SET}
+        plain = {name: getattr(self, name) for name in ("model", "data", "train_limit", "latency")}
+        return {**plain, **recipe, **set_}
+
+    @property
     def digest(self) -> str:
         """SHA-256 of everything that shapes a result but the sequence and the seed."""
         facts: list[object] = [self.model, self.data, self.train_limit, self.latency]

@@ -22,6 +22,7 @@ from ordercomp.codec import encode
 from ordercomp.jobs.discover import Discovery, discover
 from ordercomp.jobs.law import answered, law_of_records
 from ordercomp.jobs.law_folder import guaranteed_networks
+from ordercomp.jobs.search import SearchPlan, run_search
 from ordercomp.jobs.study_law import law_of_study
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import read_records, write_records
@@ -238,6 +239,43 @@ def test_a_folder_of_another_task_is_refused(found: Discovery) -> None:
     with pytest.raises(ValueError, match="records of task 'tiny', not 'other'"):
         discover(other, out=found.folder, seeds=3, budget_seconds=None)
     assert (found.folder / "law.json").read_text() == before
+
+
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (
+            replace(TINY, recipe=replace(TINY.recipe, learning_rate=0.25)),
+            r"recipe\.learning_rate = .*, not 0\.25",
+        ),
+        (replace(TINY, model="resnet8(width=3)"), r"model = '.*', not 'resnet8\(width=3\)'"),
+    ],
+)
+def test_records_of_another_recipe_or_width_are_never_mixed(
+    found: Discovery, tmp_path: Path, other: Task, told: str, lost: bool
+) -> None:
+    shutil.copytree(found.folder, tmp_path / "out")
+    (tmp_path / "out" / "study.db").unlink()
+    if lost:
+        (tmp_path / "out" / "task.json").unlink()
+    before = (tmp_path / "out" / "records.jsonl").read_bytes()
+    message = "another model, data or recipe" if lost else told
+    with pytest.raises(ValueError, match=f"holds records of the same task with {message}; choose another"):
+        discover(other, out=tmp_path / "out", seeds=3, budget_seconds=None)
+    assert (tmp_path / "out" / "records.jsonl").read_bytes() == before
+
+
+@pytest.mark.integration
+def test_a_search_goes_on_in_the_folder_of_a_race(found: Discovery, tmp_path: Path) -> None:
+    shutil.copytree(found.folder, tmp_path / "out")
+    done = run_search(SearchPlan(task=TINY, out=tmp_path / "out", trials=2, workers=1))
+    assert done.records
+    assert {one.sequence for one in found.records} < {
+        one.sequence for one in read_records(tmp_path / "out" / "records.jsonl")
+    } | {""}
+    again = discover(TINY, out=tmp_path / "out", seeds=3, budget_seconds=None, workers=1)
+    assert again.answer.recommended == found.answer.recommended
 
 
 @pytest.mark.parametrize(

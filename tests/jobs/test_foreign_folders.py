@@ -20,7 +20,7 @@ def test_a_folder_of_networks_that_is_a_link_is_refused(job: str, tmp_path: Path
     (tmp_path / "theirs").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "networks").symlink_to(tmp_path / "theirs")
-    with pytest.raises(ValueError, match="networks is a link to .*, and links are not written through"):
+    with pytest.raises(ValueError, match=r"networks is a link to .*, and links are not written through"):
         JOBS[job](tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["networks"]
 

@@ -40,6 +40,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object], *, drop: str
     with safe_open(path, framework="pt") as file:
         facts = json.loads(file.metadata()["ordercomp"])
         tensors = {name: file.get_tensor(name) for name in file.keys() if name != drop}  # noqa: SIM118
+    facts.pop("sha256")
     change(facts)
     save_file(tensors, path, metadata={"ordercomp": json.dumps(facts)})
 

@@ -60,6 +60,7 @@ def rename(path: Path, **changed: Any) -> None:
     with safe_open(path, framework="pt") as file:
         facts = json.loads(file.metadata()["ordercomp"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    facts.pop("sha256")
     facts["architecture"].update(changed)
     save_file(tensors, path, metadata={"ordercomp": json.dumps(facts)})
 

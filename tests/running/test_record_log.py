@@ -12,6 +12,7 @@ from builders import make_record
 from ordercomp.records import Record, RecordError, append_record, read_records
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.record_log import RecordLog
+from ordercomp.running.task import TASKS
 from ordercomp.sequence import StageSequence
 
 
@@ -112,7 +113,7 @@ def test_records_of_another_task_and_damaged_files_are_refused(tmp_path: Path) -
     path = tmp_path / "r.jsonl"
     append_record(path, make_record("D", task="digits"))
     with pytest.raises(ValueError, match="holds records of task 'digits', not 'mine'"):
-        RecordLog(path, task="mine")
+        RecordLog(path, task=replace(TASKS["digits"], name="mine"))
     path.write_text("{}\n")
     with pytest.raises(RecordError, match="line 1"):
         RecordLog(path)

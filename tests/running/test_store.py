@@ -266,7 +266,7 @@ def test_keys_depend_on_every_step_in_order_and_on_seed_and_task() -> None:
 def test_keys_depend_on_the_versions_of_torch_and_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
     sequence = StageSequence.parse("DP")
     before = node_key("task", sequence, 0)
-    monkeypatch.setattr("ordercomp.running.jobs._torch_version", lambda: "0.0.0")
+    monkeypatch.setattr("ordercomp.running.jobs.torch_version", lambda: "0.0.0")
     other_torch = node_key("task", sequence, 0)
     monkeypatch.setattr("ordercomp.running.jobs.results_version", lambda: "changed")
     assert len({before, other_torch, node_key("task", sequence, 0)}) == 3

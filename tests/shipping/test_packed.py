@@ -53,7 +53,7 @@ def test_the_file_names_the_model_and_nothing_of_how_it_came_about(tmp_path: Pat
     with safe_open(tmp_path / "small", framework="pt") as file:
         facts = json.loads(file.metadata()["ordercomp"])
         names = list(file.keys())
-    assert set(facts) == {"format", "architecture", "structure", "packed", "same", "serving"}
+    assert set(facts) == {"format", "architecture", "structure", "packed", "same", "serving", "sha256"}
     assert facts["architecture"]["model"] == "resnet14(width=4)"
     assert not [name for name in names if "num_batches" in name]
 
