@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -508,10 +509,11 @@ def try_rivals(table: RunTable, *, law: Order, suggested: Mapping[int, Order] | 
     """
     own = Proposal(law, "the order that these records suggest", "this analysis")
     rivals: list[Rival] = []
+    values_of = cache(partial(permutation_values, table))
     for proposal in [own, *_proposals(table)]:
         if not set(proposal.order) <= set(table.stages):
             continue
-        values, seeds = permutation_values(table, "".join(sorted(proposal.order)))
+        values, seeds = values_of("".join(sorted(proposal.order)))
         if proposal is own and suggested is not None:
             places = [place for place, seed in enumerate(seeds) if seed in suggested]
             values = {order: value[places] for order, value in values.items()}

@@ -14,7 +14,9 @@ et al. (2007).
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from operator import attrgetter
 from typing import Literal, get_args
 
 import numpy as np
@@ -378,6 +380,11 @@ def padded(rows: Sequence[FloatArray], filler: float) -> FloatArray:
     return table
 
 
+def split(values: FloatArray, lengths: Iterable[int]) -> list[FloatArray]:
+    """Cut `values`, shape (n,), into parts of these lengths, which add up to n."""
+    return [values[start:end] for start, end in pairwise(accumulate(lengths, initial=0))]
+
+
 def _accuracies_gained(curves: _Padded, others: _Padded, tolerance: float) -> FloatArray:
     reach = np.minimum(curves.reductions.max(axis=1), others.reductions.max(axis=1))[:, None]
     steps = np.concatenate((curves.reductions, others.reductions), axis=1)
@@ -483,9 +490,8 @@ def _measured(records: Sequence[Record], scale: Scale) -> list[Measured]:
 
     test_values = areas(unseen)
     values, reported = (test_values, unseen) if scale.split == "test" else (areas(seen), seen)
-    rising = [one[:, ::-1] for one in (on_front, reductions, reported)]
-    ends = np.cumsum(on_front.sum(axis=1))[:-1]
-    curves = (np.split(one[rising[0]], ends) for one in rising[1:])
+    lengths = on_front.sum(axis=1).tolist()
+    curves = (split(one[:, ::-1][on_front[:, ::-1]], lengths) for one in (reductions, reported))  # rising
     return [
         Measured(record, scale, Curve(*curve), value, test_value)
         for record, *curve, value, test_value in zip(
@@ -522,10 +528,13 @@ def point_arrays(
 def point_losses(records: Sequence[Record]) -> tuple[FloatArray, IntArray]:
     """Losses on validation and on test images of all points in turn, shape (points, 2), and how many each has."""
     lengths = np.array([len(record.points) for record in records], dtype=np.int64)
-    pairs = [(one.accuracy, one.test_accuracy) for record in records for one in record.points]
-    bases = [(record.baseline.accuracy, record.baseline.test_accuracy) for record in records]
-    accuracies, base = (np.array(some, dtype=np.float64).reshape(-1, 2) for some in (pairs, bases))
-    return np.repeat(base, lengths, axis=0) - accuracies, lengths
+    points = [point for record in records for point in record.points]
+    losses = np.empty((len(points), 2))
+    for half, name in enumerate(("accuracy", "test_accuracy")):
+        reached = attrgetter(name)
+        base = np.array([reached(record.baseline) for record in records], dtype=np.float64)
+        losses[:, half] = np.repeat(base, lengths) - np.array(list(map(reached, points)), dtype=np.float64)
+    return losses, lengths
 
 
 def _front_mask(reductions: FloatArray, losses: FloatArray) -> BoolArray:

@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.fronts import padded, point_losses
+from ordercomp.analysis.fronts import padded, point_losses, split
 from ordercomp.analysis.run_table import RunTable, Setting, parsed
 from ordercomp.records import Convention, CostName, OperatingPoint, Record, check_cost
 from ordercomp.sequence import Order
@@ -126,8 +126,7 @@ def networks_of(
         for run, record in chains.items()
         for point in record.points
     ]
-    ends = np.cumsum(lengths)[:-1]
-    points = zip(*(np.split(one, ends) for one in (np.log2(reductions), *losses.T)), strict=True)
+    points = zip(*(split(one, lengths.tolist()) for one in (np.log2(reductions), *losses.T)), strict=True)
     return [
         Network(
             setting=run.setting(stages),
@@ -136,7 +135,7 @@ def networks_of(
             reductions=own,
             losses=(seen, unseen),
         )
-        for run, (own, seen, unseen) in zip(chains, points if chains else (), strict=True)
+        for run, (own, seen, unseen) in zip(chains, points, strict=True)
     ]
 
 
