@@ -1,7 +1,8 @@
 """How fast are exported networks in onnxruntime? A table: ours in all forms beside float and plain int8.
 
-Trains ResNet-20 (width 16) on Fashion-MNIST at 32 pixels for a few epochs, compresses it, and measures every form
-in turns. Run: OMP_NUM_THREADS=1 python benchmarks/shipping.py [FOLDER of finished trainings]
+Trains ResNet-20 (width 16) on Fashion-MNIST at 32 pixels for a few epochs, compresses it, and measures every
+form in turns. Run: OMP_NUM_THREADS=1 python benchmarks/shipping.py [FOLDER]
+FOLDER holds the networks of an earlier run, and keeps those of this one
 """
 
 import sys
@@ -38,12 +39,11 @@ TASK = Task(
     train_limit=8000,
     recipe=Recipe(epochs=2, batch_size=64, learning_rate=0.1),
 )
-BASELINE = "Q(weights=32,activations=32,epochs=0.01)"
 SEQUENCES = {
+    "float": "Q(weights=32,activations=32,epochs=0.01)",
     "PQ": "P(ratio=0.4) Q(weights=4,activations=8)",
-    "PQ, widths of 16": "P(ratio=0.4,round_to=16) Q(weights=4,activations=8)",
     "DPQ": "D(depth=0.5) P(ratio=0.4) Q(weights=4,activations=8)",
-    "DPQ, widths of 16": "D(depth=0.5) P(ratio=0.4,round_to=16) Q(weights=4,activations=8)",
+    "DPQ-16": "D(depth=0.5) P(ratio=0.4,round_to=16) Q(weights=4,activations=8)",
 }
 ROUNDS = 41
 BATCHES = (1, 64)
@@ -53,13 +53,12 @@ def main() -> None:
     """Train, export, measure, and print the table."""
     torch.set_num_threads(1)
     with TemporaryDirectory() as temporary:
-        store = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(temporary) / "store"
+        folder = Path(sys.argv[1] if len(sys.argv) > 1 else temporary)
+        networks = {name: made(name, sequence, folder) for name, sequence in SEQUENCES.items()}
+        training, test = task_images(networks["float"], TASK)
         sessions: dict[str, InferenceSession] = {}
-        float_network = made(BASELINE, store, Path(temporary))
-        training, test = task_images(float_network, TASK)
-        add_float(sessions, "float", float_network, training)
-        for name, sequence in SEQUENCES.items():
-            network = made(sequence, store, Path(temporary))
+        add_float(sessions, "float", networks.pop("float"), training)
+        for name, network in networks.items():
             add_forms(sessions, name, network, training, Path(temporary))
         images = {batch: test[0][:batch].numpy() for batch in BATCHES}
         times = {
@@ -78,10 +77,12 @@ def main() -> None:
             print(f"| {name} | {ms[0]:.3f} | {faster[0]:.2f} | {faster[1]:.2f} | {right:.1%} |")
 
 
-def made(sequence: str, store: Path, folder: Path) -> CompressedNetwork:
-    """The network of a sequence, trained unless the store holds it."""
-    done = compress(sequence, TASK, out=folder / "network.safetensors", store=store, threshold=float("inf"))
-    network = CompressedNetwork.load(done.path)
+def made(name: str, sequence: str, folder: Path) -> CompressedNetwork:
+    """The network of a sequence, trained unless the folder holds it."""
+    file = folder / f"{name}.safetensors"
+    if not file.exists():
+        compress(sequence, TASK, out=file, store=folder / "store", threshold=float("inf"))
+    network = CompressedNetwork.load(file)
     network.module.eval()
     return network
 

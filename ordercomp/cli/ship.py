@@ -36,6 +36,10 @@ def export(
     segments: Annotated[
         bool, typer.Option("--segments", help="cut the ONNX network at its exits, one file for each part")
     ] = False,
+    branches: Annotated[
+        bool,
+        typer.Option("--branches", help="one file for one image at a time, which leaves inside it"),
+    ] = False,
     trust_model: TrustOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -54,7 +58,8 @@ def export(
         save_packed(chosen, packed)
         done["packed"] = {"file": str(packed), "bytes": packed.stat().st_size}
     if onnx is not None:
-        options = {"purpose": purpose, "opset": opset, "segments": segments, "int8": form == "int8"}
+        options = {"purpose": purpose, "opset": opset, "segments": segments, "branches": branches}
+        options["int8"] = form == "int8"
         done["onnx"] = _write_onnx(chosen, onnx, task, options)
     if as_json:
         print_json(done)

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import onnx
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 
 
 def cut_at_exits(model: onnx.ModelProto) -> list[onnx.ModelProto]:
@@ -55,3 +56,116 @@ def _kinds(model: onnx.ModelProto) -> Mapping[str, onnx.ValueInfoProto]:
     """Type and shape of every tensor by name, inferred where the graph does not tell."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
     return {info.name: info for info in (*inferred.value_info, *inferred.input, *inferred.output)}
+
+
+def branch_at_exits(model: onnx.ModelProto, threshold: float, *, spread: float = 0.0) -> onnx.ModelProto:
+    """One model for one image at a time: what lies behind the exit where it leaves does not run.
+
+    It gives the logits (1, classes) of that exit and its number, from 0. An image leaves at the first exit
+    whose largest softmax reaches `threshold`; with a `spread`, that of real targets, at the first that agrees
+    so much with the one before. Weights lie inside the branches, where onnxruntime packs them once.
+    """
+    parts = cut_at_exits(model)
+    for node in parts[-1].graph.node:
+        node.output[:] = [_LAST if name == "logits" else name for name in node.output]
+        node.input[:] = [_LAST if name == "logits" else name for name in node.input]
+    exits = [part.graph.output[0].name for part in parts[:-1]] + [_LAST]
+    shape = [1, model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value]
+    graphs = [part.graph for part in parts]
+    outer: set[str] = set()
+    for graph in graphs:  # a constant that several parts read lies in the first
+        kept = [tensor for tensor in graph.initializer if tensor.name not in outer]
+        outer |= {tensor.name for tensor in kept}
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+    inner: onnx.GraphProto | None = None
+    for place in reversed(range(len(graphs))):
+        inner = _branch(graphs[place], place, exits, inner, threshold, spread, shape)
+    assert inner is not None
+    image = model.graph.input[0]
+    image.type.tensor_type.shape.dim[0].dim_value = 1
+    inner.input.append(image)
+    made = helper.make_model(inner, opset_imports=list(model.opset_import), ir_version=model.ir_version)
+    made.producer_name = model.producer_name
+    return made
+
+
+_LAST = "last_logits"
+
+
+def _branch(
+    graph: onnx.GraphProto,
+    place: int,
+    exits: Sequence[str],
+    rest: onnx.GraphProto | None,
+    threshold: float,
+    spread: float,
+    shape: Sequence[int],
+) -> onnx.GraphProto:
+    """What runs from an exit on: its part, and behind a condition the rest."""
+    suffix = f"_{place}" if place else ""
+    outputs = [f"logits{suffix}", f"exit{suffix}"]
+    nodes, constants = list(graph.node), list(graph.initializer)
+    if rest is None:
+        nodes += _leave(exits[place], place, outputs)
+    elif spread and place == 0:  # nothing that it could agree with
+        nodes += rest.node
+        constants += rest.initializer
+        outputs = [output.name for output in rest.output]
+        nodes += [helper.make_node("Identity", [name], [name.rpartition("_")[0]]) for name in outputs]
+        outputs = [name.rpartition("_")[0] for name in outputs]
+    else:
+        asked, bars = _condition(place, exits, threshold, spread)
+        left = [f"left{suffix}_logits", f"left{suffix}_exit"]
+        leaving = helper.make_graph(
+            _leave(exits[place], place, left), f"leave{place}", [], _outputs(left, shape)
+        )
+        nodes += [
+            *asked,
+            helper.make_node("If", [f"sure{place}"], outputs, then_branch=leaving, else_branch=rest),
+        ]
+        constants += bars
+    return helper.make_graph(nodes, f"from{place}", [], _outputs(outputs, shape), constants)
+
+
+def _condition(
+    place: int, exits: Sequence[str], threshold: float, spread: float
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    bar, sure = f"bar{place}", f"sure{place}"
+    constants = [numpy_helper.from_array(np.array(threshold, np.float32), bar)]
+    if spread:
+        names = [f"apart{place}", f"distance{place}", f"relative{place}", f"more{place}", f"each{place}"]
+        constants += [
+            numpy_helper.from_array(np.array(value, np.float32), f"{name}{place}")
+            for name, value in (("spread", spread), ("one", 1.0))
+        ]
+        nodes = [
+            helper.make_node("Sub", [exits[place], exits[place - 1]], [names[0]]),
+            helper.make_node("Abs", [names[0]], [names[1]]),
+            helper.make_node("Div", [names[1], f"spread{place}"], [names[2]]),
+            helper.make_node("Add", [names[2], f"one{place}"], [names[3]]),
+            helper.make_node("Reciprocal", [names[3]], [names[4]]),
+        ]
+    else:
+        nodes = [helper.make_node("Softmax", [exits[place]], [f"each{place}"], axis=1)]
+    return [
+        *nodes,
+        helper.make_node("ReduceMax", [f"each{place}"], [f"most{place}"], keepdims=0),
+        helper.make_node("GreaterOrEqual", [f"most{place}", bar], [sure]),
+    ], constants
+
+
+def _leave(logits: str, place: int, outputs: Sequence[str]) -> list[onnx.NodeProto]:
+    number = numpy_helper.from_array(np.array(place, np.int64))
+    return [
+        helper.make_node("Identity", [logits], [outputs[0]]),
+        helper.make_node("Constant", [], [outputs[1]], value=number),
+    ]
+
+
+def _outputs(names: Sequence[str], shape: Sequence[int]) -> list[onnx.ValueInfoProto]:
+    logits, place = names
+    return [
+        helper.make_tensor_value_info(logits, TensorProto.FLOAT, shape),
+        helper.make_tensor_value_info(place, TensorProto.INT64, []),
+    ]

@@ -1,6 +1,7 @@
 """Networks as ONNX files for speed, size or any reader, checked by onnxruntime against our logits."""
 
 import io
+import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,8 @@ from ordercomp.files import replacing
 from ordercomp.networks.exits import replace_module
 from ordercomp.networks.layers import weight_numbers, weight_of_numbers
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.shipping.exit_graphs import cut_at_exits
+from ordercomp.shipping import infer
+from ordercomp.shipping.exit_graphs import branch_at_exits, cut_at_exits
 from ordercomp.shipping.graph import (
     ROUNDING,
     PackedWeight,
@@ -43,6 +45,7 @@ TRACED_OPSET = 18  # what the exporter makes
 EVERY_READER, FOUR_BIT_OPSET, TWO_BIT_OPSET = 13, 21, 25
 IMAGES = 128  # that are enough to choose ranges by
 _BATCH = 16
+_HEAD = 60  # bytes that tell the reader that stands beside exports
 _SAMPLED = 4096  # values of a tensor and a batch
 _CHECKED = 8  # images of noise that are compared
 _MOST_DIFFERENCE = (
@@ -79,6 +82,7 @@ def export_onnx(
     purpose: Purpose = "speed",
     opset: int | None = None,
     segments: bool = False,
+    branches: bool = False,
     images: Tensor | None = None,
     int8: bool = False,
 ) -> Exported:
@@ -86,22 +90,21 @@ def export_onnx(
 
     Args:
         network: on the CPU.
-        path: the file; with segments `NAME.part1.onnx` and so on stand in its place, which an image goes
-            through until it leaves.
+        path: the file; with segments `NAME.part1.onnx` and so on, which an image goes through in turn.
         purpose: "speed": weights of up to 7 bits as levels in INT8, which engines multiply as they are;
-            "size": in 2 or 4 bits where they fit, unpacked when a session starts; "any": as for speed, in
-            operators of opset 13 where possible.
+            "size": in 2 or 4 bits where they fit; "any": as for speed, in operators of opset 13.
         opset: version of the operators; by default the lowest that holds the network, 18 for speed.
         segments: cut the network at its exits.
-        images: training images, stored pixel values (n, c, h, w): by them sums, averages and the image get
-            8-bit ranges, so that everything runs in integers. Without, what lies between layers is in float.
+        branches: one file for one image at a time: logits of the exit that it leaves at, and its number.
+        images: training images, stored pixel values (n, c, h, w), which choose 8-bit ranges for what lies
+            between layers, so that everything runs in integers.
         int8: leave our quantizers out and take onnxruntime's static ones of 8 bits; needs images.
 
     Raises:
-        ValueError: int8 without images, the opset lacks an operator, or there are no exits to cut at.
+        ValueError: int8 lacks images, the opset an operator, segments exits, or branches a threshold.
         RuntimeError: onnxruntime computes something else than the network.
     """
-    _check_request(network, purpose, segments=segments, without_images=int8 and images is None)
+    _check_request(network, purpose, segments, branches, without_images=int8 and images is None)
     packed = {} if int8 else _packed_weights(network)
     version = _choose_opset(packed, purpose, opset)
     if int8 and images is not None:
@@ -110,14 +113,14 @@ def export_onnx(
         model, notes = _written(network, packed, purpose, version, images)
     onnx.checker.check_model(model)
     models = cut_at_exits(model) if segments else [model]
-    files = [path.with_suffix(f".part{place}.onnx") for place in range(1, len(models) + 1)]
-    files = files if segments else [path]
-    options = dict(SESSION_OPTIONS) if packed and purpose == "size" else {}
     difference, same = _compare(network, models, images, most=_MOST_OF_INT8 if int8 else _MOST_DIFFERENCE)
-    for file, part in zip(files, models, strict=True):
-        with replacing(file) as draft:
-            draft.write_bytes(part.SerializeToString())
+    options = dict(SESSION_OPTIONS) if packed and purpose == "size" else {}
     integers, layers = count_integer_layers(models, options)
+    if branches:
+        models = [_with_branches(network, model, images)]
+    files = [path.with_suffix(f".part{k}.onnx") for k in range(1, len(models) + 1)] if segments else [path]
+    _write_files(files, models, _facts(network, options, images))
+    notes += _write_reader(path.parent)
     return Exported(
         files=tuple(files),
         bytes=sum(file.stat().st_size for file in files),
@@ -135,12 +138,17 @@ def export_onnx(
 
 
 def _check_request(
-    network: CompressedNetwork, purpose: Purpose, *, segments: bool, without_images: bool
+    network: CompressedNetwork, purpose: Purpose, segments: bool, branches: bool, *, without_images: bool
 ) -> None:
     if purpose not in PURPOSES:
         raise ValueError(f"purpose must be one of {', '.join(PURPOSES)}, got {purpose!r}")
     if segments and not network.exits:
         raise ValueError("--segments cuts a network at its exits, and this one has none")
+    if branches and (segments or not network.exits or network.serving.threshold is None):
+        raise ValueError(
+            "--branches lets an image leave inside one file: it needs exits and a stored threshold, "
+            "and does not go with --segments"
+        )
     if without_images:
         raise ValueError("--as int8 needs --task, whose training images choose the ranges")
 
@@ -150,6 +158,59 @@ def _plain_int8(network: CompressedNetwork, images: Tensor, opset: int) -> tuple
     finish(model, opset)
     note = "8 bits throughout, by onnxruntime; our quantizers are left out"
     return static_int8(model, images[:IMAGES]), [note]
+
+
+def _with_branches(
+    network: CompressedNetwork, model: onnx.ModelProto, images: Tensor | None
+) -> onnx.ModelProto:
+    """The network as one file with branches. Raises RuntimeError if onnxruntime computes something else."""
+    serving = network.serving
+    assert serving.threshold is not None
+    spread = serving.scale[1] if serving.scale else 0.0
+    branched = branch_at_exits(_copy(model), serving.threshold, spread=spread)
+    onnx.checker.check_model(branched)
+    whole, leaving = onnx_session(model.SerializeToString()), onnx_session(branched.SerializeToString())
+    pixels = (noise(network, _CHECKED) if images is None else images[:_CHECKED].float()).contiguous().numpy()
+    for image in pixels:
+        logits, place = leaving.run(None, {"image": image[None]})
+        expected = whole.run(None, {"image": image[None]})[int(place)]
+        if not np.allclose(logits, expected, atol=1e-3 * max(float(np.abs(expected).max()), 1.0)):
+            raise RuntimeError("onnxruntime's branches give other logits than the whole; no file was written")
+    return branched
+
+
+def _facts(network: CompressedNetwork, options: Mapping[str, str], images: Tensor | None) -> dict[str, Any]:
+    """What a reader needs to know, for the metadata of the file."""
+    serving, architecture = network.serving, network.architecture
+    return {
+        "input": "stored pixel values, float32; normalization is inside",
+        "layout": "NCHW",
+        "shape": (architecture.channels, *architecture.size),
+        "input_range": None if images is None else (float(images.min()), float(images.max())),
+        "mean": serving.mean,
+        "std": serving.std,
+        "class_names": serving.names,
+        "threshold": serving.threshold,
+        "numbers": serving.scale,
+        "disable_quant_qdq": int(bool(options)),
+    }
+
+
+def _write_files(files: Sequence[Path], models: Sequence[onnx.ModelProto], facts: Mapping[str, Any]) -> None:
+    for file, part in zip(files, models, strict=True):
+        helper.set_model_props(part, {name: json.dumps(value) for name, value in facts.items()})
+        with replacing(file) as draft:
+            draft.write_bytes(part.SerializeToString())
+
+
+def _write_reader(folder: Path) -> list[str]:
+    """Put the program that runs exported networks beside them, unless another file has its name."""
+    source, target = Path(infer.__file__).read_bytes(), folder / "infer.py"
+    if target.exists() and not target.read_bytes().startswith(source[:_HEAD]):
+        return [f"{target} is a file of yours and stays; ordercomp's would run the exported network"]
+    with replacing(target) as draft:
+        draft.write_bytes(source)
+    return []
 
 
 def _choose_opset(packed: Mapping[str, PackedWeight], purpose: Purpose, opset: int | None) -> int:

@@ -1,0 +1,110 @@
+"""What stands beside an export and inside it: facts, the program that runs it, and exits that end early."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_networks import apply, tiny_network
+
+from ordercomp.networks.network import CompressedNetwork, Serving
+from ordercomp.shipping.plain import ship
+
+pytest.importorskip("onnx", reason="the extra `export` is not installed")
+pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+
+from ordercomp.shipping.infer import Network, read_image
+from ordercomp.shipping.onnx import export_onnx, onnx_session
+
+
+def with_exits(**serving: object) -> CompressedNetwork:
+    network = tiny_network()
+    for letter in "QE":
+        network = apply(letter, network, **({"weights": 4, "activations": 8} if letter == "Q" else {}))
+    network.module.eval()
+    facts = {"mean": (100.0,) * 3, "std": (50.0,) * 3, **serving}
+    channels = network.architecture.channels
+    facts |= {name: facts[name][:channels] for name in ("mean", "std")}
+    return replace(network, serving=Serving(**facts))
+
+
+def pixels(network: CompressedNetwork, count: int) -> np.ndarray:
+    shape = (count, network.architecture.channels, *network.architecture.size)
+    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("form", ["whole", "segments", "branches"])
+@pytest.mark.parametrize("scale", [(), (3.0, 2.0)])
+def test_the_program_beside_an_export_says_what_predict_says(
+    form: str, scale: tuple[float, ...], tmp_path: Path
+) -> None:
+    network = with_exits(threshold=0.5, scale=scale)
+    images = pixels(network, 8)
+    told = [ship(network).predict(image.transpose(1, 2, 0)) for image in images]
+    if not scale:  # a threshold that some images reach
+        middle = sorted(one.confidence for one in told)[4]
+        network = replace(network, serving=replace(network.serving, threshold=middle + 1e-3))
+        told = [ship(network).predict(image.transpose(1, 2, 0)) for image in images]
+    options = {} if form == "whole" else {form: True}
+    exported = export_onnx(network, tmp_path / "n.onnx", **options)  # type: ignore[arg-type]
+    reader = Network([str(file) for file in exported.files])
+    for image, one in zip(images, told, strict=True):
+        logits, sure, place = reader.predict(image)
+        assert place == one.exit
+        if scale:
+            assert logits[0] == pytest.approx(one.value, abs=1e-2)
+        else:
+            assert logits == pytest.approx(one.logits, abs=1e-2)
+            assert sure == pytest.approx(one.confidence, abs=1e-2)
+    with pytest.raises(ValueError, match="must have the shape"):
+        reader.predict(images[0][:, 1:])
+
+
+@pytest.mark.integration
+def test_the_program_runs_alone_and_reads_plain_files(tmp_path: Path) -> None:
+    names = tuple(f"class {number}" for number in range(tiny_network().architecture.classes))
+    network = with_exits(threshold=0.2, names=names)
+    export_onnx(network, tmp_path / "n.onnx", branches=True)
+    image = pixels(network, 1)[0]
+    np.save(tmp_path / "i.npy", image)
+    height, width = network.architecture.size
+    kind = "P5" if len(image) == 1 else "P6"
+    header = f"{kind}\n{width} {height}\n255\n".encode()
+    (tmp_path / "i.ppm").write_bytes(header + image.transpose(1, 2, 0).tobytes())
+    assert (read_image(str(tmp_path / "i.ppm")) == image).all()
+    done = subprocess.run(
+        [sys.executable, "infer.py", "n.onnx", "i.npy", "i.ppm"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    one, two = done.stdout.splitlines()
+    assert one.removeprefix("i.npy") == two.removeprefix("i.ppm")
+    assert one.startswith("i.npy: class ")
+    assert "torch" not in Path(tmp_path / "infer.py").read_text()
+
+
+def test_a_file_tells_its_input_and_threshold_and_leaves_a_users_program_alone(tmp_path: Path) -> None:
+    (tmp_path / "infer.py").write_text("mine")
+    network = with_exits(threshold=0.25)
+    exported = export_onnx(network, tmp_path / "n.onnx")
+    assert (tmp_path / "infer.py").read_text() == "mine"
+    assert any("stays" in note for note in exported.notes)
+    facts = onnx_session(str(tmp_path / "n.onnx")).get_modelmeta().custom_metadata_map
+    assert json.loads(facts["threshold"]) == 0.25
+    assert json.loads(facts["shape"]) == [network.architecture.channels, *network.architecture.size]
+    assert json.loads(facts["mean"]) == list(network.serving.mean)
+    assert facts["layout"] == '"NCHW"'
+
+
+def test_branches_need_exits_and_a_threshold(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--branches lets an image leave"):
+        export_onnx(with_exits(), tmp_path / "n.onnx", branches=True)
+    with pytest.raises(ValueError, match="--branches lets an image leave"):
+        export_onnx(tiny_network(), tmp_path / "n.onnx", branches=True)
