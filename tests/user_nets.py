@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "channel_attention",
     "classifier_first",
     "dense_only",
     "flat",
@@ -17,6 +18,8 @@ __all__ = [
     "two_classifiers",
     "untraceable",
     "upsampling",
+    "vector_attention",
+    "vector_linear",
 ]
 
 
@@ -221,7 +224,7 @@ def untraceable(classes: int, channels: int) -> nn.Module:
 
 
 def upsampling(classes: int, channels: int) -> nn.Module:
-    """A transposed convolution, whose cost is not counted."""
+    """A transposed convolution, which no quantizer reaches."""
     return nn.Sequential(
         nn.Conv2d(channels, 8, 3, padding=1),
         nn.ConvTranspose2d(8, 8, 2, stride=2),
@@ -301,3 +304,92 @@ def repeated_block(classes: int, channels: int) -> nn.Module:
         nn.Flatten(),
         nn.Linear(8, classes),
     )
+
+
+class _ChannelAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(1, 1, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate: Tensor = self.conv(x.mean((2, 3)).unsqueeze(1)).squeeze(1).sigmoid()
+        return x * gate[:, :, None, None]
+
+
+def channel_attention(classes: int, channels: int) -> nn.Module:
+    """Efficient channel attention: a Conv1d along the channels."""
+    body = nn.Conv2d(channels, 8, 3, padding=1), _ChannelAttention(), nn.ReLU()
+    return nn.Sequential(
+        *body, nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes)
+    )
+
+
+class _Vectors(nn.Module):
+    """Tokens weighted by a vector, or by a layer of one output."""
+
+    def __init__(self, classes: int, channels: int, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.stem = nn.Conv2d(channels, 8, 3, padding=1)
+        self.query = nn.Parameter(torch.linspace(-1, 1, 8))
+        self.mix = nn.Bilinear(8, 8, 6) if kind == "bilinear" else nn.Identity()
+        self.recurrent = nn.GRU(8, 6, batch_first=True) if kind == "recurrent" else nn.Identity()
+        self.classifier = nn.Linear(6 if kind in ("bilinear", "recurrent") else 8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.stem(x).flatten(2).transpose(1, 2)
+        if self.kind == "recurrent":
+            features = self.recurrent(tokens)[0].mean(1)
+        elif self.kind == "bilinear":
+            features = self.mix(tokens.mean(1), tokens.amax(1))
+        elif self.kind == "linear":
+            weights = nn.functional.linear(tokens, self.query).softmax(1)
+            features = (tokens * weights[:, :, None]).sum(1)
+        else:
+            weights = (tokens @ self.query).softmax(1)
+            features = (weights[:, None] @ tokens)[:, 0]
+        out: Tensor = self.classifier(features)
+        return out
+
+
+def vector_attention(classes: int, channels: int) -> nn.Module:
+    """Attention by one vector: a matrix times a vector."""
+    return _Vectors(classes, channels, "attention")
+
+
+def vector_linear(classes: int, channels: int) -> nn.Module:
+    """The same by F.linear with a vector for the weight."""
+    return _Vectors(classes, channels, "linear")
+
+
+def bilinear(classes: int, channels: int) -> nn.Module:
+    """A bilinear layer."""
+    return _Vectors(classes, channels, "bilinear")
+
+
+def recurrent(classes: int, channels: int) -> nn.Module:
+    """A recurrent layer along the pixels."""
+    return _Vectors(classes, channels, "recurrent")
+
+
+class _UnusedHead(nn.Module):
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 8, 3)
+        self.classifier = nn.Linear(8, classes)
+        self.old_classifier = nn.Linear(8, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.classifier(self.stem(x).relu().mean((2, 3)))
+        return out
+
+
+def unused_head(classes: int, channels: int) -> nn.Module:
+    """Keeps a classifier of former classes that never runs."""
+    return _UnusedHead(classes, channels)
+
+
+def depthwise_upsampling(classes: int, channels: int) -> nn.Module:
+    """A transposed convolution for each channel alone."""
+    up = nn.Conv2d(channels, 8, 3, padding=1), nn.ConvTranspose2d(8, 8, 2, stride=2, groups=8), nn.ReLU()
+    return nn.Sequential(*up, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))

@@ -14,6 +14,7 @@ counted by torch's own counter of operations, against which every layer is check
 in every convention it runs in float and is stored in float.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ from ordercomp.records import Convention
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 _IMAGE_BITS = 8
 _FLOAT = Bits(FLOAT_BITS, FLOAT_BITS)
-_UNCOUNTED = (nn.modules.conv._ConvNd, nn.RNNBase, nn.Bilinear)
+_UNCOUNTED = (nn.RNNBase,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +215,7 @@ class _Counter:
         self.layers: list[LayerCost] = []
         self.segment = 0
         self.stored: set[int] = set()  # identities of parameters
-        self.flops = FlopCounterMode(display=False)
+        self.flops = operation_counter()
         self._counted: set[nn.Module] = set()
         self._quantized = quantized
         self._running: list[str] = []
@@ -274,9 +275,9 @@ def _layer_cost(
     new: Sequence[nn.Parameter],
 ) -> LayerCost:
     plain = isinstance(layer, (nn.Conv2d, nn.Linear))
-    if isinstance(layer, _UNCOUNTED) and not plain:
+    if isinstance(layer, _UNCOUNTED):
         kind = type(layer).__name__
-        raise ValueError(f"the cost of {name}, a {kind}, is not known; Conv2d and Linear can be counted")
+        raise ValueError(f"the cost of {name}, a {kind}, is not known: torch counts it on some devices only")
     parameters = sum(parameter.numel() for parameter in new)
     weights = sum(parameter.numel() for parameter in new if plain and parameter is layer.weight)
     bits, scales = _FLOAT, 0
@@ -311,11 +312,26 @@ def _checked(convention: Convention) -> Convention:
     return convention
 
 
+def operation_counter() -> FlopCounterMode:
+    """Torch's own counter of operations, to which a matrix times a vector is not free."""
+    return FlopCounterMode(
+        display=False,
+        custom_mapping={
+            torch.ops.aten.dot: lambda first, _second, **_kwargs: 2 * math.prod(first),
+            torch.ops.aten.mv: lambda matrix, _vector, **_kwargs: 2 * math.prod(matrix),
+            torch.ops.aten.addmv: lambda _sum, matrix, _vector, **_kwargs: 2 * math.prod(matrix),
+            torch.ops.aten._trilinear: lambda first, weight, *_rest, **_kwargs: (
+                2 * first[0] * math.prod(weight)
+            ),
+        },
+    )
+
+
 def counted_macs(network: CompressedNetwork) -> int:
     """Multiply-accumulates of one image through all of the network, as torch's FlopCounterMode has them."""
     module = network.copy().module.eval()
     image = network.example()
-    with torch.no_grad(), _countable(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), _countable(), operation_counter() as counter:
         module(image)
     return int(counter.get_total_flops()) // 2
 

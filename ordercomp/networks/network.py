@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from ordercomp.codec import OMITTED, decode, encode
 from ordercomp.errors import is_out_of_memory, one_line
@@ -87,7 +88,7 @@ def describe(module: MultiExit, dropped: Sequence[str], rebuilt: Sequence[Rebuil
         "groups": {
             name: layer.groups
             for name, layer in layers.items()
-            if isinstance(layer, nn.Conv2d) and layer.groups > 1
+            if isinstance(layer, _ConvNd) and layer.groups > 1
         },
         "quantized": {
             name: [layer.weight_bits, layer.activation_bits, layer.signed]
@@ -156,9 +157,10 @@ def _cut_tensors(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None
 
 def _update_sizes(layer: nn.Module, groups: int) -> None:
     """Let the attributes of a layer tell the shapes of its tensors."""
-    if isinstance(layer, nn.Conv2d):
+    if isinstance(layer, _ConvNd):
+        sizes = layer.weight.shape[0], layer.weight.shape[1] * groups
         layer.groups = groups
-        layer.out_channels, layer.in_channels = layer.weight.shape[0], layer.weight.shape[1] * groups
+        layer.out_channels, layer.in_channels = sizes[::-1] if layer.transposed else sizes
     elif isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = layer.weight.shape
     elif isinstance(layer, nn.BatchNorm2d | nn.InstanceNorm2d | nn.BatchNorm1d):

@@ -45,7 +45,9 @@ def narrow_channels(
         raise StageError(f"round_to={round_to} needs scope=local, as global ranks channels one by one")
     _refuse_tied(network)
     kept = classifiers(network)
-    widths = _widths(network.module, kept)
+    counted = [layer for layer in _running(network) if layer not in kept]
+    names = [name for name, layer in network.module.named_modules() if layer in counted]
+    widths = _widths(network.module, names)
     try:
         importance = _Importance(on_quantized=importance_on == "quantized")
         whole = network.copy()
@@ -60,7 +62,7 @@ def narrow_channels(
         if not isinstance(error, StageError):  # whatever comes of a module that cannot be followed
             reason = f"Torch-Pruning cannot follow them ({type(error).__name__}: {reason})"
         raise StageError(f"channels of {network.architecture.model} cannot be pruned: {reason}") from error
-    before, after = sum(widths), sum(_widths(network.module, kept))
+    before, after = sum(widths), sum(_widths(network.module, names))
     if after == before:
         raise StageError(
             f"ratio {ratio:g} removes no channel of {network.architecture.model}, whose layers are too narrow"
@@ -84,6 +86,13 @@ def _refuse_tied(network: CompressedNetwork) -> None:
                     f"channels of {network.architecture.model} cannot be pruned: {first} and {second} share "
                     f"their {name}, and would lose different channels; give each its own"
                 )
+
+
+def _running(network: CompressedNetwork) -> list[nn.Module]:
+    """The convolutions and linear layers that run."""
+    return [
+        network.module.get_submodule(name) for name in running_order(network.module, network.architecture)
+    ]
 
 
 def classifiers(network: CompressedNetwork) -> list[nn.Module]:
@@ -216,10 +225,9 @@ def _judge_kept(
     return {"notice": f"removes {achieved:.0%} of the channels, where {ratio:.0%} were asked for"}
 
 
-def _widths(module: nn.Module, kept: list[nn.Module]) -> list[int]:
-    """Numbers of output channels of the convolutions and linear layers that may be pruned."""
-    layers = [layer for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
-    return [layer.weight.shape[0] for layer in layers if layer not in kept]
+def _widths(module: nn.Module, names: list[str]) -> list[int]:
+    """Numbers of output channels of layers."""
+    return [module.get_parameter(f"{name}.weight").shape[0] for name in names]
 
 
 class _Importance(tp.importance.GroupMagnitudeImportance):  # type: ignore[misc]

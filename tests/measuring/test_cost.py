@@ -7,7 +7,7 @@ import pytest
 from tiny_networks import apply, tiny_network
 from torch import nn
 
-from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
+from ordercomp.measuring.cost import CONVENTIONS, Cost, counted_macs, measure_cost
 from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.weights import read_checkpoint
@@ -193,6 +193,25 @@ def test_an_unknown_convention_is_named(method) -> None:  # type: ignore[no-unty
 
 
 def test_layers_that_cannot_be_counted_are_named() -> None:
-    network = tiny_network("user_nets:upsampling")
-    with pytest.raises(ValueError, match=r"the cost of body\.1, a ConvTranspose2d, is not known"):
-        measure_cost(network)
+    with pytest.raises(ValueError, match=r"the cost of body\.recurrent, a GRU, is not known"):
+        measure_cost(tiny_network("user_nets:recurrent"))
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "macs"),
+    [
+        ("upsampling", "body.1", 64 * 8 * 8 * 4),  # transposed: each of 64 pixels of 8 channels to 2x2 of 8
+        ("channel_attention", "body.1.conv", 8 * 3),  # a Conv1d along 8 channels
+        ("vector_attention", "body", 2 * 64 * 8),  # tokens times a vector, and their weighted sum
+        ("vector_linear", "body", 64 * 8),
+        ("bilinear", "body.mix", 6 * 8 * 8),
+    ],
+)
+def test_what_no_quantizer_reaches_is_counted_in_float(name: str, place: str, macs: int) -> None:
+    network = tiny_network(f"user_nets:{name}")
+    cost = measure_cost(network)
+    assert cost.unreached[place]["macs"] == macs
+    assert cost.macs == counted_macs(network)
+    quantized = measure_cost(apply("Q", network, weights=4, activations=4))
+    rest = cost.macs - sum(one["macs"] for one in cost.unreached.values())
+    assert quantized.bitops() == rest * 16 + (cost.macs - rest) * 32**2

@@ -3,6 +3,7 @@
 import gc
 import inspect
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -190,11 +191,7 @@ def test_latent_importance_does_not_depend_on_the_bits() -> None:
         "mobilenet_v2(width=0.1)",
         "vgg8(width=4)",
         "resnet34(blocks=1111,width=4)",
-        *(
-            f"user_nets:{name}"
-            for name in user_nets.__all__
-            if name not in ("tied_weights", "untraceable", "upsampling")
-        ),
+        *(f"user_nets:{name}" for name in user_nets.__all__ if name not in ("tied_weights", "untraceable")),
     ],
 )
 def test_any_model_is_pruned_quantized_and_loaded_to_the_same_logits(model: str, tmp_path) -> None:
@@ -272,6 +269,20 @@ def test_the_library_is_asked_for_what_is_exact_at_every_step_and_width() -> Non
         for width in (*range(1, 513), 4410, 99_990):
             asked = step / 100 - channels._LESS
             assert int(width * (1 - asked)) == width * (100 - step) // 100
+
+
+def test_layers_that_never_run_do_not_count() -> None:
+    achieved = narrow_channels(user_network("unused_head"), 0.5)
+    assert achieved == {"ratio": 0.5, "channels": 4}  # of 8; 1000 classes of another head are no channels
+
+
+def test_transposed_depthwise_convolutions_stay_depthwise(tmp_path: Path) -> None:
+    pruned = apply("P", user_network("depthwise_upsampling"), ratio=0.5)
+    layer = pruned.module.body.get_submodule("1")
+    assert (layer.groups, layer.in_channels, layer.out_channels) == (4, 4, 4)
+    pruned.save(tmp_path / "n")
+    loaded = CompressedNetwork.load(tmp_path / "n", trust=["user_nets:depthwise_upsampling"])
+    assert all(torch.equal(one, two) for one, two in zip(logits(pruned), logits(loaded), strict=True))
 
 
 def test_the_width_that_a_student_keeps_is_exact() -> None:
