@@ -1,9 +1,10 @@
 """What one record is worth."""
 
+import numpy as np
 import pytest
 from builders import make_record, record_value
 
-from ordercomp.analysis.fronts import Scale, gains_over, measure
+from ordercomp.analysis.fronts import Scale, gains_over, measure, measure_all
 
 SCALE = Scale(split="validation")
 
@@ -59,3 +60,25 @@ def test_single_points_are_compared_in_the_convention_of_the_scale() -> None:
     assert other is not None
     assert gains_over([(one, other)]) == (pytest.approx([1.0]), pytest.approx([0.0]))
     assert one.value == pytest.approx(record_value(one.record, scale=scale))
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_many_records_are_valued_as_each_alone(split: str) -> None:
+    scale = Scale(split=split)  # type: ignore[arg-type]
+    rng = np.random.default_rng(0)
+    records = [
+        make_record("E", points=zip(rng.uniform(0.8, 1.0, size), rng.uniform(0.5, 64.0, size), strict=True))
+        for size in (1, 7, 2, 0, 12, 1, 1)
+    ]
+    many = measure_all(records, scale=scale)
+    for record, measured in zip(records, many, strict=True):
+        if measured is None:
+            assert not record.points
+            continue
+        assert measured.value == pytest.approx(record_value(record, scale=scale))
+        assert measured.test_value == pytest.approx(record_value(record, scale=Scale(split="test")))
+    held = [one for one in many if one is not None]
+    pairs = [(one, other) for one in held for other in held]
+    together = np.array(gains_over(pairs))
+    alone = np.hstack([gains_over([pair]) for pair in pairs])
+    assert together == pytest.approx(alone)

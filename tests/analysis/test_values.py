@@ -8,6 +8,7 @@ from builders import make_record
 
 from ordercomp.analysis.values import (
     ValueTable,
+    chain_tables,
     chain_values,
     check_loss,
     front_reduction,
@@ -127,3 +128,16 @@ def test_a_value_can_be_of_storage_or_of_multiplications() -> None:
 def test_a_reduction_that_no_network_has_is_refused() -> None:
     with pytest.raises(ValueError, match=r"a reduction must lie in \(0, 1e\+12\], got 1e\+30 in a record"):
         networks_of([make_record("DP", 0, 0.97, 1e30)], "DP")
+
+
+def test_tables_at_several_losses_are_those_at_each() -> None:
+    records = [
+        make_record(order, seed, points=[(0.99 - 0.01 * seed, 4.0), (0.97, 9.0 + seed)][: 1 + seed % 2])
+        for order in ("PQ", "QP", "P")
+        for seed in range(3)
+    ]
+    networks, losses = networks_of(records, "PQ"), [0.01, 0.02, 0.05]
+    for table, loss in zip(chain_tables(networks, "PQ", losses=losses), losses, strict=True):
+        alone = chain_values(networks, "PQ", loss=loss)
+        assert (table.orders, table.seeds, table.loss) == (alone.orders, alone.seeds, loss)
+        assert table.values == pytest.approx(alone.values, nan_ok=True)
