@@ -22,7 +22,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.codec import Plain
+from ordercomp.objectives import bitops_reduction, storage_reduction
 from ordercomp.records import Convention, OperatingPoint, Record
 from ordercomp.sequence import Order
 
@@ -276,12 +276,15 @@ def _candidate(record: Record, point: OperatingPoint, scale: Scale) -> Candidate
 
 def _cost(record: Record, point: OperatingPoint, convention: Convention) -> dict[str, float]:
     where = f"record {record.order!r} (seed {record.seed})"
-    held: Plain = {"bitops_cr": point.bitops_cr, "cr": point.cr}
-    if convention != "paper":
-        if convention not in point.extra:
-            raise ValueError(f"convention {convention!r} must be in every point, but {where} has one without")
-        held = point.extra[convention]
-    cost = {name: float(held[name]) for name in ("bitops_cr", "cr")}
+    try:
+        cost = {
+            "bitops_cr": bitops_reduction(point, convention),
+            "cr": storage_reduction(point, convention),
+        }
+    except ValueError:
+        raise ValueError(
+            f"convention {convention!r} must be in every point, but {where} has one without"
+        ) from None
     if not 0 < cost["bitops_cr"] < math.inf:
         raise ValueError(f"bitops_cr must be positive and finite, got {cost['bitops_cr']} in {where}")
     return cost

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from ordercomp.analysis.fronts import padded, point_losses, split
 from ordercomp.analysis.run_table import RunTable, Setting, parsed
+from ordercomp.objectives import bitops_reduction, storage_reduction
 from ordercomp.records import Convention, CostName, OperatingPoint, Record, check_cost
 from ordercomp.sequence import Order
 
@@ -265,14 +266,9 @@ def reduction_of(
     Raises ValueError for a convention that the point lacks, and a reduction that cannot be.
     """
     if cost == "storage":
-        found = point.cr
-    elif convention == "paper" or cost == "macs":
-        found = point.bitops_cr
+        found = storage_reduction(point)
     else:
-        other = point.extra.get(convention)
-        if not isinstance(other, Mapping) or "bitops_cr" not in other:
-            raise ValueError(f"convention must be one that the records hold, got {convention!r}")
-        found = float(other["bitops_cr"])
+        found = bitops_reduction(point, "paper" if cost == "macs" else convention)
     if not 0 < found <= MOST_REDUCTION:
         raise ValueError(f"a reduction must lie in (0, {MOST_REDUCTION:g}], got {found:g} in a record")
     return found * multiplication_bits(sequence) if cost == "macs" else found
