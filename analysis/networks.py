@@ -20,6 +20,7 @@ from scipy import special
 
 from ordercomp.analysis.answer import Answer, AnswerAt
 from ordercomp.analysis.fronts import point_losses
+from ordercomp.analysis.ranking import chain_records
 from ordercomp.analysis.values import multiplication_bits, reduction_of
 from ordercomp.codec import Number
 from ordercomp.records import CostName, OperatingPoint, Record, check_cost
@@ -134,14 +135,7 @@ def networks_to_take(
     no order is recommended, the most compressed network measured stands alone, with a note. Only chains of
     `stages` take part. The commands name the `store` that holds the networks, if there is one.
     """
-    letters = set(stages)
-    held = [
-        record
-        for record in records
-        if record.points
-        and letters.issuperset(record.order)
-        and len(set(record.order)) == len(record.order) > 0
-    ]
+    held = [record for record in chain_records(records, stages) if record.points]
     seen = images_in([*(p.accuracy for r in held for p in r.points), *(r.baseline.accuracy for r in held)])
     unseen = images_in(
         [*(p.test_accuracy for r in held for p in r.points), *(r.baseline.test_accuracy for r in held)]

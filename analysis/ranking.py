@@ -41,6 +41,16 @@ def permutation_records(records: Iterable[Record], stages: Order) -> list[Record
     return [record for record in records if sorted(record.order) == sorted(stages)]
 
 
+def chain_records(records: Iterable[Record], stages: Order) -> list[Record]:
+    """Keep the records of chains: distinct stages among `stages`, in any number; failed ones included."""
+    letters = set(check_order(stages))
+    return [
+        record
+        for record in records
+        if record.order and letters.issuperset(record.order) and len(set(record.order)) == len(record.order)
+    ]
+
+
 def rank_orders(
     records: Iterable[Record], stages: Order, *, scale: Scale = DEFAULT_SCALE
 ) -> list[RankedOrder]:

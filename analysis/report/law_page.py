@@ -11,7 +11,7 @@ from ordercomp.analysis.fronts import DEFAULT_SCALE, TOLERANCES, Scale
 from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick
 from ordercomp.analysis.pairs import Control
-from ordercomp.analysis.ranking import alternatives, permutation_records, sensitivity
+from ordercomp.analysis.ranking import alternatives, chain_records, sensitivity
 from ordercomp.analysis.report import plots, tables
 from ordercomp.analysis.report.elements import (
     Fact,
@@ -186,9 +186,9 @@ def _told(picks: Sequence[Pick], answer: Answer) -> dict[str, str]:
 
 def _graph_caption(entry: AnswerAt) -> str:
     if entry.precedence:
-        return "What holds in every order that may be the best."
+        return "What holds in every chain that may be the best."
     if entry.best_set:
-        return "No pair of stages is settled: the orders that may be the best share none."
+        return "No pair of stages is settled: the chains that may be the best share none."
     return "No pair of stages is settled: nothing can be told at this loss."
 
 
@@ -237,9 +237,9 @@ def write_report(
 
 def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str, object]:
     law, answer, verdict = file.law, file.answer, read_verdict(file.law)
-    whole = permutation_records(records, law.stages)
+    chains = chain_records(records, law.stages)
     networks = (
-        tables.best_network_table(whole, tolerances=LOSSES, scale=scale)
+        tables.best_network_table(chains, tolerances=LOSSES, scale=scale)
         if file.networks is None
         else tables.network_table(file.networks)
     )
@@ -262,14 +262,14 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
         "cost_changes": where_costs_differ(answer) if answer else "",
         "unit": unit,
         "rungs": setting_rows(answer, law.stages) if answer else [],
-        "curves": _curves(whole, views, scale),
+        "curves": _curves(chains, views, scale),
         "verification": "" if law.verification is None else law.verification.sentence,
         "notes": (*law.notes, *notices_of(records)),
         "facts": _facts(law, records, chosen, unit),
         "stages": [(stage, STAGE_NAMES.get(stage, "plug-in stage")) for stage in law.stages],
         "pictures": _pictures(law),
         "pair_table": tables.pair_table(law.pairs).about(metric),
-        "reduction_table": tables.reduction_table(whole, tolerances=LOSSES, scale=scale).about(metric),
+        "reduction_table": tables.reduction_table(chains, tolerances=LOSSES, scale=scale).about(metric),
         "network_table": networks.about(metric),
         "rival_table": tables.rival_table(law.rivals),
         "sensitivity_table": _sensitivity(records, law, asked, scale),
@@ -297,8 +297,8 @@ def _facts(law: Law, records: Sequence[Record], chosen: LossView | None, unit: s
     facts = []
     if chosen is not None and chosen.recommended is not None:
         facts = [
-            Fact(chosen.told["left"], "orders may be the best", "left"),
-            Fact(chosen.told["expected"], f"{unit}, expected, against the best order", "expected"),
+            Fact(chosen.told["left"], "chains may be the best", "left"),
+            Fact(chosen.told["expected"], f"{unit}, expected, against the best chain", "expected"),
             Fact(chosen.told["upper"], "at most, with 95 % confidence", "upper"),
             Fact(chosen.told["random"], "with an order taken at random", "random"),
         ]

@@ -43,7 +43,7 @@ def test_the_first_screen_tells_order_cost_doubt_and_command(page: Path) -> None
         "DPQ: 64× fewer bit operations, 8× less storage; on test data 96.10 % accuracy, 1.40 points lost",
     ):
         assert words in head
-    assert "What holds in every order that may be the best." in head
+    assert "What holds in every chain that may be the best." in head
     assert "light &lt;knobs&gt;" in text
 
 
@@ -54,7 +54,7 @@ def test_a_control_is_no_network_to_take_and_draws_no_curve(page: Path) -> None:
 def test_a_set_that_shares_no_precedence_says_so_below_the_drawing(tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", law_file(precedence=()), some_records())
     text = (tmp_path / "report.html").read_text()
-    assert "No pair of stages is settled: the orders that may be the best share none." in text
+    assert "No pair of stages is settled: the chains that may be the best share none." in text
 
 
 def test_without_an_answer_to_tell_nothing_is_recommended(tmp_path: Path) -> None:

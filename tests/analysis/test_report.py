@@ -157,7 +157,7 @@ def test_page_without_records_is_shorter_but_whole(tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", a_file("undecided"), [])
     text = (tmp_path / "report.html").read_text()
     assert Page(text).open == []
-    assert "What an order reaches" not in text
+    assert "What a chain reaches" not in text
 
 
 def test_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
