@@ -18,7 +18,7 @@ from ordercomp.sequence import Order
 
 Precedence: TypeAlias = nx.DiGraph
 Pair = tuple[str, str]
-EXACT_STAGES = 9  # Held-Karp over subsets: 9 stages take 2^9 * 9 steps
+EXACT_STAGES = 10  # Held-Karp over subsets: 10 stages take 2^10 * 10 steps
 MOST_EXTENSIONS = 5040  # 7!
 
 
@@ -72,7 +72,7 @@ def free_pairs(graph: Precedence, stages: Order) -> list[Pair]:
 
 
 def minimum_feedback_arcs(graph: Precedence, stages: Order) -> list[Pair]:
-    """Return the cheapest edges, by weight, whose removal leaves no cycle. ValueError beyond 9 stages."""
+    """Return the cheapest edges, by weight, whose removal leaves no cycle. ValueError beyond 10 stages."""
     weights = np.zeros((len(stages), len(stages)))
     for first, second, weight in graph.edges(data="weight"):
         weights[stages.index(first), stages.index(second)] = weight
@@ -81,7 +81,7 @@ def minimum_feedback_arcs(graph: Precedence, stages: Order) -> list[Pair]:
 
 
 def kemeny_order(stages: Order, probability: Mapping[Pair, float]) -> Order:
-    """Return the order that violates the least pairwise support (Kemeny 1959). Exact, at most 9 stages.
+    """Return the order that violates the least pairwise support (Kemeny 1959). Exact, at most 10 stages.
 
     `probability` maps (a, b) to the probability that a comes before b; (b, a) follows. Pairs left out count
     one half. Of several best orders the one is taken that comes first in the order of `stages`.
@@ -111,7 +111,7 @@ def intransitive_triples(
 def acyclic_by_chance(graph: Precedence) -> float:
     """Return the share of all directions of the decided pairs without a cycle: 24/64 for 4 stages all joined.
 
-    Counts the acyclic orientations by Stanley's (1973) recursion over independent sets; at most 9 stages.
+    Counts the acyclic orientations by Stanley's (1973) recursion over independent sets; at most 10 stages.
     """
     nodes = list(graph.nodes)
     _check_size(len(nodes))

@@ -208,3 +208,12 @@ def test_the_order_of_the_records_does_not_matter(law: Law) -> None:
     found = derive_law(shuffled)
     assert [pair.effect.mean for pair in found.pairs] == pytest.approx([p.effect.mean for p in law.pairs])
     assert (found.law, found.verification.rank if found.verification else None) == ("DPQE", 1)
+
+
+def test_ten_stages_are_as_many_as_a_race_takes() -> None:
+    stages = "DPQEKLSWHF"
+    orders = (stages, stages[::-1], stages[5:] + stages[:5])
+    records = [make_record(order, seed, knobs={}) for order in orders for seed in range(3)]
+    law = derive_law(records, stages=stages)
+    assert len(law.pairs) == 45
+    assert sorted(law.kemeny) == sorted(stages)
