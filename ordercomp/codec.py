@@ -364,3 +364,12 @@ def _value_at(data: Any, path: str) -> Any:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def parse_share(text: str, name: str) -> float:
+    """A fraction in `2%` or `0.02`. Raises ValueError, on behalf of `name`, outside of 0 to 100 %."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
+    share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} must be a share in (0, 100 %], such as 2% or 0.02, got {text!r}")
+    return share

@@ -30,8 +30,15 @@ def check_order(order: Order) -> Order:
         if not ("A" <= letter <= "Z"):
             raise ValueError(
                 f"order must consist of letters A to Z, got {letter!r} at place {place + 1} of {order!r}"
+                f"{_meant(order)}"
             )
     return order
+
+
+def _meant(order: str) -> str:
+    """What to write instead of stage letters that are small, or have arrows and the like between them."""
+    plain = re.fullmatch(r"[\sA-Za-z→>,;|/+-]*[A-Za-z][\s→>,;|/+-]*", order)
+    return f"; write {''.join(filter(str.isalpha, order)).upper()}" if plain else ""
 
 
 def check_distinct(stages: Order) -> Order:
@@ -216,7 +223,8 @@ def _steps(text: str) -> tuple[Step, ...]:
             continue
         match = _STEP.match(text, place)
         if match is None:
-            raise SequenceSyntaxError(f"expected a stage letter A to Z, got {text[place]!r}", text, place)
+            expected = f"expected a stage letter A to Z, got {text[place]!r}{_meant(text)}"
+            raise SequenceSyntaxError(expected, text, place)
         if text[match.end() : match.end() + 1] == "(":
             raise SequenceSyntaxError("unclosed or nested parenthesis", text, match.end())
         knobs = _parse_knobs(text, match) if match["knobs"] is not None else ()

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordercomp.sequence import PrefixTrie, check_order, kendall_distance, permutations, prefixes, subsets
+from ordercomp.sequence import (
+    PrefixTrie,
+    StageSequence,
+    check_order,
+    kendall_distance,
+    permutations,
+    prefixes,
+    subsets,
+)
 
 stage_sets = st.sets(st.sampled_from("DEFKPQ"), min_size=1, max_size=5).map(
     lambda stages: "".join(sorted(stages))
@@ -85,3 +93,17 @@ def test_adding_to_the_trie_tells_what_is_new() -> None:
     assert trie.add("DPQ") == [("D", "P", "Q")]
     assert trie.add("DPQ") == []
     assert () not in trie
+
+
+@pytest.mark.parametrize("text", ["dpq", "D->P->Q", "D → P → Q", "D, P, Q", "D>p>q"])
+def test_an_order_written_otherwise_is_answered_with_how_to_write_it(text: str) -> None:
+    for read in (check_order, StageSequence.parse):
+        with pytest.raises(ValueError, match=r"; write DPQ"):
+            read(text)
+
+
+@pytest.mark.parametrize("text", ["D2", "D(depth=x", "DP!"])
+def test_what_is_no_order_gets_no_such_advice(text: str) -> None:
+    with pytest.raises(ValueError, match="letters A to Z") as error:
+        check_order(text)
+    assert "write" not in str(error.value)

@@ -44,8 +44,8 @@ def test_a_sequence_reads_as_people_write_it() -> None:
 @pytest.mark.parametrize(
     ("text", "column", "problem"),
     [
-        ("D p", 3, "expected a stage letter A to Z, got 'p'"),
-        ("D, P", 2, "expected a stage letter A to Z, got ','"),
+        ("D p", 3, "expected a stage letter A to Z, got 'p'; write DP"),
+        ("D, P", 2, "expected a stage letter A to Z, got ','; write DP"),
         ("D(depth=0.5 P", 2, "unclosed or nested parenthesis"),
         ("P(ratio=(1))", 2, "unclosed or nested parenthesis"),
         ("D P(ratio)", 5, "expected knob=value, got 'ratio'"),

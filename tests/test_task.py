@@ -154,7 +154,7 @@ def test_a_task_spells_itself_as_a_command_takes_it(tmp_path: Path) -> None:
         ("train_limit = 0\n" + TOML, "train_limit must be a positive number of images, got 0"),
         ('accounting = "none"\n' + TOML, "key 'accounting' must be per-stage or total, got 'none'"),
         ('latency = "yes"\n' + TOML, "latency"),
-        ('loss = "2"\n' + TOML, "task key 'loss' must be a number, got '2'"),
+        ('loss = "2"\n' + TOML, r"loss must be a share in \(0, 100 %\], such as 2% or 0.02, got '2'"),
         ("loss = 2\n" + TOML, r"loss must lie in \(0, 100 %\], got 200 %"),
         ("model = 3\n" + TOML.partition("\n")[2].partition("\n")[2], "model"),
     ],
@@ -195,3 +195,15 @@ def test_whole_numbers_of_a_file_stay_whole_since_results_are_kept_by_their_text
     task = Task.from_mapping(settings(within=10, mean=[0, 0.5], std=[1, 1]))
     assert (repr(task.within), repr(task.mean)) == ("10", "(0, 0.5)")
     assert task.digest != Task.from_mapping(settings(within=10.5, mean=[0, 0.5], std=[1, 1])).digest
+
+
+@pytest.mark.parametrize(("told", "loss"), [("2%", 0.02), ("0.5 %", 0.005), ("0.02", 0.02), (0.02, 0.02)])
+def test_a_loss_may_be_told_in_percent(told: str | float, loss: float) -> None:
+    task = Task.from_mapping({"name": "t", "model": "resnet8", "data": "digits", "loss": told})
+    assert task.loss == loss
+
+
+@pytest.mark.parametrize("told", ["2 points", "200%", "-1%", ""])
+def test_a_loss_that_is_none_is_refused(told: str) -> None:
+    with pytest.raises(ValueError, match=r"loss must be a share in .0, 100 %., such as 2% or 0.02, got"):
+        Task.from_mapping({"name": "t", "model": "resnet8", "data": "digits", "loss": told})

@@ -18,6 +18,7 @@ from ordercomp.cli.output import (
     JsonFlag,
     OutcomeJsonFlag,
     StagesOption,
+    TaskArgument,
     TaskOption,
     number_text,
     parse_convention,
@@ -108,6 +109,7 @@ def _facts(achieved: Mapping[str, Any]) -> str:
 
 
 def plan(
+    task_file: TaskArgument = None,
     task: TaskOption = "digits",
     stages: StagesOption = None,
     seeds: Annotated[int, typer.Option(min=1)] = SEEDS,
@@ -127,7 +129,7 @@ def plan(
     from ordercomp.studies.run import plan_experiments
 
     torch.set_num_threads(1)  # as workers do
-    chosen, many = load_task(task), workers or usable_workers()
+    chosen, many = load_task(task_file or task), workers or usable_workers()
     if stages is not None:
         chosen = replace(chosen, stages=stages)
     if preset is not None:

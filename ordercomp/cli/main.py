@@ -3,11 +3,12 @@
 A command loads what it needs when it runs, so that help, and what needs no torch, start at once.
 """
 
+import importlib.metadata
 import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import typer
 from rich.markup import escape
@@ -66,8 +67,18 @@ for _command, _examples in COMMANDS.items():
     app.command(epilog=escape("\n\n".join(("Examples:", *_examples))))(_command)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ordercomp {importlib.metadata.version('ordercomp')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _describe() -> None:
+def _describe(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="tell it")
+    ] = False,
+) -> None:
     """Measure in which order a CNN should be distilled, pruned, quantized and given early exits."""
 
 

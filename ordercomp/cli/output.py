@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ordercomp.codec import format_json
+from ordercomp.codec import format_json, parse_share
 from ordercomp.records import Convention
 
 TaskOption = Annotated[str, typer.Option(help="a built-in task or a TOML file")]
+TaskArgument = Annotated[str | None, typer.Argument(metavar="[TASK]", help="the same as --task")]
 WorkersOption = Annotated[
     int | None, typer.Option(min=1, help="processes, one thread each; default one a core")
 ]
@@ -62,15 +63,9 @@ def parse_duration(text: str) -> float | None:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-def parse_loss(text: str) -> float:
-    """A fraction in `2%` or `0.02`. Raises ValueError outside of 0 to 100 %."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
-    loss = float(match[1]) / (100 if match[2] else 1) if match else -1.0
-    if not 0 <= loss <= 1:
-        raise ValueError(
-            f"--loss must be a share of the images in (0, 100 %], such as 2% or 0.02, got {text!r}"
-        )
-    return loss
+def parse_loss(text: str, option: str = "--loss") -> float:
+    """A fraction in `2%` or `0.02`. Raises ValueError, on behalf of the option, outside of 0 to 100 %."""
+    return parse_share(text, option)
 
 
 def parse_shape(text: str) -> tuple[int, int, int]:

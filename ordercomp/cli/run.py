@@ -19,6 +19,7 @@ from ordercomp.cli.output import (
     OutcomeJsonFlag,
     StagesOption,
     StoreUrlOption,
+    TaskArgument,
     TaskOption,
     TrustOption,
     WorkersOption,
@@ -59,6 +60,7 @@ _DASHBOARD = "look at every trial (pip install 'ordercomp[dashboard]')"
 
 def discover(
     out: Annotated[Path, typer.Option(help="folder for records, law, report and networks")],
+    task_file: TaskArgument = None,
     task: TaskOption = "digits",
     stages: StagesOption = None,
     loss: LossOption = None,
@@ -80,7 +82,7 @@ def discover(
     from ordercomp.running.task import load_task
     from ordercomp.running.workers import executor_at
 
-    chosen = load_task(task)
+    chosen = load_task(task_file or task)
     if stages is not None:
         chosen = replace(chosen, stages=stages)
     if loss is not None:
@@ -128,6 +130,7 @@ def within_loss(folder: Path, loss: float) -> Path | None:
 
 def search(
     out: Annotated[Path, typer.Option(help="folder for records, study.db, report and networks")],
+    task_file: TaskArgument = None,
     task: TaskOption = "digits",
     stages: Annotated[str, typer.Option(help="letters to choose from, default the task's")] = "",
     all_stages: Annotated[bool, typer.Option("--all-stages", help="leave no stage out")] = False,
@@ -138,7 +141,7 @@ def search(
     seed: Annotated[int, typer.Option(min=0, help="of trainings and sampler")] = 0,
     repeats: Annotated[int, typer.Option(min=0, help="extra steps of repeatable stages")] = 0,
     objective: ObjectiveOption = None,
-    max_loss: Annotated[float | None, typer.Option(help="constraint: accuracy lost, a fraction")] = None,
+    max_loss: Annotated[str | None, typer.Option(help="constraint: accuracy lost, e.g. 2%")] = None,
     max_bytes: Annotated[float | None, typer.Option(help="constraint: storage of the network")] = None,
     convention: ConventionOption = "paper",
     weigh_cost: Annotated[bool, typer.Option(help="prefer proposals with cheap untrained suffixes")] = False,
@@ -159,9 +162,10 @@ def search(
     from ordercomp.search.samplers import CostOptions
 
     names = tuple(objective or DEFAULT_OBJECTIVES.names)
+    most = None if max_loss is None else parse_loss(max_loss, "--max-loss")
     counted = parse_convention(convention)
     plan = SearchPlan(
-        task=load_task(task),
+        task=load_task(task_file or task),
         out=out,
         stages=stages,
         optional=not all_stages,
@@ -172,7 +176,7 @@ def search(
         seed=seed,
         repeats=repeats,
         cost=CostOptions() if weigh_cost else None,
-        objectives=Objectives(names=names, convention=counted, max_loss=max_loss, max_bytes=max_bytes),
+        objectives=Objectives(names=names, convention=counted, max_loss=most, max_bytes=max_bytes),
         workers=workers or 1,
         store_url=store or "",
         abandonment=Abandonment() if abandon else None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from ordercomp.codec import UNWRITTEN, Number, Plain, decode, named, parse_toml
+from ordercomp.codec import UNWRITTEN, Number, Plain, decode, named, parse_share, parse_toml
 from ordercomp.data.source import ImageOptions
 from ordercomp.files import digest_of
 from ordercomp.measuring.accuracy import NUMBER_METRICS, class_metric
@@ -187,7 +187,9 @@ class Task:
 
     @classmethod
     def from_mapping(cls, data: Plain) -> "Task":
-        """Build a task from plain data; the key `recipe` holds a mapping of its own."""
+        """Build a task from plain data; `recipe` holds a mapping, and `loss` may be a text such as "2%"."""
+        if isinstance(data, Mapping) and isinstance(data.get("loss"), str):
+            data = {**data, "loss": parse_share(str(data["loss"]), "loss")}
         return decode(data, cls, "task")
 
 

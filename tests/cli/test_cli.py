@@ -1,6 +1,7 @@
 """The program from outside: results on stdout, everything else on stderr, and the promised exit statuses."""
 
 import errno
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -202,3 +203,17 @@ def test_a_failed_run_ends_with_1_and_bad_input_with_2(
     assert (found, out) == (status, "")
     assert message in told
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["discover", "search", "plan"])
+def test_a_task_file_may_stand_without_its_option(
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = [] if command == "plan" else ["--out", tmp_path / "out"]
+    status, _, told = run(capsys, command, "none.toml", *out)
+    assert (status, told) == (2, "ordercomp: no task file at none.toml\n")
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "--version")
+    assert (status, out) == (0, f"ordercomp {importlib.metadata.version('ordercomp')}\n")

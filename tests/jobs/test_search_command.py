@@ -82,7 +82,8 @@ def test_the_line_for_a_task_file_finds_the_network_without_a_training(
         (["--study", ""], "study must be a name"),
         (["--storage", "sqlite://"], "would be lost with this process"),
         (["--storage", "nowhere/study.db"], "folder that does not exist"),
-        (["--max-loss", "1.5"], "max_loss must lie in"),
+        (["--max-loss", "1.5"], "--max-loss must be a share in"),
+        (["--max-loss", "2 points"], "--max-loss must be a share in"),
     ],
 )
 def test_bad_input_leaves_nothing_behind(
