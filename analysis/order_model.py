@@ -191,9 +191,9 @@ class _Effects:
         stretch = draw_variance(OWN_TAILS, 1.0, own**2 / self.own_variance[:, None], 1, self.rng)
         stretch = np.minimum(stretch, MOST_OWN / self.own_variance[:, None])
         self.stretch = np.where(seen, stretch, 1.0)  # what was never measured is not odd
-        self.own_variance = draw_variance(
-            1.0, PRIOR_OWN, (own**2 / self.stretch).sum(axis=1), own.shape[1], self.rng
-        )
+        squares = np.where(seen, own**2 / self.stretch, 0.0).sum(axis=1)  # nor tells of the others
+        drawn = draw_variance(1.0, PRIOR_OWN, squares, seen.sum(axis=1), self.rng)
+        self.own_variance = np.minimum(drawn, MOST_OWN)
 
 
 class _Sampler:
