@@ -109,6 +109,11 @@ def _named(data: ImageData, options: ImageOptions) -> ImageData:
         raise DataError(
             f"class_names must name the {data.classes} classes of {data.name}, got {len(options.class_names)}"
         )
+    if data.names != options.class_names and sorted(data.names) == sorted(options.class_names):
+        raise DataError(
+            f"class_names must have the order of the folders of {data.name}, {', '.join(data.names)}: labels "
+            f"follow it, and predictions would be called wrongly; got {', '.join(options.class_names)}"
+        )
     return replace(data, names=options.class_names)
 
 

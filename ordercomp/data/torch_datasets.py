@@ -52,6 +52,8 @@ def from_datasets(returned: object, source: Source) -> ImageData:
     if len(kinds) > 1:
         raise DataError(f"{source.name} must have class numbers or real targets in all parts, got both")
     classes = 0 if kinds == {"f"} else 1 + int(max(part.labels.max() for part in parts.values()))
+    if classes and min(part.labels.min() for part in parts.values()) == 1:
+        raise DataError(f"labels of {source.name} must start at 0, got 1 to {classes - 1}: subtract 1")
     if classes == 1:
         raise DataError(f"{source.name} must have images of at least two classes, got one")
     train = train[keep_limit(train.labels, source, classes=classes)]

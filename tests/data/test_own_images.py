@@ -49,6 +49,18 @@ def test_a_folder_val_without_test_is_told_or_said(kind: str, tmp_path: Path) ->
     assert load_data(name, options=ImageOptions(val_is="test")).notices == ()
 
 
+@pytest.mark.parametrize("kind", ["folder", "photos"])
+def test_names_of_classes_in_another_order_than_the_folders_are_refused(kind: str, tmp_path: Path) -> None:
+    write_image_tree(tmp_path, classes=12, per_class=5)  # class0, class1, class10, class11, class2, …
+    counted = tuple(f"class{number}" for number in range(12))
+    with pytest.raises(
+        ValueError, match=r"class_names must have the order of the folders .* class1, class10"
+    ):
+        load_data(f"{kind}:{tmp_path}", options=ImageOptions(class_names=counted))
+    own = tuple(f"a {name}" for name in counted)
+    assert load_data(f"{kind}:{tmp_path}", options=ImageOptions(class_names=own)).names == own
+
+
 def test_names_of_classes_are_kept_in_every_file_and_told_with_a_prediction(tmp_path: Path) -> None:
     names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     network = create_network(Task.from_mapping({**TASK, "class_names": list(names)}), seed=0)

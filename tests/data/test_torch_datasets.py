@@ -62,6 +62,11 @@ def test_parts_that_are_drawn_have_the_shares_of_the_classes() -> None:
     assert "classes are uneven" in data.notices[0]
 
 
+def test_labels_that_start_at_one_are_refused() -> None:
+    with pytest.raises(DataError, match=r"labels of mine:data must start at 0, got 1 to 4: subtract 1"):
+        from_datasets(Made(lambda place: (pixels(place), 1 + place % 4)), SOURCE)
+
+
 def test_normalized_floats_stay_floats() -> None:
     data = from_datasets(Made(lambda place: (torch.full((1, 4, 4), place - 20.5), place % 2)), SOURCE)
     images = torch.cat([batch.images for batch in data.train.batches(100)])
