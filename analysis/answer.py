@@ -202,6 +202,9 @@ class Answer:
     by_cost: Mapping[str, CostAnswer] = field(default_factory=dict, metadata=OMITTED)  # by the other costs
     topological_sorts: Sorts | None = field(default=None, metadata=OMITTED)  # None: there is no law beside
     withheld: str = field(default="", metadata=OMITTED)  # why nothing is recommended, if not for few seeds
+    baseline: float | None = field(
+        default=None, metadata=OMITTED
+    )  # figure of the networks left alone, on test
     batches: str = field(default="", metadata=OMITTED)  # which records were left out, or pooled over hardware
 
     @property

@@ -21,6 +21,7 @@ from ordercomp.analysis.report.tables import loss_text, pair_table, times_text
 from ordercomp.analysis.report.text import (
     ANOTHER_QUESTION,
     answer_words,
+    baseline_words,
     named_stages,
     network_words,
     other_network,
@@ -47,7 +48,7 @@ def answer_lines(
         for pick in picks[:1]:
             words = network_words(pick, metric=answer.metric, cost=answer.cost)
             rest += [f"The network: {words}", f"Make it: {pick.command}"]
-        rest.append(other_network(picks, cost=answer.cost))
+        rest += [other_network(picks, cost=answer.cost), baseline_words(answer)]
     rest += [where_it_changes(answer.by_loss), where_costs_differ(answer)]
     yield from (Text(line) for line in rest if line)
 

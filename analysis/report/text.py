@@ -132,6 +132,14 @@ def where_it_changes(by_loss: Sequence[AnswerAt]) -> str:
     return f"At a tolerated loss of {first} take {told[0].recommended}, {', '.join(changes)}.{rest}"
 
 
+def baseline_words(answer: Answer) -> str:
+    """Say what the uncompressed network reaches; empty where that is not known."""
+    if answer.baseline is None:
+        return ""
+    told = percent_text(answer.baseline)
+    return f"Uncompressed it reaches {told} {answer.metric} on test data, mean over seeds."
+
+
 def where_costs_differ(answer: Answer) -> str:
     """Say by which other costs the best chain is another one; empty where no other cost was answered.
 

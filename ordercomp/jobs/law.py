@@ -88,8 +88,15 @@ def answered(
         answer = unless_under_trained(answer, file.law.convergence)
     sorts = () if law.cycle else law.orders
     inside = sum(order in answer.best_set for order in sorts)
+    left_alone: dict[int, float] = {}
+    for record in records:
+        if record.points:
+            left_alone[record.seed] = float(record.baseline.test_accuracy)
+    baseline = float(np.mean(list(left_alone.values()))) if left_alone else None
     shown = replace(
-        rounded(answer), metric=metric, topological_sorts=Sorts(number=len(sorts), in_best_set=inside)
+        rounded(replace(answer, baseline=baseline)),
+        metric=metric,
+        topological_sorts=Sorts(number=len(sorts), in_best_set=inside),
     )
     picks = networks_to_take(records, answer, law.stages, store=store) if certified is None else certified
     return replace(file, metric=metric, answer=shown, networks=tuple(picks))
