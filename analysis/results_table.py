@@ -13,6 +13,7 @@ import numpy as np
 from ordercomp.analysis.answer import Answer, answer_of
 from ordercomp.analysis.order_model import Effort
 from ordercomp.analysis.values import FLOOR, LOSSES, ValueTable, check_loss, front_reduction
+from ordercomp.files import refuse_device
 from ordercomp.records import CostName
 from ordercomp.sequence import Order
 
@@ -162,6 +163,7 @@ def answer_results(
 
 
 def _read(path: Path, names: Columns) -> tuple[list[_Row], bool]:
+    refuse_device(path)
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path} must be a CSV file of at most {MOST_BYTES >> 20} MiB, it is larger")
     try:

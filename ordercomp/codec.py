@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from ordercomp.files import refuse_device
+
 Number = int | float  # stays what it was: 3 is not written back as 3.0
 Plain = Mapping[str, Any]  # a table as a file holds it, of which nothing is known as yet, or which is free
 T = TypeVar("T")
@@ -167,6 +169,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 def read_json(path: Path) -> Any:
     """The value that a JSON file holds. Raises ValueError as `parse_json` does, naming the file; OSError."""
+    refuse_device(path)
     try:
         return parse_json(path.read_bytes())
     except ValueError as error:

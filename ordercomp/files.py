@@ -76,11 +76,18 @@ def lock_of(path: Path) -> FileLock:
     return lock
 
 
+def refuse_device(path: Path) -> None:
+    """Raise ValueError for a pipe, a device or a socket, since reading one might never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{path} must be a file, it is a pipe, a device or a socket")
+
+
 def refuse_link(path: Path) -> None:
-    """Raise ValueError for a link in the place of a file, or a folder of ours, that is written to.
+    """Raise ValueError for a link, or a device, in the place of what is ours and is written to.
 
     Whoever made the folder would else choose what of the user's is written to. Linked folders are followed.
     """
+    refuse_device(path)
     if path.is_symlink():
         raise ValueError(
             f"{path} is a link to {os.readlink(path)}, and links are not written through: "
@@ -94,6 +101,7 @@ def read_bytes(path: Path) -> bytes:
     Raises ValueError in one line for a damaged file, and for a compressed one that would hold much more than
     its size allows for: a small file of a stranger must not fill the memory. OSError if it cannot be read.
     """
+    refuse_device(path)
     if path.suffix not in (".gz", ".xz"):
         return path.read_bytes()
     most = _SMALL + _MOST_TIMES * path.stat().st_size

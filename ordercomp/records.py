@@ -2,6 +2,7 @@
 
 import gc
 import gzip
+import hashlib
 import json
 import lzma
 import os
@@ -20,6 +21,7 @@ Convention = Literal["paper", "honest", "apot"]  # of counting costs
 CostName = Literal["bitops", "storage", "macs", "latency"]  # what a reduction is of
 _COMPRESSED: Mapping[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
 _MOST = sys.float_info.max
+_CHECKSUM = b', "checksum": "'  # what stands between a record and its checksum
 PAIRED, ADAPTIVE = "paired", "adaptive"  # `extra["design"]`: chosen by a design, or by a sampler
 
 
@@ -168,7 +170,7 @@ def read_records(path: Path | str) -> list[Record]:
             if not line.strip() or (number == len(lines) and not _is_json(line)):
                 continue  # empty, or torn: a process died while writing its last line
             try:
-                records.append(Record.from_json(_object(line)))
+                records.append(parse_record(line))
             except RecordError as error:
                 raise RecordError(f"{path}, line {number}: {error}") from None
     return records
@@ -186,6 +188,14 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+def parse_record(line: bytes) -> Record:
+    """The record in a line, whose checksum must be right if it has one. Raises RecordError."""
+    line, found, checksum = line.rpartition(_CHECKSUM) if _CHECKSUM in line else (line, b"", b"")
+    if found and checksum.strip() != _checksum(line):
+        raise RecordError("its checksum says that it was damaged, or changed by hand")
+    return Record.from_json(_object(line + b"}" if found else line))
+
+
 def append_record(path: Path | str, record: Record) -> None:
     """Append one line and flush it to disk; a torn last line is cut off first.
 
@@ -196,7 +206,7 @@ def append_record(path: Path | str, record: Record) -> None:
     if path.suffix in _COMPRESSED:
         raise ValueError(f"path must be an uncompressed file to append to, got {path}; use write_records")
     refuse_link(path)
-    line = _line(record)
+    line = format_record(record)
     with lock_of(path), path.open("ab+", buffering=0) as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
@@ -216,13 +226,20 @@ def append_record(path: Path | str, record: Record) -> None:
 def write_records(path: Path | str, records: Iterable[Record]) -> None:
     """Write all records at once, replacing the file atomically; `.gz` and `.xz` are compressed."""
     path = Path(path)
-    content = b"".join(_line(record) for record in records)
+    content = b"".join(format_record(record) for record in records)
     with replacing(path) as draft:
         draft.write_bytes(_COMPRESSED.get(path.suffix, bytes)(content))
 
 
-def _line(record: Record) -> bytes:
-    return format_json(record).encode() + b"\n"
+def format_record(record: Record) -> bytes:
+    """The line of a record, with its line break; its last key is a checksum over all before it."""
+    text = format_json(record).encode()[:-1]
+    return text + _CHECKSUM + _checksum(text) + b"\n"
+
+
+def _checksum(text: bytes) -> bytes:
+    """How a line ends."""
+    return f'{hashlib.sha256(text).hexdigest()[:16]}"}}'.encode()
 
 
 def _mend_last_line(file: IO[bytes]) -> None:

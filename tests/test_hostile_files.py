@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,10 +15,12 @@ from hypothesis import strategies as st
 
 from ordercomp.analysis.results_table import read_results
 from ordercomp.cli.main import main
+from ordercomp.codec import read_json
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.weights import CheckpointError, read_checkpoint
-from ordercomp.records import RecordError, read_records
-from ordercomp.running.store import Store
+from ordercomp.records import RecordError, read_records, write_records
+from ordercomp.running.record_log import RecordLog
+from ordercomp.running.store import Store, find_damaged, list_entries
 from ordercomp.running.task import Task, load_task
 from ordercomp.studies.results import read_folder
 
@@ -129,3 +132,50 @@ def test_reductions_beyond_all_bounds_are_read_or_refused_in_a_line(
     told = capsys.readouterr().err
     assert ended.value.code in (0, 2)
     assert ended.value.code == 0 or told.startswith("ordercomp: ")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@pytest.mark.parametrize("kind", [*READERS, "json", "record log", "store"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / READERS[kind][0] if kind in READERS else tmp_path / "pipe"
+    os.mkfifo(path)
+    if kind == "store":
+        store = Store(tmp_path / "store")
+        key = "a" * 64
+        os.mkfifo(store.folder / f"{key}.json")
+        os.mkfifo(store.network_path(key))
+        assert store.get(key) is None
+        assert list_entries(store) == find_damaged(store)[:0]
+        return
+    read = {"json": read_json, "record log": RecordLog}.get(kind) or READERS[kind][2]
+    with pytest.raises((ValueError, OSError), match=str(path)):
+        read(path)
+
+
+def test_a_changed_digit_in_a_line_of_records_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    write_records(path, [make_record("DP"), make_record("PD")])
+    whole = path.read_bytes()
+    assert whole.count(b'"checksum": "') == 2
+    assert [record.to_json().keys() & {"checksum"} for record in read_records(path)] == [set(), set()]
+    first = whole.index(b"0.")
+    path.write_bytes(whole[: first + 2] + bytes([whole[first + 2] ^ 1]) + whole[first + 3 :])
+    with pytest.raises(RecordError, match="line 1: its checksum says that it was damaged"):
+        read_records(path)
+
+
+def test_records_without_checksums_are_read(tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_bytes(RECORD)
+    assert read_records(tmp_path / "records.jsonl") == [make_record("DP")]
+
+
+def test_an_error_that_quotes_a_file_cannot_steer_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = {**make_record("DP").to_json(), "order": "\x1b[2J\u009b"}
+    (tmp_path / "records.jsonl").write_text(json.dumps(line))
+    with pytest.raises(SystemExit):
+        main(["law", str(tmp_path / "records.jsonl")])
+    told = capsys.readouterr().err
+    assert "\x1b" not in told
+    assert "\u009b" not in told

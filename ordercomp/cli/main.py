@@ -96,11 +96,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         failed = _is_failure(error)
         if not failed and isinstance(error, RuntimeError):
             raise
-        print(f"ordercomp: {str(error) or type(error).__name__}", file=sys.stderr)
+        print(f"ordercomp: {_shown(str(error)) or type(error).__name__}", file=sys.stderr)
         status = FAILED if failed else BAD_INPUT
     if status == INTERRUPTED:
         print("ordercomp: interrupted", file=sys.stderr)
     sys.exit(status or 0)
+
+
+def _shown(text: str) -> str:
+    """The text of an error without what would steer a terminal: it may quote a stranger's file."""
+    return "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text)
 
 
 class _Aside(io.TextIOBase):

@@ -352,9 +352,15 @@ def rerun(
     if done.differences:
         raise FailedRunError(
             f"{record.sequence} at seed {record.seed} differs on "
-            f"{'the same code and hardware' if done.same_setting else 'other code or hardware than then'}: "
+            f"{_setting_words(same_setting=done.same_setting, same_hardware=done.same_hardware)}: "
             f"{_first(done.differences)}"
         )
+
+
+def _setting_words(*, same_setting: bool, same_hardware: bool) -> str:
+    if same_setting:
+        return "the same code and hardware"
+    return "other code than then" if same_hardware else "other hardware, where bits may differ"
 
 
 def _first(differences: Sequence[str]) -> str:

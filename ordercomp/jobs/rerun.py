@@ -30,6 +30,7 @@ class Repeated:
     again: Record
     differences: tuple[str, ...]  # empty: equal bit for bit
     same_setting: bool  # of code, torch and hardware; only then are equal bits promised
+    same_hardware: bool  # as the records name it: processor, instruction set, threads
 
 
 def choose_record(path: Path, *, line: int | None = None, sequence: str = "", seed: int = 0) -> Record:
@@ -107,6 +108,7 @@ def rerun(
         again=again,
         differences=tuple(_differences("", _measured(record), _measured(again))),
         same_setting=_setting(record) == _setting(again),
+        same_hardware=record.extra.get("hardware") == again.extra.get("hardware"),
     )
 
 

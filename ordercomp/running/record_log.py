@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ordercomp.codec import encode, format_json, read_json
 from ordercomp.files import drop_drafts, lock_of, refuse_link, replace_file, replacing
-from ordercomp.records import Record, RecordError, append_record, read_records
+from ordercomp.records import Record, RecordError, append_record, format_record, parse_record, read_records
 from ordercomp.running.jobs import Finished, Request, key_of_record, node_key, torch_version
 from ordercomp.running.task import Task
 from ordercomp.running.versions import FORMER_BUILDS, results_version
@@ -138,7 +138,7 @@ class RecordLog:
 
     def _replace(self, record: Record) -> None:
         """Put a record in the place of its failure; every other line stays as it is, byte for byte."""
-        new = json.dumps(record.to_json(), allow_nan=False).encode()
+        new = format_record(record).removesuffix(b"\n")
         lines = [
             new
             if (written := _read_line(line)) is not None and identity(written) == identity(record)
@@ -158,8 +158,8 @@ def _whole_lines(text: bytes) -> list[Record]:
 def _read_line(line: bytes) -> Record | None:
     """The record of a line; None for what a writer of ours did not write."""
     try:
-        return Record.from_json(json.loads(line))
-    except (ValueError, TypeError, AttributeError, RecursionError, RecordError):
+        return parse_record(line)
+    except RecordError:
         return None
 
 

@@ -181,7 +181,7 @@ class Store:
     def _holds(self, key: str, network: dict[str, Any]) -> bool:
         """Whether the network is the one that was put there, or was evicted."""
         try:
-            return _fingerprint(self.network_path(key)) == network
+            return not self.has_network(key) or _fingerprint(self.network_path(key)) == network
         except FileNotFoundError:
             return True
 

@@ -30,10 +30,11 @@ def choose_device() -> torch.device:
 
 
 def describe_hardware(device: torch.device) -> str:
-    """A short name of the processor for provenance."""
+    """A short name of the processor for provenance, with what may change bits: its instructions, threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
+    name, instructions = platform.processor() or platform.machine(), torch.backends.cpu.get_cpu_capability()
+    return f"{name} CPU, {instructions}, {torch.get_num_threads()} thread(s)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

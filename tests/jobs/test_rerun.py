@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from ordercomp.cli.main import main
 from ordercomp.errors import FailedRunError
@@ -95,3 +96,11 @@ def test_a_node_that_cannot_be_trained_is_a_failed_run(
 def test_a_record_that_is_not_there_is_named(folder: Path, chosen: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         choose_record(folder / "records.jsonl", **chosen)
+
+
+@pytest.mark.integration
+def test_other_hardware_is_named(record: Record, task: Task) -> None:
+    assert torch.backends.cpu.get_cpu_capability() in record.extra["hardware"]
+    elsewhere = replace(record, extra={**record.extra, "hardware": "another CPU, AVX2, 1 thread(s)"})
+    done = rerun(elsewhere, task)
+    assert (done.same_setting, done.same_hardware) == (False, False)
