@@ -32,7 +32,7 @@ BoolArray = npt.NDArray[np.bool_]
 PARTS = ("stages", "pairs", "scores", "cycles", "triplets")
 OWN_TAILS = 0.5  # degrees of freedom of the chains' own parts: a single odd chain must be believed
 NOISE_TAILS = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 64.0])  # how alike the chains' noise variances are
-MOST_OWN = 25.0  # of an own part's variance, in units of the squared spread of values
+MOST_VARIANCE = 25.0  # of a part, in units of the squared spread of values
 PRIOR_OWN = 0.002  # small: own parts are there because some need them
 STRAY_TAILS = np.array([2.0, 4.0, 8.0, 32.0, 256.0])  # of a single value's noise
 _PRIOR_VALUE, _PRIOR_REACHED = (
@@ -185,15 +185,14 @@ class _Effects:
     def _draw_variances(self, own: FloatArray, seen: BoolArray) -> None:
         for part in range(self.variances.shape[1]):
             squares = self.weights[:, self.part == part] ** 2
-            self.variances[:, part] = draw_variance(
-                1.0, self.prior, squares.sum(axis=1), squares.shape[1], self.rng
-            )
+            drawn = draw_variance(1.0, self.prior, squares.sum(axis=1), squares.shape[1], self.rng)
+            self.variances[:, part] = np.minimum(drawn, MOST_VARIANCE)
         stretch = draw_variance(OWN_TAILS, 1.0, own**2 / self.own_variance[:, None], 1, self.rng)
-        stretch = np.minimum(stretch, MOST_OWN / self.own_variance[:, None])
+        stretch = np.minimum(stretch, MOST_VARIANCE / self.own_variance[:, None])
         self.stretch = np.where(seen, stretch, 1.0)  # what was never measured is not odd
         squares = np.where(seen, own**2 / self.stretch, 0.0).sum(axis=1)  # nor tells of the others
         drawn = draw_variance(1.0, PRIOR_OWN, squares, seen.sum(axis=1), self.rng)
-        self.own_variance = np.minimum(drawn, MOST_OWN)
+        self.own_variance = np.minimum(drawn, MOST_VARIANCE)
 
 
 class _Sampler:
