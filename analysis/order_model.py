@@ -32,7 +32,7 @@ BoolArray = npt.NDArray[np.bool_]
 PARTS = ("stages", "pairs", "scores", "cycles", "triplets")
 OWN_TAILS = 0.5  # degrees of freedom of the chains' own parts: a single odd chain must be believed
 NOISE_TAILS = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 64.0])  # how alike the chains' noise variances are
-MOST_VARIANCE = 25.0  # of a part, in units of the squared spread of values
+MOST_VARIANCE = 25.0  # of a part or of seeds, in units of the squared spread of values
 PRIOR_OWN = 0.002  # small: own parts are there because some need them
 STRAY_TAILS = np.array([2.0, 4.0, 8.0, 32.0, 256.0])  # of a single value's noise
 _PRIOR_VALUE, _PRIOR_REACHED = (
@@ -154,8 +154,8 @@ class _Effects:
         self.seeds = np.zeros((runs, seeds))
 
     def draw_seeds(self, values: FloatArray, precision: FloatArray) -> None:
-        """Draw what a seed has in common, flat a priori; `precision` is 0 where `values` are unknown."""
-        total = precision.sum(axis=1) + 1e-9
+        """Draw what a seed has in common, of weak prior; `precision` is 0 where `values` are unknown."""
+        total = precision.sum(axis=1) + 1.0 / MOST_VARIANCE
         mean = (precision * (values - self.chains[:, :, None])).sum(axis=1) / total
         self.seeds = mean + self.rng.standard_normal(mean.shape) / np.sqrt(total)
 
