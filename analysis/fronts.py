@@ -529,7 +529,7 @@ def point_arrays(
 
 
 def point_losses(records: Sequence[Record]) -> tuple[FloatArray, IntArray]:
-    """Losses on validation and on test images of all points in turn, shape (points, 2), and how many each has."""
+    """Losses on validation and on test images of all points in turn, shape (points, 2); how many each has."""
     lengths = np.array([len(record.points) for record in records], dtype=np.int64)
     points = [point for record in records for point in record.points]
     losses = np.empty((len(points), 2))

@@ -48,7 +48,7 @@ for order, color in (("DPQE", "tab:blue"), ("QPED", "tab:gray"), ("EPQD", "tab:o
         if record.order == order and record.seed == 0
         for point in record.points
     ]
-    losses, reductions = zip(*sorted(points))
+    losses, reductions = zip(*sorted(points), strict=True)
     axes.plot([100 * loss for loss in losses], reductions, "o", markersize=3, color=color, label=order)
 axes.set(xlabel="loss of accuracy, %", ylabel="times fewer bit operations", yscale="log", xlim=(-1, 12))
 axes.legend();""",
