@@ -105,7 +105,8 @@ def is_told(answer: AnswerAt) -> bool:
 
 
 def read_claim(claim: OrderClaim, answer: AnswerAt) -> ClaimReading:
-    """Read a claim off the answer at one loss."""
+    """Read a claim about orders of all stages off the answer at one loss."""
+    answer = answer.all_stages or answer
     if not is_told(answer):
         return ClaimReading(LEFT_OUT)
     agreeing = [order for order in answer.standings if claim.agrees(order)]
