@@ -40,9 +40,9 @@ from typing import Any
 import numpy as np
 
 from ordercomp.analysis.race import next_orders
-from ordercomp.analysis.values import networks_of, order_values
+from ordercomp.analysis.values import chain_values, networks_of
 from ordercomp.records import Baseline, OperatingPoint, Record
-from ordercomp.running import runner as dispatch
+from ordercomp.running import workers as dispatch
 from ordercomp.running.jobs import Finished, NodeJob, Request
 from ordercomp.running.record_log import RecordLog
 from ordercomp.running.runner import Runner
@@ -254,9 +254,10 @@ def race(stages: int, workers: int, *, seeds: int = SEEDS) -> dict[str, object]:
                 pass
             done += 1
             networks = networks_of(simulated.file.records, letters)
-            table = order_values(networks, letters, loss=LOSS).at(list(range(done)))
+            table = chain_values(networks, letters, loss=LOSS).at(list(range(done)))
         assert table is not None
-        best = table.orders[int(np.nanargmax(np.nanmean(table.values, axis=1)))]
+        whole = list(table.whole)
+        best = table.orders[whole[int(np.nanargmax(np.nanmean(table.values[whole], axis=1)))]]
         trainings, seconds = simulated.cluster.ended, simulated.cluster.now
     exhaustive = done * (1 + sum(math.perm(stages, length) for length in range(1, stages + 1)))
     return {

@@ -191,7 +191,19 @@ class SequenceSampler(_Wrapper):
 
 
 class Unfailed(SequenceSampler):
-    """The sampler within, but that it proposes nothing that failed for good, or begins with what did."""
+    """The sampler within, but that it proposes nothing that failed for good, or begins with what did.
+
+    The study is read again only after a trial of this process failed, which spares a long study much.
+    """
+
+    _stale = True  # whether something may have failed since the study was read
+
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Note a failure, and tell the sampler within."""
+        self._stale = self._stale or state != TrialState.COMPLETE
+        super().after_trial(study, trial, state, values)
 
     def choose(self, study: Study, trial: FrozenTrial) -> StageSequence:
         """Draw until nothing of it failed."""
@@ -199,7 +211,9 @@ class Unfailed(SequenceSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Leave the trial to the sampler within, unless that would propose what failed."""
-        self.history.update(study)
+        if self._stale:
+            self.history.update(study)
+            self._stale = False
         if self.history.failed and "fixed_params" not in trial.system_attrs:
             first = self._draw(study, trial, self._within)
             self._within.before_trial(study, trial)  # its stream begins anew

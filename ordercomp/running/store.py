@@ -267,7 +267,13 @@ class SharedStore(Store):
         """As of any store; a network that the folder lacks is fetched and checked against its record."""
         if super().has_network(key):
             return True
-        return self._fetch(self.network_path(key)) and self.get(key) is not None and super().has_network(key)
+        path = self.network_path(key)
+        if not self._fetch(path):
+            return False
+        whole = self.get(key) is not None
+        if not whole:
+            path.unlink(missing_ok=True)  # what came was damaged on its way
+        return whole and super().has_network(key)
 
     def put(self, key: str, record: Record, write_network: Callable[[Path], None] | None = None) -> None:
         """As of any store, and then at the address, the record last."""

@@ -22,4 +22,4 @@ def test_workers_find_work_while_new_seeds_have_a_baseline_only() -> None:
 def test_a_race_trains_less_than_all_orders_and_finds_the_planted_one() -> None:
     found = scale.race(4, 8)
     assert found["agrees_with_the_law"]
-    assert found["trainings"] < found["exhaustive_trainings"] / 2
+    assert found["trainings"] < found["exhaustive_trainings"] * 2 / 3  # chains of all lengths compete

@@ -120,7 +120,7 @@ def test_a_run_alone_on_a_study_does_not_read_it_again_for_each_trial(
     monkeypatch.setattr(study, "get_trials", lambda **how: looks.append(how) or read(**how))
     list(run_study(study, TableRunner(SyntheticWorld()), spec(PERMUTATIONS), trials=40))
     assert len(of_design(study, "adaptive")) == 40
-    assert len(looks) <= 7
+    assert len(looks) <= 8  # one of them for what had failed before
 
 
 @pytest.mark.parametrize("ahead", [1, 7, 30])

@@ -16,7 +16,8 @@ def test_the_cpu_is_chosen_where_there_is_no_cuda(monkeypatch: pytest.MonkeyPatc
 
 def test_hardware_is_described_in_a_line() -> None:
     text = describe_hardware(torch.device("cpu"))
-    assert f"CPU, {torch.get_num_threads()} thread(s)" in text
+    assert " CPU, " in text
+    assert f", {torch.get_num_threads()} thread(s)" in text
     assert "\n" not in text
 
 
