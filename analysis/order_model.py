@@ -29,6 +29,7 @@ from ordercomp.sequence import Order
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
+TRIPLETS_UP_TO = 6  # stages; beyond, triplets are hundreds of columns, which no table can tell apart
 PARTS = ("stages", "pairs", "scores", "cycles", "triplets")
 OWN_TAILS = 0.5  # degrees of freedom of the chains' own parts: a single odd chain must be believed
 NOISE_TAILS = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 64.0])  # how alike the chains' noise variances are
@@ -87,9 +88,10 @@ def parts_of(orders: Sequence[Order], stages: Order) -> dict[str, FloatArray]:
     basis, sizes, _ = np.linalg.svd(gains, full_matrices=True)
     rank = int((sizes > 1e-9).sum())
     place = {pair: row for row, pair in enumerate(pairs)}
+    threes = range(len(stages)) if len(stages) <= TRIPLETS_UP_TO else ()
     products = [
         signs[:, place[one]] * signs[:, place[other]]
-        for a, b, c in itertools.combinations(range(len(stages)), 3)
+        for a, b, c in itertools.combinations(threes, 3)
         for one, other in (((a, b), (b, c)), ((a, b), (a, c)), ((a, c), (b, c)))
     ]
     both = [present[:, first] * present[:, second] for first, second in pairs]

@@ -49,6 +49,16 @@ def test_chains_differ_in_their_stages_too() -> None:
     assert pair_signs(("QD", "E"), "DPQE").tolist() == [[0, -1, 0, 0, 0, 0], [0] * 6]
 
 
+def test_ten_stages_have_no_triplets_and_are_drawn_from_all_the_same() -> None:
+    stages, rng = "ABCDEGHIJK", np.random.default_rng(0)
+    orders = sorted(
+        {"".join(rng.permutation(list(stages))[:length]) for length in range(1, 11) for _ in range(4)}
+    )
+    assert parts_of(orders, stages)["triplets"].shape[1] == 0
+    draws = draw_values(rng.standard_normal((len(orders), 3)), orders, stages, floor=None, effort=BRIEF)
+    assert np.isfinite(draws.values).all()
+
+
 def test_the_same_table_gives_the_same_draws() -> None:
     values = np.maximum(noisy(np.arange(24.0) - 12, 4, 0.5), 0.0)
     values[3:9, 2] = np.nan
