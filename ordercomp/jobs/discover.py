@@ -194,7 +194,9 @@ class _Run:
 
     def _train(self, block: Sequence[StageSequence], seed: int) -> None:
         """Enqueue what of the block the study lacks and run it; then whatever has no record as yet."""
-        enqueue_paired_design(self._study, self._spec.space, block, [seed])
+        stages = self.race.task.stages
+        whole = [sequence for sequence in block if len(sequence) == len(stages)]  # what the study searches
+        enqueue_paired_design(self._study, self._spec.space, whole, [seed])
         for finished in run_study(self._study, self.runner, self._spec):
             self._keep(finished)
         self._complete([Request(sequence, seed) for sequence in (*block, *self.race.extras)])
