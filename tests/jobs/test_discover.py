@@ -233,6 +233,17 @@ def test_two_seeds_recommend_nothing_and_have_no_controls(tmp_path: Path) -> Non
     assert not any(record.order.endswith("F") for record in found.records)
 
 
+def test_a_shorter_chain_that_stays_in_the_race_is_trained_beside_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = iter([["PE", "EP"], ["P", "EP"], []])
+    monkeypatch.setattr("ordercomp.jobs.race.next_orders", lambda stages, table: next(blocks))
+    monkeypatch.setattr("ordercomp.jobs.race.Race.__post_init__", lambda race: None)
+    found = discover(TINY, out=tmp_path, seeds=3, budget_seconds=None, workers=1)
+    trained = sorted((record.order, record.seed) for record in found.records)
+    assert trained == [("E", 0), ("E", 1), ("EP", 0), ("EP", 1), ("P", 0), ("P", 1), ("PE", 0)]
+
+
 def test_a_folder_of_another_task_is_refused(found: Discovery) -> None:
     before = (found.folder / "law.json").read_text()
     other: Task = replace(TINY, name="other")
