@@ -1,7 +1,7 @@
 """Splits of a data set: images in memory or streamed, handed out in normalized batches."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -259,3 +259,28 @@ class ImageData:
         Two empty tuples where the training part, a class of the user's, does not tell.
         """
         return tuple(getattr(self.train, "mean", ())), tuple(getattr(self.train, "std", ()))
+
+    def shrunk(self, share: float) -> "ImageData":
+        """The same data with images of a `share` of the height and width, in (0, 1], by means over areas.
+
+        Raises ValueError if images are streamed, or too small for it.
+        """
+        size = (round(self.size[0] * share), round(self.size[1] * share))
+        if min(size) < 1:
+            raise ValueError(f"images of {self.name}, {self.size}, are too small for a share of {share:g}")
+
+        def smaller(split: Split) -> Split:
+            if not isinstance(split, MemorySplit):
+                raise ValueError(f"images of {self.name} are streamed, and cannot be made smaller")
+            pixels = split.images.permute(0, 3, 1, 2).float()
+            means = functional.interpolate(pixels, size=size, mode="area")
+            return replace(split, images=means.permute(0, 2, 3, 1).contiguous(), _resident={})
+
+        return replace(
+            self,
+            size=size,
+            train=smaller(self.train),
+            validation=smaller(self.validation),
+            test=smaller(self.test),
+            digest=f"{self.digest} {size}",
+        )

@@ -42,6 +42,7 @@ from ordercomp.running.task import Task
 from ordercomp.running.versions import check_code_version, code_version
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.catalog import make_stage
+from ordercomp.stages.distill import shrink
 from ordercomp.stages.stage import StageError
 from ordercomp.training.device import choose_device, describe_hardware
 from ordercomp.training.fit import DivergedError, make_objective
@@ -157,6 +158,8 @@ def create_network(task: Task, *, seed: int) -> CompressedNetwork:
     network = CompressedNetwork.create(
         task.model, classes=data.classes, channels=data.channels, size=data.size, seed=seed
     )
+    if smaller := {name: task.shrink[name] for name in ("depth", "width") if name in task.shrink}:
+        network = shrink(network, **smaller)
     mean, std = data.normalization
     scale = (data.center, data.spread) if data.real else ()
     return replace(network, serving=Serving(mean=mean, std=std, names=data.names, scale=scale))
@@ -179,8 +182,11 @@ def make_trainer(
 
 
 @functools.lru_cache(maxsize=2)
-def _data(name: str, split_seed: int, train_limit: int | None, options: ImageOptions) -> ImageData:
-    return load_data(name, split_seed=split_seed, train_limit=train_limit, options=options)
+def _data(
+    name: str, split_seed: int, train_limit: int | None, options: ImageOptions, share: float
+) -> ImageData:
+    data = load_data(name, split_seed=split_seed, train_limit=train_limit, options=options)
+    return data.shrunk(share) if share < 1 else data
 
 
 def task_data(task: Task, seed: int) -> ImageData:
@@ -189,7 +195,7 @@ def task_data(task: Task, seed: int) -> ImageData:
     if task.weights == PRETRAINED and not (options.mean or options.normalize):
         mean, std = pretrained_normalization(task.model)
         options = replace(options, mean=mean, std=std)
-    return _data(task.data, seed, task.train_limit, options)
+    return _data(task.data, seed, task.train_limit, options, task.shrink.get("size", 1.0))
 
 
 def _within_memory(
@@ -270,7 +276,9 @@ def _record(
     made: Mapping[str, int],
 ) -> Record:
     data = task_data(task, job.seed)
-    dense, cost = _dense_cost(task.model, data.classes, data.channels, data.size), measure_cost(network)
+    shares = tuple(task.shrink.get(name, 1.0) for name in ("depth", "width"))
+    dense = _dense_cost(task.model, data.classes, data.channels, data.size, shares)
+    cost = measure_cost(network)
     metric = task_metric(task, data)
     points = tuple(
         measure(network, validation=data.validation, test=data.test, baseline=dense, cost=cost, metric=metric)
@@ -304,9 +312,13 @@ def _record(
 
 
 @functools.lru_cache(maxsize=2)
-def _dense_cost(model: str, classes: int, channels: int, size: tuple[int, int]) -> Cost:
+def _dense_cost(
+    model: str, classes: int, channels: int, size: tuple[int, int], shares: tuple[float, ...]
+) -> Cost:
     """The cost of the uncompressed network, which no seed changes."""
-    return measure_cost(CompressedNetwork.create(model, classes=classes, channels=channels, size=size))
+    network = CompressedNetwork.create(model, classes=classes, channels=channels, size=size)
+    depth, width = shares
+    return measure_cost(shrink(network, depth=depth, width=width))
 
 
 def _with_latency(points: Sequence[OperatingPoint], latencies: Sequence[float]) -> tuple[OperatingPoint, ...]:

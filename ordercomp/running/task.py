@@ -18,6 +18,8 @@ from ordercomp.stages.catalog import complete, known_stages
 from ordercomp.training.fit import Criterion, check_criterion
 from ordercomp.training.recipe import Recipe
 
+SHRINKABLE = ("depth", "width", "size")  # blocks and channels of the network, height and width of images
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -53,6 +55,7 @@ class Task:
     weights: str = ""  # a file of trained weights, or "pretrained"; the baseline then starts from them
     trained_on: str = ""  # what these saw: "train" (if left out), "unknown", "elsewhere", a folder of images
     baseline_epochs: Number | None = None  # None: those of the recipe, or 0 where there are weights
+    shrink: Mapping[str, Number] = field(default_factory=dict)  # shares of `SHRINKABLE`, of a cheaper copy
     source: str = field(  # the task file, as it was named to `load_task`; no part of what is measured
         default="", metadata=UNWRITTEN
     )
@@ -88,6 +91,7 @@ class Task:
             raise ValueError(f"loss must lie in (0, 100 %], got {100 * self.loss:.4g} %")
         if self.baseline_epochs is not None and not 0 <= self.baseline_epochs < math.inf:
             raise ValueError(f"baseline_epochs must be finite and not negative, got {self.baseline_epochs}")
+        self._check_shrink()
         if self.baseline_epochs == 0 and not self.weights:
             raise ValueError("baseline_epochs = 0 needs weights: without them nothing would be trained")
         if self.trained_on and not self.weights:
@@ -99,6 +103,16 @@ class Task:
                 "std, or normalize to 'imagenet', 'none' (images from 0 to 1 as they are, or normalized by a "
                 "Dataset) or 'data' (mean and std of the training images)"
             )
+
+    def _check_shrink(self) -> None:
+        """Check the shares of a cheaper copy."""
+        for name, share in self.shrink.items():
+            if name not in SHRINKABLE or not 0 < share <= 1:
+                raise ValueError(
+                    f"shrink must hold shares in (0, 1] of {', '.join(SHRINKABLE)}, got {name} = {share}"
+                )
+        if self.weights and self.shrink.keys() & {"depth", "width"}:
+            raise ValueError("shrink of depth or width makes another network, which weights do not fit")
 
     def _check_metric(self) -> None:
         """Check the metric and the criterion, and let `within` alone name its metric."""
@@ -197,6 +211,7 @@ class Task:
 _HASHED_IF_SET = (
     "weights",
     "baseline_epochs",
+    "shrink",
     "outside",
     "metric",
     "within",
@@ -210,7 +225,7 @@ _HASHED_IF_SET = (
     "val_is",
     "transforms",
 )
-_DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(Task)}
+_DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(Task)} | {"shrink": {}}
 _MODERATE: Mapping[str, Mapping[str, KnobValue]] = {
     "D": {"depth": 0.5},
     "P": {"ratio": 0.4},

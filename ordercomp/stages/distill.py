@@ -55,22 +55,11 @@ class Distill:
 
         Raises StageError if there is no block to drop, or if it saves less than a tenth of what is asked for.
         """
-        student = network.rebuild(seed=trainer.seed, original=self.student == "fresh")
-        _keep_frozen(network, student)
-        whole = student.copy()
-        blocks = find_blocks(student)
-        dropped = blocks_to_drop(blocks, self.depth)
-        if self.depth < 1 and not dropped:
-            raise StageError(
-                f"D(depth={self.depth}) found no droppable block among the {len(blocks)} blocks of "
-                f"{network.architecture.model}: a block must map features to the same shape; "
-                "try D(depth=1.0,width=0.5)"
-            )
-        for name in dropped:
-            drop_module(student.module.body, name)
-        student = replace(student, dropped=(*student.dropped, *dropped))
-        if self.width < 1:
-            narrow_channels(student, float(1 - exact(self.width)))
+        whole = network.rebuild(seed=trainer.seed, original=self.student == "fresh")
+        _keep_frozen(network, whole)
+        blocks = find_blocks(whole)
+        student = shrink(whole, depth=self.depth, width=self.width)
+        dropped = list(student.dropped[len(whole.dropped) :])
         _check_saved(whole, student, asked=1 - self.depth * self.width)
         trainer.calibrate(student)
         epochs = trainer.train(student, fresh=True, teacher=network)
@@ -79,6 +68,28 @@ class Distill:
         if left > math.ceil(exact(self.depth) * len(blocks)):
             achieved["notice"] = f"keeps {left} of {len(blocks)} blocks, as the others change the shape"
         return finish(student, self, epochs, achieved)
+
+
+def shrink(network: CompressedNetwork, *, depth: float = 1.0, width: float = 1.0) -> CompressedNetwork:
+    """A copy of the network with a share of its blocks and of the channels of each layer, untrained.
+
+    Raises StageError if there is no block to drop, or if channels cannot be followed.
+    """
+    smaller = network.copy()
+    blocks = find_blocks(smaller)
+    dropped = blocks_to_drop(blocks, depth)
+    if depth < 1 and not dropped:
+        raise StageError(
+            f"D(depth={depth}) found no droppable block among the {len(blocks)} blocks of "
+            f"{network.architecture.model}: a block must map features to the same shape; "
+            "try D(depth=1.0,width=0.5)"
+        )
+    for name in dropped:
+        drop_module(smaller.module.body, name)
+    smaller = replace(smaller, dropped=(*smaller.dropped, *dropped))
+    if width < 1:
+        narrow_channels(smaller, float(1 - exact(width)))
+    return smaller
 
 
 @torch.no_grad()
