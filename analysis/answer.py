@@ -31,6 +31,7 @@ from ordercomp.analysis.values import (
     ValueTable,
     chain_tables,
     chain_values,
+    holds_latency,
     networks_of,
     settings_of,
 )
@@ -49,6 +50,7 @@ LEAST_SEEDS = RULES.least_seeds
 LEAST_REACHED = 0.5  # share of the seeds at which some chain must reach the loss
 BRIEF = Effort(burn_in=50, draws=75)  # for losses and settings beside those that were asked about
 COSTS: tuple[CostName, ...] = ("bitops", "storage", "macs")  # that all records tell
+LATENCY: CostName = "latency"  # that some do
 POOR_RHAT, POOR_DRAWS = 1.1, 50.0  # beyond, the sampler of the posterior has not settled
 
 
@@ -257,7 +259,8 @@ def derive_answer(
         if len(settings) > 1
     ]
     by_cost: dict[str, CostAnswer] = {}
-    for other in COSTS if asked.recommended else ():
+    costs = (*COSTS, *((LATENCY,) if holds_latency(records) else ()))
+    for other in costs if asked.recommended else ():
         if other != cost:
             others = networks_of(records, stages, cost=other, convention=convention)
             told = answer_of(chain_values(others, stages, loss=loss, settings=settings), effort=brief)

@@ -11,7 +11,7 @@ shares (Newcombe 1998): networks that share errors, as these do, differ by less,
 import math
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from ordercomp.analysis.answer import Answer, AnswerAt
 from ordercomp.analysis.fronts import point_losses
 from ordercomp.analysis.ranking import chain_records
 from ordercomp.analysis.values import multiplication_bits, reduction_of
-from ordercomp.codec import Number
+from ordercomp.codec import OMITTED, Number
 from ordercomp.records import CostName, OperatingPoint, Record, check_cost
 from ordercomp.sequence import Order
 
@@ -47,6 +47,7 @@ class Pick:
     interval: tuple[Number, Number] | None  # of the loss on test data, 95 %; None: the images are not known
     note: str = ""
     command: str = ""  # makes it
+    latency: Number | None = field(default=None, metadata=OMITTED)  # times faster, exported, if measured
 
     @classmethod
     def of(
@@ -73,6 +74,7 @@ class Pick:
             threshold=point.threshold,
             reduction=point.bitops_cr,
             storage=point.cr,
+            latency=point.extra.get("latency_cr"),
             test_accuracy=point.test_accuracy,
             test_loss=baseline - point.test_accuracy,
             interval=loss_interval(baseline, point.test_accuracy, images),
@@ -84,6 +86,8 @@ class Pick:
         """How many times smaller it is by a cost."""
         if cost == "storage":
             return self.storage
+        if cost == "latency" and self.latency is not None:
+            return self.latency
         return self.reduction * (multiplication_bits(self.sequence) if cost == "macs" else 1.0)
 
     def doubted(self) -> "Pick":

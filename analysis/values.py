@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ordercomp.analysis.fronts import padded, point_losses, split
 from ordercomp.analysis.run_table import RunTable, Setting, parsed
-from ordercomp.objectives import bitops_reduction, storage_reduction
+from ordercomp.objectives import bitops_reduction, latency_reduction, storage_reduction
 from ordercomp.records import Convention, CostName, OperatingPoint, Record, check_cost
 from ordercomp.sequence import Order
 
@@ -267,11 +267,18 @@ def reduction_of(
     """
     if cost == "storage":
         found = storage_reduction(point)
+    elif cost == "latency":
+        found = latency_reduction(point)
     else:
         found = bitops_reduction(point, "paper" if cost == "macs" else convention)
     if not 0 < found <= MOST_REDUCTION:
         raise ValueError(f"a reduction must lie in (0, {MOST_REDUCTION:g}], got {found:g} in a record")
     return found * multiplication_bits(sequence) if cost == "macs" else found
+
+
+def holds_latency(records: Iterable[Record]) -> bool:
+    """Whether all operating points tell the latency of the exported network."""
+    return all("latency_cr" in point.extra for record in records for point in record.points)
 
 
 @lru_cache(maxsize=2**16)

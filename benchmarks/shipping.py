@@ -20,8 +20,9 @@ from ordercomp.jobs.compress import compress
 from ordercomp.jobs.ship import task_images
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.task import Task
-from ordercomp.shipping.bench import accuracy_of, median_times
+from ordercomp.shipping.bench import accuracy_of
 from ordercomp.shipping.int8 import static_int8
+from ordercomp.shipping.latency import median_times
 from ordercomp.shipping.onnx import (
     SESSION_OPTIONS,
     export_onnx,

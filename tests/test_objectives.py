@@ -1,6 +1,7 @@
 """What a trial is told of a record."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from builders import make_record
@@ -67,7 +68,10 @@ def test_other_objectives_and_conventions_by_name() -> None:
     names = ("accuracy", "log2_bitops_cr", "log2_cr")
     assert Objectives(names=names).values(record) == [0.95, 6.0, 3.0]
     assert Objectives(names=names, convention="honest").values(record) == [0.95, 5.0, 3.0]
-    assert Objectives(names=("latency_ms",)).directions == ["minimize"]
+    timed = replace(record, points=(replace(record.points[0], extra={"latency_ms": 0.5, "latency_cr": 4.0}),))
+    names = ("latency_ms", "log2_latency_cr")
+    assert Objectives(names=names).directions == ["minimize", "maximize"]
+    assert Objectives(names=names).values(timed) == [0.5, 2.0]
     assert bitops_reduction(record.points[0], "honest") == 32.0
     assert storage_reduction(record.points[0]) == 8.0
 
@@ -89,7 +93,10 @@ def test_what_a_record_lacks_is_named() -> None:
     [
         ({"names": ()}, "distinct names"),
         ({"names": ("accuracy", "accuracy")}, "distinct names"),
-        ({"names": ("speed",)}, "among accuracy, log2_bitops_cr, log2_cr, latency_ms, got 'speed'"),
+        (
+            {"names": ("speed",)},
+            "among accuracy, log2_bitops_cr, log2_cr, latency_ms, log2_latency_cr, got 'speed'",
+        ),
         ({"convention": "own"}, "convention must be among paper, honest, apot, got 'own'"),
         ({"max_loss": -0.1}, r"max_loss must lie in \[0, 1\)"),
         ({"max_loss": 1.0}, r"max_loss must lie in \[0, 1\), a fraction"),

@@ -59,8 +59,12 @@ def test_the_knobs_of_a_task_stand_in_its_sequences() -> None:
 def test_the_cost_of_a_task_is_no_part_of_what_is_measured() -> None:
     assert replace(SMALL, cost="storage").digest == SMALL.digest
     assert Task.from_mapping({"name": "x", "model": "m", "data": "d", "cost": "macs"}).cost == "macs"
-    with pytest.raises(ValueError, match="cost cannot be 'latency' as yet: records hold no latency"):
-        replace(SMALL, cost="latency")
+
+
+def test_a_task_whose_cost_is_latency_measures_it() -> None:
+    timed = replace(SMALL, cost="latency")
+    assert timed.latency
+    assert timed.digest == replace(SMALL, latency=True).digest != SMALL.digest
 
 
 def test_total_accounting_gives_every_order_the_same_epochs() -> None:

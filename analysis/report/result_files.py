@@ -56,7 +56,7 @@ def read_law(data: Plain, what: str = "law.json") -> LawFile | AdaptiveFile:
 
 # A search.json: what was asked, the front, the best networks, and how they were found.
 
-Cost = Literal["log2_bitops_cr", "log2_cr", "latency_ms"]
+Cost = Literal["log2_bitops_cr", "log2_cr", "log2_latency_cr", "latency_ms"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +104,7 @@ class SearchPoint:
     bitops_cr: Number
     cr: Number
     latency_ms: Number | None  # None: not measured
+    latency_cr: Number | None = field(default=None, metadata=OMITTED)
     checkpoint: str | None
 
 

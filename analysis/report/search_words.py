@@ -31,6 +31,7 @@ def search_headline(search: SearchFile) -> str:
     saving = {
         "log2_bitops_cr": f"{times_text(best.bitops_cr)} fewer bit operations",
         "log2_cr": f"{times_text(best.cr)} less storage",
+        "log2_latency_cr": f"{times_text(best.latency_cr or 1)} faster",
         "latency_ms": f"{best.latency_ms or 0:.3g} ms an image",
     }[search.cost]
     return f"{saving}, losing at most {loss_text(float(tolerance))}."

@@ -27,6 +27,7 @@ COST_UNITS = {
     "bitops": "bit operations",
     "storage": "bits of storage",
     "macs": "multiplications",
+    "latency": "milliseconds",
     "cost": "units of the cost",  # of a table that does not say which
 }
 NOTHING = 0.1  # doublings that a stage must be able to gain, to be worth its training
@@ -167,6 +168,7 @@ def network_words(pick: Pick, *, metric: str = "accuracy", cost: str = "bitops")
         sure = f" ({interval_text(pick.interval, points_text)} with 95 %)"
     note = f" Note: {pick.note}." if pick.note else ""
     counted = f"{times_text(pick.reduced('macs'))} fewer multiplications, " if cost == "macs" else ""
+    counted += f"{times_text(pick.latency)} faster, " if pick.latency is not None else ""
     return (
         f"{counted}{times_text(pick.reduction)} fewer bit operations, "
         f"{times_text(pick.storage)} less storage; on test data {percent_text(pick.test_accuracy)} {metric}, "

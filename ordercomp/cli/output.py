@@ -35,7 +35,9 @@ TrustOption = Annotated[
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON on stdout")]
 CostOption = Annotated[
     str | None,
-    typer.Option(help="whose reduction counts: bitops, storage or macs; default bitops or the task's"),
+    typer.Option(
+        help="whose reduction counts: bitops, storage, macs or latency; default bitops or the task's"
+    ),
 ]
 OutcomeJsonFlag = Annotated[bool, typer.Option("--json", help="print the outcome as JSON on stdout")]
 

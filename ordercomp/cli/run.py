@@ -48,7 +48,7 @@ SamplerOption = Annotated[str, typer.Option(help="tpe, neighbors, nsga2, nsga3, 
 ObjectiveOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="accuracy, log2_bitops_cr, log2_cr or latency_ms; several times for several; "
+        help="accuracy, log2_bitops_cr, log2_cr, latency_ms or log2_latency_cr; several times for several; "
         "default the first two"
     ),
 ]

@@ -15,6 +15,7 @@ from ordercomp.networks.exits import Bits, frozen_names
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.node import (
     LEAST_BATCH,
+    check_latency,
     create_network,
     judge_start,
     log_notices,
@@ -52,6 +53,7 @@ def dry_runs(task: Task) -> Iterator[CompressedNetwork]:
     Then what each stage alone makes of it at each knob setting, and at the end what all of them make of it.
     Raises ValueError as `check_task` does, when the network that fails would be next.
     """
+    check_latency(task)
     data = task_data(task, 0)
     task_metric(task, data)
     log_notices(data)

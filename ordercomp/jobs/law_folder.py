@@ -17,6 +17,7 @@ from ordercomp.files import drop_drafts, refuse_link, replace_file
 from ordercomp.jobs.law import answered
 from ordercomp.measuring.accuracy import ExitOutcome, certified_threshold, exit_outcome, sweep_thresholds
 from ordercomp.measuring.cost import Cost, measure_cost
+from ordercomp.measuring.latency import ExitLatencies
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import CostName, OperatingPoint, Record
 from ordercomp.running.fingerprint import fingerprint_task
@@ -132,7 +133,13 @@ class _Tested:
             test_accuracy=float(unseen.accuracy[0]),
             bitops_cr=self.dense.bitops("paper") / spent,
             cr=self.dense.bits("paper") / self.cost.bits("paper"),
+            extra={} if (latency := _latency_of(self.record)) is None else latency.at(seen.shares[0]),
         )
+
+
+def _latency_of(record: Record) -> ExitLatencies | None:
+    told = record.extra.get("latency")
+    return None if told is None else decode(told, ExitLatencies, "record key 'latency'")
 
 
 def guaranteed_networks(task: Task, store: Store, records: Sequence[Record], answer: Answer) -> list[Pick]:

@@ -8,7 +8,7 @@ from importlib.resources import as_file
 
 from ordercomp.analysis.race import ALL_UP_TO, MOST_LATER, next_orders, starting_orders
 from ordercomp.analysis.run_table import Setting
-from ordercomp.analysis.values import ValueTable, chain_values, networks_of
+from ordercomp.analysis.values import ValueTable, chain_values, holds_latency, networks_of
 from ordercomp.records import CostName, Record, read_records
 from ordercomp.running.task import Task
 from ordercomp.sequence import Order, PrefixTrie, StageSequence, Step
@@ -164,7 +164,9 @@ def plan_race(race: Race, *, losing: bool) -> RacePlan:
 @functools.cache
 def _example(seeds: int, loss: float, cost: CostName) -> tuple[tuple[Order, ...], ...]:
     """The orders of D, P, Q and E that run at each seed of a race in the recorded world."""
-    networks = networks_of(load_recorded(EXAMPLE), EXAMPLE_STAGES, cost=cost)
+    records = load_recorded(EXAMPLE)
+    told: CostName = "bitops" if cost == "latency" and not holds_latency(records) else cost
+    networks = networks_of(records, EXAMPLE_STAGES, cost=told)
     world = chain_values(networks, EXAMPLE_STAGES, loss=loss)
     blocks: list[tuple[Order, ...]] = []
     table: ValueTable | None = None

@@ -19,7 +19,7 @@ from ordercomp.running.task import Task, load_task
 from ordercomp.running.workers import refuse_unguarded
 from ordercomp.sequence import StageSequence
 
-_TIMED = ("latency_ms",)  # keys of a point that no second run repeats
+_TIMED = ("latency_ms", "latency_cr")  # keys of a point that no second run repeats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

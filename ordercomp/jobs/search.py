@@ -171,7 +171,7 @@ class SearchPlan:
     @property
     def measures_latency(self) -> bool:
         """Whether the task or an objective asks for it; the task alone need not."""
-        return self.task.latency or "latency_ms" in self.objectives.names
+        return self.task.latency or any("latency" in name for name in self.objectives.names)
 
     @property
     def spec(self) -> StudySpec:
@@ -233,7 +233,7 @@ def run_search(
     refuse_link(plan.out / "networks")
     spec = plan.spec
     if runner is None:
-        check_task(replace(plan.task, stages=spec.space.stages))
+        check_task(replace(plan.task, stages=spec.space.stages, latency=plan.measures_latency))
         network = create_network(plan.task, seed=0)
         spec = replace(spec, space=useful_space(spec.space, network))
     sampler = make_sampler(

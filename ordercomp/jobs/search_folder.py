@@ -312,6 +312,7 @@ def _point(candidate: Candidate) -> SearchPoint:
         bitops_cr=candidate.bitops_cr,
         cr=candidate.cr,
         latency_ms=candidate.point.extra.get("latency_ms"),
+        latency_cr=candidate.point.extra.get("latency_cr"),
         checkpoint=candidate.record.extra.get("checkpoint"),
     )
 

@@ -1,16 +1,18 @@
 """Training one node of the trie: load the prefix, apply the last step, measure, put both into the store."""
 
 import functools
+import importlib
 import importlib.metadata
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from ordercomp.codec import encode
 from ordercomp.data.catalog import load_data
 from ordercomp.data.source import ImageOptions
 from ordercomp.data.splits import ImageData
@@ -24,7 +26,7 @@ from ordercomp.measuring.accuracy import (
     number_metric,
 )
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
-from ordercomp.measuring.latency import exit_latencies
+from ordercomp.measuring.latency import ExitLatencies
 from ordercomp.measuring.start import judge_weights
 from ordercomp.networks.network import CompressedNetwork, Serving
 from ordercomp.networks.weights import (
@@ -35,12 +37,13 @@ from ordercomp.networks.weights import (
     read_weights,
     weights_path,
 )
-from ordercomp.records import Baseline, OperatingPoint, Record
+from ordercomp.records import Baseline, Record
 from ordercomp.running.jobs import NodeJob, loads_baseline, node_key
 from ordercomp.running.store import Store, open_store
 from ordercomp.running.task import Task
 from ordercomp.running.versions import check_code_version, code_version
 from ordercomp.sequence import StageSequence
+from ordercomp.shipping.plain import stored_images
 from ordercomp.stages.catalog import make_stage
 from ordercomp.stages.distill import shrink
 from ordercomp.stages.stage import StageError
@@ -48,6 +51,7 @@ from ordercomp.training.device import choose_device, describe_hardware
 from ordercomp.training.fit import DivergedError, make_objective
 from ordercomp.training.trainer import DataTrainer
 
+RANGE_IMAGES = 128  # of the training images, by which an export chooses ranges
 LEAST_BATCH = 8  # images; with fewer the statistics of a batch say nothing
 
 _log = logging.getLogger(__name__)
@@ -105,6 +109,7 @@ def train_node(job: NodeJob) -> Record:
     check_code_version()
     task = job.task
     assert isinstance(task, Task)
+    check_latency(task)
     store = open_store(job.store_root, job.store_url)
     start = time.perf_counter()
     if job.sequence.steps:
@@ -283,8 +288,11 @@ def _record(
     points = tuple(
         measure(network, validation=data.validation, test=data.test, baseline=dense, cost=cost, metric=metric)
     )
-    if task.latency:
-        points = _with_latency(points, exit_latencies(network))
+    latency = _latencies(network, data) if task.latency else None
+    if latency is not None:
+        points = tuple(
+            replace(point, extra={**point.extra, **latency.at(point.extra["shares"])}) for point in points
+        )
     whole = points[0]
     baseline = (
         _baseline(job, task, store)
@@ -304,6 +312,7 @@ def _record(
             **metric_keys(metric),
             **({"notices": list(data.notices)} if data.notices else {}),
             **made,
+            **({} if latency is None else {"latency": encode(latency)}),
             **_provenance(job, task, store, start),
             "costs": _costs(cost, dense),
             "achieved": [{"step": str(done.step), **done.achieved} for done in network.lineage],
@@ -321,14 +330,33 @@ def _dense_cost(
     return measure_cost(shrink(network, depth=depth, width=width))
 
 
-def _with_latency(points: Sequence[OperatingPoint], latencies: Sequence[float]) -> tuple[OperatingPoint, ...]:
-    """Add to each point the expected milliseconds of an image, by the shares that leave at each exit."""
+def check_latency(task: Task) -> None:
+    """Raise ValueError if the task measures latency, and what that takes is not installed."""
+    if task.latency:
+        _exit_latencies()
 
-    def expected(point: OperatingPoint) -> float:
-        shares: Sequence[float] = point.extra["shares"]
-        return sum(share * latency for share, latency in zip(shares, latencies, strict=True))
 
-    return tuple(replace(point, extra={**point.extra, "latency_ms": expected(point)}) for point in points)
+def _exit_latencies() -> Callable[..., ExitLatencies]:
+    """What measures exported networks; loaded where it is needed, since it belongs to an extra."""
+    try:
+        found: Callable[..., ExitLatencies] = importlib.import_module(
+            "ordercomp.shipping.latency"
+        ).exit_latencies
+    except ImportError as error:
+        raise ValueError(
+            "latency is measured of exported networks, which needs the extra: pip install "
+            f"'ordercomp[export]' ({one_line(error)})"
+        ) from None
+    return found
+
+
+def _latencies(network: CompressedNetwork, data: ImageData) -> ExitLatencies:
+    """Measure the network as exported. Raises StageError if it cannot be."""
+    images, _ = stored_images(network, data.train, RANGE_IMAGES)
+    try:
+        return _exit_latencies()(network, images=images)
+    except ValueError as error:
+        raise StageError(str(error)) from None
 
 
 def _failure(job: NodeJob, task: Task, store: Store, start: float, error: str) -> Record:

@@ -39,9 +39,9 @@ class Task:
     recipe: Recipe = field(default_factory=Recipe)
     train_limit: int | None = None  # use this many training images
     accounting: Literal["per-stage", "total"] = "per-stage"
-    latency: bool = False  # measure milliseconds of one image, too
+    latency: bool = False  # measure milliseconds of one image, exported, too
     loss: Number = 0.02  # of the metric, that a user would give up for a smaller network, in (0, 1]
-    cost: CostName = "bitops"  # whose reduction is the value of an order; no part of what is measured
+    cost: CostName = "bitops"  # whose reduction is the value of an order; "latency" sets latency, too
     metric: str = "accuracy"  # what losses are about: a name of CLASS_METRICS or NUMBER_METRICS
     within: Number = 0.0  # of real targets: the error up to which an image counts as right; sets the metric
     criterion: Criterion = ""  # what training minimizes; empty: cross entropy, or mse for real targets
@@ -86,7 +86,8 @@ class Task:
         for name in ("mean", "std", "class_names"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         self.image_options  # noqa: B018 (checks them)
-        check_cost(self.cost)
+        if check_cost(self.cost) == "latency":
+            object.__setattr__(self, "latency", True)
         if not 0 < self.loss <= 1:
             raise ValueError(f"loss must lie in (0, 100 %], got {100 * self.loss:.4g} %")
         if self.baseline_epochs is not None and not 0 <= self.baseline_epochs < math.inf:
@@ -164,7 +165,8 @@ class Task:
     @property
     def digest(self) -> str:
         """SHA-256 of everything that shapes a result but the sequence and the seed."""
-        facts: list[object] = [self.model, self.data, self.train_limit, self.latency]
+        timed = self.latency and "exported"  # earlier records hold true, and other latencies
+        facts: list[object] = [self.model, self.data, self.train_limit, timed]
         facts.append(dataclasses.asdict(self.recipe))
         set_ = {name: getattr(self, name) for name in _HASHED_IF_SET}
         if chosen := {name: str(value) for name, value in set_.items() if value != _DEFAULTS[name]}:

@@ -1,7 +1,5 @@
 """Measured latency and accuracy of a network beside its baseline and beside plain int8 of both."""
 
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +16,7 @@ from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.exits import run_until
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.shipping.int8 import static_int8
+from ordercomp.shipping.latency import fresh_baseline, median_times
 from ordercomp.shipping.onnx import (
     IMAGES,
     Exported,
@@ -36,9 +35,6 @@ UNQUANTIZED, INT8 = "without quantizers", "int8 without them"
 BASELINE_INT8 = "int8 of the baseline"
 _FASTER = 0.97  # of the time: what counts as faster
 _AS_GOOD = 0.005  # of accuracy that plain int8 may lose and still be called as good
-_WARMUP = 3
-
-Runs = Mapping[str, Callable[[], object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +102,7 @@ def bench(
 
     Raises ValueError if a network cannot be exported.
     """
-    dense = baseline or _fresh(network)
+    dense = baseline or fresh_baseline(network)
     dense.module.eval()
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
@@ -139,17 +135,6 @@ def bench(
             contenders,
             place=f"{batches[0]}x{threads}",
         ),
-    )
-
-
-def _fresh(network: CompressedNetwork) -> CompressedNetwork:
-    """An untrained network of the same architecture."""
-    architecture = network.architecture
-    return CompressedNetwork.create(
-        architecture.model,
-        classes=architecture.classes,
-        channels=architecture.channels,
-        size=architecture.size,
     )
 
 
@@ -284,21 +269,3 @@ def _onnx_exits(
     pixels = image.contiguous().numpy()
     runs = {str(last): partial(run_parts, parts, pixels, last=last) for last in range(len(parts))}
     return tuple(median_times(runs, repeats, 1).values())
-
-
-def median_times(runs: Runs, repeats: int, batch: int) -> dict[str, float]:
-    """Median milliseconds of each run, all taking turns, so that what slows the machine slows all."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    rounds = repeats if batch == 1 else max(3, repeats // 5)
-    inner = 10 if batch == 1 else 1  # calls of a turn: a cold cache is not what is measured
-    with torch.inference_mode():
-        for run in runs.values():
-            for _ in range(_WARMUP if batch == 1 else 1):
-                run()
-        for _ in range(rounds):
-            for name, run in runs.items():
-                start = time.perf_counter()
-                for _ in range(inner):
-                    run()
-                times[name].append((time.perf_counter() - start) / inner)
-    return {name: 1000 * statistics.median(found) for name, found in times.items()}

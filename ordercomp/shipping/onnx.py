@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -113,7 +112,7 @@ def export_onnx(
         model, notes = _written(network, packed, purpose, version, images)
     onnx.checker.check_model(model)
     models = cut_at_exits(model) if segments else [model]
-    difference, same = _compare(network, models, images, most=_MOST_OF_INT8 if int8 else _MOST_DIFFERENCE)
+    found = _compare(network, models, images).checked(_MOST_OF_INT8 if int8 else _MOST_DIFFERENCE)
     options = dict(SESSION_OPTIONS) if packed and purpose == "size" else {}
     integers, layers = count_integer_layers(models, options)
     if branches:
@@ -132,8 +131,8 @@ def export_onnx(
         integer_layers=integers,
         layers=layers,
         session_options=options,
-        largest_difference=difference,
-        same_labels=same,
+        largest_difference=found.largest,
+        same_labels=found.same_labels,
     )
 
 
@@ -244,12 +243,12 @@ def _written(
     if purpose != "size" and packed and images is not None:
         model, notes = _integer(traced, packed, images[:IMAGES])
         finish(model, opset)
-        same = _compare(network, [model], images, most=math.inf)[1]
-        if same >= _LEAST_SAME:
+        found = _compare(network, [model], images)
+        if found.same_labels >= _LEAST_SAME and found.share <= _MOST_DIFFERENCE:
             return model, notes
         notes = [
-            f"8-bit ranges between layers change {1 - same:.0%} of the labels of example images, "
-            "so what lies between layers stays in float"
+            f"8-bit ranges between layers change {1 - found.same_labels:.0%} of the labels of example images "
+            f"and logits by {found.share:.0%} of their spread, so what lies between layers stays in float"
         ]
     elif purpose == "speed" and packed:
         notes = ["what lies between layers stays in float: with --task its 8-bit ranges are chosen by images"]
@@ -488,31 +487,46 @@ def noise(network: CompressedNetwork, count: int) -> Tensor:
     return images * std + mean
 
 
-def _compare(
-    network: CompressedNetwork,
-    models: Sequence[onnx.ModelProto],
-    images: Tensor | None,
-    *,
-    most: float,
-) -> tuple[float, float]:
-    """Largest difference of a logit, and share of equal labels, in the worse of two sessions.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Difference:
+    """How far onnxruntime's logits are from ours, in the worse of two sessions."""
 
-    One session is a default one, the other unpacks weights when it starts. Raises RuntimeError if their mean
-    difference is more than the share `most` of the spread of logits.
-    """
+    largest: float  # of any logit
+    mean: float
+    spread: float  # standard deviation of our logits
+    same_labels: float  # share of images and exits
+
+    @property
+    def share(self) -> float:
+        """The mean difference as a share of the spread."""
+        return self.mean / max(self.spread, 1e-6)
+
+    def checked(self, most: float) -> "_Difference":
+        """The same, unless the mean difference is more than the share `most` of the spread: RuntimeError."""
+        if not self.share <= most:
+            raise RuntimeError(
+                f"onnxruntime's logits differ from the network's by {self.mean:.3g} on average, "
+                f"whose spread is {self.spread:.3g}; no file was written"
+            )
+        return self
+
+
+def _compare(
+    network: CompressedNetwork, models: Sequence[onnx.ModelProto], images: Tensor | None
+) -> _Difference:
+    """Compare in two sessions: a default one, and one that unpacks weights when it starts."""
     images = noise(network, _CHECKED) if images is None else images[-IMAGES:].float()
     with torch.inference_mode():
         ours = np.stack([logits.numpy() for logits in ship(network)(images)])
-    largest, same = 0.0, 1.0
+    differences, same = [], 1.0
     for options in ({}, SESSION_OPTIONS):
         sessions = [onnx_session(model.SerializeToString(), options=options) for model in models]
         theirs = np.stack(run_parts(sessions, images.contiguous().numpy()))
-        difference = np.abs(ours - theirs)
-        if not difference.mean() <= most * max(float(ours.std()), 1e-6):
-            raise RuntimeError(
-                f"onnxruntime's logits differ from the network's by {difference.mean():.3g} on average, "
-                f"whose spread is {ours.std():.3g}; no file was written"
-            )
-        largest = max(largest, float(difference.max()))
+        differences.append(np.abs(ours - theirs))
         same = min(same, float((ours.argmax(2) == theirs.argmax(2)).mean()))
-    return largest, same
+    return _Difference(
+        largest=float(np.max(differences)),
+        mean=float(np.max([difference.mean() for difference in differences])),
+        spread=float(ours.std()),
+        same_labels=same,
+    )

@@ -10,6 +10,8 @@ from builders import make_record
 from ordercomp.analysis.answer import Answer, AnswerAt, derive_answer
 from ordercomp.analysis.networks import choose_point, images_in, loss_interval, networks_to_take
 from ordercomp.analysis.order_model import Effort
+from ordercomp.analysis.report.tables import times_text
+from ordercomp.analysis.report.text import network_words
 from ordercomp.records import Record
 from ordercomp.sequence import permutations
 
@@ -131,3 +133,21 @@ def test_answer_and_networks_go_by_the_cost_that_was_asked_for() -> None:
     assert first.storage == first.reduced("storage") == 1000.0 / 40
     assert "--threshold" in first.command  # as a loss alone would choose it by bit operations
     assert first.reduced("macs") == first.reduction * 2 * 4 / 32**2
+
+
+def by_latency(record: Record) -> Record:
+    """The same network, which is the faster the fewer bit operations it takes."""
+    points = (replace(one, extra={**one.extra, "latency_cr": one.bitops_cr}) for one in record.points)
+    return replace(record, points=tuple(points))
+
+
+def test_answer_and_networks_can_go_by_the_latency_of_exported_networks() -> None:
+    records = [by_latency(record) for record in world(4)]
+    bitops, latency = (
+        derive_answer(records, stages="DPQ", cost=cost, effort=QUICK) for cost in ("bitops", "latency")
+    )
+    assert set(bitops.by_cost) == {"storage", "macs", "latency"}
+    assert latency.best_set == bitops.best_set
+    (first, *_) = (one for one in networks_to_take(records, latency, "DPQ") if one.loss == 0.02)
+    assert first.latency == first.reduced("latency") == first.reduction
+    assert f"{times_text(first.latency)} faster, " in network_words(first, cost="latency")

@@ -1,5 +1,6 @@
 """Training one node of the trie: its record, its network in the store, and what happens when it fails."""
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,6 +12,7 @@ import torch
 from tiny_networks import logits
 
 from ordercomp.errors import FailedRunError
+from ordercomp.jobs.check import check_task
 from ordercomp.measuring.accuracy import accuracy
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Record
@@ -43,6 +45,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+TIMED = replace(TINY, cost="latency")
 
 
 def job(order: str, folder: Path, task: Task = TINY, *, seed: int = 0) -> NodeJob:
@@ -290,3 +295,30 @@ def test_a_node_alone_that_fits_in_no_memory_fails_for_now(
     monkeypatch.setattr(node.DataTrainer, "train", run_short)
     with pytest.raises(MemoryError, match="memory was short at batches of 32 to 8: MemoryError"):
         train_node(replace(job("DQ", folder, replace(TINY, train_limit=64)), alone=True))
+
+
+def test_where_latency_is_the_cost_every_point_tells_it(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    for order in ("", "Q", "QE"):
+        record = train_node(job(order, tmp_path, TIMED))
+        told = record.extra["latency"]
+        assert record.points
+        assert len(told["exits_ms"]) == len(record.points[0].extra["shares"])
+        for point in record.points:
+            expected = sum(
+                share * ms for share, ms in zip(point.extra["shares"], told["exits_ms"], strict=True)
+            )
+            assert point.extra["latency_ms"] == pytest.approx(expected)
+            assert point.extra["latency_cr"] == pytest.approx(told["baseline_ms"] / expected)
+
+
+def test_latency_without_the_extra_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ordercomp.shipping.latency", None)
+    with pytest.raises(ValueError, match=r"needs the extra: pip install 'ordercomp\[export\]'"):
+        train_node(job("", tmp_path, TIMED))
+    with pytest.raises(ValueError, match="needs the extra"):
+        check_task(TIMED)
+    assert list(tmp_path.iterdir()) == []
