@@ -93,8 +93,13 @@ class Design:
         whole += controls(whole) if controlled and self.preset.controls else []
         return Part(
             task=replace(self.task, accounting="total") if total else self.task,
-            requests=tuple(Request(one, seed) for seed in range(self.preset.seeds) for one in whole),
+            requests=self.requests(whole),
         )
+
+    def requests(self, wanted: Iterable[StageSequence]) -> tuple[Request, ...]:
+        """The sequences at seed 0, then at seed 1, and so on."""
+        wanted = list(wanted)
+        return tuple(Request(one, seed) for seed in range(self.preset.seeds) for one in wanted)
 
     def _grid(self, order: Order) -> list[Setting]:
         return self.preset.grid("".join(sorted(set(order))))

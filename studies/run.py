@@ -25,6 +25,7 @@ from ordercomp.studies import (
     exhaustive,
     insertion,
     pairwise,
+    proxies,
     repetition,
     rivals,
     robustness,
@@ -57,6 +58,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         zoo.EXPERIMENT,
         rivals.EXPERIMENT,
         versus.EXPERIMENT,
+        proxies.EXPERIMENT,
         *robustness.EXPERIMENTS,
     )
 }

@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ordercomp.codec import Number
+from ordercomp.codec import Number, parse_share
 from ordercomp.running.node import task_data
 from ordercomp.running.task import SHRINKABLE, Task
+
+NAMED = " at "  # in a task's name, between the task's own and what the proxy changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +34,27 @@ class Proxy:
         """The shares below 1, by name."""
         return {name: share for name, share in dataclasses.asdict(self).items() if share < 1}
 
+    @property
+    def work(self) -> float:
+        """Multiplications of training, about, as a share of the task's."""
+        return self.epochs * self.images * self.depth * self.width**2 * self.size**2
+
     def __str__(self) -> str:
         return ",".join(f"{name}={share:g}" for name, share in self.changed.items()) or "full"
+
+    @classmethod
+    def parse(cls, text: str) -> "Proxy":
+        """Read `epochs=0.25,width=0.5`, as it formats itself. Raises ValueError that says what is wrong."""
+        names = [entry.name for entry in dataclasses.fields(cls)]
+        shares: dict[str, float] = {}
+        for part in text.split(",") if text != "full" else ():
+            name, _, share = part.partition("=")
+            if name.strip() not in names:
+                raise ValueError(
+                    f"proxy must be shares of {', '.join(names)}, such as epochs=0.25,width=0.5, got {text!r}"
+                )
+            shares[name.strip()] = parse_share(share, name.strip())
+        return cls(**shares)
 
 
 def proxy_task(task: Task, proxy: Proxy) -> Task:
@@ -58,7 +79,7 @@ def proxy_task(task: Task, proxy: Proxy) -> Task:
             )
     return replace(
         task,
-        name=f"{task.name} at {proxy}",
+        name=f"{task.name}{NAMED}{proxy}",
         recipe=recipe,
         baseline_epochs=baseline,
         train_limit=limit,

@@ -112,3 +112,18 @@ def test_trained_weights_do_not_fit_another_network() -> None:
     task = replace(TINY, weights="trained.pt", normalize="none", trained_on="elsewhere")
     with pytest.raises(ValueError, match="which weights do not fit"):
         proxy_task(task, Proxy(width=0.5))
+
+
+@pytest.mark.parametrize("proxy", [Proxy(), Proxy(epochs=0.25, width=0.5), Proxy(images=0.125)])
+def test_a_proxy_is_read_as_it_is_written(proxy: Proxy) -> None:
+    assert Proxy.parse(str(proxy)) == proxy
+
+
+def test_work_counts_what_training_multiplies() -> None:
+    assert Proxy(epochs=0.5, width=0.5, size=0.5).work == 0.5 * 0.25 * 0.25
+
+
+@pytest.mark.parametrize("text", ["epochs", "", "colors=0.5", "epochs:0.5"])
+def test_a_text_that_is_no_proxy_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="epochs"):
+        Proxy.parse(text)

@@ -1,0 +1,125 @@
+"""Proxies: does the chain that is best on a cheaper copy of a task stay the best on the task itself?
+
+A tolerated loss of the task becomes one of the proxy by a rule: the same loss (`same`), the same share of the
+baseline's error (`error`), or the loss within which the same share of all networks lies (`quantile`, which
+needs records of both). Chains are compared by their mean value over seeds, in doublings.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from ordercomp.analysis.values import FLOOR, Network, ValueTable, chain_values
+from ordercomp.records import Record
+from ordercomp.sequence import Order
+
+FloatArray = npt.NDArray[np.float64]
+Matching = Literal["same", "error", "quantile"]
+MATCHINGS: tuple[Matching, ...] = ("same", "error", "quantile")
+LARGEST_LOSS = 0.5  # a proxy may not lose more, whatever its baseline
+FEWEST = 3  # chains, to be compared by rank
+
+
+def baseline_error(records: Sequence[Record]) -> float:
+    """Share of held-out images that the uncompressed networks get wrong, mean over seeds and halves."""
+    seeds = {record.seed: record.baseline for record in records}
+    return 1 - float(np.mean([(own.accuracy + own.test_accuracy) / 2 for own in seeds.values()]))
+
+
+def matched_loss(
+    loss: float,
+    rule: Matching,
+    *,
+    errors: tuple[float, float] = (1.0, 1.0),
+    networks: tuple[Sequence[Network], Sequence[Network]] = ((), ()),
+) -> float:
+    """The loss to tolerate on the proxy for `loss` on the task, a fraction in (0, `LARGEST_LOSS`].
+
+    Args:
+        loss: tolerated on the task, a fraction.
+        rule: how the two are matched.
+        errors: of the baselines of task and proxy, fractions; for `error`.
+        networks: of task and proxy; for `quantile`.
+    """
+    found = loss
+    if rule == "error":
+        full, cheap = errors
+        found = loss * cheap / full if full > 0 else loss
+    elif rule == "quantile":
+        whole, cheap_losses = map(_losses, networks)
+        found = float(np.quantile(cheap_losses, (whole <= loss).mean()))
+    return float(np.clip(found, loss / 4, LARGEST_LOSS))
+
+
+def _losses(networks: Sequence[Network]) -> FloatArray:
+    """The mean loss of each operating point over both halves of the held-out images."""
+    return np.concatenate([np.mean(network.losses, axis=0) for network in networks])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What a proxy's values say about the task's, at one tolerated loss of the task."""
+
+    loss: float  # tolerated on the task
+    proxy_loss: float  # and on the proxy
+    correlation: float  # of the chains' mean values, by rank (Spearman)
+    reliability: float  # the same between halves of the task's own seeds, stepped up (Spearman and Brown)
+    pick: Order  # the chain of the highest mean on the proxy
+    regret: float  # of that chain on the task, doublings behind the best of the other half of the seeds
+    random: float  # of a chain at random among those that reach the loss
+
+
+def compare(task: ValueTable, proxy: ValueTable, *, whole: bool = False) -> Agreement | None:
+    """Compare the tables of a task and its proxy over the chains that both have, or orders of all stages.
+
+    None where fewer than three chains lie above the floor on either side, or the task has one seed.
+    """
+    assert task.loss is not None
+    assert proxy.loss is not None
+    length = len(task.stages) if whole else 0
+    chains = [chain for chain in task.orders if chain in proxy.orders and len(chain) >= length]
+    full, cheap = (_rows(table, chains) for table in (task, proxy))
+    means = cheap.mean(axis=1)
+    reached = (full > FLOOR).any(axis=1)
+    if len(task.seeds) < 2 or reached.sum() < FEWEST or (means > FLOOR).sum() < FEWEST:
+        return None
+    halves = full[:, ::2].mean(axis=1), full[:, 1::2].mean(axis=1)
+    half = float(stats.spearmanr(*halves).statistic)
+    pick = int(np.argmax(means))
+    regrets = [other[int(np.argmax(own))] - other for own, other in (halves, halves[::-1])]
+    behind = np.mean(regrets, axis=0)
+    return Agreement(
+        loss=task.loss,
+        proxy_loss=proxy.loss,
+        correlation=float(stats.spearmanr(full.mean(axis=1), means).statistic),
+        reliability=2 * half / (1 + half) if half > -1 else float("nan"),
+        pick=chains[pick],
+        regret=float(behind[pick]),
+        random=float(behind[reached].mean()),
+    )
+
+
+def _rows(table: ValueTable, chains: Sequence[Order]) -> FloatArray:
+    """Values of chains, shape (chains, seeds), at the seeds that have all of them."""
+    values = table.values[[table.orders.index(chain) for chain in chains]]
+    return values[:, np.isfinite(values).all(axis=0)]
+
+
+def agree(
+    task: Sequence[Network],
+    proxy: Sequence[Network],
+    stages: Order,
+    *,
+    loss: float,
+    rule: Matching,
+    errors: tuple[float, float],
+    whole: bool = False,
+) -> Agreement | None:
+    """Compare the networks of a task and its proxy at `loss`, matched by `rule`; see `compare`."""
+    cheap = matched_loss(loss, rule, errors=errors, networks=(task, proxy))
+    tables = chain_values(task, stages, loss=loss), chain_values(proxy, stages, loss=cheap)
+    return compare(*tables, whole=whole)

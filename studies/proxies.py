@@ -1,0 +1,181 @@
+"""Experiment: does the order that is best on a cheaper copy of the task stay the best on the task itself?"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ordercomp.analysis.proxies import MATCHINGS, Agreement, Matching, agree, baseline_error
+from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
+from ordercomp.analysis.report.tables import Table
+from ordercomp.analysis.values import Network, networks_of, settings_of
+from ordercomp.jobs.race import Race
+from ordercomp.records import Record
+from ordercomp.running.proxy import NAMED, Proxy, proxy_task
+from ordercomp.sequence import permutations
+from ordercomp.studies.claims import stages_of
+from ordercomp.studies.experiment import (
+    ClaimVerdict,
+    Conclusion,
+    Design,
+    Experiment,
+    Finding,
+    Part,
+    by_order,
+    group,
+    make_table,
+)
+
+LOSSES = (0.01, 0.02, 0.05)  # tolerated on the task
+AXES = (
+    *(Proxy(epochs=share) for share in (0.125, 0.25, 0.5)),
+    *(Proxy(images=share) for share in (0.125, 0.25, 0.5)),
+    *(Proxy(width=share) for share in (0.25, 0.5)),
+    Proxy(size=0.5),
+)
+BOTH = (Proxy(epochs=0.25, width=0.5), Proxy(epochs=0.25, images=0.5))
+SHOWN = 5  # panels side by side
+LEAST_CORRELATION = 0.6  # by rank, of all chains, from which a proxy's ranking is taken to hold
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One proxy beside the task, at one loss, by one rule."""
+
+    proxy: str
+    rule: Matching
+    seeds: int  # of the proxy
+    work: float  # of training, as a share
+    chains: Agreement
+    whole: Agreement | None  # of the orders of all stages alone
+
+
+def _plan(design: Design) -> list[Part]:
+    """All orders of the task's stages at its knob settings, on the task and on each cheaper copy."""
+    tasks = [design.task, *(proxy_task(design.task, proxy) for proxy in (*AXES, *BOTH))]
+    races = [Race(task=task, seeds=design.preset.seeds) for task in tasks]
+    return [
+        Part(task=race.task, requests=design.requests(race.sequences(permutations(race.task.stages))))
+        for race in races
+    ]
+
+
+def _decide(records: Sequence[Record]) -> Conclusion:
+    """Rank correlations, regrets and seconds of every proxy, and whether any ranks as the task does."""
+    compared = list(compare_all(records))
+    return Conclusion(
+        findings=tuple(_finding(compared, rule) for rule in MATCHINGS if compared),
+        tables=tuple(_table(compared, loss) for loss in LOSSES if compared),
+        notes=(
+            "Regret: of the proxy's chain of the highest mean, on the task, behind the best chain of the other "
+            "half of its seeds; below 0 it did better than that.",
+        ),
+    )
+
+
+def _draw(records: Sequence[Record]) -> Mapping[str, str]:
+    """A panel for the task and some proxies, with the fronts of the orders of all stages."""
+    stages = stages_of(records)
+    panels = [
+        Panel(
+            title=name,
+            series={order: own for order, own in by_order(runs).items() if len(order) == len(stages)},
+        )
+        for name, runs in group(records, lambda record: record.task).items()
+    ]
+    return {"fronts": to_svg(panels_plot(panels[:SHOWN]))}
+
+
+def compare_all(records: Sequence[Record]) -> list[Compared]:
+    """Compare every proxy among the records with the task itself, at all `LOSSES`, by every rule."""
+    by_task = group(records, lambda record: record.task)
+    stages = stages_of(records)
+    compared = []
+    for full, cheap in _pairs(by_task):
+        task, proxy = (networks_of(runs, stages) for runs in (full, cheap))
+        task = _at_settings_of(proxy, task)
+        errors = baseline_error(full), baseline_error(cheap)
+        seeds = len({record.seed for record in cheap})
+        name = cheap[0].task.partition(NAMED)[2]
+        work = Proxy.parse(name).work
+        for loss, rule in itertools.product(LOSSES, MATCHINGS):
+            chains, whole = (
+                agree(task, proxy, stages, loss=loss, rule=rule, errors=errors, whole=only)
+                for only in (False, True)
+            )
+            if chains is not None:
+                compared.append(Compared(name, rule, seeds, work, chains, whole))
+    return compared
+
+
+def _pairs(by_task: Mapping[str, list[Record]]) -> list[tuple[list[Record], list[Record]]]:
+    """The records of the task beside those of each of its proxies."""
+    named = {name: name.partition(NAMED)[0] for name in by_task if NAMED in name}
+    return [(by_task[full], by_task[name]) for name, full in named.items() if full in by_task]
+
+
+def _at_settings_of(proxy: Sequence[Network], task: Sequence[Network]) -> list[Network]:
+    """The task's networks at the knob settings that the proxy has, too."""
+    settings = settings_of(proxy)
+    return [one for one in task if any(one.setting == setting.of(set(one.order)) for setting in settings)]
+
+
+def _finding(compared: Sequence[Compared], rule: Matching) -> Finding:
+    own = [one.chains.correlation for one in compared if one.rule == rule]
+    low, high = min(own), max(own)
+    verdict: ClaimVerdict = (
+        "agree" if low >= LEAST_CORRELATION else "disagree" if high < LEAST_CORRELATION else "undecided"
+    )
+    return Finding(
+        claim=f"cheaper copies rank the chains as the task does, with losses matched by {rule}",
+        measured=f"rank correlations from {low:.2f} to {high:.2f}, which holds from {LEAST_CORRELATION} on",
+        verdict=verdict,
+        seeds=min(one.seeds for one in compared),
+    )
+
+
+def _table(compared: Sequence[Compared], loss: float) -> Table:
+    return make_table(
+        f"Cheaper copies beside the task, where {100 * loss:g} % may be lost",
+        (
+            "copy",
+            "losses matched by",
+            "tolerated there",
+            "correlation",
+            "reliability",
+            "pick",
+            "regret",
+            "random",
+            "orders of all",
+            "work",
+        ),
+        [_row(one) for one in compared if one.chains.loss == loss],
+        left=("copy", "losses matched by", "pick"),
+        note="Correlations by rank; reliability: of halves of the task's own seeds, the most to be had. "
+        "Regrets in doublings. Work: multiplications of training, as a share of the task's.",
+    )
+
+
+def _row(one: Compared) -> tuple[str, ...]:
+    chains = one.chains
+    return (
+        one.proxy,
+        one.rule,
+        f"{100 * chains.proxy_loss:.1f} %",
+        f"{chains.correlation:.2f}",
+        f"{chains.reliability:.2f}",
+        chains.pick,
+        f"{chains.regret:+.2f}",
+        f"{chains.random:.2f}",
+        "–" if one.whole is None else f"{one.whole.correlation:.2f}",
+        f"{100 * one.work:.3g} %",
+    )
+
+
+EXPERIMENT = Experiment(
+    name="proxies",
+    section="beyond the paper",
+    question="does the best order of a cheaper copy stay the best?",
+    plan=_plan,
+    rule=_decide,
+    draw=_draw,
+)

@@ -1,0 +1,64 @@
+"""What a proxy's values say about the task's: matched losses, rank correlations, regrets."""
+
+import numpy as np
+import pytest
+
+from ordercomp.analysis.proxies import LARGEST_LOSS, agree, baseline_error, compare, matched_loss
+from ordercomp.analysis.values import ValueTable, networks_of
+from ordercomp.jobs.race import load_recorded
+from ordercomp.sequence import permutations
+
+ORDERS = tuple(permutations("DPQ"))
+
+
+def table(values: np.ndarray, *, loss: float = 0.02) -> ValueTable:
+    return ValueTable("DPQ", ORDERS, tuple(range(values.shape[1])), values, 0.0, loss)
+
+
+def test_the_rules_match_losses() -> None:
+    assert matched_loss(0.02, "same") == 0.02
+    assert matched_loss(0.02, "error", errors=(0.1, 0.3)) == pytest.approx(0.06)
+    assert matched_loss(0.02, "error", errors=(0.0, 0.3)) == 0.02
+    assert matched_loss(0.1, "error", errors=(0.01, 0.9)) == LARGEST_LOSS
+
+
+def test_the_quantile_rule_finds_the_same_loss_among_the_same_networks() -> None:
+    networks = networks_of(load_recorded("cifar10"), "DPQE")
+    assert matched_loss(0.02, "quantile", networks=(networks, networks)) == pytest.approx(0.02, abs=0.001)
+
+
+def test_a_perfect_proxy_has_correlation_one_and_no_regret() -> None:
+    means = np.arange(6.0)[:, None] + 1
+    task = table(means + np.random.default_rng(0).normal(0, 0.01, (6, 4)))
+    found = compare(task, table(means.repeat(2, axis=1), loss=0.05))
+    assert found is not None
+    assert found.correlation == pytest.approx(1.0)
+    assert found.reliability == pytest.approx(1.0)
+    assert (found.pick, found.proxy_loss) == (ORDERS[5], 0.05)
+    assert found.regret == pytest.approx(0.0, abs=0.02)
+    assert found.random == pytest.approx(2.5, abs=0.05)
+
+
+def test_a_reversed_proxy_picks_the_worst() -> None:
+    means = np.arange(6.0)[:, None] + 1
+    found = compare(table(means.repeat(2, axis=1)), table(means[::-1].repeat(2, axis=1)))
+    assert found is not None
+    assert found.correlation == pytest.approx(-1.0)
+    assert found.regret == pytest.approx(5.0)
+
+
+def test_what_lies_at_the_floor_is_not_compared() -> None:
+    values = np.zeros((6, 2))
+    values[:2] = 3.0
+    assert compare(table(values), table(values)) is None
+    assert compare(table(np.ones((6, 1))), table(np.ones((6, 1)))) is None
+
+
+def test_a_recording_agrees_with_itself() -> None:
+    records = load_recorded("cifar10")
+    networks, error = networks_of(records, "DPQE"), baseline_error(records)
+    assert error == pytest.approx(0.24, abs=0.01)
+    found = agree(networks, networks, "DPQE", loss=0.02, rule="error", errors=(error, error))
+    assert found is not None
+    assert found.correlation == pytest.approx(1.0)
+    assert found.proxy_loss == pytest.approx(0.02)
