@@ -88,6 +88,8 @@ def check(
         numbers = map(number_text, (reach.bitops_cr, reach.first_exit_cr, reach.cr))
         table.add_row(reach.sequence, *numbers, _facts(*reach.achieved) if len(reach.achieved) == 1 else "")
     Console().print(table)
+    if facts.widths:
+        print_lines(f"for speed: {facts.widths}")
     print_lines(
         f"{facts.trainings:,} trainings expected for {seeds} seeds: very roughly "
         f"{duration_text(facts.seconds)} with one worker"

@@ -28,6 +28,7 @@ from ordercomp.running.node import (
 )
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
+from ordercomp.shipping.widths import describe_widths, unaligned_layers
 from ordercomp.stages.blocks import find_blocks, split_candidates
 from ordercomp.stages.catalog import apply_untrained, dry_run, known_stages
 from ordercomp.training.trainer import DataTrainer
@@ -187,6 +188,7 @@ class Inspection:
     reached: tuple[Reach, ...]  # each stage alone at each knob setting, then all of them
     trainings: int  # that a race of the orders is expected to take
     seconds: float  # roughly, for all of these on one worker
+    widths: str  # what all stages together leave that int8 kernels do not like, in words; empty: nothing
 
 
 def check(task: Task, *, seeds: int = 4) -> Inspection:
@@ -219,6 +221,7 @@ def check(task: Task, *, seeds: int = 4) -> Inspection:
         reached=tuple(_reached(smaller, dense) for smaller in compressed),
         trainings=len(planned),
         seconds=rough_times(task, network, macs=dense.macs).total(planned),
+        widths=describe_widths(*unaligned_layers(compressed[-1])),
     )
 
 

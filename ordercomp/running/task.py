@@ -14,6 +14,7 @@ from ordercomp.measuring.accuracy import NUMBER_METRICS, class_metric
 from ordercomp.networks.weights import PRETRAINED
 from ordercomp.records import CostName, check_cost
 from ordercomp.sequence import KnobValue, Order, StageSequence, Step, check_order
+from ordercomp.shipping.widths import ALIGNED
 from ordercomp.stages.catalog import complete, known_stages
 from ordercomp.training.fit import Criterion, check_criterion
 from ordercomp.training.recipe import Recipe
@@ -42,6 +43,7 @@ class Task:
     latency: bool = False  # measure milliseconds of one image, exported, too
     loss: Number = 0.02  # of the metric, that a user would give up for a smaller network, in (0, 1]
     cost: CostName = "bitops"  # whose reduction is the value of an order; "latency" sets latency, too
+    target: Literal["bitops", "cpu-int8"] = "bitops"  # cpu-int8: P leaves widths in multiples of 16
     metric: str = "accuracy"  # what losses are about: a name of CLASS_METRICS or NUMBER_METRICS
     within: Number = 0.0  # of real targets: the error up to which an image counts as right; sets the metric
     criterion: Criterion = ""  # what training minimizes; empty: cross entropy, or mse for real targets
@@ -67,6 +69,11 @@ class Task:
 
     def __post_init__(self) -> None:
         check_order(self.stages)
+        if self.target == "cpu-int8" and "P" in self.stages:
+            pruning = {"round_to": ALIGNED, **self.knobs.get("P", {})}
+            object.__setattr__(self, "knobs", {**self.knobs, "P": pruning})
+        elif self.target not in ("bitops", "cpu-int8"):
+            raise ValueError(f"target must be bitops or cpu-int8, got {self.target!r}")
         for letter in self.stages:
             if letter not in known_stages():
                 raise ValueError(f"stages of task {self.name!r} hold {letter!r}, but there is no such stage")

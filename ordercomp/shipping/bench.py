@@ -15,6 +15,7 @@ from torch import Tensor
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.exits import run_until
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.shipping.exit_times import ExitTimes, describe_exits, leaving_shares, measure_exits
 from ordercomp.shipping.int8 import static_int8
 from ordercomp.shipping.latency import fresh_baseline, median_times
 from ordercomp.shipping.onnx import (
@@ -29,6 +30,8 @@ from ordercomp.shipping.onnx import (
     without_quantizers,
 )
 from ordercomp.shipping.plain import ShippedNetwork, ship
+from ordercomp.shipping.width_times import describe_width_times
+from ordercomp.shipping.widths import describe_widths, unaligned_layers
 
 BASELINE, SHIPPED = "baseline", "shipped"
 UNQUANTIZED, INT8 = "without quantizers", "int8 without them"
@@ -68,6 +71,7 @@ class Bench:
 
     latencies: tuple[Latency, ...]
     contenders: tuple[Contender, ...]
+    exits: ExitTimes | None  # None: there are none, or targets are real
     exits_ms: dict[str, tuple[float, ...]]  # by engine: one image that leaves at exit 1, 2, …, last
     bitops_cr: float
     integer_layers: int  # of the shipped network, by onnxruntime
@@ -107,7 +111,7 @@ def bench(
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        exported, sessions = _sessions(network, dense, images, threads)
+        exported, sessions, shipped = _sessions(network, dense, images, threads)
         contenders = _contenders(
             sessions, network, batches, repeats, threads, test, trained=baseline is not None
         )
@@ -117,24 +121,26 @@ def bench(
         ]
         image = network.architecture.example(1)
         exits = {"torch": _torch_exits(ship(network), image, repeats)}
+        leaving = None
         if network.exits:
             exits["onnxruntime"] = _onnx_exits(network, images, image, repeats, threads)
+            leaving = _leaving(network, shipped, sessions[SHIPPED], test, repeats, threads)
+        widths = _width_words(network, repeats, threads)
     finally:
         torch.set_num_threads(before)
     bitops_cr = measure_cost(dense).bitops() / measure_cost(network).bitops()
+    best, place = max(one.speedup for one in latencies), f"{batches[0]}x{threads}"
+    sentences = [describe_bench(bitops_cr, best, contenders, place=place), widths]
+    sentences += [] if leaving is None else [describe_exits(leaving)]
     return Bench(
         latencies=tuple(latencies),
         contenders=contenders,
+        exits=leaving,
         exits_ms=exits,
         bitops_cr=bitops_cr,
         integer_layers=exported.integer_layers,
         layers=exported.layers,
-        sentence=describe_bench(
-            bitops_cr,
-            max(one.speedup for one in latencies),
-            contenders,
-            place=f"{batches[0]}x{threads}",
-        ),
+        sentence=" ".join(filter(None, sentences)),
     )
 
 
@@ -162,8 +168,8 @@ def describe_bench(bitops_cr: float, best: float, contenders: Sequence[Contender
 
 def _sessions(
     network: CompressedNetwork, dense: CompressedNetwork, images: Tensor | None, threads: int
-) -> tuple[Exported, dict[str, InferenceSession]]:
-    """The export, and a session for each contender."""
+) -> tuple[Exported, dict[str, InferenceSession], onnx.ModelProto]:
+    """What was exported, a session for each contender, and the exported network."""
     calibration = noise(network, IMAGES) if images is None else images[:IMAGES]
     floats = {
         BASELINE: trace(without_quantizers(dense), dense),
@@ -180,7 +186,8 @@ def _sessions(
         exported = export_onnx(network, Path(folder) / "network.onnx", images=images)
         models[SHIPPED] = onnx.load(exported.files[0])
     order = (BASELINE, SHIPPED, UNQUANTIZED, INT8, BASELINE_INT8)
-    return exported, {name: onnx_session(models[name].SerializeToString(), threads=threads) for name in order}
+    sessions = {name: onnx_session(models[name].SerializeToString(), threads=threads) for name in order}
+    return exported, sessions, models[SHIPPED]
 
 
 def _contenders(
@@ -214,6 +221,31 @@ def accuracy_of(session: InferenceSession, images: Tensor, labels: Tensor) -> fl
         for part, truth in zip(torch.split(images, 64), torch.split(labels, 64), strict=True)
     ]
     return float(np.concatenate(right).mean())
+
+
+def _leaving(
+    network: CompressedNetwork,
+    shipped: onnx.ModelProto,
+    session: InferenceSession,
+    test: tuple[Tensor, Tensor] | None,
+    repeats: int,
+    threads: int,
+) -> ExitTimes | None:
+    """What leaving early saves, and which test images do; None where targets are real."""
+    if network.serving.scale:
+        return None
+    shares = () if test is None else leaving_shares(session, test[0], network.serving.threshold)
+    image = network.architecture.example(1).contiguous().numpy()
+    return measure_exits(shipped, image, repeats=repeats, threads=threads, shares=shares)
+
+
+def _width_words(network: CompressedNetwork, repeats: int, threads: int) -> str:
+    odd, convolutions = unaligned_layers(network)
+    if not odd:
+        return ""
+    return (
+        f"{describe_widths(odd, convolutions)}. {describe_width_times(odd, repeats=repeats, threads=threads)}"
+    )
 
 
 def _as_latencies(contenders: Sequence[Contender], batches: Sequence[int], threads: int) -> list[Latency]:

@@ -58,12 +58,14 @@ def _kinds(model: onnx.ModelProto) -> Mapping[str, onnx.ValueInfoProto]:
     return {info.name: info for info in (*inferred.value_info, *inferred.input, *inferred.output)}
 
 
-def branch_at_exits(model: onnx.ModelProto, threshold: float, *, spread: float = 0.0) -> onnx.ModelProto:
+def branch_at_exits(
+    model: onnx.ModelProto, thresholds: Sequence[float], *, spread: float = 0.0
+) -> onnx.ModelProto:
     """One model for one image at a time: what lies behind the exit where it leaves does not run.
 
     It gives the logits (1, classes) of that exit and its number, from 0. An image leaves at the first exit
-    whose largest softmax reaches `threshold`; with a `spread`, that of real targets, at the first that agrees
-    so much with the one before. Weights lie inside the branches, where onnxruntime packs them once.
+    whose largest softmax reaches its threshold; with a `spread`, that of real targets, at the first that
+    agrees so much with the one before. Weights lie inside the branches, where onnxruntime packs them once.
     """
     parts = cut_at_exits(model)
     for node in parts[-1].graph.node:
@@ -80,7 +82,7 @@ def branch_at_exits(model: onnx.ModelProto, threshold: float, *, spread: float =
         graph.initializer.extend(kept)
     inner: onnx.GraphProto | None = None
     for place in reversed(range(len(graphs))):
-        inner = _branch(graphs[place], place, exits, inner, threshold, spread, shape)
+        inner = _branch(graphs[place], place, exits, inner, thresholds, spread, shape)
     assert inner is not None
     image = model.graph.input[0]
     image.type.tensor_type.shape.dim[0].dim_value = 1
@@ -98,7 +100,7 @@ def _branch(
     place: int,
     exits: Sequence[str],
     rest: onnx.GraphProto | None,
-    threshold: float,
+    thresholds: Sequence[float],
     spread: float,
     shape: Sequence[int],
 ) -> onnx.GraphProto:
@@ -115,7 +117,7 @@ def _branch(
         nodes += [helper.make_node("Identity", [name], [name.rpartition("_")[0]]) for name in outputs]
         outputs = [name.rpartition("_")[0] for name in outputs]
     else:
-        asked, bars = _condition(place, exits, threshold, spread)
+        asked, bars = _condition(place, exits, thresholds[place], spread)
         left = [f"left{suffix}_logits", f"left{suffix}_exit"]
         leaving = helper.make_graph(
             _leave(exits[place], place, left), f"leave{place}", [], _outputs(left, shape)

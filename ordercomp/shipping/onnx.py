@@ -166,7 +166,7 @@ def _with_branches(
     serving = network.serving
     assert serving.threshold is not None
     spread = serving.scale[1] if serving.scale else 0.0
-    branched = branch_at_exits(_copy(model), serving.threshold, spread=spread)
+    branched = branch_at_exits(_copy(model), [serving.threshold] * len(network.exits), spread=spread)
     onnx.checker.check_model(branched)
     whole, leaving = onnx_session(model.SerializeToString()), onnx_session(branched.SerializeToString())
     pixels = (noise(network, _CHECKED) if images is None else images[:_CHECKED].float()).contiguous().numpy()

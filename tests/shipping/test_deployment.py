@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_networks import apply, tiny_network
 
 from ordercomp.networks.network import CompressedNetwork, Serving
@@ -17,8 +18,9 @@ pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 
+from ordercomp.shipping.exit_times import ExitTimes, describe_exits, leaving_shares, measure_exits
 from ordercomp.shipping.infer import Network, read_image
-from ordercomp.shipping.onnx import export_onnx, onnx_session
+from ordercomp.shipping.onnx import export_onnx, finish, onnx_session, trace, without_quantizers
 
 
 def with_exits(**serving: object) -> CompressedNetwork:
@@ -108,3 +110,42 @@ def test_branches_need_exits_and_a_threshold(tmp_path: Path) -> None:
         export_onnx(with_exits(), tmp_path / "n.onnx", branches=True)
     with pytest.raises(ValueError, match="--branches lets an image leave"):
         export_onnx(tiny_network(), tmp_path / "n.onnx", branches=True)
+
+
+def times(*exits: float, shares: tuple[float, ...] = ()) -> ExitTimes:
+    return ExitTimes(whole_ms=1.0, exits_ms=exits, shares=shares)
+
+
+def test_exits_pay_from_the_share_at_which_both_take_as_long() -> None:
+    found = times(0.5, 0.9, 1.25, shares=(0.5, 0.0, 0.5))
+    assert found.pays_from == pytest.approx(1 / 3)
+    assert found.of_whole == pytest.approx(0.875)
+    assert "they pay here if more than 33% leave at the first" in describe_exits(found)
+    assert "50% of the test images do: 0.88 of it" in describe_exits(found)
+
+
+def test_exits_that_take_as_long_as_the_whole_never_pay() -> None:
+    found = times(1.0, 1.2)
+    assert found.pays_from is None
+    assert found.of_whole is None
+    assert "do not pay here, however many leave" in describe_exits(found)
+
+
+@pytest.mark.integration
+def test_one_file_is_timed_and_images_leave_where_predict_lets_them() -> None:
+    network = with_exits(threshold=0.5)
+    images = pixels(network, 12)
+    told = [ship(network).predict(image.transpose(1, 2, 0)).confidence for image in images]
+    middle = float(np.median(told))
+    model = trace(without_quantizers(network), network)
+    finish(model)
+    session = onnx_session(model.SerializeToString())
+    batch = torch.from_numpy(images).float()
+    shares = leaving_shares(session, batch, middle)
+    assert len(shares) == len(network.exits) + 1
+    assert sum(shares) == pytest.approx(1)
+    assert leaving_shares(session, batch, None) == (0.0,) * len(network.exits) + (1.0,)
+    assert leaving_shares(session, batch, 0.0)[0] == 1.0
+    found = measure_exits(model, batch[:1].numpy(), repeats=3, shares=shares)
+    assert len(found.exits_ms) == len(shares)
+    assert found.whole_ms > 0

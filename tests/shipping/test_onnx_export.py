@@ -103,6 +103,9 @@ def test_bench_measures_both_engines_and_every_exit() -> None:
     times = found.exits_ms["torch"]
     assert found.expected_ms("torch", (0.5, 0.5, 0.0)) == pytest.approx((times[0] + times[1]) / 2)
     assert "bit operations promise more than this hardware gives" in found.sentence
+    assert found.exits is not None
+    assert len(found.exits.exits_ms) == 3
+    assert "Exits, in one file: an image that leaves" in found.sentence
 
 
 def contender(name: str, milliseconds: float, accuracy: float | None) -> Contender:
