@@ -6,10 +6,11 @@ A chain is a sequence of distinct stages, of any length; its value at a seed is 
     chain = stages present + pairs present + stage scores + cyclic rest + triplets + its own part
 
 Every part has a variance of its own with a weak prior, so that what the data do not support shrinks away and
-chains that were never run are predicted. A chain's own part has a variance of its own as well (a scale
-mixture of normals with the tails of Student's t): one odd chain among well-behaved neighbors is believed.
-Each chain has its noise variance, moderated over the chains (Smyth 2004), so that a noisy one is not judged
-by the quiet ones, and single values may stray (again a scale mixture).
+chains that were never run are predicted. A *hint*, what a cheaper copy of the task says of each chain, joins
+as a part whose weight is learned; the other parts are then what the copy has wrong. A chain's own part has a
+variance of its own as well (a scale mixture of normals with the tails of Student's t): one odd chain among
+well-behaved neighbors is believed. Each chain has its noise variance, moderated over the chains (Smyth 2004),
+so that a noisy one is not judged by the quiet ones, and single values may stray (again a scale mixture).
 
 Where a network either keeps to the tolerated loss or is worth nothing, a value has two parts: the chance of
 reaching the loss, a probit model of the same parts with a difficulty of each seed (Albert and Chib 1993),
@@ -31,6 +32,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 TRIPLETS_UP_TO = 6  # stages; beyond, triplets are hundreds of columns, which no table can tell apart
 PARTS = ("stages", "pairs", "scores", "cycles", "triplets")
+HINT = "hint"  # the part of what a cheaper copy says
 OWN_TAILS = 0.5  # degrees of freedom of the chains' own parts: a single odd chain must be believed
 NOISE_TAILS = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 64.0])  # how alike the chains' noise variances are
 MOST_VARIANCE = 25.0  # of a part or of seeds, in units of the squared spread of values
@@ -111,14 +113,16 @@ def draw_values(
     stages: Order,
     *,
     floor: float | None,
+    hint: FloatArray | None = None,
     effort: Effort | None = None,
 ) -> Draws:
     """Fit a table of `values`, shape (orders, seeds), NaN where an order was not run at a seed.
 
     `orders` may hold orders that were never run; they are predicted. `floor` is the value of a network that
-    does not reach the loss. The same table gives the same draws. Raises ValueError if it holds no value.
+    does not reach the loss, `hint`, shape (orders,), what is expected of each order up to a shift and a
+    factor. The same table gives the same draws. Raises ValueError if it holds no value.
     """
-    return draw_tables(values[None], orders, stages, floor=floor, effort=effort)[0]
+    return draw_tables(values[None], orders, stages, floor=floor, hint=hint, effort=effort)[0]
 
 
 def draw_tables(
@@ -127,12 +131,16 @@ def draw_tables(
     stages: Order,
     *,
     floor: float | None,
+    hint: FloatArray | None = None,
     effort: Effort | None = None,
 ) -> list[Draws]:
     """Fit several tables at once, shape (tables, orders, seeds), as `draw_values` fits one."""
     if not np.isfinite(tables).any(axis=(1, 2)).all():
         raise ValueError("tables must hold at least one value each, got one with none")
-    return _Sampler(tables, tuple(orders), stages, floor, effort or Effort()).run()
+    columns = parts_of(orders, stages)
+    if hint is not None:
+        columns[HINT] = _scaled(np.asarray(hint, dtype=float).reshape(len(orders), 1))
+    return _Sampler(tables, tuple(orders), columns, floor, effort or Effort()).run()
 
 
 class _Effects:
@@ -204,7 +212,7 @@ class _Sampler:
         self,
         tables: FloatArray,
         orders: tuple[Order, ...],
-        stages: Order,
+        columns: dict[str, FloatArray],
         floor: float | None,
         effort: Effort,
     ) -> None:
@@ -220,8 +228,7 @@ class _Sampler:
         self.values = np.where(self.reached, np.repeat(scaled, repeat, axis=0), 0.0)
         self.missed, self.ran = (np.repeat(mask, repeat, axis=0) for mask in (missed, ran))
         self.two_parts: BoolArray = np.asarray(self.missed.any(axis=(1, 2)))
-        columns = parts_of(orders, stages)
-        self.names = [name for name in PARTS if columns[name].shape[1]]
+        self.names = [name for name in columns if columns[name].shape[1]]
         parts = [columns[name] for name in self.names] or [np.zeros((len(orders), 0))]
         runs, seeds = len(self.values), tables.shape[2]
         self.value = _Effects(runs, seeds, parts, _PRIOR_VALUE, self.rng)

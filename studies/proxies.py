@@ -66,7 +66,7 @@ def _decide(records: Sequence[Record]) -> Conclusion:
         findings=tuple(_finding(compared, rule) for rule in MATCHINGS if compared),
         tables=tuple(_table(compared, loss) for loss in LOSSES if compared),
         notes=(
-            "Regret: of the proxy's chain of the highest mean, on the task, behind the best chain of the other "
+            "Regret: of the proxy's chain of the highest mean, on the task, behind the best chain of another "
             "half of its seeds; below 0 it did better than that.",
         ),
     )

@@ -132,3 +132,27 @@ def test_variances_follow_the_scaled_inverse_chi_square() -> None:
     """With many degrees of freedom it lies at the mean of prior and squares."""
     drawn = draw_variance(1.0, 2.0, np.full(2000, 998.0), 999, np.random.default_rng(0))
     assert drawn.mean() == pytest.approx(1000 / 998, rel=0.01)
+
+
+def test_a_hint_tells_of_chains_that_were_never_run() -> None:
+    rng = np.random.default_rng(3)
+    orders = list(permutations("DPQE"))
+    truth = rng.standard_normal(len(orders))  # of each order alone: no pair of stages tells of it
+    values = truth[:, None] + rng.normal(0, 0.1, (len(orders), 3))
+    values[8:] = np.nan
+    unseen = slice(8, None)
+    told, blind = (
+        draw_values(values, orders, "DPQE", floor=None, hint=hint).pooled.mean(axis=0)[unseen]
+        for hint in (5 * truth - 40, None)
+    )
+    assert np.corrcoef(told, truth[unseen])[0, 1] > 0.95
+    assert np.corrcoef(blind, truth[unseen])[0, 1] < 0.7
+
+
+def test_a_hint_without_sense_is_not_believed() -> None:
+    rng = np.random.default_rng(4)
+    orders = list(permutations("DPQE"))
+    values = rng.standard_normal(len(orders))[:, None] + rng.normal(0, 0.1, (len(orders), 3))
+    hint = rng.standard_normal(len(orders))
+    means = draw_values(values, orders, "DPQE", floor=None, hint=hint).pooled.mean(axis=0)
+    assert np.corrcoef(means, values.mean(axis=1))[0, 1] > 0.98
