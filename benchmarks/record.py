@@ -90,7 +90,7 @@ def record(task: Task, options: argparse.Namespace) -> dict[str, Any]:
         task = replace(task, recipe=replace(task.recipe, precision=probe.precision))
     first, _, last = options.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
-    file = RecordLog(options.out, task=task.name)
+    file = RecordLog(options.out, task=task)
     start, told = time.monotonic(), 0.0
     budget = max(1.0, min(options.minutes * 60, (options.until or math.inf) - time.time()))
     store = Store(options.store or options.out.with_suffix(".store"))

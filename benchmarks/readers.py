@@ -1,0 +1,235 @@
+"""Which programs read our ONNX files, and run them in integers? A table, one row for each reader and form.
+
+    python benchmarks/readers.py make FOLDER       # with ordercomp: files, images and our logits
+    python benchmarks/readers.py read FOLDER       # with numpy and the readers that are installed there
+
+Each reader runs in a process of its own, since some end theirs. Times are medians of one image in turns with
+onnxruntime's of the same file; a reader takes all the threads that it wants unless one line sets one.
+"""
+
+import importlib.metadata
+import json
+import multiprocessing
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMS = ("speed", "size", "any", "float")
+IMAGES, ROUNDS, SECONDS = 200, 30, 120
+Run = Callable[[np.ndarray], np.ndarray]
+INTEGER = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger")
+
+
+def make(folder: Path) -> None:
+    """Train a small network, and write all forms of it with test images and our logits."""
+    from shipping import SEQUENCES, TASK, made
+
+    from ordercomp.jobs.ship import task_images
+    from ordercomp.shipping.onnx import export_onnx, finish, trace, without_quantizers
+    from ordercomp.shipping.plain import ship
+
+    network = made("DPQ-16", SEQUENCES["DPQ-16"], TASK, folder)
+    training, (images, _) = task_images(network, TASK)
+    images = images[:IMAGES].float().contiguous()
+    np.save(folder / "images.npy", images.numpy())
+    np.save(folder / "logits.npy", ship(network)(images)[-1].numpy())
+    for purpose in ("speed", "size", "any"):
+        chosen = None if purpose == "size" else training
+        export_onnx(network, folder / f"{purpose}.onnx", purpose=purpose, images=chosen)
+    model = trace(without_quantizers(network), network)
+    finish(model, 13)
+    (folder / "float.onnx").write_bytes(model.SerializeToString())
+
+
+def onnxruntime(file: str) -> tuple[Run, str]:
+    """A default session of one thread."""
+    import onnx
+    import onnxruntime as engine
+
+    options = engine.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.optimized_model_filepath = f"{file}.optimized"
+    session = engine.InferenceSession(file, options)
+    kinds = [node.op_type for node in onnx.load(f"{file}.optimized").graph.node]
+    whole = sum(kind in INTEGER for kind in kinds)
+    layers = whole + sum("Conv" in kind or "Gemm" in kind for kind in kinds if kind not in INTEGER)
+    return lambda images: session.run(None, {"image": images})[-1], f"{whole} of {layers}"
+
+
+def openvino(file: str) -> tuple[Run, str]:
+    """One thread; without the hint a processor with AMX computes floats in bf16."""
+    import openvino as engine
+
+    hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = engine.Core().compile_model(file, "CPU", hints)
+    kinds = [
+        node.get_rt_info()["runtimePrecision"]
+        for node in compiled.get_runtime_model().get_ordered_ops()
+        if str(node.get_rt_info()["layerType"]) in ("Convolution", "FullyConnected", "MatMul")
+    ]
+    whole = sum(str(kind) in ("u8", "i8") for kind in kinds)
+    return lambda images: compiled(images)[compiled.outputs[-1]], f"{whole} of {len(kinds)}"
+
+
+def tinygrad(file: str) -> tuple[Run, str]:
+    from tinygrad import Tensor
+    from tinygrad.nn.onnx import OnnxRunner
+
+    runner = OnnxRunner(file)
+    return lambda images: list(runner({"image": Tensor(images)}).values())[-1].numpy(), ""
+
+
+def opencv(file: str) -> tuple[Run, str]:
+    import cv2
+
+    cv2.setNumThreads(1)
+    network = cv2.dnn.readNetFromONNX(file)
+
+    def run(images: np.ndarray) -> np.ndarray:
+        network.setInput(images)
+        return np.asarray(network.forward())
+
+    return run, ""
+
+
+def tract(file: str) -> tuple[Run, str]:
+    import tract as engine
+
+    model = engine.onnx().load(file)
+    model.set_input_fact(0, "1,1,32,32,f32")
+    runnable = model.into_model().into_runnable()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return np.concatenate([runnable.run([image[None]])[-1].to_numpy() for image in images])
+
+    return run, ""
+
+
+def tvm(file: str) -> tuple[Run, str]:
+    import onnx
+    import tvm as engine
+    from tvm import relax
+    from tvm.relax.frontend.onnx import from_onnx
+
+    module = from_onnx(onnx.load(file), shape_dict={"image": [1, 1, 32, 32]})
+    built = engine.compile(relax.transform.LegalizeOps()(module), "llvm")
+    machine = relax.VirtualMachine(built, engine.cpu())
+
+    def one(image: np.ndarray) -> np.ndarray:
+        found = machine["main"](engine.runtime.tensor(image))
+        return (found if hasattr(found, "numpy") else found[-1]).numpy()
+
+    return lambda images: np.concatenate([one(image[None]) for image in images]), ""
+
+
+def litert(file: str) -> tuple[Run, str]:
+    """By way of the converter onnx2tf."""
+    import onnx2tf
+    from ai_edge_litert.interpreter import Interpreter
+
+    folder = f"{file}.tflite"
+    onnx2tf.convert(input_onnx_file_path=file, output_folder_path=folder, non_verbose=True, batch_size=1)
+    interpreter = Interpreter(str(next(Path(folder).glob("*float32.tflite"))), num_threads=1)
+    interpreter.allocate_tensors()
+    (given,), found = interpreter.get_input_details(), interpreter.get_output_details()[-1]
+
+    def one(image: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(given["index"], image[None].transpose(0, 2, 3, 1))
+        interpreter.invoke()
+        return np.array(interpreter.get_tensor(found["index"]))
+
+    return lambda images: np.concatenate([one(image) for image in images]), ""
+
+
+def ncnn(file: str) -> tuple[Run, str]:
+    """By way of the converter pnnx."""
+    import ncnn as engine
+    import pnnx
+
+    stem = file.removesuffix(".onnx")
+    pnnx.run(f"{file} inputshape=[1,1,32,32]") if hasattr(pnnx, "run") else pnnx.convert(
+        file, inputshape=[1, 1, 32, 32]
+    )
+    net = engine.Net()
+    net.opt.num_threads = 1
+    if net.load_param(f"{stem}.ncnn.param") or net.load_model(f"{stem}.ncnn.bin"):
+        raise ValueError("pnnx wrote no file that ncnn loads")
+
+    def one(image: np.ndarray) -> np.ndarray:
+        with net.create_extractor() as extractor:
+            extractor.input("in0", engine.Mat(np.ascontiguousarray(image)))
+            return np.array(extractor.extract("out0")[1])[None]
+
+    return lambda images: np.concatenate([one(image) for image in images]), ""
+
+
+READERS: dict[str, tuple[Callable[[str], tuple[Run, str]], str]] = {
+    "onnxruntime": (onnxruntime, "onnxruntime"),
+    "OpenVINO": (openvino, "openvino"),
+    "tract": (tract, "tract"),
+    "OpenCV": (opencv, "opencv-python-headless"),
+    "TVM": (tvm, "apache-tvm"),
+    "tinygrad": (tinygrad, "tinygrad"),
+    "LiteRT": (litert, "ai-edge-litert"),
+    "ncnn": (ncnn, "ncnn"),
+}
+
+
+def read(folder: Path) -> None:
+    """Print the table."""
+    print("| reader | file | labels equal | integer layers | ms, one image | onnxruntime's ms |")
+    print("|---|---|---|---|---|---|")
+    for name, (_, package) in READERS.items():
+        try:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            print(f"| {name} | | not installed | | | |")
+            continue
+        for form in FORMS:
+            print(f"| {name} {version} | `{form}` | {_told(name, folder / f'{form}.onnx')} |", flush=True)
+
+
+def _told(name: str, file: Path) -> str:
+    context = multiprocessing.get_context("spawn")
+    answers: Any = context.Queue()
+    process = context.Process(target=_answer, args=(name, str(file), answers))
+    process.start()
+    end = time.monotonic() + SECONDS
+    while process.is_alive() and answers.empty() and time.monotonic() < end:
+        time.sleep(0.1)
+    told = answers.get(timeout=1) if not answers.empty() else ""
+    if process.is_alive():
+        process.join(2)
+        process.kill()
+        told = told or f"no answer in {SECONDS} s | | |"
+    process.join()
+    return told or f"ends the process ({process.exitcode}) | | |"
+
+
+def _answer(name: str, file: str, answers: Any) -> None:
+    images, ours = (np.load(Path(file).parent / f"{part}.npy") for part in ("images", "logits"))
+    try:
+        run, layers = READERS[name][0](file)
+        theirs = np.concatenate([np.asarray(run(image[None])).reshape(1, -1) for image in images])
+        same = float((theirs.argmax(1) == ours.argmax(1)).mean())
+        times: dict[str, list[float]] = {}
+        runs = {"own": run, "reference": onnxruntime(file)[0]}
+        for _ in range(ROUNDS):
+            for one, call in runs.items():
+                start = time.perf_counter()
+                call(images[:1])
+                times.setdefault(one, []).append(time.perf_counter() - start)
+        own, reference = (f"{1000 * statistics.median(values):.3f}" for values in times.values())
+        answers.put(f"{same:.1%} | {layers} | {own} | {reference}")
+    except BaseException as error:  # whatever a reader raises
+        reason = " ".join(str(error).split())[:110]
+        answers.put(f"refused: {type(error).__name__} {json.dumps(reason)} | | |")
+
+
+if __name__ == "__main__":
+    {"make": make, "read": read}[sys.argv[1]](Path(sys.argv[2]))
