@@ -436,13 +436,13 @@ def order_matters(values: FloatArray, noise: FloatArray) -> float | None:
     rest_seed, rank_seed = _residual(by_seed, seen)
     rest_both, rank_both = _residual(both, seen)
     between, within = rank_both - rank_seed, len(seen) - rank_both
-    if between < 1 or within < 1 or rest_both <= 0:
+    if between < 1 or within < 1 or rest_both <= 1e-18 * float((seen**2).sum()):
         return None
     covariance = np.diag(noise)
     centered = covariance - covariance.mean(axis=0) - covariance.mean(axis=1)[:, None] + covariance.mean()
     sphericity = np.trace(centered) ** 2 / max((orders - 1) * (centered**2).sum(), 1e-300)
     share = float(np.clip(sphericity, 1 / between, 1.0))
-    statistic = ((rest_seed - rest_both) / between) / (rest_both / within)
+    statistic = (max(0.0, rest_seed - rest_both) / between) / (rest_both / within)
     return float(special.fdtrc(share * between, share * within, statistic))
 
 

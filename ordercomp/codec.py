@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from ordercomp.files import refuse_device
+from ordercomp.files import checksum_of, refuse_device, replace_file
 
 Number = int | float  # stays what it was: 3 is not written back as 3.0
 Plain = Mapping[str, Any]  # a table as a file holds it, of which nothing is known as yet, or which is free
@@ -32,6 +32,8 @@ _WORDS = {
 _EXPECTED = re.compile(r"Expected `(?P<kinds>[^`]*)`")
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 _STEP = re.compile(r"([^.\[\]]+)(?=\.|\[|$)|\[(\d+|\.\.\.)\]")
+
+_CHECKSUM = ',\n  "checksum": "'  # what stands between the content of a file and its checksum
 
 REST: Mapping[str, object] = {"rest": True}
 FLAT: Mapping[str, object] = {"flat": True}
@@ -167,11 +169,23 @@ def parse_toml(text: str) -> dict[str, Any]:
     return data
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write a dataclass or a table as indented JSON, at once; its last key is a checksum over all before it.
+
+    Raises ValueError as `format_json` does; OSError.
+    """
+    text = format_json(value, indent=2).removesuffix("\n}\n")
+    replace_file(path, f'{text}{_CHECKSUM}{checksum_of(text.encode())}"\n}}\n')
+
+
 def read_json(path: Path) -> Any:
-    """The value that a JSON file holds. Raises ValueError as `parse_json` does, naming the file; OSError."""
+    """The value that a JSON file holds, whose checksum must be right if it has one, and is left out.
+
+    Raises ValueError as `parse_json` does, naming the file; OSError.
+    """
     refuse_device(path)
     try:
-        return parse_json(path.read_bytes())
+        return parse_json(_checked(path.read_bytes()))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 
@@ -192,6 +206,14 @@ def decode(data: object, kind: type[T], what: str, *, strict: bool = True) -> T:
         raise ValueError(_in_our_words(str(error), gathered, kind, what)) from None
     except RecursionError:
         raise ValueError(f"{what} is nested too deeply") from None
+
+
+def check(data: Mapping[str, Any], kind: type, what: str) -> None:
+    """Raise ValueError, as `decode` does, unless a table holds what a TypedDict says; other keys are free."""
+    try:
+        msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(_in_our_words(str(error), data, kind, what)) from None
 
 
 def encode(value: Any) -> Any:
@@ -216,6 +238,16 @@ def format_json(value: Any, *, indent: int | None = None, compact: bool = False)
     except RecursionError:
         raise ValueError("value must be plain JSON, got values nested too deeply") from None
     return text if indent is None else f"{text}\n"
+
+
+def _checked(text: bytes) -> bytes:
+    """The text of a file without its checksum, if it has one. Raises ValueError unless that is right."""
+    held, found, checksum = text.rpartition(_CHECKSUM.encode())
+    if not found:
+        return text
+    if checksum.strip() != f'{checksum_of(held)}"\n}}'.encode():
+        raise ValueError("its checksum says so, or it was changed by hand and should lose its last key")
+    return held + b"\n}"
 
 
 def _parse_slowly(text: bytes) -> Any:

@@ -65,9 +65,15 @@ def drop_drafts(folder: Path) -> None:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write `text` to `path` at once, so that a killed process leaves no half file. Raises OSError."""
+    """Write `text` to `path` at once, so that a killed process leaves no half file. Raises OSError.
+
+    A file that holds just this stays as it is.
+    """
+    content = text.encode()
+    if path.is_file() and not path.is_symlink() and path.read_bytes() == content:
+        return
     with replacing(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_bytes(content)
 
 
 def lock_of(path: Path) -> FileLock:
@@ -123,6 +129,11 @@ def read_bytes(path: Path) -> bytes:
 def is_digest(text: object) -> bool:
     """Whether `text` is a SHA-256 in hexadecimal, so that it may be part of a file's name."""
     return isinstance(text, str) and len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+def checksum_of(content: bytes) -> str:
+    """What a file, or a line of one, carries to tell whether it was damaged: 16 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def digest_of(*parts: object) -> str:

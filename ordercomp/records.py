@@ -2,7 +2,6 @@
 
 import gc
 import gzip
-import hashlib
 import json
 import lzma
 import os
@@ -11,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal, cast, get_args
+from typing import IO, Any, Literal, NotRequired, TypedDict, cast, get_args
 
-from ordercomp.codec import OMITTED, REST, Number, Plain, decode, encode, format_json, parse_json
-from ordercomp.files import lock_of, read_bytes, refuse_link, replacing
+from ordercomp.codec import OMITTED, REST, Number, Plain, check, decode, encode, format_json, parse_json
+from ordercomp.files import checksum_of, lock_of, read_bytes, refuse_link, replacing
 from ordercomp.sequence import Order, StageSequence
 
 Convention = Literal["paper", "honest", "apot"]  # of counting costs
@@ -90,6 +89,18 @@ class OperatingPoint:
                 raise RecordError(f"point key {name!r} must be positive, got {value!r}")
 
 
+class _Achieved(TypedDict):
+    step: str
+    notice: NotRequired[str]
+
+
+class _Extras(TypedDict, total=False):
+    """The extra keys of a record that are more than text to show."""
+
+    notices: list[str]
+    achieved: list[_Achieved]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One measured sequence at one seed. A failed stage leaves `error` set and no points."""
@@ -126,6 +137,7 @@ class Record:
         """Build a record from a JSON object; unknown keys go to `extra`. Raises RecordError."""
         try:
             record = decode(data, cls, "record")
+            check(record.extra, _Extras, "record")
         except RecordError:
             raise
         except ValueError as error:
@@ -234,7 +246,7 @@ def format_record(record: Record) -> bytes:
 
 def _checksum(text: bytes) -> bytes:
     """How a line ends."""
-    return f'{hashlib.sha256(text).hexdigest()[:16]}"}}'.encode()
+    return f'{checksum_of(text)}"}}'.encode()
 
 
 def _mend_last_line(file: IO[bytes]) -> None:

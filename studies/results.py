@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar, get_args
 
 from ordercomp.analysis.report.tables import Table
-from ordercomp.codec import UNWRITTEN, Plain, decode, encode, format_json, read_json
+from ordercomp.codec import UNWRITTEN, Plain, decode, encode, read_json, write_json
 from ordercomp.files import replace_file
 from ordercomp.records import Record, TrainingCount, read_records
 from ordercomp.running.jobs import Finished
@@ -173,7 +173,7 @@ class ResultFolder:
     def write(self, outcome: Outcome, figures: Mapping[str, str]) -> None:
         """Write outcome.json, outcome.md and the figures, all of which come from the records alone."""
         self._mark()
-        replace_file(self.path / "outcome.json", format_json(outcome, indent=2))
+        write_json(self.path / "outcome.json", outcome)
         replace_file(self.path / "outcome.md", outcome.to_markdown())
         for name, svg in figures.items():
             replace_file(self.path / f"{name}.svg", svg)
@@ -186,7 +186,7 @@ class ResultFolder:
         """Say whose folder it is, unless it says so: it may be new, or somebody has removed it meanwhile."""
         if not self._marker_path.exists():
             self.path.mkdir(parents=True, exist_ok=True)
-            replace_file(self._marker_path, format_json(self._marker, indent=2))
+            write_json(self._marker_path, self._marker)
 
 
 def place_of(out: Path, date: str, marker: Marker) -> Path:

@@ -2,11 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytest
 
-from ordercomp.codec import FLAT, OMITTED, REST, UNWRITTEN, decode, encode, format_json, named
+from ordercomp.codec import (
+    FLAT,
+    OMITTED,
+    REST,
+    UNWRITTEN,
+    decode,
+    encode,
+    format_json,
+    named,
+    read_json,
+    write_json,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,3 +135,18 @@ def test_an_order_of_keys_that_forgets_one_is_refused() -> None:
 def test_json_holds_no_infinity() -> None:
     with pytest.raises(ValueError, match="JSON"):
         format_json(Wheel(size=float("inf")))
+
+
+def test_a_file_carries_a_checksum_that_finds_each_changed_byte(tmp_path: Path) -> None:
+    path, held = tmp_path / "a.json", {"name": "wheel", "sizes": [1, 2.5]}
+    write_json(path, held)
+    assert read_json(path) == held
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            assert held.items() <= read_json(path).items()  # the word "checksum" itself was hit
+        except ValueError as error:
+            assert "a.json is damaged" in str(error)  # noqa: PT017
+    path.write_text('{"name": "by hand"}')
+    assert read_json(path) == {"name": "by hand"}

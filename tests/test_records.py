@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import make_record
 
 from ordercomp.records import (
     Baseline,
@@ -177,3 +178,18 @@ def test_a_damaged_compressed_file_is_named_and_none_is_appended_to(tmp_path: Pa
 def test_a_missing_file_is_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_records(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        ({"notices": 3}, "key 'notices' must be a list, got 3"),
+        ({"notices": [3]}, r"key 'notices\[0\]' must be text, got 3"),
+        ({"achieved": None}, "key 'achieved' must be a list, got None"),
+        ({"achieved": [{"step": "P", "notice": []}]}, r"key 'achieved\[0\].notice' must be text"),
+        ({"achieved": [{"notice": "x"}]}, "step"),
+    ],
+)
+def test_extra_keys_that_a_page_shows_are_checked(extra: dict[str, object], told: str) -> None:
+    with pytest.raises(RecordError, match=told):
+        Record.from_json({**make_record("DP").to_json(), **extra})

@@ -429,8 +429,9 @@ def threshold_text(threshold: float | None) -> str:
 
 
 def listed(names: Sequence[str], word: str = "and") -> str:
-    """Join names as in "a, b and c"."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
+    """Join names as in "a, b and c"; of none "none"."""
+    *most, last = names or ("none",)
+    return f"{', '.join(most)} {word} {last}" if most else last
 
 
 def _set(cell: str, width: int, column: Column) -> str:

@@ -105,7 +105,7 @@ def cost_text(doublings: float) -> str:
     """Say what so many doublings more are: "about 9 % more", "about 5 times as many"."""
     if doublings < LITTLE:
         return "no more"
-    factor = 2.0**doublings
+    factor = 2.0 ** min(doublings, 1000.0)
     if factor < 1.995:
         return f"about {max(1.0, round(100 * (factor - 1))):.0f} % more"
     return f"about {factor:.2g} times as many" if factor < 100 else f"about {factor:.0f} times as many"

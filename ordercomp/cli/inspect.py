@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
@@ -29,6 +27,7 @@ from ordercomp.cli.output import (
     print_lines,
     print_next,
     print_pairs,
+    print_shown,
     size_text,
 )
 from ordercomp.codec import read_json
@@ -45,7 +44,7 @@ def init(folder: Annotated[Path, typer.Argument(help="for the files, made if nee
     from ordercomp.jobs.templates import write_templates
 
     for path in write_templates(folder):
-        typer.echo(path)
+        print_lines(str(path))
     where = [("go there", ("cd", folder))] if folder.resolve() != Path.cwd() else []
     print_next(
         [
@@ -87,7 +86,7 @@ def check(
     for reach in facts.reached:
         numbers = map(number_text, (reach.bitops_cr, reach.first_exit_cr, reach.cr))
         table.add_row(reach.sequence, *numbers, _facts(*reach.achieved) if len(reach.achieved) == 1 else "")
-    Console().print(table)
+    print_shown(table)
     if facts.widths:
         print_lines(f"for speed: {facts.widths}")
     print_lines(
@@ -160,7 +159,7 @@ def plan(
         print_json(summary)
         return
     first = PrefixTrie(sequence.steps for sequence in worst.blocks[0])
-    Console().print(_tree(f"{chosen.name}: {chosen.model} on {chosen.data}, first seed", first))
+    print_shown(_tree(f"{chosen.name}: {chosen.model} on {chosen.data}, first seed", first))
     print_lines(*(f"{name.replace('_', ' ')}: {value}" for name, value in summary.items()))
 
 
@@ -266,7 +265,7 @@ def _law_of_paths(
     store = folder / "store" if len(paths) == 1 and (folder / "store").is_dir() else None
     measured = [record for path in paths for record in _measured(path)]
     gc.freeze()  # they stay until the end, so that no search for garbage need pass through them
-    asked, by = _asked(folder / "law.json")
+    asked, by = (loss, cost) if loss is not None and cost is not None else _asked(folder / "law.json")
     return law_of_records(
         measured, stages=stages, loss=asked if loss is None else loss, cost=cost or by, store=store
     )
@@ -285,11 +284,16 @@ def _measured(path: Path) -> list[Record]:
 
 def _asked(path: Path) -> tuple[float, CostName]:
     """The loss and the cost that the law.json of a folder was asked for; the defaults if there is none."""
-    try:
-        answer = read_json(path)["answer"]
-        return float(answer["loss"]), check_cost(answer.get("cost", COST))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    if not path.exists():
         return LOSS, COST
+    match read_json(path):
+        case {"answer": {"loss": float(loss), **told}} if 0 < loss <= 1:
+            return loss, check_cost(str(told.get("cost", COST)))
+        case {"answer": _}:
+            raise ValueError(
+                f"{path} does not tell the loss of its answer as a fraction; give --loss and --cost"
+            )
+    return LOSS, COST
 
 
 def _answer_of_table(
@@ -337,7 +341,7 @@ def report(
     """Write report.html of a folder of discover or search again, from its records alone."""
     from ordercomp.jobs import search_folder as job
 
-    typer.echo(job.report(folder))
+    print_lines(str(job.report(folder)))
 
 
 def store(
@@ -380,8 +384,8 @@ def _list_store(folder: Path, cap: int, as_json: bool) -> None:
         network = size_text(entry.network_bytes) if entry.network_bytes else "none"
         name = record.sequence or "baseline"
         cells = (record.task, str(record.seed), name, reached, network, entry.key[:12])
-        table.add_row(*map(escape, cells))
-    Console().print(table)
+        table.add_row(*cells)
+    print_shown(table)
     print_lines(f"{len(entries)} results; networks take {size_text(held.network_bytes())}")
 
 

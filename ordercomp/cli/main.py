@@ -5,6 +5,7 @@ A command loads what it needs when it runs, so that help, and what needs no torc
 
 import importlib.metadata
 import io
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -14,6 +15,7 @@ import typer
 from rich.markup import escape
 
 from ordercomp.cli import inspect, run, ship
+from ordercomp.cli.output import print_lines
 from ordercomp.errors import FailedRunError, is_out_of_disk, is_out_of_memory
 
 COMMANDS: Mapping[Callable[..., None], Sequence[str]] = {  # with examples
@@ -69,7 +71,7 @@ for _command, _examples in COMMANDS.items():
 
 def _tell_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"ordercomp {importlib.metadata.version('ordercomp')}")
+        print_lines(f"ordercomp {importlib.metadata.version('ordercomp')}")
         raise typer.Exit
 
 
@@ -84,28 +86,35 @@ def _describe(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted with partial results."""
+    logging.lastResort = _LastResort(logging.WARNING)
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         with redirect_stdout(_Aside(sys.stdout)) if "--json" in given else nullcontext():
             status = app(args=given, standalone_mode=False)
     except USAGE_ERROR as error:
         message = error.format_message()  # type: ignore[attr-defined]
-        print(message if NO_ARGUMENTS in type(error).__name__ else f"ordercomp: {message}", file=sys.stderr)
+        print(message, file=sys.stderr) if NO_ARGUMENTS in type(error).__name__ else _tell(message)
         status = BAD_INPUT
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         failed = _is_failure(error)
         if not failed and isinstance(error, RuntimeError):
             raise
-        print(f"ordercomp: {_shown(str(error)) or type(error).__name__}", file=sys.stderr)
+        _tell(str(error) or type(error).__name__)
         status = FAILED if failed else BAD_INPUT
     if status == INTERRUPTED:
-        print("ordercomp: interrupted", file=sys.stderr)
+        _tell("interrupted")
     sys.exit(status or 0)
 
 
-def _shown(text: str) -> str:
-    """The text of an error without what would steer a terminal: it may quote a stranger's file."""
-    return "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text)
+def _tell(text: str) -> None:
+    print_lines(f"ordercomp: {text}", stderr=True)
+
+
+class _LastResort(logging.Handler):
+    """Tells what is logged where no view listens."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_lines(self.format(record), stderr=True)
 
 
 class _Aside(io.TextIOBase):

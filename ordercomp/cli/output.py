@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -41,11 +42,31 @@ CostOption = Annotated[
 ]
 OutcomeJsonFlag = Annotated[bool, typer.Option("--json", help="print the outcome as JSON on stdout")]
 
-console = Console(stderr=True)  # progress and logs; stdout is for results
-
+_SPACES = "\n\t\u00a0\u202f"
 _MOST_PIXELS = 10_000_000
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+class _Plain(Console):
+    """A console on which no text can steer the terminal: it may come from a stranger's file."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, highlight=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+def visible(text: str) -> str:
+    """The text with what would steer a terminal, or cannot be seen, written as Python writes it: \\x1b."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in _SPACES else repr(one)[1:-1] for one in text)
+
+
+console = _Plain(stderr=True)  # progress, logs and errors; stdout is for results
 
 
 def parse_convention(text: str) -> Convention:
@@ -108,11 +129,16 @@ def print_json(data: Any) -> None:
     results.write(format_json(data, indent=2))
 
 
-def print_lines(*lines: str | Text) -> None:
-    """Lines on stdout, each whole, so that it can be copied."""
-    stdout = Console()
+def print_lines(*lines: str | Text, stderr: bool = False) -> None:
+    """Lines on stdout, or on stderr, each whole, so that it can be copied."""
+    shown = _Plain(stderr=stderr)
     for line in lines:
-        stdout.print(line, markup=False, highlight=False, soft_wrap=True)
+        shown.print(line, soft_wrap=True)
+
+
+def print_shown(renderable: RenderableType) -> None:
+    """A table or a tree on stdout, as wide as the terminal."""
+    _Plain().print(renderable)
 
 
 def print_pairs(title: str, values: Mapping[str, float]) -> None:
@@ -120,7 +146,7 @@ def print_pairs(title: str, values: Mapping[str, float]) -> None:
     table = Table(title=Text(title), show_header=False)
     for name, value in values.items():
         table.add_row(name, number_text(value))
-    Console().print(table)
+    print_shown(table)
 
 
 def next_steps(network: Path, model: str) -> list[tuple[str, Sequence[object]]]:
@@ -138,6 +164,4 @@ def next_steps(network: Path, model: str) -> list[tuple[str, Sequence[object]]]:
 def print_next(steps: Iterable[tuple[str, Sequence[object]]]) -> None:
     """Say on stderr what to do next: a purpose, and the words of the command, on a line to be copied."""
     for purpose, words in steps:
-        console.print(f"{purpose}:", markup=False, highlight=False)
-        line = f"  {shlex.join(map(str, words))}"
-        console.print(line, style="bold", markup=False, highlight=False, soft_wrap=True)
+        print_lines(f"{purpose}:", Text(f"  {shlex.join(map(str, words))}", "bold"), stderr=True)

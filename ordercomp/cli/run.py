@@ -3,7 +3,6 @@
 import math
 import re
 import shlex
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +112,7 @@ def discover(
             answered=answered,
         )
     if done.failures:
-        print(f"ordercomp: {done.failures}", file=sys.stderr)
+        print_lines(f"ordercomp: {done.failures}", stderr=True)
     steps = _network_steps(out, chosen.model, chosen.loss)
     _tell(done.file, law_lines(done.file), out, steps, interrupted=done.interrupted, as_json=as_json)
     if done.failures:
@@ -208,7 +207,7 @@ def _tell(
         print_json(file)
     else:
         print_lines(*lines)
-        console.print(f"records, networks and report are in {out}; open {out / 'report.html'}", markup=False)
+        console.print(f"records, networks and report are in {out}; open {out / 'report.html'}")
         print_next(steps)
     if interrupted:
         console.print("interrupted: this is what was measured until then; the same command goes on from here")
@@ -260,7 +259,7 @@ def compress(
         return
     print_pairs(f"{done.record.sequence} → {out}", done.numbers)
     for line in done.remarks(loss):
-        console.print(line, markup=False)
+        console.print(line)
     print_next(next_steps(out, chosen.model))
 
 
@@ -317,7 +316,7 @@ def study(
             *outcome.notes,
             Text(outcome.verdict, "bold"),
         )
-        console.print(f"records, figures and verdict are in {outcome.folder}", markup=False)
+        console.print(f"records, figures and verdict are in {outcome.folder}")
     if outcome.interrupted:
         raise KeyboardInterrupt
 

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from ordercomp.cli.output import JsonFlag, NetworkArgument, TrustOption, print_json
+from ordercomp.cli.output import JsonFlag, NetworkArgument, TrustOption, print_json, print_lines, print_shown
 
 _QDQ_HINT = "set this in onnxruntime's session options, or weights are unpacked at every run"
 
@@ -65,7 +64,7 @@ def export(
         print_json(done)
         return
     if packed is not None:
-        print(f"{packed}: {done['packed']['bytes']:,} bytes; ordercomp.load_network reads it")
+        print_lines(f"{packed}: {done['packed']['bytes']:,} bytes; ordercomp.load_network reads it")
     if onnx is not None:
         _print_onnx(done["onnx"])
 
@@ -94,14 +93,18 @@ def _lacks_extra(what: str, error: Exception) -> ValueError:
 
 
 def _print_onnx(facts: dict[str, Any]) -> None:
-    print(f"{', '.join(facts['files'])}: {facts['bytes']:,} bytes, opset {facts['opset']}")
-    print(f"weights: {facts['weights']}; {facts['quantizers']} activations are quantized (QDQ)")
-    print(f"onnxruntime runs {facts['integer_layers']} of {facts['layers']} layers with weights in integers")
+    print_lines(f"{', '.join(facts['files'])}: {facts['bytes']:,} bytes, opset {facts['opset']}")
+    print_lines(f"weights: {facts['weights']}; {facts['quantizers']} activations are quantized (QDQ)")
+    print_lines(
+        f"onnxruntime runs {facts['integer_layers']} of {facts['layers']} layers with weights in integers"
+    )
     for note in facts["notes"]:
-        print(note)
+        print_lines(note)
     if facts["session_options"]:
-        print(f"{_QDQ_HINT}: {', '.join('='.join(option) for option in facts['session_options'].items())}")
-    print(
+        print_lines(
+            f"{_QDQ_HINT}: {', '.join('='.join(option) for option in facts['session_options'].items())}"
+        )
+    print_lines(
         f"onnxruntime agrees: same label in {facts['same_labels']:.0%}, "
         f"logits differ by {facts['largest_difference']:.2g} at most"
     )
@@ -150,10 +153,10 @@ def bench(
         return
     _print_contenders(measured)
     for engine, times in measured.exits_ms.items():
-        print(f"{engine}, one image, by exit: {', '.join(f'{ms:.2f}' for ms in times)} ms")
+        print_lines(f"{engine}, one image, by exit: {', '.join(f'{ms:.2f}' for ms in times)} ms")
     for engine, milliseconds in expected.items():
-        print(f"{engine}, expected of an image: {milliseconds:.2f} ms")
-    print(measured.sentence)
+        print_lines(f"{engine}, expected of an image: {milliseconds:.2f} ms")
+    print_lines(measured.sentence)
 
 
 def _print_contenders(measured: Any) -> None:
@@ -167,8 +170,10 @@ def _print_contenders(measured: Any) -> None:
         accuracy = "" if one.accuracy is None else f"{one.accuracy:.1%}"
         for place, ms in one.milliseconds.items():
             table.add_row("onnxruntime", one.name, place, f"{ms:.3f}", f"{base[place] / ms:.2f}", accuracy)
-    Console().print(table)
-    print(f"onnxruntime runs {measured.integer_layers} of {measured.layers} layers with weights in integers")
+    print_shown(table)
+    print_lines(
+        f"onnxruntime runs {measured.integer_layers} of {measured.layers} layers with weights in integers"
+    )
 
 
 def _parse_shares(text: str, exits: int) -> tuple[float, ...]:

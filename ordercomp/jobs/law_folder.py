@@ -12,8 +12,8 @@ from ordercomp.analysis.networks import Pick, network_name
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.values import reduction_of
-from ordercomp.codec import decode, encode, format_json, read_json
-from ordercomp.files import drop_drafts, refuse_link, replace_file
+from ordercomp.codec import decode, encode, read_json, write_json
+from ordercomp.files import drop_drafts, refuse_link
 from ordercomp.jobs.law import answered
 from ordercomp.measuring.accuracy import ExitOutcome, certified_threshold, exit_outcome, sweep_thresholds
 from ordercomp.measuring.cost import Cost, measure_cost
@@ -43,7 +43,7 @@ def settle_precision(task: Task, store: Store) -> Task:
     probe = _found_probe(path)
     if probe is None:
         probe = probe_precision(create_network(task, seed=0), batch_size=task.recipe.batch_size)
-        replace_file(path, format_json(probe))
+        write_json(path, probe)
     return replace(task, recipe=replace(task.recipe, precision=probe.precision))
 
 
@@ -72,13 +72,12 @@ def write_outcome(
     trainings, store = runner.trainings, runner.store
     law = replace(law, trainings=trainings, seconds=runner.seconds)
     file = answered(LawFile(law=law), answer, records, store=store.folder, certified=certified)
-    page, path = folder / "report.html", folder / "law.json"
-    there = _same(path, file) if trainings.done == 0 and page.is_file() else None
+    path = folder / "law.json"
+    if trainings.done == 0:
+        file = _same(path, file) or file
     _keep_networks(folder / "networks", file.networks or (), records, runner)
-    if there is not None:
-        return there
-    write_report(page, file, records)
-    replace_file(path, format_json(file, indent=2))
+    write_report(folder / "report.html", file, records)
+    write_json(path, file)
     return file
 
 

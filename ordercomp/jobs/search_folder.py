@@ -30,8 +30,8 @@ from ordercomp.analysis.report.result_files import (
 from ordercomp.analysis.report.search_page import write_search_report
 from ordercomp.analysis.report.shown import Shown, shown_front
 from ordercomp.analysis.report.text import read_verdict
-from ordercomp.codec import decode, format_json, read_json
-from ordercomp.files import drop_drafts, refuse_link, replace_file
+from ordercomp.codec import decode, read_json, write_json
+from ordercomp.files import drop_drafts, refuse_link
 from ordercomp.jobs.law import law_of_records
 from ordercomp.objectives import OBJECTIVES, Objectives
 from ordercomp.records import Record, read_records
@@ -323,7 +323,7 @@ def write_search_outcome(result: SearchResult, *, network_of: Callable[[Record],
     Raises OSError if it cannot be written.
     """
     file = result.file
-    replace_file(result.out / "search.json", format_json(file, indent=2))
+    write_json(result.out / "search.json", file)
     write_search_report(result.out / "report.html", file, map(result.objectives.restrict, result.records))
     _keep_networks(result, result.out / "networks", network_of)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ordercomp.codec import encode, format_json, read_json
-from ordercomp.files import drop_drafts, lock_of, refuse_link, replace_file, replacing
+from ordercomp.codec import encode, format_json, read_json, write_json
+from ordercomp.files import drop_drafts, lock_of, refuse_link, replacing
 from ordercomp.records import Record, RecordError, append_record, format_record, parse_record, read_records
 from ordercomp.running.jobs import Finished, Request, key_of_record, node_key, torch_version
 from ordercomp.running.task import Task
@@ -78,7 +78,7 @@ class RecordLog:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._task is not None and not self._facts_path.exists():
-            replace_file(self._facts_path, format_json(self._task.facts, indent=2))
+            write_json(self._facts_path, self._task.facts)
         with lock_of(self._path):
             self._catch_up()
             if self._is_there(record):

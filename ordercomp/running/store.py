@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from ordercomp.codec import read_json
+from ordercomp.codec import read_json, write_json
 from ordercomp.errors import FailedRunError, one_line
 from ordercomp.files import drop_drafts, is_digest, is_draft, refuse_link, replace_file, replacing
 from ordercomp.networks.weights import is_sealed
@@ -471,7 +471,7 @@ def adopt_former_results(store: Store, task_digest: str) -> Adopted:
             used += 1
         else:
             unused += results_version(build) not in FORMER_BUILDS  # else it may be another task's
-    replace_file(path, json.dumps({**seen, task_digest: now}))
+    write_json(path, {**seen, task_digest: now})
     return Adopted(used=used, unused=unused)
 
 

@@ -26,7 +26,8 @@ def main() -> None:
     network = Network(files)
     for file in images:
         try:
-            print(f"{file}: {network.describe(read_image(file))}")
+            told = f"{file}: {network.describe(read_image(file))}"
+            print("".join(one if one.isprintable() else ascii(one)[1:-1] for one in told))
         except (OSError, ValueError) as error:
             sys.exit(f"{file}: {error}")
 

@@ -254,3 +254,9 @@ def test_an_answer_is_written_and_read_back_whole() -> None:
         derive_answer(load_recorded("fashion-mnist"), stages="DPQE", effort=Effort(chains=2, draws=60))
     )
     assert decode(json.loads(format_json(answer)), Answer, "answer") == answer
+
+
+def test_whether_order_matters_is_a_number_where_rounding_alone_is_left() -> None:
+    latin = np.array([[0.1, 0.2, 0.3], [0.3, 0.1, 0.2], [0.2, 0.3, 0.1]])  # no order is better than another
+    assert order_matters(latin, np.ones(3)) == pytest.approx(1.0)
+    assert order_matters(np.tile([0.1, 0.7, 0.2], (3, 1)), np.ones(3)) is None

@@ -2,14 +2,16 @@
 
 import json
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import make_record
 from page_data import a_search, law_file
 
 from ordercomp.analysis.report.law_page import write_report
-from ordercomp.codec import encode
+from ordercomp.codec import encode, write_json
 from ordercomp.jobs.search_folder import report
 from ordercomp.records import write_records
 from ordercomp.sequence import permutations
@@ -47,6 +49,7 @@ def test_the_page_of_a_search_leaves_out_what_breaks_a_constraint(tmp_path: Path
         ({"law": "{"}, "law.json is damaged: not valid JSON"),
         ({"law": []}, r"law.json must be a table of settings, got \[\]"),
         ({"law": {}}, "law.json lacks the key 'task'"),
+        ({"law": {**encode(law_file()), "stages": "DZ"}}, "a law of stages 'DZ' cannot tell of stage 'P'"),
         ({"law": {**encode(law_file()), "pairs": [{}]}}, r"law.json pairs\[0\] lacks the key 'first'"),
         ({"search": {}}, "search.json lacks the key 'task'"),
         ({"search": {**encode(a_search()), "objectives": 3}}, "search.json objectives must be a table"),
@@ -58,6 +61,31 @@ def test_a_foreign_folder_is_refused_in_one_line(tmp_path: Path, files: dict[str
         report(filled(tmp_path, **files))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (("orders",), []),
+        (("answer", "best_set"), []),
+        (("answer", "regret", "expected"), 1e308),
+        (("networks", 0, "reduction"), 1e-300),
+    ],
+)
+def test_odd_values_of_a_law_are_shown(tmp_path: Path, key: tuple[str | int, ...], value: object) -> None:
+    law: Any = json.loads(json.dumps(encode(law_file())))
+    *way, last = key
+    reduce(lambda table, name: table[name], way, law)[last] = value
+    assert report(filled(tmp_path, law=law)).read_text().endswith("</html>")
+
+
+def test_a_damaged_law_is_refused_by_its_checksum(tmp_path: Path) -> None:
+    write_records(tmp_path / "records.jsonl", RECORDS)
+    write_json(tmp_path / "law.json", law_file())
+    whole = (tmp_path / "law.json").read_text()
+    (tmp_path / "law.json").write_text(whole.replace('"DPQ"', '"DQP"', 1))
+    with pytest.raises(ValueError, match=r"law.json is damaged: its checksum says so"):
+        report(tmp_path)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

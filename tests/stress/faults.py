@@ -57,8 +57,6 @@ def inject_fault(scenario: Scenario) -> None:
     scenario.met["faults"] += 1
     if kind in ("cut", "flip", "empty"):
         files = [path for path in scenario.files() if path.suffix != ".lock"]
-        if kind == "flip":  # a digit of a record that becomes another one is no damage that can be seen
-            files = [path for path in files if path.name != "records.jsonl"]
         if files:
             damage(scenario.chance.choice(sorted(files)), kind, scenario.chance)
     elif kind in _LIMITS:
@@ -109,14 +107,28 @@ def _hit_worker(scenario: Scenario, child: int) -> None:
         scenario.met["kills"] += 1
         scenario.wait(child, PATIENCE)
         return
-    if workers := [process for process in members(child) if process != child]:
-        os.kill(scenario.chance.choice(workers), signal.SIGKILL)
+    busy = {process: _is_busy(process) for process in members(child) if process != child}
+    idle = [process for process in busy if not busy[process]]
+    if victims := idle if idle and scenario.chance.random() < 0.5 else list(busy):
+        victim = scenario.chance.choice(victims)
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(victim, signal.SIGKILL)
         scenario.met["kills"] += 1
-    time.sleep(scenario.chance.uniform(0.05, 1.0))
-    if os.waitpid(child, os.WNOHANG)[0]:
-        scenario.reap(child)
-    else:
-        scenario.kill(child)
+        scenario.met["kills_of_a_busy_worker" if busy[victim] else "kills_of_an_idle_worker"] += 1
+    scenario.wait(child, PATIENCE)
+
+
+def _is_busy(process: int) -> bool:
+    """Whether a process computes."""
+
+    def ticks() -> list[str]:
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return []
+
+    before = ticks()
+    time.sleep(0.1)
+    return ticks() != before
 
 
 def _hit_scheduler(scenario: Scenario, child: int) -> None:

@@ -9,7 +9,7 @@ from scenario import Scenario
 Outcome = dict[str, dict[str, Any]]  # records, files of results and networks, by name
 
 UNLIKE = frozenset(  # keys that differ between equal runs
-    {"seconds", "trainings", "cumulative_seconds", "progress", "started", "fail", "folder"}  # it has a date
+    ("checksum", "seconds", "trainings", "cumulative_seconds", "progress", "started", "fail", "folder")
 )
 
 
