@@ -37,6 +37,9 @@ class NoTrainer:
     def calibrate(self, network: CompressedNetwork, *, again: bool = False) -> None:
         return None
 
+    def sample(self, network: CompressedNetwork) -> Tensor:
+        return network.example(2)
+
 
 @functools.cache
 def digits() -> ImageData:

@@ -42,7 +42,7 @@ STAGE_NAMES: Mapping[str, str] = {
     "F": "fine-tune",
     "K": "recover by distillation",
     "L": "low-rank",
-    "S": "sparsify",
+    "S": "skip layers",
     "W": "share weights",
     "H": "entropy-code",
 }

@@ -125,7 +125,7 @@ class _Tested:
     def point(self, threshold: float) -> OperatingPoint:
         """What it does at a threshold."""
         seen, unseen = (sweep_thresholds(outcome, [threshold]) for outcome in (self.seen, self.unseen))
-        spent = float(seen.shares[0] @ np.array(self.cost.bitops_by_exit("paper")))
+        spent = float(seen.bitops(self.cost, "paper")[0])
         return OperatingPoint(
             threshold=threshold if np.isfinite(threshold) else None,
             accuracy=float(seen.accuracy[0]),

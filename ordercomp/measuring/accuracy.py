@@ -1,8 +1,9 @@
 """Measuring a network: logits of all exits in one pass, metrics of them, and every exit threshold at once."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -13,14 +14,17 @@ from torch import Tensor
 
 from ordercomp.data.splits import Split
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
-from ordercomp.networks.exits import agreement
-from ordercomp.networks.network import CompressedNetwork
+from ordercomp.networks.exits import MultiExit, agreement
+from ordercomp.networks.gates import gates
+from ordercomp.networks.network import CompressedNetwork, with_skip
+from ordercomp.networks.policies import Policy, agreeing, predictive_exits
 from ordercomp.records import Convention, OperatingPoint
 from ordercomp.training.fit import DivergedError
 
 _FLOATS = NDArray[np.float64]
 _BOOLS = NDArray[np.bool_]
 _BATCH = 250
+SKIPS = (0.15, 0.3, 0.5, 0.7, 0.9)  # shares of the images that skip a block which are measured, beside 0
 
 # Metrics by name: what "right" means, and how what is right about images becomes one figure in [0, 1]
 
@@ -145,11 +149,13 @@ def number_metric(name: str, *, within: float, center: float, spread: float) -> 
 
 @dataclass(frozen=True, slots=True)
 class ExitOutcome:
-    """What each of e exits says about each of n images."""
+    """What each of e exits says about each of n images, and which parts of the network each image skips."""
 
-    confidence: _FLOATS  # shape (e, n): the largest softmax, or how much exits agree on a number
+    confidence: _FLOATS  # shape (e, n): the largest softmax, or how much exits agree
     correct: _BOOLS  # shape (e, n)
     figure: Figure = _share_right
+    policy: Policy = "confidence"
+    skipped: Mapping[str, _BOOLS] = field(default_factory=dict)  # by part, shape (e, n): on the way to exit e
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +164,16 @@ class ThresholdSweep:
 
     accuracy: _FLOATS  # shape (t,), fractions: the figure of the metric
     shares: _FLOATS  # shape (t, e): fraction of the images that leaves at each exit; rows sum to 1
+    skipped: Mapping[str, _FLOATS] = field(
+        default_factory=dict
+    )  # (t,): fraction that skips a part on its way
+
+    def bitops(self, cost: Cost, convention: Convention) -> _FLOATS:
+        """Expected bit operations of an image at each threshold, shape (t,)."""
+        spent: _FLOATS = self.shares @ np.array(cost.bitops_by_exit(convention))
+        for part, share in self.skipped.items():
+            spent = spent - share * cost.bitops_of(part, convention)
+        return spent
 
 
 def exit_outcome(network: CompressedNetwork, split: Split, *, metric: Metric = ACCURACY) -> ExitOutcome:
@@ -167,7 +183,7 @@ def exit_outcome(network: CompressedNetwork, split: Split, *, metric: Metric = A
     """
     module = network.module.eval()
     readings, targets = [], []
-    with torch.inference_mode():
+    with torch.inference_mode(), _watched(module) as gated:
         for batch in split.batches(_BATCH, rng=None, device=network.device):
             outputs = torch.stack([logits.float() for logits in module(batch.images)])
             readings.append(metric.read(outputs, batch.labels))
@@ -178,7 +194,37 @@ def exit_outcome(network: CompressedNetwork, split: Split, *, metric: Metric = A
     bad = ~(np.isfinite(confidence) & np.isfinite(guesses))
     if bad.any():
         raise DivergedError(f"the logits of {bad.any(axis=0).sum()} images are no finite numbers")
-    return ExitOutcome(confidence, right, metric.figure(guesses, torch.cat(targets).double().cpu().numpy()))
+    if module.policy == "patience":
+        heads = max(1, len(confidence) - 1)
+        confidence = agreeing(torch.from_numpy(guesses)).numpy() / heads
+    figure = metric.figure(guesses, torch.cat(targets).double().cpu().numpy())
+    return ExitOutcome(confidence, right, figure, module.policy, _skipped(network, gated))
+
+
+@contextmanager
+def _watched(module: MultiExit) -> Iterator[dict[str, list[Tensor]]]:
+    """What gates say of each batch that runs meanwhile: ones for images that need the part, by its name."""
+    needed: dict[str, list[Tensor]] = {}
+    with ExitStack() as hooks:
+        for part, gate in gates(module).items():
+            noted = needed.setdefault(part, [])
+            hooks.enter_context(
+                gate.register_forward_hook(lambda _gate, _inputs, output, noted=noted: noted.append(output))
+            )
+        yield needed
+
+
+def _skipped(network: CompressedNetwork, gated: Mapping[str, Sequence[Tensor]]) -> dict[str, _BOOLS]:
+    """Which images, (e, n), skip which part on their way to each exit."""
+    if not gated:
+        return {}
+    segments = {layer.name: layer.segment for layer in measure_cost(network).layers}
+    exits = np.arange(len(network.exits) + 1)[:, None]
+    skipped = {}
+    for part, needed in gated.items():
+        segment = min(place for name, place in segments.items() if name.startswith(f"{part}."))
+        skipped[part] = (torch.cat([*needed]).cpu().numpy() == 0)[None] & (exits >= segment)
+    return skipped
 
 
 def accuracy(network: CompressedNetwork, split: Split) -> float:
@@ -190,13 +236,34 @@ def sweep_thresholds(outcome: ExitOutcome, thresholds: Sequence[float] | _FLOATS
     """The metric's figure and exit shares at each threshold, in O(e·(n + t) log n) time and float64.
 
     An image has left before exit k at threshold t if its largest confidence before k reaches t, so per
-    exit two sorted searches and cumulative sums give all thresholds at once. A threshold above 1 sends
-    every image to the end.
+    exit two sorted searches and cumulative sums give all thresholds at once; where heads are skipped by
+    forecast, images are walked through at each. A threshold above 1 sends every image to the end.
     """
-    sums = _exit_sums(outcome.confidence, np.asarray(thresholds, dtype=np.float64))
+    bars, images = np.asarray(thresholds, dtype=np.float64), outcome.confidence.shape[1]
+    skipped: dict[str, _FLOATS] = {}
+    if outcome.policy == "predictive":
+        found = [predictive_exits(outcome.confidence, bar) for bar in bars]
+        sums = _place_sums(np.array([places for places, _ in found]))
+        for head in range(len(outcome.confidence) - 1):
+            skipped[f"heads.{head}"] = np.array([spared[head].mean() for _, spared in found])
+    else:
+        sums = _exit_sums(outcome.confidence, bars)
     figure = outcome.figure(outcome.correct, lambda values: sums(values).sum(axis=0))
     left = sums(np.ones_like(outcome.confidence))
-    return ThresholdSweep(figure, left.T / outcome.confidence.shape[1])
+    for part, images_at in outcome.skipped.items():
+        skipped[part] = sums(images_at).sum(axis=0) / images
+    return ThresholdSweep(figure, left.T / images, skipped)
+
+
+def _place_sums(places: NDArray[np.int64]) -> Callable[[_FLOATS | _BOOLS], _FLOATS]:
+    """As `_exit_sums`, where images leave at `places`, shape (t, n), whatever the rule."""
+    images = np.arange(places.shape[1])
+
+    def sums(values: _FLOATS | _BOOLS) -> _FLOATS:
+        picked = values[places, images]
+        return np.stack([(picked * (places == exit_)).sum(axis=1) for exit_ in range(len(values))])
+
+    return sums
 
 
 def _exit_sums(confidence: _FLOATS, bars: _FLOATS) -> Callable[[_FLOATS | _BOOLS], _FLOATS]:
@@ -232,60 +299,85 @@ def measure(
     metric: Metric = ACCURACY,
     points: int = 20,
 ) -> list[OperatingPoint]:
-    """Operating points of a network: one without exits, up to `points` and the full run with them.
+    """Operating points of a network: one without exits and gates, up to `points` and the full run with them.
 
-    Thresholds are chosen on validation data, nondominated in the metric and expected BitOps and evenly
-    spread over the cost; the figure on test data is reported at the same thresholds. `cost` is that of the
-    network, if it is known.
+    Thresholds, and the shares of the images that skip a block, are chosen on validation data, nondominated in
+    the metric and expected BitOps and evenly spread over the cost; the figure on test data is reported at the
+    same ones. `cost` is that of the network, if it is known.
     """
     cost = measure_cost(network) if cost is None else cost
-    seen, unseen = (exit_outcome(network, split, metric=metric) for split in (validation, test))
-    bars = np.array([np.inf]) if cost.exits == 1 else _choose_thresholds(seen, cost, points)
-    on_validation, on_test = sweep_thresholds(seen, bars), sweep_thresholds(unseen, bars)
+    skips = (0.0, *SKIPS) if gates(network.module) else (None,)
+    seen = {skip: exit_outcome(with_skip(network, skip), validation, metric=metric) for skip in skips}
+    chosen = [(skips[0], np.inf)]
+    if cost.exits > 1 or len(skips) > 1:
+        chosen += _choose_settings(seen, cost, points)
     result = []
-    for row, bar in enumerate(bars):
-        shares = on_validation.shares[row]
-        reductions = {name: _reductions(cost, baseline, name, shares) for name in CONVENTIONS}
-        result.append(
-            OperatingPoint(
-                threshold=float(bar) if np.isfinite(bar) else None,
-                accuracy=float(on_validation.accuracy[row]),
-                test_accuracy=float(on_test.accuracy[row]),
-                **reductions["paper"],
-                extra={
-                    "honest": reductions["honest"],
-                    "apot": reductions["apot"],
-                    "shares": [round(float(share), 6) for share in shares],
-                },
+    for skip, own in itertools.groupby(chosen, key=lambda setting: setting[0]):
+        bars = [bar for _, bar in own]
+        unseen = exit_outcome(with_skip(network, skip), test, metric=metric)
+        on_validation, on_test = sweep_thresholds(seen[skip], bars), sweep_thresholds(unseen, bars)
+        reductions = {name: _reductions(cost, baseline, name, on_validation) for name in CONVENTIONS}
+        for row, bar in enumerate(bars):
+            result.append(
+                OperatingPoint(
+                    threshold=float(bar) if np.isfinite(bar) else None,
+                    accuracy=float(on_validation.accuracy[row]),
+                    test_accuracy=float(on_test.accuracy[row]),
+                    **reductions["paper"][row],
+                    extra={
+                        "honest": reductions["honest"][row],
+                        "apot": reductions["apot"][row],
+                        "shares": [round(float(share), 6) for share in on_validation.shares[row]],
+                        **({} if skip is None else {"skip": skip}),
+                    },
+                )
             )
-        )
     return result
 
 
-def _choose_thresholds(outcome: ExitOutcome, cost: Cost, points: int) -> _FLOATS:
-    """Infinity, and thresholds at quantiles of confidence whose result no other threshold dominates."""
-    early = outcome.confidence[:-1].max(axis=0)
-    everyone = [] if outcome.confidence[0].any() else [0.0]  # a first exit that is never sure is still cheap
-    quantiles = np.quantile(early, np.linspace(0, 1, 1000))
-    candidates = np.unique(np.concatenate([everyone, quantiles]))[::-1]
-    sweep = sweep_thresholds(outcome, candidates)
-    spent = sweep.shares @ np.array(cost.bitops_by_exit("paper"))
+_Setting = tuple[float | None, float]  # share of the images that skip a block, if there are gates; threshold
+
+
+def _choose_settings(seen: Mapping[float | None, ExitOutcome], cost: Cost, points: int) -> list[_Setting]:
+    """Up to `points` settings that no other one dominates, by skipped share, bold ones last."""
+    candidates: list[_Setting] = []
+    figures, costs = [], []
+    for skip, outcome in seen.items():
+        bars = _candidates(outcome)
+        sweep = sweep_thresholds(outcome, bars)
+        candidates += [(skip, bar) for bar in bars]
+        figures.append(sweep.accuracy)
+        costs.append(sweep.bitops(cost, "paper"))
+    figure, spent = np.concatenate(figures), np.concatenate(costs)
     best, kept = -1.0, []
-    for row in np.lexsort((-sweep.accuracy, spent)):  # cheap first
-        if sweep.accuracy[row] > best:
-            best = sweep.accuracy[row]
+    for row in np.lexsort((-figure, spent)):  # cheap first
+        if figure[row] > best:
+            best = figure[row]
             kept.append(row)
     if len(kept) > points:
         targets = np.linspace(spent[kept[0]], spent[kept[-1]], points)
         kept = sorted({min(kept, key=lambda row: abs(spent[row] - target)) for target in targets})
-    return np.concatenate([[np.inf], np.sort(candidates[kept])[::-1]])
+    return sorted((candidates[row] for row in kept), key=lambda setting: (setting[0] or 0.0, -setting[1]))
 
 
-def _reductions(cost: Cost, baseline: Cost, convention: Convention, shares: _FLOATS) -> dict[str, float]:
-    return {
-        "bitops_cr": baseline.bitops(convention) / float(shares @ np.array(cost.bitops_by_exit(convention))),
-        "cr": baseline.bits(convention) / cost.bits(convention),
-    }
+def _candidates(outcome: ExitOutcome) -> _FLOATS:
+    """Thresholds at quantiles of confidence, bold ones last; infinity without exits."""
+    if len(outcome.confidence) == 1:
+        return np.array([np.inf])
+    early = outcome.confidence[:-1].max(axis=0)
+    everyone = [] if outcome.confidence[0].any() else [0.0]  # a first exit that is never sure is still cheap
+    count = 200 if outcome.policy == "predictive" else 1000  # each is walked through by itself
+    quantiles = np.quantile(early, np.linspace(0, 1, count))
+    return np.unique(np.concatenate([everyone, quantiles]))[::-1]
+
+
+def _reductions(
+    cost: Cost, baseline: Cost, convention: Convention, sweep: ThresholdSweep
+) -> list[dict[str, float]]:
+    """Of bit operations and of storage, at each threshold."""
+    cr = baseline.bits(convention) / cost.bits(convention)
+    spent = sweep.bitops(cost, convention)
+    return [{"bitops_cr": baseline.bitops(convention) / float(one), "cr": cr} for one in spent]
 
 
 # Risk control: the boldest exit threshold whose loss of accuracy stays within a bound, with confidence
@@ -332,7 +424,7 @@ def threshold_p_values(outcome: ExitOutcome, right_before: _BOOLS, loss: float) 
     images = outcome.correct.shape[1]
     if right_before.shape != (images,):
         raise ValueError(f"right_before must have shape ({images},), got {right_before.shape}")
-    unharmed = ExitOutcome(outcome.confidence, outcome.correct | ~right_before)
+    unharmed = replace(outcome, correct=outcome.correct | ~right_before, figure=_share_right)
     kept = sweep_thresholds(unharmed, THRESHOLDS).accuracy
     p_values: _FLOATS = special.bdtr(np.round((1 - kept) * images), images, loss)
     return p_values

@@ -107,6 +107,11 @@ class Cost:
             spent[layer.segment] += self._bitops(layer, convention)
         return [*accumulate(spent)]
 
+    def bitops_of(self, part: str, convention: Convention = "paper") -> float:
+        """Bit operations of one image in a part of the network, by the name of its module."""
+        inside = (layer for layer in self.layers if f"{layer.name}.".startswith(f"{part}."))
+        return sum(self._bitops(layer, convention) for layer in inside)
+
     def _bitops(self, layer: LayerCost, convention: Convention) -> float:
         if layer.normalization:
             return float(layer.macs * FLOAT_BITS**2) if convention == "honest" else 0.0

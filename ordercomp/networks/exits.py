@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +22,15 @@ from ordercomp.networks.compat import (
 )
 from ordercomp.networks.layers import (
     FLOAT_BITS,
+    MOST_LEVEL_BITS,
     ExitHead,
     HeadKind,
+    Levels,
     has_plain_forward,
     make_head,
     quantized_layer,
 )
+from ordercomp.networks.policies import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +71,11 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class Bits:
-    """Nominal bit widths of the whole network."""
+    """Nominal bit widths of the whole network, and where the levels of its weights lie."""
 
     weights: int
     activations: int
+    levels: Levels = "uniform"
 
     def __post_init__(self) -> None:
         for name, value in (("weights", self.weights), ("activations", self.activations)):
@@ -79,13 +83,25 @@ class Bits:
                 raise ValueError(
                     f"bits of {name} must be a whole number from 1 to {FLOAT_BITS}, got {value!r}"
                 )
+        if self.levels not in get_args(Levels):
+            raise ValueError(f"levels must be one of {', '.join(get_args(Levels))}, got {self.levels!r}")
+        if self.levels != "uniform" and MOST_LEVEL_BITS < self.weights < FLOAT_BITS:
+            raise ValueError(
+                f"levels={self.levels} takes weights of at most {MOST_LEVEL_BITS} bits, got {self.weights}"
+            )
 
 
 class MultiExit(nn.Module):
     """A body with heads after some of its modules; without heads, just the body."""
 
-    def __init__(self, body: nn.Module, exits: Mapping[str, nn.Module] | None = None) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        exits: Mapping[str, nn.Module] | None = None,
+        policy: Policy = "confidence",
+    ) -> None:
         super().__init__()
+        self.policy = policy
         exits = exits or {}
         self.body = body
         self.split_points = tuple(exits)  # names of modules of the body, in the order of execution
@@ -131,7 +147,12 @@ class MultiExit(nn.Module):
 
 
 def attach_heads(
-    body: nn.Module, split_points: Sequence[str], architecture: Architecture, *, kind: HeadKind = "pool"
+    body: nn.Module,
+    split_points: Sequence[str],
+    architecture: Architecture,
+    *,
+    kind: HeadKind = "pool",
+    policy: Policy = "confidence",
 ) -> MultiExit:
     """A network of `body` with a new head after each split point, as wide as the features there."""
     probe = MultiExit(body, {name: nn.Identity() for name in split_points})
@@ -140,7 +161,7 @@ def attach_heads(
     with torch.no_grad():
         features, _ = probe.eval().split(architecture.example(1).to(device))
     heads = [make_head(kind, feature.shape[1], architecture.classes).to(device) for feature in features]
-    return MultiExit(body.train(training), dict(zip(split_points, heads, strict=True)))
+    return MultiExit(body.train(training), dict(zip(split_points, heads, strict=True)), policy)
 
 
 def replace_module(module: nn.Module, name: str, child: nn.Module) -> None:
@@ -162,24 +183,27 @@ def quantize_layers(module: nn.Module, bits: Bits, *, image_reader: str | None =
     `image_reader` takes its input, the image, as it is.
     """
     widths = {
-        name: (bits.weights, FLOAT_BITS if name == image_reader else bits.activations, False)
+        name: (bits.weights, FLOAT_BITS if name == image_reader else bits.activations, False, bits.levels)
         for name, layer in module.named_modules(remove_duplicate=False)
         if isinstance(layer, (nn.Conv2d, nn.Linear)) and has_plain_forward(layer)
     }
     quantize_named_layers(module, widths)
 
 
-def quantize_named_layers(module: nn.Module, widths: Mapping[str, tuple[int, int, bool]]) -> None:
+def quantize_named_layers(module: nn.Module, widths: Mapping[str, Sequence[Any]]) -> None:
     """Replace layers, by name, in place, by quantized ones of these bits of weights and activations.
 
-    The last entry says whether inputs are signed. A layer in several places stays one layer. Raises
-    ValueError for modules that are neither convolutions nor linear, AttributeError if there is none.
+    The third entry says whether inputs are signed, a fourth tells levels that are not uniform. A layer in
+    several places stays one layer. Raises ValueError for modules that are neither convolutions nor linear,
+    AttributeError if there is none.
     """
     twins: dict[nn.Module, nn.Module] = {}
-    for name, (weights, activations, signed) in widths.items():
+    for name, (weights, activations, signed, *levels) in widths.items():
         layer = module.get_submodule(name)
         if layer not in twins:
-            twins[layer] = quantized_layer(layer, weights, activations, signed=signed)
+            twins[layer] = quantized_layer(
+                layer, weights, activations, signed=signed, levels=levels[0] if levels else "uniform"
+            )
         replace_module(module, name, twins[layer])
 
 
@@ -247,13 +271,21 @@ class _LeftError(Exception):
         self.place, self.logits = place, logits
 
 
-def run_until(module: MultiExit, images: Tensor, done: Callable[[int, Tensor], bool]) -> tuple[int, Tensor]:
+def run_until(
+    module: MultiExit,
+    images: Tensor,
+    done: Callable[[int, Tensor], bool],
+    asks: Callable[[int], bool] = lambda _place: True,
+) -> tuple[int, Tensor]:
     """Run `images` up to the first early exit for which `done(place, logits)`, and return place and logits.
 
-    Places count from 0; the last exit takes whoever did not leave before. Images of one call leave together.
+    Places count from 0; the last exit takes whoever did not leave before. Heads for which `asks(place)` is
+    false do not run. Images of one call leave together.
     """
 
     def leave(place: int, head: nn.Module, features: Tensor) -> Tensor:
+        if not asks(place):
+            return features
         logits: Tensor = head(features)
         if done(place, logits):
             raise _LeftError(place, logits)

@@ -7,6 +7,8 @@ rounding is done in float32, whatever the precision around it; under autocast, l
 which bfloat16 holds exactly up to 8 bits, and scale the result.
 """
 
+import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -15,26 +17,50 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FLOAT_BITS = 32
+MOST_LEVEL_BITS = 8  # of levels that are not evenly spaced
 CODEWORDS = 64
 GRID = 4  # a head averages features to at most this many rows and columns before they are looked up
 
 HeadKind = Literal["pool", "bof"]
+Levels = Literal["uniform", "pot", "apot"]  # of weights of more than one bit
 
 
-def dorefa_weight(weight: Tensor, bits: int) -> Tensor:
+def dorefa_weight(weight: Tensor, bits: int, levels: Levels = "uniform") -> Tensor:
     """Quantize weights of any shape to `bits` bits, keeping their scale; gradients pass straight through.
 
     More than one bit: 2^bits evenly spaced levels of tanh(w) on [-m, m], m = max |tanh(w)|; divided by m
     these are the levels of DoReFa, equation 9. There is no zero level. One bit: sign(w) · mean |w| with
-    sign(0) = +1, equation 7. 32 bits: unchanged. m and the mean are constants to the gradient.
+    sign(0) = +1, equation 7. 32 bits: unchanged. m and the mean are constants to the gradient. Other `levels`
+    are those of `level_table`, which have a zero.
     """
     if bits >= FLOAT_BITS:
         return weight
-    quantized: Tensor = _WeightQuantizer.apply(weight, bits)  # type: ignore[no-untyped-call]
+    quantized: Tensor = _WeightQuantizer.apply(weight, bits, levels)  # type: ignore[no-untyped-call]
     return quantized
 
 
-def weight_numbers(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+@functools.lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
+def level_table(bits: int, levels: Levels, device: torch.device | None = None) -> Tensor:
+    """Rising levels on [-1, 1] that are symmetric around zero, at most 2^bits - 1 of them, float32.
+
+    "pot": zero and powers of two (Zhou et al. 2017). "apot": sums of ⌈(bits - 1) / 2⌉ powers of two, two bits
+    each and the last one bit where they do not share out evenly (Li et al. 2020).
+    """
+    magnitudes = {0.0}
+    rest, terms = bits - 1, -(-(bits - 1) // 2)
+    if levels == "pot":
+        magnitudes |= {2.0**-power for power in range(2**rest - 1)}
+    else:
+        for term in range(terms):
+            choices = 2 ** min(2, rest - 2 * term) - 1
+            powers = (0.0, *(2.0 ** -(term + terms * step) for step in range(choices)))
+            magnitudes = {sum(pair) for pair in itertools.product(magnitudes, powers)}
+    rising = torch.tensor(sorted(magnitudes), dtype=torch.float64) / max(magnitudes)
+    return torch.cat([-rising[1:].flip(0), rising]).float().to(device)
+
+
+def weight_numbers(weight: Tensor, bits: int, levels: Levels = "uniform") -> tuple[Tensor, Tensor]:
     """The whole numbers 0 … 2^bits - 1 (as float32) that `dorefa_weight` makes of weights, and their range.
 
     Less than 32 bits. `weight_of_numbers` makes the quantized weights of both again, bit for bit.
@@ -42,18 +68,24 @@ def weight_numbers(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     weight = weight.detach().float()
     if bits == 1:
         return (weight >= 0).float(), weight.abs().mean()
-    return _bounded_numbers(weight.tanh(), bits)
+    return _bounded_numbers(weight.tanh(), bits, levels)
 
 
-def _bounded_numbers(bounded: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+def _bounded_numbers(bounded: Tensor, bits: int, levels: Levels) -> tuple[Tensor, Tensor]:
     top = bounded.abs().max().clamp_min(1e-12)
+    if levels != "uniform":
+        table = level_table(bits, levels, bounded.device)
+        found = torch.bucketize((bounded / top).contiguous(), (table[1:] + table[:-1]) / 2)
+        return torch.empty_like(bounded).copy_(found), top
     return ((bounded / (2 * top) + 0.5) * (2**bits - 1)).round_(), top
 
 
-def weight_of_numbers(numbers: Tensor, top: Tensor, bits: int) -> Tensor:
-    """Quantized weights: evenly spaced levels on [-top, top], of which `numbers` counts from below."""
+def weight_of_numbers(numbers: Tensor, top: Tensor, bits: int, levels: Levels = "uniform") -> Tensor:
+    """Quantized weights: levels on [-top, top], of which `numbers` counts from below."""
     if bits == 1:
         return (2 * numbers - 1) * top
+    if levels != "uniform":
+        return level_table(bits, levels, top.device)[numbers.long()] * top
     weight: Tensor = numbers * (2 * top / (2**bits - 1))
     return weight.sub_(top)
 
@@ -82,6 +114,7 @@ class QuantizedLayer:
     bias: Any  # Tensor | None
     weight_bits: int
     activation_bits: int
+    levels: Levels = "uniform"
     signed: bool  # whether inputs below zero were seen when the range was calibrated
     input_scale: Tensor  # shape (): width of one activation level; the range is [0, 1] before calibration
     training: bool
@@ -127,9 +160,9 @@ class QuantizedLayer:
         """
         changing = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
         if changing or self.weight_bits >= FLOAT_BITS or self.weight.is_inference():
-            return dorefa_weight(self.weight, self.weight_bits)
-        if self._kept is None or not self._kept.fits(self.weight, self.weight_bits):
-            self._kept = _KeptWeight(self.weight, self.weight_bits)
+            return dorefa_weight(self.weight, self.weight_bits, self.levels)
+        if self._kept is None or not self._kept.fits(self.weight, self.weight_bits, self.levels):
+            self._kept = _KeptWeight(self.weight, self.weight_bits, self.levels)
         return self._kept.rounded
 
     def train(self, mode: bool = True) -> Any:
@@ -148,12 +181,17 @@ class QuantizedLayer:
         return scaled if self.bias is None else scaled + self.bias.view(bias_shape)
 
     def whole_operands(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Input and weight as whole numbers where they are quantized, and the factor of their product."""
+        """Input and weight as whole numbers where they are quantized, and the factor of their product.
+
+        Levels that are not uniform are shares of the largest.
+        """
         bits, weight = self.activation_bits, self.rounded_weight()
         factor = self.input_scale if bits < FLOAT_BITS else torch.ones((), device=values.device)
         values = dorefa_activation(values, bits, self.input_scale, signed=self.signed, whole=True)
         if self.weight_bits < FLOAT_BITS:
-            unit = weight.detach().abs().max() / (2**self.weight_bits - 1)
+            unit = weight.detach().abs().max()
+            if self.levels == "uniform":
+                unit = unit / (2**self.weight_bits - 1)
             weight, factor = weight / unit, factor * unit
         return values, weight, factor
 
@@ -161,17 +199,17 @@ class QuantizedLayer:
 class _KeptWeight:
     """A rounded weight, and what tells that it is still that of its source; copies of a layer go without."""
 
-    def __init__(self, source: Tensor, bits: int) -> None:
+    def __init__(self, source: Tensor, bits: int, levels: Levels) -> None:
         self._source = source  # held, so that no other tensor takes its place in memory
-        self._facts = self._read(source, bits)
-        self.rounded = dorefa_weight(source.detach(), bits)
+        self._facts = self._read(source, bits, levels)
+        self.rounded = dorefa_weight(source.detach(), bits, levels)
 
-    def fits(self, source: Tensor, bits: int) -> bool:
-        return source is self._source and self._facts == self._read(source, bits)
+    def fits(self, source: Tensor, bits: int, levels: Levels) -> bool:
+        return source is self._source and self._facts == self._read(source, bits, levels)
 
     @staticmethod
-    def _read(source: Tensor, bits: int) -> tuple[Any, ...]:
-        return bits, source._version, source.data_ptr(), source.stride(), source.dtype, source.device
+    def _read(source: Tensor, bits: int, levels: Levels) -> tuple[Any, ...]:
+        return bits, levels, source._version, source.data_ptr(), source.stride(), source.dtype, source.device
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()
@@ -210,7 +248,9 @@ class ExitHead(nn.Module):
         return logits
 
 
-def quantized_layer(layer: nn.Module, weights: int, activations: int, *, signed: bool = False) -> nn.Module:
+def quantized_layer(
+    layer: nn.Module, weights: int, activations: int, *, signed: bool = False, levels: Levels = "uniform"
+) -> nn.Module:
     """A quantized twin of a convolution or linear layer that shares its parameters.
 
     A layer that is quantized already gets the new bit widths, as a new object. Raises ValueError for
@@ -225,6 +265,7 @@ def quantized_layer(layer: nn.Module, weights: int, activations: int, *, signed:
         top = activation_range(activations, signed=False)[1]
         twin.register_buffer("input_scale", torch.tensor(1 / top, device=layer.weight.device))
     twin.set_bits(weights, activations, signed=signed)
+    twin.levels = levels
     quantized: nn.Module = twin
     return quantized
 
@@ -262,19 +303,19 @@ class _WeightQuantizer(torch.autograd.Function):
     """DoReFa weights forward, straight-through gradient backward."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bits: int) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, bits: int, levels: Levels) -> Tensor:
         weight = weight.float()
         if bits == 1:
             ctx.slope = None
             return weight_of_numbers(*weight_numbers(weight, bits), bits)
         bounded = weight.tanh()
         ctx.slope = 1 - bounded * bounded
-        return weight_of_numbers(*_bounded_numbers(bounded, bits), bits)
+        return weight_of_numbers(*_bounded_numbers(bounded, bits, levels), bits, levels)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = gradients
-        return (gradient if ctx.slope is None else gradient * ctx.slope), None
+        return (gradient if ctx.slope is None else gradient * ctx.slope), None, None
 
 
 class _ActivationQuantizer(torch.autograd.Function):

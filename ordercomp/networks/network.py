@@ -7,8 +7,9 @@ stages changed (dropped blocks, layer shapes, bit widths, exits) is recorded as 
 
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,15 @@ from ordercomp.networks.exits import (
     replace_module,
     running_order,
 )
-from ordercomp.networks.layers import QuantizedLayer, head_kind, make_head
+from ordercomp.networks.gates import GatedBlock, gates
+from ordercomp.networks.layers import Levels, QuantizedLayer, head_kind, make_head
+from ordercomp.networks.policies import POLICIES
 from ordercomp.networks.weights import CheckpointError, read_checkpoint, write_checkpoint
 from ordercomp.plugins import rebuild_module, refuse_untrusted
 from ordercomp.sequence import StageSequence, Step
+
+# How modules that built-in stages replaced are made again; plug-in stages say so themselves.
+_REBUILT: Mapping[str, Callable[[nn.Module, Mapping[str, Any]], nn.Module]] = {"S": GatedBlock.rebuild}
 
 # What facts of a foreign or damaged file may raise.
 UNFIT = (LookupError, TypeError, RuntimeError, AttributeError, ValueError, ArithmeticError)
@@ -70,9 +76,9 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A module of the body that a stage of the user's replaced, and the facts to make it again from."""
+    """A module of the body that a stage replaced, and the facts to make it again from."""
 
-    stage: str  # the letter; its class has a static method `rebuild(module, facts)`
+    stage: str  # the letter; a plug-in's class has a static method `rebuild(module, facts)`
     module: str  # name in the body
     facts: Mapping[str, Any]  # as JSON can hold them
 
@@ -84,6 +90,7 @@ def describe(module: MultiExit, dropped: Sequence[str], rebuilt: Sequence[Rebuil
         "dropped": list(dropped),
         "rebuilt": [[part.stage, part.module, dict(part.facts)] for part in rebuilt],
         "exits": list(module.split_points),
+        **({} if module.policy == "confidence" else {"policy": module.policy}),
         "shapes": {name: list(tensor.shape) for name, tensor in module.state_dict().items()},
         "groups": {
             name: layer.groups
@@ -91,11 +98,16 @@ def describe(module: MultiExit, dropped: Sequence[str], rebuilt: Sequence[Rebuil
             if isinstance(layer, _ConvNd) and layer.groups > 1
         },
         "quantized": {
-            name: [layer.weight_bits, layer.activation_bits, layer.signed]
+            name: [layer.weight_bits, layer.activation_bits, layer.signed, *_other_levels(layer.levels)]
             for name, layer in layers.items()
             if isinstance(layer, QuantizedLayer)
         },
     }
+
+
+def _other_levels(levels: Levels) -> list[Levels]:
+    """Levels as files tell them: where they are not uniform."""
+    return [] if levels == "uniform" else [levels]
 
 
 def assemble(architecture: Architecture, structure: Mapping[str, Any]) -> MultiExit:
@@ -106,10 +118,14 @@ def assemble(architecture: Architecture, structure: Mapping[str, Any]) -> MultiE
     body = build_body(architecture, structure["dropped"])
     for stage, name, facts in structure.get("rebuilt", ()):
         if not any(f"{name}.".startswith(f"{gone}.") for gone in structure["dropped"]):
-            replace_module(body, name, rebuild_module(stage, body.get_submodule(name), facts))
+            rebuild = _REBUILT.get(stage, partial(rebuild_module, stage))
+            replace_module(body, name, rebuild(body.get_submodule(name), facts))
     shapes: Mapping[str, Sequence[int]] = structure["shapes"]
     heads = [_head(f"heads.{place}", shapes, architecture) for place in range(len(structure["exits"]))]
-    module = MultiExit(body, dict(zip(structure["exits"], heads, strict=True)))
+    policy = structure.get("policy", "confidence")
+    if policy not in POLICIES:
+        raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
+    module = MultiExit(body, dict(zip(structure["exits"], heads, strict=True)), policy)
     _cut_tensors(module, shapes)
     for name, layer in module.named_modules():
         _update_sizes(layer, structure["groups"].get(name, 1))
@@ -281,7 +297,8 @@ class CompressedNetwork:
             if original:
                 body = build_body(self.architecture, self.dropped)
                 kind = head_kind(self.module.heads)
-                module = attach_heads(body, self.exits, self.architecture, kind=kind)
+                policy = self.module.policy
+                module = attach_heads(body, self.exits, self.architecture, kind=kind, policy=policy)
             else:
                 module = assemble(self.architecture, describe(self.module, self.dropped, self.rebuilt))
         return replace(
@@ -296,7 +313,8 @@ class CompressedNetwork:
         facts = {
             "architecture": encode(self.architecture),
             "structure": describe(self.module, self.dropped, self.rebuilt),
-            "bits": None if self.bits is None else [self.bits.weights, self.bits.activations],
+            "bits": self.bits
+            and [self.bits.weights, self.bits.activations, *_other_levels(self.bits.levels)],
             "lineage": [
                 {"step": str(result.step), "epochs": result.epochs, "achieved": result.achieved}
                 for result in self.lineage
@@ -335,6 +353,20 @@ class CompressedNetwork:
                 raise
             raise CheckpointError(f"{path} does not fit the model it names: {one_line(error)}") from None
         return network
+
+
+def with_skip(network: CompressedNetwork, share: float | None) -> CompressedNetwork:
+    """The network, or a copy whose gates let that share of the images skip their block."""
+    if share is None:
+        return network
+    twin = network.copy()
+    for gate in gates(twin.module).values():
+        gate.share = share
+    rebuilt = (
+        replace(part, facts={**part.facts, "skip": share}) if part.stage == "S" else part
+        for part in twin.rebuilt
+    )
+    return replace(twin, rebuilt=tuple(rebuilt))
 
 
 def architecture_in(

@@ -455,10 +455,10 @@ def _quantizers(model: onnx.ModelProto) -> int:
 
 
 def _packed_weights(network: CompressedNetwork) -> dict[str, PackedWeight]:
-    """Weights of at most 8 bits, by their name in the graph."""
+    """Weights of at most 8 bits in even steps, by their name in the graph; others stay in float there."""
     packed = {}
     for name, layer in network.quantized_layers():
-        if layer.weight_bits <= 8:
+        if layer.weight_bits <= 8 and (layer.levels == "uniform" or layer.weight_bits == 1):
             numbers, top = weight_numbers(layer.weight, layer.weight_bits)
             packed[f"network.{name}.weight"] = PackedWeight(
                 numbers=numbers.contiguous().cpu().numpy(),

@@ -80,10 +80,11 @@ def save_packed(network: CompressedNetwork, path: Path | str) -> None:
     tensor that stands in several places is stored once.
     """
     module = network.module
+    quantized = dict(network.quantized_layers())
     bits = {
         f"{name}.weight": layer.weight_bits
         for name, layer in module.named_modules(remove_duplicate=False)
-        if name in dict(network.quantized_layers()) and layer.weight_bits <= MOST_BITS
+        if name in quantized and layer.weight_bits <= MOST_BITS
     }
     tensors: dict[str, Tensor] = {}
     same: dict[str, str] = {}
@@ -96,7 +97,8 @@ def save_packed(network: CompressedNetwork, path: Path | str) -> None:
             continue
         first[id(tensor)] = name
         if name in bits:
-            numbers, tensors[name + _RANGE] = weight_numbers(tensor, bits[name])
+            levels = quantized[name.removesuffix(".weight")].levels
+            numbers, tensors[name + _RANGE] = weight_numbers(tensor, bits[name], levels)
             tensors[name] = pack(numbers, bits[name])
         else:
             tensors[name] = tensor
@@ -144,7 +146,8 @@ def _assembled(
     for name, bits in packed.items():
         if name in values:
             numbers = unpack(tensors[name], bits, tuple(structure["shapes"][name]))
-            values[name] = weight_of_numbers(numbers, tensors[name + _RANGE], bits)
+            *_, levels = ("uniform", *structure["quantized"][name.removesuffix(".weight")][3:])
+            values[name] = weight_of_numbers(numbers, tensors[name + _RANGE], bits, levels)
     values |= {name: values[other] for name, other in facts["same"].items()}
     shapes: dict[str, list[int]] = defaultdict(list)  # what is not stored is a single number
     shapes |= {name: list(tensor.shape) for name, tensor in values.items()}

@@ -12,6 +12,7 @@ from ordercomp.data.splits import Split
 from ordercomp.networks.exits import MultiExit, agreement, blank_copy, replace_module, run_until
 from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer, activation_range
 from ordercomp.networks.network import CompressedNetwork, Serving
+from ordercomp.networks.policies import ExitRule
 
 
 class InputRounding(nn.Module):
@@ -169,10 +170,8 @@ class ShippedNetwork(nn.Module):
         if self.serving.scale:
             return self._estimate(pixels, threshold)
 
-        def sure(_place: int, logits: Tensor) -> bool:
-            return threshold is not None and float(logits.float().softmax(dim=1).max()) >= threshold
-
-        place, logits = run_until(self.network, self.normalize(pixels), sure)
+        rule = ExitRule(self.network.policy, threshold, len(self.network.heads))
+        place, logits = run_until(self.network, self.normalize(pixels), rule.leaves, rule.asks)
         chances = logits[0].float().softmax(dim=0)
         label = int(chances.argmax())
         name = self.serving.names[label] if self.serving.names else ""

@@ -7,6 +7,7 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 
 import torch
+from torch import Tensor
 
 from ordercomp.errors import one_line, reraise_as
 from ordercomp.knobs import check_knobs
@@ -19,6 +20,7 @@ from ordercomp.stages.early_exit import EarlyExit
 from ordercomp.stages.fine_tune import FineTune, Recover
 from ordercomp.stages.prune import Prune
 from ordercomp.stages.quantize import Quantize
+from ordercomp.stages.skip import Skip
 from ordercomp.stages.stage import Stage, StageError, step_of
 
 STAGES: Mapping[str, type[Stage]] = {
@@ -28,6 +30,7 @@ STAGES: Mapping[str, type[Stage]] = {
     "E": EarlyExit,
     "F": FineTune,
     "K": Recover,
+    "S": Skip,
 }
 _DECLARED = ("letter", "title", "dynamic", "granularity", "repeatable", "knobs", "apply")
 
@@ -107,6 +110,9 @@ class _NoTraining:
 
     def calibrate(self, network: CompressedNetwork, *, again: bool = False) -> None:
         return None
+
+    def sample(self, network: CompressedNetwork) -> Tensor:
+        return network.example(2)
 
 
 def apply_untrained(network: CompressedNetwork, sequence: StageSequence) -> CompressedNetwork:

@@ -244,7 +244,7 @@ class _Importance(tp.importance.GroupMagnitudeImportance):  # type: ignore[misc]
         latent = [layer.weight.detach().clone() for layer in quantized]
         try:
             for layer in quantized:
-                layer.weight.copy_(dorefa_weight(layer.weight, layer.weight_bits))
+                layer.weight.copy_(dorefa_weight(layer.weight, layer.weight_bits, layer.levels))
             importance: Tensor | None = super().__call__(group)
         finally:
             for layer, weight in zip(quantized, latent, strict=True):

@@ -10,6 +10,7 @@ from ordercomp.knobs import Knob
 from ordercomp.networks.exits import attach_heads, quantize_layers
 from ordercomp.networks.layers import HeadKind
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.networks.policies import POLICIES, Policy
 from ordercomp.stages.blocks import Block, split_candidates
 from ordercomp.stages.stage import EPOCHS, Granularity, StageError, finish
 from ordercomp.training.trainer import Trainer
@@ -17,7 +18,7 @@ from ordercomp.training.trainer import Trainer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyExit:
-    """Heads at equal shares of the body's cost; confidence is the largest softmax.
+    """Heads at equal shares of the body's cost; `policy` says what lets an image leave there.
 
     They train on a frozen body, or with `train=joint` together with it, all exits weighing the same.
 
@@ -44,25 +45,37 @@ class EarlyExit:
             searched=False,
             help="heads: the body stays as it is; joint: it trains with them",
         ),
+        "policy": Knob(
+            default="confidence",
+            choices=POLICIES,
+            searched=False,
+            help="leave by the largest softmax, by exits that agree, or by softmax where it is foreseen",
+        ),
         "epochs": EPOCHS,
     }
 
     exits: int = 2
     head: HeadKind = "pool"
     train: Literal["heads", "joint"] = "heads"
+    policy: Policy = "confidence"
     epochs: float = 0.0
 
     def apply(self, network: CompressedNetwork, *, trainer: Trainer) -> CompressedNetwork:
         """Return a copy with trained heads. Raises StageError if it has exits or nowhere to put one."""
         if network.exits:
             raise StageError("E cannot be applied to a network that has exits already")
+        if self.policy != "confidence" and network.architecture.classes == 1:
+            model = network.architecture.model
+            raise StageError(f"E(policy={self.policy}) needs classes, and {model} tells a number")
         points = spread(split_candidates(network), self.exits)
         if not points:
             raise StageError(f"E found no place for an exit in {network.architecture.model}")
         grown = network.copy()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(trainer.seed)
-            module = attach_heads(grown.module.body, points, network.architecture, kind=self.head)
+            module = attach_heads(
+                grown.module.body, points, network.architecture, kind=self.head, policy=self.policy
+            )
         if network.bits is not None:
             quantize_layers(module.heads, network.bits)
         grown = replace(grown, module=module)

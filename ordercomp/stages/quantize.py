@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from ordercomp.knobs import Knob
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.exits import Bits
-from ordercomp.networks.layers import FLOAT_BITS
+from ordercomp.networks.layers import FLOAT_BITS, Levels
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.stages.bit_widths import allocate_bits
 from ordercomp.stages.stage import EPOCHS, TEACHER, Granularity, StageError, finish, teacher_of
 from ordercomp.stages.verify import check_quantizing
 from ordercomp.training.trainer import Trainer
@@ -22,7 +23,8 @@ class Quantize:
 
     The first layer reads the image as it is (8 bits by nature). On a quantized network the new bit
     widths replace the old ones. Layers with a forward of their own and weights that are multiplied outside of
-    layers stay in float, are counted so, and the lineage names them.
+    layers stay in float, are counted so, and the lineage names them. With `allocation=sensitivity` layers
+    that change the outputs more get more bits; `allocate_bits` says how.
     """
 
     letter: ClassVar[str] = "Q"
@@ -35,12 +37,26 @@ class Quantize:
         "activations": Knob(
             default=4, low=1, high=FLOAT_BITS, step=1, log=True, help="bits of an activation"
         ),
+        "levels": Knob(
+            default="uniform",
+            choices=get_args(Levels),
+            searched=False,
+            help="of weights: evenly spaced, powers of two (pot), or sums of powers of two (apot)",
+        ),
+        "allocation": Knob(
+            default="equal",
+            choices=("equal", "sensitivity"),
+            searched=False,
+            help="equal: `weights` bits for all; sensitivity: each layer its own, no more on average",
+        ),
         "teacher": TEACHER,
         "epochs": EPOCHS,
     }
 
     weights: int = 2
     activations: int = 4
+    levels: Levels = "uniform"
+    allocation: Literal["equal", "sensitivity"] = "equal"
     teacher: Literal["none", "baseline"] = "none"
     epochs: float = 0.0
 
@@ -50,11 +66,13 @@ class Quantize:
         Raises StageError if there is no layer that it can quantize, or if 32 bits would change the logits.
         """
         check_quantizing(network)
-        quantized = network.quantized(Bits(self.weights, self.activations))
+        quantized = network.quantized(Bits(self.weights, self.activations, self.levels))
         if not any(True for _ in quantized.quantized_layers()):
             raise StageError(f"Q finds no Conv2d or Linear in {network.architecture.model} to quantize")
         achieved: dict[str, object] = {"layers": sum(1 for _ in quantized.quantized_layers())}
         achieved |= _in_float(quantized)
+        if self.allocation == "sensitivity":
+            achieved["bits"] = allocate_bits(quantized, trainer.sample(network))
         trainer.calibrate(quantized)
         epochs = trainer.train(quantized, fresh=False, teacher=teacher_of(self.teacher, trainer))
         return finish(quantized, self, epochs, achieved)

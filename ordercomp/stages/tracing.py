@@ -5,6 +5,7 @@ channels multiply at each turn: minutes and gigabytes go by before it gives up. 
 keeps the right weights, but where few of many are left (1.6.1) not always in the order of the channels.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -26,10 +27,15 @@ _left: ContextVar[int | None] = ContextVar("channels that may still be listed", 
 
 @contextmanager
 def limited_tracing() -> Iterator[None]:
-    """Let Torch-Pruning raise TracingLimitError once its lists hold more than _MOST_CHANNELS in all."""
+    """Let Torch-Pruning raise TracingLimitError once its lists hold more than _MOST_CHANNELS in all.
+
+    It warns of parameters outside of layers, as gates have; whether they are cut right is checked afterwards.
+    """
     token = _left.set(_MOST_CHANNELS)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Unwrapped parameters detected")
+            yield
     finally:
         _left.reset(token)
 

@@ -17,6 +17,7 @@ from ordercomp.training.fit import Criterion, Objective, Schedule, batched, fit,
 from ordercomp.training.recipe import Recipe
 
 _EVALUATION_BATCH = 256
+_SAMPLE = 64
 
 
 class Trainer(Protocol):
@@ -40,6 +41,9 @@ class Trainer(Protocol):
 
     def calibrate(self, network: CompressedNetwork, *, again: bool = False) -> None:
         """Set the input ranges of all quantized layers; `again` where they were set for other weights."""
+
+    def sample(self, network: CompressedNetwork) -> Tensor:
+        """Some training images as the network takes them, shape (n, c, h, w), on its device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +122,11 @@ class DataTrainer:
         if again and not self.recipe.refit_ranges:
             return
         module = network.module.to(self.device).train()
-        batch = next(
-            iter(self.data.train.batches(_EVALUATION_BATCH, rng=self._generator(), device=self.device))
-        )
-        _calibrate(module, batch.images.contiguous(memory_format=torch.channels_last))
+        _calibrate(module, self._some(_EVALUATION_BATCH))
+
+    def sample(self, network: CompressedNetwork) -> Tensor:
+        """Some training images as the network takes them, shape (n, c, h, w), on its device."""
+        return self._some(_SAMPLE).to(network.device)
 
     def _fit(
         self,
@@ -164,6 +169,10 @@ class DataTrainer:
                 yield batch
 
         return refitting
+
+    def _some(self, count: int) -> Tensor:
+        batches = self.data.train.batches(count, rng=self._generator(), device=self.device)
+        return next(iter(batches)).images.contiguous(memory_format=torch.channels_last)
 
     def _batches(self) -> Callable[[], Iterator[Batch]]:
         rng = self._generator()

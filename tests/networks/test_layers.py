@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from ordercomp.networks import layers
 from ordercomp.networks.layers import (
     ExitHead,
+    Levels,
     QuantConv2d,
     QuantizedLayer,
     QuantLinear,
     dorefa_activation,
     dorefa_weight,
+    level_table,
     quantized_layer,
 )
 
@@ -318,7 +320,7 @@ def test_evaluation_rounds_weights_once_and_gives_the_same_bits(
     expected = layer.eval()(values).detach()  # with gradients nothing is kept
     calls: list[int] = []
     monkeypatch.setattr(
-        layers, "dorefa_weight", lambda weight, bits: calls.append(bits) or dorefa_weight(weight, bits)
+        layers, "dorefa_weight", lambda weight, bits, _: calls.append(bits) or dorefa_weight(weight, bits)
     )
     assert torch.equal(evaluated(layer, values), expected)
     with torch.inference_mode():
@@ -354,3 +356,41 @@ def test_copies_of_a_layer_go_without_the_kept_weight() -> None:
         twin.weight.neg_()
         assert not torch.equal(evaluated(twin, values), before)
     assert torch.equal(evaluated(layer, values), before)
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "magnitudes"),
+    [
+        (2, "pot", [1]),
+        (3, "pot", [1 / 4, 1 / 2, 1]),
+        (3, "apot", [1 / 4, 1 / 2, 1]),  # one term of two bits
+        (4, "apot", [1 / 24, 1 / 6, 1 / 3, 3 / 8, 1 / 2, 2 / 3, 1.0]),  # {0, 1, 1/4, 1/16} + {0, 1/2}
+    ],
+)
+def test_levels_of_powers_of_two_worked_by_hand(bits: int, kind: Levels, magnitudes: list[float]) -> None:
+    expected = torch.tensor([*(-one for one in reversed(magnitudes)), 0.0, *magnitudes])
+    torch.testing.assert_close(level_table(bits, kind), expected)
+
+
+@pytest.mark.parametrize("kind", ["pot", "apot"])
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 8])
+def test_weights_take_the_nearest_level_and_keep_their_range(bits: int, kind: Levels) -> None:
+    weight, table = weights(500), level_table(bits, kind)
+    assert len(table) == 2**bits - 1
+    quantized = dorefa_weight(weight, bits, kind)
+    bounded = weight.tanh()
+    top = bounded.abs().max()
+    nearest = (bounded[:, None] - top * table).abs().min(dim=1).values
+    torch.testing.assert_close((quantized - bounded).abs(), nearest, rtol=0, atol=1e-6)
+    torch.testing.assert_close(quantized.abs().max(), top)
+    assert torch.equal(dorefa_weight(weight, 1, kind), dorefa_weight(weight, 1))
+    assert dorefa_weight(weight, 32, kind) is weight
+
+
+@pytest.mark.parametrize("kind", ["pot", "apot"])
+def test_layers_multiply_the_same_under_autocast_whatever_the_levels(kind: Levels) -> None:
+    layer = quantized_layer(nn.Linear(6, 5), 4, 4, levels=kind)
+    values = weights(3, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        close = layer(values)
+    torch.testing.assert_close(close.float(), layer(values), rtol=0.02, atol=0.02)

@@ -5,7 +5,7 @@ import torch
 from tiny_networks import apply, logits, tiny_network, tiny_trainer
 
 from ordercomp.networks.exits import run_until
-from ordercomp.networks.layers import QuantizedLayer, dorefa_weight, weight_numbers, weight_of_numbers
+from ordercomp.networks.layers import Levels, QuantizedLayer, dorefa_weight, weight_numbers, weight_of_numbers
 from ordercomp.shipping.plain import plain_module
 
 pytestmark = pytest.mark.integration
@@ -27,12 +27,15 @@ def test_a_plain_module_gives_the_same_logits_bit_for_bit(order: str, bits: tupl
         assert torch.equal(one, two)
 
 
-@pytest.mark.parametrize("bits", [1, 2, 3, 8, 16])
-def test_quantized_weights_come_back_from_their_whole_numbers_bit_for_bit(bits: int) -> None:
+@pytest.mark.parametrize(
+    ("bits", "kind"),
+    [*((bits, "uniform") for bits in (1, 2, 3, 8, 16)), (4, "pot"), (5, "apot")],
+)
+def test_quantized_weights_come_back_from_their_whole_numbers_bit_for_bit(bits: int, kind: Levels) -> None:
     weight = torch.randn(7, 5, 3, 3, generator=torch.Generator().manual_seed(bits))
-    numbers, top = weight_numbers(weight, bits)
+    numbers, top = weight_numbers(weight, bits, kind)
     assert set(numbers.flatten().tolist()) <= set(range(2**bits))
-    assert torch.equal(weight_of_numbers(numbers, top, bits), dorefa_weight(weight, bits))
+    assert torch.equal(weight_of_numbers(numbers, top, bits, kind), dorefa_weight(weight, bits, kind))
 
 
 def test_an_image_that_leaves_early_does_not_run_the_rest() -> None:

@@ -34,7 +34,7 @@ STATES = ["", *PREFIXES]
 class Sparsify:
     """A plug-in as a user would write it: set the smallest weights of each convolution to zero, train on."""
 
-    letter: ClassVar[str] = "S"
+    letter: ClassVar[str] = "X"
     title: ClassVar[str] = "Sparsify"
     dynamic: ClassVar[bool] = False
     granularity: ClassVar[Granularity] = "sub-neuron"
@@ -57,7 +57,7 @@ class Sparsify:
 
 @pytest.fixture(autouse=True)
 def with_plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    entry = SimpleNamespace(name="S", value="mine:Sparsify", load=lambda: Sparsify)
+    entry = SimpleNamespace(name="X", value="mine:Sparsify", load=lambda: Sparsify)
     monkeypatch.setattr(catalog, "entry_points", lambda group: [entry] if group == "ordercomp.stages" else [])
     known_stages.cache_clear()
     yield
@@ -108,10 +108,10 @@ def cases() -> list[Any]:
     """
     found = []
     for order in STATES:
-        for letter in "DPQEFKS":
+        for letter in "DPQESFKX":
             if letter == "E" and "E" in order:
                 continue
-            soon = order in ORDERS or len(order) <= (2 if letter in "FKS" else 3)
+            soon = order in ORDERS or len(order) <= (2 if letter in "FKXS" else 3)
             marks = () if soon else (pytest.mark.slow,)
             found.append(pytest.param(order, letter, marks=marks, id=f"{order or '-'}-{letter}"))
     return found
@@ -153,8 +153,13 @@ def check_cost(network: CompressedNetwork, result: CompressedNetwork, letter: st
     """D, P, Q: no exit costs more than before, in no convention; E adds its heads and nothing else."""
     before, after = cost(network.sequence.order), measure_cost(result)
     assert after.exits == len(result.exits) + 1
-    if letter in "FKS":
+    if letter in "FKX":
         assert after == before
+        return
+    if letter == "S":
+        gates = [layer for layer in after.layers if layer.name.endswith(".gate")]
+        assert len({layer.name for layer in gates}) == len(result.lineage[-1].achieved["gates"]) > 0
+        assert after.macs == before.macs + sum(layer.macs for layer in gates) < 1.01 * before.macs
         return
     if letter == "E":
         body = tuple(layer for layer in after.layers if layer.name.startswith("body."))
@@ -220,8 +225,8 @@ def test_a_second_early_exit_is_refused_by_the_stage_itself() -> None:
 
 def test_the_plugin_is_a_stage_and_is_found_by_its_letter() -> None:
     assert isinstance(Sparsify(), Stage)
-    assert known_stages()["S"] is Sparsify
-    assert str(complete(StageSequence.parse("DS(share=0.25)"))) == "D(depth=0.5) S(share=0.25)"
+    assert known_stages()["X"] is Sparsify
+    assert str(complete(StageSequence.parse("DX(share=0.25)"))) == "D(depth=0.5) X(share=0.25)"
 
 
 def test_a_plugin_may_not_take_the_letter_of_another_stage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +257,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, name: str, stage: object) -> None:
             r"'L' \(mine:Stage\) cannot be loaded: ImportError: no module mine",
         ),
         ("L", dict, r"'L' \(mine:Stage\) lacks letter, title, dynamic"),
-        ("L", Sparsify, "'L' must have that letter, got 'S'"),
+        ("L", Sparsify, "'L' must have that letter, got 'X'"),
     ],
 )
 def test_a_plugin_that_is_no_stage_is_told_in_one_line(
