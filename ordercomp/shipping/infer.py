@@ -16,6 +16,8 @@ try:
 except ImportError:
     Image = None  # type: ignore[assignment]
 
+BATCH = 64  # images of which those that stay go through a part together
+
 
 def main() -> None:
     """Print the label of each image, how sure the network is, and the exit where the image left."""
@@ -24,12 +26,12 @@ def main() -> None:
     if not files or not images:
         sys.exit("usage: python infer.py NETWORK.onnx [PARTS…] IMAGE…")
     network = Network(files)
-    for file in images:
-        try:
-            told = f"{file}: {network.describe(read_image(file))}"
+    for first in range(0, len(images), BATCH):
+        some = images[first : first + BATCH]
+        found = network.predict_all(np.stack([network.read(file) for file in some]))
+        for file, one in zip(some, found, strict=True):
+            told = f"{file}: {network.describe(*one)}"
             print("".join(one if one.isprintable() else ascii(one)[1:-1] for one in told))
-        except (OSError, ValueError) as error:
-            sys.exit(f"{file}: {error}")
 
 
 class Network:
@@ -53,34 +55,66 @@ class Network:
 
     def predict(self, image: np.ndarray) -> tuple[np.ndarray, float, int]:
         """Logits (classes,), how sure the network is, and the exit, from 0, for pixel values (c, h, w)."""
-        if image.shape != self.shape:
-            raise ValueError(f"must have the shape (channels, height, width) {self.shape}, got {image.shape}")
-        known = {"image": image[None].astype(np.float32)}
-        place, before = 0, None
+        return self.predict_all(image[None])[0]
+
+    def predict_all(self, images: np.ndarray) -> list[tuple[np.ndarray, float, int]]:
+        """The same for each of some images (n, c, h, w); a later part runs for those alone that stay."""
+        images = self._fitting(images).astype(np.float32)
+        if any(output.name == "exit" for output in self.sessions[0].get_outputs()):
+            return [self._leave_inside(image) for image in images]
+        return self._leave_between(images)
+
+    def _fitting(self, images: np.ndarray) -> np.ndarray:
+        if images.shape[1:] != self.shape:
+            raise ValueError(
+                f"must have the shape (channels, height, width) {self.shape}, got {images.shape[1:]}"
+            )
+        return images
+
+    def _leave_inside(self, image: np.ndarray) -> tuple[np.ndarray, float, int]:
+        """One file with branches, which takes one image at a time."""
+        logits, place = self.sessions[0].run(None, {"image": image[None]})
+        return logits[0], float(self._sureness(logits, None)[0]), int(place)
+
+    def _leave_between(self, images: np.ndarray) -> list[tuple[np.ndarray, float, int]]:
+        """Parts, or a file with all exits, of which the first that is sure enough is told."""
+        told: dict[int, tuple[np.ndarray, float, int]] = {}
+        known, left, before, place = {"image": images}, np.arange(len(images)), None, 0
         for session in self.sessions:
             names = [output.name for output in session.get_outputs()]
             found = session.run(None, {one.name: known[one.name] for one in session.get_inputs()})
             known.update(zip(names, found, strict=True))
-            outputs = found if len(self.sessions) == 1 else found[:1]
-            if "exit" in names:  # it left inside the graph
-                return found[0][0], self._sureness(found[0][0], None), int(found[1])
-            for output in outputs:
-                logits, sure = output[0], self._sureness(output[0], before)
-                if self.threshold is not None and sure >= self.threshold:
-                    return logits, sure, place
-                place, before = place + 1, logits
-        return logits, sure, place - 1
+            exits = names if len(self.sessions) == 1 else names[:1]
+            for name in exits:
+                logits = known[name]
+                sure = self._sureness(logits, before)
+                last = session is self.sessions[-1] and name == exits[-1]
+                leaves = sure >= (0.0 if last else np.inf if self.threshold is None else self.threshold)
+                for row in np.flatnonzero(leaves):
+                    told[int(left[row])] = (logits[row], float(sure[row]), place)
+                known = {key: value[~leaves] for key, value in known.items()}
+                left, before, place = left[~leaves], logits[~leaves], place + 1
+            if not len(left):
+                break
+        return [told[number] for number in range(len(images))]
 
-    def _sureness(self, logits: np.ndarray, before: np.ndarray | None) -> float:
-        """The largest softmax; of real targets the agreement with the exit before."""
+    def _sureness(self, logits: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+        """The largest softmax, shape (n,); of real targets the agreement with the exit before."""
         if self.numbers:
-            return 0.0 if before is None else float(1 / (1 + abs(logits[0] - before[0]) / self.numbers[1]))
-        chances = np.exp(logits - logits.max())
-        return float(chances.max() / chances.sum())
+            apart = np.inf if before is None else np.abs(logits[:, 0] - before[:, 0]) / self.numbers[1]
+            return np.asarray(1 / (1 + np.broadcast_to(apart, len(logits))))
+        chances = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(chances.max(axis=1) / chances.sum(axis=1))
 
-    def describe(self, image: np.ndarray) -> str:
+    def read(self, file: str) -> np.ndarray:
+        """The image in a file, which ends the program if it does not fit."""
+        try:
+            return np.asarray(self._fitting(read_image(file)[None])[0])
+        except (OSError, ValueError) as error:
+            sys.exit(f"{file}: {error}")
+
+    def describe(self, logits: np.ndarray, sure: float, place: int) -> str:
         """A prediction in words."""
-        logits, sure, place = self.predict(image)
         if self.numbers:
             return f"{logits[0]:.6g} at exit {place + 1}"
         label = int(logits.argmax())

@@ -63,6 +63,12 @@ def test_the_program_beside_an_export_says_what_predict_says(
         else:
             assert logits == pytest.approx(one.logits, abs=1e-2)
             assert sure == pytest.approx(one.confidence, abs=1e-2)
+    together = reader.predict_all(images)
+    assert [place for _, _, place in together] == [one.exit for one in told]
+    for (logits, sure, _), image in zip(together, images, strict=True):
+        alone = reader.predict(image)
+        assert logits == pytest.approx(alone[0], abs=1e-4)
+        assert sure == pytest.approx(alone[1], abs=1e-4)
     with pytest.raises(ValueError, match="must have the shape"):
         reader.predict(images[0][:, 1:])
 
