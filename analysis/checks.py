@@ -470,7 +470,8 @@ class Proposal:
 RIVALS: tuple[Proposal, ...] = (
     Proposal("DPQE", *PRINCIPLE_NAMES),
     Proposal("EQPD", "the reverse of it", "for contrast"),
-    Proposal("PQK", "prune, quantize, recover by distillation", "arXiv 2604.04988"),
+    # By measured CPU latency, and with single weights pruned, which stage P does not.
+    Proposal("PQK", "prune, quantize, recover by distillation, for latency", "arXiv 2604.04988"),
     Proposal("PQD", "the same by letters, but D is a smaller student here", "arXiv 2604.04988"),
     Proposal("PKQ", "prune, recover by distillation, quantize", "arXiv 2511.19495"),
     Proposal("PDQ", "the same by letters, but D is a smaller student here", "arXiv 2511.19495"),

@@ -23,8 +23,8 @@ from ordercomp.analysis.report.plots import loss_plot, to_svg
 from ordercomp.analysis.report.tables import Column, Table, loss_text
 from ordercomp.analysis.report.text import answer_words, cost_text, where_it_changes
 from ordercomp.analysis.run_table import RunTable
-from ordercomp.analysis.statistics import interval_alone
-from ordercomp.analysis.values import networks_of, order_values
+from ordercomp.analysis.statistics import interval_alone, kendall_tau
+from ordercomp.analysis.values import chain_values, networks_of, order_values
 from ordercomp.files import replace_file
 from ordercomp.jobs.race import load_recorded, recorded_names
 from ordercomp.records import Record
@@ -44,6 +44,7 @@ TITLES = {
 }
 NOT_BENCHMARKS = ("digits-grid",)  # one seed: for studies of samplers
 JOINT = "exits-"  # recordings of P and E alone begin so
+TIMED = "latency-"  # and those that hold the latency of each network
 
 LEFT_OUT = "-"  # where nothing can be told or was decided
 LEAST_REGRET = 0.02  # doublings that an order taken at random costs, where there is something to tell
@@ -157,6 +158,43 @@ def _lead(records: Sequence[Record], loss: float) -> str:
     return f"{both.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
+# Where milliseconds count: the same chains by bit operations and by the latency of the exported networks.
+
+
+def latency_table(recordings: Mapping[str, Sequence[Record]], losses: Sequence[float]) -> Table:
+    """The best chain by each of the two costs, and what taking the one for the other costs, by data and loss.
+
+    Values are means over the seeds that have all chains of the recording, on validation and test images.
+    """
+    rows = [_latency_row(name, records, loss) for name, records in recordings.items() for loss in losses]
+    names = (
+        *("data", "tolerated loss", "best by bit operations", "its times faster", "best by latency"),
+        *("its times faster", "agreement", "seeds"),
+    )
+    return Table(
+        title="The best chain by bit operations and by latency",
+        columns=tuple(Column(name, "left" if name == "data" else "right") for name in names),
+        rows=tuple(rows),
+        note="Times faster than the float network, exported, in onnxruntime on one thread, in turns; means over "
+        "seeds of the logarithm. Agreement: Kendall's tau between the two costs over all chains.",
+    )
+
+
+def _latency_row(name: str, records: Sequence[Record], loss: float) -> tuple[str, ...]:
+    stages = max((record.order for record in records), key=len)
+    letters = "".join(letter for letter in STAGES if letter in stages)
+    bitops, latency = (
+        chain_values(networks_of(records, letters, cost=cost), letters, loss=loss)
+        for cost in ("bitops", "latency")
+    )
+    whole = np.isfinite(bitops.values).all(axis=0)
+    fewest, fastest = (table.values[:, whole].mean(axis=1) for table in (bitops, latency))
+    by_bits, by_time = (int(np.argmax(values)) for values in (fewest, fastest))
+    told = [(bitops.orders[k], f"{2 ** fastest[k]:.2f}") for k in (by_bits, by_time)]
+    tau = kendall_tau(fewest, fastest)
+    return name, loss_text(loss), *told[0], *told[1], f"{tau:+.2f}", str(int(whole.sum()))
+
+
 # The claims of the paper's experiments beside each other on several data sets, by the one decision rule.
 
 
@@ -202,8 +240,12 @@ class Recording:
         return next(one for one in self.answer.by_loss if one.loss == loss)
 
 
-def findings_page(recordings: Sequence[Recording], exits: Mapping[str, Sequence[Record]]) -> str:
-    """The whole page in Markdown; `exits` holds the records of P and E alone, by data."""
+def findings_page(
+    recordings: Sequence[Recording],
+    exits: Mapping[str, Sequence[Record]],
+    timed: Mapping[str, Sequence[Record]],
+) -> str:
+    """The whole page in Markdown; `exits` holds records of P and E alone, `timed` those with latency."""
     blocks = [
         _HEAD,
         "## In short",
@@ -234,6 +276,10 @@ def findings_page(recordings: Sequence[Recording], exits: Mapping[str, Sequence[
         *table_markdown(joint_table(titled, SHOWN)),
         "",
     ]
+    if timed:
+        named = {_title(name): records for name, records in timed.items()}
+        table = table_markdown(latency_table(named, SHOWN))
+        blocks += ["## Where milliseconds count", "", _LATENCY_NOTE, "", *table, ""]
     blocks += ["## What stays open", "", *_open(recordings), "", _LIMITS]
     return "\n".join(blocks).rstrip("\n") + "\n"
 
@@ -417,6 +463,11 @@ together with it by every later stage: an early E is trained for longer than a l
 the body at once, what is left of the lead of an early E is due to the order itself."""
 
 
+_LATENCY_NOTE = """D, P and Q, all orders and their prefixes, each exported and timed (`cost = "latency"`).
+In onnxruntime a multiplication of 4 by 8 bits takes as long as one of 8 by 8, and a layer takes time that no
+bit operation tells, so the reductions by latency are far smaller than those by bit operations."""
+
+
 _LIMITS = """## Limits
 
 - Small residual networks and images of 8x8 to 32x32 pixels; one recipe of training for each data set. The
@@ -433,16 +484,19 @@ _LIMITS = """## Limits
 
 def main(target: Path) -> None:
     """Read all recordings and write the page to `target`, and its pictures into `figures` beside it."""
-    benchmarks = [one for one in recorded_names() if one not in NOT_BENCHMARKS and not one.startswith(JOINT)]
+    benchmarks = [
+        one for one in recorded_names() if one not in NOT_BENCHMARKS and not one.startswith((JOINT, TIMED))
+    ]
     recordings = [_answered(name) for name in benchmarks]
-    exits = {
-        name.removeprefix(JOINT): load_recorded(name) for name in recorded_names() if name.startswith(JOINT)
-    }
+    exits, timed = (
+        {name.removeprefix(kind): load_recorded(name) for name in recorded_names() if name.startswith(kind)}
+        for kind in (JOINT, TIMED)
+    )
     (target.parent / "figures").mkdir(parents=True, exist_ok=True)
     for recording in recordings:
         picture = to_svg(loss_plot(_curves(recording.answer)))
         replace_file(target.parent / "figures" / f"findings-{recording.name}.svg", picture)
-    replace_file(target, findings_page(recordings, exits))
+    replace_file(target, findings_page(recordings, exits, timed))
 
 
 def _answered(name: str) -> Recording:

@@ -75,7 +75,7 @@ NO_REGRET = Regret(expected=0.0, upper95=0.0, random_order=0.0)
 def test_where_no_network_loses_so_little_nothing_is_told(hollow: AnswerAt) -> None:
     assert str(read_claim(OrderClaim("", "", is_order("DPQE")), hollow)) == "-"
     told = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
-    page = findings_page([recording("digits", {**told, 0.002: hollow})], {})
+    page = findings_page([recording("digits", {**told, 0.002: hollow})], {}, {})
     assert "| 0.2 % | - | hardly any network loses so little |" in page
     assert "From a tolerated loss of 0.6 % to 8 % the sets that may be best overlap." in page
 
@@ -122,10 +122,22 @@ def exits() -> list[Record]:
     ]
 
 
+def timed() -> list[Record]:
+    """P before Q needs fewer bit operations, Q before P takes less time."""
+    reached = {"P": (2.0, 1.5), "Q": (16.0, 1.2), "PQ": (64.0, 2.0), "QP": (32.0, 4.0)}
+    records = [make_record(order, seed, 0.975, reached[order][0]) for order in reached for seed in range(2)]
+    return [
+        replace(one, points=(replace(one.points[0], extra={"latency_cr": reached[one.order][1]}),))
+        for one in records
+    ]
+
+
 def test_the_page_tells_law_claims_and_what_is_open_for_each_recording() -> None:
     plain = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
     flipped = {**plain, 0.05: answer(0.05, ("EPQD",), {"EPQD": 0.1, "DPQE": 1.1, "DQPE": 1.3})}
-    page = findings_page([recording("digits", plain), recording("cifar10", flipped)], {"cifar10": exits()})
+    page = findings_page(
+        [recording("digits", plain), recording("cifar10", flipped)], {"cifar10": exits()}, {"digits": timed()}
+    )
     assert "| digits | 3 | 3 | 98.0 % | 98.0 % | a chip | float32 |" in page
     assert "| CIFAR-10 (JPEG copies) | 3 | 3 |" in page
     assert "| 2 % | DPQE | DPQE, DQPE | 0.10 | 0.40 | 1.00 | 2.0 | 0.001 |" in page
@@ -134,6 +146,7 @@ def test_the_page_tells_law_claims_and_what_is_open_for_each_recording() -> None
     assert "- CIFAR-10 (JPEG copies), 5 %: EPQD alone is left." in page
     assert "- digits: Take D → P → Q → E if a loss of 2 % is tolerated" in page
     assert "- digits, 2 %: 1 beside DPQE may be best" in page
+    assert "| digits | 2 % | PQ | 2.00 | QP | 4.00 | +0.33 | 2 |" in page
     assert "| CIFAR-10 (JPEG copies) | 5 % | +2.00 [+2.00, +2.00] | +0.00 [+0.00, +0.00] | 3 |" in page
     weaker = "| weaker first | a rival: by the loss of each stage alone |"
     assert f"{weaker} DQPE: open (0.50, costs 0.20) | DQPE: fails (0.00, costs 1.20) |" in page
