@@ -120,7 +120,7 @@ def draw_values(
 
     `orders` may hold orders that were never run; they are predicted. `floor` is the value of a network that
     does not reach the loss, `hint`, shape (orders,), what is expected of each order up to a shift and a
-    factor. The same table gives the same draws. Raises ValueError if it holds no value.
+    factor, NaN where nothing is. The same table gives the same draws. Raises ValueError if it holds no value.
     """
     return draw_tables(values[None], orders, stages, floor=floor, hint=hint, effort=effort)[0]
 
@@ -139,7 +139,9 @@ def draw_tables(
         raise ValueError("tables must hold at least one value each, got one with none")
     columns = parts_of(orders, stages)
     if hint is not None:
-        columns[HINT] = _scaled(np.asarray(hint, dtype=float).reshape(len(orders), 1))
+        told = np.isfinite(hint)
+        column = np.where(told, hint, np.mean(hint, where=told) if told.any() else 0.0)
+        columns[HINT] = _scaled(column.reshape(len(orders), 1))
     return _Sampler(tables, tuple(orders), columns, floor, effort or Effort()).run()
 
 

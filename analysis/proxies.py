@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from ordercomp.analysis.order_model import draw_values
 from ordercomp.analysis.values import FLOOR, Network, ValueTable, chain_values
 from ordercomp.records import Record
-from ordercomp.sequence import Order
+from ordercomp.sequence import Order, permutations, subsets
 
 FloatArray = npt.NDArray[np.float64]
 Matching = Literal["same", "error", "quantile"]
@@ -123,3 +124,29 @@ def agree(
     cheap = matched_loss(loss, rule, errors=errors, networks=(task, proxy))
     tables = chain_values(task, stages, loss=loss), chain_values(proxy, stages, loss=cheap)
     return compare(*tables, whole=whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What a cheaper copy of a task says of its chains, ready for any loss that is tolerated on the task."""
+
+    networks: tuple[Network, ...]  # of the copy, as `networks_of` gives them
+    stages: Order
+    errors: tuple[float, float]  # of the baselines of task and copy, fractions
+
+    def at(self, loss: float) -> dict[Order, float]:
+        """Expected value of each chain on the copy, in its doublings; empty where it tells nothing.
+
+        Chains that were never run there are told as the model expects them, with up to four stages.
+        """
+        cheap = matched_loss(loss, "error", errors=self.errors)
+        table = chain_values(self.networks, self.stages, loss=cheap)
+        if not (table.values > FLOOR).any():
+            return {}
+        every = [chain for subset in subsets(self.stages) for chain in permutations(subset)]
+        unseen = [chain for chain in every if chain not in table.orders] if len(self.stages) <= 4 else []
+        values = np.full((len(table.orders) + len(unseen), len(table.seeds)), np.nan)
+        values[: len(table.orders)] = table.values
+        orders = (*table.orders, *unseen)
+        draws = draw_values(values, orders, self.stages, floor=FLOOR)
+        return dict(zip(orders, map(float, draws.pooled.mean(axis=0)), strict=True))

@@ -156,3 +156,11 @@ def test_a_hint_without_sense_is_not_believed() -> None:
     hint = rng.standard_normal(len(orders))
     means = draw_values(values, orders, "DPQE", floor=None, hint=hint).pooled.mean(axis=0)
     assert np.corrcoef(means, values.mean(axis=1))[0, 1] > 0.98
+
+
+def test_a_hint_may_know_nothing_of_some_orders() -> None:
+    orders = list(permutations("DPQ"))
+    values = np.arange(6.0)[:, None] + np.random.default_rng(5).normal(0, 0.1, (6, 3))
+    hint = np.array([0.0, 1.0, np.nan, 3.0, np.nan, 5.0])
+    means = draw_values(values, orders, "DPQ", floor=None, hint=hint).pooled.mean(axis=0)
+    assert np.allclose(means, values.mean(axis=1), atol=0.2)

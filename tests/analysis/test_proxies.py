@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ordercomp.analysis.proxies import LARGEST_LOSS, agree, baseline_error, compare, matched_loss
+from ordercomp.analysis.proxies import LARGEST_LOSS, Hints, agree, baseline_error, compare, matched_loss
 from ordercomp.analysis.values import ValueTable, networks_of
 from ordercomp.jobs.race import load_recorded
 from ordercomp.sequence import permutations
@@ -62,3 +62,18 @@ def test_a_recording_agrees_with_itself() -> None:
     assert found is not None
     assert found.correlation == pytest.approx(1.0)
     assert found.proxy_loss == pytest.approx(0.02)
+
+
+def test_hints_tell_of_every_chain_at_the_matched_loss() -> None:
+    records = [record for record in load_recorded("cifar10") if record.order not in ("DPQE", "QE")]
+    hints = Hints(tuple(networks_of(records, "DPQE")), "DPQE", errors=(0.12, 0.24)).at(0.01)
+    direct = Hints(tuple(networks_of(records, "DPQE")), "DPQE", errors=(0.24, 0.24)).at(0.02)
+    assert len(hints) == 64  # those that were left out, too
+    assert hints == direct
+    assert max(hints, key=lambda chain: hints[chain])[0] in "DQ"
+
+
+def test_a_copy_that_reaches_nothing_gives_no_hint() -> None:
+    networks = networks_of(load_recorded("cifar10"), "DPQE")
+    whole = tuple(network for network in networks if network.order == "PEQD")
+    assert Hints(whole, "DPQE", errors=(0.24, 0.24)).at(0.001) == {}
