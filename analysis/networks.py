@@ -47,6 +47,9 @@ class Pick:
     interval: tuple[Number, Number] | None  # of the loss on test data, 95 %; None: the images are not known
     note: str = ""
     command: str = ""  # makes it
+    skip: Number | None = field(
+        default=None, metadata=OMITTED
+    )  # share of images that skip a block, with gates
     latency: Number | None = field(default=None, metadata=OMITTED)  # times faster, exported, if measured
 
     @classmethod
@@ -72,6 +75,7 @@ class Pick:
             sequence=record.sequence,
             seed=record.seed,
             threshold=point.threshold,
+            skip=point.extra.get("skip"),
             reduction=point.bitops_cr,
             storage=point.cr,
             latency=point.extra.get("latency_cr"),

@@ -125,7 +125,7 @@ def compress(
             best = _within(last, loss, chosen.cost)
         point = last.points[0] if best is None else best
         key = str(key_of_record(chosen.digest, last))
-        copy_with_threshold(results.network_path(key), path, point.threshold)
+        copy_with_threshold(results.network_path(key), path, point.threshold, point.extra.get("skip"))
     return Compressed(record=last, point=point, keeps_loss=best is not None, path=path)
 
 

@@ -105,7 +105,7 @@ def _keep_networks(folder: Path, networks: Sequence[Pick], records: Sequence[Rec
         written.add(name)
         source = runner.whole_network(known[network.sequence, network.seed])
         if source is not None:
-            copy_with_threshold(source, folder / name, network.threshold)
+            copy_with_threshold(source, folder / name, network.threshold, network.skip)
 
 
 ERROR = 0.05  # of a certified loss

@@ -336,7 +336,8 @@ def _keep_networks(result: SearchResult, folder: Path, network_of: Callable[[Rec
         network = None if best is None else network_of(best.record)
         if best is not None and network is not None:
             folder.mkdir(exist_ok=True)
-            copy_with_threshold(network, folder / network_name(tolerance), best.point.threshold)
+            skip = best.point.extra.get("skip")
+            copy_with_threshold(network, folder / network_name(tolerance), best.point.threshold, skip)
 
 
 T = TypeVar("T", LawFile, SearchFile)

@@ -34,7 +34,8 @@ def next_asked(confidence: Any, place: int, threshold: float, heads: int) -> NDA
     `confidence` is a number or an array of any shape, like the result.
     """
     wanted = np.ceil(threshold * (place + 1) / np.maximum(confidence, 1e-12)) - 1
-    return np.clip(wanted, place + 1, heads).astype(np.int64)
+    chosen: NDArray[np.int64] = np.clip(wanted, place + 1, heads).astype(np.int64)
+    return chosen
 
 
 def predictive_exits(

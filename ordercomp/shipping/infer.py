@@ -47,6 +47,8 @@ class Network:
         self.names = json.loads(facts["class_names"])
         self.threshold = json.loads(facts["threshold"])
         self.numbers = json.loads(facts["numbers"])  # real targets: their center and spread
+        self.policy = json.loads(facts.get("policy", '"confidence"'))
+        self.heads = json.loads(facts.get("heads", "0"))
 
     @staticmethod
     def _unpacks(file: str) -> str:
@@ -80,6 +82,7 @@ class Network:
         """Parts, or a file with all exits, of which the first that is sure enough is told."""
         told: dict[int, tuple[np.ndarray, float, int]] = {}
         known, left, before, place = {"image": images}, np.arange(len(images)), None, 0
+        agreeing, asked = np.zeros(len(images)), np.zeros(len(images))
         for session in self.sessions:
             names = [output.name for output in session.get_outputs()]
             found = session.run(None, {one.name: known[one.name] for one in session.get_inputs()})
@@ -89,14 +92,27 @@ class Network:
                 logits = known[name]
                 sure = self._sureness(logits, before)
                 last = session is self.sessions[-1] and name == exits[-1]
-                leaves = sure >= (0.0 if last else np.inf if self.threshold is None else self.threshold)
+                threshold = np.inf if self.threshold is None else self.threshold
+                agreeing = self._agreeing(agreeing, logits, before)
+                enough = agreeing / max(1, self.heads) if self.policy == "patience" else sure
+                leaves = last | ((place >= asked) & (enough >= threshold))
+                if self.policy == "predictive":  # heads before that one would not be sure
+                    later = np.ceil(threshold * (place + 1) / np.maximum(sure, 1e-12)) - 1
+                    asked = np.where(place >= asked, later, asked)
                 for row in np.flatnonzero(leaves):
                     told[int(left[row])] = (logits[row], float(sure[row]), place)
                 known = {key: value[~leaves] for key, value in known.items()}
                 left, before, place = left[~leaves], logits[~leaves], place + 1
+                agreeing, asked = agreeing[~leaves], asked[~leaves]
             if not len(left):
                 break
         return [told[number] for number in range(len(images))]
+
+    def _agreeing(self, before: np.ndarray, logits: np.ndarray, others: np.ndarray | None) -> np.ndarray:
+        """How many exits in a row name the same class as the one before, shape (n,)."""
+        if others is None:
+            return before
+        return np.where(logits.argmax(axis=1) == others.argmax(axis=1), before + 1, 0)
 
     def _sureness(self, logits: np.ndarray, before: np.ndarray | None) -> np.ndarray:
         """The largest softmax, shape (n,); of real targets the agreement with the exit before."""

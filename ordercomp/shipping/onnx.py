@@ -148,6 +148,10 @@ def _check_request(
             "--branches lets an image leave inside one file: it needs exits and a stored threshold, "
             "and does not go with --segments"
         )
+    if branches and network.module.policy != "confidence":
+        raise ValueError(
+            f"--branches knows the policy confidence alone, the exits have {network.module.policy}"
+        )
     if without_images:
         raise ValueError("--as int8 needs --task, whose training images choose the ranges")
 
@@ -190,6 +194,8 @@ def _facts(network: CompressedNetwork, options: Mapping[str, str], images: Tenso
         "std": serving.std,
         "class_names": serving.names,
         "threshold": serving.threshold,
+        "policy": network.module.policy,
+        "heads": len(network.exits),
         "numbers": serving.scale,
         "disable_quant_qdq": int(bool(options)),
     }

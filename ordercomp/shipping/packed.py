@@ -146,8 +146,8 @@ def _assembled(
     for name, bits in packed.items():
         if name in values:
             numbers = unpack(tensors[name], bits, tuple(structure["shapes"][name]))
-            *_, levels = ("uniform", *structure["quantized"][name.removesuffix(".weight")][3:])
-            values[name] = weight_of_numbers(numbers, tensors[name + _RANGE], bits, levels)
+            told = structure["quantized"][name.removesuffix(".weight")][3:]  # levels that are not uniform
+            values[name] = weight_of_numbers(numbers, tensors[name + _RANGE], bits, *told)
     values |= {name: values[other] for name, other in facts["same"].items()}
     shapes: dict[str, list[int]] = defaultdict(list)  # what is not stored is a single number
     shapes |= {name: list(tensor.shape) for name, tensor in values.items()}
@@ -161,11 +161,21 @@ def _assembled(
     return channels_last(plain_module(module, weights))
 
 
-def copy_with_threshold(source: Path, target: Path, threshold: float | None) -> None:
+def copy_with_threshold(
+    source: Path, target: Path, threshold: float | None, skip: float | None = None
+) -> None:
     """Copy a network file and store the threshold in the copy, which replaces an older file at once.
 
-    Nothing is built for it. Raises CheckpointError for a damaged file, OSError if it cannot be written.
+    So is the share of the images that `skip` a block with a gate, unless it is None. Nothing is built for it.
+    Raises CheckpointError for a damaged file, OSError if it cannot be written.
     """
     tensors, facts = read_checkpoint(source)
     serving = decode(facts.get("serving", {}), Serving, "serving", strict=False)
-    write_checkpoint(target, tensors, {**facts, "serving": encode(replace(serving, threshold=threshold))})
+    facts = {**facts, "serving": encode(replace(serving, threshold=threshold))}
+    if skip is not None:
+        rebuilt = [
+            [stage, name, {**own, "skip": skip} if stage == "S" else own]
+            for stage, name, own in facts["structure"]["rebuilt"]
+        ]
+        facts["structure"] = {**facts["structure"], "rebuilt": rebuilt}
+    write_checkpoint(target, tensors, facts)

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_networks import apply, tiny_network
+
+
+from tiny_networks import apply, tiny_network, tiny_trainer
 
 from ordercomp.networks.network import CompressedNetwork, Serving
 from ordercomp.shipping.plain import ship
@@ -155,3 +157,18 @@ def test_one_file_is_timed_and_images_leave_where_predict_lets_them() -> None:
     found = measure_exits(model, batch[:1].numpy(), repeats=3, shares=shares)
     assert len(found.exits_ms) == len(shares)
     assert found.whole_ms > 0
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("policy", ["patience", "predictive"])
+def test_the_program_beside_an_export_knows_the_policy(policy: str, tmp_path: Path) -> None:
+    network = apply("E", tiny_network(), tiny_trainer(epochs=1), policy=policy, exits=4)
+    network = replace(network, serving=Serving(threshold=0.5))
+    images = pixels(network, 12)
+    told = [ship(network).predict(image.transpose(1, 2, 0)) for image in images]
+    assert len({one.exit for one in told}) > 1
+    exported = export_onnx(network, tmp_path / "n.onnx", segments=True)
+    reader = Network([str(file) for file in exported.files])
+    assert [reader.predict(image)[2] for image in images] == [one.exit for one in told]
+    with pytest.raises(ValueError, match=f"knows the policy confidence alone, the exits have {policy}"):
+        export_onnx(network, tmp_path / "n.onnx", branches=True)

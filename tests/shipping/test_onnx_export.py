@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_networks import apply, tiny_network
+from tiny_networks import apply, tiny_network, tiny_trainer
 
 from ordercomp.cli.main import main
 from ordercomp.networks.network import CompressedNetwork
@@ -69,6 +69,21 @@ def test_onnxruntime_computes_every_exit(
     small = kind.UINT2 if bits[0] <= 2 else kind.UINT4 if bits[0] <= 4 else kind.UINT8
     packed = small if purpose == "size" else kind.UINT8 if bits[0] == 8 else kind.INT8
     assert "Q" not in order or packed in stored
+
+
+@pytest.mark.parametrize(
+    "steps", ["S", "S(skip=0.3) Q(levels=pot,weights=4) E", "Q(levels=apot,weights=3) P"]
+)
+def test_gates_and_levels_of_powers_of_two_are_exported(steps: str, tmp_path: Path) -> None:
+    network = tiny_network()
+    for step in StageSequence.parse(steps).steps:
+        network = apply(step.stage, network, tiny_trainer(), **step.settings)
+    images = network.architecture.example(5)
+    export_onnx(network, tmp_path / "n.onnx")
+    with torch.no_grad():
+        ours = [logits.numpy() for logits in ship(network)(images)]
+    theirs = run_parts([onnx_session((tmp_path / "n.onnx").read_bytes())], images.numpy())
+    assert all(np.abs(one - two).max() < 0.05 * one.std() for one, two in zip(ours, theirs, strict=True))
 
 
 def test_parts_compute_what_the_whole_computes_and_hand_on_features(tmp_path: Path) -> None:
