@@ -80,7 +80,7 @@ class GatedBlock(nn.Module):
         follows a network sees all of it.
         """
         needed = self.gate(features)
-        if len(features) == 1 and torch.is_inference_mode_enabled() and not bool(needed):
+        if torch.is_inference_mode_enabled() and len(features) == 1 and not bool(needed):
             return features
         needed = needed[:, None, None, None]
         gated: Tensor = needed * self.block(features) + (1 - needed) * features

@@ -72,7 +72,7 @@ def test_onnxruntime_computes_every_exit(
 
 
 @pytest.mark.parametrize(
-    "steps", ["S", "S(skip=0.3) Q(levels=pot,weights=4) E", "Q(levels=apot,weights=3) P"]
+    "steps", ["S", "S(skip=0.3) Q(levels=pot,activations=8) E", "Q(levels=apot,activations=8) P"]
 )
 def test_gates_and_levels_of_powers_of_two_are_exported(steps: str, tmp_path: Path) -> None:
     network = tiny_network()
