@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-
 from tiny_networks import apply, tiny_network, tiny_trainer
 
 from ordercomp.networks.network import CompressedNetwork, Serving
