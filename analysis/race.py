@@ -1,69 +1,64 @@
-"""The race: which chains to run at the next seed, given the values of all seeds so far.
+"""The race: which chains to train next, at which seed, given the values of all that were trained.
 
-Blocks are seeds. All chains that are still in the race are run at a seed, so that they are compared on equal
-terms; a chain that is most probably not the best leaves it and does not come back. Up to four stages every
-order starts, with its prefixes, at the first seeds in balanced halves; from five on a balanced fraction
-starts, and the model proposes orders that were never run. Everything is a function of the values alone, so
-that a run that is resumed, or repeated, takes the same way.
+Few orders start, each beside its reverse, with their prefixes: a quarter of those of four stages at the first
+seed, and from five stages on a balanced fraction at each of the first two. From then on trainings go where
+the doubt is: to the chains that are often among the two best in draws of the posterior (top-two sampling,
+Russo 2016) or may be far ahead, per training that they take, as most of a chain's prefixes are often there.
+A chain that was measured at many seeds gains less by another one. Orders that were never run take part as the
+model expects them. The choice is a function of the values and of what is in training alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.answer import BAND, LEAST_SEEDS, lower_bounds
+from ordercomp.analysis.answer import BAND, BOUND, LEAST_SEEDS, lower_bounds
 from ordercomp.analysis.order_model import Draws, Effort, draw_values, pair_signs, parts_of
 from ordercomp.analysis.values import ValueTable
-from ordercomp.sequence import Order, permutations, subsets
+from ordercomp.sequence import Order, permutations, prefixes, subsets
 
 FloatArray = npt.NDArray[np.float64]
+Cell = tuple[Order, int]  # a chain at a seed
 
-MOST_SEEDS = 8  # the risk of dropping the best order is spent over the looks after these many seeds
+BLOCK = 4  # trainings that are chosen at once, at each knob setting, with up to four stages
+ENOUGH = 0.05  # doublings: a race is over if with 95 % confidence no choice is better by more
+IDLE, NOTHING = 0.05, 0.05  # a setting is idle if so few values change without it, by so many doublings
+BASELINE = 1.0  # trainings that the first chain of a new seed takes beside its own
 ALL_UP_TO = 4  # stages
-HALVES = 4  # seeds at which only a half starts
 LOOK = Effort(burn_in=50, draws=100)
+_RISK = BAND / 8  # of leaving out the best chain, at a single look
+_QUARTER = ("DPQE", "EQPD", "QEDP", "PDEQ", "DQEP", "PEQD")
 _HALF = ("DPQE", "DEPQ", "DEQP", "PDQE", "PEQD", "PEDQ", "QDPE", "QPDE", "QEPD", "QEDP", "EDQP", "EPQD")
 _FRACTION = {5: 12, 6: 24, 7: 30, 8: 36, 9: 42, 10: 48}  # orders that start, by the number of stages
-_PROPOSED = 6  # orders that were never run and enter at a seed
-_KEPT = 6  # from five stages on: the best of those in the race, beside the proposed ones
-MOST_LATER = _KEPT + _PROPOSED  # orders at a seed after the first two, from five stages on
+_PROPOSED = 6  # orders that were never run and are looked at beside the others
 _TRIES = 400  # of the search for a balanced fraction
 
 
-def next_orders(stages: Order, table: ValueTable | None) -> tuple[Order, ...]:
-    """The chains to run at the next seed, their prefixes implied; none where one chain is left.
-
-    `table` holds the values of all chains at the seeds so far, in the order in which they were run; None
-    before the first. Raises ValueError for fewer than two or more than ten stages.
-    """
+def first_cells(stages: Order) -> tuple[Cell, ...]:
+    """The orders that start, at their seeds. Raises ValueError for fewer than two or more than ten stages."""
     if not 2 <= len(stages) <= max(_FRACTION):
         raise ValueError(f"stages must be 2 to {max(_FRACTION)} letters for a race, got {stages!r}")
-    done = 0 if table is None else len(table.seeds)
-    if len(stages) <= ALL_UP_TO:
-        lost = set() if table is None else set(table.orders) - set(surviving(table))
-        every = [chain for subset in subsets(stages) for chain in permutations(subset)]
-        left = [chain for chain in every if chain not in lost]  # many never ran as yet
-        return () if len(left) < 2 else in_halves(stages, longest(left), done)
-    if table is None or done < 2:
-        return starting_orders(stages, done)
-    survivors = surviving(table)
-    draws = _look(table)
-    ranked = [draws.orders[k] for k in np.argsort(-draws.pooled.mean(axis=0), kind="stable")]
-    best = longest([order for order in ranked if order in survivors][:_KEPT])
-    new = _proposals(draws, stages) if done < MOST_SEEDS - LEAST_SEEDS else ()
-    return (*best, *new)
+    if len(stages) == ALL_UP_TO:
+        letters = str.maketrans("DPQE", stages)
+        return tuple((order.translate(letters), 0) for order in _QUARTER)
+    seeds = 1 if len(stages) < ALL_UP_TO else 2
+    return tuple((order, seed) for seed in range(seeds) for order in starting_orders(stages, seed))
 
 
 def starting_orders(stages: Order, block: int) -> tuple[Order, ...]:
-    """The orders of the `block`-th of the first seeds, 0 being the first.
+    """A balanced part of all orders: as small as can be, another one for each `block`, which counts from 0.
 
-    For five stages or more a balanced fraction: every order stands beside its reverse, so that each stage
-    comes before each other equally often, and the pairs are as little confounded as a search finds. Every
-    block has another one.
+    Of four stages one half and the other half in turn; of fewer all. From five stages on a fraction in which
+    every order stands beside its reverse, so that each stage comes before each other equally often, and the
+    pairs are as little confounded as a search finds.
     """
-    if len(stages) <= ALL_UP_TO:
-        return in_halves(stages, tuple(permutations(stages)), block)
+    if len(stages) < ALL_UP_TO:
+        return tuple(permutations(stages))
+    if len(stages) == ALL_UP_TO:
+        half = {"".join(stages["DPQE".index(letter)] for letter in order) for order in _HALF}
+        return tuple(order for order in permutations(stages) if (order in half) == (block % 2 == 0))
     rng = np.random.default_rng(block)
     letters = np.array(list(stages))
 
@@ -76,39 +71,146 @@ def starting_orders(stages: Order, block: int) -> tuple[Order, ...]:
     return min(distinct, key=lambda orders: _confounding(orders, stages))
 
 
-def longest(chains: Sequence[Order]) -> tuple[Order, ...]:
-    """The chains that are no prefix of another one: running these runs all of them."""
-    return tuple(
-        chain for chain in chains if not any(other != chain and other.startswith(chain) for other in chains)
-    )
+def block_of(stages: Order) -> int:
+    """About how many trainings are chosen at once, at each knob setting: more where there are more orders."""
+    return _FRACTION.get(len(stages), BLOCK)
 
 
-def surviving(table: ValueTable) -> tuple[Order, ...]:
-    """The chains still in the race after the seeds of the table, as they were dropped seed by seed."""
-    left = set(table.orders)
-    for seeds in range(LEAST_SEEDS, len(table.seeds) + 1):
-        if len(left) > 1:
-            left -= losing(_look(table.at(table.seeds[:seeds])))
-    return tuple(order for order in table.orders if order in left)
+def next_cells(
+    draws: Draws, ran: Collection[Cell], *, seeds: int, settings: int = 1, block: int = BLOCK
+) -> tuple[Cell, ...]:
+    """The chains to train next, each at a seed, their prefixes implied; none where the race is over.
+
+    Args:
+        draws: what `look` tells of the values known so far.
+        ran: the chains that were trained or are in training, at seeds 0, 1, …; some may have no value yet.
+        seeds: the most that there may be.
+        settings: of the knobs, with each of which a chain is trained.
+        block: about as many trainings are chosen at each setting.
+
+    A race is over if hardly anything can be gained by taking another chain than the best guess, or if all
+    that may be the best were run at all seeds.
+    """
+    if len({seed for _, seed in ran}) >= LEAST_SEEDS and is_decided(draws):
+        return ()
+    may_win = lower_bounds(draws.pooled, _RISK) == 0
+    doubt = {
+        order: float(share)
+        for order, share, kept in zip(draws.orders, doubts(draws.pooled), may_win, strict=True)
+        if kept and share > 0
+    }
+    return Trained.of(ran, settings=settings).choose(doubt, seeds=seeds, block=block)
 
 
-def losing(draws: Draws) -> set[Order]:
-    """The chains that leave the race at one look: they lie behind, at an error level that all looks share."""
-    least = lower_bounds(draws.pooled, BAND / MOST_SEEDS)
-    return {order for order, behind in zip(draws.orders, least, strict=True) if behind > 0}
+def look(table: ValueTable, effort: Effort = LOOK) -> Draws:
+    """Draws of the posterior for the chains that were run and those that might be."""
+    stages = table.stages
+    if len(stages) <= ALL_UP_TO:
+        every = [chain for subset in subsets(stages) for chain in permutations(subset)]
+        return _draw(table, [chain for chain in every if chain not in table.orders], effort)
+    return _draw(table, _proposals(_draw(table, (), effort), stages), effort)
 
 
-def _look(table: ValueTable) -> Draws:
-    return draw_values(table.values, table.orders, table.stages, floor=table.floor, effort=LOOK)
+def is_decided(draws: Draws) -> bool:
+    """Whether the choice of a chain can cost hardly anything any more."""
+    pooled = draws.pooled
+    behind = pooled.max(axis=1) - pooled[:, int(pooled.mean(axis=0).argmax())]
+    return bool(np.quantile(behind, BOUND) < ENOUGH)
 
 
-def in_halves(stages: Order, left: Sequence[Order], block: int) -> tuple[Order, ...]:
-    """Those of `left` that belong to this block's half, at the first seeds, while there are many."""
-    if len(stages) < ALL_UP_TO or block >= HALVES or len(left) <= len(_HALF):
-        return tuple(left)
-    letters = dict(zip("DPQE", stages, strict=True))
-    half = {"".join(letters[letter] for letter in order) for order in _HALF}
-    return tuple(order for order in left if len(order) < len(stages) or (order in half) == (block % 2 == 0))
+def doubts(pooled: FloatArray) -> FloatArray:
+    """How much each chain is in doubt, by draws of shape (draws, chains); the sum is 1, shape (chains,).
+
+    One half by how often it is one of the two best, the other by the regret of the best guess that it
+    explains: how far it lies ahead where it is the best. The best guess counts as much there as all others.
+    """
+    two = np.argpartition(-pooled, min(1, pooled.shape[1] - 1), axis=1)[:, :2]
+    often = np.bincount(two.ravel(), minlength=pooled.shape[1]) / two.size
+    guess, best = int(pooled.mean(axis=0).argmax()), pooled.argmax(axis=1)
+    regret = np.bincount(best, weights=pooled.max(axis=1) - pooled[:, guess], minlength=pooled.shape[1])
+    regret[guess] = regret.sum()
+    shares: FloatArray = 0.5 * (often + regret / regret.sum() if regret.sum() else 2 * often)
+    return shares
+
+
+def idle_setting(values: FloatArray, without: Sequence[FloatArray], weights: FloatArray) -> int | None:
+    """The place of a knob setting that decides nothing, of several the one that decides least; else None.
+
+    Args:
+        values: of chains at seeds, with all settings, NaN where not run; shape (chains, seeds).
+        without: the same with each of the settings left out in turn.
+        weights: how much each chain matters, shape (chains,).
+    """
+    weighed = np.where(np.isfinite(values), weights[:, None], 0.0)
+    if len(without) < 2 or not weighed.sum():
+        return None
+    shares = [
+        float((weighed * (np.nan_to_num(values - fewer) > NOTHING)).sum() / weighed.sum())
+        for fewer in without
+    ]
+    least = int(np.argmin(shares))
+    return least if shares[least] <= IDLE else None
+
+
+@dataclass(slots=True)
+class Trained:
+    """The chains that were run at each seed, and what another one would take."""
+
+    seeds: list[set[Order]]
+    settings: int  # trainings that a node takes
+
+    @classmethod
+    def of(cls, ran: Collection[Cell], *, settings: int = 1) -> "Trained":
+        """Fill from cells, prefixes too."""
+        seeds: list[set[Order]] = [set() for _ in range(1 + max((seed for _, seed in ran), default=-1))]
+        for chain, seed in ran:
+            seeds[seed].update(prefixes(chain))
+        return cls(seeds, settings)
+
+    def choose(self, doubt: dict[Order, float], *, seeds: int, block: int) -> tuple[Cell, ...]:
+        """Add chains, those first that settle most doubt per training; return them."""
+        times = {chain: sum(chain in there for there in self.seeds) for chain in doubt}
+        chosen: list[Cell] = []
+        spent = 0
+        while spent < block:
+            rates = {
+                (chain, seed): self._rate(chain, seed, doubt, times)
+                for seed in range(min(len(self.seeds) + 1, seeds))
+                for chain in doubt
+                if seed == len(self.seeds) or chain not in self.seeds[seed]
+            }
+            if not rates:
+                break
+            chain, seed = max(rates, key=lambda cell: rates[cell])
+            new = self.add(chain, seed)
+            for prefix in new:
+                times[prefix] = times.get(prefix, 0) + 1
+            chosen.append((chain, seed))
+            spent += len(new)
+        return tuple(chosen)
+
+    def add(self, chain: Order, seed: int) -> list[Order]:
+        """Note a chain as run, and return what of it is new."""
+        if seed == len(self.seeds):
+            self.seeds.append(set())
+        new = [prefix for prefix in prefixes(chain) if prefix not in self.seeds[seed]]
+        self.seeds[seed].update(new)
+        return new
+
+    def _rate(self, chain: Order, seed: int, doubt: dict[Order, float], times: dict[Order, int]) -> float:
+        """Doubt settled per training: each run of a chain settles less of it than the one before."""
+        there = self.seeds[seed] if seed < len(self.seeds) else ()
+        new = [prefix for prefix in prefixes(chain) if prefix not in there]
+        cost = self.settings * len(new) + (0 if there else BASELINE)
+        return sum(doubt.get(prefix, 0.0) / (1 + times.get(prefix, 0)) for prefix in new) / cost
+
+
+def _draw(table: ValueTable, unseen: Sequence[Order], effort: Effort) -> Draws:
+    """Draws for the chains of a table and for others, which the model predicts."""
+    orders = (*table.orders, *unseen)
+    values = np.full((len(orders), len(table.seeds)), np.nan)
+    values[: len(table.orders)] = table.values
+    return draw_values(values, orders, table.stages, floor=table.floor, effort=effort)
 
 
 def _confounding(orders: Sequence[Order], stages: Order) -> float:

@@ -13,21 +13,24 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from answer_rivals import RIVALS
 from answer_worlds import WORLDS, World
 
-from ordercomp.analysis.answer import LEAST_SEEDS, AnswerAt, precedence_of, read_answer
+from ordercomp.analysis.answer import AnswerAt, precedence_of, read_answer
 from ordercomp.analysis.order_model import Draws, draw_tables
-from ordercomp.analysis.race import LOOK, in_halves, losing
+from ordercomp.analysis.race import LOOK, Cell, first_cells, next_cells
 from ordercomp.analysis.values import ValueTable
+from ordercomp.jobs.race import with_prefixes
 
 FloatArray = npt.NDArray[np.float64]
 
 SEEDS = (3, 5, 8)
+LEAST_RACED = 2  # seeds from which on a race is answered
+STOPS, MOST = 40, 6  # trainings between two lines about races, and how many lines there are
 TOGETHER = 50  # simulations that are fitted at once
 TIE = 0.1  # doublings below which chains tie
 
@@ -116,32 +119,70 @@ def full_designs(
 
 
 def races(
-    make: Callable[[np.random.Generator], World], simulations: int, most: int = 8
+    make: Callable[[np.random.Generator], World], simulations: int
 ) -> dict[int, dict[str, list[Score | None]]]:
-    """The race, stopped after each seed from the third on; races side by side are fitted together."""
+    """The race, stopped after each block from the second seed on; by trainings, in steps of `STOPS`.
+
+    Races side by side are fitted together.
+    """
     rng = np.random.default_rng(2)
-    found: dict[int, dict[str, list[Score | None]]] = {
-        seeds: {"ordercomp": []} for seeds in range(LEAST_SEEDS, most + 1)
-    }
-    for start in range(0, simulations, TOGETHER):
-        worlds = [make(rng) for _ in range(min(TOGETHER, simulations - start))]
-        columns = [np.full((len(world.orders), 0), np.nan) for world in worlds]
-        gone: list[set[str]] = [set() for _ in worlds]
-        for block in range(most):
-            for place, world in enumerate(worlds):
-                left = [order for order in world.orders if order not in gone[place]]
-                run = in_halves(world.stages, left, block)
-                column = np.where([order in run for order in world.orders], world.seed(rng), np.nan)
-                columns[place] = np.hstack([columns[place], column[:, None]])
-            if block + 1 < LEAST_SEEDS:
-                continue
-            first = worlds[0]
-            drawn = draw_tables(np.stack(columns), first.orders, first.stages, floor=first.floor, effort=LOOK)
-            for place, (world, draws) in enumerate(zip(worlds, drawn, strict=True)):
-                answer = read_answer(table_of(world, columns[place]), draws)
-                found[block + 1]["ordercomp"].append(of_answer(world, answer))
-                gone[place] |= losing(draws)
-    return found
+    found: dict[int, dict[str, list[Score | None]]] = {}
+    live = [_Raced(make(rng)) for _ in range(simulations)]
+    for raced in live:
+        raced.train(first_cells(raced.world.stages), rng)
+    while live:
+        going = []
+        for raced, draws in _looked(live):
+            if len(raced.columns) >= LEAST_RACED:
+                answer = read_answer(table_of(raced.world, raced.values), draws)
+                place = STOPS * -(-raced.trainings // STOPS)
+                found.setdefault(place, {"ordercomp": []})["ordercomp"].append(of_answer(raced.world, answer))
+            cells = next_cells(draws, raced.ran, seeds=SEEDS[-1]) if raced.trainings < STOPS * MOST else ()
+            if cells:
+                raced.train(cells, rng)
+                going.append(raced)
+        live = going
+    return dict(sorted(found.items()))
+
+
+@dataclass(slots=True)
+class _Raced:
+    """A race in a world: what each seed would give, and what of it is known."""
+
+    world: World
+    columns: list[FloatArray] = field(default_factory=list)
+    ran: set[Cell] = field(default_factory=set)
+
+    @property
+    def trainings(self) -> int:
+        """Those of the baselines are not counted."""
+        return len(self.ran)
+
+    @property
+    def values(self) -> FloatArray:
+        """Shape (orders, seeds), NaN where not run."""
+        there = [
+            [(order, seed) in self.ran for seed in range(len(self.columns))] for order in self.world.orders
+        ]
+        return np.where(there, np.stack(self.columns, axis=1), np.nan)
+
+    def train(self, cells: Sequence[Cell], rng: np.random.Generator) -> None:
+        """Add chains at seeds, with their prefixes."""
+        self.ran |= with_prefixes(cells)
+        while len(self.columns) <= max(seed for _, seed in self.ran):
+            self.columns.append(self.world.seed(rng))
+
+
+def _looked(races: Sequence[_Raced]) -> Iterator[tuple[_Raced, Draws]]:
+    groups: dict[int, list[_Raced]] = {}
+    for raced in races:
+        groups.setdefault(len(raced.columns), []).append(raced)
+    for some in groups.values():
+        for start in range(0, len(some), TOGETHER):
+            part, first = some[start : start + TOGETHER], some[start].world
+            tables = np.stack([raced.values for raced in part])
+            drawn = draw_tables(tables, first.orders, first.stages, floor=first.floor, effort=LOOK)
+            yield from zip(part, drawn, strict=True)
 
 
 def summary(scores: Sequence[Score | None]) -> dict[str, float]:

@@ -39,8 +39,9 @@ from typing import Any
 
 import numpy as np
 
-from ordercomp.analysis.race import next_orders
+from ordercomp.analysis.race import Cell, block_of, first_cells, look, next_cells
 from ordercomp.analysis.values import chain_values, networks_of
+from ordercomp.jobs.race import known, with_prefixes
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.running import workers as dispatch
 from ordercomp.running.jobs import Finished, NodeJob, Request
@@ -248,16 +249,18 @@ def race(stages: int, workers: int, *, seeds: int = SEEDS) -> dict[str, object]:
     """Trainings and virtual time until the race ends, and until every order ran at as many seeds."""
     letters = LETTERS[:stages]
     with simulation(letters, workers) as simulated:
-        done, table = 0, None
-        while done < seeds and (block := next_orders(letters, table)):
-            for _ in simulated.run([Request(StageSequence.parse(order), done) for order in block]):
+        block, ran, looked = first_cells(letters), set[Cell](), None
+        while block:
+            for _ in simulated.run([Request(StageSequence.parse(order), seed) for order, seed in block]):
                 pass
-            done += 1
+            ran |= with_prefixes(block)
             networks = networks_of(simulated.file.records, letters)
-            table = chain_values(networks, letters, loss=LOSS).at(list(range(done)))
-        assert table is not None
-        whole = list(table.whole)
-        best = table.orders[whole[int(np.nanargmax(np.nanmean(table.values[whole], axis=1)))]]
+            looked = look(known(chain_values(networks, letters, loss=LOSS), ran))
+            block = next_cells(looked, ran, seeds=seeds, block=block_of(letters))
+        assert looked is not None
+        means = dict(zip(looked.orders, looked.pooled.mean(axis=0), strict=True))
+        best = max((order for order in means if len(order) == stages), key=lambda order: means[order])
+        done = len({seed for _, seed in ran})
         trainings, seconds = simulated.cluster.ended, simulated.cluster.now
     exhaustive = done * (1 + sum(math.perm(stages, length) for length in range(1, stages + 1)))
     return {

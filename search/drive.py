@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +45,13 @@ _UNSIGNED_SECONDS = 5.0  # from asking for a trial to signing it, at the end of 
 _TAKEN_FOR_DEAD = contextlib.suppress(UpdateFinishedTrialError)
 
 
+More = Callable[[], Sequence[Request] | None]
+
+
+def _no_more() -> None:
+    return None
+
+
 class RunsRequests(Protocol):
     """The part of `ordercomp.running.runner.Runner` that a study needs."""
 
@@ -72,9 +79,17 @@ class StudySpec:
 
 
 def run_study(
-    study: optuna.Study, runner: RunsRequests, spec: StudySpec, *, trials: int | None = None
+    study: optuna.Study,
+    runner: RunsRequests,
+    spec: StudySpec,
+    *,
+    trials: int | None = None,
+    more: More = _no_more,
 ) -> Iterator[Finished]:
     """Run waiting trials, then trials of the sampler, and yield every node that the runner finishes.
+
+    Once nothing waits, `more` is asked while the last trainings go on: it enqueues trials and returns nodes
+    that are trained beside them, outside of the space; None where that is all.
 
     The study ends with `trials` trials in all, those of earlier runs and of other processes counted, prefixes
     not, and more if a design still lacks some; with None it ends when nothing is waiting. A trial is told
@@ -85,9 +100,9 @@ def run_study(
 
     Raises ValueError if a record lacks what the objectives need, OSError if the storage fails meanwhile.
     """
-    driver = _Driver(study, spec, trials)
+    driver = _Driver(study, spec, trials, more)
     # A sampler should know what is running, so it is not asked far ahead; a design is known from the start.
-    lookahead = None if trials is None else 2 * runner.workers
+    lookahead = None if trials is None and more is _no_more else 2 * runner.workers
     with naming_the_storage(f"study {study.study_name!r}"), Heartbeat(study):
         try:
             while True:
@@ -106,8 +121,9 @@ def run_study(
 class _Driver:
     """The trials that are open, and what is known of their nodes."""
 
-    def __init__(self, study: optuna.Study, spec: StudySpec, trials: int | None) -> None:
+    def __init__(self, study: optuna.Study, spec: StudySpec, trials: int | None, more: More) -> None:
         self._study = study
+        self._more = more
         self._spec = spec
         self._trials = trials
         known = records_from_study(study) if spec.abandonment is not None else []
@@ -161,8 +177,8 @@ class _Driver:
         return self._requests()
 
     def _requests(self) -> Iterator[Request]:
-        while self._ready or not self._is_full():
-            if not self._ready:
+        while self._ready or not self._is_full() or self._gets_more():
+            if not self._ready and not self._is_full():
                 with _TAKEN_FOR_DEAD:
                     self._open_trial(self._study.ask())
             if self._ready:
@@ -171,6 +187,12 @@ class _Driver:
                     self._requested.add(request)
                     yield request
         self._ended = True
+
+    def _gets_more(self) -> bool:
+        """Whether the caller has further work, now that nothing waits."""
+        nodes = self._more()
+        self._ready.extend(nodes or ())
+        return nodes is not None
 
     def settle(self, finished: Finished) -> None:
         """Take in a finished node: tell the trials that it ends, or note it as a prefix of others."""

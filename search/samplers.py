@@ -35,7 +35,7 @@ from ordercomp.objectives import DEFAULT_OBJECTIVES, Objectives
 from ordercomp.search.history import History, features
 from ordercomp.search.space import Space
 from ordercomp.search.trials import PREFIX, RETRY, design_of
-from ordercomp.sequence import KnobValue, StageSequence, Step
+from ordercomp.sequence import KnobValue, Order, StageSequence, Step
 
 STARTUP = 4  # networks before one leads
 LEAST_LOSS = 1 / 50  # of the largest loss that is worth something: the strictest tolerance that is asked for
@@ -238,14 +238,23 @@ class Neighbors(SequenceSampler):
 
     Which network leads is asked at a tolerated loss, two of three times a half to one and a half of `loss`,
     a fraction, as the value of an order counts it; else anywhere from a fiftieth of `objectives.box_loss` to
-    all of it, evenly in its logarithm. Neighbors whose missing stages train faster are drawn more often.
+    all of it, evenly in its logarithm. Neighbors whose missing stages train faster are drawn more often, and
+    those of orders that have more of the `chances` to be best, if any are known.
     """
 
     def __init__(
-        self, within: BaseSampler, space: Space, *, objectives: Objectives, loss: float, seed: int
+        self,
+        within: BaseSampler,
+        space: Space,
+        *,
+        objectives: Objectives,
+        loss: float,
+        seed: int,
+        chances: Mapping[Order, float],
     ) -> None:
         super().__init__(within, space, objectives=objectives, seed=seed)
         self._box, self._loss = objectives.box_loss, loss
+        self._chances = chances
 
     def choose(self, study: Study, trial: FrozenTrial) -> StageSequence:
         """Choose a neighbor that was never tried, or leave the choice to the sampler within."""
@@ -259,6 +268,9 @@ class Neighbors(SequenceSampler):
         if not untried:
             return self.draw(study, trial)
         speeds = np.array([1 / self.history.price(sequence) for sequence in untried])
+        if self._chances:
+            least = min(self._chances.values()) / 2
+            speeds *= [self._chances.get(sequence.order, least) for sequence in untried]
         return untried[int(self.rng.choice(len(untried), p=speeds / speeds.sum()))]
 
 
@@ -397,6 +409,7 @@ def make_sampler(
     objectives: Objectives = DEFAULT_OBJECTIVES,
     cost: CostOptions | None = None,
     loss: float = 0.02,
+    chances: Mapping[Order, float] | None = None,
 ) -> BaseSampler:
     """Make the sampler `name` for a study of about `trials` trials; equal seeds propose alike.
 
@@ -405,7 +418,8 @@ def make_sampler(
     The names are neighbors (of the networks that lead, most often at a tolerated `loss`, in turn with tpe),
     tpe, nsga2, nsga3, gp, random, and grid (every sequence of the space once). With `cost`, of several
     proposals the one is taken that promises most per second of untrained stages; it values them by
-    `objectives`, and proposes for trainings at `seed`.
+    `objectives`, and proposes for trainings at `seed`. `chances` of orders to be the best, where a race told
+    some, weigh the neighbors.
     Raises ValueError for another name, and where a sampler does not fit: grid needs listable knobs; gp needs
     the same parameters in every trial, so a dense space or no optional and repeated stages; neither can weigh
     costs. Weighing needs log2_bitops_cr among the objectives. Over a space that is not dense, nsga2 and nsga3
@@ -428,7 +442,9 @@ def make_sampler(
 
     sampler: BaseSampler = PerTrialSampler(make_for, seed=seed)
     if name == "neighbors":
-        sampler = Neighbors(sampler, space, objectives=objectives, loss=loss, seed=seed)
+        sampler = Neighbors(
+            sampler, space, objectives=objectives, loss=loss, seed=seed, chances=chances or {}
+        )
     elif cost is None:
         sampler = Unfailed(sampler, space, objectives=objectives, seed=seed)
     if cost is not None:

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ordercomp.analysis.checks import closest_harder
 from ordercomp.analysis.report.plots import Path, paths_plot, to_svg
+from ordercomp.jobs.race import as_hard_at_once
 from ordercomp.records import Record
-from ordercomp.sequence import KnobValue, Order, StageSequence, Step
+from ordercomp.sequence import Order, StageSequence, Step
 from ordercomp.stages.catalog import known_stages
 from ordercomp.studies.claims import Claim, Kind, decide_claims, law_of, measured_table, short_name
 from ordercomp.studies.experiment import (
@@ -15,7 +16,6 @@ from ordercomp.studies.experiment import (
     Experiment,
     Part,
     by_sequence,
-    with_knobs,
     words_table,
 )
 from ordercomp.studies.facts import PAPER
@@ -41,7 +41,7 @@ def _plan(design: Design) -> list[Part]:
         usual, steps = design.sequences([letter])[0], design.ladder(letter)
         first = max(steps, key=_bits) if letter == "Q" else usual
         last = min(steps, key=_bits) if letter == "Q" else usual
-        wanted += [*steps, *_as_hard_at_once(usual), first + usual.steps[0]]
+        wanted += [*steps, *as_hard_at_once(usual), first + usual.steps[0]]
         wanted += [sequence + last.steps[0] for sequence in law]
     return [design.part(wanted, controlled=False)]
 
@@ -86,17 +86,6 @@ def _draw(records: Sequence[Record]) -> dict[str, str]:
             name = f"{short_name(before)}, then {StageSequence.parse(text).steps[-1]}"
             paths.append(Path(name=name, steps=((law, runs[before]), (order, own))))
     return {"paths": to_svg(paths_plot(paths))}
-
-
-def _as_hard_at_once(usual: StageSequence) -> list[StageSequence]:
-    """The stage at knobs that cut at once as much as the usual ones do twice; none for other stages."""
-    settings = usual.steps[0].settings
-    changed: dict[str, dict[str, KnobValue]] = {}
-    if usual.order == "P":
-        changed["P"] = {"ratio": round(1 - (1 - float(settings["ratio"])) ** 2, 6)}
-    if usual.order == "D":
-        changed["D"] = {"depth": max(0.1, round(float(settings["depth"]) ** 2, 6))}
-    return [with_knobs(usual, changed)] if changed else []
 
 
 def _bits(sequence: StageSequence) -> float:

@@ -141,7 +141,7 @@ def front_picture() -> Figure:
 def race_picture() -> Figure:
     """The orders that run at each seed of a race on the recorded digits."""
     plan = plan_race(Race(task=TASKS["digits"], seeds=6), losing=True)
-    blocks = [{sequence.order for sequence in block} for block in plan.blocks]
+    blocks = [{order for order in chains if len(order) == len(STAGES)} for chains in plan.seeds.values()]
     orders = sorted(permutations(STAGES), key=lambda order: (-sum(order in block for block in blocks), order))
     figure, axes = _canvas(8.4, 3.6)
     for row, block in enumerate(blocks):

@@ -192,7 +192,7 @@ def _nothing(answer: AnswerAt, loss: str, withheld: str) -> str:
     if withheld:
         return f"These records cannot tell which order to take{where}: {withheld}."
     if not answer.seeds_needed:
-        return f"Nothing is recommended{where}: hardly any network loses so little. Try gentler knobs."
+        return f"Nothing is recommended{where}: hardly any network loses so little."
     return (
         f"These records cannot tell yet which order to take{where}. "
         f"It would take {answer.seeds_needed} seeds of the orders that are left."

@@ -148,7 +148,7 @@ def plan(
         "stages": chosen.stages,
         "knob_settings": len(chosen.settings),
         "seeds": seeds,
-        "orders_at_the_first_seed": len(worst.blocks[0]) // len(race.rungs),
+        "orders_at_the_first_seed": len(worst.seeds[0]),
         "trainings_at_most": len(worst.nodes),
         "trainings_expected": len(expected.nodes),
         "expected_unshared": expected.unshared,
@@ -158,7 +158,7 @@ def plan(
     if as_json:
         print_json(summary)
         return
-    first = PrefixTrie(sequence.steps for sequence in worst.blocks[0])
+    first = PrefixTrie(sequence.steps for sequence in race.sequences(worst.seeds[0]))
     print_shown(_tree(f"{chosen.name}: {chosen.model} on {chosen.data}, first seed", first))
     print_lines(*(f"{name.replace('_', ' ')}: {value}" for name, value in summary.items()))
 

@@ -76,13 +76,13 @@ def parse_convention(text: str) -> Convention:
     raise ValueError(f"--convention must be one of {', '.join(get_args(Convention))}, got {text!r}")
 
 
-def parse_duration(text: str) -> float | None:
-    """Seconds in `90s`, `8m`, `1.5h`; None for `none`. Raises ValueError."""
+def parse_duration(text: str, option: str = "--budget") -> float | None:
+    """Seconds in `90s`, `8m`, `1.5h`; None for `none`. Raises ValueError on behalf of the option."""
     if text == "none":
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
     if match is None or float(match[1]) <= 0:
-        raise ValueError(f"--budget must be a time such as 90s, 8m or 1.5h, or none, got {text!r}")
+        raise ValueError(f"{option} must be a time such as 90s, 8m or 1.5h, or none, got {text!r}")
     return float(match[1]) * _SECONDS[match[2]]
 
 

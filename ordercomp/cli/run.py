@@ -1,12 +1,13 @@
 """The commands that train: discover, search, compress, study and rerun."""
 
+import itertools
 import math
 import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -54,6 +55,7 @@ ObjectiveOption = Annotated[
 
 _NETWORK = re.compile(r"loss-(\d[\d.]*(?:e-\d+)?)\.safetensors")  # percent; other files are left alone
 _MOST_DIFFERENCES = 5  # that are told of a node trained again
+_ENDLESS = 100_000  # trials of a search that ends with its time
 _DASHBOARD = "look at every trial (pip install 'ordercomp[dashboard]')"
 
 
@@ -68,6 +70,9 @@ def discover(
     seeds: Annotated[int, typer.Option(min=1, help="seeds of the race, at most")] = SEEDS,
     workers: WorkersOption = None,
     guarantee: GuaranteeFlag = False,
+    tune: Annotated[
+        str | None, typer.Option(help="then search for so long for the knobs of the best chains, e.g. 4m")
+    ] = None,
     store: StoreUrlOption = None,
     dask: DaskOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="print law.json on stdout")] = False,
@@ -77,7 +82,6 @@ def discover(
     from ordercomp.analysis.report.text import answer_words
     from ordercomp.cli.progress import watching
     from ordercomp.jobs import discover as job
-    from ordercomp.jobs.race import Race, plan_race
     from ordercomp.running.task import load_task
     from ordercomp.running.workers import executor_at
 
@@ -88,16 +92,16 @@ def discover(
         chosen = replace(chosen, loss=parse_loss(loss))
     if cost is not None:
         chosen = replace(chosen, cost=check_cost(cost))
-    seconds = parse_duration(budget)
-    planned = len(plan_race(Race(task=chosen, seeds=seeds), losing=True).nodes)
+    seconds, tuning = parse_duration(budget), None if tune is None else parse_duration(tune, "--tune")
     with (
         executor_at(dask, workers=workers) as (executor, many),
-        watching(planned, budget_seconds=seconds) as view,
+        watching(budget_seconds=seconds) as view,
     ):
 
-        def answered(so_far: job.Discovery) -> None:
-            words = answer_words(so_far.answer, so_far.law.stages)
-            view.note(f"so far: {words.headline}", *(line for line in (words.cost, words.out) if line))
+        def answered(so_far: job.SoFar) -> None:
+            words = answer_words(so_far.answer, so_far.stages)
+            told = (words.cost, words.out, so_far.ladder)
+            view.note(f"so far: {words.headline}", *(line for line in told if line))
 
         done = job.discover(
             chosen,
@@ -114,9 +118,43 @@ def discover(
     if done.failures:
         print_lines(f"ordercomp: {done.failures}", stderr=True)
     steps = _network_steps(out, chosen.model, chosen.loss)
-    _tell(done.file, law_lines(done.file), out, steps, interrupted=done.interrupted, as_json=as_json)
+    lines = itertools.chain(law_lines(done.file), [Text(done.ladder)])
+    _tell(done.file, lines, out, steps, interrupted=done.interrupted, as_json=as_json)
     if done.failures:
         raise typer.Exit(1)
+    if tune is not None:
+        _tuned(chosen, out, seconds=tuning, dask=dask, workers=workers, store=store, as_json=as_json)
+
+
+def _tuned(
+    task: Any,  # the module of tasks is heavy to import
+    folder: Path,
+    *,
+    seconds: float | None,
+    dask: str | None,
+    workers: int | None,
+    store: str | None,
+    as_json: bool,
+) -> None:
+    """Tune the knobs of the best chains of a race for so long, and end with the network to take."""
+    from ordercomp.analysis.report.terminal import search_lines
+    from ordercomp.cli.watched import watched_search
+    from ordercomp.jobs.search import SearchPlan
+
+    plan = SearchPlan(
+        task=task,
+        out=folder / "tuned",
+        source=folder,
+        trials=_ENDLESS,
+        workers=workers or 1,
+        store_url=store or "",
+        budget_seconds=seconds,
+    )
+    done = watched_search(plan, dask=dask, workers=workers)
+    steps = _network_steps(plan.out, task.model, task.loss)
+    if as_json:  # law.json was printed
+        return
+    _tell(done.file, search_lines(done.file), plan.out, steps, interrupted=done.interrupted, as_json=False)
 
 
 def within_loss(folder: Path, loss: float) -> Path | None:
@@ -147,6 +185,9 @@ def search(
     abandon: Annotated[bool, typer.Option(help="end pipelines that are beyond repair early")] = False,
     workers: WorkersOption = None,
     budget: Annotated[str, typer.Option(help="time to train, e.g. 30m, or none")] = "none",
+    source: Annotated[
+        Path | None, typer.Option("--from", help="folder of a discover: go on with its networks and orders")
+    ] = None,
     store: StoreUrlOption = None,
     dask: DaskOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
@@ -180,6 +221,7 @@ def search(
         store_url=store or "",
         abandonment=Abandonment() if abandon else None,
         budget_seconds=parse_duration(budget),
+        source=source,
     )
     done = watched_search(plan, dask=dask, workers=workers)
     steps = _network_steps(out, plan.task.model, plan.task.loss)

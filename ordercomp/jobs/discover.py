@@ -1,38 +1,44 @@
 """Discover: in which order should this network be compressed? The main experiment.
 
-One multi-objective Optuna study, whose space is the stage permutation plus the per-stage knobs. A race over
-seeds is enqueued in it, block by block: a block is a seed at which all orders that are still in the race run
-at all knob settings of the task; orders leave it as they lose. Control arms with F run beside it, for orders
-that may be the best. After each block the answer is there.
+One multi-objective Optuna study, whose space is the stage permutation plus the per-stage knobs. A race is
+enqueued in it: half of the orders first, as a pilot that finds the knob settings, then small blocks of
+chains at seeds, where it is in doubt which chain is the best. The next block is chosen while the last one
+trains, and the answer so far is told. Control arms with F, for chains that may be recommended, and repeated
+stages come last.
 """
 
 import importlib.metadata
+import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ordercomp.analysis.answer import LEAST_SEEDS, Answer, answer_of, derive_answer
+import numpy as np
+
+from ordercomp.analysis.answer import LEAST_SEEDS, Answer, AnswerAt, answer_of, derive_answer
 from ordercomp.analysis.batches import Batch, one_batch, warn_of_others
 from ordercomp.analysis.law import Law, derive_law
+from ordercomp.analysis.race import Cell
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.shown import Shown, shown_law
-from ordercomp.analysis.values import chain_values, networks_of
 from ordercomp.builds import results_of
 from ordercomp.codec import encode
 from ordercomp.errors import FailedRunError
-from ordercomp.files import refuse_link
+from ordercomp.files import digest_of, refuse_link
 from ordercomp.jobs.check import check_task
+from ordercomp.jobs.course import Course
 from ordercomp.jobs.defaults import SEEDS
+from ordercomp.jobs.ladder import find_ladder
 from ordercomp.jobs.law import unless_under_trained
-from ordercomp.jobs.law_folder import guaranteed_networks, settle_precision, write_outcome
-from ordercomp.jobs.race import CONTROLLED_SEEDS, Race
+from ordercomp.jobs.law_folder import guaranteed_networks, kept_outcome, settle_precision, write_outcome
+from ordercomp.jobs.race import CONTROL, Race, with_prefixes
 from ordercomp.jobs.search import task_space
 from ordercomp.objectives import Objectives
-from ordercomp.records import Record, TrainingCount
+from ordercomp.records import Record, TrainingCount, metric_of
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import check_guarantee, task_data, task_metric, train_node
 from ordercomp.running.record_log import RecordLog
@@ -45,9 +51,14 @@ from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.results import attach_record
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.study import Study, enqueue_paired_design, naming_the_storage, open_study
-from ordercomp.sequence import StageSequence
+from ordercomp.sequence import Order, StageSequence
 
 STUDY = "discover"
+LIKELY = 0.1  # chance of being best from which on a chain may be recommended
+MOST_CONTROLLED = 4  # chains
+MARGIN = 0.01  # of accuracy that F may gain, a fraction, where training was long enough
+TELL = 16  # trainings between two answers on the way
+CAUTION = 1.5  # times the usual seconds are kept for what is trained last
 _log = logging.getLogger(__name__)
 
 
@@ -62,6 +73,7 @@ class Discovery:
     trainings: TrainingCount
     interrupted: bool
     folder: Path
+    ladder: str = ""  # the knob settings that were chosen, and why
 
     @property
     def failures(self) -> str:
@@ -86,6 +98,16 @@ class Discovery:
         return shown_law(self.file)._repr_html_()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoFar:
+    """What a race knows on the way, at the tolerated loss alone."""
+
+    answer: Answer
+    stages: Order
+    seeds: int  # at which chains were trained
+    ladder: str  # the knob settings that were chosen, and why
+
+
 @naming_the_storage("the race")
 def discover(
     task: Task,
@@ -98,9 +120,9 @@ def discover(
     executor: Executor | None = None,
     store_url: str = "",
     report: Callable[[Finished], None] = lambda finished: None,
-    answered: Callable[[Discovery], None] = lambda so_far: None,
+    answered: Callable[[SoFar], None] = lambda so_far: None,
 ) -> Discovery:
-    """Race the orders of the task's stages, and write everything to `out` after each seed.
+    """Race the orders of the task's stages, and write what came out to `out`.
 
     Args:
         task: model, data, recipe, stages, knobs, the tolerated loss, and the cost.
@@ -113,7 +135,7 @@ def discover(
         executor: any `concurrent.futures` executor whose workers see the store under the same path.
         store_url: where results are shared with other machines, e.g. s3://bucket/folder; `out` has copies.
         report: called with every finished node.
-        answered: called with what is known after each seed.
+        answered: called with what is known so far, again and again while it trains.
 
     Raises:
         ValueError: bad arguments, a task that cannot be measured (nothing is written then), or `out` belongs
@@ -135,11 +157,9 @@ def discover(
         task, store, workers=workers, executor=executor, budget_seconds=budget_seconds, work=train_node
     ) as runner:
         run = _Run(race, runner, file, folder, report)
-        latest = None
-        for _ in run.blocks():
-            latest = _write(run, guarantee=guarantee)
-            answered(latest)
-        return latest or _write(run, guarantee=guarantee)
+        for so_far in run.train():
+            answered(so_far)
+        return _written(run, guarantee=guarantee)
 
 
 def _warn_of_batches(records: Sequence[Record], task: Task, folder: Path) -> None:
@@ -151,7 +171,7 @@ def _warn_of_batches(records: Sequence[Record], task: Task, folder: Path) -> Non
 
 
 class _Run:
-    """One run of a race: its study, what it writes down, and the seeds that are whole."""
+    """One run of a race: its study, what it writes down, the blocks that were trained."""
 
     def __init__(
         self,
@@ -161,81 +181,141 @@ class _Run:
         folder: Path,
         report: Callable[[Finished], None],
     ) -> None:
-        self.race, self.runner, self.file, self.folder = race, runner, file, folder
+        self.runner, self.file, self.folder = runner, file, folder
         self._report = report
-        self._fresh = False  # whether nodes came in since the last answer
         self._spec = StudySpec(space=task_space(race.task, optional=False), objectives=Objectives())
-        self._study = self._open_study()
+        self._study = self._open_study(race.task)
+        self.course = Course.of(race, self._study)
+        self._ended: set[Request] = set()  # in this run, well or badly
+        self.closing: list[Request] = []  # what the answer needs at the end
 
-    def blocks(self) -> Iterator[int]:
-        """Run seed after seed; yield the number of seeds whenever there is something new to be told."""
-        finished: list[int] = []
-        while not self.stopped and (block := self.race.next_block(self.records, finished)):
-            seed = len(finished)
-            self._train(block, seed)
-            finished.append(seed)
-            if self._fresh:
-                self._control(len(finished))
-                self._fresh = False
-                yield len(finished)
-        self._control(len(finished))  # those that the last run did not come to
-        if self._fresh:
-            yield len(finished)
+    def train(self) -> Iterator[SoFar]:
+        """Train all that is to be trained, and yield what is known after each block."""
+        self._train(self.race.requests(self.race.first))
+        self._settle_ladder()
+        self._train(self._raced)  # what an earlier run did not come to
+        done, new = 0, 0
+        for finished in run_study(self._study, self.runner, self._spec, more=self._more):
+            self._keep(finished)
+            new += 1
+            while done < len(self.course.blocks) and self._is_done(self.course.blocks[done]):
+                done += 1
+            if new >= TELL:
+                new = 0
+                yield self._so_far(done)
+        self._train(self._raced)
+        if not self.closing and len(self._seeds()) >= LEAST_SEEDS and not self.stopped:
+            self._so_far(len(self.course.blocks))
+        self._train(self.closing)
+        self._train(self._again())
+
+    @property
+    def _raced(self) -> list[Request]:
+        return self.race.requests(_cells(self.course.blocks))
+
+    @property
+    def race(self) -> Race:
+        """The race at the settings of its ladder."""
+        return self.course.race
 
     @property
     def records(self) -> list[Record]:
-        """What was measured, of one batch."""
-        return one_batch(self.file.records)[0]
+        """What was measured, of one batch, without settings that the ladder left."""
+        return [record for record in one_batch(self.file.records)[0] if self.course.holds(record)]
 
     @property
     def stopped(self) -> bool:
         """Whether the budget is spent or someone asked to stop."""
         return self.runner.interrupted or self.runner.budget_spent
 
-    def _train(self, block: Sequence[StageSequence], seed: int) -> None:
-        """Enqueue what of the block the study lacks and run it; then whatever has no record as yet."""
-        stages = self.race.task.stages
-        whole = [sequence for sequence in block if len(sequence) == len(stages)]  # what the study searches
-        enqueue_paired_design(self._study, self._spec.space, whole, [seed])
+    def _settle_ladder(self) -> None:
+        """Find the settings of the ladder, train the pilot there, and drop those that decide nothing."""
+        course = self.course
+        if course.blocks or self.stopped:
+            return
+        if course.race.task.ladder != "fixed":
+            for requests in find_ladder(course, lambda: one_batch(self.file.records)[0]):
+                self._train(requests)
+            self._train(self.race.requests(self.race.first))
+            if not self.stopped:
+                course.drop_idle(self.records)
+        if not self.stopped:
+            course.add(self.race.first)
+
+    def _more(self) -> list[Request] | None:
+        """What a study that waits for nothing trains next; None where the race is over or time is short."""
+        if self.stopped or self._is_short_of_time():
+            return None
+        blocks = self.course.blocks
+        done = blocks[: max(1, len(blocks) - 1)]  # what the workers still train is not waited for
+        cells = self.race.next_cells(self.records, _cells(done), _cells(blocks[len(done) :]))
+        if not cells:
+            return None
+        self.course.add(cells)
+        requests = self.race.requests(cells)
+        self._enqueue(requests)
+        lacking = self.file.lacks(requests)
+        return [one for one in lacking if not self._spec.space.contains(one.sequence)]
+
+    def _so_far(self, blocks: int) -> SoFar:
+        """Answer from the first blocks, and note what is to be trained last for that answer."""
+        race, cells = self.race, with_prefixes(_cells(self.course.blocks[:blocks]))
+        answer = answer_of(race.table(self.records, cells))
+        self.closing = closing_requests(race, answer)
+        shown = Answer(asked=answer, metric=metric_of(self.records), cost=race.task.cost)
+        return SoFar(answer=shown, stages=race.task.stages, seeds=len(self._seeds()), ladder=self.course.why)
+
+    def _seeds(self) -> set[int]:
+        return {seed for block in self.course.blocks for _, seed in block}
+
+    def _is_short_of_time(self) -> bool:
+        """Whether what is left of the budget is needed for what is trained last."""
+        left, times = self.runner.seconds_left, [one.seconds for one in self.file.records if not one.error]
+        if left is None or not times:
+            return False
+        last = self.file.lacks(self.closing)
+        return left < CAUTION * len(last) * float(np.median(times)) / self.runner.workers
+
+    def _again(self) -> list[Request]:
+        """Controls at a second seed, where the first one says that training was short."""
+        short = short_trainings(self.records)
+        return [
+            Request(one.sequence, 1)
+            for one in self.closing
+            if one.sequence in short and self.course.ran_at(one.sequence, 1)
+        ]
+
+    def _train(self, requests: Sequence[Request]) -> None:
+        """Run what the study and the file of records lack; the store often has it."""
+        if not self.file.lacks(requests) or self.stopped:
+            return
+        self._enqueue(requests)
         for finished in run_study(self._study, self.runner, self._spec):
             self._keep(finished)
-        self._complete([Request(sequence, seed) for sequence in (*block, *self.race.extras)])
-
-    def _control(self, seeds: int) -> None:
-        """Train on with F, without compressing, after the prefixes of orders that may be the best."""
-        if self.stopped or seeds < LEAST_SEEDS:
-            return
-        task, records = self.race.task, self.records
-        networks = networks_of(records, task.stages, cost=task.cost)
-        table = chain_values(networks, task.stages, loss=task.loss, settings=self.race.rungs)
-        best = answer_of(table).best_set
-        where: dict[str, list[int]] = {}
-        for record in records:
-            where.setdefault(record.sequence, []).append(record.seed)
-        self._complete(
-            [
-                Request(control, seed)
-                for control in self.race.controls(best)
-                for seed in sorted(where.get(str(control.prefixes[-2]), ()))[:CONTROLLED_SEEDS]
-            ]
-        )
-
-    def _complete(self, requests: Sequence[Request]) -> None:
-        """Measure what the file of records lacks, prefixes too; the store often has it."""
         missing = self.file.lacks(requests)
         if missing and not self.stopped:
             for finished in self.runner.run(missing):
                 self._keep(finished)
 
+    def _enqueue(self, requests: Iterable[Request]) -> None:
+        """Make trials of what the study searches: each stage once."""
+        for seed, some in itertools.groupby(requests, key=lambda one: one.seed):
+            whole = [one.sequence for one in some if self._spec.space.contains(one.sequence)]
+            enqueue_paired_design(self._study, self._spec.space, whole, [seed])
+
+    def _is_done(self, block: Sequence[Cell]) -> bool:
+        requests = self.race.requests(block)
+        return not set(self.file.lacks(requests)) - self._ended
+
     def _keep(self, finished: Finished) -> None:
-        self._fresh = True
+        self._ended.add(finished.request)
         self.file.add(finished)
         if finished.kept:
             attach_record(self._study, self._spec.space, finished.record)
         self._report(finished)
 
-    def _open_study(self) -> Study:
-        space, task = self._spec.space, self.race.task
+    def _open_study(self, task: Task) -> Study:
+        space = self._spec.space
         return open_study(
             self.folder / "study.db",
             name=STUDY,
@@ -246,30 +326,70 @@ class _Run:
         )
 
 
-def _write(run: _Run, *, guarantee: bool) -> Discovery:
-    """Derive answer and law from what there is, and write them down."""
-    records, runner, task = run.file.records, run.runner, run.race.task
+def _cells(blocks: Iterable[Sequence[Cell]]) -> list[Cell]:
+    return [cell for block in blocks for cell in block]
+
+
+def _written(run: _Run, *, guarantee: bool) -> Discovery:
+    """Derive answer and law from what there is, and write them down; what was derived before is read."""
+    records, runner = run.records, run.runner
     if not any(record.points for record in records):
         if runner.interrupted:
             raise KeyboardInterrupt
-        raise FailedRunError(_nothing_measured(records, runner))
-    records, batches = one_batch(records)
-    law = derive_law(records, stages=task.stages)
-    answer = derive_answer(records, stages=task.stages, loss=task.loss, cost=task.cost)
-    answer = replace(answer, batches=batches)
-    answer = unless_under_trained(answer, law.convergence)
-    trainings = runner.trainings
-    certified = guaranteed_networks(task, runner.store, records, answer) if guarantee else None
-    file = write_outcome(run.folder, law, answer, records, runner, certified=certified)
+        raise FailedRunError(_nothing_measured(run.file.records, runner))
+    source = digest_of(code_version(), guarantee, sorted(str(record.to_json()) for record in records))
+    file = kept_outcome(run.folder, records, runner) if run.course.answered == source else None
+    if file is None:
+        file = _derived(run, records, guarantee=guarantee)
+        run.course.answered = source
+    assert file.answer is not None
     return Discovery(
-        answer=answer,
-        law=law,
+        answer=file.answer,
+        law=file.law,
         file=file,
         records=tuple(records),
-        trainings=trainings,
+        trainings=runner.trainings,
         interrupted=runner.interrupted,
         folder=run.folder,
+        ladder=run.course.why,
     )
+
+
+def _derived(run: _Run, records: Sequence[Record], *, guarantee: bool) -> LawFile:
+    """The content of law.json, written with all that belongs to it."""
+    task, runner = run.race.task, run.runner
+    law = derive_law(records, stages=task.stages)
+    answer = derive_answer(records, stages=task.stages, loss=task.loss, cost=task.cost)
+    answer = replace(answer, batches=one_batch(run.file.records)[1])
+    answer = unless_under_trained(answer, law.convergence)
+    certified = guaranteed_networks(task, runner.store, records, answer) if guarantee else None
+    return write_outcome(run.folder, law, answer, records, runner, certified=certified)
+
+
+def closing_requests(race: Race, answer: AnswerAt) -> list[Request]:
+    """What is trained last: controls of chains that may be recommended, repetitions of the best one's stages.
+
+    At one seed, the first at which the race ran.
+    """
+    if answer.recommended is None:
+        return []
+    chances = answer.probability_best
+    likely = [chain for chain in answer.best_set if chances[chain] >= LIKELY]
+    chains = list(dict.fromkeys([answer.recommended, *likely]))[:MOST_CONTROLLED]
+    last = [*race.controls(chains), *race.repetitions(answer.recommended)]
+    return [Request(sequence, 0) for sequence in last]
+
+
+def short_trainings(records: Iterable[Record]) -> set[StageSequence]:
+    """The controls with F that gain more than a little: what they follow was not trained to its end."""
+    ends = {(one.sequence, one.seed): one.points[0].accuracy for one in records if one.points}
+    found = set()
+    for (text, seed), accuracy in ends.items():
+        steps = StageSequence.parse(text).steps
+        before = (str(StageSequence(steps[:-1])), seed)
+        if steps and steps[-1] == CONTROL and accuracy - ends.get(before, 1.0) > MARGIN:
+            found.add(StageSequence(steps))
+    return found
 
 
 def _nothing_measured(records: Sequence[Record], runner: Runner) -> str:

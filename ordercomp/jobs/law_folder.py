@@ -81,6 +81,18 @@ def write_outcome(
     return file
 
 
+def kept_outcome(folder: Path, records: Sequence[Record], runner: Runner) -> LawFile | None:
+    """The law.json of a folder, whose networks are made whole; None if it or the report is gone."""
+    try:
+        file = decode(read_json(folder / "law.json"), LawFile, "law.json")
+    except (OSError, ValueError):
+        return None
+    if file.answer is None or not (folder / "report.html").is_file():
+        return None
+    _keep_networks(folder / "networks", file.networks or (), records, runner)
+    return file
+
+
 def _same(path: Path, file: LawFile) -> LawFile | None:
     """The law.json at `path` if it differs from `file` only in what its run trained; else None."""
     try:

@@ -1,18 +1,31 @@
-"""The race of a task: which sequences run at the next seed, which controls, how many trainings that makes."""
+"""The race of a task: which sequences run next, which controls at its end, how many trainings that makes."""
 
 import functools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.resources import as_file
 
-from ordercomp.analysis.race import ALL_UP_TO, MOST_LATER, next_orders, starting_orders
+import numpy as np
+
+from ordercomp.analysis.race import (
+    ALL_UP_TO,
+    BLOCK,
+    Cell,
+    block_of,
+    first_cells,
+    look,
+    next_cells,
+    starting_orders,
+)
 from ordercomp.analysis.run_table import Setting
 from ordercomp.analysis.values import ValueTable, chain_values, holds_latency, networks_of
 from ordercomp.records import CostName, Record, read_records
+from ordercomp.running.jobs import Request
 from ordercomp.running.task import Task
-from ordercomp.sequence import Order, PrefixTrie, StageSequence, Step
-from ordercomp.stages.catalog import known_stages
+from ordercomp.sequence import KnobValue, Order, PrefixTrie, StageSequence, Step, permutations, prefixes
+from ordercomp.stages.catalog import complete, known_stages
 
 _FOLDER = resources.files("ordercomp.studies") / "recordings"  # real records, so that nobody need train
 _SUFFIX = ".jsonl.xz"
@@ -37,13 +50,13 @@ def load_recorded(name: str) -> list[Record]:
 
 
 CONTROL = Step("F")  # more training without compression
-CONTROLLED_SEEDS = 2  # at which a prefix of an order that may be the best gets its control
+_EXAMPLE_BLOCK = 24  # trainings that are chosen at once in the example: coarse, as it is run for a plan
 EXAMPLE, EXAMPLE_STAGES = "digits", "DPQE"  # the recording that a race of four stages is tried out on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Race:
-    """Orders of a task's stages, run seed by seed at all its knob settings, fewer as they lose.
+    """Orders of a task's stages at all its knob settings, trained where it is in doubt which is the best.
 
     Raises ValueError for fewer than two or more than ten stages, doubled ones, and fewer than one seed.
     """
@@ -58,7 +71,7 @@ class Race:
             raise ValueError(f"stages must hold at least two letters to be ordered, got {self.task.stages!r}")
         if len(set(self.task.stages)) < len(self.task.stages):
             raise ValueError(f"stages must be distinct letters, got {self.task.stages!r}")
-        next_orders(self.task.stages, None)  # refuses too many
+        first_cells(self.task.stages)  # refuses too many
 
     @property
     def rungs(self) -> tuple[Setting, ...]:
@@ -67,19 +80,46 @@ class Race:
         steps = (tuple(map(str, sequence.steps)) for sequence in sequences)
         return tuple(dict.fromkeys(Setting(self.task.accounting, texts) for texts in steps))
 
-    def next_block(self, records: Iterable[Record], finished: Sequence[int]) -> list[StageSequence]:
-        """The sequences of the next seed, given the records of the finished ones; empty at the end.
+    @property
+    def first(self) -> tuple[Cell, ...]:
+        """What starts."""
+        return tuple(cell for cell in first_cells(self.task.stages) if cell[1] < self.seeds)
 
-        A function of the values at these seeds alone, so a race that is taken up again goes the same way.
+    def table(self, records: Iterable[Record], ran: Collection[Cell]) -> ValueTable:
+        """Values of the chains that the race trained, at their seeds; other records take no part."""
+        task = self.task
+        networks = networks_of(records, task.stages, cost=task.cost)
+        table = chain_values(networks, task.stages, loss=task.loss, settings=self.rungs)
+        return known(table, ran)
+
+    def next_cells(
+        self, records: Iterable[Record], finished: Iterable[Cell], open_: Iterable[Cell] = ()
+    ) -> tuple[Cell, ...]:
+        """What to train next, given the records of the `finished` chains; empty at the end.
+
+        A function of these records and of what is `open_`, in training, so a race that is taken up again
+        goes the same way. From five stages on it ends where nothing was measured.
         """
-        stages = self.task.stages
-        if len(finished) >= self.seeds:
-            return []
-        if not finished:
-            return self.sequences(next_orders(stages, None))
-        networks = networks_of(records, stages, cost=self.task.cost)
-        table = chain_values(networks, stages, loss=self.task.loss, settings=self.rungs).at(finished)
-        return self.sequences(next_orders(stages, table))
+        ran = with_prefixes(finished)
+        table = self.table(records, ran)
+        if not np.isfinite(table.values).any():
+            return ()
+        return next_cells(
+            look(table),
+            ran | with_prefixes(open_),
+            seeds=self.seeds,
+            settings=len(self.task.settings),
+            block=block_of(self.task.stages),
+        )
+
+    def requests(self, cells: Iterable[Cell]) -> list[Request]:
+        """The chains at their seeds with every knob setting, and the task's further orders at the seeds."""
+        cells = list(cells)
+        extras = [
+            (sequence, seed) for seed in sorted({seed for _, seed in cells}) for sequence in self.extras
+        ]
+        chains = [(sequence, seed) for chain, seed in cells for sequence in self.sequences([chain])]
+        return [Request(sequence, seed) for sequence, seed in (*chains, *extras)]
 
     def sequences(self, orders: Iterable[Order]) -> list[StageSequence]:
         """Every order at every knob setting; shorter chains as prefixes of one of all stages."""
@@ -103,6 +143,22 @@ class Race:
                 controls[prefix + CONTROL] = None
         return list(controls)
 
+    def repetitions(self, order: Order) -> list[StageSequence]:
+        """Each stage of an order twice, and once but as hard: is a repetition worth more than a harder stage?
+
+        At the last knob setting, where a stage is as hard as the task makes it; Q goes from the bits of the
+        first setting to those of the last.
+        """
+        task, found = self.task, []
+        for letter in order:
+            if known_stages()[letter].repeatable:
+                light, hard = (task.sequence(2 * letter, task.settings[place]) for place in (0, -1))
+                first = light if letter == "Q" else hard
+                found.append(StageSequence((first.steps[0], hard.steps[1])))
+                usual = task.sequence(letter, task.settings[-1])
+                found += [usual, *as_hard_at_once(usual)]
+        return list(dict.fromkeys(found))
+
     @property
     def extras(self) -> list[StageSequence]:
         """The task's further orders at every knob setting, measured at every seed."""
@@ -112,24 +168,71 @@ class Race:
         )
 
 
+def with_prefixes(cells: Iterable[Cell]) -> set[Cell]:
+    """The chains with all their prefixes, at their seeds."""
+    return {(prefix, seed) for chain, seed in cells for prefix in prefixes(chain)}
+
+
+def known(table: ValueTable, ran: Collection[Cell]) -> ValueTable:
+    """The table without what a race did not train."""
+    there = np.array([[(order, seed) in ran for seed in table.seeds] for order in table.orders])
+    values = np.where(there.reshape(table.values.shape), table.values, np.nan)
+    return replace(table, values=values).at(seed for _, seed in ran)
+
+
+def as_hard_at_once(usual: StageSequence) -> list[StageSequence]:
+    """A stage at knobs that cut at once as much as the usual ones do twice; only D and P have any."""
+    (step,) = usual.steps
+    changed: dict[str, KnobValue] = {}
+    if step.stage == "P":
+        changed["ratio"] = round(1 - (1 - float(step.settings["ratio"])) ** 2, 6)
+    if step.stage == "D":
+        changed["depth"] = max(0.1, round(float(step.settings["depth"]) ** 2, 6))
+    harder = StageSequence((Step.of(step.stage, {**step.settings, **changed}),))
+    return [complete(harder)] if changed else []
+
+
+def described(task: Task, setting: Mapping[str, Mapping[str, KnobValue]]) -> str:
+    """A setting in few words: `D 0.5, P 0.4, Q 2/4`."""
+    words = []
+    for step in task.sequence(task.stages, setting).steps:
+        knobs = known_stages()[step.stage].knobs
+        shown = [
+            f"{value:g}" if isinstance(value, float) else str(value)
+            for name, value in step.settings.items()
+            if knobs[name].searched
+            and not known_stages()[step.stage].dynamic
+            and knobs[name].step is not None
+        ]
+        words += [f"{step.stage} {'/'.join(shown)}"] if shown else []
+    return ", ".join(words)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RacePlan:
-    """What a race would train: for each seed the sequences, with their controls at the end."""
+    """What a race would train: chains at seeds, block by block, with the controls at the end."""
 
     race: Race
-    blocks: tuple[tuple[StageSequence, ...], ...]
+    blocks: tuple[tuple[Cell, ...], ...]
     controls: tuple[StageSequence, ...]
+
+    @property
+    def seeds(self) -> Mapping[int, tuple[Order, ...]]:
+        """The chains that run at each seed."""
+        found: defaultdict[int, dict[Order, None]] = defaultdict(dict)
+        for block in self.blocks:
+            for chain, seed in block:
+                found[seed][chain] = None
+        return {seed: tuple(found[seed]) for seed in sorted(found)}
 
     @property
     def nodes(self) -> list[StageSequence]:
         """Every training, seed by seed, then those of the controls."""
-        extras = self.race.extras
-        nodes = [
-            StageSequence(node)
-            for block in self.blocks
-            for node in PrefixTrie(sequence.steps for sequence in (*block, *extras))
+        tries = [
+            PrefixTrie(sequence.steps for sequence in (*self.race.sequences(chains), *self.race.extras))
+            for chains in self.seeds.values()
         ]
-        return nodes + list(self.controls) * min(CONTROLLED_SEEDS, len(self.blocks))
+        return [*(StageSequence(node) for trie in tries for node in trie), *self.controls]
 
     @property
     def unshared(self) -> int:
@@ -138,53 +241,39 @@ class RacePlan:
 
 
 def plan_race(race: Race, *, losing: bool) -> RacePlan:
-    """Plan a race in which no order loses, or, with `losing`, one in which orders lose as in an example.
+    """Plan a race in which all stays in doubt, or, with `losing`, one that goes as in an example.
 
     The example of four stages is the shipped recording of digits, at the task's tolerated loss. With fewer
-    stages hardly an order loses; with more, the number that runs at a later seed is bounded anyway.
+    stages hardly an order loses; with more, a block is a small part of all orders anyway.
     """
     task, stages = race.task, race.task.stages
     if len(stages) > ALL_UP_TO:
-        first = [starting_orders(stages, place) for place in range(min(2, race.seeds))]
-        blocks = [*first, *[first[0][:MOST_LATER]] * (race.seeds - len(first))]
+        later = [
+            (order, seed) for seed in range(2, race.seeds) for order in starting_orders(stages, 0)[:BLOCK]
+        ]
+        blocks = [race.first, tuple(later)]
     elif losing and len(stages) == len(EXAMPLE_STAGES):
         letters = str.maketrans(EXAMPLE_STAGES, stages)
-        example = _example(race.seeds, task.loss, task.cost)
-        blocks = [tuple(order.translate(letters) for order in block) for block in example]
+        example = _example(race.seeds, task.loss, task.cost, len(task.settings))
+        blocks = [tuple((order.translate(letters), seed) for order, seed in block) for block in example]
     else:
-        blocks = [starting_orders(stages, place) for place in range(race.seeds)]
-    left = blocks[-1] if losing else tuple(dict.fromkeys(order for block in blocks for order in block))
-    return RacePlan(
-        race=race,
-        blocks=tuple(tuple(race.sequences(orders)) for orders in blocks),
-        controls=tuple(race.controls(left)),
-    )
+        blocks = [tuple((order, seed) for seed in range(race.seeds) for order in permutations(stages))]
+    left = dict.fromkeys(order for order, _ in blocks[-1]) if losing else starting_orders(stages, 0)
+    return RacePlan(race=race, blocks=tuple(blocks), controls=tuple(race.controls(left)))
 
 
 @functools.cache
-def _example(seeds: int, loss: float, cost: CostName) -> tuple[tuple[Order, ...], ...]:
-    """The orders of D, P, Q and E that run at each seed of a race in the recorded world."""
+def _example(seeds: int, loss: float, cost: CostName, settings: int) -> tuple[tuple[Cell, ...], ...]:
+    """The blocks of a race of D, P, Q and E in the recorded world."""
     records = load_recorded(EXAMPLE)
     told: CostName = "bitops" if cost == "latency" and not holds_latency(records) else cost
     networks = networks_of(records, EXAMPLE_STAGES, cost=told)
     world = chain_values(networks, EXAMPLE_STAGES, loss=loss)
-    blocks: list[tuple[Order, ...]] = []
-    table: ValueTable | None = None
-    for _ in range(min(seeds, len(world.seeds))):
-        block = next_orders(EXAMPLE_STAGES, table)
-        if not block:
-            break
+    seeds = min(seeds, len(world.seeds))
+    blocks: list[tuple[Cell, ...]] = []
+    block = first_cells(EXAMPLE_STAGES)
+    while block:
         blocks.append(block)
-        table = _revealed(world, blocks)
+        ran = with_prefixes(cell for block in blocks for cell in block)
+        block = next_cells(look(known(world, ran)), ran, seeds=seeds, settings=settings, block=_EXAMPLE_BLOCK)
     return tuple(blocks)
-
-
-def _revealed(world: ValueTable, blocks: Sequence[Sequence[Order]]) -> ValueTable:
-    """What a race knows that has run these orders at the world's first seeds."""
-    values = world.values[:, : len(blocks)].copy()
-    for place, block in enumerate(blocks):
-        for row, order in enumerate(world.orders):
-            if not any(ran.startswith(order) for ran in block):
-                values[row, place] = float("nan")
-    seeds = world.seeds[: len(blocks)]
-    return ValueTable(world.stages, world.orders, seeds, values, world.floor, world.loss).at(seeds)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ordercomp.files import refuse_link
 from ordercomp.jobs.check import check_task
+from ordercomp.jobs.handover import Handover
 from ordercomp.jobs.law_folder import settle_precision
 from ordercomp.jobs.search_folder import SearchResult, write_search_outcome
 from ordercomp.knobs import Knob
@@ -159,6 +160,9 @@ class SearchPlan:
     workers: int = 2
     store_url: str = ""  # where results are shared with other machines; `out` holds copies
     budget_seconds: float | None = None
+    source: Path | None = (
+        None  # folder of a `discover`, whose networks, records and best orders it goes on with
+    )
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -236,6 +240,7 @@ def run_search(
         check_task(replace(plan.task, stages=spec.space.stages, latency=plan.measures_latency))
         network = create_network(plan.task, seed=0)
         spec = replace(spec, space=useful_space(spec.space, network))
+    before = _handover(plan)
     sampler = make_sampler(
         plan.sampler,
         spec.space,
@@ -244,6 +249,7 @@ def run_search(
         objectives=plan.objectives,
         cost=plan.cost,
         loss=plan.task.loss,
+        chances=before.chances if before else {},
     )
     storage = _open_storage(plan)
     task = plan.task if runner else settle_precision(plan.task, _store(plan))
@@ -258,8 +264,10 @@ def run_search(
         task=f"{task.name} {task.digest}",
     )
     if runner is None and plan.sampler != "grid":
-        first = first_sequences(plan.task, spec.space)[: plan.trials // 4]
-        enqueue_first(study, spec.space, first, seed=plan.seed)
+        first = (before.first(spec.space) if before else []) or first_sequences(plan.task, spec.space)
+        enqueue_first(study, spec.space, first[: plan.trials // 4], seed=plan.seed)
+    if before:
+        before.tell(study, spec.space, plan.objectives, seed=plan.seed)
     with contextlib.ExitStack() as stack:
         used = runner or stack.enter_context(_make_runner(plan, task, executor))
         lost = _lost_nodes(study, log)
@@ -328,7 +336,17 @@ def _open_storage(plan: SearchPlan) -> Storage:
 
 
 def _store(plan: SearchPlan) -> Store:
-    return open_store(plan.out / "store", plan.store_url)
+    return open_store((plan.source or plan.out) / "store", plan.store_url)
+
+
+def _handover(plan: SearchPlan) -> Handover | None:
+    """What the race in the source folder gives; its store knows the precision that it was trained in."""
+    if plan.source is None:
+        return None
+    if not (plan.source / "law.json").is_file():  # told before a store is made there
+        raise ValueError(f"from must be a folder that discover wrote, got {plan.source} without law.json")
+    task = settle_precision(plan.task, _store(plan))
+    return Handover.of(plan.source, replace(task, latency=plan.measures_latency))
 
 
 def _make_runner(plan: SearchPlan, task: Task, executor: Executor | None) -> Runner:

@@ -281,6 +281,11 @@ class Runner:
         return 0.0 if self._started is None else time.monotonic() - self._started
 
     @property
+    def seconds_left(self) -> float | None:
+        """Wall time that the budget leaves; None without one."""
+        return None if math.isinf(self._budget_seconds) else self._budget_seconds - self.seconds
+
+    @property
     def budget_spent(self) -> bool:
         """Whether the time is up."""
         return self.seconds >= self._budget_seconds

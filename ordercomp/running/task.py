@@ -34,6 +34,7 @@ class Task:
     settings: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = field(
         default=({},), metadata=named("cases")
     )  # of the knobs, from light to hard; every order is measured at each of them
+    ladder: Literal["auto", "fixed"] = "auto"  # auto: a race may choose other settings that suit the loss
     extra: tuple[
         Order, ...
     ] = ()  # further orders to measure beside the permutations, such as "DD" or "DPQEQ"
@@ -87,6 +88,8 @@ class Task:
             complete(StageSequence.from_order(check_order(order), {}))
         if self.train_limit is not None and self.train_limit < 1:
             raise ValueError(f"train_limit must be a positive number of images, got {self.train_limit}")
+        if self.ladder not in ("auto", "fixed"):
+            raise ValueError(f"ladder must be auto or fixed, got {self.ladder!r}")
         if self.accounting not in ("per-stage", "total"):
             raise ValueError(f"accounting must be per-stage or total, got {self.accounting!r}")
         self._check_metric()

@@ -82,8 +82,7 @@ def test_nothing_is_guessed_where_nothing_can_be_told() -> None:
 
 def test_a_loss_that_hardly_any_network_keeps_to_is_named() -> None:
     assert answer_words(AnswerAt(loss=0.002), "DPQE").lines == (
-        "Nothing is recommended at a tolerated loss of 0.2 %: hardly any network loses so little. "
-        "Try gentler knobs.",
+        "Nothing is recommended at a tolerated loss of 0.2 %: hardly any network loses so little.",
     )
 
 

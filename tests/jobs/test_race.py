@@ -1,4 +1,4 @@
-"""The race of a task: blocks by seed, controls where they matter, plans without enumerating all orders."""
+"""The race of a task: what starts and what follows, controls and repetitions, plans."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from builders import make_record
 
+from ordercomp.analysis.race import Cell
 from ordercomp.jobs import race as race_module
-from ordercomp.jobs.race import Race, plan_race
+from ordercomp.jobs.race import Race, described, plan_race
 from ordercomp.records import CostName, Record
 from ordercomp.running.task import TASKS
 from ordercomp.sequence import permutations
@@ -17,56 +18,65 @@ from ordercomp.stages.catalog import STAGES, known_stages
 DIGITS = TASKS["digits"]
 
 
-def measured(race: Race, value: Mapping[str, float], seeds: int) -> list[Record]:
-    """Records of the first blocks of a race in a world where each order has this reduction, in doublings.
+def measured(race: Race, cells: list[Cell], value: Mapping[str, float]) -> list[Record]:
+    """Records of chains at seeds in a world where each order has this reduction, in doublings.
 
     Shorter chains have one.
     """
-    rng = np.random.default_rng(0)
+    nodes = {
+        (prefix, request.seed): None
+        for request in race.requests(cells)
+        for prefix in request.sequence.prefixes
+    }
     records: list[Record] = []
-    for seed in range(seeds):
-        block = race.next_block(records, range(seed))
-        for sequence in dict.fromkeys(prefix for one in block for prefix in one.prefixes):
-            reduction = 2 ** (value.get(sequence.order, 1.0) + 0.1 * rng.standard_normal())
-            made = make_record(sequence.order, seed, 0.975, reduction, task="digits", accounting="per-stage")
-            records.append(replace(made, sequence=str(sequence)))
+    for sequence, seed in nodes:
+        rng = np.random.default_rng([seed, *str(sequence).encode()])
+        reduction = 2 ** (value.get(sequence.order, 1.0) + 0.1 * rng.standard_normal())
+        made = make_record(sequence.order, seed, 0.975, reduction, task="digits", accounting="per-stage")
+        records.append(replace(made, sequence=str(sequence)))
     return records
 
 
-def test_blocks_are_halves_at_all_rungs_until_orders_lose() -> None:
+def test_a_quarter_starts_at_all_rungs_and_the_rest_follows_where_the_doubt_is() -> None:
     race = Race(task=DIGITS, seeds=8)
     value = {order: 5.0 + order.index("E") for order in permutations("DPQE")}
-    records = measured(race, value, 4)
-    whole = [record for record in records if len(record.order) == 4]
-    orders = [{record.order for record in whole if record.seed == seed} for seed in range(4)]
-    assert [len(some) for some in orders] == [12, 12, 12, 6]
-    assert orders[0] | orders[1] == set(value)
-    assert all(order.endswith("E") for order in orders[3])
-    assert len([record for record in whole if record.seed == 3]) == 12  # two rungs
+    assert len(race.requests(race.first)) == 12
+    records, cells = measured(race, list(race.first), value), list(race.first)
+    for _ in range(6):
+        block = race.next_cells(records, cells)
+        cells += block
+        records = measured(race, cells, value)
+    later = [chain for chain, _ in cells[6:]]
+    assert sum(chain.endswith("E") for chain in later) >= len(later) / 2
 
 
-def test_an_unfinished_seed_does_not_decide_who_runs_next() -> None:
+def test_what_is_open_decides_nothing_and_is_not_chosen_again() -> None:
     race = Race(task=DIGITS, seeds=8)
-    records = measured(race, dict.fromkeys(permutations("DPQE"), 5.0), 2)
-    torn = [record for record in records if record.seed == 0] + records[-3:]
-    assert race.next_block(torn, [0]) == race.next_block(records, [0])
+    value = dict.fromkeys(permutations("DPQE"), 5.0)
+    records = measured(race, list(race.first), value)
+    block = race.next_cells(records, race.first)
+    more = [*records, *measured(race, list(block)[:1], value)]
+    following = race.next_cells(more, race.first, block)
+    assert following == race.next_cells(records, race.first, block)
+    assert not set(block) & set(following)
 
 
-@pytest.mark.parametrize(("cost", "left"), [("bitops", {4}), ("storage", {1, 2, 3})])
-def test_chains_leave_by_the_cost_of_the_task(cost: CostName, left: set[int]) -> None:
+@pytest.mark.parametrize(("cost", "long"), [("bitops", True), ("storage", False)])
+def test_chains_are_in_doubt_by_the_cost_of_the_task(cost: CostName, long: bool) -> None:
     """Short chains reduce bit operations least, and storage most."""
     race = Race(task=replace(DIGITS, cost=cost), seeds=8)
+    value = {order: 5.0 + order.index("E") for order in permutations("DPQE")}
     records = [
         replace(one, points=tuple(replace(point, cr=1000 / point.bitops_cr) for point in one.points))
-        for one in measured(race, {order: 5.0 + order.index("E") for order in permutations("DPQE")}, 3)
+        for one in measured(race, list(race.first), value)
     ]
-    assert {len(sequence.order) for sequence in race.next_block(records, range(3))} <= left
+    lengths = [len(chain) for chain, _ in race.next_cells(records, race.first)]
+    assert (np.mean(lengths) > 3) == long
 
 
-def test_a_race_ends_after_its_seeds() -> None:
+def test_a_race_ends_where_nothing_was_measured() -> None:
     race = Race(task=DIGITS, seeds=2)
-    records = measured(race, dict.fromkeys(permutations("DPQE"), 5.0), 2)
-    assert race.next_block(records, [0, 1]) == []
+    assert race.next_cells([], race.first) == ()
 
 
 def test_controls_follow_static_prefixes_alone() -> None:
@@ -75,11 +85,27 @@ def test_controls_follow_static_prefixes_alone() -> None:
     assert len(race.controls(["DPQE"])) == 2 * 3
 
 
+def test_a_stage_is_repeated_beside_one_that_is_as_hard_at_once() -> None:
+    race = Race(task=DIGITS, seeds=3)
+    assert [str(one) for one in race.repetitions("QPE")] == [
+        "Q(weights=4,activations=8) Q(weights=2,activations=4)",
+        "Q(weights=2,activations=4)",
+        "P(ratio=0.4) P(ratio=0.4)",
+        "P(ratio=0.4)",
+        "P(ratio=0.64)",
+    ]
+
+
+def test_a_setting_is_told_in_few_words() -> None:
+    assert described(DIGITS, DIGITS.settings[0]) == "D 0.7, P 0.2, Q 4/8"
+
+
 def test_a_plan_says_what_is_trained_at_most_and_as_expected() -> None:
-    race = Race(task=DIGITS, seeds=4)
+    race = Race(task=DIGITS, seeds=3)
     most, expected = (plan_race(race, losing=losing) for losing in (False, True))
-    assert len(most.blocks) == 4
-    assert len(expected.nodes) < len(most.nodes) <= 4 * 2 * 37 + 2 * 2 * 15
+    assert len(most.seeds) == 3
+    assert most.seeds[0] == tuple(permutations("DPQE"))
+    assert len(expected.nodes) < len(most.nodes) <= 3 * 2 * 64 + 2 * 15
     assert most.unshared > len(most.nodes)
 
 
@@ -94,7 +120,7 @@ def test_many_stages_are_planned_without_listing_their_orders(
     monkeypatch.setattr(race_module, "known_stages", lambda: {**known_stages(), **known})
     race = Race(task=replace(DIGITS, stages=letters), seeds=4)
     plan = plan_race(race, losing=False)
-    assert len(plan.blocks[0]) in (2 * 24, 2 * 36, 2 * 48)
+    assert len(plan.seeds[0]) in (24, 36, 48)
     assert len(plan.nodes) < 4 * 2 * 442
 
 

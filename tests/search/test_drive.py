@@ -318,3 +318,23 @@ def test_a_budget_ends_a_study_with_what_is_there(tmp_path: Path) -> None:
     assert study.get_trials(states=(TrialState.COMPLETE,))
     assert not study.get_trials(states=(TrialState.RUNNING,))
     assert len(study.get_trials(states=(TrialState.WAITING,))) <= 4  # twice the workers are asked ahead
+
+
+def test_further_work_is_asked_for_once_nothing_waits_and_ends_the_run_if_there_is_none() -> None:
+    study, world = opened(PERMUTATIONS), SyntheticWorld()
+    sequences = [PERMUTATIONS.complete(StageSequence.parse(order)) for order in ("DPQE", "QPDE", "EDPQ")]
+    beside = SUBSETS.complete(StageSequence.parse("QE"))
+    asked: list[int] = []
+
+    def more() -> list[Request] | None:
+        asked.append(len(of_design(study, "paired")))
+        if len(asked) > len(sequences):
+            return None
+        enqueue_paired_design(study, PERMUTATIONS, [sequences[len(asked) - 1]], [0])
+        return [Request(beside, len(asked))]
+
+    finished = list(run_study(study, TableRunner(world), spec(PERMUTATIONS), more=more))
+    done = [trial for trial in of_design(study, "paired") if trial.state == TrialState.COMPLETE]
+    assert [trial.user_attrs["sequence"] for trial in done] == [str(one) for one in sequences]
+    assert {one.request.seed for one in finished if one.request.sequence.order == "QE"} == {1, 2, 3}
+    assert asked == [0, 1, 2, 3]

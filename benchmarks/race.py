@@ -1,0 +1,258 @@
+"""How many trainings does the race need? Worlds fitted to recorded runs, raced many times, beside older ways.
+
+    python benchmarks/race.py                  # 150 races in each world and way
+    python benchmarks/race.py --races 20       # a quick look
+
+A world has the recorded means of all chains and seeds that deviate from them as the recorded ones do, in
+chance mixtures; the knob settings of a seed belong together, so that a setting can be left out on the way.
+After each block of a race its best guess is set beside the truth: how far it lies behind the best chain of
+the world, in doublings. Told is after how many trainings, baselines included, this regret is small enough on
+average. Beside the race by doubt stand a race seed by seed, as in 0.1.0, in which chains leave as they lose,
+and all chains at every seed.
+"""
+
+import argparse
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ordercomp.analysis.answer import BAND, lower_bounds
+from ordercomp.analysis.order_model import Draws, Effort, draw_tables
+from ordercomp.analysis.race import Cell, doubts, first_cells, idle_setting, next_cells, starting_orders
+from ordercomp.analysis.values import chain_values, networks_of, settings_of
+from ordercomp.jobs.race import load_recorded
+from ordercomp.sequence import Order, permutations, prefixes
+
+FloatArray = npt.NDArray[np.float64]
+
+STAGES = "DPQE"
+CHEAP = Effort(chains=2, burn_in=40, draws=100)
+TOGETHER = 25  # races that are fitted at once
+SEEDS = 12  # at most
+STEP = 5  # trainings between two places at which the regret is read
+CASES = (  # recording, tolerated loss, regret to reach, trainings after which a race is given up
+    ("digits", 0.02, 0.20, 700),
+    ("digits", 0.05, 0.20, 600),
+    ("cifar10", 0.02, 0.13, 350),
+    ("fashion-mnist-raced", 0.02, 0.10, 400),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """True values of chains at every subset of the knob settings, and how a seed deviates from them."""
+
+    orders: tuple[Order, ...]
+    subsets: tuple[tuple[int, ...], ...]  # of the settings, all of them first
+    means: FloatArray  # shape (subsets, orders)
+    around: FloatArray  # shape (subsets, orders, recorded seeds)
+    truth: FloatArray  # shape (orders,), with all settings
+
+    @classmethod
+    def recorded(cls, name: str, loss: float) -> "World":
+        """The world of a recording, by the seeds at which all its chains were run."""
+        networks = networks_of(load_recorded(name), STAGES)
+        settings = settings_of(networks)
+        whole = chain_values(networks, STAGES, loss=loss, settings=settings)
+        seeds = [
+            seed
+            for seed, column in zip(whole.seeds, whole.values.T, strict=True)
+            if np.isfinite(column).all()
+        ]
+        sizes = range(len(settings), 0, -1)
+        subsets = [some for size in sizes for some in itertools.combinations(range(len(settings)), size)]
+        tables = []
+        for some in subsets:
+            table = chain_values(networks, STAGES, loss=loss, settings=[settings[k] for k in some]).at(seeds)
+            tables.append(table.values[[table.orders.index(order) for order in whole.orders]])
+        means = np.mean(tables, axis=2)
+        around = (np.array(tables) - means[:, :, None]) / np.sqrt(len(seeds) - 1)
+        chance = np.random.default_rng(7).standard_normal((len(seeds), 4000))
+        truth = np.maximum(means[0][:, None] + around[0] @ chance, 0.0).mean(axis=1)
+        return cls(whole.orders, tuple(subsets), means, around, truth)
+
+    def seed(self, rng: np.random.Generator) -> FloatArray:
+        """What a new seed gives, shape (subsets, orders)."""
+        return np.maximum(self.means + self.around @ rng.standard_normal(self.around.shape[2]), 0.0)
+
+
+@dataclass(slots=True)
+class Run:
+    """One race in a world: what was trained, and how its best guess fared."""
+
+    world: World
+    rng: np.random.Generator
+    columns: list[FloatArray] = field(default_factory=list)  # what each seed would give
+    ran: set[Cell] = field(default_factory=set)
+    kept: int = 0  # place of the subset of settings that are trained
+    trainings: int = 0
+    lost: set[Order] = field(default_factory=set)  # chains that left, where they do
+    regrets: list[tuple[int, float]] = field(default_factory=list)  # trainings, regret
+
+    @property
+    def settings(self) -> int:
+        """How many settings are trained."""
+        return len(self.world.subsets[self.kept])
+
+    def train(self, cells: Sequence[Cell]) -> None:
+        """Add chains at seeds, with their prefixes and baselines."""
+        for chain, seed in cells:
+            while seed >= len(self.columns):
+                self.columns.append(self.world.seed(self.rng))
+                self.trainings += 1
+            new = {(prefix, seed) for prefix in prefixes(chain)} - self.ran
+            self.ran |= new
+            self.trainings += self.settings * len(new)
+
+    def values(self, kept: int | None = None) -> FloatArray:
+        """What is known, shape (orders, seeds), NaN where not run."""
+        place = self.kept if kept is None else kept
+        known = np.array(
+            [[(order, seed) in self.ran for seed in range(len(self.columns))] for order in self.world.orders]
+        )
+        return np.where(known, np.stack([column[place] for column in self.columns], axis=1), np.nan)
+
+    def drop_idle(self, draws: Draws) -> None:
+        """Leave out settings that decide nothing."""
+        weights, subsets = doubts(draws.pooled), self.world.subsets
+        while True:
+            kept = subsets[self.kept]
+            fewer = [subsets.index(tuple(set(kept) - {one})) for one in kept] if len(kept) > 1 else []
+            idle = idle_setting(self.values(), [self.values(place) for place in fewer], weights)
+            if idle is None:
+                return
+            self.kept = fewer[idle]
+
+    def judge(self, draws: Draws) -> None:
+        """Set the best guess beside the truth."""
+        truth = self.world.truth
+        taken = int(draws.pooled.mean(axis=0).argmax())
+        self.regrets.append((self.trainings, float(truth.max() - truth[taken])))
+
+    def regret_after(self, trainings: int) -> float:
+        """Of the best guess that stood then; an order at random before the first."""
+        known = [regret for at, regret in self.regrets if at <= trainings]
+        return known[-1] if known else float(self.world.truth.max() - self.world.truth[-24:].mean())
+
+
+Choice = Callable[[Run, Draws], Sequence[Cell]]
+
+
+def by_doubt(run: Run, draws: Draws) -> Sequence[Cell]:
+    """What discover does, without the ladder."""
+    return next_cells(draws, run.ran, seeds=SEEDS, settings=run.settings)
+
+
+def by_doubt_dropping(run: Run, draws: Draws) -> Sequence[Cell]:
+    """What discover does: settings that decide nothing at the first look stop."""
+    if len(run.regrets) == 1:
+        run.drop_idle(draws)
+    return by_doubt(run, draws)
+
+
+def seed_by_seed(run: Run, draws: Draws) -> Sequence[Cell]:
+    """As in 0.1.0: halves at the first four seeds, from the third on chains that lose leave."""
+    lost = run.lost
+    done = len(run.columns)
+    if done >= 3:
+        behind = lower_bounds(draws.pooled, BAND / 8)
+        lost |= {order for order, least in zip(draws.orders, behind, strict=True) if least > 0}
+    left = [order for order in run.world.orders if order not in lost]
+    longest = [one for one in left if not any(other != one and other.startswith(one) for other in left)]
+    if len(left) < 2 or done >= SEEDS:
+        return ()
+    half = starting_orders(STAGES, done)
+    if done < 4 and len(longest) > len(half):
+        longest = [order for order in longest if len(order) < len(STAGES) or order in half]
+    return [(order, done) for order in longest]
+
+
+def everything(run: Run, draws: Draws) -> Sequence[Cell]:
+    """All orders at every seed."""
+    return [(order, len(run.columns)) for order in permutations(STAGES)]
+
+
+WAYS: Mapping[str, Choice] = {
+    "by doubt": by_doubt_dropping,
+    "by doubt, all settings": by_doubt,
+    "seed by seed": seed_by_seed,
+    "everything": everything,
+}
+
+
+def races(world: World, choose: Choice, *, number: int, most: int) -> list[Run]:
+    """Race side by side, so that races of the same shape are fitted together."""
+    rng = np.random.default_rng(0)
+    runs = [Run(world, rng) for _ in range(number)]
+    first = first_cells(STAGES)
+    for run in runs:
+        run.train(first)
+    live = list(runs)
+    while live:
+        going = []
+        for run, draws in _looks(live):
+            run.judge(draws)
+            cells = choose(run, draws) if run.trainings < most else ()
+            if cells:
+                run.train(cells)
+                going.append(run)
+        live = going
+    return runs
+
+
+def _looks(runs: Sequence[Run]) -> Iterator[tuple[Run, Draws]]:
+    groups: defaultdict[int, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[len(run.columns)].append(run)
+    for some in groups.values():
+        for start in range(0, len(some), TOGETHER):
+            part = some[start : start + TOGETHER]
+            tables = np.stack([run.values() for run in part])
+            drawn = draw_tables(tables, part[0].world.orders, STAGES, floor=0.0, effort=CHEAP)
+            yield from zip(part, drawn, strict=True)
+
+
+def trainings_to(runs: Sequence[Run], regret: float, most: int) -> int | None:
+    """Trainings after which the mean regret is as small and stays so at the next places; None: never."""
+    places = range(STEP, most + 1, STEP)
+    means = [np.mean([run.regret_after(place) for run in runs]) for place in places]
+    small = [place for place, mean in zip(places, means, strict=True) if mean <= regret]
+    return small[0] if small else None
+
+
+def main() -> None:
+    """Race and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--races", type=int, default=150)
+    parser.add_argument("--worlds", nargs="*", type=int, default=list(range(len(CASES))))
+    parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    lines: list[dict[str, object]] = []
+    for name, loss, regret, most in [CASES[place] for place in options.worlds]:
+        world = World.recorded(name, loss)
+        for way in options.ways:
+            runs = races(world, WAYS[way], number=options.races, most=most)
+            after = {
+                at: round(float(np.mean([run.regret_after(at) for run in runs])), 2)
+                for at in (100, 150, 200, 250, 300, 400)
+            }
+            needed = trainings_to(runs, regret, most)
+            lines.append({"world": name, "loss": loss, "way": way, "regret": regret, "trainings": needed})
+            if not options.json:
+                told = needed or f"more than {most}"
+                print(
+                    f"{name}, {100 * loss:g} %, {way:24} {regret:.2f} after {told} trainings; {after}",
+                    flush=True,
+                )
+    if options.json:
+        print(json.dumps(lines))
+
+
+if __name__ == "__main__":
+    main()

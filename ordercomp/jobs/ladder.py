@@ -1,0 +1,191 @@
+"""The ladder: knob settings whose fronts bracket the tolerated loss, found in the pilot of a race.
+
+A pilot trains the first orders at the task's settings. Where hardly any chain of all stages keeps to the
+loss, gentler settings are made; where all of them lose much less, harder ones. A knob moves along its stage's
+own grid, by about a tenth of its range or a factor of two; which way is gentler is read off the cost of the
+untrained network. All chains that are compared run at the same settings.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ordercomp.analysis.race import Cell
+from ordercomp.jobs.course import Course, Setting
+from ordercomp.jobs.race import Race, described
+from ordercomp.knobs import Knob
+from ordercomp.measuring.cost import measure_cost
+from ordercomp.networks.network import CompressedNetwork
+from ordercomp.records import Record
+from ordercomp.running.jobs import Request
+from ordercomp.running.node import create_network
+from ordercomp.running.task import Task
+from ordercomp.sequence import KnobValue, Order, StageSequence
+from ordercomp.stages.catalog import apply_untrained, known_stages
+from ordercomp.stages.stage import StageError
+
+ENOUGH_WITHIN = 0.25  # share of the orders of all stages that must keep to the loss
+NEAR = 0.5  # times the loss: where the window of a value begins
+PROBES = 2  # orders that are tried at a new setting before all are
+MOST_STEPS = 5  # settings that are made at most
+_PART = 0.1  # of a knob's range that a step takes at least
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How the settings of a pilot stand to the tolerated loss."""
+
+    fault: str  # "too hard", "too mild", or empty
+    orders: tuple[Order, ...]  # of all stages, those that lose least first
+
+
+def judge(race: Race, records: Iterable[Record], cells: Sequence[Cell]) -> Verdict:
+    """Say whether a pilot's chains of all stages lie on both sides of the loss."""
+    task = race.task
+    table = race.table(records := list(records), set(cells))
+    whole = list(table.whole)
+    orders = [table.orders[row] for row in whole]
+    ends = end_losses(race, records, orders, task.settings[-1])
+    mild = sorted(orders, key=lambda order: (ends.get(order, 1.0), order))
+    within = float(np.mean(table.values[whole] > (table.floor or 0.0))) if whole else 0.0
+    if within < ENOUGH_WITHIN:
+        return Verdict("too hard", tuple(mild))
+    if ends and np.quantile(list(ends.values()), 1 - ENOUGH_WITHIN) < NEAR * task.loss:
+        return Verdict("too mild", tuple(mild))
+    return Verdict("", tuple(mild))
+
+
+def end_losses(
+    race: Race, records: Iterable[Record], orders: Iterable[Order], setting: Setting
+) -> dict[Order, float]:
+    """Loss on validation data at the end of the network, all images going there, by order, at a setting."""
+    wanted = {str(race.task.sequence(order, setting)): order for order in orders}
+    found: dict[Order, list[float]] = {}
+    for record in records:
+        if record.sequence in wanted and record.points:
+            loss = record.baseline.accuracy - record.points[0].accuracy
+            found.setdefault(wanted[record.sequence], []).append(loss)
+    return {order: float(np.mean(losses)) for order, losses in found.items()}
+
+
+def moved(
+    task: Task, network: CompressedNetwork, start: Setting, *, gentler: bool, offender: str
+) -> Setting | None:
+    """A setting made gentler or harder; None at the grids' ends.
+
+    Every static stage moves by a step, and the `offender`, which alone loses most, by two where it becomes
+    gentler.
+    """
+    made: dict[str, dict[str, KnobValue]] = {letter: dict(knobs) for letter, knobs in start.items()}
+    changed = False
+    for letter in task.stages:
+        if known_stages()[letter].dynamic:
+            continue  # how early images leave is chosen later
+        for _ in range(2 if gentler and letter == offender else 1):
+            step = _step(task, network, letter, made, gentler=gentler)
+            if step is not None:
+                made.setdefault(letter, {}).update(step)
+                changed = True
+    return made if changed else None
+
+
+def _step(
+    task: Task, network: CompressedNetwork, letter: str, setting: Setting, *, gentler: bool
+) -> dict[str, KnobValue] | None:
+    """The knobs of one stage after a step along their grids; None where none of them can move."""
+    now = _cost(network, task.sequence(letter, setting))
+    here = task.sequence(letter, setting).steps[0].settings
+    found: dict[str, KnobValue] = {}
+    for name, knob in known_stages()[letter].knobs.items():
+        for up in (True, False):
+            value = _next(knob, here.get(name, knob.default), up=up)
+            while value is not None:  # some steps change nothing: half a block cannot be dropped
+                changed = {**setting, letter: {**setting.get(letter, {}), name: value}}
+                cost = _cost(network, task.sequence(letter, changed))
+                if cost != now:
+                    break
+                value = _next(knob, value, up=up)
+            if value is not None and cost is not None and now is not None and (cost > now) == gentler:
+                found[name] = value
+                break
+    return found or None
+
+
+def _next(knob: Knob, value: KnobValue, *, up: bool) -> KnobValue | None:
+    """The value a step further on a searched knob's grid; None at its end, and for knobs without a grid."""
+    if not knob.searched or knob.choices or knob.step is None or isinstance(value, bool | str):
+        return None
+    assert knob.low is not None
+    assert knob.high is not None
+    if knob.log:
+        wanted = float(value) * (2.0 if up else 0.5)
+    else:
+        grid = float(knob.step)
+        size = max(1, round(_PART * (float(knob.high) - float(knob.low)) / grid)) * grid
+        wanted = float(value) + (size if up else -size)
+    if not knob.low <= wanted <= knob.high:
+        return None
+    return int(wanted) if knob.integral else round(wanted, 6)
+
+
+def _cost(network: CompressedNetwork, sequence: StageSequence) -> float | None:
+    """Bit operations after a sequence, untrained; None where it cannot be applied."""
+    try:
+        return float(measure_cost(apply_untrained(network, sequence)).bitops())
+    except StageError:
+        return None
+
+
+def probes(race: Race, setting: Setting, verdict: Verdict) -> list[Request]:
+    """A few orders at a new setting, at the first seed."""
+    return [Request(race.task.sequence(order, setting), 0) for order in verdict.orders[:PROBES]]
+
+
+def suits(race: Race, setting: Setting, records: Sequence[Record], verdict: Verdict) -> bool:
+    """Whether a probed setting lies on the side of the loss where its predecessors do not."""
+    orders = verdict.orders[:PROBES]
+    if verdict.fault == "too mild":
+        ends = end_losses(race, records, orders, setting)
+        return bool(ends) and max(ends.values()) >= NEAR * race.task.loss
+    alone = replace(race, task=replace(race.task, settings=(setting,)))
+    values = alone.table(records, {(order, 0) for order in orders}).values
+    return bool((values > 0).any())
+
+
+def find_ladder(course: Course, records: Callable[[], Sequence[Record]]) -> Iterator[list[Request]]:
+    """Judge a pilot, and make settings until one suits; yields what is to be trained for that.
+
+    `records` gives what is known by now. Then `course` has its settings, and says why.
+    """
+    race = course.race
+    task = race.task
+    verdict = judge(race, records(), race.first)
+    percent = f"{100 * task.loss:g} %"
+    if not verdict.fault:
+        course.settle(task.settings, f"the task's knob settings bracket a loss of {percent}")
+        return
+    gentler = verdict.fault == "too hard"
+    network = create_network(task, seed=0)
+    last = task.settings[0 if gentler else -1]
+    alone = end_losses(race, records(), task.stages, last)
+    offender = max(alone, key=lambda letter: alone[letter], default="")
+    reason = "keep to it at the task's" if gentler else "lose half as much at the task's"
+    reason = f"as hardly any orders of all stages {reason}"
+    for _ in range(MOST_STEPS):
+        setting = moved(task, network, last, gentler=gentler, offender=offender)
+        if setting is None:
+            reason += (
+                f"; they cannot be made {'gentler' if gentler else 'harder'}, all grids are at their end"
+            )
+            break
+        yield probes(race, setting, verdict)
+        before, last = last, setting
+        if suits(race, setting, records(), verdict):
+            break
+    else:
+        reason += f"; {MOST_STEPS} steps along the stages' grids do not suffice"
+    settings = [last] if last in task.settings else [last, before]
+    settings = settings if gentler else settings[::-1]
+    told = " and ".join(described(task, setting) for setting in settings)
+    course.settle(settings, f"for a loss of {percent} all chains run with {told}, {reason}")

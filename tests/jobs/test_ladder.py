@@ -1,0 +1,116 @@
+"""The ladder: settings made gentler or harder along the stages' grids until fronts bracket the loss."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import optuna
+import pytest
+from builders import make_record
+
+from ordercomp.jobs.course import Course
+from ordercomp.jobs.ladder import MOST_STEPS, find_ladder, moved
+from ordercomp.jobs.race import Race
+from ordercomp.networks.network import CompressedNetwork
+from ordercomp.records import Record
+from ordercomp.running.jobs import Request
+from ordercomp.running.node import create_network
+from ordercomp.running.task import TASKS, Task
+from ordercomp.sequence import StageSequence
+
+LIGHT, HARD = {"P": {"ratio": 0.4}, "Q": {"weights": 4}}, {"P": {"ratio": 0.6}, "Q": {"weights": 2}}
+TASK = replace(
+    TASKS["digits"],
+    model="resnet8(width=2)",
+    stages="PQ",
+    knobs={"Q": {"activations": 8}},
+    settings=(LIGHT, HARD),
+)
+
+
+def loss_by_bits(least: float) -> Callable[[StageSequence], float]:
+    """Each halving of the bits that are left costs 3 %, after the first ones."""
+
+    def loss(sequence: StageSequence) -> float:
+        knobs = {step.stage: step.settings for step in sequence.steps}
+        pruned = 0.1 * float(knobs["P"]["ratio"]) if "P" in knobs else 0.0
+        quantized = least * 8 / float(knobs["Q"]["weights"]) if "Q" in knobs else 0.0
+        return pruned + quantized
+
+    return loss
+
+
+def train(requests: Sequence[Request], loss: Callable[[StageSequence], float]) -> list[Record]:
+    nodes = dict.fromkeys((prefix, one.seed) for one in requests for prefix in one.sequence.prefixes)
+    made = []
+    for sequence, seed in nodes:
+        record = make_record(sequence.order, seed, 0.98 - loss(sequence), 4.0 ** len(sequence), task="digits")
+        made.append(replace(record, sequence=str(sequence), extra={"accounting": "per-stage"}))
+    return made
+
+
+@pytest.fixture(scope="module")
+def network() -> CompressedNetwork:
+    return create_network(TASKS["digits"], seed=0)
+
+
+def found(task: Task, loss: Callable[[StageSequence], float]) -> tuple[Course, int]:
+    """The course after its ladder was found in a world of these losses, and the rounds of probes it took."""
+    race = Race(task=task, seeds=3)
+    study = optuna.create_study()
+    course = Course.of(race, study)
+    records = train(race.requests(race.first), loss)
+    rounds = 0
+    for requests in find_ladder(course, records.copy):
+        rounds += 1
+        records += train(requests, loss)
+    again = Course.of(race, study)
+    assert (again.why, again.race, again.left) == (course.why, course.race, course.left)
+    return course, rounds
+
+
+def test_settings_on_both_sides_of_the_loss_stay() -> None:
+    course, rounds = found(replace(TASK, loss=0.06), loss_by_bits(0.01))
+    assert (course.race.task.settings, rounds) == (TASK.settings, 0)
+    assert course.why == "the task's knob settings bracket a loss of 6 %"
+
+
+def test_gentler_settings_are_made_where_hardly_any_order_keeps_to_the_loss() -> None:
+    course, rounds = found(replace(TASK, loss=0.03), loss_by_bits(0.01))
+    gentle, before = course.race.task.settings
+    assert rounds == 1
+    assert gentle["P"]["ratio"] < before["P"]["ratio"] == 0.4
+    assert float(gentle["Q"]["weights"]) > 4 == before["Q"]["weights"]
+    assert course.left == [HARD]
+    assert course.why.startswith(
+        "for a loss of 3 % all chains run with P 0.2, Q 8/16 and P 0.4, Q 4/8, as hardly"
+    )
+
+
+def test_harder_settings_are_made_where_all_orders_lose_much_less() -> None:
+    course, _ = found(replace(TASK, loss=0.3), loss_by_bits(0.01))
+    before, hard = course.race.task.settings
+    assert before == HARD
+    assert hard["P"]["ratio"] > 0.6
+    assert hard["Q"]["weights"] == 1
+    assert course.left == [LIGHT]
+
+
+def test_grids_at_their_end_are_told_and_the_gentlest_is_taken() -> None:
+    course, rounds = found(replace(TASK, loss=0.0001), lambda _: 0.5)
+    assert rounds <= MOST_STEPS
+    assert (
+        "they cannot be made gentler, all grids are at their end" in course.why
+        or "do not suffice" in course.why
+    )
+    assert len(course.race.task.settings) == 2
+
+
+def test_a_step_moves_each_static_stage_that_can_and_the_worst_one_by_two(network: CompressedNetwork) -> None:
+    task = TASKS["digits"]
+    start = task.settings[0]
+    gentler = moved(task, network, start, gentler=True, offender="Q")
+    assert gentler == {"D": {"depth": 0.7}, "P": {"ratio": 0.1}, "Q": {"weights": 16, "activations": 32}}
+    harder = moved(task, network, start, gentler=False, offender="Q")
+    assert harder == {"D": {"depth": 0.6}, "P": {"ratio": 0.3}, "Q": {"weights": 2, "activations": 4}}
+    ends = {"D": {"depth": 1.0}, "P": {"ratio": 0.05}, "Q": {"weights": 32, "activations": 32}}
+    assert moved(task, network, ends, gentler=True, offender="") is None
