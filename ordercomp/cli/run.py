@@ -85,13 +85,7 @@ def discover(
     from ordercomp.running.task import load_task
     from ordercomp.running.workers import executor_at
 
-    chosen = load_task(task_file or task)
-    if stages is not None:
-        chosen = replace(chosen, stages=stages)
-    if loss is not None:
-        chosen = replace(chosen, loss=parse_loss(loss))
-    if cost is not None:
-        chosen = replace(chosen, cost=check_cost(cost))
+    chosen = _asked(load_task(task_file or task), stages, loss, cost)
     seconds, tuning = parse_duration(budget), None if tune is None else parse_duration(tune, "--tune")
     with (
         executor_at(dask, workers=workers) as (executor, many),
@@ -124,6 +118,15 @@ def discover(
         raise typer.Exit(1)
     if tune is not None:
         _tuned(chosen, out, seconds=tuning, dask=dask, workers=workers, store=store, as_json=as_json)
+
+
+def _asked(task: Any, stages: str | None, loss: str | None, cost: str | None) -> Any:
+    """The task with what the options say."""
+    if stages is not None:
+        task = replace(task, stages=stages)
+    if loss is not None:
+        task = replace(task, loss=parse_loss(loss))
+    return task if cost is None else replace(task, cost=check_cost(cost))
 
 
 def _tuned(
@@ -196,17 +199,14 @@ def search(
     from ordercomp.analysis.report.terminal import search_lines
     from ordercomp.cli.watched import watched_search
     from ordercomp.jobs.search import SearchPlan
-    from ordercomp.objectives import DEFAULT_OBJECTIVES, Objectives
     from ordercomp.running.task import load_task
     from ordercomp.search.abandonment import Abandonment
     from ordercomp.search.samplers import CostOptions
 
-    names = tuple(objective or DEFAULT_OBJECTIVES.names)
-    most = None if max_loss is None else parse_loss(max_loss, "--max-loss")
-    counted = parse_convention(convention)
     plan = SearchPlan(
         task=load_task(task_file or task),
         out=out,
+        source=source,
         stages=stages,
         optional=not all_stages,
         trials=trials,
@@ -216,17 +216,30 @@ def search(
         seed=seed,
         repeats=repeats,
         cost=CostOptions() if weigh_cost else None,
-        objectives=Objectives(names=names, convention=counted, max_loss=most, max_bytes=max_bytes),
+        objectives=_objectives(objective, convention, max_loss, max_bytes),
         workers=workers or 1,
         store_url=store or "",
         abandonment=Abandonment() if abandon else None,
         budget_seconds=parse_duration(budget),
-        source=source,
     )
     done = watched_search(plan, dask=dask, workers=workers)
-    steps = _network_steps(out, plan.task.model, plan.task.loss)
-    steps += [(_DASHBOARD, shlex.split(done.dashboard_line))] if done.dashboard_line else []
+    dashboard = [(_DASHBOARD, shlex.split(done.dashboard_line))] if done.dashboard_line else []
+    steps = _network_steps(out, plan.task.model, plan.task.loss) + dashboard
     _tell(done.file, search_lines(done.file), out, steps, interrupted=done.interrupted, as_json=as_json)
+
+
+def _objectives(
+    names: Sequence[str] | None, convention: str, max_loss: str | None, max_bytes: float | None
+) -> Any:
+    """What a search optimizes and keeps to, as the options say."""
+    from ordercomp.objectives import DEFAULT_OBJECTIVES, Objectives
+
+    return Objectives(
+        names=tuple(names or DEFAULT_OBJECTIVES.names),
+        convention=parse_convention(convention),
+        max_loss=None if max_loss is None else parse_loss(max_loss, "--max-loss"),
+        max_bytes=max_bytes,
+    )
 
 
 def _network_steps(out: Path, model: str, loss: float) -> list[tuple[str, Sequence[object]]]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ordercomp.analysis.answer import LEAST_SEEDS, Answer, AnswerAt, answer_of, derive_answer
+from ordercomp.analysis.answer import Answer, AnswerAt, answer_of, derive_answer
 from ordercomp.analysis.batches import Batch, one_batch, warn_of_others
 from ordercomp.analysis.law import Law, derive_law
 from ordercomp.analysis.race import Cell
@@ -204,8 +204,10 @@ class _Run:
                 new = 0
                 yield self._so_far(done)
         self._train(self._raced)
-        if not self.closing and len(self._seeds()) >= LEAST_SEEDS and not self.stopped:
-            self._so_far(len(self.course.blocks))
+        if new:
+            yield self._so_far(len(self.course.blocks))
+        elif not self.stopped and self.course.blocks:
+            self._so_far(len(self.course.blocks))  # what is trained last
         self._train(self.closing)
         self._train(self._again())
 

@@ -82,14 +82,15 @@ def write_outcome(
 
 
 def kept_outcome(folder: Path, records: Sequence[Record], runner: Runner) -> LawFile | None:
-    """The law.json of a folder, whose networks are made whole; None if it or the report is gone."""
+    """The law.json of a folder, with its page and networks made whole; None if it is gone or damaged."""
     try:
         file = decode(read_json(folder / "law.json"), LawFile, "law.json")
     except (OSError, ValueError):
         return None
-    if file.answer is None or not (folder / "report.html").is_file():
+    if file.answer is None:
         return None
     _keep_networks(folder / "networks", file.networks or (), records, runner)
+    write_report(folder / "report.html", file, records)
     return file
 
 

@@ -231,8 +231,7 @@ def run_search(
     settles the precision of the task as all experiments do, leaves out knobs that make no difference to
     the network, and lets a new study try a few sensible sequences first (not for the grid, which tries
     everything). An interrupt or a spent budget ends the search with what is there. Raises ValueError
-    for bad input, also if `plan.out` holds records of another task; OSError if it cannot be written.
-    """
+    for bad input, also if `plan.out` holds records of another task; OSError if it cannot be written."""
     refuse_unguarded("search")
     refuse_link(plan.out / "networks")
     spec = plan.spec
@@ -249,7 +248,7 @@ def run_search(
         objectives=plan.objectives,
         cost=plan.cost,
         loss=plan.task.loss,
-        chances=before.chances if before else {},
+        chances=before and before.chances,
     )
     storage = _open_storage(plan)
     task = plan.task if runner else settle_precision(plan.task, _store(plan))

@@ -87,7 +87,8 @@ def test_a_race_is_over_once_the_best_chain_is_plain() -> None:
 def test_a_short_chain_is_trained_without_the_orders_that_it_starts() -> None:
     truth = {order: float(order.index("E")) for order in ORDERS} | {"QD": 8.0, "QP": 8.0}
     blocks = run("DPQE", truth, seeds=4, blocks=8)
-    assert {chain for chain, _ in blocks[-1]} <= {"QD", "QP"}
+    later = [chain for block in blocks[3:] for chain, _ in block]
+    assert sum(chain in ("QD", "QP") for chain in later) > len(later) / 2
 
 
 def test_the_race_takes_the_same_way_again() -> None:

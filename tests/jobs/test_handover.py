@@ -11,7 +11,7 @@ from page_data import a_law
 
 from ordercomp.analysis.answer import Answer, AnswerAt, Standing
 from ordercomp.analysis.report.result_files import LawFile
-from ordercomp.codec import format_json
+from ordercomp.codec import write_json
 from ordercomp.jobs.handover import LEAST_CHANCE, Handover
 from ordercomp.jobs.search import SearchPlan, run_search, task_space
 from ordercomp.objectives import DEFAULT_OBJECTIVES
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
     best = {"PQE": standing(0.7), "QP": standing(0.001), "EQP": standing(0.0)}
     asked = AnswerAt(loss=0.02, recommended="PQE", best_set=("PQE", "QP"), standings=best)
     file = LawFile(law=a_law("undecided", "PQE"), answer=Answer(asked=asked))
-    (tmp_path / "law.json").write_text(format_json(file))
+    write_json(tmp_path / "law.json", file)
     light = {"P": {"ratio": 0.2}, "Q": {"weights": 4, "activations": 8}}
     records = []
     for order, seed, knobs in [

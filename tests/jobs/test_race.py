@@ -9,7 +9,7 @@ from builders import make_record
 
 from ordercomp.analysis.race import Cell
 from ordercomp.jobs import race as race_module
-from ordercomp.jobs.race import Race, described, plan_race
+from ordercomp.jobs.race import Race, described, plan_race, with_prefixes
 from ordercomp.records import CostName, Record
 from ordercomp.running.task import TASKS
 from ordercomp.sequence import permutations
@@ -61,17 +61,21 @@ def test_what_is_open_decides_nothing_and_is_not_chosen_again() -> None:
     assert not set(block) & set(following)
 
 
-@pytest.mark.parametrize(("cost", "long"), [("bitops", True), ("storage", False)])
-def test_chains_are_in_doubt_by_the_cost_of_the_task(cost: CostName, long: bool) -> None:
+def test_chains_are_in_doubt_by_the_cost_of_the_task() -> None:
     """Short chains reduce bit operations least, and storage most."""
-    race = Race(task=replace(DIGITS, cost=cost), seeds=8)
     value = {order: 5.0 + order.index("E") for order in permutations("DPQE")}
-    records = [
-        replace(one, points=tuple(replace(point, cr=1000 / point.bitops_cr) for point in one.points))
-        for one in measured(race, list(race.first), value)
-    ]
-    lengths = [len(chain) for chain, _ in race.next_cells(records, race.first)]
-    assert (np.mean(lengths) > 3) == long
+    costs: tuple[CostName, ...] = ("bitops", "storage")
+    longest = {}
+    for cost in costs:
+        race = Race(task=replace(DIGITS, cost=cost), seeds=8)
+        records = [
+            replace(one, points=tuple(replace(point, cr=1000 / point.bitops_cr) for point in one.points))
+            for one in measured(race, list(race.first), value)
+        ]
+        table = race.table(records, with_prefixes(race.first))
+        longest[cost] = len(table.orders[int(np.nanmean(table.values, axis=1).argmax())])
+        assert race.next_cells(records, race.first)
+    assert longest["bitops"] == 4 > longest["storage"]
 
 
 def test_a_race_ends_where_nothing_was_measured() -> None:
