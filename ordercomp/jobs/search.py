@@ -248,7 +248,7 @@ def run_search(
         objectives=plan.objectives,
         cost=plan.cost,
         loss=plan.task.loss,
-        chances=before and before.chances,
+        chances=before.chances if before else None,
     )
     storage = _open_storage(plan)
     task = plan.task if runner else settle_precision(plan.task, _store(plan))
