@@ -8,8 +8,9 @@ import contextlib
 import importlib.util
 import re
 import sqlite3
+import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ Study = optuna.Study
 
 _JOURNAL_ENDINGS = (".log", ".journal")
 _WAIT_SECONDS = 300  # for a lock that another process holds on an SQLite file
+_RESTART_SECONDS = 60.0  # that a server is waited for which was there before
 _IDENTITY = "ordercomp"  # attribute of a study: what it asks
 _FIRST = "first"  # attribute of a study: the sequences that it tries before its sampler is asked
 
@@ -98,7 +100,21 @@ def _open_database(url: str) -> BaseStorage:
         raise ValueError(f"storage {shown!r} cannot be reached: {_without_password(reason)}") from None
     if url.startswith("sqlite"):
         _make_safe_and_quick(storage)
+    else:
+        event.listen(storage.engine, "do_connect", _connect_patiently)
     return optuna.storages.get_storage(storage)
+
+
+def _connect_patiently(dialect: Any, _: object, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """Connect to a server that was there before, and wait for one that is being restarted."""
+    end = time.monotonic() + _RESTART_SECONDS
+    while True:
+        try:
+            return dialect.connect(*arguments, **options)
+        except dialect.loaded_dbapi.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(_RESTART_SECONDS / 100)
 
 
 def _make_safe_and_quick(storage: RDBStorage) -> None:

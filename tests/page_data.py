@@ -120,7 +120,7 @@ def pick(loss: float, order: str) -> Pick:
         test_accuracy=0.961,
         test_loss=0.014,
         interval=(0.004, 0.024),
-        command=f"ordercomp compress {order} --store 'a & b'",
+        command=f"ordercomp compress {order} --task digits --store 'a & b' --out a",
     )
 
 

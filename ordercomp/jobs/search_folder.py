@@ -4,7 +4,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar, get_args
@@ -35,7 +35,7 @@ from ordercomp.files import drop_drafts, refuse_link
 from ordercomp.jobs.law import law_of_records
 from ordercomp.objectives import OBJECTIVES, Objectives
 from ordercomp.records import Record, read_records
-from ordercomp.running.task import Task
+from ordercomp.running.task import TASKS, Task
 from ordercomp.search.results import count_states, parameter_importances
 from ordercomp.search.study import Study
 from ordercomp.sequence import Order, StageSequence
@@ -346,8 +346,9 @@ T = TypeVar("T", LawFile, SearchFile)
 def report(folder: Path) -> Path:
     """Write report.html of a folder of `discover` or `search` anew, from its records and its JSON; return it.
 
-    Trains nothing and derives nothing. Raises ValueError if the folder is none of these, in one line that
-    says what was looked for.
+    Trains nothing and derives nothing. A command of these files that does more than make a network of a
+    built-in task is shown as a comment of the shell, marked as theirs. Raises ValueError if the folder is
+    none of these, in one line that says what was looked for.
     """
     page, records = folder / "report.html", folder / "records.jsonl"
     if not records.is_file():
@@ -357,11 +358,47 @@ def report(folder: Path) -> Path:
     if outcome is None:
         raise ValueError(f"{folder} holds records but neither law.json nor search.json to report on")
     if outcome.name == "law.json":
-        write_report(page, _decoded(outcome, LawFile), one_batch(measured)[0])
+        law = _decoded(outcome, LawFile)
+        picks = law.networks and tuple(replace(pick, command=_marked(pick.command)) for pick in law.networks)
+        write_report(page, replace(law, networks=picks), one_batch(measured)[0])
     else:
         search = _decoded(outcome, SearchFile)
-        write_search_report(page, search, map(search.objectives.restrict, measured))
+        best = {
+            loss: one and replace(one, compress=_marked(one.compress)) for loss, one in search.best.items()
+        }
+        shown = replace(search, best=best, dashboard=search.dashboard and _marked(search.dashboard))
+        write_search_report(page, shown, map(search.objectives.restrict, measured))
     return page
+
+
+_OPTIONS = {
+    "--task",
+    "--seed",
+    "--store",
+    "--loss",
+    "--threshold",
+    "--out",
+}  # of what `compress_command` makes
+
+
+def _marked(command: str) -> str:
+    """A command of a file as it is if it is one of ours, else as a comment: it may be a stranger's."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = []
+    first, sequence, options = (
+        words[:2],
+        "".join(words[2:3]),
+        dict(zip(words[3::2], words[4::2], strict=False)),
+    )
+    compresses = first == ["ordercomp", "compress"] and not sequence.startswith("-") and len(words) % 2
+    known = options.keys() <= _OPTIONS and options.get("--task") in TASKS
+    here = Path(options.get("--out", "")).name == options.get("--out")
+    looks = first[:1] == ["optuna-dashboard"] and len(words) == 2 and words[1].startswith("sqlite:///")
+    if shlex.join(words) == command and (looks or (compresses and known and here)):
+        return command
+    return f"# of whoever made these files, to be read before it is run: {' '.join(command.split())}"
 
 
 def _decoded(path: Path, kind: type[T]) -> T:

@@ -127,10 +127,13 @@ class Dispatcher:
         return finished
 
     def close(self, *, kill: bool) -> None:
-        """Wait for the running nodes, whose results stay in the store, or kill those of local workers."""
+        """Wait for the running nodes, whose results stay in the store, or kill those of local workers.
+
+        With `kill` those of others are waited for no longer.
+        """
         if kill:
             self._pool.kill()
-        while not all(future.done() for future in self._running):
+        while not (kill and self._pool.external) and not all(future.done() for future in self._running):
             self._pool.ended(_POLL_SECONDS)
         for _, claim in self._running.values():
             claim.release()

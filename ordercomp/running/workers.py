@@ -368,6 +368,8 @@ def _memory_bytes() -> int:
 # Workers on other machines: the executor of a running Dask cluster, where one is asked for.
 
 _SECONDS = 10  # for a scheduler to answer
+_LOOK_SECONDS = 10.0  # between two looks for workers
+_log = logging.getLogger(__name__)
 _LOUD = ("distributed", "distributed.client")  # they log tracebacks of what is told in a line
 
 
@@ -397,7 +399,31 @@ def executor_at(address: str | None, *, workers: int | None) -> Iterator[tuple[E
         ) from None
     with _quiet(), client:
         threads = sum(client.nthreads().values())
-        yield client.get_executor(pure=False), max(workers or 1, threads)
+        with watching(client, address):
+            yield client.get_executor(pure=False), max(workers or 1, threads)
+
+
+@contextmanager
+def watching(client: Any, address: str) -> Iterator[None]:
+    """Say so when no worker of a cluster is left: what was handed to it waits until one joins."""
+    over = threading.Event()
+
+    def watch() -> None:
+        told = False
+        while not over.wait(_LOOK_SECONDS):
+            with suppress(Exception):  # no answer: the scheduler is gone, of which the runner hears
+                lost = not client.nthreads()
+                if lost and not told:
+                    _log.warning(
+                        "no worker is left at %s: waiting for one to join; Ctrl-C twice ends", address
+                    )
+                told = lost
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 @contextmanager

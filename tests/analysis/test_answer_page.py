@@ -39,7 +39,7 @@ def test_the_first_screen_tells_order_cost_doubt_and_command(page: Path) -> None
         "about 9 % more bit operations",
         "4 of the 6 orders that were run are out; 2 may be the best: DPQ or DQP.",
         "Whichever of them is best: D before P and D before Q.",
-        "ordercomp compress DPQ --store &#39;a &amp; b&#39;",
+        "ordercomp compress DPQ --task digits --store &#39;a &amp; b&#39;",
         "DPQ: 64× fewer bit operations, 8× less storage; on test data 96.10 % accuracy, 1.40 points lost",
     ):
         assert words in head
@@ -145,7 +145,7 @@ def test_the_script_shows_what_is_chosen_everywhere(page: Path, tmp_path: Path, 
     assert seen["errors"] == []
     assert seen["before"] == "Take D → P → Q if a loss of 2 % is tolerated; 1 other may be as good."
     assert seen["after"] == "Take Q → P → D if a loss of 8 % is tolerated; 1 other may be as good."
-    assert seen["command"] == "ordercomp compress QPD --store 'a & b'"
+    assert seen["command"] == "ordercomp compress QPD --task digits --store 'a & b' --out a"
     assert seen["network"][0] is False
     assert seen["network"][1].startswith("QPD: 64× fewer bit operations")
     assert seen["taken"] == ["QPD"]

@@ -1,5 +1,6 @@
 """A page made again from a folder, and folders that have none."""
 
+import html
 import json
 from dataclasses import replace
 from functools import reduce
@@ -16,6 +17,7 @@ from ordercomp.jobs.search_folder import report
 from ordercomp.records import write_records
 from ordercomp.sequence import permutations
 
+MARK = "# of whoever made these files, to be read before it is run: "
 RECORDS = [make_record(order, seed, 0.97) for order in permutations("DPQ") for seed in (0, 1)]
 
 
@@ -86,6 +88,34 @@ def test_a_damaged_law_is_refused_by_its_checksum(tmp_path: Path) -> None:
     (tmp_path / "law.json").write_text(whole.replace('"DPQ"', '"DQP"', 1))
     with pytest.raises(ValueError, match=r"law.json is damaged: its checksum says so"):
         report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "ours"),
+    [
+        ("ordercomp compress DP --task digits --seed 0 --loss 2% --out DP-loss-2.safetensors", True),
+        ("ordercomp compress DP --task theirs.toml --seed 0 --loss 2% --out DP-loss-2.safetensors", False),
+        ("ordercomp compress DP --task digits --seed 0 --loss 2% --out ../mine", False),
+        ("ordercomp compress DP --task digits --seed 0 --out a; touch flag", False),
+        ("ordercomp compress DP --task digits --trust-model a:b --out a", False),
+        ("touch flag\ntouch another", False),
+        ("touch 'flag", False),
+    ],
+)
+def test_a_command_that_may_be_a_strangers_is_shown_as_a_comment(
+    tmp_path: Path, command: str, ours: bool
+) -> None:
+    law, search = law_file(), a_search()
+    assert law.networks
+    law = replace(law, networks=(replace(law.networks[0], command=command), *law.networks[1:]))
+    page = html.unescape(report(filled(tmp_path, law=encode(law))).read_text())
+    shown = f"<code>{'' if ours else MARK}{' '.join(command.split())}</code>"
+    assert shown in page
+    (tmp_path / "law.json").unlink()
+    best = {loss: one and replace(one, compress=command) for loss, one in search.best.items()}
+    page = report(filled(tmp_path, search=encode(replace(search, best=best, dashboard=command)))).read_text()
+    assert shown in html.unescape(page)
+    assert ours or f"<code>{MARK}" in page
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

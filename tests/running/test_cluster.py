@@ -1,10 +1,16 @@
 """A real Dask cluster of several processes: each node once, workers that die or join late, other code."""
 
+import os
+import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ordercomp.running import workers
 from ordercomp.running.jobs import Request
 from ordercomp.running.runner import Runner, WorkerDiedError
 from ordercomp.running.store import Store
@@ -30,8 +36,8 @@ def run(cluster: object, folder: Path, *, work=fakes.work, seconds: float = 0.0,
     orders = [StageSequence.parse(order) for order in ("DPQ", "DQP", "PDQ")]
     cluster.wait_for_workers(len(cluster.workers))  # one may be starting again
     with (
-        executor_at(cluster.scheduler_address, workers=1) as (executor, workers),
-        Runner(task, Store(folder / "store"), workers=workers, executor=executor, work=work) as runner,
+        executor_at(cluster.scheduler_address, workers=1) as (executor, many),
+        Runner(task, Store(folder / "store"), workers=many, executor=executor, work=work) as runner,
     ):
         found = []
         for finished in runner.run(Request(order, 0) for order in orders):
@@ -72,6 +78,34 @@ def test_a_worker_that_joins_late_takes_part(cluster: object, tmp_path: Path) ->
     found, _ = run(cluster, tmp_path, seconds=0.2, after=lambda: cluster.scale(3))
     assert len(found) == 8
     assert all(record.error is None for record in found)
+
+
+def test_a_cluster_that_loses_all_workers_is_told_once_each_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers, "_LOOK_SECONDS", 0.001)
+    looks = iter([{"one": 1}, {}, {}, {"one": 1}, {}])
+    seen = threading.Event()
+
+    def nthreads() -> dict[str, int]:
+        if (there := next(looks, None)) is None:
+            seen.set()
+            raise OSError("the scheduler is gone")
+        return there
+
+    with workers.watching(SimpleNamespace(nthreads=nthreads), "tcp://here"):
+        assert seen.wait(10)
+    assert caplog.text.count("no worker is left at tcp://here: waiting for one to join") == 2
+
+
+def test_whoever_stops_at_once_waits_for_no_cluster(tmp_path: Path) -> None:
+    stuck = Executor()
+    stuck.submit = lambda *_: Future()  # type: ignore[method-assign]
+    task = fakes.FakeTask(tmp_path / "calls")
+    runner = Runner(task, Store(tmp_path / "store"), workers=1, executor=stuck, work=fakes.work)
+    threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGTERM]).start()
+    assert list(runner.run([Request(StageSequence.parse("D"), 0)])) == []
+    assert runner.interrupted
 
 
 def test_workers_name_nodes_as_their_runner_does(

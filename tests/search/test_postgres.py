@@ -5,7 +5,9 @@ import multiprocessing
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
@@ -27,11 +29,14 @@ SPACE = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(request: pytest.FixtureRequest) -> str:
     """A fresh database: that of ORDERCOMP_POSTGRES_URL, or a server of our own on a free port."""
-    if given := os.environ.get("ORDERCOMP_POSTGRES_URL"):
-        yield given
-        return
+    return os.environ.get("ORDERCOMP_POSTGRES_URL") or request.getfixturevalue("server")[0]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The address of a server of our own, and what restarts it, which takes three seconds."""
     pytest.importorskip("psycopg2")
     if not PROGRAMS:
         pytest.skip("PostgreSQL is not installed")
@@ -50,7 +55,13 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _as_server(programs / "pg_ctl", "-D", data, "-o", start, "-l", folder / "server.log", "-w", "start")
     except subprocess.CalledProcessError as error:
         pytest.skip(f"PostgreSQL does not start here: {error}")
-    yield f"postgresql://ordercomp@127.0.0.1:{port}/postgres"
+
+    def restart() -> None:
+        _as_server(programs / "pg_ctl", "-D", data, "-m", "fast", "stop")
+        time.sleep(3)
+        _as_server(programs / "pg_ctl", "-D", data, "-o", start, "-l", folder / "server.log", "-w", "start")
+
+    yield f"postgresql://ordercomp@127.0.0.1:{port}/postgres", restart
     _as_server(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
 
 
@@ -87,6 +98,22 @@ def test_a_study_on_a_server_is_filled_resumed_and_guarded(url: str) -> None:
     assert not again.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
     with pytest.raises(ValueError, match="task is 'synthetic' there, 'other' now"):
         opened(url, task="other")
+
+
+@pytest.mark.integration
+def test_a_restart_of_the_server_is_waited_for(server: tuple[str, Callable[[], None]]) -> None:
+    url, restart = server
+    study = opened(url, name="restarted")
+    spec = StudySpec(space=SPACE, objectives=Objectives())
+    running = run_study(study, TableRunner(SyntheticWorld()), spec, trials=4)
+    next(running)
+    restarting = threading.Thread(target=restart)
+    restarting.start()
+    time.sleep(1)
+    list(running)
+    restarting.join()
+    told = opened(url, name="restarted").get_trials(states=(TrialState.COMPLETE,))
+    assert sum(trial.user_attrs["design"] != "prefix" for trial in told) == 4
 
 
 def _drive(url: str, trials: int, dies_after: int | None) -> None:

@@ -107,7 +107,10 @@ def _hit_worker(scenario: Scenario, child: int) -> None:
         scenario.met["kills"] += 1
         scenario.wait(child, PATIENCE)
         return
-    busy = {process: _is_busy(process) for process in members(child) if process != child}
+    busy: dict[int, bool] = {}
+    while not busy and child in members(child):  # it starts its workers late
+        time.sleep(scenario.chance.uniform(0.0, 0.2))
+        busy = {process: _is_busy(process) for process in members(child) if process != child}
     idle = [process for process in busy if not busy[process]]
     if victims := idle if idle and scenario.chance.random() < 0.5 else list(busy):
         victim = scenario.chance.choice(victims)
