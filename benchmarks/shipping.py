@@ -77,9 +77,11 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--network", choices=list(TASKS), default="w16")
     parser.add_argument("--brief", action="store_true")
+    parser.add_argument("--images", type=int, help="to train on; a few are enough for times alone")
     given = parser.parse_args()
     torch.set_num_threads(1)
     task = TASKS[given.network]
+    task = replace(task, train_limit=given.images or task.train_limit)
     with TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)) / given.network
         folder.mkdir(parents=True, exist_ok=True)

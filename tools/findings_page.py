@@ -175,8 +175,8 @@ def latency_table(recordings: Mapping[str, Sequence[Record]], losses: Sequence[f
         title="The best chain by bit operations and by latency",
         columns=tuple(Column(name, "left" if name == "data" else "right") for name in names),
         rows=tuple(rows),
-        note="Times faster than the float network, exported, in onnxruntime on one thread, in turns; means over "
-        "seeds of the logarithm. Agreement: Kendall's tau between the two costs over all chains.",
+        note="Times faster than the float network, exported, in onnxruntime on one thread, in turns; means "
+        "over seeds of the logarithm. Agreement: Kendall's tau between the two costs over all chains.",
     )
 
 

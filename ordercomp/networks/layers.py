@@ -22,7 +22,8 @@ CODEWORDS = 64
 GRID = 4  # a head averages features to at most this many rows and columns before they are looked up
 
 HeadKind = Literal["pool", "bof"]
-Levels = Literal["uniform", "pot", "apot"]  # of weights of more than one bit
+Levels = Literal["uniform", "symmetric", "pot", "apot"]  # of weights of more than one bit
+EVEN: tuple[Levels, ...] = ("uniform", "symmetric")  # those in even steps
 
 
 def dorefa_weight(weight: Tensor, bits: int, levels: Levels = "uniform") -> Tensor:
@@ -31,7 +32,7 @@ def dorefa_weight(weight: Tensor, bits: int, levels: Levels = "uniform") -> Tens
     More than one bit: 2^bits evenly spaced levels of tanh(w) on [-m, m], m = max |tanh(w)|; divided by m
     these are the levels of DoReFa, equation 9. There is no zero level. One bit: sign(w) · mean |w| with
     sign(0) = +1, equation 7. 32 bits: unchanged. m and the mean are constants to the gradient. Other `levels`
-    are those of `level_table`, which have a zero.
+    have a zero: "symmetric" ones are one fewer, still evenly spaced; for the rest see `level_table`.
     """
     if bits >= FLOAT_BITS:
         return weight
@@ -73,21 +74,26 @@ def weight_numbers(weight: Tensor, bits: int, levels: Levels = "uniform") -> tup
 
 def _bounded_numbers(bounded: Tensor, bits: int, levels: Levels) -> tuple[Tensor, Tensor]:
     top = bounded.abs().max().clamp_min(1e-12)
-    if levels != "uniform":
+    if levels not in EVEN:
         table = level_table(bits, levels, bounded.device)
         found = torch.bucketize((bounded / top).contiguous(), (table[1:] + table[:-1]) / 2)
         return torch.empty_like(bounded).copy_(found), top
-    return ((bounded / (2 * top) + 0.5) * (2**bits - 1)).round_(), top
+    return ((bounded / (2 * top) + 0.5) * even_steps(bits, levels)).round_(), top
 
 
 def weight_of_numbers(numbers: Tensor, top: Tensor, bits: int, levels: Levels = "uniform") -> Tensor:
     """Quantized weights: levels on [-top, top], of which `numbers` counts from below."""
     if bits == 1:
         return (2 * numbers - 1) * top
-    if levels != "uniform":
+    if levels not in EVEN:
         return level_table(bits, levels, top.device)[numbers.long()] * top
-    weight: Tensor = numbers * (2 * top / (2**bits - 1))
+    weight: Tensor = numbers * (2 * top / even_steps(bits, levels))
     return weight.sub_(top)
+
+
+def even_steps(bits: int, levels: Levels) -> int:
+    """How many steps lie between the lowest and the highest of evenly spaced levels."""
+    return (1 << bits) - (2 if levels == "symmetric" and bits > 1 else 1)
 
 
 def dorefa_activation(
@@ -183,15 +189,15 @@ class QuantizedLayer:
     def whole_operands(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Input and weight as whole numbers where they are quantized, and the factor of their product.
 
-        Levels that are not uniform are shares of the largest.
+        Levels that are not evenly spaced are shares of the largest.
         """
         bits, weight = self.activation_bits, self.rounded_weight()
         factor = self.input_scale if bits < FLOAT_BITS else torch.ones((), device=values.device)
         values = dorefa_activation(values, bits, self.input_scale, signed=self.signed, whole=True)
         if self.weight_bits < FLOAT_BITS:
             unit = weight.detach().abs().max()
-            if self.levels == "uniform":
-                unit = unit / (2**self.weight_bits - 1)
+            if self.levels in EVEN:
+                unit = unit / even_steps(self.weight_bits, self.levels)
             weight, factor = weight / unit, factor * unit
         return values, weight, factor
 

@@ -71,7 +71,7 @@ class Bench:
 
     latencies: tuple[Latency, ...]
     contenders: tuple[Contender, ...]
-    exits: ExitTimes | None  # None: there are none, or targets are real
+    exits: ExitTimes | None  # None: there are none, or images do not leave by confidence
     exits_ms: dict[str, tuple[float, ...]]  # by engine: one image that leaves at exit 1, 2, …, last
     bitops_cr: float
     integer_layers: int  # of the shipped network, by onnxruntime
@@ -231,8 +231,8 @@ def _leaving(
     repeats: int,
     threads: int,
 ) -> ExitTimes | None:
-    """What leaving early saves, and which test images do; None where targets are real."""
-    if network.serving.scale:
+    """What leaving early saves, and which test images do; None where confidence does not decide."""
+    if network.serving.scale or network.module.policy != "confidence":
         return None
     shares = () if test is None else leaving_shares(session, test[0], network.serving.threshold)
     image = network.architecture.example(1).contiguous().numpy()

@@ -29,6 +29,12 @@ class PackedWeight:
     numbers: Array
     values: Array
     bits: int  # 1 to 8
+    top: int  # the largest of the numbers
+
+    @property
+    def fits_int8(self) -> bool:
+        """Whether INT8 holds the levels around zero: odd ones up to 7 bits, or whole ones up to 8."""
+        return self.top <= _MOST_LEVEL or (self.top % 2 == 0 and self.top <= 2 * _MOST_LEVEL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +52,13 @@ class ScaledNumbers:
         return np.where(_beside(self.silent, self.numbers), 0, 2 * self.numbers - self.top)
 
     def in_int8(self) -> tuple[Array, Array]:
-        """Levels that fit INT8, shape of the weight, and the scales of channels; exact up to 7 bits.
+        """Levels that fit INT8, shape of the weight, and the scales of channels; exact where `fits_int8`.
 
         Readers round biases to a multiple of the scale, so it is as fine as it may be: by a power of two, up
         to levels of 63, of which two products with bytes still fit 16 bits, as processors without VNNI want.
         """
+        if self.top == 2 * _MOST_LEVEL:
+            return self.levels // 2, self.scales * 2
         if self.top > _MOST_LEVEL:
             return np.rint(self.levels * (_MOST_LEVEL / self.top)), self.scales * (self.top / _MOST_LEVEL)
         finer = 2.0 ** max(0, math.floor(math.log2(_SAFE_LEVEL / self.top)))
@@ -208,7 +216,7 @@ def scaled_numbers(folded: Array, packed: PackedWeight, name: str) -> ScaledNumb
     rows = packed.values.reshape(len(packed.values), -1)
     peaks, picked = np.abs(rows).argmax(axis=1), np.arange(len(rows))
     factors = folded.reshape(rows.shape)[picked, peaks] / rows[picked, peaks]
-    top = 2**packed.bits - 1
+    top = packed.top
     numbers = np.where(_beside(factors < 0, packed.numbers), top - packed.numbers, packed.numbers)
     scales = (np.abs(packed.values).max() / top * np.abs(factors)).astype(np.float32)
     largest = scales.max() if scales.max() > 0 else np.float32(1)
@@ -262,19 +270,19 @@ def replace_constant(graph: onnx.GraphProto, name: str, node: onnx.NodeProto) ->
 
 
 def store_weights(
-    graph: onnx.GraphProto, weights: Mapping[str, PackedWeight], bits_of: Callable[[int], int]
+    graph: onnx.GraphProto, weights: Mapping[str, PackedWeight], bits_of: Callable[[PackedWeight], int]
 ) -> None:
     """Store all weights as whole numbers, in place.
 
-    `bits_of` tells from the bits of a weight how many it takes in the file: 0 for levels in INT8.
+    `bits_of` tells how many bits a weight takes in the file: 0 for levels in INT8.
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for name, packed in weights.items():
         if name not in constants:
             continue
         found = scaled_numbers(constants[name], packed, name)
-        if bits_of(packed.bits):
-            store_packed(graph, name, found, bits_of(packed.bits))
+        if bits_of(packed):
+            store_packed(graph, name, found, bits_of(packed))
         else:
             store_levels(graph, name, *found.in_int8())
     clean(graph)

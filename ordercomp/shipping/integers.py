@@ -243,7 +243,7 @@ def _store_layer(writer: _Writer, node: onnx.NodeProto, packed: PackedWeight) ->
         node.input[2] = made
     if any(tensor.name == name for tensor in graph.initializer):
         store_levels(graph, name, levels, scales)
-    return found.top <= _SIGNED_TOP
+    return packed.fits_int8
 
 
 def _inputs_of(node: onnx.NodeProto, edges: Edges, weights: Mapping[str, PackedWeight]) -> list[int]:

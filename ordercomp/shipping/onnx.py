@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ordercomp.errors import one_line
 from ordercomp.files import replacing
 from ordercomp.networks.exits import replace_module
-from ordercomp.networks.layers import weight_numbers, weight_of_numbers
+from ordercomp.networks.layers import EVEN, even_steps, weight_numbers, weight_of_numbers
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.shipping import infer
 from ordercomp.shipping.exit_graphs import branch_at_exits, cut_at_exits
@@ -259,21 +259,23 @@ def _written(
     elif purpose == "speed" and packed:
         notes = ["what lies between layers stays in float: with --task its 8-bit ranges are chosen by images"]
     model = _copy(traced)
-    wide = sum(weight.bits > 7 for weight in packed.values())
+    wide = sum(not weight.fits_int8 for weight in packed.values())
     if wide and purpose != "size":
         notes.append(
-            f"256 levels do not fit INT8 around zero: {wide} weights of 8 bits are unpacked at the start"
+            f"256 levels do not fit INT8 around zero: {wide} weights of 8 bits are unpacked at the start; "
+            "Q(weights=8,levels=symmetric) trains with 255"
         )
-    store_weights(model.graph, packed, lambda bits: _stored_bits(bits, purpose, opset))
+    store_weights(model.graph, packed, lambda weight: _stored_bits(weight, purpose, opset))
     write_roundings(model.graph)
     finish(model, opset)
     return model, notes
 
 
-def _stored_bits(bits: int, purpose: Purpose, opset: int) -> int:
-    """How many bits a weight of so many takes in the file; 0 for levels in INT8."""
+def _stored_bits(weight: PackedWeight, purpose: Purpose, opset: int) -> int:
+    """How many bits a weight takes in the file; 0 for levels in INT8."""
+    bits = weight.bits
     if purpose != "size":
-        return 0 if bits < 8 else 8
+        return 0 if weight.fits_int8 else 8
     if bits <= 2 and opset >= TWO_BIT_OPSET:
         return 2
     return 4 if bits <= 4 else 8
@@ -464,12 +466,14 @@ def _packed_weights(network: CompressedNetwork) -> dict[str, PackedWeight]:
     """Weights of at most 8 bits in even steps, by their name in the graph; others stay in float there."""
     packed = {}
     for name, layer in network.quantized_layers():
-        if layer.weight_bits <= 8 and (layer.levels == "uniform" or layer.weight_bits == 1):
-            numbers, top = weight_numbers(layer.weight, layer.weight_bits)
+        bits, levels = layer.weight_bits, layer.levels
+        if bits <= 8 and (levels in EVEN or bits == 1):
+            numbers, top = weight_numbers(layer.weight, bits, levels)
             packed[f"network.{name}.weight"] = PackedWeight(
                 numbers=numbers.contiguous().cpu().numpy(),
-                values=weight_of_numbers(numbers, top, layer.weight_bits).contiguous().cpu().numpy(),
-                bits=layer.weight_bits,
+                values=weight_of_numbers(numbers, top, bits, levels).contiguous().cpu().numpy(),
+                bits=bits,
+                top=even_steps(bits, levels),
             )
     return packed
 
@@ -479,9 +483,10 @@ def _words(
 ) -> str:
     if network.bits is None or not packed:
         return "32-bit floats"
-    bits = network.bits.weights
-    stored = _stored_bits(bits, purpose, opset)
-    return f"{bits}-bit weights in {stored or 8} bits each" + ("" if stored else ", levels around zero")
+    stored = _stored_bits(max(packed.values(), key=lambda weight: weight.bits), purpose, opset)
+    return f"{network.bits.weights}-bit weights in {stored or 8} bits each" + (
+        "" if stored else ", levels around zero"
+    )
 
 
 def noise(network: CompressedNetwork, count: int) -> Tensor:

@@ -41,7 +41,8 @@ class Quantize:
             default="uniform",
             choices=get_args(Levels),
             searched=False,
-            help="of weights: evenly spaced, powers of two (pot), or sums of powers of two (apot)",
+            help="of weights: evenly spaced (uniform; symmetric: with a zero, so that 8 bits fit INT8), "
+            "powers of two (pot), or sums of them (apot)",
         ),
         "allocation": Knob(
             default="equal",

@@ -387,7 +387,18 @@ def test_weights_take_the_nearest_level_and_keep_their_range(bits: int, kind: Le
     assert dorefa_weight(weight, 32, kind) is weight
 
 
-@pytest.mark.parametrize("kind", ["pot", "apot"])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_symmetric_levels_are_evenly_spaced_around_a_zero(bits: int) -> None:
+    weight = weights(5000)
+    bounded, half = weight.tanh(), 2 ** (bits - 1) - 1
+    top = bounded.abs().max()
+    expected = (bounded / top * half).round() / half * top
+    torch.testing.assert_close(dorefa_weight(weight, bits, "symmetric"), expected, rtol=0, atol=1e-6)
+    assert len(expected.unique()) == 2 * half + 1
+    assert torch.equal(dorefa_weight(weight, 1, "symmetric"), dorefa_weight(weight, 1))
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "pot", "apot"])
 def test_layers_multiply_the_same_under_autocast_whatever_the_levels(kind: Levels) -> None:
     layer = quantized_layer(nn.Linear(6, 5), 4, 4, levels=kind)
     values = weights(3, 6)

@@ -119,7 +119,9 @@ def test_levels_stand_for_the_weight_whatever_the_sign_and_size_of_a_channel() -
     numbers = np.array([[0, 15], [3, 8], [15, 0], [1, 2]], np.float32)
     values = (2 * numbers - 15) / 15
     factors = np.array([[2.0], [-0.5], [0.0], [1e-12]], np.float32)
-    found = scaled_numbers(values * factors, PackedWeight(numbers=numbers, values=values, bits=4), "w")
+    found = scaled_numbers(
+        values * factors, PackedWeight(numbers=numbers, values=values, bits=4, top=15), "w"
+    )
     assert (found.scales > 0).all()
     assert found.scales[2] == found.scales[3] == found.scales.max()
     assert (found.levels[2:] == 0).all()
@@ -128,7 +130,30 @@ def test_levels_stand_for_the_weight_whatever_the_sign_and_size_of_a_channel() -
     assert np.abs(levels).max() == 60  # four times finer
     assert (levels * scales[:, None] == found.levels * found.scales[:, None]).all()
     with pytest.raises(ValueError, match="no multiple"):
-        scaled_numbers(values + 0.1, PackedWeight(numbers=numbers, values=values, bits=4), "w")
+        scaled_numbers(values + 0.1, PackedWeight(numbers=numbers, values=values, bits=4, top=15), "w")
+
+
+def test_255_levels_fit_int8_exactly() -> None:
+    numbers = np.array([[0, 254], [127, 128], [1, 253]], np.float32)
+    values = (numbers - 127) / 127
+    packed = PackedWeight(numbers=numbers, values=values, bits=8, top=254)
+    levels, scales = scaled_numbers(values, packed, "w").in_int8()
+    assert packed.fits_int8
+    assert not PackedWeight(numbers=numbers, values=values, bits=8, top=255).fits_int8
+    assert levels.tolist() == [[-127, 127], [0, 1], [-126, 126]]
+    assert np.allclose(levels * scales[:, None], values, atol=1e-6)
+
+
+@pytest.mark.integration
+def test_symmetric_weights_of_8_bits_are_written_as_they_are(tmp_path: Path) -> None:
+    network = quantized("resnet8(width=8)", Bits(8, 8, "symmetric"))
+    images = network.architecture.example(16)
+    for chosen in (None, images):
+        exported = export_onnx(network, tmp_path / "n.onnx", images=chosen)
+        assert not any("255" in note for note in exported.notes)
+        kinds = {tensor.data_type for tensor in onnx.load(tmp_path / "n.onnx").graph.initializer}
+        assert onnx.TensorProto.INT8 in kinds
+        assert exported.integer_layers > 0
 
 
 @pytest.mark.integration

@@ -29,7 +29,7 @@ def test_a_plain_module_gives_the_same_logits_bit_for_bit(order: str, bits: tupl
 
 @pytest.mark.parametrize(
     ("bits", "kind"),
-    [*((bits, "uniform") for bits in (1, 2, 3, 8, 16)), (4, "pot"), (5, "apot")],
+    [*((bits, "uniform") for bits in (1, 2, 3, 8, 16)), (8, "symmetric"), (4, "pot"), (5, "apot")],
 )
 def test_quantized_weights_come_back_from_their_whole_numbers_bit_for_bit(bits: int, kind: Levels) -> None:
     weight = torch.randn(7, 5, 3, 3, generator=torch.Generator().manual_seed(bits))

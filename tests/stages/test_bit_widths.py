@@ -56,7 +56,7 @@ def test_sensitive_layers_get_more_bits_and_later_stages_keep_them(tmp_path: Pat
     assert widths(inherited).items() <= widths(network).items()
 
 
-@pytest.mark.parametrize("levels", ["pot", "apot"])
+@pytest.mark.parametrize("levels", ["symmetric", "pot", "apot"])
 def test_levels_survive_every_stage_and_file(levels: str, tmp_path: Path) -> None:
     network = apply("Q", tiny_network(), tiny_trainer(), weights=4, levels=levels)
     assert str(network.sequence) == f"Q(weights=4,activations=4,levels={levels})"
