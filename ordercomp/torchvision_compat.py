@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["datasets", "declare_missing_operators", "models", "transforms"]
+__all__ = ["IMG_EXTENSIONS", "datasets", "declare_missing_operators", "models", "transforms"]
 
 
 @lru_cache(maxsize=1)
@@ -41,3 +41,4 @@ def declare_missing_operators() -> torch.library.Library | None:
 declare_missing_operators()
 
 from torchvision import datasets, models, transforms  # noqa: E402
+from torchvision.datasets.folder import IMG_EXTENSIONS  # noqa: E402

@@ -13,6 +13,7 @@ from ordercomp.data.parts import PURPOSES, IntArray, Labels, keep_limit
 from ordercomp.data.source import DataError, Source
 from ordercomp.data.splits import Augmentation, ImageData, MemorySplit, Split
 
+_FEW = 32  # of 255, up to which values are told to be few
 _UNEVEN = 3.0  # times as many images of the commonest class as of the rarest, from which a notice says so
 
 
@@ -87,7 +88,22 @@ def assemble(
         test=test_split,
         digest=_digest(splits, f"{classes} {source.split_seed} {augmentation}"),
         names=tuple(names),
-        notices=(*notices, *class_notices(source, splits, classes=classes, names=names)),
+        notices=(
+            *notices,
+            *_range_notice(source, train.images),
+            *class_notices(source, splits, classes=classes, names=names),
+        ),
+    )
+
+
+def _range_notice(source: Source, images: npt.NDArray[Any]) -> tuple[str, ...]:
+    """Say that images use so few of the values of a byte that they cannot be told apart well."""
+    low, high = images.min(), images.max()
+    if images.dtype != np.uint8 or high - low > _FEW or ":" not in source.name:
+        return ()
+    return (
+        f"{source.name}: pixels take only the values {low} to {high} of 255, as 12 bits stored in 16 do; a "
+        "Dataset of your own (data = 'module.py:function') may give them as floats",
     )
 
 

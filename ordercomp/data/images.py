@@ -2,6 +2,7 @@
 
 import hashlib
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,9 +23,10 @@ from ordercomp.data.splits import Augmentation, ImageData
 from ordercomp.data.torch_datasets import as_pixels, from_datasets
 from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.plugins import load_function
-from ordercomp.torchvision_compat import datasets
+from ordercomp.torchvision_compat import IMG_EXTENSIONS, datasets
 
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+_SUFFIXES = (*IMG_EXTENSIONS, ".jfif", ".jpe", ".gif", ".avif", ".jp2", ".heic")
 _OPEN_ENDED = ("I", "F")  # 32 bits a pixel: nothing says what white is
 _SMALL = (32, 32)
 _VALIDATION_NAMES = ("val", "valid", "validation")
@@ -68,8 +70,9 @@ def open_image(path: str) -> Image.Image:
 
 
 def is_gray(path: str) -> bool:
-    """Whether an image has no color by its kind. Raises DataError as `open_image` does."""
-    return open_image(path).mode == "L"
+    """Whether an image has no color by its kind, which its header tells. Raises DataError if it is none."""
+    with _reading(path) as image:
+        return image.mode in ("1", "L", *_SIXTEEN_BITS) and not image.has_transparency_data
 
 
 def check_image(path: str) -> None:
@@ -113,9 +116,10 @@ class Tree:
     paths: tuple[str, ...]
     labels: IntArray
     classes: tuple[str, ...]
+    skipped: tuple[str, ...] = ()  # suffixes of files that are no images, once for each file
 
     def __getitem__(self, index: IntArray) -> "Tree":
-        return Tree(self.root, tuple(self.paths[i] for i in index), self.labels[index], self.classes)
+        return replace(self, paths=tuple(self.paths[i] for i in index), labels=self.labels[index])
 
 
 def find_parts(source: Source, folder: Path) -> tuple[tuple[Tree, Tree, Tree], tuple[str, ...]]:
@@ -147,7 +151,12 @@ def find_parts(source: Source, folder: Path) -> tuple[tuple[Tree, Tree, Tree], t
     parts = complete_parts(trees, source, name=f"{source.name} in {folder}")
     if ":" in source.name and len(trees) < 3:
         _check_whole(source, parts)
-    return parts, part_notices(source, names)
+    skipped = Counter(suffix for tree in trees.values() for suffix in tree.skipped)
+    notices = part_notices(source, names)
+    if skipped and ":" in source.name:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5))
+        notices += (f"{source.name}: files that do not end as images do are left out: {kinds}",)
+    return parts, notices
 
 
 def _without_seen(source: Source, trees: Mapping[str, Tree], seen: Path) -> dict[str, Tree]:
@@ -210,8 +219,16 @@ class _Classes(datasets.ImageFolder):  # type: ignore[misc]
 
 
 def _read_tree(source: Source, folder: Path) -> Tree:
+    skipped: list[str] = []
+
+    def is_image(path: str) -> bool:
+        name = Path(path)
+        if not (found := name.suffix.lower() in _SUFFIXES) and not name.name.startswith((".", "Thumbs.db")):
+            skipped.append(name.suffix.lower() or "without a suffix")
+        return found
+
     try:
-        listing = _Classes(folder)
+        listing = _Classes(folder, is_valid_file=is_image)
     except FileNotFoundError as error:
         reason = textwrap.shorten(str(error), 200)
         raise DataError(
@@ -223,7 +240,8 @@ def _read_tree(source: Source, folder: Path) -> Tree:
             f"{listing.classes[0]!r}; is it a level too high?"
         )
     paths = tuple(path for path, _ in listing.samples)
-    return Tree(folder, paths, np.asarray(listing.targets, dtype=np.int64), tuple(listing.classes))
+    labels = np.asarray(listing.targets, dtype=np.int64)
+    return Tree(folder, paths, labels, tuple(listing.classes), tuple(skipped))
 
 
 # Transforms of the user's: one for training, and one for all else
@@ -306,15 +324,18 @@ def load_cinic10(source: Source) -> ImageData:
 def load_folder(source: Source) -> ImageData:
     """The images of `folder:PATH`, of one size or resized to the task's image_size. Usually not augmented.
 
-    They are laid out as find_parts says, and gray if the first image is, else in color. Raises DataError if
-    sizes differ or 8 GiB are not enough; `photos:PATH` takes such images.
+    They are laid out as find_parts says, and gray if all training images are, else in color. Raises DataError
+    if sizes differ or 8 GiB are not enough; `photos:PATH` takes such images.
     """
     return _load(source, Path(source.name.partition(":")[2]).expanduser(), Augmentation())
 
 
 def _load(source: Source, folder: Path, augmentation: Augmentation) -> ImageData:
     trees, notices = find_parts(source, folder)
-    mode = "L" if is_gray(trees[0].paths[0]) else "RGB"
+    colored = next((path for path in trees[0].paths if not is_gray(path)), "")
+    mode = "RGB" if colored else "L"
+    if colored not in ("", trees[0].paths[0]):
+        notices += (f"{source.name}: gray and color are mixed, and all are read in color, as {colored} is",)
     if source.options.transforms:
         told = replace(source, options=replace(source.options, trained_on=""))
         data = from_datasets(_transformed(source.options.transforms, trees, mode), told)

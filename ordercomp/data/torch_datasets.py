@@ -18,6 +18,9 @@ from ordercomp.data.parts import IntArray, Labels, complete_parts, keep_limit, p
 from ordercomp.data.source import DataError, Source
 from ordercomp.data.splits import Batch, ImageData, MemorySplit
 
+_NO_BYTE = 1e-3  # of a byte, by which a float that was one may be off
+_SMALL = 1 / 16  # median of fractions, below which bytes lose too much of them
+_LOOKED_AT = 1_000_000  # values
 _CPU = torch.device("cpu")
 _NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _FORMS = "a Dataset, (train, validation, test), or a mapping with train, val and test"
@@ -36,16 +39,17 @@ def from_datasets(returned: object, source: Source) -> ImageData:
     """Read what a function of the user's returned: a torch Dataset for each part, or one to be split.
 
     A Dataset has `len` and gives (image, target) for 0 … len - 1: a class number, or a float where the target
-    is real. An image is a PIL image, or a tensor
-    (c, h, w) or an array (h, w, c), uint8 or float; floats from 0 to 1, as ToTensor makes them, are taken
-    as 8-bit pixels, others as they are. All images have one shape. Without parts a fifth each is drawn for
-    validation and test, in the classes' shares. Transforms that draw random numbers run anew in each epoch
-    if the recipe says `augment = true`; else each image is transformed once, as the held-out ones are.
+    is real. An image is a PIL image, or a tensor (c, h, w) or an array (h, w, c), uint8 or float; floats from
+    0 to 1 are taken as 8-bit pixels, as ToTensor makes them of such, unless half of them are so small that
+    bytes would lose them; others are taken as they are. All images have one shape. Without parts a fifth each
+    is drawn for validation and test, in the classes' shares. Transforms that draw random numbers run anew in
+    each epoch if the recipe says `augment = true`; else each image is transformed once, as held-out ones are.
 
     Raises DataError that names the item, what was expected and what came.
     """
     datasets = _datasets(returned, source)
     parts = {name: _read(f"{source.name} ({name})", dataset) for name, dataset in datasets.items()}
+    parts = _in_one_kind(parts)
     _check_alike(parts, source)
     train, validation, test = complete_parts(parts, source, name=source.name)
     kinds = {part.labels.dtype.kind for part in parts.values()}
@@ -198,16 +202,33 @@ def _read(name: str, dataset: Any) -> _Part:
         if isinstance(target, float) != real:
             raise DataError(f"targets of {name} must all be class numbers or all be floats, got both")
         images[place], labels[place] = _as_kind(pixels, images.dtype), target
-    if images.dtype == np.float32 and images.min() >= 0 and images.max() <= 1:
-        images = np.round(255 * images).astype(np.uint8)
     return _Part(dataset, np.arange(count), images, labels, draws)
 
 
+def _in_one_kind(parts: dict[str, _Part]) -> dict[str, _Part]:
+    """Fractions as bytes in all parts if they fit in all, else bytes as fractions, where there are both."""
+    fractions = [part.images for part in parts.values() if part.images.dtype == np.float32]
+    if not all(images.min() >= 0 and images.max() <= 1 for images in fractions):
+        return parts
+    kind = np.uint8 if all(map(_fit_bytes, fractions)) else np.float32
+    return {name: replace(part, images=_as_kind(part.images, kind)) for name, part in parts.items()}
+
+
+def _fit_bytes(images: npt.NDArray[Any]) -> bool:
+    """Whether fractions are bytes divided by 255, or large enough for bytes to tell them apart."""
+    some = images.reshape(-1)[:: max(1, images.size // _LOOKED_AT)]
+    if np.abs(255 * some - np.round(255 * some)).max() < _NO_BYTE:
+        return True
+    return bool(np.median(some[some > 0]) >= _SMALL)
+
+
 def _as_kind(pixels: npt.NDArray[Any], kind: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Pixels of another kind than those that were read, such as fractions where they are bytes."""
-    if pixels.dtype != np.uint8 and kind == np.uint8:
+    """Fractions as bytes, or bytes as fractions, if `kind` is the other one."""
+    if pixels.dtype == kind:
+        return pixels
+    if kind == np.uint8:
         return np.clip(np.round(255 * pixels), 0, 255).astype(np.uint8)
-    return pixels
+    return pixels.astype(np.float32) / np.float32(255)
 
 
 def _item(dataset: Any, place: int, name: str, *, seed: int) -> tuple[npt.NDArray[Any], int | float]:
@@ -237,7 +258,20 @@ def as_pixels(image: Any, what: str) -> npt.NDArray[Any]:
         )
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise DataError(f"the image of {what} must be finite")
+    if _is_turned(pixels.shape):
+        raise DataError(
+            f"the image of {what} has its channels in the wrong place: it would have {pixels.shape[2]} of "
+            f"{pixels.shape[0]}x{pixels.shape[1]}; a tensor is (c, h, w), an array (h, w, c)"
+        )
     return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+
+
+def _is_turned(shape: tuple[int, ...]) -> bool:
+    """Whether a shape (h, w, c) is that of color, or of a square in gray, with c in another place."""
+    return any(
+        min(rest) > 4 and (one in (3, 4) or (one == 1 and rest[0] == rest[1]))
+        for one, rest in ((shape[0], shape[1:]), (shape[1], shape[::2]))
+    )
 
 
 def _target(target: Any, what: str) -> int | float:

@@ -94,3 +94,38 @@ def test_a_class_that_is_not_measured_is_refused(tmp_path: Path) -> None:
     folder_of(tmp_path / "test", "cat", "dog", "owl")
     with pytest.raises(DataError, match=r"part drawn from .*train has no image of the class 'owl'"):
         load_data(f"folder:{tmp_path}")
+
+
+def test_a_gray_first_image_does_not_take_the_color_from_the_others(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, "a", "b", images=20)
+    color = np.zeros((8, 8, 3), dtype=np.uint8)
+    color[..., 2] = 200
+    for place in range(5, 20):
+        Image.fromarray(color).save(root / "b" / f"{place}.png")
+    data = load_data(f"folder:{root}")
+    assert (data.channels, data.names) == (3, ("a", "b"))
+    assert any("gray and color are mixed, and all are read in color, as " in one for one in data.notices)
+    blue = {tuple(image[0, 0].tolist()) for image in data.train.images if not image[..., 0].any()}
+    assert blue == {(0, 0, 200)}
+
+
+def test_files_of_other_suffixes_are_read_or_counted(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, "a", "b", images=20)
+    for name in ("one.gif", "two.jfif", "three.jp2", "four.avif"):
+        kind = {"format": "JPEG"} if name.endswith("jfif") else {}
+        Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(root / "a" / name, **kind)
+    for name in ("b/notes.txt", "b/more.txt", "a/scan.psd", "a/.DS_Store"):
+        (root / name).write_text("")
+    data = load_data(f"folder:{root}")
+    assert len(data.train) + len(data.validation) + len(data.test) == 44
+    assert f"folder:{root}: files that do not end as images do are left out: 2 .txt, 1 .psd" in data.notices
+
+
+def test_values_of_twelve_bits_in_sixteen_are_told(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for place in range(10):
+            values = np.random.default_rng(place).integers(0, 4096, (8, 8)).astype(np.uint16)
+            Image.fromarray(values).save(tmp_path / name / f"{place}.png")
+    (notice,) = load_data(f"folder:{tmp_path}").notices
+    assert "pixels take only the values 0 to 15 of 255, as 12 bits stored in 16 do" in notice

@@ -204,3 +204,50 @@ def test_parts_of_different_images_are_told(other: np.ndarray, message: str) -> 
     made = {"train": Made(plain), "test": Made(lambda place: (other, place % 2))}
     with pytest.raises(DataError, match=message):
         from_datasets(made, SOURCE)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rng, kind: rng.integers(900, 1000, (1, 6, 5)) / 65535 * (1 + kind / 8),  # 12 bits in 16
+        lambda rng, kind: rng.uniform(0, 0.002, (1, 6, 5)) * (1 + kind) + (rng.random((1, 6, 5)) > 0.95),
+    ],
+    ids=["12 bits in 16", "peaks"],
+)
+def test_small_fractions_keep_what_bytes_would_lose(make: Any) -> None:
+    def item(place: int) -> tuple[torch.Tensor, int]:
+        values = make(np.random.default_rng(place), place % 2)
+        return torch.from_numpy(np.minimum(values, 1)).float(), place % 2
+
+    data = from_datasets(Made(item, 200), SOURCE)
+    images, labels = data.train.images, data.train.labels
+    assert images.dtype == torch.float32
+    medians = images.flatten(1).median(1).values
+    assert medians[labels == 1].mean() > medians[labels == 0].mean() * 1.1
+
+
+def test_parts_of_bytes_and_of_fractions_are_one_kind() -> None:
+    """As transforms that end in a rotation for training, and in ToTensor for the rest, make them."""
+
+    def turned(place: int) -> torch.Tensor:
+        return torch.rand(3, 6, 5, generator=torch.Generator().manual_seed(place))
+
+    for scale, kind in ((1, torch.uint8), (1 / 500, torch.float32)):
+        train = Made(lambda place, scale=scale: (scale * turned(place), place % 4))
+        data = from_datasets({"train": train, "test": Made(plain)}, SOURCE)
+        assert data.train.images.dtype == data.test.images.dtype == kind
+        assert float(data.test.images.max()) == (255 if kind == torch.uint8 else 1)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        torch.rand(16, 16, 3),
+        torch.rand(28, 28, 1),
+        np.zeros((3, 16, 20), np.uint8),
+        np.zeros((1, 28, 28), np.uint8),
+    ],
+)
+def test_channels_in_the_wrong_place_are_refused(image: Any) -> None:
+    with pytest.raises(DataError, match=r"its channels in the wrong place: it would have \d+ of \d+x\d+; a"):
+        from_datasets(Made(lambda place: (image, place % 2)), SOURCE)
