@@ -6,6 +6,7 @@ drawn from them. Records that no trial can hold lie beside the trials, as attrib
 """
 
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -21,6 +22,7 @@ from ordercomp.search.study import Study, naming_the_storage
 from ordercomp.search.trials import PREFIX, design_of, node_of, this_worker, was_released
 from ordercomp.sequence import StageSequence
 
+_log = logging.getLogger(__name__)
 BESIDE = "record at seed "  # study attributes of this beginning hold records of no trial
 _FEWEST = 10  # trials that a statement about parameters needs
 
@@ -116,14 +118,20 @@ def records_from_study(study: Study) -> list[Record]:
 
     Each has `extra["design"]`: "paired" for the paired design and its prefixes, "adaptive" for what a sampler
     proposed and its prefixes. A sequence that both measured at a seed counts as paired, once.
-    Raises ValueError if the study holds completed trials that are not ours.
+    Trials without a record, which others have added, are left out with a warning. Raises ValueError if no
+    completed trial has one, or if one is damaged.
     """
     with naming_the_storage(f"study {study.study_name!r}"):
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         attributes = study.user_attrs
-    designed = designed_nodes(trials)
+    ours = [trial for trial in trials if "record" in trial.user_attrs]
+    if trials and not ours:
+        raise ValueError(f"no trial of study {study.study_name!r} has a record; ordercomp did not run it")
+    if foreign := len(trials) - len(ours):
+        _log.warning("study %r: %d trials without a record are left out", study.study_name, foreign)
+    designed = designed_nodes(ours)
     records: dict[tuple[str, int], Record] = {}
-    for trial in trials:
+    for trial in ours:
         record = _record(trial.user_attrs.get("record"), f"trial {trial.number}", study.study_name)
         key = (record.sequence, record.seed)
         design = PAIRED if key in designed else ADAPTIVE

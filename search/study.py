@@ -6,6 +6,7 @@ is the user attribute `ordercomp` (task, space, objectives) and what its trials 
 
 import contextlib
 import importlib.util
+import os
 import re
 import sqlite3
 import time
@@ -19,6 +20,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal._file import get_lock_file
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -34,6 +36,7 @@ Storage = BaseStorage  # for those above this layer, who only pass them on
 Study = optuna.Study
 
 _JOURNAL_ENDINGS = (".log", ".journal")
+_JOURNAL_START = b'{"op_code":'
 _WAIT_SECONDS = 300  # for a lock that another process holds on an SQLite file
 _RESTART_SECONDS = 60.0  # that a server is waited for which was there before
 _IDENTITY = "ordercomp"  # attribute of a study: what it asks
@@ -157,9 +160,21 @@ def _open_journal(path: Path) -> BaseStorage:
     file = str(path.resolve())
     try:
         # The lock is a file of its own: a link to the journal would dangle if the path were relative.
-        return JournalStorage(JournalFileBackend(file, JournalFileOpenLock(file)))
+        lock = JournalFileOpenLock(file)
+        _mend_last_line(path, lock)
+        return JournalStorage(JournalFileBackend(file, lock))
     except (OSError, ValueError) as error:
         raise ValueError(f"storage {file!r} is not a readable journal of studies: {error}") from None
+
+
+def _mend_last_line(path: Path, lock: JournalFileOpenLock) -> None:
+    """Take back a line that was cut, as by a power failure, lest the next one be written right behind it."""
+    if not path.exists() or not os.access(path, os.W_OK):
+        return
+    with get_lock_file(lock), path.open("r+b") as file:
+        whole = file.read()
+        if whole.startswith(_JOURNAL_START) and not whole.endswith(b"\n"):
+            file.truncate(whole.rfind(b"\n") + 1)
 
 
 def _check_folder(path: Path) -> None:

@@ -75,12 +75,20 @@ def test_a_result_counts_once() -> None:
 def test_a_foreign_study_is_refused() -> None:
     study = optuna.create_study(study_name="foreign")
     study.add_trial(optuna.trial.create_trial(value=1.0))
-    with pytest.raises(ValueError, match="trial 0 of study 'foreign' has no record"):
+    with pytest.raises(ValueError, match="no trial of study 'foreign' has a record; ordercomp did not run"):
         records_from_study(study)
     study = optuna.create_study(study_name="torn")
     study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs={"record": {"order": "D"}}))
     with pytest.raises(ValueError, match="trial 0 of study 'torn': record lacks the key 'sequence'"):
         records_from_study(study)
+
+
+def test_trials_that_others_added_are_left_out_with_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    study = study_with(None, orders=["DP"], trials=2)
+    ours = records_from_study(study)
+    study.add_trial(optuna.trial.create_trial(values=[1.0] * len(study.directions)))
+    assert records_from_study(study) == ours
+    assert "1 trials without a record are left out" in caplog.text
 
 
 def test_records_of_no_trial_are_kept_beside_and_read_back() -> None:

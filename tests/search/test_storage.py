@@ -106,3 +106,13 @@ def test_a_damaged_file_is_a_clear_error(tmp_path: Path, damage: str) -> None:
 
     with pytest.raises((ValueError, OSError), match=r"storage|study"):
         use()
+
+
+def test_a_journal_whose_last_line_was_cut_is_read_and_written_on(tmp_path: Path) -> None:
+    path = tmp_path / "study.journal"
+    run(paired_study(path, count=1))
+    whole = records_from_study(find_study(path))
+    path.write_bytes(path.read_bytes() + b'{"op_code":5,"worker_id":"ab')
+    assert records_from_study(find_study(path)) == whole
+    run(paired_study(path, count=2))
+    assert len(records_from_study(find_study(path))) > len(whole)
