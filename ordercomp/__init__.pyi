@@ -18,6 +18,7 @@ from ordercomp.objectives import Objectives as Objectives
 from ordercomp.records import OperatingPoint as OperatingPoint
 from ordercomp.records import Record as Record
 from ordercomp.records import read_records as read_records
+from ordercomp.records import record_rows as record_rows
 from ordercomp.running.fingerprint import fingerprint_task as fingerprint_task
 from ordercomp.running.jobs import Request as Request
 from ordercomp.running.runner import Runner as Runner

@@ -41,9 +41,19 @@ def rebuild_module(letter: str, module: nn.Module, facts: Mapping[str, Any]) -> 
 
 
 def module_name(path: str) -> str:
-    """The module of `package.module:function`; a file in the working directory, `module.py`, is one, too."""
+    """The module of `package.module:function`; `module.py` is one, too, in the working directory or anywhere.
+
+    The folder of a file whose path is absolute becomes one in which modules are found.
+    """
     name = path.partition(":")[0]
-    return name.removesuffix(".py").removeprefix("./").replace("/", ".") if name.endswith(".py") else name
+    if not name.endswith(".py"):
+        return name
+    if Path(name).is_absolute():
+        folder = str(Path(name).parent)
+        if folder not in sys.path:
+            sys.path.append(folder)
+        return Path(name).stem
+    return name.removesuffix(".py").removeprefix("./").replace("/", ".")
 
 
 def load_function(path: str) -> Callable[..., Any]:
@@ -59,6 +69,11 @@ def load_function(path: str) -> Callable[..., Any]:
         sys.path.append(os.getcwd())
     with reraise_as(ValueError, f"cannot import {name!r} of {path!r}"):
         module = importlib.import_module(name)
+    file = Path(path.partition(":")[0])
+    if file.is_absolute() and Path(str(module.__file__)).resolve() != file.resolve():
+        raise ValueError(
+            f"{path!r} is not what is imported as {name!r}, which is {module.__file__}: rename one"
+        )
     function = getattr(module, function_name, None)
     if not callable(function):
         kind = "nothing" if function is None else type(function).__name__

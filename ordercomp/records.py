@@ -161,6 +161,25 @@ def is_paired(record: Record) -> bool:
     return record.extra.get("design") != ADAPTIVE
 
 
+def record_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """A flat row for each operating point, and one for each failure, as `pandas.DataFrame` takes them.
+
+    The baseline's figures stand as `baseline_accuracy` and `baseline_test_accuracy` in each; what stages were
+    asked for stands in `sequence`. Keys beside those of docs/records.md are left out.
+    """
+    rows = []
+    for record in records:
+        own = {
+            name: getattr(record, name) for name in ("task", "order", "sequence", "seed", "epochs", "seconds")
+        }
+        own |= {f"baseline_{name}": getattr(record.baseline, name) for name in ("accuracy", "test_accuracy")}
+        own |= {"metric": record.metric, "error": record.error}
+        measured = ("threshold", "accuracy", "test_accuracy", "bitops_cr", "cr")
+        for point in record.points or (None,):
+            rows.append(own | {name: getattr(point, name, None) for name in measured})
+    return rows
+
+
 def read_records(path: Path | str) -> list[Record]:
     """Read a JSON-lines file, `.gz` and `.xz` too; a torn last line without its newline is left out.
 

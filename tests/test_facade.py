@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +60,14 @@ def test_a_function_and_a_plug_in_that_lean_on_former_modules_are_told_the_new_o
     catalog.known_stages.cache_clear()
     with pytest.raises(ValueError, match=r"multi_exit is ordercomp\.networks\.exits now"):
         catalog.known_stages()
+
+
+def test_a_file_with_an_absolute_path_is_imported_and_not_another_of_its_name(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "net_of_mine.py").write_text(f"def make():\n    return {folder!r}\n")
+    assert load_function(f"{tmp_path}/one/net_of_mine.py:make")() == "one"
+    with pytest.raises(
+        ValueError, match=r"two/net_of_mine.py:make' is not what is imported as 'net_of_mine'"
+    ):
+        load_function(f"{tmp_path}/two/net_of_mine.py:make")

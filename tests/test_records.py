@@ -18,6 +18,7 @@ from ordercomp.records import (
     RecordError,
     append_record,
     read_records,
+    record_rows,
     write_records,
 )
 
@@ -193,3 +194,16 @@ def test_a_missing_file_is_a_missing_file(tmp_path: Path) -> None:
 def test_extra_keys_that_a_page_shows_are_checked(extra: dict[str, object], told: str) -> None:
     with pytest.raises(RecordError, match=told):
         Record.from_json({**make_record("DP").to_json(), **extra})
+
+
+def test_each_point_is_a_flat_row_and_a_failure_is_one_too() -> None:
+    early = replace(RECORD.points[0], threshold=0.9, bitops_cr=9.0)
+    failed = replace(RECORD, order="P", points=(), error="it diverged")
+    rows = record_rows([replace(RECORD, points=(*RECORD.points, early)), failed])
+    assert [(row["order"], row["threshold"], row["bitops_cr"], row["error"]) for row in rows] == [
+        ("DP", None, 7.1, None),
+        ("DP", 0.9, 9.0, None),
+        ("P", None, None, "it diverged"),
+    ]
+    assert {row["baseline_test_accuracy"] for row in rows} == {0.979}
+    assert all(list(row) == list(rows[0]) for row in rows)

@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
-from typing import Annotated, TextIO
+from typing import Annotated, TextIO, get_args, get_type_hints
 
 import typer
 from rich.markup import escape
@@ -66,6 +66,9 @@ NO_ARGUMENTS = "NoArgsIsHelp"  # in the name of the error that holds the help
 
 app = typer.Typer(no_args_is_help=True, epilog=f"Start with: {COMMANDS[run.discover][0]}")
 for _command, _examples in COMMANDS.items():
+    for _hint in get_type_hints(_command, include_extras=True).values():
+        if get_args(_hint)[:1] == (bool,):
+            get_args(_hint)[1].metavar = ""  # a flag takes no <bool>
     app.command(epilog=escape("\n\n".join(("Examples:", *_examples))))(_command)
 
 

@@ -96,9 +96,7 @@ class View:
     def seconds_left(self) -> float | None:
         """An estimate from the pace so far, at most what the budget leaves; None as long as nothing says."""
         elapsed = self._clock() - self._begun
-        estimates = []
-        if self._budget is not None:
-            estimates.append(max(0.0, self._budget - elapsed))
+        estimates = [] if self._budget is None else [max(0.0, self._budget - elapsed)]
         if self._total is not None and self._trained and self._done:
             fresh = self._done if self._counted_elsewhere else self._trained
             estimates.append(elapsed / fresh * max(0, self._total - self._done))
@@ -130,7 +128,11 @@ class View:
     def _times(self) -> str:
         elapsed = duration_text(self._clock() - self._begun)
         left = self.seconds_left
-        return elapsed if not left else f"{elapsed}, about {duration_text(left)} left"
+        if not left:
+            return elapsed
+        if self._budget is not None and left == max(0.0, self._budget - (self._clock() - self._begun)):
+            return f"{elapsed}, {duration_text(left)} of the budget left"
+        return f"{elapsed}, about {duration_text(left)} left"
 
     def _say_how_far(self) -> None:
         if self._clock() - self._told >= _PLAIN_SECONDS:

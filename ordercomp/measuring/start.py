@@ -14,7 +14,6 @@ _ERRORS = 3.0  # standard errors, and
 _GAP = 0.01  # points, by which validation must be ahead of test to be told
 
 
-@torch.no_grad()
 def judge_weights(network: CompressedNetwork, data: ImageData) -> tuple[str, ...]:
     """Tell, a line each, what a network gets right in each part, and if it seems to know validation images.
 
@@ -22,16 +21,14 @@ def judge_weights(network: CompressedNetwork, data: ImageData) -> tuple[str, ...
     Raises ValueError if validation images are hardly more often right than by guessing, as when they are not
     normalized as the weights were trained with.
     """
-    network.module.eval()
     parts = (data.train, data.validation, data.test)
     shares, variances = zip(*(_share(*_outputs(network, split), data) for split in parts), strict=True)
     shown = ", ".join(f"{100 * share:.1f} % of {name}" for share, name in zip(shares, PURPOSES, strict=True))
     told = f"the weights get {shown} images right before any training"
-    chance = 0.0 if data.real else 1 / data.classes
-    if not shares[1] > chance + _NEAR_CHANCE * (1 - chance):
+    if _is_near_chance(shares[1], data, _NEAR_CHANCE):
         raise ValueError(
-            f"{told}, where guessing gets {100 * chance:.1f} %: are mean and std (or normalize) and the "
-            "order of the classes those that they were trained with? baseline_epochs trains them on"
+            f"{told}, where guessing gets {100 * _chance(data):.1f} %: are mean and std (or normalize) and "
+            "the order of the classes those that they were trained with? baseline_epochs trains them on"
         )
     gap = shares[1] - shares[2]
     if gap <= max(_GAP, _ERRORS * (variances[1] + variances[2]) ** 0.5):
@@ -42,8 +39,30 @@ def judge_weights(network: CompressedNetwork, data: ImageData) -> tuple[str, ...
     )
 
 
+def judge_baseline(network: CompressedNetwork, data: ImageData) -> None:
+    """Raise ValueError if a trained network gets hardly more validation images right than by guessing."""
+    share, variance = _share(*_outputs(network, data.validation), data)
+    if _is_near_chance(share, data, _ERRORS * variance**0.5 if data.classes > 1 else 0.0):
+        raise ValueError(
+            f"the uncompressed network gets {100 * share:.1f} % of the validation images right after its "
+            f"training, where guessing gets {100 * _chance(data):.1f} %, so that nothing can be compared: "
+            "are the labels right, and epochs and learning_rate enough?"
+        )
+
+
+def _chance(data: ImageData) -> float:
+    return 0.0 if data.real else 1 / data.classes
+
+
+def _is_near_chance(share: float, data: ImageData, near: float) -> bool:
+    """Whether a share is no more than `near` of the way from guessing to all right."""
+    return not share > _chance(data) + near * (1 - _chance(data))
+
+
+@torch.no_grad()
 def _outputs(network: CompressedNetwork, split: Split) -> tuple[Tensor, Tensor]:
     """Outputs of the last exit for some images, and their targets."""
+    network.module.eval()
     outputs: list[Tensor] = []
     targets: list[Tensor] = []
     rng = torch.Generator().manual_seed(0)

@@ -184,7 +184,9 @@ def _update_sizes(layer: nn.Module, groups: int) -> None:
         if sized is not None:
             layer.num_features = len(sized)
     elif isinstance(layer, nn.GroupNorm) and layer.affine:
+        alone = layer.num_groups == layer.num_channels
         layer.num_channels = len(layer.weight)
+        layer.num_groups = layer.num_channels if alone else layer.num_groups
     elif isinstance(layer, nn.LayerNorm) and layer.elementwise_affine:
         layer.normalized_shape = tuple(layer.weight.shape)
     elif isinstance(layer, nn.PReLU):

@@ -27,7 +27,7 @@ from ordercomp.measuring.accuracy import (
 )
 from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
 from ordercomp.measuring.latency import ExitLatencies
-from ordercomp.measuring.start import judge_weights
+from ordercomp.measuring.start import judge_baseline, judge_weights
 from ordercomp.networks.network import CompressedNetwork, Serving
 from ordercomp.networks.weights import (
     PRETRAINED,
@@ -164,7 +164,7 @@ def create_network(task: Task, *, seed: int) -> CompressedNetwork:
         task.model, classes=data.classes, channels=data.channels, size=data.size, seed=seed
     )
     if smaller := {name: task.shrink[name] for name in ("depth", "width") if name in task.shrink}:
-        network = shrink(network, **smaller)
+        network, _ = shrink(network, **smaller)
     mean, std = data.normalization
     scale = (data.center, data.spread) if data.real else ()
     return replace(network, serving=Serving(mean=mean, std=std, names=data.names, scale=scale))
@@ -230,7 +230,9 @@ def _train_baseline(task: Task, seed: int, batch_size: int) -> CompressedNetwork
         whole = make_trainer(task, seed=seed, batch_size=batch_size)
         trainer = whole.for_stage("baseline", epochs=task.baseline_epochs or 0.0)
         with name_model_in_errors(task):
-            trainer.train(network, fresh=not task.weights)
+            epochs = trainer.train(network, fresh=not task.weights)
+        if epochs >= 1:  # less is a trial, of which nothing is expected
+            judge_baseline(network, task_data(task, seed))
     network.module.eval()
     return network
 
@@ -327,7 +329,7 @@ def _dense_cost(
     """The cost of the uncompressed network, which no seed changes."""
     network = CompressedNetwork.create(model, classes=classes, channels=channels, size=size)
     depth, width = shares
-    return measure_cost(shrink(network, depth=depth, width=width))
+    return measure_cost(shrink(network, depth=depth, width=width)[0])
 
 
 def check_latency(task: Task) -> None:

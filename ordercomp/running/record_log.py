@@ -49,7 +49,8 @@ class RecordLog:
                 )
             if self._task is not None and not is_made_with(self._task, record):
                 raise ValueError(
-                    f"{path} holds records of the same task with {self._difference()}; choose another folder"
+                    f"{path} holds records of the same task with {self._difference()}; choose another "
+                    "folder, or set it back"
                 )
 
     @property

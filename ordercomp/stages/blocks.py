@@ -21,6 +21,7 @@ from ordercomp.networks.network import CompressedNetwork
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish)
 _POOLING = (nn.MaxPool2d, nn.AvgPool2d)
+_LATE = 0.95  # share of the cost, from which on an exit saves next to nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +63,43 @@ def _by_kind(body: nn.Module) -> list[dict[str, nn.Module]]:
 def split_candidates(network: CompressedNetwork) -> list[Block]:
     """Where exits may be put: after every block with feature maps but the last.
 
-    A body without blocks (a flat nn.Sequential) offers the outputs of its pooling and activation layers.
+    Where that is late only, as in a container of a backbone and a head, the blocks inside of the largest one
+    take its place, or else those of one class. A body without blocks (a flat nn.Sequential) offers the
+    outputs of its pooling and activation layers.
     """
     body = network.copy().module.body.eval()
-    names = dict(_outermost_blocks(body))
-    if not names:
-        names = {
-            name: module
-            for name, module in body.named_modules()
-            if isinstance(module, (*_ACTIVATIONS, *_POOLING))
-        }
-    blocks = _run(body, network.architecture.example(1), names)
-    return [block for block in blocks if block.features][:-1]
+    image = network.architecture.example(1)
+
+    def places(names: dict[str, nn.Module]) -> list[Block]:
+        return [block for block in _run(body, image, names) if block.features][:-1]
+
+    outermost = dict(_outermost_blocks(body))
+    if not outermost:
+        flat = (*_ACTIVATIONS, *_POOLING)
+        return places({name: part for name, part in body.named_modules() if isinstance(part, flat)})
+    found = first = places(outermost)
+    while not _early(found) and (inner := _opened(body, image, outermost)):
+        outermost = inner
+        found = places(outermost)
+    if not _early(found):
+        found = max([found, *map(places, _by_kind(body))], key=lambda kind: len(_early(kind)))
+    return found if _early(found) else first
+
+
+def _early(blocks: list[Block]) -> list[Block]:
+    """Those after which enough is left to be saved."""
+    return [block for block in blocks if block.share < _LATE]
+
+
+def _opened(body: nn.Module, image: Tensor, names: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """The blocks with those inside of the costliest one in its place; none if there are none."""
+    done, largest, most = 0.0, "", -1.0
+    for block in _run(body, image, names):
+        if block.share - done > most:
+            largest, most = block.name, block.share - done
+        done = block.share
+    inner = dict(_outermost_blocks(names[largest], largest)) if largest else {}
+    return {**{name: part for name, part in names.items() if name != largest}, **inner} if inner else {}
 
 
 def blocks_to_drop(blocks: list[Block], depth: float) -> list[str]:

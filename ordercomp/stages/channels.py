@@ -1,26 +1,25 @@
-"""Channel pruning by dependency groups, with the traps of Torch-Pruning handled in one place."""
+"""Channel pruning: which channels are the weakest, of all that can be followed, and how far that goes."""
 
 import math
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.knobs import exact
+from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.exits import channels_last, running_order, thawed
 from ordercomp.networks.layers import QuantizedLayer, dorefa_weight
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.stage import StageError
-from ordercomp.stages.tracing import limited_tracing
-from ordercomp.stages.verify import Cut, check_pruning
+from ordercomp.stages.tracing import Cut, Tracer, apply_cuts, reason_lost
+from ordercomp.stages.verify import sound_cuts
 
-_TOO_MUCH = 0.1  # share of all channels by which more may go than was asked for
 _SAID = 0.03  # share of all channels by which it may be off, rounding apart, without a notice
-_LESS = (
-    1e-9  # the library leaves int(width * (1 - ratio)): of a ratio less by this, the exact decimal's share
-)
+_NEARLY_ALL = 0.95  # share of the multiply-accumulates; where P reaches less there is a notice
 
 
 def narrow_channels(
@@ -35,64 +34,35 @@ def narrow_channels(
 
     Importance is the group's L2 norm (DepGraph, Fang et al. 2023). `local` removes the same ratio in every
     group, the channels left rounded down, but at least one; `global` takes the weakest channels of the whole
-    network. Widths left are rounded to the nearest multiples of `round_to`, half up, but not below it, and a
-    layer without room for that stays as it is; `global` cannot round. Outputs of classifiers are never
-    pruned, and not counted. Raises StageError if the scope cannot round, if the module cannot be traced, if
-    nothing could be removed, if a local ratio is missed by far, if the pruned module computes something else
-    than the old one with those channels silenced, or if it could not be made again from its shapes.
+    network. Widths left are rounded to the nearest multiples of `round_to`, and of the groups that a layer
+    has, half up, but not below it, and a layer without room for that stays as it is; `global` cannot round.
+    Outputs of classifiers are never pruned, and not counted. Channels that cannot be followed stay: those
+    that the tracer loses, and those without which the module computes something else than with them silenced,
+    or could not be made again from its shapes. A notice tells what share of the multiplications is reached.
+
+    Raises StageError if the scope cannot round, if the module cannot be traced, and if no channel goes.
     """
     if round_to > 1 and scope == "global":
         raise StageError(f"round_to={round_to} needs scope=local, as global ranks channels one by one")
-    _refuse_tied(network)
     kept = classifiers(network)
-    counted = [layer for layer in _running(network) if layer not in kept]
-    names = [name for name, layer in network.module.named_modules() if layer in counted]
-    widths = _widths(network.module, names)
-    try:
-        importance = _Importance(on_quantized=importance_on == "quantized")
-        whole = network.copy()
-        with limited_tracing():
-            cuts = _prune(network, ratio, kept, importance, scope=scope, round_to=round_to)
-            check_pruning(whole, cuts)
-        _check_rebuilt(network)
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        reason = one_line(error)
-        if not isinstance(error, StageError):  # whatever comes of a module that cannot be followed
-            reason = f"Torch-Pruning cannot follow them ({type(error).__name__}: {reason})"
-        raise StageError(f"channels of {network.architecture.model} cannot be pruned: {reason}") from error
-    before, after = sum(widths), sum(_widths(network.module, names))
-    if after == before:
-        raise StageError(
-            f"ratio {ratio:g} removes no channel of {network.architecture.model}, whose layers are too narrow"
-        )
-    achieved = 1 - after / before
-    facts: dict[str, object] = {"ratio": round(achieved, 4), "channels": after}
-    if scope == "local":
-        facts |= _judge_kept(network, ratio, achieved, [width for width in widths if width > 1], round_to)
-    return facts
-
-
-def _refuse_tied(network: CompressedNetwork) -> None:
-    """Raise StageError for layers that share a parameter, of which other channels would go in each."""
-    owners: dict[int, str] = {}
-    for path, layer in network.module.named_modules():
-        for name, parameter in layer.named_parameters(recurse=False):
-            owner = owners.setdefault(id(parameter), path)
-            if owner != path:
-                first, second = (place.removeprefix("body.") for place in (owner, path))
-                raise StageError(
-                    f"channels of {network.architecture.model} cannot be pruned: {first} and {second} share "
-                    f"their {name}, and would lose different channels; give each its own"
-                )
-
-
-def _running(network: CompressedNetwork) -> list[nn.Module]:
-    """The convolutions and linear layers that run."""
-    return [
-        network.module.get_submodule(name) for name in running_order(network.module, network.architecture)
+    names = [
+        name
+        for name in running_order(network.module, network.architecture)
+        if network.module.get_submodule(name) not in kept
     ]
+    before = _widths(network.module, names)
+    importance = _Importance(on_quantized=importance_on == "quantized")
+    cuts = _sound_cuts(network, kept, importance, ratio, scope=scope, round_to=round_to)
+    facts = _reach(network, cuts)
+    with thawed(network.module):
+        apply_cuts(network.module, cuts)
+    channels_last(network.module)
+    after = _widths(network.module, names)
+    left = sum(after.values())
+    facts = {"ratio": round(1 - left / sum(before.values()), 4), "channels": left, **facts}
+    if scope == "local" and (missed := _missed(before, after, ratio, round_to)):
+        facts["notice"] = "; ".join(filter(None, (missed, facts.get("notice"))))
+    return facts
 
 
 def classifiers(network: CompressedNetwork) -> list[nn.Module]:
@@ -103,131 +73,141 @@ def classifiers(network: CompressedNetwork) -> list[nn.Module]:
     return [network.module.get_submodule(name) for name in last]
 
 
-def _prune(
+def _sound_cuts(
     network: CompressedNetwork,
-    ratio: float,
-    kept: list[nn.Module],
+    kept: Sequence[nn.Module],
     importance: tp.importance.Importance,
+    ratio: float,
     *,
     scope: str,
     round_to: int,
 ) -> list[Cut]:
-    """Cut in place, and return what was cut."""
-    module = network.module
-    images = network.example(2)
-
-    def pruner(ratios: dict[nn.Module, float]) -> tp.pruner.BasePruner:
-        return tp.pruner.BasePruner(
-            module,
-            images,
-            importance,
-            pruning_ratio=ratio - _LESS,
-            global_pruning=scope == "global",
-            isomorphic=scope == "global",
-            ignored_layers=kept,
-            # The library's defaults are dictionaries shared by all pruners, which would keep modules alive.
-            in_channel_groups={},
-            out_channel_groups={},
-            num_heads={},
-            channel_groups={},
-            pruning_ratio_dict=ratios,
+    """The cuts that make `ratio` of the channels go, of those that can be followed."""
+    model = network.architecture.model
+    network.module.eval()
+    try:
+        with torch.enable_grad(), thawed(network.module):  # the tracer skips what is frozen, silently
+            tracer = Tracer(network.module, network.example(2))
+            ranked = [*_rank(tracer, kept, importance)]
+            if scope == "local":
+                found = [one.weakest(tracer, ratio, round_to) for one in ranked]
+            else:
+                found = [cut for same in _scopes(ranked) for cut in _weakest_of_all(tracer, same, ratio)]
+    except Exception as error:
+        raise StageError(f"channels of {model} cannot be pruned: {reason_lost(error)}") from error
+    network.module.zero_grad(set_to_none=True)
+    cuts = [cut for cut in found if cut]
+    sound, wrong = sound_cuts(network, cuts)
+    if not sound:
+        reasons = [*tracer.lost.values(), *wrong.values()]
+        raise StageError(
+            f"channels of {model} cannot be pruned: {reasons[0]}"
+            if reasons
+            else f"ratio {ratio:g} removes no channel of {model}, whose layers are too narrow"
         )
-
-    module.eval()
-    with torch.enable_grad(), thawed(module):  # the tracer skips what is frozen, silently
-        ratios = _of_odd_layers(module, ratio, round_to) if scope == "local" else {}
-        made = pruner(ratios)
-        rounds = scope == "local" and round_to == 1 and any(map(_has_groups, module.modules()))
-        if rounds and (odd := _of_small_groups(made, ratio)):
-            made = pruner({**ratios, **odd})
-        made.step()
-    channels_last(module).zero_grad(set_to_none=True)
-    return [(name, outputs, list(channels)) for name, outputs, channels in made.pruning_history()]
+    return sound
 
 
-def _of_odd_layers(module: nn.Module, ratio: float, round_to: int) -> dict[nn.Module, float]:
-    """Ratios of the layers that are to keep more channels or fewer than `ratio` leaves.
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """A group of channels, and how important they are, shape (channels of a part,)."""
 
-    Where it would leave none, the library would leave them all.
-    """
-    widths = {
-        layer: len(layer.weight) for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))
-    }
-    ratios: dict[nn.Module, float] = {}
-    for layer, width in widths.items():
-        wanted = _left(width, ratio, round_to)
-        if wanted != _left(width, ratio, 0) and width > 1:
-            ratios[layer] = 1 - (wanted + 0.5) / width if wanted < width else 0.0
-    return ratios
+    group: tp.Group
+    parts: int  # of one size, of which each loses the same channels
+    importance: Tensor
+
+    def weakest(self, tracer: Tracer, ratio: float, round_to: int) -> Cut:
+        """The cut that leaves of the group what `ratio` leaves of its channels, rounded."""
+        width = self.parts * len(self.importance)
+        left = _left(width, ratio, math.lcm(self.parts, round_to)) // self.parts
+        return self.cut(tracer, len(self.importance) - left)
+
+    def cut(self, tracer: Tracer, count: int) -> Cut:
+        """The cut of the weakest channels of a part, and of those in the same places of the others."""
+        size = len(self.importance)
+        weakest = self.importance.topk(count, largest=False).indices.tolist()
+        return tracer.cut(self.group, [range(place, size * self.parts, size) for place in weakest])
 
 
-def _left(width: int, ratio: float, round_to: int) -> int:
-    """How many of `width` channels `ratio` leaves, rounded to the nearest `round_to`; for 0 maybe none."""
+def _rank(
+    tracer: Tracer, kept: Sequence[nn.Module], importance: tp.importance.Importance
+) -> Iterator[_Ranked]:
+    for group in tracer.groups(kept):
+        try:
+            parts = tracer.parts(group)
+            values = importance(group)
+            if values is not None:
+                yield _Ranked(group, parts, values.view(parts, -1).mean(0).cpu())
+        except Exception as error:
+            tracer.lose(group[0].dep.target.module, error)
+
+
+def _left(width: int, ratio: float, step: int) -> int:
+    """How many of `width` channels `ratio` leaves, rounded to the nearest `step`; for 0 maybe none."""
     left = math.floor(width * (1 - exact(ratio)))
-    if round_to:
-        left = min(width, max((left + round_to // 2) // round_to * round_to, round_to))
+    if step:
+        left = min(width, max((left + step // 2) // step * step, step))
     return left
 
 
-def _has_groups(layer: nn.Module) -> bool:
-    """Whether the channels of a layer come in groups that must stay of one size."""
-    groups = (layer.groups, layer.out_channels) if isinstance(layer, nn.Conv2d) else (1, 1)
-    if isinstance(layer, nn.GroupNorm):
-        groups = layer.num_groups, layer.num_channels
-    return 1 < groups[0] < groups[1]
+def _scopes(ranked: Sequence[_Ranked]) -> list[list[_Ranked]]:
+    """Groups in which the same kinds of layers follow one another, whose channels can be compared."""
+    scopes: dict[tuple[object, ...], list[_Ranked]] = {}
+    for one in ranked:
+        kinds = ((type(dep.source.module), type(dep.target.module), dep.handler) for dep, _ in one.group)
+        scopes.setdefault((*kinds,), []).append(one)
+    return [*scopes.values()]
 
 
-def _of_small_groups(pruner: tp.pruner.BasePruner, ratio: float) -> dict[nn.Module, float]:
-    """Ratios, by the layer that makes the channels, where `ratio` leaves none of a group, and one is to stay.
-
-    The library would leave them all.
-    """
-    ratios: dict[nn.Module, float] = {}
-    for group in pruner.DG.get_all_groups(pruner.ignored_layers, pruner.root_module_types):
-        count = pruner._get_channel_groups(group)
-        size = len(group[0].idxs) // count
-        if count > 1 and size > 1 and _left(size, ratio, 0) == 0:
-            ratios[group[0].dep.target.module] = 1 - 1.5 / size
-    return ratios
+def _weakest_of_all(tracer: Tracer, scope: Sequence[_Ranked], ratio: float) -> list[Cut]:
+    """Cuts of the weakest channels of several groups together."""
+    values = torch.cat([one.importance for one in scope])
+    count = len(values) - _left(len(values), ratio, 0)
+    if not count:
+        return []
+    threshold = values.topk(count, largest=False).values[-1]
+    return [one.cut(tracer, int((one.importance <= threshold).sum())) for one in scope]
 
 
-@torch.no_grad()
-def _check_rebuilt(network: CompressedNetwork) -> None:
-    """Raise StageError unless the network gives logits, and one rebuilt from its facts the same ones."""
-    images = network.example(2)
-    rebuilt = network.rebuild(seed=0).module
-    rebuilt.load_state_dict(network.module.state_dict(), strict=True)
-    rebuilt.to(network.device).eval()
-    for logits, again in zip(network.module(images), rebuilt(images), strict=True):
-        if logits.shape != (len(images), network.architecture.classes):
-            raise StageError(f"pruning changes the shape of the logits to {tuple(logits.shape)}")
-        if not torch.equal(logits, again):
-            raise StageError("a network rebuilt from the pruned shapes computes something else")
-
-
-def _judge_kept(
-    network: CompressedNetwork, ratio: float, achieved: float, widths: list[int], round_to: int
-) -> dict[str, str]:
-    """A notice if what was removed is off by more than rounding, else nothing.
-
-    Raises StageError if less than a third of `ratio` was removed, or far more, rounding apart.
-    """
-    total = max(sum(widths), 1)
-    left = [_left(width, ratio, round_to) for width in widths]
-    least, most = sorted((ratio, 1 - sum(left) / total))
-    if achieved < least / 3 or achieved > most + _TOO_MUCH:
-        raise StageError(
-            f"a ratio of {ratio:g} removes {achieved:.0%} of the channels of {network.architecture.model}: "
-            "layers that must stay as wide as others, or divisible into groups, do not follow the ratio"
-        )
-    if least - _SAID <= achieved <= most + _SAID:
+def _reach(network: CompressedNetwork, cuts: Sequence[Cut]) -> dict[str, Any]:
+    """The share of the multiply-accumulates in layers of which channels go, with a notice if it is low."""
+    try:
+        cost = measure_cost(network)
+    except ValueError:  # what cannot be counted is refused where its cost is asked for
         return {}
-    return {"notice": f"removes {achieved:.0%} of the channels, where {ratio:.0%} were asked for"}
+    touched = {edit.name for cut in cuts for edit in cut}
+    whole = {
+        layer.name: layer.macs
+        for layer in cost.layers
+        if not layer.normalization and (layer.weights == 0 or layer.name not in touched)
+    }
+    if not sum(whole.values()):
+        return {}
+    reached = 1 - sum(whole.values()) / cost.macs
+    facts: dict[str, Any] = {"reached": round(reached, 4)}
+    if reached < _NEARLY_ALL:
+        most = max(whole, key=lambda name: whole[name]).removeprefix("body.")
+        facts["notice"] = (
+            f"reaches {reached:.0%} of the multiplications; the others stay as they are, most in {most}"
+        )
+    return facts
 
 
-def _widths(module: nn.Module, names: list[str]) -> list[int]:
+def _missed(before: Mapping[str, int], after: Mapping[str, int], ratio: float, round_to: int) -> str:
+    """That the share of the channels that was removed is off by more than rounding, in words."""
+    names = [name for name, width in before.items() if width > 1]
+    total = max(sum(before[name] for name in names), 1)
+    achieved = 1 - sum(after[name] for name in names) / total
+    left = sum(_left(before[name], ratio, round_to) for name in names)
+    least, most = sorted((ratio, 1 - left / total))
+    if least - _SAID <= achieved <= most + _SAID:
+        return ""
+    return f"removes {achieved:.0%} of the channels, where {ratio:.0%} were asked for"
+
+
+def _widths(module: nn.Module, names: Sequence[str]) -> dict[str, int]:
     """Numbers of output channels of layers."""
-    return [module.get_parameter(f"{name}.weight").shape[0] for name in names]
+    return {name: module.get_parameter(f"{name}.weight").shape[0] for name in names}
 
 
 class _Importance(tp.importance.GroupMagnitudeImportance):  # type: ignore[misc]

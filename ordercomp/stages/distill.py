@@ -58,20 +58,27 @@ class Distill:
         whole = network.rebuild(seed=trainer.seed, original=self.student == "fresh")
         _keep_frozen(network, whole)
         blocks = find_blocks(whole)
-        student = shrink(whole, depth=self.depth, width=self.width)
+        student, notice = shrink(whole, depth=self.depth, width=self.width)
         dropped = list(student.dropped[len(whole.dropped) :])
+        notices = [notice]
         _check_saved(whole, student, asked=1 - self.depth * self.width)
         trainer.calibrate(student)
         epochs = trainer.train(student, fresh=True, teacher=network)
         left = len(blocks) - len(dropped)
         achieved: dict[str, object] = {"dropped": dropped, "blocks": left}
         if left > math.ceil(exact(self.depth) * len(blocks)):
-            achieved["notice"] = f"keeps {left} of {len(blocks)} blocks, as the others change the shape"
+            notices.append(f"keeps {left} of {len(blocks)} blocks, as the others change the shape")
+        if any(notices):
+            achieved["notice"] = "; ".join(filter(None, notices))
         return finish(student, self, epochs, achieved)
 
 
-def shrink(network: CompressedNetwork, *, depth: float = 1.0, width: float = 1.0) -> CompressedNetwork:
+def shrink(
+    network: CompressedNetwork, *, depth: float = 1.0, width: float = 1.0
+) -> tuple[CompressedNetwork, str]:
     """A copy of the network with a share of its blocks and of the channels of each layer, untrained.
+
+    And what is to be told of channels that cannot be followed; mostly nothing.
 
     Raises StageError if there is no block to drop, or if channels cannot be followed.
     """
@@ -87,9 +94,8 @@ def shrink(network: CompressedNetwork, *, depth: float = 1.0, width: float = 1.0
     for name in dropped:
         drop_module(smaller.module.body, name)
     smaller = replace(smaller, dropped=(*smaller.dropped, *dropped))
-    if width < 1:
-        narrow_channels(smaller, float(1 - exact(width)))
-    return smaller
+    facts = narrow_channels(smaller, float(1 - exact(width))) if width < 1 else {}
+    return smaller, str(facts.get("notice", ""))
 
 
 @torch.no_grad()

@@ -1,68 +1,202 @@
-"""Torch-Pruning with a limit on how long it follows a network, and a fault of it mended, on import.
+"""Which channels of a network go together, as Torch-Pruning follows them, and cuts of them as plain data."""
 
-Where a network reshapes and rolls its features again and again, as windows of attention do, its lists of
-channels multiply at each turn: minutes and gigabytes go by before it gives up. Of a layer normalization it
-keeps the right weights, but where few of many are left (1.6.1) not always in the order of the channels.
-"""
-
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from math import lcm
 from typing import Any
 
-from torch import Tensor
-from torch_pruning.dependency import index_mapping
-from torch_pruning.pruner.function import LayernormPruner
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch_pruning.pruner.function import PrunerBox
 
-_MOST_CHANNELS = 10_000_000  # in all lists of one tracing, some 6 s; VGG-11 takes 400,000
+from ordercomp.errors import is_out_of_memory, one_line
+from ordercomp.stages.torch_pruning_compat import FrozenNormPruner, is_frozen_norm, limited_lists, without
 
-
-class TracingLimitError(RuntimeError):
-    """The tracer's lists grow beyond all use."""
-
-
-_left: ContextVar[int | None] = ContextVar("channels that may still be listed", default=None)
+Cut = tuple["Edit", ...]  # channels that go together; the first edit is of the layer that makes them
 
 
-@contextmanager
-def limited_tracing() -> Iterator[None]:
-    """Let Torch-Pruning raise TracingLimitError once its lists hold more than _MOST_CHANNELS in all.
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Channels that go from one layer, or from a parameter that belongs to none."""
 
-    It warns of parameters outside of layers, as gates have; whether they are cut right is checked afterwards.
+    name: str  # of the module or parameter
+    outputs: bool  # whether they are its outputs; else its inputs
+    channels: tuple[int, ...]
+
+
+class Tracer:
+    """The groups of channels of a network that must be cut together; those that are lost sight of are told.
+
+    The module must be in evaluation mode, with gradients for all parameters. Raises whatever tracing it does.
     """
-    token = _left.set(_MOST_CHANNELS)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Unwrapped parameters detected")
-            yield
-    finally:
-        _left.reset(token)
+
+    def __init__(self, module: nn.Module, images: Tensor) -> None:
+        self._names = {id(part): name for name, part in (*module.named_modules(), *module.named_parameters())}
+        frozen = {type(part) for part in module.modules() if is_frozen_norm(part)}
+        pruners = {kind: FrozenNormPruner() for kind in frozen}
+        self._graph = tp.DependencyGraph().build_dependency(
+            module, images, customized_pruners=pruners, verbose=False
+        )
+        self.lost: dict[str, str] = {}  # why, by the name of a layer whose outputs cannot be followed
+
+    def groups(self, kept: Collection[nn.Module]) -> Iterator[tp.Group]:
+        """Each group with all of its channels, but those of a layer in `kept` and of a single channel."""
+        seen: set[nn.Module] = set(kept)
+        for layer in [*self._graph.module2node]:
+            if layer in seen or not isinstance(layer, (_ConvNd, nn.Linear)):
+                continue
+            width = self._graph.get_out_channels(layer)
+            if width == 1:
+                continue
+            try:
+                group = self._from(layer, range(width))
+            except Exception as error:
+                self.lose(layer, error)
+                continue
+            made = {
+                dep.target.module for dep, _ in group if self._graph.is_out_channel_pruning_fn(dep.handler)
+            }
+            seen |= made
+            if not made.isdisjoint(kept):
+                continue
+            if any(self._width(dep) == 1 for dep, _ in group):
+                self.lost[self._names[id(layer)]] = "they go with the one channel of another layer"
+            else:
+                yield group
+
+    def lose(self, layer: nn.Module, error: Exception) -> None:
+        """Note why the outputs of a layer cannot be followed. A lack of memory is raised."""
+        self.lost[self._names[id(layer)]] = reason_lost(error)
+
+    def parts(self, group: tp.Group) -> int:
+        """Into how many parts of one size the channels of a group fall, of which each is cut alike."""
+        return lcm(*(_parts(dep.target.module) for dep, _ in group))
+
+    def cut(self, group: tp.Group, units: Sequence[Sequence[int]]) -> Cut:
+        """The cut of channels of a group's first layer, in `units` that go together, the first ones first.
+
+        What goes with a channel may be others of the same layer: units are left until no more go than they
+        hold, and until no layer is left without channels. Where nothing can go, that is told, and empty.
+        """
+        root = group[0].dep.target.module
+        most = sum(map(len, units))
+        take = len(units)
+        while take > 0:
+            part = self._from(root, [channel for unit in units[:take] for channel in unit])
+            if len(part[0].idxs) <= most and self._graph.check_pruning_group(part):
+                return self._as_edits(part)
+            take -= max(1, (len(part[0].idxs) - most) // (2 * len(units[0])))
+        if units:
+            self.lost[self._names[id(root)]] = (
+                "what goes with one of its channels leaves none of another layer"
+            )
+        return ()
+
+    def _from(self, layer: nn.Module, channels: Sequence[int]) -> tp.Group:
+        pruner = self._graph.get_pruner_of_module(layer)
+        with limited_lists():
+            return self._graph.get_pruning_group(layer, pruner.prune_out_channels, list(channels))
+
+    def _width(self, dep: Any) -> int | None:
+        if isinstance(dep.target.module, nn.Parameter):
+            return None
+        outputs = self._graph.is_out_channel_pruning_fn(dep.handler)
+        width: int | None = (self._graph.get_out_channels if outputs else self._graph.get_in_channels)(
+            dep.target.module
+        )
+        return width
+
+    def _as_edits(self, group: tp.Group) -> Cut:
+        edits = []
+        for dep, channels in group:
+            name = self._names.get(id(dep.target.module))
+            if name is not None and channels:
+                outputs = self._graph.is_out_channel_pruning_fn(dep.handler)
+                edits.append(Edit(name, outputs, tuple(sorted(set(channels)))))
+        return tuple(edits)
 
 
-def _limited(follow: Callable[..., Any]) -> Callable[..., Any]:
-    """The tracer's step through a reshape, which is the one that multiplies."""
-
-    def step(mapping: Any, channels: Sequence[Any]) -> Any:
-        left = _left.get()
-        if left is not None:
-            left -= len(channels) * (1 if mapping.reverse else mapping._stride)
-            if left < 0:
-                raise TracingLimitError("its channels multiply at every reshape")
-            _left.set(left)
-        return follow(mapping, channels)
-
-    return step
+def reason_lost(error: Exception) -> str:
+    """Why channels cannot be followed, in words; a lack of memory, which may pass, is raised."""
+    if is_out_of_memory(error):
+        raise error
+    return f"Torch-Pruning cannot follow them ({type(error).__name__}: {one_line(error)})"
 
 
-def _in_order(keep: Callable[..., Any]) -> Callable[..., Any]:
-    """The tracer's cut of a parameter, to channels in rising order."""
+def merged(cuts: Sequence[Cut], *, outputs: bool) -> dict[str, list[int]]:
+    """All channels that go from outputs, or inputs, of modules or parameters, in rising order, by name."""
+    gone: dict[str, set[int]] = {}
+    for edit in (edit for cut in cuts for edit in cut if edit.outputs == outputs):
+        gone.setdefault(edit.name, set()).update(edit.channels)
+    return {name: sorted(channels) for name, channels in gone.items()}
 
-    def cut(pruner: Any, parameter: Tensor, kept: Tensor, dim: int) -> Any:
-        return keep(pruner, parameter, kept.sort().values, dim)
 
-    return cut
+def apply_cuts(module: nn.Module, cuts: Sequence[Cut]) -> None:
+    """Make all cuts, in place; parameters that were shared stay shared.
+
+    Raises ValueError if shared ones would lose different channels, and whatever a layer does that has no such
+    channels.
+    """
+    shared = _shared_names(module)
+    work = [
+        (_pruner_of(module, name, outputs=outputs), channels)
+        for outputs in (True, False)
+        for name, channels in merged(cuts, outputs=outputs).items()
+    ]
+    for prune, channels in work:
+        prune(channels)
+    for first, *others in shared:
+        kept = module.get_parameter(first)
+        for other in others:
+            if not torch.equal(kept, module.get_parameter(other)):
+                raise ValueError(f"{first} and {other} are shared, and would lose different channels")
+            _set(module, other, kept)
 
 
-LayernormPruner._prune_parameter_and_grad = _in_order(LayernormPruner._prune_parameter_and_grad)
-index_mapping._FlattenIndexMapping.__call__ = _limited(index_mapping._FlattenIndexMapping.__call__)
+def _pruner_of(module: nn.Module, name: str, *, outputs: bool) -> Callable[[list[int]], object]:
+    """What cuts channels of the module, or parameter, of that name."""
+    parameters = dict(module.named_parameters())
+    if name in parameters:
+        parameter = parameters[name]
+        dim = max(place for place, size in enumerate(parameter.shape) if size > 1)
+        return lambda gone: _set(module, name, nn.Parameter(without(parameter.detach(), gone, dim)))
+    layer = module.get_submodule(name)
+    if is_frozen_norm(layer):
+        return lambda gone: FrozenNormPruner().prune_out_channels(layer, gone)
+    pruner = PrunerBox[tp.ops.module2type(layer)]
+    prune = pruner.prune_out_channels if outputs else pruner.prune_in_channels
+
+    def run(gone: list[int]) -> None:
+        pruner.pruning_dim = -1  # the library's pruners are shared, and remember the last node's
+        alone = isinstance(layer, nn.GroupNorm) and layer.num_groups == layer.num_channels
+        prune(layer, gone)
+        if alone:
+            layer.num_groups = layer.num_channels
+
+    return run
+
+
+def _set(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+    path, _, own = name.rpartition(".")
+    setattr(module.get_submodule(path), own, parameter)
+
+
+def _shared_names(module: nn.Module) -> list[list[str]]:
+    """Names of parameters that are one and the same, in lists of two or more."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [places for places in names.values() if len(places) > 1]
+
+
+def _parts(layer: nn.Module) -> int:
+    """Into how many parts of one size a layer's channels must fall; parts of one channel do not count."""
+    if isinstance(layer, _ConvNd):
+        return 1 if layer.groups == layer.out_channels else layer.groups
+    if isinstance(layer, nn.GroupNorm):
+        return 1 if layer.num_groups == layer.num_channels else layer.num_groups
+    if isinstance(layer, tp.ops._SplitOp) and len(set(layer.split_sizes or ())) == 1:
+        return len(set(layer.parts))  # `chunk` makes as many of what is left
+    return 1

@@ -10,17 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ordercomp.errors import is_out_of_memory, one_line
-from ordercomp.networks.exits import Bits, thawed
+from ordercomp.networks.exits import Bits, channels_last
 from ordercomp.networks.layers import FLOAT_BITS, BagOfFeaturesHead
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.stage import StageError
-from ordercomp.stages.tracing import TracingLimitError
+from ordercomp.stages.tracing import Cut, apply_cuts, merged
 
 _COARSE = 1e-2
 _CLOSE = {torch.float64: 1e-9, torch.float32: 1e-3}  # shares of the largest logit that rounding may change
@@ -43,8 +42,6 @@ _NOT_ZERO_AT_ZERO = frozenset(
     }
 )
 
-Cut = tuple[str, bool, Sequence[int]]  # a module's name, whether its outputs are cut, and which channels
-
 
 def check_quantizing(network: CompressedNetwork) -> None:
     """Raise StageError unless 32 bits, which round nothing, leave the logits of the network as they are."""
@@ -64,24 +61,42 @@ def check_quantizing(network: CompressedNetwork) -> None:
         )
 
 
-def check_pruning(network: CompressedNetwork, cuts: Sequence[Cut]) -> None:
-    """Raise StageError unless `cuts` leave what the network computes with the cut channels masked.
+def sound_cuts(network: CompressedNetwork, cuts: Sequence[Cut]) -> tuple[list[Cut], dict[str, str]]:
+    """The cuts that leave together what the network computes with the cut channels masked.
 
-    Normalizations over several channels are taken over those that are left, in both.
+    Normalizations over several channels are taken over those that are left, in both. Also returned is why
+    the others are not among them, by the name of the layer that makes the channels. Raises StageError if the
+    network computes something else each time.
     """
-    try:
-        right = _is_masked(network, cuts)
-    except Exception as error:
-        if is_out_of_memory(error) or isinstance(error, TracingLimitError):
-            raise
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        raise StageError(f"what is left of it cannot be run beside it ({reason})") from error
-    if not right:
-        layer = _culprit(network, cuts)
-        raise StageError(
-            f"without the channels cut from {layer} it computes something else than with them silenced; "
-            "channels are moved about behind that layer, or are told apart by more than their weights"
-        )
+    whole = _in_float(network.copy())
+    _make_unique(whole.module)
+    whole.module.eval()
+    sound, lost = _keep(cuts, lambda tried: _flaw(whole, tried))
+    if lost and (flaw := _flaw(whole, ())):
+        raise StageError(flaw)
+    sound, torn = _keep(sound, lambda tried: _flaw_of_rebuilt(whole, tried))
+    return sound, lost | torn
+
+
+def _keep(cuts: Sequence[Cut], flaw: Callable[[Sequence[Cut]], str]) -> tuple[list[Cut], dict[str, str]]:
+    """The cuts without flaw, taken one after the other, and what is wrong with each other one.
+
+    All at once where nothing is; each that adds a flaw is found by halving.
+    """
+    kept: list[Cut] = []
+    rest, flaws = list(cuts), dict[str, str]()
+    while rest and (found := flaw([*kept, *rest])):
+        right, wrong = 0, len(rest)
+        while wrong - right > 1:
+            middle = (right + wrong) // 2
+            if now := flaw([*kept, *rest[:middle]]):
+                wrong, found = middle, now
+            else:
+                right = middle
+        flaws[rest[right][0].name] = found
+        kept += rest[:right]
+        rest = rest[wrong:]
+    return kept + rest, flaws
 
 
 def same_logits(logits: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
@@ -96,16 +111,51 @@ def same_logits(logits: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
     )
 
 
-def _is_masked(network: CompressedNetwork, cuts: Sequence[Cut]) -> bool:
-    """Whether `cuts` leave what the network computes with the cut channels masked."""
-    whole = _in_float(network.copy())
-    _make_unique(whole.module)
-    whole.module.eval()
+def _flaw(whole: CompressedNetwork, cuts: Sequence[Cut]) -> str:
+    """What is wrong if these channels go from a network of unique weights; empty if nothing is."""
+    masked, cut = whole.copy(), whole.copy()
+    try:
+        apply_cuts(cut.module, cuts)
+        _mask_channels(masked.module, cut.module, merged(cuts, outputs=True))
+        with _MaskedActivations():
+            right = _agree(masked.module, cut.module, whole.example(2))
+    except Exception as error:
+        return _cannot_run(error)
+    if right:
+        return ""
+    if not cuts:
+        return f"{whole.architecture.model} gives other logits each time it sees the same images"
+    return (
+        f"without the channels cut from {cuts[-1][0].name.removeprefix('body.')} it computes something else "
+        "than with them silenced; channels are moved about behind that layer, or are told apart by more than "
+        "their weights"
+    )
+
+
+@torch.no_grad()
+def _flaw_of_rebuilt(whole: CompressedNetwork, cuts: Sequence[Cut]) -> str:
+    """What is wrong if a network is cut and made again from its shapes; empty if nothing is."""
     cut = whole.copy()
-    cut.module.eval()
-    _mask_channels(whole.module, cut.module, _cut(cut, cuts))
-    with _MaskedActivations():
-        return _agree(whole.module, cut.module, network.example(2))
+    images = whole.example(2)
+    try:
+        apply_cuts(cut.module, cuts)
+        rebuilt = cut.rebuild(seed=0).module
+        rebuilt.load_state_dict(cut.module.state_dict(), strict=True)
+        rebuilt.to(whole.device).eval()
+        for logits, again in zip(channels_last(cut.module)(images), rebuilt(images), strict=True):
+            if logits.shape != (len(images), whole.architecture.classes):
+                return f"pruning changes the shape of the logits to {tuple(logits.shape)}"
+            if not torch.equal(logits, again):
+                return "a network rebuilt from the pruned shapes computes something else"
+    except Exception as error:
+        return _cannot_run(error)
+    return ""
+
+
+def _cannot_run(error: Exception) -> str:
+    if is_out_of_memory(error):
+        raise error
+    return f"what is left of it cannot be run beside it ({type(error).__name__}: {one_line(error)})"
 
 
 @torch.no_grad()
@@ -123,18 +173,6 @@ def _agree(first: nn.Module, second: nn.Module, images: Tensor) -> bool:
         return same_logits(first(images), second(images))
     finally:
         first.float(), second.float()
-
-
-def _culprit(network: CompressedNetwork, cuts: Sequence[Cut]) -> str:
-    """The last of the fewest first cuts that are wrong together, found by halving."""
-    right, wrong = 0, len(cuts)
-    while wrong - right > 1:
-        middle = (right + wrong) // 2
-        if _is_masked(network, cuts[:middle]):
-            right = middle
-        else:
-            wrong = middle
-    return cuts[wrong - 1][0].removeprefix("body.")
 
 
 def _in_float(network: CompressedNetwork) -> CompressedNetwork:
@@ -165,35 +203,6 @@ def _make_unique(module: nn.Module) -> None:
                 buffer.copy_((drawn(buffer) - 0.5) / 5)
             elif name == "running_var":
                 buffer.copy_(drawn(buffer) + 0.5)
-
-
-def _cut(network: CompressedNetwork, cuts: Sequence[Cut]) -> dict[str, list[int]]:
-    """Make the cuts, in place, and return the output channels that went, by module or parameter."""
-    module = network.module
-    names = {id(layer): name for name, layer in module.named_modules()}
-    left: dict[str, list[int]] = {}
-    removed: dict[str, list[int]] = {}
-    with torch.enable_grad(), thawed(module):
-        graph = tp.DependencyGraph().build_dependency(module, network.example(2), verbose=False)
-    for root, outputs, channels in cuts:
-        layer = module.get_submodule(root)
-        pruner = graph.get_pruner_of_module(layer)
-        function = pruner.prune_out_channels if outputs else pruner.prune_in_channels
-        group = graph.get_pruning_group(layer, function, list(channels))
-        for dependency, indices in group:
-            target = dependency.target.module
-            parameter = isinstance(target, nn.Parameter)
-            name = graph._param_to_name.get(target) if parameter else names.get(id(target))
-            if name is None or not graph.is_out_channel_pruning_fn(dependency.handler):
-                continue
-            if name not in left:
-                left[name] = list(range(graph.get_out_channels(target) or 0))
-            gone = {left[name][int(index)] for index in indices}
-            removed.setdefault(name, []).extend(sorted(gone))
-            left[name] = [channel for channel in left[name] if channel not in gone]
-        group.prune(record_history=False)
-    module.zero_grad(set_to_none=True)
-    return removed
 
 
 # Channel masking: a network whose cut channels are still there, but say nothing

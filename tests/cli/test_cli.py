@@ -76,6 +76,7 @@ def test_each_help_shows_examples_that_its_command_takes_and_loads_no_torch() ->
     assert (done.stderr.strip(), done.returncode) == ("", 0)
     said = " ".join(done.stdout.split())
     assert [line for lines in COMMANDS.values() for line in lines if line not in said] == []
+    assert said.count("<bool>") == len(COMMANDS)  # the library's, of --help; a flag of ours takes none
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.07, "0.0700"), (621.118, "621.12"), (12345, "12,345")])

@@ -94,6 +94,17 @@ def test_time_left_goes_by_the_trained_ones_and_never_beyond_the_budget() -> Non
     assert view.seconds_left == 0.0
 
 
+def test_what_the_budget_leaves_is_told_as_such() -> None:
+    clock, terminal = Clock(), Console(file=io.StringIO(), force_terminal=True)
+    view = progress.View(terminal, 10, budget_seconds=90.0, clock=clock)
+    clock.now = 30.0
+    assert "30 s, 60 s of the budget left" in picture(view)
+    view(finished())  # nine more would take longer
+    assert "30 s, 60 s of the budget left" in picture(view)
+    view.plan(2)
+    assert "30 s, about 30 s left" in picture(view)
+
+
 def test_nothing_is_said_of_the_time_left_before_something_is_known() -> None:
     clock = Clock()
     view = progress.View(Console(file=io.StringIO(), force_terminal=True), None, clock=clock)

@@ -19,7 +19,7 @@ from ordercomp.data.catalog import load_data
 from ordercomp.data.source import IMAGENET, DataError, ImageOptions, Source
 from ordercomp.data.splits import ImageData
 from ordercomp.data.torch_datasets import from_datasets
-from ordercomp.measuring.start import judge_weights
+from ordercomp.measuring.start import judge_baseline, judge_weights
 from ordercomp.networks.weights import pretrained_normalization
 from ordercomp.running.node import judge_start, task_data
 from ordercomp.running.task import Task
@@ -201,6 +201,12 @@ def test_a_gap_between_images_that_weights_know_and_others_warns() -> None:
 def test_weights_near_chance_stop_the_run(right: float) -> None:
     with pytest.raises(ValueError, match=r"where guessing gets 25.0 %: are mean and std"):
         judge_weights(network(), readable(1.0, right, right))
+
+
+def test_a_baseline_near_chance_ends_the_run() -> None:
+    with pytest.raises(ValueError, match=r"gets 27.0 % of the validation images .* gets 25.0 %"):
+        judge_baseline(network(), readable(1.0, 0.27, 1.0))
+    judge_baseline(network(), readable(0.0, 0.8, 0.0))
 
 
 def test_real_targets_are_judged_by_their_variance() -> None:

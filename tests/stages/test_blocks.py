@@ -122,6 +122,19 @@ def test_a_body_without_blocks_offers_activations_and_pooling() -> None:
     assert [one.name for one in split_candidates(tiny_network("user_nets:normalized"))] == ["2"]
 
 
+@pytest.mark.parametrize(("name", "inside"), [("with_normalization", "1.stages"), ("with_backbone", "0.3")])
+def test_a_network_in_a_container_shows_the_blocks_inside(name: str, inside: str) -> None:
+    network = tiny_network(f"common_nets:{name}")
+    wanted = [f"{inside}.{stage}.{place}" for stage in range(3) for place in range(2)]
+    assert [one.name for one in split_candidates(network)][:5] == wanted[:5]
+    assert [one.name for one in find_blocks(network) if one.droppable] == [
+        f"{inside}.0.0",
+        f"{inside}.0.1",
+        f"{inside}.1.1",
+        f"{inside}.2.1",
+    ]
+
+
 def test_exits_sit_nearest_to_equal_shares_of_the_cost() -> None:
     candidates = [block(str(place), share=share) for place, share in enumerate((0.1, 0.3, 0.35, 0.6, 0.9))]
     assert spread(candidates, 1) == ["3"]

@@ -129,25 +129,25 @@ def _normalize_rest(layer: nn.LayerNorm | nn.GroupNorm, left: nn.Module) -> None
     layer.register_forward_hook(hook)
 
 
-def test_what_is_told_of_twenty_random_networks_is_true() -> None:
-    assert_told_truly(range(20, 20 + SHORT))
+def test_what_is_told_of_twenty_random_networks_is_true_and_most_are_pruned() -> None:
+    assert assert_told_truly(range(20, 20 + SHORT))["pruned"] >= 0.7 * SHORT
 
 
 def test_a_mean_over_channels_is_found_behind_a_normalization_that_hides_most_of_it() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert check(1410) == "refused"
+        assert check(1410) in ("pruned", "refused")  # and not wrong
 
 
 @pytest.mark.slow
 def test_what_is_told_of_two_thousand_random_networks_is_true() -> None:
     found = assert_told_truly(range(1000, 1000 + LONG))
-    assert min(found.values()) > LONG / 10  # there is something to prune, and something to refuse
+    assert found["pruned"] >= 0.7 * LONG
 
 
 def assert_told_truly(seeds: range) -> Counter[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's, on weights outside of layers
         found = Counter(check(seed) for seed in seeds)
-    assert set(found) == {"pruned", "refused"}
+    assert set(found) <= {"pruned", "refused"}
     return found

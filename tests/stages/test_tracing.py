@@ -6,20 +6,15 @@ from tiny_networks import apply, tiny_network
 from torch import nn
 from torch_pruning import prune_layernorm_out_channels
 
-from ordercomp.stages import tracing
-from ordercomp.stages.stage import StageError
+from ordercomp.stages import torch_pruning_compat
 
 
-def test_a_network_that_goes_beyond_the_limit_is_refused_and_others_are_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_goes_beyond_the_limit_stays_and_the_others_go(monkeypatch: pytest.MonkeyPatch) -> None:
     network = tiny_network("user_nets:flat")
     apply("P", network)
-    monkeypatch.setattr(tracing, "_MOST_CHANNELS", 100)
-    with pytest.raises(
-        StageError, match=r"flat cannot be pruned: .*TracingLimitError: its channels multiply"
-    ):
-        apply("P", network)
+    monkeypatch.setattr(torch_pruning_compat, "_MOST_CHANNELS", 20)
+    pruned = apply("P", network, ratio=0.5)  # 16 channels of 2x2 places are 64 inputs
+    assert [len(pruned.module.get_parameter(f"body.{place}.weight")) for place in (0, 2, 6)] == [4, 16, 6]
 
 
 def test_channels_left_of_a_layer_normalization_stay_in_order() -> None:
