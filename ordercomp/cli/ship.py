@@ -162,9 +162,9 @@ def bench(
 def _print_contenders(measured: Any) -> None:
     table = Table("engine", "network", "batch x threads", "ms", "times faster", "accuracy")
     for latency in measured.latencies:
-        if latency.engine == "torch":
+        if latency.engine != "onnxruntime":
             numbers = (f"{latency.compressed_ms:.3f}", f"{latency.speedup:.2f}")
-            table.add_row("torch", "shipped", f"{latency.batch}x{latency.threads}", *numbers, "")
+            table.add_row(latency.engine, "shipped", f"{latency.batch}x{latency.threads}", *numbers, "")
     base = measured.contenders[0].milliseconds
     for one in measured.contenders:
         accuracy = "" if one.accuracy is None else f"{one.accuracy:.1%}"

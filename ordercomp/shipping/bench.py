@@ -29,6 +29,7 @@ from ordercomp.shipping.onnx import (
     trace,
     without_quantizers,
 )
+from ordercomp.shipping.other_engines import has_openvino, openvino_run
 from ordercomp.shipping.plain import ShippedNetwork, ship
 from ordercomp.shipping.width_times import describe_width_times
 from ordercomp.shipping.widths import describe_widths, unaligned_layers
@@ -44,7 +45,7 @@ _AS_GOOD = 0.005  # of accuracy that plain int8 may lose and still be called as 
 class Latency:
     """Median milliseconds of one call, all exits computed."""
 
-    engine: str  # torch or onnxruntime
+    engine: str  # torch, onnxruntime, or openvino where that is installed
     batch: int
     baseline_ms: float
     compressed_ms: float
@@ -111,13 +112,14 @@ def bench(
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        exported, sessions, shipped = _sessions(network, dense, images, threads)
+        exported, sessions, floats, shipped = _sessions(network, dense, images, threads)
         contenders = _contenders(
             sessions, network, batches, repeats, threads, test, trained=baseline is not None
         )
         latencies = [
             *_torch_latencies(dense, network, batches, repeats, threads),
             *_as_latencies(contenders, batches, threads),
+            *_openvino_latencies(floats, shipped, batches, repeats, threads),
         ]
         image = network.architecture.example(1)
         exits = {"torch": _torch_exits(ship(network), image, repeats)}
@@ -168,8 +170,8 @@ def describe_bench(bitops_cr: float, best: float, contenders: Sequence[Contender
 
 def _sessions(
     network: CompressedNetwork, dense: CompressedNetwork, images: Tensor | None, threads: int
-) -> tuple[Exported, dict[str, InferenceSession], onnx.ModelProto]:
-    """What was exported, a session for each contender, and the exported network."""
+) -> tuple[Exported, dict[str, InferenceSession], onnx.ModelProto, onnx.ModelProto]:
+    """What was exported, a session for each contender, the float baseline and the exported network."""
     calibration = noise(network, IMAGES) if images is None else images[:IMAGES]
     floats = {
         BASELINE: trace(without_quantizers(dense), dense),
@@ -187,7 +189,7 @@ def _sessions(
         models[SHIPPED] = onnx.load(exported.files[0])
     order = (BASELINE, SHIPPED, UNQUANTIZED, INT8, BASELINE_INT8)
     sessions = {name: onnx_session(models[name].SerializeToString(), threads=threads) for name in order}
-    return exported, sessions, models[SHIPPED]
+    return exported, sessions, models[BASELINE], models[SHIPPED]
 
 
 def _contenders(
@@ -273,6 +275,31 @@ def _torch_latencies(
         latencies.append(
             Latency(
                 engine="torch",
+                batch=batch,
+                baseline_ms=found[BASELINE],
+                compressed_ms=found[SHIPPED],
+                threads=threads,
+            )
+        )
+    return latencies
+
+
+def _openvino_latencies(
+    baseline: onnx.ModelProto, shipped: onnx.ModelProto, batches: Sequence[int], repeats: int, threads: int
+) -> list[Latency]:
+    """Of the same two files; none where OpenVINO is not installed."""
+    latencies = []
+    shape = [dim.dim_value for dim in baseline.graph.input[0].type.tensor_type.shape.dim[1:]]
+    for batch in batches if has_openvino() else ():
+        images = np.zeros((batch, *shape), np.float32)
+        runs = {
+            name: openvino_run(model, images, threads=threads)
+            for name, model in ((BASELINE, baseline), (SHIPPED, shipped))
+        }
+        found = median_times(runs, repeats, batch)
+        latencies.append(
+            Latency(
+                engine="openvino",
                 batch=batch,
                 baseline_ms=found[BASELINE],
                 compressed_ms=found[SHIPPED],
