@@ -81,7 +81,9 @@ def check(
         f"multiply-accumulates of an image: {facts.macs:,}, as torch's FlopCounterMode counts them",
     )
     table = Table(title="how many times less than the network as it is, untrained")
-    for name in ("sequence", "BitOps", "first exit", "storage", "reached"):
+    longest = max(len(step) for reach in facts.reached for step in reach.sequence.split())
+    table.add_column("sequence", min_width=longest)  # broken between steps only
+    for name in ("BitOps", "first exit", "storage", "reached"):
         table.add_column(name, overflow="fold")
     for reach in facts.reached:
         numbers = map(number_text, (reach.bitops_cr, reach.first_exit_cr, reach.cr))

@@ -95,12 +95,17 @@ class View:
     @property
     def seconds_left(self) -> float | None:
         """An estimate from the pace so far, at most what the budget leaves; None as long as nothing says."""
-        elapsed = self._clock() - self._begun
-        estimates = [] if self._budget is None else [max(0.0, self._budget - elapsed)]
+        return min(self._estimates(self._clock() - self._begun).values(), default=None)
+
+    def _estimates(self, elapsed: float) -> dict[str, float]:
+        """Seconds left, by what says so, in words with a place for them."""
+        estimates = {}
         if self._total is not None and self._trained and self._done:
             fresh = self._done if self._counted_elsewhere else self._trained
-            estimates.append(elapsed / fresh * max(0, self._total - self._done))
-        return min(estimates, default=None)
+            estimates["about {} left"] = elapsed / fresh * max(0, self._total - self._done)
+        if self._budget is not None:
+            estimates["{} of the budget left"] = max(0.0, self._budget - elapsed)
+        return estimates
 
     def __rich__(self) -> RenderableType:
         """The live view."""
@@ -126,13 +131,10 @@ class View:
 
     @property
     def _times(self) -> str:
-        elapsed = duration_text(self._clock() - self._begun)
-        left = self.seconds_left
-        if not left:
-            return elapsed
-        if self._budget is not None and left == max(0.0, self._budget - (self._clock() - self._begun)):
-            return f"{elapsed}, {duration_text(left)} of the budget left"
-        return f"{elapsed}, about {duration_text(left)} left"
+        elapsed = self._clock() - self._begun
+        said, left = min(self._estimates(elapsed).items(), key=lambda one: one[1], default=("", 0.0))
+        shown = duration_text(elapsed)
+        return f"{shown}, {said.format(duration_text(left))}" if left else shown
 
     def _say_how_far(self) -> None:
         if self._clock() - self._told >= _PLAIN_SECONDS:

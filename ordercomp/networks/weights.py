@@ -252,8 +252,12 @@ def _choose(states: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor
     }
     place, prefix = max(fits, key=lambda key: fits[key])
     taken = {name: value for name, value in states[place].items() if name.startswith(prefix)}
-    others = [f"the state {where!r}" for where in states if where != place]
-    left = [*others, *(name for name in states[place] if name not in taken)]
+    within = "" if not place else place.partition(".")[0]
+    others = {where if where.partition(".")[0] == within else where.partition(".")[0] for where in states}
+    left = [
+        *(f"the state {where!r}" for where in sorted(others - {place})),
+        *(name for name in states[place] if name not in taken),
+    ]
     if left:
         what = f"the state {place!r}" if place else "the tensors"
         named = f" whose names start with {prefix!r}" if prefix else ""

@@ -95,7 +95,12 @@ def test_time_left_goes_by_the_trained_ones_and_never_beyond_the_budget() -> Non
 
 
 def test_what_the_budget_leaves_is_told_as_such() -> None:
-    clock, terminal = Clock(), Console(file=io.StringIO(), force_terminal=True)
+    class Running(Clock):
+        def __call__(self) -> float:
+            self.now += 1e-6  # as a clock does between two looks
+            return self.now
+
+    clock, terminal = Running(), Console(file=io.StringIO(), force_terminal=True)
     view = progress.View(terminal, 10, budget_seconds=90.0, clock=clock)
     clock.now = 30.0
     assert "30 s, 60 s of the budget left" in picture(view)

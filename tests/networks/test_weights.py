@@ -88,6 +88,10 @@ LAYOUTS: dict[str, Callable[[dict[str, Tensor]], object]] = {
     "beside its average": lambda state: {"model_ema": _zeros(state), "model": state},
     "beside its teacher": lambda state: {**_named("student.", state), "teacher.conv.weight": torch.ones(2)},
     "beside values": lambda state: {**state, "transform_input": True, "classes": ["a", "b"]},
+    "beside an optimizer": lambda state: {
+        "state_dict": state,
+        "optimizer": {"state": {place: {"exp_avg": torch.ones(2)} for place in range(9)}},
+    },
     "only averaged": lambda state: {"model": {"other.weight": torch.ones(2)}, "ema": {"module": state}},
 }
 
@@ -114,6 +118,7 @@ def test_the_state_that_fits_best_is_found_in_a_checkpoint(layout: str, tmp_path
     [
         ("beside its average", "of the weights, the state 'model' are taken; left: the state 'model_ema'"),
         ("lightning", "whose names start with 'model.' are taken; left: train_acc.tp, loss.weight"),
+        ("beside an optimizer", "the state 'state_dict' are taken; left: the state 'optimizer'\n"),
         ("nested", ""),
     ],
 )
