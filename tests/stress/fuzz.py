@@ -26,7 +26,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors.torch import save
+
+from ordercomp.analysis.report.result_files import read_law
 from ordercomp.analysis.results_table import read_results
+from ordercomp.codec import format_json, read_json
+from ordercomp.jobs.law import law_of_records
 from ordercomp.jobs.race import load_recorded
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.weights import CheckpointError, read_checkpoint
@@ -34,6 +39,7 @@ from ordercomp.records import RecordError, read_records
 from ordercomp.running.store import Store
 from ordercomp.running.task import load_task
 from ordercomp.sequence import StageSequence
+from ordercomp.shipping.packed import load_network, save_packed
 
 ODD = tuple(
     text.encode()
@@ -61,10 +67,13 @@ class Parser:
 
 def _parsers(folder: Path) -> dict[str, Parser]:
     records = load_recorded("digits")[:4]
+    law = format_json(law_of_records(load_recorded("fashion-mnist")[:60]), indent=2)
     lines = b"".join(json.dumps(one.to_json()).encode() + b"\n" for one in records)
     network = folder / "net.safetensors"
     CompressedNetwork.create("resnet8(width=1)", classes=2, channels=1, size=(4, 4)).save(network)
-    whole = network.read_bytes()
+    whole = _without_digest(network)
+    save_packed(CompressedNetwork.load(network), network)
+    packed = _without_digest(network)
     header = json.dumps({"__metadata__": {"ordercomp": '{"format": 1}'}}).encode()
     store = Store(folder / "store")
     store.put("a" * 64, records[0])
@@ -94,8 +103,16 @@ def _parsers(folder: Path) -> dict[str, Parser]:
         "checkpoint": Parser(
             "net", (struct.pack("<Q", len(header)) + header, whole), read_checkpoint, CheckpointError
         ),
+        "law": Parser("law.json", (law.encode(),), lambda path: read_law(read_json(path)), ValueError),
         "network": Parser("net", (whole,), CompressedNetwork.load, CheckpointError),
+        "packed": Parser("net", (packed,), load_network, CheckpointError),
     }
+
+
+def _without_digest(network: Path) -> bytes:
+    """A network file as former versions wrote it, so that a change gets past the digest."""
+    tensors, facts = read_checkpoint(network)
+    return save(tensors, {"ordercomp": json.dumps(facts)})
 
 
 def _change(content: bytes, others: list[bytes], chance: random.Random) -> bytes:
@@ -169,7 +186,7 @@ def main() -> int:
         parsers = _parsers(Path(folder))
         names = chosen.only.split(",") if chosen.only else list(parsers)
         for name in names:
-            share = max(1, chosen.inputs // len(names) // (20 if name == "network" else 1))
+            share = max(1, chosen.inputs // len(names) // (20 if name in ("network", "packed") else 1))
             found = _fuzz(parsers[name], Path(folder), share, random.Random(f"{chosen.seed} {name}"))
             print(json.dumps({"parser": name, **found}), flush=True)
             bad = bad or bool(found["undocumented"]) or float(str(found["peak_times_file"])) > TIMES
