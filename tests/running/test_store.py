@@ -1,11 +1,13 @@
 """The store: atomic, verified, capped, safe between processes."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -171,17 +173,21 @@ def test_a_claim_excludes_others_until_it_is_released(store: Store) -> None:
     assert Store(store.folder).claim("a") is not None
 
 
+def _hold(folder: Path, told: Connection) -> None:
+    claim = Store(folder).claim("a")
+    told.send(claim is not None)
+    time.sleep(60)
+
+
 def test_a_claim_ends_with_a_killed_process(store: Store) -> None:
-    script = (
-        "import sys, time; from ordercomp.running.store import Store; "
-        "claim = Store(sys.argv[1]).claim('a'); print('held', flush=True); time.sleep(60)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, str(store.folder)], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"held\n"
+    fork = multiprocessing.get_context("fork")
+    told, theirs = fork.Pipe(duplex=False)
+    process = fork.Process(target=_hold, args=(store.folder, theirs))
+    process.start()
+    assert told.recv() is True
     assert store.claim("a") is None
     process.kill()
-    process.wait()
+    process.join()
     assert store.claim("a") is not None
 
 

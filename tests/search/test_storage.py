@@ -1,9 +1,8 @@
 """Storages that cannot be opened, break meanwhile, are damaged, or are opened by many at once."""
 
 import contextlib
+import multiprocessing
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from benchmarks.search_worlds import SyntheticWorld, TableRunner
 from ordercomp.search.drive import run_study
 from ordercomp.search.results import records_from_study
-from ordercomp.search.study import find_study
+from ordercomp.search.study import find_study, open_storage
 from tests.studies_on_disk import ASKED, opened, paired_study, run
 
 pytestmark = pytest.mark.integration
@@ -66,23 +65,22 @@ def test_a_storage_that_fails_meanwhile_is_an_os_error(tmp_path: Path) -> None:
         list(running)
 
 
-STARTS = """
-import sys, time
-from pathlib import Path
-from ordercomp.search.study import (open_storage)
-while not Path(sys.argv[2]).exists():
-    time.sleep(0.001)
-open_storage(sys.argv[1])
-"""
+def _open_when(go: Path, storage: Path) -> None:
+    while not go.exists():
+        time.sleep(0.001)
+    open_storage(storage)
 
 
 def test_processes_that_start_together_on_a_new_file_all_open_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", STARTS, str(tmp_path / "study.db"), str(tmp_path / "go")]
-    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    time.sleep(1.5)
-    (tmp_path / "go").touch()
-    assert [process.communicate(timeout=120)[1] for process in processes] == [""] * 3
-    assert [process.returncode for process in processes] == [0] * 3
+    fork = multiprocessing.get_context("fork")
+    arguments = (tmp_path / "go", tmp_path / "study.db")
+    processes = [fork.Process(target=_open_when, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    arguments[0].touch()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * 3
 
 
 @pytest.mark.parametrize("damage", ["text", "flipped", "cut", "empty page"])

@@ -1,43 +1,33 @@
 """Trials of processes that died: told from those that live, and taken up again whole."""
 
+import multiprocessing
 import os
 import platform
-import signal
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
+from benchmarks.search_worlds import SyntheticWorld, TableRunner
+from ordercomp.search.drive import run_study
 from ordercomp.search.results import count_ended
 from ordercomp.search.study import enqueue_paired_design
 from ordercomp.search.trials import Heartbeat, is_alive, release_stale_trials, this_worker
-from tests.studies_on_disk import ORDERS, SPACE, opened, paired_study, run, told_sequences
+from tests.studies_on_disk import ASKED, ORDERS, SPACE, opened, paired_study, run, told_sequences
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-KILLED = """
-import sys, time, optuna
-from ordercomp.objectives import Objectives
-from ordercomp.search.drive import StudySpec, run_study
-from ordercomp.search.samplers import make_sampler
-from ordercomp.search.space import Space
-from ordercomp.search.study import (open_study)
-from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld
-from benchmarks.search_worlds import TableRunner
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-space = Space("DPQE", SYNTHETIC_KNOBS, optional=True)
-study = open_study(sys.argv[1], name="test", space=space, objectives=Objectives(),
-                   sampler=make_sampler("random", space), task="synthetic")
-spec = StudySpec(space=space, objectives=Objectives())
-for finished in run_study(study, TableRunner(SyntheticWorld()), spec):
-    print(finished.record.sequence, flush=True)
-    time.sleep(float(sys.argv[2]))
-"""
+def _fill(storage: Path, nodes: Connection) -> None:
+    """Run the study and tell each node, slowly, until killed."""
+    for finished in run_study(opened(storage), TableRunner(SyntheticWorld()), ASKED):
+        nodes.send(finished.record.sequence)
+        time.sleep(0.05)
 
 
 @pytest.mark.integration
@@ -45,13 +35,14 @@ for finished in run_study(study, TableRunner(SyntheticWorld()), spec):
 def test_a_killed_run_is_resumed_without_loss_or_double_count(tmp_path: Path, file: str) -> None:
     storage = tmp_path / file
     enqueue_paired_design(opened(storage), SPACE, ORDERS[:3], [0])
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(storage), "0.05"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        for _ in range(5):
-            process.stdout.readline()
-        os.kill(process.pid, signal.SIGKILL)
+    fork = multiprocessing.get_context("fork")
+    nodes, theirs = fork.Pipe(duplex=False)
+    process = fork.Process(target=_fill, args=(storage, theirs))
+    process.start()
+    for _ in range(5):
+        nodes.recv()
+    process.kill()
+    process.join()
     study = opened(storage)
     assert not study.get_trials(states=(TrialState.RUNNING,))
     run(study)
