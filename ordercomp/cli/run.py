@@ -112,7 +112,7 @@ def discover(
     if done.failures:
         print_lines(f"ordercomp: {done.failures}", stderr=True)
     steps = _network_steps(out, chosen.model, chosen.loss)
-    lines = itertools.chain(law_lines(done.file), [Text(done.ladder)])
+    lines = itertools.chain(law_lines(done.file), [Text(done.ladder)] if done.ladder else [])
     _tell(done.file, lines, out, steps, interrupted=done.interrupted, as_json=as_json)
     if done.failures:
         raise typer.Exit(1)

@@ -221,6 +221,13 @@ class _Run:
         return self.course.race
 
     @property
+    def ladder(self) -> str:
+        """The knob settings that were chosen, and why; empty where the task fixes them."""
+        if not self.course.blocks and self.stopped:
+            return "the run ended in the pilot, before knob settings were chosen: the same command goes on"
+        return self.course.why
+
+    @property
     def records(self) -> list[Record]:
         """What was measured, of one batch, without settings that the ladder left."""
         return [record for record in one_batch(self.file.records)[0] if self.course.holds(record)]
@@ -265,7 +272,7 @@ class _Run:
         answer = answer_of(race.table(self.records, cells))
         self.closing = closing_requests(race, answer)
         shown = Answer(asked=answer, metric=metric_of(self.records), cost=race.task.cost)
-        return SoFar(answer=shown, stages=race.task.stages, seeds=len(self._seeds()), ladder=self.course.why)
+        return SoFar(answer=shown, stages=race.task.stages, seeds=len(self._seeds()), ladder=self.ladder)
 
     def _seeds(self) -> set[int]:
         return {seed for block in self.course.blocks for _, seed in block}
@@ -353,7 +360,7 @@ def _written(run: _Run, *, guarantee: bool) -> Discovery:
         trainings=runner.trainings,
         interrupted=runner.interrupted,
         folder=run.folder,
-        ladder=run.course.why,
+        ladder=run.ladder,
     )
 
 

@@ -234,12 +234,11 @@ def run_search(
     for bad input, also if `plan.out` holds records of another task; OSError if it cannot be written."""
     refuse_unguarded("search")
     refuse_link(plan.out / "networks")
-    spec = plan.spec
+    spec, before = plan.spec, _handover(plan)
     if runner is None:
         check_task(replace(plan.task, stages=spec.space.stages, latency=plan.measures_latency))
         network = create_network(plan.task, seed=0)
         spec = replace(spec, space=useful_space(spec.space, network))
-    before = _handover(plan)
     sampler = make_sampler(
         plan.sampler,
         spec.space,

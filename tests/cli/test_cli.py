@@ -120,6 +120,8 @@ def test_a_shell_completes_options_of_a_command() -> None:
         (["discover", "--stages", "DX", "--out", "x"], "no such stage"),
         (["discover", "--stages", "D", "--out", "x"], "at least two"),
         (["discover", "--budget", "soon", "--out", "x"], "--budget must be"),
+        (["discover", "--tune", "soon", "--out", "x"], "--tune must be"),
+        (["search", "--from", "nowhere", "--out", "x"], "from must be a folder that discover wrote"),
         (["compress", "", "--out", "x.safetensors"], "at least one stage"),
         (["compress", "Z", "--out", "x.safetensors"], "there is no stage 'Z'"),
         (["search", "--sampler", "luck", "--out", "x"], "sampler must be one of"),

@@ -354,6 +354,7 @@ def test_sigterm_leaves_the_law_of_what_was_measured_until_then(tmp_path: Path) 
 
     found = discover(TINY, out=tmp_path, seeds=3, budget_seconds=None, workers=1, report=terminate)
     assert found.interrupted
+    assert "ended in the pilot" in found.ladder
     assert 0 < len(read_records(tmp_path / "records.jsonl")) < 4
     assert json.loads((tmp_path / "law.json").read_text())["stages"] == "PE"
 
