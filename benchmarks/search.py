@@ -146,8 +146,8 @@ def _fixed(
         for step in sequence.steps:
             for name, value in step.settings.items():
                 knobs.setdefault(f"{step.stage}.{name}", {})[value] = None
-    trained, paid, proposals = dict[str, Record](), 0.0, 0
-    while paid <= budget and (proposals := proposals + 1) < MOST_TRIALS * budget:
+    trained, paid = dict[str, Record](), 0.0
+    for _ in range(MOST_TRIALS * len(ends)):  # it proposes some of them again
         trial = study.ask()
         chosen = {name: trial.suggest_categorical(name, list(values)) for name, values in knobs.items()}
         sequence = next(
