@@ -23,7 +23,15 @@ import numpy.typing as npt
 
 from ordercomp.analysis.answer import BAND, lower_bounds
 from ordercomp.analysis.order_model import Draws, Effort, draw_tables
-from ordercomp.analysis.race import Cell, doubts, first_cells, idle_setting, next_cells, starting_orders
+from ordercomp.analysis.race import (
+    BLOCK,
+    Cell,
+    doubts,
+    first_cells,
+    idle_setting,
+    next_cells,
+    starting_orders,
+)
 from ordercomp.analysis.values import chain_values, networks_of, settings_of
 from ordercomp.jobs.race import load_recorded
 from ordercomp.sequence import Order, permutations, prefixes
@@ -31,15 +39,15 @@ from ordercomp.sequence import Order, permutations, prefixes
 FloatArray = npt.NDArray[np.float64]
 
 STAGES = "DPQE"
-CHEAP = Effort(chains=2, burn_in=40, draws=100)
-TOGETHER = 25  # races that are fitted at once
+CHEAP = Effort(chains=2, burn_in=25, draws=50)
+TOGETHER = 75  # races that are fitted at once
 SEEDS = 12  # at most
 STEP = 5  # trainings between two places at which the regret is read
 CASES = (  # recording, tolerated loss, regret to reach, trainings after which a race is given up
-    ("digits", 0.02, 0.20, 700),
-    ("digits", 0.05, 0.20, 600),
-    ("cifar10", 0.02, 0.13, 350),
-    ("fashion-mnist-raced", 0.02, 0.10, 400),
+    ("digits", 0.02, 0.20, 450),
+    ("digits", 0.05, 0.20, 400),
+    ("cifar10", 0.02, 0.13, 200),
+    ("fashion-mnist-raced", 0.02, 0.10, 250),
 )
 
 
@@ -145,7 +153,8 @@ Choice = Callable[[Run, Draws], Sequence[Cell]]
 
 def by_doubt(run: Run, draws: Draws) -> Sequence[Cell]:
     """What discover does, without the ladder."""
-    return next_cells(draws, run.ran, seeds=SEEDS, settings=run.settings)
+    # A block is chosen before the one that is in training is known, so its values come two by two.
+    return next_cells(draws, run.ran, seeds=SEEDS, settings=run.settings, block=2 * BLOCK)
 
 
 def by_doubt_dropping(run: Run, draws: Draws) -> Sequence[Cell]:
