@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import prune
 
 __all__ = [
     "attention",
@@ -321,6 +322,26 @@ def spectral_norm(classes: int, channels: int) -> nn.Module:
     """The same in the old way, by a hook."""
     layer = nn.utils.spectral_norm(nn.Conv2d(channels, 8, 3))
     return nn.Sequential(layer, *_tail(8, classes))
+
+
+def masked(classes: int, channels: int) -> nn.Module:
+    """A layer with a mask beside its weight, which a hook multiplies."""
+    layer = nn.Conv2d(channels, 8, 3)
+    prune.l1_unstructured(layer, "weight", amount=0.5)
+    return nn.Sequential(layer, *_tail(8, classes))
+
+
+class _Counting(nn.Conv2d):
+    def get_extra_state(self) -> dict[str, int]:
+        return {"steps": 3}
+
+    def set_extra_state(self, state: object) -> None:
+        pass
+
+
+def extra_state(classes: int, channels: int) -> nn.Module:
+    """A layer that keeps more than tensors."""
+    return nn.Sequential(_Counting(channels, 8, 3), *_tail(8, classes))
 
 
 def scripted(classes: int, channels: int) -> nn.Module:

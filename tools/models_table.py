@@ -115,7 +115,8 @@ trained weights, which must lie where their downloads are kept; a missing file i
 with {versions}. A number says how many times fewer BitOps a stage with its default knobs
 leaves where all images go to the end (w: D with half the width, where it finds no block to drop), one in
 brackets why it is refused. Layers with a forward of their own stay in float under Q, which gains less there.
-P leaves channels that cannot be followed; "of 43%" is the share of the multiplications that it reaches.
+P leaves channels that cannot be followed; "of 43%" is the share of the multiplications that it reaches. What
+was not measured with the present form of a stage is a dash.
 """
 SECONDS, GIGABYTES = 120, 12  # for each entry of the table, and for a network
 
@@ -126,17 +127,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--docs", type=Path)
     parser.add_argument("--only", help="networks whose name holds this text")
+    parser.add_argument("--stages", help="the one column to measure, such as P; others stay as they are")
     parser.add_argument("--one", help="print what becomes of this network, as JSON")
     given = parser.parse_args()
     if given.one:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
-        print(json.dumps(try_stages(given.one)))
+        print(json.dumps(try_stages(given.one, given.stages)))
         return
     found: dict[str, dict[str, str]] = json.loads(given.json.read_text()) if given.json.exists() else {}
     for name in NETWORKS:
-        if name not in found and (given.only or "") in name:
-            found[name] = _in_a_process(name)
+        known = found.get(name, {})
+        if (given.only or "") in name and (given.stages or "") not in known and (given.stages or not known):
+            found[name] = known | _in_a_process(name, given.stages)
             given.json.write_text(json.dumps(found, indent=1))
             print(name, found[name], flush=True)
     if given.docs:
@@ -145,8 +148,8 @@ def main() -> None:
         given.docs.write_text(page(found, versions))
 
 
-def try_stages(name: str) -> dict[str, str]:
-    """`works` with the reduction of BitOps, or why not, for the cost and each sequence."""
+def try_stages(name: str, stages: str | None = None) -> dict[str, str]:
+    """`works` with the reduction of BitOps, or why not, for the cost and each sequence, or one of them."""
     signal.signal(signal.SIGPROF, _too_long)
     side = SIZES.get(name.partition(":")[2].partition("(")[0], 64)
     found: dict[str, str] = {}
@@ -170,6 +173,8 @@ def try_stages(name: str) -> dict[str, str]:
     if found["cost"].startswith(("no: ", "CRASH")):
         return found
     for column, sequence in SEQUENCES.items():
+        if stages not in (None, column):
+            continue
         replaced = [one for one, other in INSTEAD.items() if other == column]
         if all(found[one].startswith("no: ") for one in replaced):
             found[column] = _attempt(lambda sequence=sequence: stage(sequence))
@@ -193,11 +198,12 @@ def _too_long(_signal: int, _frame: Any) -> None:
     raise TimeoutError(f"more than {SECONDS} s")
 
 
-def _in_a_process(name: str) -> dict[str, str]:
+def _in_a_process(name: str, stages: str | None) -> dict[str, str]:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30, GIGABYTES << 30))
 
     command = [sys.executable, __file__, "--json", "-", "--one", name]
+    command += ["--stages", stages] if stages else []
     done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit)
     if done.returncode:
         return {"cost": f"CRASH: {done.stderr.strip().splitlines()[-1][:200]}"}
@@ -217,7 +223,7 @@ def page(found: dict[str, dict[str, str]], versions: str) -> str:
     for name, row in found.items():
         cells = [_cell(row, key, name, reasons) for key in ("cost", *columns)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    told = [row.get(key, "no: ") for row in found.values() for key in ("cost", *columns)]
+    told = [row[key] for row in found.values() for key in ("cost", *columns) if key in row]
     crashes = sum(text.startswith("CRASH") for text in told)
     works = sum(not text.startswith(("no: ", "CRASH")) for text in told)
     lines += [
@@ -233,7 +239,7 @@ def page(found: dict[str, dict[str, str]], versions: str) -> str:
 
 
 def _cell(row: dict[str, str], key: str, name: str, reasons: dict[str, int]) -> str:
-    text = row.get(key, row["cost"])
+    text = row.get(key, row["cost"] if row["cost"].startswith(("no: ", "CRASH")) else "–")
     if not text.startswith(("no: ", "CRASH")):
         return text
     reason = " ".join(text.removeprefix("no: ").replace(f"model {name}", "it").replace(name, "it").split())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+_COMPUTE_WEIGHTS = ("torch.nn.utils.weight_norm", "torch.nn.utils.spectral_norm", "torch.nn.utils.prune")
 _CONTIGUOUS = "_ordercomp_keeps_rows"  # attribute of a body
 
 
@@ -39,13 +40,17 @@ def check_own_modules(body: nn.Module, model: str) -> None:
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError(f"{where} is scripted, so that no stage can change it; return it unscripted")
         if parametrize.is_parametrized(module) or any(
-            type(hook).__module__ in ("torch.nn.utils.weight_norm", "torch.nn.utils.spectral_norm")
-            for hook in module._forward_pre_hooks.values()
+            type(hook).__module__ in _COMPUTE_WEIGHTS for hook in module._forward_pre_hooks.values()
         ):
             raise ValueError(
-                f"{where} computes its weight from others (weight_norm, spectral_norm or the like), which no "
-                "stage can cut or round; remove that before you return the network, "
-                "for example by torch.nn.utils.parametrize.remove_parametrizations"
+                f"{where} computes its weight from others (weight_norm, spectral_norm, prune or the like), "
+                "which no stage can cut or round; remove that before you return the network, for example by "
+                "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.prune.remove"
+            )
+        if type(module).get_extra_state is not nn.Module.get_extra_state:
+            raise ValueError(
+                f"{where} keeps a state of its own beside its tensors (get_extra_state), which no file of a "
+                "network holds; return it without"
             )
 
 

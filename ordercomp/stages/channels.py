@@ -36,23 +36,19 @@ def narrow_channels(
     group, the channels left rounded down, but at least one; `global` takes the weakest channels of the whole
     network. Widths left are rounded to the nearest multiples of `round_to`, and of the groups that a layer
     has, half up, but not below it, and a layer without room for that stays as it is; `global` cannot round.
-    Outputs of classifiers are never pruned, and not counted. Channels that cannot be followed stay: those
-    that the tracer loses, and those without which the module computes something else than with them silenced,
-    or could not be made again from its shapes. A notice tells what share of the multiplications is reached.
+    Outputs of classifiers, and of layers that go with them, are never pruned, and not counted. Channels that
+    cannot be followed stay: those that the tracer loses, and those without which the module computes
+    something else than with them silenced, or could not be made again from its shapes. A notice tells what
+    share of the multiplications is reached.
 
     Raises StageError if the scope cannot round, if the module cannot be traced, and if no channel goes.
     """
     if round_to > 1 and scope == "global":
         raise StageError(f"round_to={round_to} needs scope=local, as global ranks channels one by one")
-    kept = classifiers(network)
-    names = [
-        name
-        for name in running_order(network.module, network.architecture)
-        if network.module.get_submodule(name) not in kept
-    ]
-    before = _widths(network.module, names)
     importance = _Importance(on_quantized=importance_on == "quantized")
-    cuts = _sound_cuts(network, kept, importance, ratio, scope=scope, round_to=round_to)
+    cuts, kept = _sound_cuts(network, importance, ratio, scope=scope, round_to=round_to)
+    names = [name for name in running_order(network.module, network.architecture) if name not in kept]
+    before = _widths(network.module, names)
     facts = _reach(network, cuts)
     with thawed(network.module):
         apply_cuts(network.module, cuts)
@@ -75,19 +71,19 @@ def classifiers(network: CompressedNetwork) -> list[nn.Module]:
 
 def _sound_cuts(
     network: CompressedNetwork,
-    kept: Sequence[nn.Module],
     importance: tp.importance.Importance,
     ratio: float,
     *,
     scope: str,
     round_to: int,
-) -> list[Cut]:
-    """The cuts that make `ratio` of the channels go, of those that can be followed."""
+) -> tuple[list[Cut], set[str]]:
+    """The cuts that make `ratio` of the channels go, of those that can be followed, and logits' layers."""
     model = network.architecture.model
     network.module.eval()
     try:
         with torch.enable_grad(), thawed(network.module):  # the tracer skips what is frozen, silently
             tracer = Tracer(network.module, network.example(2))
+            kept = classifiers(network)
             ranked = [*_rank(tracer, kept, importance)]
             if scope == "local":
                 found = [one.weakest(tracer, ratio, round_to) for one in ranked]
@@ -105,7 +101,7 @@ def _sound_cuts(
             if reasons
             else f"ratio {ratio:g} removes no channel of {model}, whose layers are too narrow"
         )
-    return sound
+    return sound, tracer.bound | {tracer.name_of(layer) for layer in kept}
 
 
 @dataclass(frozen=True, slots=True)

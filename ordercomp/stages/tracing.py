@@ -33,12 +33,15 @@ class Tracer:
     """
 
     def __init__(self, module: nn.Module, images: Tensor) -> None:
-        self._names = {id(part): name for name, part in (*module.named_modules(), *module.named_parameters())}
+        self._names: dict[int, str] = {
+            id(part): name for name, part in (*module.named_modules(), *module.named_parameters())
+        }
         frozen = {type(part) for part in module.modules() if is_frozen_norm(part)}
         pruners = {kind: FrozenNormPruner() for kind in frozen}
         self._graph = tp.DependencyGraph().build_dependency(
             module, images, customized_pruners=pruners, verbose=False
         )
+        self.bound: set[str] = set()  # names of layers whose outputs must stay, as they go with a kept one's
         self.lost: dict[str, str] = {}  # why, by the name of a layer whose outputs cannot be followed
 
     def groups(self, kept: Collection[nn.Module]) -> Iterator[tp.Group]:
@@ -60,11 +63,16 @@ class Tracer:
             }
             seen |= made
             if not made.isdisjoint(kept):
+                self.bound |= {self._names[id(part)] for part in made if id(part) in self._names}
                 continue
             if any(self._width(dep) == 1 for dep, _ in group):
                 self.lost[self._names[id(layer)]] = "they go with the one channel of another layer"
             else:
                 yield group
+
+    def name_of(self, layer: nn.Module) -> str:
+        """The name of a layer in the network."""
+        return self._names[id(layer)]
 
     def lose(self, layer: nn.Module, error: Exception) -> None:
         """Note why the outputs of a layer cannot be followed. A lack of memory is raised."""

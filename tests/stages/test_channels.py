@@ -218,6 +218,7 @@ def test_depthwise_convolutions_stay_depthwise() -> None:
 def test_all_layers_whose_sum_is_the_logits_keep_their_outputs() -> None:
     pruned = apply("P", user_network("two_classifiers"), ratio=0.5)
     assert widths(pruned) == {"body.conv": 4, "body.one": 10, "body.two": 10}
+    assert pruned.lineage[-1].achieved == {"asked": 0.5, "ratio": 0.5, "channels": 4}
 
 
 def test_a_model_that_cannot_be_traced_is_named_in_one_line() -> None:

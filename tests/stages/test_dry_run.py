@@ -55,10 +55,15 @@ def test_a_dropped_block_keeps_its_attributes_and_takes_keywords() -> None:
     assert measure_cost(student).macs < measure_cost(network).macs
 
 
-@pytest.mark.parametrize("name", ["weight_norm", "spectral_norm"])
+@pytest.mark.parametrize("name", ["weight_norm", "spectral_norm", "masked"])
 def test_weights_that_are_computed_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"0 of odd_nets:{name} computes its weight from others"):
         tiny_network(f"odd_nets:{name}")
+
+
+def test_a_module_with_a_state_beside_its_tensors_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"0 of odd_nets:extra_state keeps a state of its own"):
+        tiny_network("odd_nets:extra_state")
 
 
 def test_scripted_parts_are_refused() -> None:
