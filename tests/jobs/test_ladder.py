@@ -114,3 +114,23 @@ def test_a_step_moves_each_static_stage_that_can_and_the_worst_one_by_two(networ
     assert harder == {"D": {"depth": 0.6}, "P": {"ratio": 0.3}, "Q": {"weights": 2, "activations": 4}}
     ends = {"D": {"depth": 1.0}, "P": {"ratio": 0.05}, "Q": {"weights": 32, "activations": 32}}
     assert moved(task, network, ends, gentler=True, offender="") is None
+
+
+def test_a_setting_that_decides_nothing_stops_and_its_records_no_longer_speak() -> None:
+    race = Race(task=replace(TASK, loss=0.3), seeds=3)
+    course = Course.of(race, optuna.create_study())
+    course.settle(TASK.settings, "as told")
+    records = train(race.requests(race.first), loss_by_bits(0.01))
+    harder = [  # of the two settings the one of 2 bits reduces more, and all keep to the loss
+        replace(one, points=tuple(replace(point, bitops_cr=2 * point.bitops_cr) for point in one.points))
+        if "weights=2" in one.sequence
+        else one
+        for one in records
+    ]
+    course.drop_idle(harder)
+    assert course.race.task.settings == (HARD,)
+    assert course.why == "as told; P 0.4, Q 4/8 decides nothing there and stops"
+    held = {one.sequence: course.holds(one) for one in harder}
+    assert not held[str(TASK.sequence("PQ", LIGHT))]
+    assert held[str(TASK.sequence("PQ", HARD))]
+    assert Course.of(race, course._study).left == [LIGHT]
