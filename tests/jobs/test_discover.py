@@ -153,14 +153,16 @@ def test_what_a_kill_or_a_fault_left_of_the_networks_is_made_whole(
 
 
 @pytest.mark.integration
-def test_records_that_were_lost_come_back_from_the_store(found: Discovery, tmp_path: Path) -> None:
+def test_records_and_a_page_that_were_lost_come_back(found: Discovery, tmp_path: Path) -> None:
     shutil.copytree(found.folder, tmp_path / "out")
+    (tmp_path / "out" / "report.html").write_text("damaged")
     path = tmp_path / "out" / "records.jsonl"
     before = path.read_text().splitlines()
     path.write_text("\n".join(before[3:]) + "\n")
     again = discover(TINY, out=tmp_path / "out", seeds=3, budget_seconds=None, workers=1)
     assert sorted(path.read_text().splitlines()) == sorted(before)
     assert again.trainings.done == 0
+    assert path.with_name("report.html").read_text().endswith("</html>")
 
 
 @pytest.mark.integration
