@@ -1,19 +1,21 @@
 """Which programs read our ONNX files, and run them in integers? A table, one row for each reader and form.
 
-    python benchmarks/readers.py make FOLDER       # with ordercomp: files, images and our logits
-    python benchmarks/readers.py read FOLDER       # with numpy and the readers that are installed there
+    python benchmarks/readers.py make FOLDER       # with ordercomp: files and images
+    python benchmarks/readers.py read FOLDER [READER…]       # with numpy and the readers that are installed there
 
-Each reader runs in a process of its own, since some end theirs. Times are medians of one image in turns with
-onnxruntime's of the same file; a reader takes all the threads that it wants unless one line sets one.
+Each reader runs in a process of its own, since some end theirs. Labels are compared with onnxruntime's of the
+same file. Times are medians of one image in turns with onnxruntime, on one thread where a reader can be told.
 """
 
 import importlib.metadata
+import importlib.util
 import json
 import multiprocessing
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,19 +29,17 @@ INTEGER = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger")
 
 
 def make(folder: Path) -> None:
-    """Train a small network a little, and write all forms of it with test images and our logits."""
+    """Train a small network a little, and write all forms of it with test images."""
     from shipping import SEQUENCES, TASK, made
 
     from ordercomp.jobs.ship import task_images
     from ordercomp.shipping.onnx import export_onnx, finish, trace, without_quantizers
-    from ordercomp.shipping.plain import ship
 
-    task = replace(TASK, train_limit=512)  # labels are compared with its own, whatever it learned
+    task = replace(TASK, train_limit=512)  # whatever it learns
     network = made("DPQ-16", SEQUENCES["DPQ-16"], task, folder)
     training, (images, _) = task_images(network, task)
     images = images[:IMAGES].float().contiguous()
     np.save(folder / "images.npy", images.numpy())
-    np.save(folder / "logits.npy", ship(network)(images)[-1].numpy())
     for purpose in ("speed", "size", "any"):
         chosen = None if purpose == "size" else training
         export_onnx(network, folder / f"{purpose}.onnx", purpose=purpose, images=chosen)
@@ -68,17 +68,21 @@ def openvino(file: str) -> tuple[Run, str]:
     import openvino as engine
 
     hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = engine.Core().compile_model(file, "CPU", hints)
+    read = engine.Core().read_model(file)
+    read.reshape({"image": [1, 1, 32, 32]})
+    compiled = engine.Core().compile_model(read, "CPU", hints)
+    facts = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
     kinds = [
-        node.get_rt_info()["runtimePrecision"]
-        for node in compiled.get_runtime_model().get_ordered_ops()
-        if str(node.get_rt_info()["layerType"]) in ("Convolution", "FullyConnected", "MatMul")
+        fact["runtimePrecision"].value
+        for fact in facts
+        if fact["layerType"].value in ("Convolution", "FullyConnected", "MatMul")
     ]
-    whole = sum(str(kind) in ("u8", "i8") for kind in kinds)
+    whole = sum(kind in ("u8", "i8") for kind in kinds)
     return lambda images: compiled(images)[compiled.outputs[-1]], f"{whole} of {len(kinds)}"
 
 
 def tinygrad(file: str) -> tuple[Run, str]:
+    """It compiles with clang."""
     from tinygrad import Tensor
     from tinygrad.nn.onnx import OnnxRunner
 
@@ -151,12 +155,10 @@ def litert(file: str) -> tuple[Run, str]:
 def ncnn(file: str) -> tuple[Run, str]:
     """By way of the converter pnnx."""
     import ncnn as engine
-    import pnnx
 
     stem = file.removesuffix(".onnx")
-    pnnx.run(f"{file} inputshape=[1,1,32,32]") if hasattr(pnnx, "run") else pnnx.convert(
-        file, inputshape=[1, 1, 32, 32]
-    )
+    converter = Path(str(importlib.util.find_spec("pnnx").origin)).parent / "pnnx"  # the package wants torch
+    subprocess.run([converter, file, "inputshape=[1,1,32,32]"], check=True, capture_output=True)
     net = engine.Net()
     net.opt.num_threads = 1
     if net.load_param(f"{stem}.ncnn.param") or net.load_model(f"{stem}.ncnn.bin"):
@@ -182,11 +184,12 @@ READERS: dict[str, tuple[Callable[[str], tuple[Run, str]], str]] = {
 }
 
 
-def read(folder: Path) -> None:
-    """Print the table."""
-    print("| reader | file | labels equal | integer layers | ms, one image | onnxruntime's ms |")
+def read(folder: Path, names: Sequence[str]) -> None:
+    """Print the table, of these readers alone if any are named."""
+    print("| reader | file | labels as onnxruntime's | integer layers | ms, one image | onnxruntime's ms |")
     print("|---|---|---|---|---|---|")
-    for name, (_, package) in READERS.items():
+    for name in names or READERS:
+        package = READERS[name][1]
         try:
             version = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -214,24 +217,30 @@ def _told(name: str, file: Path) -> str:
 
 
 def _answer(name: str, file: str, answers: Any) -> None:
-    images, ours = (np.load(Path(file).parent / f"{part}.npy") for part in ("images", "logits"))
+    images = np.load(Path(file).parent / "images.npy")
     try:
         run, layers = READERS[name][0](file)
-        theirs = np.concatenate([np.asarray(run(image[None])).reshape(1, -1) for image in images])
-        same = float((theirs.argmax(1) == ours.argmax(1)).mean())
+        reference = onnxruntime(file)[0]
+        labels = [
+            [int(np.asarray(call(image[None])).argmax()) for image in images] for call in (run, reference)
+        ]
+        same = float(np.mean(np.equal(*labels)))
         times: dict[str, list[float]] = {}
-        runs = {"own": run, "reference": onnxruntime(file)[0]}
+        runs = {"own": run, "reference": reference}
         for _ in range(ROUNDS):
             for one, call in runs.items():
                 start = time.perf_counter()
                 call(images[:1])
                 times.setdefault(one, []).append(time.perf_counter() - start)
-        own, reference = (f"{1000 * statistics.median(values):.3f}" for values in times.values())
-        answers.put(f"{same:.1%} | {layers} | {own} | {reference}")
+        own, other = (f"{1000 * statistics.median(values):.3f}" for values in times.values())
+        answers.put(f"{same:.1%} | {layers} | {own} | {other}")
     except BaseException as error:  # whatever a reader raises
-        reason = " ".join(str(error).split())[:110]
+        reason = " ".join(str(error).split())[:60]
         answers.put(f"refused: {type(error).__name__} {json.dumps(reason)} | | |")
 
 
 if __name__ == "__main__":
-    {"make": make, "read": read}[sys.argv[1]](Path(sys.argv[2]))
+    if sys.argv[1] == "make":
+        make(Path(sys.argv[2]))
+    else:
+        read(Path(sys.argv[2]), sys.argv[3:])
