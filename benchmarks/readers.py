@@ -1,7 +1,7 @@
 """Which programs read our ONNX files, and run them in integers? A table, one row for each reader and form.
 
-    python benchmarks/readers.py make FOLDER       # with ordercomp: files and images
-    python benchmarks/readers.py read FOLDER [READER…]       # with numpy and the readers that are installed there
+    python benchmarks/readers.py make FOLDER               # with ordercomp: files and images
+    python benchmarks/readers.py read FOLDER [READER…]     # with numpy and the readers installed there
 
 Each reader runs in a process of its own, since some end theirs. Labels are compared with onnxruntime's of the
 same file. Times are medians of one image in turns with onnxruntime, on one thread where a reader can be told.

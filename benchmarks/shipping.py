@@ -53,7 +53,7 @@ LARGER = Recipe(epochs=1, batch_size=64, learning_rate=0.05)
 TASKS = {
     "w16": TASK,
     "w48": replace(TASK, model="resnet20(width=48)", train_limit=4000, recipe=LARGER),
-    "mobilenetv2": replace(TASK, model="mobilenetv2", train_limit=4000, recipe=LARGER),
+    "mobilenetv2": replace(TASK, model="mobilenet_v2", train_limit=4000, recipe=LARGER),
     "resnet18-96": replace(
         TASK, model="resnet18", data=f"{__file__}:fashion_at_96", train_limit=600, recipe=LARGER
     ),
