@@ -159,13 +159,13 @@ def parse_toml(text: str) -> dict[str, Any]:
     """
     try:
         data = tomllib.loads(text)
-        path = _first(lambda value: type(value) is int and not -(2**63) <= value < 2**63, data)
+        large = _first(lambda value: type(value) is int and not -(2**63) <= value < 2**63, data)
     except RecursionError:
         raise ValueError("no valid TOML: nested too deeply") from None
     except ValueError as error:  # no TOML, or an integer of thousands of digits
         raise ValueError(f"no valid TOML: {str(error).partition(';')[0]}") from None
-    if path is not None:
-        raise ValueError(f"no valid TOML: key {path!r} holds an integer beyond 64 bits")
+    if large is not None:
+        raise ValueError(f"no valid TOML: key {large[0]!r} holds an integer beyond 64 bits")
     return data
 
 
@@ -253,7 +253,7 @@ def _checked(text: bytes) -> bytes:
 def _parse_slowly(text: bytes) -> Any:
     try:
         data = json.loads(text.decode("utf-8"))
-        path = _first(lambda value: isinstance(value, float) and not math.isfinite(value), data)
+        infinite = _first(lambda value: isinstance(value, float) and not math.isfinite(value), data)
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON at column {error.colno}: {error.msg}") from None
     except UnicodeDecodeError:
@@ -262,15 +262,15 @@ def _parse_slowly(text: bytes) -> Any:
         raise ValueError("not valid JSON: nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"not valid JSON: {str(error).partition(';')[0]}") from None
-    if path is not None:
-        raise ValueError(f"key {path!r} must be finite, got {_value_at(data, path)}")
+    if infinite is not None:
+        raise ValueError(f"key {infinite[0]!r} must be finite, got {infinite[1]}")
     return data
 
 
-def _first(wrong: Callable[[Any], bool], data: Any, path: str = "") -> str | None:
-    """Where the first value stands that is `wrong`."""
+def _first(wrong: Callable[[Any], bool], data: Any, path: str = "") -> tuple[str, Any] | None:
+    """Where the first value stands that is `wrong`, and the value."""
     if wrong(data):
-        return path
+        return path, data
     items: Any = ()
     if isinstance(data, dict):
         items = ((f"{path}.{key}".lstrip("."), inner) for key, inner in data.items())

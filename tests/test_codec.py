@@ -16,6 +16,7 @@ from ordercomp.codec import (
     encode,
     format_json,
     named,
+    parse_json,
     read_json,
     write_json,
 )
@@ -150,3 +151,9 @@ def test_a_file_carries_a_checksum_that_finds_each_changed_byte(tmp_path: Path) 
             assert "a.json is damaged" in str(error)  # noqa: PT017
     path.write_text('{"name": "by hand"}')
     assert read_json(path) == {"name": "by hand"}
+
+
+@pytest.mark.parametrize("key", ["a.b", "a[0]", "]", ".", "[...]", ""])
+def test_a_number_that_is_not_finite_is_told_whatever_its_key(key: str) -> None:
+    with pytest.raises(ValueError, match="must be finite, got nan"):
+        parse_json(f'{{"list": [{{"{key}": NaN}}]}}'.encode())

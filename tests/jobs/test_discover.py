@@ -30,6 +30,8 @@ from ordercomp.running.store import Store
 from ordercomp.running.task import TASKS, Task
 from ordercomp.training.recipe import Recipe
 
+pytestmark = pytest.mark.integration
+
 TINY = replace(
     TASKS["digits"],
     name="tiny",
@@ -75,7 +77,6 @@ def test_a_task_that_cannot_be_measured_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.integration
 def test_everything_is_written(found: Discovery) -> None:
     names = {path.name for path in found.folder.iterdir()}
     assert {"records.jsonl", "law.json", "report.html", "networks", "study.db", "store"} <= names
@@ -115,7 +116,6 @@ def test_the_best_networks_load(found: Discovery) -> None:
     assert str(CompressedNetwork.load(found.folder / checkpoint).sequence) == found.records[0].sequence
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("budget", [None, 600.0])
 def test_a_second_run_trains_nothing_and_changes_nothing(found: Discovery, budget: float | None) -> None:
     def state() -> dict[str, bytes]:
@@ -132,7 +132,6 @@ def test_a_second_run_trains_nothing_and_changes_nothing(found: Discovery, budge
     assert len(_study(found.folder).trials) == trials
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("damage", ["killed", "cut", "flipped"])
 def test_what_a_kill_or_a_fault_left_of_the_networks_is_made_whole(
     found: Discovery, tmp_path: Path, damage: str
@@ -152,7 +151,6 @@ def test_what_a_kill_or_a_fault_left_of_the_networks_is_made_whole(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
 
 
-@pytest.mark.integration
 def test_records_and_a_page_that_were_lost_come_back(found: Discovery, tmp_path: Path) -> None:
     shutil.copytree(found.folder, tmp_path / "out")
     (tmp_path / "out" / "report.html").write_text("damaged")
@@ -165,7 +163,6 @@ def test_records_and_a_page_that_were_lost_come_back(found: Discovery, tmp_path:
     assert path.with_name("report.html").read_text().endswith("</html>")
 
 
-@pytest.mark.integration
 def test_a_prefix_lost_from_records_and_store_is_trained_again_though_what_follows_it_is_there(
     found: Discovery, tmp_path: Path
 ) -> None:
@@ -185,7 +182,6 @@ def test_a_prefix_lost_from_records_and_store_is_trained_again_though_what_follo
     }
 
 
-@pytest.mark.integration
 def test_further_seeds_go_on_from_a_finished_race(found: Discovery, tmp_path: Path) -> None:
     shutil.copytree(found.folder, tmp_path / "out")
     heard: list[SoFar] = []
@@ -217,7 +213,6 @@ def test_a_folder_of_another_batch_is_told_and_never_pooled(
     assert "4 records at seed 3 (results" in again.file.answer.batches
 
 
-@pytest.mark.integration
 def test_the_law_of_the_study_is_that_of_the_records(found: Discovery) -> None:
     law = law_of_study(found.folder / "study.db", loss=0.02)
     ours = law_of_records(found.records, loss=0.02)
@@ -228,7 +223,6 @@ def test_the_law_of_the_study_is_that_of_the_records(found: Discovery) -> None:
         assert theirs[key] == own[key]
 
 
-@pytest.mark.integration
 def test_two_seeds_recommend_nothing_and_have_no_controls(tmp_path: Path) -> None:
     found = discover(TINY, out=tmp_path, seeds=2, budget_seconds=None, workers=1)
     assert found.answer.recommended is None
@@ -280,7 +274,6 @@ def test_records_of_another_recipe_or_width_are_never_mixed(
     assert (tmp_path / "out" / "records.jsonl").read_bytes() == before
 
 
-@pytest.mark.integration
 def test_a_search_goes_on_in_the_folder_of_a_race(found: Discovery, tmp_path: Path) -> None:
     shutil.copytree(found.folder, tmp_path / "out")
     done = run_search(SearchPlan(task=TINY, out=tmp_path / "out", trials=2, workers=1))
@@ -303,7 +296,6 @@ def test_bad_arguments_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.integration
 def test_certified_networks_are_the_order_s_own_and_make_again_by_their_command(
     found: Discovery, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -349,7 +341,6 @@ def test_a_loss_that_cannot_be_certified_writes_no_network(
     assert ended.value.code == 2
 
 
-@pytest.mark.integration
 def test_sigterm_leaves_the_law_of_what_was_measured_until_then(tmp_path: Path) -> None:
     def terminate(_: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -361,7 +352,6 @@ def test_sigterm_leaves_the_law_of_what_was_measured_until_then(tmp_path: Path) 
     assert json.loads((tmp_path / "law.json").read_text())["stages"] == "PE"
 
 
-@pytest.mark.integration
 def test_a_discovery_in_which_most_networks_failed_says_so_first_and_exits_with_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -16,6 +16,8 @@ from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
 
+pytestmark = pytest.mark.integration
+
 TOML = """
 model = "resnet8(width=2)"
 data = "digits"
@@ -48,7 +50,6 @@ def record(folder: Path) -> Record:
     return choose_record(folder / "records.jsonl", sequence="EP")
 
 
-@pytest.mark.integration
 def test_a_record_comes_again_bit_for_bit(record: Record, task: Task) -> None:
     done = rerun(record, task)
     assert done.differences == ()
@@ -56,7 +57,6 @@ def test_a_record_comes_again_bit_for_bit(record: Record, task: Task) -> None:
     assert done.again.points == record.points
 
 
-@pytest.mark.integration
 def test_a_changed_digit_is_told_with_its_place(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,7 +98,6 @@ def test_a_record_that_is_not_there_is_named(folder: Path, chosen: dict[str, obj
         choose_record(folder / "records.jsonl", **chosen)
 
 
-@pytest.mark.integration
 def test_other_hardware_is_named(record: Record, task: Task) -> None:
     assert torch.backends.cpu.get_cpu_capability() in record.extra["hardware"]
     elsewhere = replace(record, extra={**record.extra, "hardware": "another CPU, AVX2, 1 thread(s)"})
