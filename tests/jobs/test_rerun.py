@@ -21,10 +21,11 @@ pytestmark = pytest.mark.integration
 TOML = """
 model = "resnet8(width=2)"
 data = "digits"
-train_limit = 64
+train_limit = 256
 [recipe]
-epochs = 1
-batch_size = 64
+epochs = 4
+batch_size = 32
+learning_rate = 0.1
 precision = "float32"
 """
 

@@ -22,10 +22,10 @@ name = "tiny"
 model = "resnet8(width=4)"
 data = "digits"
 stages = "PQ"
-train_limit = 64
+train_limit = 128
 [recipe]
-epochs = 1
-batch_size = 64
+epochs = 6
+batch_size = 32
 learning_rate = 0.1
 precision = "float32"
 """
