@@ -16,7 +16,7 @@ chain loses so little at most of the seeds, as then the network is best left alo
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -25,6 +25,8 @@ import numpy.typing as npt
 from scipy import special
 
 from ordercomp.analysis.order_model import Draws, Effort, draw_values
+from ordercomp.analysis.pairs import Evidence, pair_evidence
+from ordercomp.analysis.posterior import Posterior, posterior_of
 from ordercomp.analysis.statistics import RULES
 from ordercomp.analysis.values import (
     LOSSES,
@@ -33,7 +35,6 @@ from ordercomp.analysis.values import (
     chain_values,
     holds_latency,
     networks_of,
-    settings_of,
 )
 from ordercomp.codec import FLAT, OMITTED, named
 from ordercomp.records import Convention, CostName, Record, metric_of
@@ -45,7 +46,6 @@ T = TypeVar("T")
 BAND = 0.12  # nominal error of the posterior's band; shrinkage makes it wide: in every world of
 # benchmarks/answer_calibration.py it leaves out the best chain, ties included, in at most 5 %
 BOUND = 0.98  # quantile of the posterior that bounds a regret with 95 %
-DECIDED = 0.95  # probability from which on the order of a pair is decided
 LEAST_SEEDS = RULES.least_seeds
 LEAST_REACHED = 0.5  # share of the seeds at which some chain must reach the loss
 BRIEF = Effort(burn_in=50, draws=75)  # for losses and settings beside those that were asked about
@@ -80,17 +80,6 @@ class Behind:
 
     behind: float
     interval: tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairChance:
-    """Which of two stages comes first in the best chain that holds both."""
-
-    first: str
-    second: str
-    probability: float  # that `first` does
-    effect: float  # doublings that the best chain with `first` earlier gains over the best with it later
-    interval: tuple[float, float]  # of the effect, 95 %
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +124,7 @@ class AnswerAt:
     seeds_needed: int | None = None  # of every order, where there are too few
     at_floor: float | None = field(default=None, metadata=OMITTED)  # share of the values
     worth: Mapping[str, Behind] = field(default_factory=dict, metadata=OMITTED)  # what lacking a stage costs
-    pairs: tuple[PairChance, ...] = field(default=(), metadata=OMITTED)
+    pairs: tuple[Evidence, ...] = field(default=(), metadata=OMITTED)
     rhat: float | None = field(default=None, metadata=OMITTED)  # of the recommended chain's regret
     effective_draws: float | None = field(default=None, metadata=OMITTED)
     all_stages: "AnswerAt | None" = field(default=None, metadata=OMITTED)  # orders of all stages alone
@@ -157,13 +146,7 @@ class AnswerAt:
     @property
     def decided(self) -> tuple[tuple[str, str, float], ...]:
         """The pairs whose order in the best chain is decided: first, second and the probability."""
-        return tuple(
-            (pair.first, pair.second, pair.probability)
-            if pair.probability > 0.5
-            else (pair.second, pair.first, 1 - pair.probability)
-            for pair in self.pairs
-            if max(pair.probability, 1 - pair.probability) >= DECIDED
-        )
+        return tuple(pair.edge for pair in self.pairs if pair.decided)
 
     @property
     def sorts(self) -> dict[Order, int]:
@@ -234,62 +217,88 @@ def derive_answer(
     convention: Convention = "paper",
     effort: Effort | None = None,
 ) -> Answer:
-    """Answer from records, at `loss` and at all of `LOSSES`, over all knob settings and for each alone.
-
-    At `loss` the other costs are answered, too, in brief.
-
-    Chains that were run at fewer seeds than others are compared by the model, not by their raw means. With
-    `effort` left out, other losses, settings and costs than the asked ones get fewer draws.
+    """Answer from records, see `answer_from`.
 
     Raises ValueError for a loss outside of (0, 1], stages that are no distinct letters, and a cost convention
     that the records do not hold.
     """
-    records = list(records)
-    networks = networks_of(records, stages, cost=cost, convention=convention)
-    settings = settings_of(networks)
-    first, *rest = chain_tables(networks, stages, losses=[loss, *LOSSES], settings=settings)
-    asked, brief = answer_of(first, effort=effort or Effort()), effort or BRIEF
-    by_loss = [asked if table.loss == loss else answer_of(table, effort=brief) for table in rest]
-    alone = [
-        replace(
-            answer_of(chain_values(networks, stages, loss=loss, settings=[setting]), effort=brief),
-            setting=str(setting),
-        )
-        for setting in settings
-        if len(settings) > 1
-    ]
+    posterior = posterior_of(
+        records, stages=stages, loss=loss, cost=cost, convention=convention, effort=effort
+    )
+    return answer_from(posterior, cost=cost, convention=convention, effort=effort)
+
+
+def answer_from(
+    posterior: Posterior,
+    *,
+    cost: CostName = "bitops",
+    convention: Convention = "paper",
+    effort: Effort | None = None,
+) -> Answer:
+    """Answer at the loss of a posterior and at all of `LOSSES`, over all knob settings and for each alone.
+
+    At its loss the other costs than its own, `cost`, are answered, too, in brief. Chains that were run at
+    fewer seeds than others are compared by the model, not by their raw means. Where most chains would gain
+    from further epochs alone, nothing is recommended. With `effort` left out, other losses, settings and
+    costs than the asked ones get fewer draws.
+    """
+    table, stages, short = posterior.table, posterior.table.stages, posterior.short
+    networks, settings, loss = posterior.networks, table.settings, table.loss or 0.0
+    brief = effort or BRIEF
+    asked = answer_of(table, draws=posterior.draws, short=short)
+    answer = Answer(asked=asked, metric=metric_of(posterior.runs.records.values()), cost=cost)
+    if short and 2 * len(short) > len(table.orders):
+        said = f"{len(short)} of {len(table.orders)} chains gain from further epochs alone: train for longer"
+        silent = tuple(AnswerAt(loss=at) for at in LOSSES)
+        return replace(answer, asked=AnswerAt(loss=loss), by_loss=silent, withheld=said)
     by_cost: dict[str, CostAnswer] = {}
-    costs = (*COSTS, *((LATENCY,) if holds_latency(records) else ()))
+    costs = (*COSTS, *((LATENCY,) if holds_latency(posterior.runs.records.values()) else ()))
     for other in costs if asked.recommended else ():
         if other != cost:
-            others = networks_of(records, stages, cost=other, convention=convention)
+            others = networks_of(posterior.runs, stages, cost=other, convention=convention)
             told = answer_of(chain_values(others, stages, loss=loss, settings=settings), effort=brief)
             by_cost[other] = CostAnswer(recommended=told.recommended, best_set=told.best_set)
-    return Answer(
-        asked=asked,
-        by_loss=tuple(by_loss),
-        by_setting=tuple(alone),
-        metric=metric_of(records),
-        cost=cost,
+    alone = [chain_values(networks, stages, loss=loss, settings=[setting]) for setting in settings]
+    return replace(
+        answer,
+        by_loss=tuple(
+            asked if at.loss == loss else answer_of(at, effort=brief, short=short)
+            for at in chain_tables(networks, stages, losses=LOSSES, settings=settings)
+        ),
+        by_setting=tuple(
+            replace(answer_of(own, effort=brief, short=short), setting=str(own.settings[0]))
+            for own in alone
+            if len(alone) > 1
+        ),
         by_cost=by_cost,
     )
 
 
-def answer_of(table: ValueTable, *, effort: Effort | None = None) -> AnswerAt:
-    """Answer from a table of values, larger being better."""
+def answer_of(
+    table: ValueTable,
+    *,
+    effort: Effort | None = None,
+    draws: Draws | None = None,
+    short: Set[Order] = frozenset(),
+) -> AnswerAt:
+    """Answer from a table of values, larger being better; from `draws` of it, if they are there already.
+
+    `short` are chains that further epochs alone would raise, see `pair_evidence`.
+    """
     if _seeds(table) < LEAST_SEEDS:
         return AnswerAt(loss=table.loss, seeds_needed=LEAST_SEEDS)
-    at_floor = _share_at_floor(table.values, table.floor)
     if not _is_reached(table.values, table.floor):
-        return AnswerAt(loss=table.loss, at_floor=at_floor)
-    draws = draw_values(table.values, table.orders, table.stages, floor=table.floor, effort=effort)
-    return read_answer(table, draws)
+        return AnswerAt(loss=table.loss, at_floor=_share_at_floor(table.values, table.floor))
+    if draws is None:
+        draws = draw_values(table.values, table.orders, table.stages, floor=table.floor, effort=effort)
+    return read_answer(table, draws, short=short)
 
 
-def read_answer(table: ValueTable, draws: Draws) -> AnswerAt:
+def read_answer(table: ValueTable, draws: Draws, *, short: Set[Order] = frozenset()) -> AnswerAt:
     """The answer that draws of the values of a table give, with that for the orders of all stages inside."""
     values, whole = draws.pooled, list(table.whole)
     answer = _read(table, draws, list(range(len(table.orders))))
+    answer = replace(answer, pairs=pair_evidence(table, values, short=short))
     blind = [k for k in whole or range(len(table.orders)) if _ever_reached(table, k)]
     behind = values.max(axis=1, keepdims=True) - values
     assert answer.regret is not None
@@ -304,7 +313,7 @@ def read_answer(table: ValueTable, draws: Draws) -> AnswerAt:
     if len(whole) < len(table.orders):
         inside = AnswerAt(loss=table.loss, at_floor=_share_at_floor(table.values[whole], table.floor))
         if _is_reached(table.values[whole], table.floor):
-            inside = replace(_read(table, draws, whole), worth={}, pairs=())
+            inside = replace(_read(table, draws, whole), worth={})
     return replace(answer, order_matters=matters, scores_explain=scores, all_stages=inside)
 
 
@@ -341,7 +350,6 @@ def _read(table: ValueTable, draws: Draws, rows: Sequence[int]) -> AnswerAt:
         precedence=precedence_of(best_set, table.stages),
         at_floor=_share_at_floor(table.values[rows], table.floor),
         worth=stage_worth(values, orders, table.stages),
-        pairs=pair_chances(values, orders, table.stages),
         rhat=rhat,
         effective_draws=effective,
     )
@@ -386,29 +394,6 @@ def stage_worth(values: FloatArray, orders: Sequence[Order], stages: Order) -> d
             low, high = np.quantile(cost, (0.025, 0.975))
             worth[stage] = Behind(behind=float(cost.mean()), interval=(float(low), float(high)))
     return worth
-
-
-def pair_chances(values: FloatArray, orders: Sequence[Order], stages: Order) -> tuple[PairChance, ...]:
-    """For each pair of stages, which comes first in the best chain that holds both."""
-    chances = []
-    for first, second in itertools.combinations(stages, 2):
-        both = [k for k, order in enumerate(orders) if first in order and second in order]
-        earlier = [k for k in both if orders[k].index(first) < orders[k].index(second)]
-        later = [k for k in both if k not in earlier]
-        if earlier and later:
-            gain = values[:, earlier].max(axis=1) - values[:, later].max(axis=1)
-            share = (gain > 1e-9).mean() + 0.5 * (np.abs(gain) <= 1e-9).mean()
-            low, high = np.quantile(gain, (0.025, 0.975))
-            chances.append(
-                PairChance(
-                    first=first,
-                    second=second,
-                    probability=float(share),
-                    effect=float(gain.mean()),
-                    interval=(float(low), float(high)),
-                )
-            )
-    return tuple(chances)
 
 
 def precedence_of(best_set: Sequence[Order], stages: Order) -> tuple[tuple[str, str], ...]:
@@ -510,7 +495,7 @@ def _shares(draws: Draws, rows: Sequence[int]) -> float:
 
 
 def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
+    if isinstance(value, float) and np.isfinite(value):
         return round(value, 4) if abs(value) >= 0.001 or value == 0 else float(f"{value:.3g}")
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{one.name: _rounded(getattr(value, one.name)) for one in fields(value)})

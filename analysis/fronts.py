@@ -290,90 +290,6 @@ def _cost(record: Record, point: OperatingPoint, convention: Convention) -> dict
     return cost
 
 
-# A front as a curve of reported loss over log2 reduction, and what one curve gains over another.
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Curve:
-    """The points of a front: arrays of shape (points,), in its order."""
-
-    reductions: FloatArray  # log2, of bit operations
-    losses: FloatArray  # reported, fractions
-
-    @classmethod
-    def of(cls, chosen: Sequence[Candidate]) -> "Curve":
-        """The curve of a front, which may be empty."""
-        return cls(
-            np.array([point.log2_reduction for point in chosen], dtype=np.float64),
-            np.array([point.reported_loss for point in chosen], dtype=np.float64),
-        )
-
-    def loss_at_reduction(self, log2_reductions: FloatArray) -> FloatArray:
-        """Smallest loss among the points of at least each log2 reduction; infinity where none is."""
-        reached = self.reductions >= np.asarray(log2_reductions)[:, None] - 1e-12
-        least: FloatArray = np.where(reached, self.losses, np.inf).min(axis=1, initial=np.inf)
-        return least
-
-    def reduction_at_loss(self, losses: FloatArray) -> FloatArray:
-        """Largest log2 reduction among the points of at most each loss; 0 (baseline) where none is."""
-        reached = self.losses <= np.asarray(losses)[:, None] + 1e-12
-        largest: FloatArray = np.where(reached, self.reductions, 0.0).max(axis=1, initial=0.0)
-        return largest
-
-    def gains_over(self, other: "Curve", *, tolerance: float) -> tuple[float, float]:
-        """Mean log2 reduction and mean accuracy gained over another curve, as `curve_gains` has them."""
-        reductions, accuracies = curve_gains([self], [other], tolerance=tolerance)
-        return float(reductions[0]), float(accuracies[0])
-
-
-def curve_gains(
-    curves: Sequence[Curve], others: Sequence[Curve], *, tolerance: float
-) -> tuple[FloatArray, FloatArray]:
-    """Mean log2 reduction and mean accuracy that each curve gains over its other one; all need a point.
-
-    Accuracy is compared at all reductions above 1 that both reach, as far as the better of the two loses
-    no more than the tolerance (at their smallest reduction if nothing is left of this). Reductions are
-    compared at all losses up to the tolerance, from none or the largest gain; where a side has no point,
-    the network is left alone. If both always lose more than the tolerance, they are compared at the
-    smallest loss at which both have a point.
-    """
-    gained: list[tuple[FloatArray, FloatArray]] = [(np.zeros(0), np.zeros(0))]
-    for start in range(0, len(curves), _AT_ONCE):
-        mine, theirs = (_Padded.of(some[start : start + _AT_ONCE]) for some in (curves, others))
-        gained.append(
-            (_reductions_gained(mine, theirs, tolerance), _accuracies_gained(mine, theirs, tolerance))
-        )
-    reductions, accuracies = map(np.concatenate, zip(*gained, strict=True))
-    return reductions, accuracies
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Padded:
-    """Several curves as rows, filled up with points that are never reached."""
-
-    reductions: FloatArray
-    losses: FloatArray
-
-    @classmethod
-    def of(cls, curves: Sequence[Curve]) -> "_Padded":
-        return cls(
-            padded([curve.reductions for curve in curves], -np.inf),
-            padded([curve.losses for curve in curves], np.inf),
-        )
-
-    def losses_at(self, reductions: FloatArray) -> FloatArray:
-        """Smallest loss among a row's points of at least each of its log2 reductions."""
-        reached = self.reductions[:, None] >= reductions[:, :, None] - 1e-12
-        least: FloatArray = np.where(reached, self.losses[:, None], np.inf).min(axis=2)
-        return least
-
-    def reductions_at(self, losses: FloatArray) -> FloatArray:
-        """Largest log2 reduction among a row's points of at most each of its losses; 0 where none is."""
-        reached = self.losses[:, None] <= losses[:, :, None] + 1e-12
-        largest: FloatArray = np.where(reached, self.reductions[:, None], 0.0).max(axis=2, initial=0.0)
-        return largest
-
-
 def padded(rows: Sequence[FloatArray], filler: float) -> FloatArray:
     """Rows of unequal lengths as one array, shape (rows, longest), filled up at their ends."""
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
@@ -388,119 +304,31 @@ def split(values: FloatArray, lengths: Iterable[int]) -> list[FloatArray]:
     return [values[start:end] for start, end in pairwise(accumulate(lengths, initial=0))]
 
 
-def _accuracies_gained(curves: _Padded, others: _Padded, tolerance: float) -> FloatArray:
-    reach = np.minimum(curves.reductions.max(axis=1), others.reductions.max(axis=1))[:, None]
-    steps = np.concatenate((curves.reductions, others.reductions), axis=1)
-    lowest = np.where(np.isfinite(steps), steps, np.inf).min(axis=1, keepdims=True)
-    steps = np.sort(
-        np.clip(steps, np.minimum(lowest, reach), reach), axis=1
-    )  # what is filled up gets no width
-    mine, theirs = curves.losses_at(steps), others.losses_at(steps)
-    widths = np.diff(np.maximum(steps, 0.0), prepend=0.0)  # a loss holds from the step before up to its own
-    widths[np.minimum(mine, theirs) > tolerance] = 0.0
-    return _means(theirs - mine, widths)
-
-
-def _reductions_gained(curves: _Padded, others: _Padded, tolerance: float) -> FloatArray:
-    smallest = curves.losses.min(axis=1), others.losses.min(axis=1)
-    less = np.minimum(*smallest)
-    start = np.where(less < tolerance, np.minimum(0.0, less), np.maximum(*smallest))[:, None]
-    end = np.maximum(tolerance, start)
-    steps = np.sort(
-        np.concatenate((start, np.clip(np.hstack((curves.losses, others.losses)), start, end)), axis=1)
-    )
-    widths = np.diff(steps, append=end)  # a reduction holds from its own step to the next
-    return _means(curves.reductions_at(steps) - others.reductions_at(steps), widths)
-
-
-def _means(differences: FloatArray, widths: FloatArray) -> FloatArray:
-    total = widths.sum(axis=1)
-    weighted = (differences * widths).sum(axis=1)
-    return np.where(total > 0, weighted / np.where(total > 0, total, 1.0), differences[:, 0])
-
-
-# What one record is worth, measured once: its value in doublings on both splits.
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A record with its value; see `fronts` for what a value is."""
-
-    record: Record
-    scale: Scale
-    curve: Curve  # of its own operating points that no other of them beats
-    value: float  # in doublings, on the split of the scale
-    test_value: float  # in doublings, on test data
-
-    @property
-    def end_accuracy(self) -> float:
-        """Validation accuracy with every sample going to the end, a fraction."""
-        ends = [point.accuracy for point in self.record.points if point.threshold is None]
-        return ends[0] if ends else max(point.accuracy for point in self.record.points)
-
-
-def gains_over(pairs: Sequence[tuple[Measured, Measured]]) -> tuple[FloatArray, FloatArray]:
-    """Log2 reduction that the first of each pair gains at equal loss, and accuracy at equal reduction.
-
-    Two single operating points are compared outright: the one with its reduction, the other with its
-    accuracy. All are of one scale.
-    """
-    if not pairs:
-        return np.zeros(0), np.zeros(0)
-    single = [len(one.record.points) == len(other.record.points) == 1 for one, other in pairs]
-    ours, theirs = [one.curve for one, _ in pairs], [other.curve for _, other in pairs]
-    gained = curve_gains(ours, theirs, tolerance=pairs[0][0].scale.tolerance)
-    reductions, losses = (
-        np.array(
-            [getattr(one, name)[0] - getattr(other, name)[0] for one, other in zip(ours, theirs, strict=True)]
-        )
-        for name in ("reductions", "losses")
-    )
-    return np.where(single, reductions, gained[0]), np.where(single, -losses, gained[1])
-
-
-def measure(record: Record, *, scale: Scale) -> Measured | None:
-    """Value a record; None for a failed one. Raises ValueError as `measure_all` does."""
-    return measure_all([record], scale=scale)[0]
-
-
-def measure_all(records: Sequence[Record], *, scale: Scale) -> list[Measured | None]:
-    """Value each record; None for a failed one.
+def measure_all(records: Sequence[Record], *, scale: Scale) -> list[float | None]:
+    """The value of each record by itself, in doublings; None for a failed one.
 
     Raises ValueError if a point lacks the cost convention of `scale`, or its cost is no positive number.
     """
     held = [place for place, record in enumerate(records) if record.error is None and record.points]
-    result: list[Measured | None] = [None] * len(records)
+    result: list[float | None] = [None] * len(records)
     for start in range(0, len(held), _AT_ONCE):
         places = held[start : start + _AT_ONCE]
-        for place, one in zip(places, _measured([records[place] for place in places], scale), strict=True):
-            result[place] = one
+        for place, value in zip(places, _values([records[place] for place in places], scale), strict=True):
+            result[place] = value
     return result
 
 
-def _measured(records: Sequence[Record], scale: Scale) -> list[Measured]:
+def _values(records: Sequence[Record], scale: Scale) -> list[float]:
     """Value records that have points, all at once; the rows of all arrays are theirs."""
     reductions, seen, unseen = point_arrays(records, scale.convention)
     order = np.lexsort((seen, -reductions), axis=1)  # largest reduction first, of equal ones the least loss
     reductions, seen, unseen = (np.take_along_axis(one, order, 1) for one in (reductions, seen, unseen))
     on_front = _front_mask(reductions, seen)
     heights = -np.diff(np.maximum(reductions, 0.0), append=0.0)
-
-    def areas(losses: FloatArray) -> FloatArray:
-        weights = np.where(on_front, scale.weigh(np.where(on_front, losses, 0.0)), 0.0)
-        sizes: FloatArray = (np.maximum.accumulate(weights, axis=1) * heights).sum(axis=1)
-        return sizes
-
-    test_values = areas(unseen)
-    values, reported = (test_values, unseen) if scale.split == "test" else (areas(seen), seen)
-    lengths = on_front.sum(axis=1).tolist()
-    curves = (split(one[:, ::-1][on_front[:, ::-1]], lengths) for one in (reductions, reported))  # rising
-    return [
-        Measured(record, scale, Curve(*curve), value, test_value)
-        for record, *curve, value, test_value in zip(
-            records, *curves, values.tolist(), test_values.tolist(), strict=True
-        )
-    ]
+    losses = unseen if scale.split == "test" else seen
+    weights = np.where(on_front, scale.weigh(np.where(on_front, losses, 0.0)), 0.0)
+    values: list[float] = (np.maximum.accumulate(weights, axis=1) * heights).sum(axis=1).tolist()
+    return values
 
 
 def point_arrays(

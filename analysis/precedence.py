@@ -5,15 +5,13 @@ Node = stage letter, edge a -> b = "a before b", edge weight = how sure that is.
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.pairs import Evidence, Guard
 from ordercomp.sequence import Order
 
 Precedence: TypeAlias = nx.DiGraph
@@ -133,30 +131,6 @@ def acyclic_by_chance(graph: Precedence) -> float:
     return float(count[-1] / 2 ** graph.number_of_edges())
 
 
-def tournament_orders(
-    stages: Order, pairs: Sequence[Pair], effects: npt.NDArray[np.float64]
-) -> dict[Order | None, float]:
-    """Sort the tournament that the signs of each row of `effects`, shape (draws, pairs), make.
-
-    Maps each order to the share of draws that lead to it, likeliest first; None collects the draws with a
-    cycle. Draws in which a pair is NaN, for want of data, are left out; with no others the map is empty. All
-    pairs of stages must be there.
-    """
-    effects = effects[np.isfinite(effects).all(axis=1)]
-    wins = np.zeros((len(effects), len(stages)))
-    for column, (first, second) in enumerate(pairs):
-        ahead = effects[:, column] > 0
-        wins[ahead, stages.index(first)] += 1
-        wins[~ahead, stages.index(second)] += 1
-    ranked, counts = np.unique(wins, axis=0, return_counts=True)
-    shares: dict[Order | None, float] = {}
-    for row, count in zip(ranked, counts, strict=True):
-        acyclic = len(set(row)) == len(stages)  # a tournament is acyclic iff its scores all differ
-        order = "".join(stages[place] for place in np.argsort(-row)) if acyclic else None
-        shares[order] = shares.get(order, 0.0) + float(count) / len(effects)
-    return dict(sorted(shares.items(), key=lambda item: (-item[1], item[0] or "")))
-
-
 def _cheapest_order(weights: npt.NDArray[np.float64], stages: Order) -> Order:
     """Minimize the weight that points backwards, by dynamic programming over the sets placed last."""
     size = len(stages)
@@ -181,55 +155,3 @@ def _check_size(size: int) -> None:
 def _rotated(cycle: list[str]) -> list[str]:
     start = cycle.index(min(cycle))
     return cycle[start:] + cycle[:start]
-
-
-@dataclass(frozen=True, slots=True)
-class FoldVerdicts:
-    """The verdicts that these seeds lead to, and no other seed had a part in."""
-
-    stages: Order
-    seeds: tuple[int, ...]
-    guard: Guard
-    evidence: tuple[Evidence, ...]
-
-    @property
-    def graph(self) -> Precedence:
-        """The decided pairs, with the probability of each direction."""
-        edges = {}
-        for pair in self.evidence:
-            if pair.verdict == "before":
-                edges[pair.first, pair.second] = pair.effect.probability
-            elif pair.verdict == "after":
-                edges[pair.second, pair.first] = 1 - pair.effect.probability
-        return precedence_graph(self.stages, edges)
-
-    @property
-    def support(self) -> Mapping[Pair, float]:
-        """Probability of each pair's order; where the error is unknown, the effect's sign tips it."""
-        return {
-            (pair.first, pair.second): pair.effect.probability
-            if math.isfinite(pair.effect.error)
-            else 0.5 + 0.01 * math.tanh(pair.effect.mean)
-            for pair in self.evidence
-        }
-
-    @property
-    def orders(self) -> list[Order]:
-        """The orders that respect every decided pair."""
-        return linear_extensions(self.graph, self.stages)
-
-    @property
-    def kemeny(self) -> Order:
-        """The order with the least contradiction."""
-        return kemeny_order(self.stages, self.support)
-
-    @property
-    def guess(self) -> Order:
-        """The likeliest order, decided or not."""
-        orders = self.orders
-        return orders[0] if len(orders) == 1 else self.kemeny
-
-    def direction(self, pair: Pair) -> int:
-        """1 if the first stage of the pair comes first by its verdict, -1 if the second, 0 if undecided."""
-        verdict = next(one.verdict for one in self.evidence if (one.first, one.second) == pair)
-        return {"before": 1, "after": -1}.get(verdict, 0)

@@ -2,16 +2,15 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from ordercomp.analysis.fronts import DEFAULT_SCALE, FloatArray, Scale
-from ordercomp.analysis.run_table import Run, RunTable, Setting
-from ordercomp.analysis.statistics import kendall_tau
+from ordercomp.analysis.fronts import DEFAULT_SCALE, Scale
+from ordercomp.analysis.run_table import RunTable
 from ordercomp.records import Record
-from ordercomp.sequence import Order, check_order, permutations
+from ordercomp.sequence import Order, check_order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ def rank_orders(
     values: dict[Order, dict[int, list[float]]] = {order: defaultdict(list) for order in orders}
     for (_, seed), runs in (shared or groups).items():
         for order, run in runs.items():
-            values[order][seed].append(table.measured[run].value if run in table.measured else 0.0)
+            values[order][seed].append(table.measured.get(run, 0.0))
     ranked = [
         RankedOrder(
             order=order,
@@ -79,93 +78,31 @@ def rank_orders(
     return sorted(ranked, key=lambda one: (-one.value, one.order))
 
 
-def permutation_values(
-    table: RunTable, stages: Order | None = None
-) -> tuple[dict[Order, FloatArray], tuple[int, ...]]:
-    """Return the value on test data of every permutation of `stages`, shape (seeds,), and the seeds.
-
-    `stages` are those of the table by default. Averaged over the knob settings that are complete at all these
-    seeds; a failed run is worth 0, since the baseline remains. Both are empty if no setting has all
-    permutations at any seed.
-    """
-    stages = table.stages if stages is None else stages
-    complete: dict[Setting, dict[int, dict[Order, Run]]] = defaultdict(dict)
-    for (setting, seed), runs in table.permutations(stages).items():
-        done = any(run in table.measured for run in runs.values())
-        if done and len(runs) == math.factorial(len(stages)):
-            complete[setting][seed] = runs
-    if not complete:
-        return {}, ()
-    shared = set.intersection(*map(set, complete.values()))
-    if not shared:
-        most = max(complete, key=lambda setting: (len(complete[setting]), sorted(setting.steps)))
-        complete, shared = {most: complete[most]}, set(complete[most])
-    seeds = tuple(sorted(shared))
-
-    def value(run: Run) -> float:
-        return table.measured[run].test_value if run in table.measured else 0.0
-
-    return {
-        order: np.array([np.mean([value(runs[seed][order]) for runs in complete.values()]) for seed in seeds])
-        for order in permutations(stages)
-    }, seeds
-
-
-# Does the ranking of orders hang on the price of accuracy? The same records, looked at otherwise.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What one scale makes of the records."""
+    """Where an order stands by another value than the answer's."""
 
-    scale: Scale
+    order: Order
     best: Order
-    rank: int  # of the order asked about; 1: nothing is better
+    rank: int  # 1: nothing is better
     of: int
-    behind: float  # value of the best minus that of the order asked about, in doublings of this scale
-    agreement: float  # Kendall's tau with the ranking of the first scale; NaN for fewer than two orders
+    behind: float  # value of the best minus that of the order, in doublings of this scale
 
 
-def alternatives(scale: Scale = DEFAULT_SCALE) -> list[Scale]:
-    """List scales beside `scale`: half and twice its tolerance, the hard box, the other split."""
-    return [
-        scale,
-        replace(scale, tolerance=scale.tolerance / 2),
-        replace(scale, tolerance=min(1.0, scale.tolerance * 2)),
-        replace(scale, shape="hard" if scale.shape == "soft" else "soft"),
-        replace(scale, split="validation" if scale.split == "test" else "test"),
-    ]
+def read_softly(records: Iterable[Record], order: Order, *, scale: Scale = DEFAULT_SCALE) -> Reading | None:
+    """Rank the permutations of the stages of `order` by a value that is soft over the tolerance of `scale`.
 
-
-def sensitivity(
-    records: Sequence[Record], stages: Order, order: Order, *, scales: Sequence[Scale]
-) -> list[Reading]:
-    """Rank the permutations of `stages` by each of `scales` and say where `order` stands.
-
-    Empty if there is no record of `order`. Agreement is with the ranking of the first scale. Raises
-    ValueError without scales, or if a point lacks a convention.
+    So it is told whether a recommendation hangs on the one loss that is tolerated. None if there are no
+    records of `order`, or of no other. Raises ValueError if a point lacks a convention.
     """
-    if not scales:
-        raise ValueError("scales must hold at least one scale, got none")
-    chosen = permutation_records(records, stages)
-    if all(record.order != order for record in chosen):
-        return []
-    values = [
-        {ranked.order: ranked.value for ranked in rank_orders(chosen, stages, scale=scale)}
-        for scale in scales
-    ]
-    readings = []
-    for scale, value in zip(scales, values, strict=True):
-        best = max(sorted(value), key=value.__getitem__)
-        tau = kendall_tau([values[0][other] for other in value], list(value.values()))
-        readings.append(
-            Reading(
-                scale=scale,
-                best=best,
-                rank=1 + sum(other > value[order] + 1e-12 for other in value.values()),
-                of=len(value),
-                behind=value[best] - value[order],
-                agreement=tau,
-            )
-        )
-    return readings
+    values = {ranked.order: ranked.value for ranked in rank_orders(records, order, scale=scale)}
+    if order not in values or len(values) < 2:
+        return None
+    best = max(sorted(values), key=values.__getitem__)
+    return Reading(
+        order=order,
+        best=best,
+        rank=1 + sum(other > values[order] + 1e-12 for other in values.values()),
+        of=len(values),
+        behind=values[best] - values[order],
+    )

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from ordercomp.analysis.fronts import DEFAULT_SCALE, Measured, Scale, measure_all
+from ordercomp.analysis.fronts import DEFAULT_SCALE, Scale, measure_all
 from ordercomp.records import Record, TrainingCount
 from ordercomp.sequence import Order, StageSequence, check_distinct
 
 CONTROL = "F"  # the stage that trains on without compressing
-SEQUENTIAL = "sequential"  # extra["design"] of what was trained because of the results so far
 USUAL = "DKLPSQWHEF"  # the order in which stages are named, if the caller does not say
 
 
@@ -116,26 +115,14 @@ class RunTable:
         """All seeds, rising."""
         return tuple(sorted({run.seed for run in self.records}))
 
-    @property
-    def added_seeds(self) -> frozenset[int]:
-        """Seeds at which something was trained because of the results so far."""
-        return frozenset(
-            run.seed for run, record in self.records.items() if record.extra.get("design") == SEQUENTIAL
-        )
-
     @cached_property
-    def measured(self) -> dict[Run, Measured]:
-        """The value of every run that did not fail.
+    def measured(self) -> dict[Run, float]:
+        """The soft value of every run that did not fail, on `scale`.
 
         Raises ValueError if a point lacks the cost convention of `scale`, or its cost is no positive number.
         """
         values = measure_all(list(self.records.values()), scale=self.scale)
         return {run: value for run, value in zip(self.records, values, strict=True) if value is not None}
-
-    @property
-    def bound(self) -> float:
-        """The largest value that occurs, in doublings: no difference can exceed it."""
-        return max([run.value for run in self.measured.values()], default=0.0) or 1.0
 
     @property
     def seconds(self) -> float:
@@ -146,11 +133,6 @@ class RunTable:
         """Count the trainings behind the table, of which `reused` were found in a store."""
         unshared = sum(len(record.order) for record in self.records.values())
         return TrainingCount(done=len(self.records), reused=reused, unshared=unshared)
-
-    def planned(self, seeds: Sequence[int]) -> int | None:
-        """How many of `seeds` were fixed before any look at the results; None if all of them were."""
-        added = self.added_seeds.intersection(seeds)
-        return len(set(seeds) - added) if added else None
 
     def chains(self, stages: Order | None = None) -> dict[Run, Record]:
         """The runs of distinct stages among `stages`, those of the table by default; no controls."""
@@ -201,11 +183,13 @@ def _fresh_students(table: RunTable) -> list[str]:
 
 
 def _failures(table: RunTable) -> list[str]:
-    failed = sorted(f"{run.order} at seed {run.seed}" for run in table.records if run not in table.measured)
+    failed = sorted(
+        f"{run.order} at seed {run.seed}" for run, record in table.records.items() if not record.points
+    )
     if not failed:
         return []
     shown = ", ".join(failed[:5]) + (" and others" if len(failed) > 5 else "")
-    return [f"{len(failed)} runs failed and are left out of the pairs: {shown}."]
+    return [f"{len(failed)} runs failed; they add no network to their chains: {shown}."]
 
 
 def _mixtures(table: RunTable) -> list[str]:

@@ -8,7 +8,7 @@ a claim comes with its hypothesis, the estimate, the number of seeds and the cla
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -19,7 +19,6 @@ from scipy import special  # scipy.stats gives the same numbers, and takes half 
 from ordercomp.codec import UNWRITTEN, named
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 EXACT_FLIPS = 16  # up to 2^16 sign patterns are listed, more are sampled
 
 
@@ -62,6 +61,13 @@ class Estimate:
     def high(self) -> float:
         """The upper end of the interval."""
         return self.interval[1]
+
+    @property
+    def negated(self) -> "Estimate":
+        """The same effect with the sides exchanged."""
+        return replace(
+            self, mean=-self.mean, interval=(-self.high, -self.low), probability=1 - self.probability
+        )
 
 
 def row_scores(table: FloatArray) -> FloatArray:
@@ -153,72 +159,6 @@ def kendall_tau(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     return float((signs[0] * signs[1]).sum() / pairs) if pairs else math.nan
 
 
-def hierarchical_bootstrap(
-    tables: Sequence[FloatArray],
-    settings: Sequence[Sequence[frozenset[str]]],
-    *,
-    resamples: int,
-    dof: float,
-    rng: np.random.Generator,
-) -> FloatArray:
-    """Resample seeds, knob settings, and contexts within them, and average each table.
-
-    Args:
-        tables: one (seeds, cells) table per comparison, NaN for gaps, with the same seeds in the same rows.
-        settings: for each table, cell by cell, the knob settings that the cell is part of.
-        resamples: number of draws.
-        dof: degrees of freedom behind the spread over seeds, at least 1; few of them make heavy tails.
-        rng: source of randomness.
-
-    Returns shape (resamples, tables). All tables share the draws of seeds and of settings, so that what one
-    of them does to several comparisons stays together; a cell counts as often as its settings are drawn on
-    average. The plain bootstrap of n seeds is too narrow by sqrt((n-1)/n) and
-    has no tails: each draw's deviation over seeds is widened by that factor and by that of Student's t.
-    With one seed only cells and settings vary. NaN where a draw met no data.
-    """
-    seeds = len(tables[0]) if tables else 0
-    names = sorted({name for cells in settings for cell in cells for name in cell})
-    if not seeds or not names:
-        return np.full((resamples, len(tables)), np.nan)
-    counts = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).astype(float)
-    if seeds > 1:
-        tails = np.sqrt(dof / rng.chisquare(dof, size=(resamples, 1)))
-        counts = 1 + (counts - 1) * np.sqrt(seeds / (seeds - 1)) * tails
-    result = np.full((resamples, len(tables)), np.nan)
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    shared = {name: drawn[:, place] for place, name in enumerate(names)}
-    for place, (table, labels) in enumerate(zip(tables, settings, strict=True)):
-        if table.size:
-            weights = _cell_weights(labels, shared, rng)
-            result[:, place] = _weighted_means(table, counts, weights)
-    return result
-
-
-def _weighted_means(table: FloatArray, counts: FloatArray, weights: FloatArray) -> FloatArray:
-    """Average deviations over drawn seeds and cells; `counts` (r, seeds), `weights` (r, cells)."""
-    seen = np.isfinite(table)
-    columns = np.where(seen.any(axis=0), np.nansum(table, axis=0) / np.maximum(seen.sum(axis=0), 1), 0.0)
-    weights = weights * seen.any(axis=0)
-    deviations = np.where(seen, table - columns, 0.0) / np.maximum(seen.sum(axis=0), 1)
-    total = weights.sum(axis=1)
-    drawn = weights @ columns + np.einsum("rs,sc,rc->r", counts, deviations, weights, optimize=True)
-    means: FloatArray = np.divide(drawn, total, out=np.full(len(total), np.nan), where=total > 0)
-    return means
-
-
-def _cell_weights(
-    labels: Sequence[frozenset[str]], drawn: Mapping[str, IntArray], rng: np.random.Generator
-) -> FloatArray:
-    """How often each cell counts: as its settings were `drawn`, times a draw among cells of the same ones."""
-    resamples = len(next(iter(drawn.values())))
-    weights = np.zeros((resamples, len(labels)))
-    for kind in dict.fromkeys(labels):
-        cells = np.flatnonzero([label == kind for label in labels])
-        inside = rng.multinomial(len(cells), np.full(len(cells), 1 / len(cells)), size=resamples)
-        weights[:, cells] = inside * np.mean([drawn[name] for name in sorted(kind)], axis=0)[:, None]
-    return weights
-
-
 def _inverse_trigamma(value: float) -> float:
     """Solve trigamma(x) = value for x > 0 by Newton's method (Smyth 2004, appendix)."""
     if value > 1e7:
@@ -240,7 +180,6 @@ def _inverse_trigamma(value: float) -> float:
 Hypothesis = Literal["better", "alike", "not better", "not worse"]
 Outcome = Literal["holds", "fails", "undecided"]
 ClaimVerdict = Literal["agree", "disagree", "undecided"]
-Side = Literal["before", "after", "tied", "undecided"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,16 +201,6 @@ class Rules:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         if self.prior_cap < 0:
             raise ValueError(f"prior_cap must not be negative, got {self.prior_cap}")
-
-    def at_look(self, further: int) -> "Rules":
-        """The rules once `further` seeds were added, one by one, for the sake of pairs still undecided.
-
-        Half of the error is spent on the seeds that were planned, and 1 / (2 k (k + 1)) on the look at the
-        k-th further one. These shares add up to the whole error however long one goes on (alpha spending
-        after Lan and DeMets 1983). Intervals widen alike.
-        """
-        share = 0.5 / (further * (further + 1)) if further > 0 else 0.5
-        return replace(self, alpha=self.alpha * share, level=1 - (1 - self.level) * share)
 
 
 RULES = Rules()
@@ -309,27 +238,13 @@ class Decision:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Direction:
-    """Which of two sides is ahead."""
-
-    verdict: Side
-    shared: float  # two-sided p-value against no difference, adjusted for all that are decided together
-
-
-def estimate_all(
-    scores: Sequence[FloatArray], *, rules: Rules | Sequence[Rules], bound: float
-) -> list[Estimate]:
+def estimate_all(scores: Sequence[FloatArray], *, rules: Rules = RULES, bound: float) -> list[Estimate]:
     """Estimate a family of differences, each from its independent scores, with moderated variances.
 
-    `rules`, one for all or one for each, say the level of the intervals, `bound` the largest difference.
+    `rules` say the level of the intervals, `bound` the largest difference.
     """
-    each = _for_each(rules, len(scores))
-    prior = variance_prior(scores, cap=max((own.prior_cap for own in each), default=0.0))
-    return [
-        estimate(rows, prior=prior, level=own.level, bound=bound)
-        for rows, own in zip(scores, each, strict=True)
-    ]
+    prior = variance_prior(scores, cap=rules.prior_cap)
+    return [estimate(rows, prior=prior, level=rules.level, bound=bound) for rows in scores]
 
 
 def interval_alone(scores: FloatArray, *, bound: float, rules: Rules = RULES) -> tuple[float, float]:
@@ -396,78 +311,15 @@ def decide_every(
     return "disagree" if any(decision.verdict == "disagree" for decision in together) else "undecided"
 
 
-def decide_directions(
-    effects: Sequence[Estimate], seeds: Sequence[int], *, rules: Rules | Sequence[Rules] = RULES
-) -> list[Direction]:
-    """Say of each effect which side is ahead, all together.
-
-    "before" (positive) or "after" if Holm's adjusted p-value is at most alpha and the mean lies outside the
-    margin; "tied" if the interval lies inside the margin; otherwise, and with few seeds, "undecided".
-    """
-    adjusted = holm([effect.p_value for effect in effects])
-    each = _for_each(rules, len(effects))
-    return [
-        Direction(_side(effect, p_value, own) if count >= own.least_seeds else "undecided", p_value)
-        for effect, p_value, count, own in zip(effects, adjusted, seeds, each, strict=True)
-    ]
-
-
-def signs_differ(effects: Sequence[Estimate], *, rules: Rules, families: int) -> bool:
-    """Both signs occur beyond the margin, each significant after Bonferroni over effects and families."""
-    limit = rules.alpha / max(1, len(effects) * families)
-
-    def occurs(sign: int) -> bool:
-        return any(sign * effect.mean > rules.margin and effect.p_value / 2 <= limit for effect in effects)
-
-    return occurs(1) and occurs(-1)
-
-
-def decide_best(differences: FloatArray, *, rules: Rules = RULES) -> Outcome:
-    """Decide whether one of many is the best, on `differences`, shape (all, seeds): all minus that one.
-
-    It holds if each of them is better by no more than the margin, by the upper bounds of paired t intervals.
-    It fails if some is better beyond the margin and significantly so (paired t test, Bonferroni). Else, and
-    always with few seeds, it is undecided.
-    """
-    count, seeds = differences.shape
-    if seeds < rules.least_seeds:
-        return "undecided"
-    means, errors = differences.mean(axis=1), differences.std(axis=1, ddof=1) / math.sqrt(seeds)
-    # To hold, it has to pass every one of the comparisons, so that none of them needs to be stricter.
-    if bool((means + special.stdtrit(seeds - 1, 1 - rules.alpha / 2) * errors <= rules.margin).all()):
-        return "holds"
-    limit = special.stdtrit(seeds - 1, 1 - rules.alpha / max(1, count - 1))
-    return "fails" if bool(((means - rules.margin) > limit * errors).any()) else "undecided"
-
-
-def negated(effect: Estimate) -> Estimate:
-    """The same effect with the sides exchanged."""
-    return replace(
-        effect, mean=-effect.mean, interval=(-effect.high, -effect.low), probability=1 - effect.probability
-    )
-
-
 def shifted(effect: Estimate, by: float) -> Estimate:
     """The effect measured from another zero: `by` is added; only mean, interval and error have a meaning."""
     return replace(effect, mean=effect.mean + by, interval=(effect.low + by, effect.high + by))
-
-
-def _for_each(rules: Rules | Sequence[Rules], count: int) -> Sequence[Rules]:
-    return [rules] * count if isinstance(rules, Rules) else rules
 
 
 def _firmer(agree: Decision, disagree: Decision) -> Decision:
     """The side that is decided, agreement first if both are; if neither is, the more probable one."""
     decided = [decision for decision in (agree, disagree) if decision.verdict != "undecided"]
     return decided[0] if decided else min(agree, disagree, key=lambda decision: decision.alone)
-
-
-def _side(effect: Estimate, adjusted_p: float, rules: Rules) -> Side:
-    if -rules.margin <= effect.low and effect.high <= rules.margin:
-        return "tied"
-    if adjusted_p <= rules.alpha and abs(effect.mean) > rules.margin:
-        return "before" if effect.mean > 0 else "after"
-    return "undecided"
 
 
 def _p_values(hypothesis: Hypothesis, effect: Estimate, margin: float) -> tuple[float, float]:
@@ -485,7 +337,7 @@ def _p_values(hypothesis: Hypothesis, effect: Estimate, margin: float) -> tuple[
 
 def _above(effect: Estimate, bar: float) -> float:
     """P-value for the statement that the true effect lies above the bar; 1 if the error is unknown."""
-    return _below(negated(effect), -bar)
+    return _below(effect.negated, -bar)
 
 
 def _below(effect: Estimate, bar: float) -> float:

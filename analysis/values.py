@@ -11,7 +11,7 @@ Control arms and repeated stages are no chains and take no part.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.fronts import padded, point_losses, split
-from ordercomp.analysis.run_table import RunTable, Setting, parsed
+from ordercomp.analysis.run_table import Run, RunTable, Setting, parsed
 from ordercomp.objectives import bitops_reduction, latency_reduction, storage_reduction
 from ordercomp.records import Convention, CostName, OperatingPoint, Record, check_cost
 from ordercomp.sequence import Order
@@ -111,33 +111,46 @@ def check_loss(loss: float) -> float:
 
 
 def networks_of(
-    records: Iterable[Record], stages: Order, *, cost: CostName = "bitops", convention: Convention = "paper"
+    records: Iterable[Record] | RunTable,
+    stages: Order,
+    *,
+    cost: CostName = "bitops",
+    convention: Convention = "paper",
 ) -> list[Network]:
-    """The networks among `records` that chains of `stages` made, ready to be valued at any loss.
+    """The networks among `records`, or their runs, that chains of `stages` made, to be valued at any loss.
 
     `cost` is what a reduction is of, `convention` how bit operations are counted. Raises ValueError for
     stages that are not distinct letters, a cost or convention that a record lacks, and a reduction that
     cannot be.
     """
     check_cost(cost)
-    chains = RunTable.of(records, stages=stages).chains(stages)
-    losses, lengths = point_losses(list(chains.values()))
-    reductions = [
-        reduction_of(point, run.text, cost=cost, convention=convention)
-        for run, record in chains.items()
-        for point in record.points
-    ]
-    points = zip(*(split(one, lengths.tolist()) for one in (np.log2(reductions), *losses.T)), strict=True)
+    runs = records if isinstance(records, RunTable) else RunTable.of(records, stages=stages)
+    chains = runs.chains(stages)
+    reductions, (seen, unseen) = _points(chains, cost, convention)
     return [
         Network(
             setting=run.setting(stages),
             order=run.order,
             seed=run.seed,
-            reductions=own,
-            losses=(seen, unseen),
+            reductions=reduction,
+            losses=(validation, test),
         )
-        for run, (own, seen, unseen) in zip(chains, points, strict=True)
+        for run, reduction, validation, test in zip(chains, reductions, seen, unseen, strict=True)
     ]
+
+
+def _points(
+    runs: Mapping[Run, Record], cost: CostName, convention: Convention
+) -> tuple[list[FloatArray], tuple[list[FloatArray], list[FloatArray]]]:
+    """Log2 reductions of the operating points of each run, and losses on validation and on test images."""
+    losses, lengths = point_losses(list(runs.values()))
+    reductions = [
+        reduction_of(point, run.text, cost=cost, convention=convention)
+        for run, record in runs.items()
+        for point in record.points
+    ]
+    parts = [split(one, lengths.tolist()) for one in (np.log2(reductions), *losses.T)]
+    return parts[0], (parts[1], parts[2])
 
 
 def settings_of(networks: Iterable[Network]) -> tuple[Setting, ...]:
@@ -201,12 +214,13 @@ def chain_tables(
     for network in networks:
         letters = frozenset(network.order)
         if letters not in wanted:
-            wanted[letters] = {setting.of(letters) for setting in settings}
+            wanted[letters] = {
+                own for setting in settings if len((own := setting.of(letters)).steps) == len(letters)
+            }
         if network.setting in wanted[letters]:
             groups[network.order, network.seed].append(network)
     whole = {key: runs for key, runs in groups.items() if len(runs) == len(wanted[frozenset(key[0])])}
-    chains = {order for order, _ in whole}
-    orders = sorted(chains, key=lambda order: (len(order), [stages.index(stage) for stage in order]))
+    orders = _sorted({order for order, _ in whole}, stages)
     seeds = tuple(sorted({seed for _, seed in whole}))
     values = np.full((len(losses), len(orders), len(seeds)), np.nan)
     rows, columns = ({name: k for k, name in enumerate(names)} for names in (orders, seeds))
@@ -215,7 +229,7 @@ def chain_tables(
     for values_at, loss in zip(values, losses, strict=True):
         values_at[places] = np.mean([_reductions(*front, loss) for front in fronts], axis=0)
     return [
-        ValueTable(stages, tuple(orders), seeds, values_at, FLOOR, loss, settings)
+        ValueTable(stages, orders, seeds, values_at, FLOOR, loss, settings)
         for values_at, loss in zip(values, losses, strict=True)
     ]
 
@@ -226,6 +240,44 @@ def order_values(
     """The rows of `chain_values` that hold all stages: what their order alone decides."""
     whole = [network for network in networks if len(network.order) == len(stages)]
     return chain_values(whole, stages, loss=loss, settings=settings)
+
+
+def run_values(
+    runs: RunTable, *, loss: float, cost: CostName = "bitops", convention: Convention = "paper"
+) -> dict[Run, float]:
+    """The value of each run that did not fail by itself, repeats of a stage among them."""
+    check_loss(loss)
+    measured = {run: record for run, record in runs.records.items() if record.points}
+    reductions, losses = _points(measured, cost, convention)
+    fronts = [_rising(padded(part, np.inf), padded(reductions, FLOOR)) for part in losses]
+    values = np.mean([_reductions(*front, loss) for front in fronts], axis=0) if measured else ()
+    return dict(zip(measured, map(float, values), strict=True))
+
+
+def sampled_values(networks: Sequence[Network], stages: Order, *, loss: float) -> ValueTable:
+    """The table of networks that a sampler chose: each is valued alone, and a chain is their mean at a seed.
+
+    So no chain gains by having been tried more often; that it was tried with better knobs, it does.
+    """
+    check_loss(loss)
+    ran = [network for network in networks if len(network.reductions)]
+    fronts = [_fronts([[network] for network in ran], half) for half in (0, 1)]
+    alone = np.mean([_reductions(*front, loss) for front in fronts], axis=0) if ran else np.zeros(0)
+    groups: dict[tuple[Order, int], list[float]] = defaultdict(list)
+    for network, value in zip(ran, alone, strict=True):
+        groups[network.order, network.seed].append(float(value))
+    orders, seeds = (
+        _sorted({order for order, _ in groups}, stages),
+        tuple(sorted({seed for _, seed in groups})),
+    )
+    values = np.full((len(orders), len(seeds)), np.nan)
+    for (order, seed), found in groups.items():
+        values[orders.index(order), seeds.index(seed)] = np.mean(found)
+    return ValueTable(stages, orders, seeds, values, FLOOR, loss)
+
+
+def _sorted(orders: Iterable[Order], stages: Order) -> tuple[Order, ...]:
+    return tuple(sorted(orders, key=lambda order: (len(order), [stages.index(stage) for stage in order])))
 
 
 def front_reduction(losses: FloatArray, log2_reductions: FloatArray, *, loss: float) -> float:

@@ -5,13 +5,11 @@ trains, and it also likes or dislikes each pair's order in all contexts at once.
 """
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ordercomp.analysis.fronts import Scale
 from ordercomp.analysis.run_table import CONTROL
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.sequence import KnobValue, Order, StageSequence, permutations, prefixes
@@ -19,9 +17,9 @@ from ordercomp.sequence import KnobValue, Order, StageSequence, permutations, pr
 Pair = tuple[str, str]
 Knobs = Mapping[str, Mapping[str, KnobValue]]
 
-BASELINE = Baseline(accuracy=0.98, test_accuracy=0.98)
-DOUBLINGS_A_STAGE = 2.5  # nominal log2 reduction of each stage
-SHARE_LEFT = 0.7  # of the nominal doublings, once the loss of accuracy is counted, before order plays a role
+ACCURACY = 0.98  # of every network that was trained long enough, the uncompressed ones too
+LOST_BY_LACK = 0.02  # accuracy that a lack of training costs, for each doubling of value
+DOUBLINGS_A_STAGE = 1.75  # value of each stage, before order plays a role
 DEGREES_OF_FREEDOM = 2  # of Student's t where tails are heavy: infinite variance
 
 
@@ -53,23 +51,28 @@ class Planted:
     def expected(self, order: Order, setting: int = 0) -> float:
         """Value of `order` without noise, in doublings, at the knob setting of that number."""
         compressing = order.replace(CONTROL, "")
-        value = SHARE_LEFT * DOUBLINGS_A_STAGE * len(compressing)
+        value = DOUBLINGS_A_STAGE * len(compressing)
         if self.quirk:
             value += self.quirk * _quirk(compressing)
         for (first, second), effect in self.effects.items():
             factor = self.intensity.get((first, second), [1.0] * len(self.knobs))[setting]
             value += _direction(compressing, first, second) * effect * factor / 2
-        for stage, lack in self.under_trained.items():
-            if stage in order:
-                value -= lack * 0.5 ** (len(order) - 1 - order.index(stage))
-        return value
+        return value - self.lacking(order)
+
+    def lacking(self, order: Order) -> float:
+        """What an order's networks still lack in training, in doublings."""
+        return sum(
+            lack * 0.5 ** (len(order) - 1 - order.index(stage))
+            for stage, lack in self.under_trained.items()
+            if stage in order
+        )
 
 
 def simulate(truth: Planted, *, seeds: int, rng: np.random.Generator) -> list[Record]:
     """Make the records of every prefix of every permutation, at seeds 0 to `seeds` - 1 and all knob settings.
 
-    The nominal reduction depends on the number of stages alone; the accuracy is such that the default scale
-    of `fronts` gives the value planted, up to accuracies above 1, which are cut.
+    Each has one operating point, of the reduction that is its value, at which it loses nothing: so its value
+    is that at every tolerated loss. Only a lack of training shows in the accuracy, too.
     """
     nodes = list(dict.fromkeys(node for order in permutations(truth.stages) for node in prefixes(order)))
     controls = [node + CONTROL for node in nodes] if truth.controls else []
@@ -89,7 +92,7 @@ def simulate(truth: Planted, *, seeds: int, rng: np.random.Generator) -> list[Re
                     _direction(node, *pair) * interaction / 2 for pair, interaction in interactions.items()
                 )
                 failed = any((prefix, seed) in truth.diverged for prefix in prefixes(node))
-                records.append(_record(node, seed, value, knobs, failed=failed))
+                records.append(_record(node, seed, value, knobs, truth=truth, failed=failed))
     return records
 
 
@@ -99,13 +102,12 @@ def _noise(truth: Planted, node: Order, noise: Mapping[Order, float], rng: np.ra
     return share * noise[node[:-1]] + truth.node_noise * float(own)
 
 
-def _record(node: Order, seed: int, value: float, knobs: Knobs, *, failed: bool) -> Record:
-    nominal = DOUBLINGS_A_STAGE * len(node.replace(CONTROL, ""))
-    share = max(value / nominal, 1e-4)
-    gain = Scale().tolerance * (math.log(share) if share < 1 else share - 1)
-    accuracy = min(1.0, max(0.0, BASELINE.accuracy + gain))
+def _record(node: Order, seed: int, value: float, knobs: Knobs, *, truth: Planted, failed: bool) -> Record:
+    accuracy = ACCURACY - LOST_BY_LACK * truth.lacking(node)
+    whole = ACCURACY - LOST_BY_LACK * sum(truth.under_trained.values())  # no network loses against this
+    reduction = 2.0 ** max(value, 0.0)
     point = OperatingPoint(
-        threshold=None, accuracy=accuracy, test_accuracy=accuracy, bitops_cr=2**nominal, cr=2**nominal
+        threshold=None, accuracy=accuracy, test_accuracy=accuracy, bitops_cr=reduction, cr=reduction
     )
     return Record(
         order=node,
@@ -114,7 +116,7 @@ def _record(node: Order, seed: int, value: float, knobs: Knobs, *, failed: bool)
         seed=seed,
         epochs=10.0 * len(node),
         seconds=1.0,
-        baseline=BASELINE,
+        baseline=Baseline(accuracy=whole, test_accuracy=whole),
         points=() if failed else (point,),
         error="loss became NaN" if failed else None,
     )

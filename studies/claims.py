@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.checks import Exhaustive, exhaustive
+from ordercomp.analysis.convergence import MARGIN, Control, controls
 from ordercomp.analysis.fronts import Candidate, candidates, front_value
-from ordercomp.analysis.pairs import Control
-from ordercomp.analysis.pairs import controls as find_controls
-from ordercomp.analysis.ranking import permutation_values
+from ordercomp.analysis.posterior import posterior_of
 from ordercomp.analysis.report.tables import Table
 from ordercomp.analysis.run_table import CONTROL, RunTable
 from ordercomp.analysis.statistics import RULES, Decision, Estimate, Hypothesis, decide_together, estimate_all
@@ -39,8 +38,6 @@ Kind = Hypothesis | Literal["worse"]  # that the second is better than the first
 
 LOSSES = (0.002, 0.006, 0.01, 0.02, 0.05, 0.1)  # tolerated, fractions: the paper's, and what small nets lose
 TOLERATED = 0.01  # validation accuracy, a fraction, that early leaving may cost
-GUARD_MARGIN = 0.01  # accuracy that F may add, a fraction, before a prefix counts as under-trained
-RESAMPLES = 2000  # draws for the probability of being the best
 CONSTRUCTION = (
     "D trains a fresh student, so that what P and Q did before it vanishes from the cost: "
     "D before them is true by construction here, not a finding."
@@ -108,7 +105,7 @@ def convergence(records: Sequence[Record]) -> tuple[Control, ...]:
     """What F adds to each prefix that has a control arm."""
     if not any(record.order.strip(CONTROL) for record in records):
         return ()
-    return find_controls(RunTable.of(records).measured, margin=GUARD_MARGIN).controls
+    return controls(RunTable.of(records))
 
 
 def leans_on(first: Sequence[Record], second: Sequence[Record], guard: Iterable[Control]) -> list[str]:
@@ -116,7 +113,7 @@ def leans_on(first: Sequence[Record], second: Sequence[Record], guard: Iterable[
 
     Prefixes that both sides share are passed over: what they lack, both lack.
     """
-    short = {control.sequence for control in guard if control.gain > GUARD_MARGIN}
+    short = {control.sequence for control in guard if control.gain > MARGIN}
     sides = [[_prefix_texts(record) for record in side] for side in (first, second)]
     shared = set.intersection(*(set().union(*side) for side in sides)) if all(sides) else set()
     return [
@@ -136,15 +133,15 @@ def decide_claims(claims: Sequence[Claim], guard: Iterable[Control] = ()) -> lis
     What leans on under-trained prefixes is undecided. A claim that puts D first is true by construction where
     D trains a fresh student. For the rest see `decide_together`.
     """
-    controls = list(guard)
+    controls_run = list(guard)
     scores = [_scores(claim) for claim in claims]
     bound = max((abs(float(score)) for some in scores for score in some), default=0.0)
-    effects = estimate_all(scores, rules=RULES, bound=max(10.0, 2 * bound))
+    effects = estimate_all(scores, bound=max(10.0, 2 * bound))
     hypotheses: list[Hypothesis] = ["better" if one.kind == "worse" else one.kind for one in claims]
     seeds = [len(some) for some in scores]
     decisions = decide_together(hypotheses, effects, seeds)
     return [
-        _finding(claim, effect, count, decision, controls)
+        _finding(claim, effect, count, decision, controls_run)
         for claim, effect, count, decision in zip(claims, effects, seeds, decisions, strict=True)
     ]
 
@@ -203,16 +200,13 @@ def _end(records: Sequence[Record]) -> tuple[float, float] | None:
     )
 
 
-def rank_of(records: Sequence[Record], order: Order, stages: Order, *, method: str) -> Exhaustive | None:
-    """Where an order stands among all of `stages`, if the records had no part in choosing it.
+def rank_of(records: Sequence[Record], order: Order, stages: Order) -> Exhaustive | None:
+    """Where an order stands among all of `stages` at a loss of 2 %, if the records did not choose it.
 
-    None unless some seed has all orders at some setting. `method` says how the order was chosen.
+    None unless it and another one were run.
     """
-    values, seeds = permutation_values(RunTable.of(records, stages=stages))
-    if not seeds:
-        return None
-    orders, rng = [order] * len(seeds), np.random.default_rng(0)
-    return exhaustive(values, orders, method=method, resamples=RESAMPLES, rng=rng)
+    posterior = posterior_of(records, stages=stages)
+    return exhaustive(posterior.table, posterior.values, order)
 
 
 def best_verdict(rank: Exhaustive) -> ClaimVerdict:

@@ -146,9 +146,9 @@ def _direction(pair: Evidence, records: Sequence[Record]) -> Finding | None:
     low, high = sorted((sign * pair.effect.low, sign * pair.effect.high))
     verdict, caveat = _verdict(pair, sign), ""
     if pair.under_trained:
-        caveat = "The contexts lean on under-trained prefixes."
+        caveat = "What lies behind would gain from further epochs alone."
     elif pair.verdict == "conditional":
-        caveat = "The sign depends on context or intensity."
+        caveat = "The sign depends on another stage."
     elif pair.verdict == "tied":
         caveat = "The two orders are tied within the margin."
     if is_by_construction(better, records):

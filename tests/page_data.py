@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from ordercomp.analysis.answer import Answer, AnswerAt, OrderMatters, Regret, Standing
+from ordercomp.analysis.convergence import Control
 from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick
-from ordercomp.analysis.pairs import Control, Evidence, PairVerdict
+from ordercomp.analysis.pairs import Evidence, PairVerdict
 from ordercomp.analysis.report.result_files import (
     BestPoint,
     LawFile,

@@ -7,11 +7,11 @@ from pathlib import Path
 from markupsafe import Markup
 
 from ordercomp.analysis.answer import Answer, AnswerAt, OrderMatters, Standing
+from ordercomp.analysis.convergence import Control
 from ordercomp.analysis.fronts import DEFAULT_SCALE, TOLERANCES, Scale
 from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick
-from ordercomp.analysis.pairs import Control
-from ordercomp.analysis.ranking import alternatives, chain_records, sensitivity
+from ordercomp.analysis.ranking import chain_records, read_softly
 from ordercomp.analysis.report import plots, tables
 from ordercomp.analysis.report.elements import (
     Fact,
@@ -35,7 +35,6 @@ from ordercomp.analysis.report.svg import (
 )
 from ordercomp.analysis.report.tables import duration_text, loss_text, probability_text
 from ordercomp.analysis.report.text import (
-    ANOTHER_QUESTION,
     COST_UNITS,
     STAGE_NAMES,
     AnswerWords,
@@ -253,7 +252,6 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
         "law": law,
         "metric": metric,
         "verdict": verdict,
-        "another_question": ANOTHER_QUESTION,
         "baseline": baseline_words(answer) if answer else "",
         "batches": answer.batches if answer else "",
         "caveat": training_caveat(law.convergence),
@@ -274,7 +272,7 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
         "reduction_table": tables.reduction_table(chains, tolerances=LOSSES, scale=scale).about(metric),
         "network_table": networks.about(metric),
         "rival_table": tables.rival_table(law.rivals),
-        "sensitivity_table": _sensitivity(records, law, asked, scale),
+        "sensitivity": _sensitivity(records, asked, scale),
         "convergence_table": tables.convergence_table(law.convergence).about(metric),
         "convergence": _convergence(law.convergence),
         "failure_table": tables.failure_table(records),
@@ -383,12 +381,12 @@ def _pictures(law: Law) -> dict[str, Picture]:
         "precedence": inline(
             plots.to_svg(plots.precedence_plot(law)),
             "Stages from first to last. A solid arrow is a decided pair with its probability; dashed is "
-            "undecided, dotted tied, brown depends on the context; red runs against the row.",
+            "undecided, dotted tied, brown depends on other stages; red runs against the row.",
         ),
         "pairs": inline(
             plots.to_svg(plots.pair_plot(law.pairs)),
-            "What is gained if the first stage of a pair comes earlier, with its interval. Small grey dots: "
-            "groups of contexts (what stands before and after, which knobs).",
+            "What the best chain gains if the first stage of a pair comes earlier, with its interval. Small "
+            "grey dots: the best of the chains that have a third stage before, between or after the two.",
         ),
     }
 
@@ -405,9 +403,16 @@ def _convergence(controls: Sequence[Control]) -> str:
     )
 
 
-def _sensitivity(records: Sequence[Record], law: Law, asked: Order, scale: Scale) -> tables.Table:
-    readings = sensitivity(records, law.stages, asked, scales=alternatives(scale))
-    return tables.sensitivity_table(readings, asked).about(metric_of(records))
+def _sensitivity(records: Sequence[Record], order: Order, scale: Scale) -> str:
+    """Where the order stands by a value over many losses, in a sentence; empty if that cannot be told."""
+    reading = read_softly(records, order, scale=scale)
+    if reading is None:
+        return ""
+    behind = "" if reading.best == order else f", {reading.behind:.2f} doublings behind {reading.best}"
+    return (
+        f"By a value that is soft over {100 * scale.tolerance:g} points of {metric_of(records)} instead of "
+        f"one tolerated loss, {order} has rank {reading.rank} of {reading.of} orders{behind}."
+    )
 
 
 def _provenance(law: Law, records: Sequence[Record], scale: Scale) -> list[tuple[str, str]]:
@@ -427,9 +432,10 @@ def _provenance(law: Law, records: Sequence[Record], scale: Scale) -> list[tuple
             f"MACs times bits of weights times bits of activations, {tables.CONVENTIONS[scale.convention]}",
         ),
         (
-            "pairs",
-            f"valued in doublings of the reduction of bit operations, weighted by a {scale.shape} tolerance "
-            f"of {100 * scale.tolerance:g} points of {metric_of(records)}, on {scale.split} data",
+            "value",
+            "of a chain at a seed: the doublings of the reduction that the front of its networks reaches "
+            "within a loss, averaged over losses from half to one and a half times the tolerated one, on "
+            "validation and on test images",
         ),
     ]
     lines += provenance_of(records)

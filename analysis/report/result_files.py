@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Literal
 
 from ordercomp.analysis.answer import Answer
 from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick
-from ordercomp.analysis.sampled import AdaptiveEvidence
 from ordercomp.codec import FLAT, OMITTED, Number, Plain, decode
 from ordercomp.objectives import Objectives
 from ordercomp.sequence import Order
@@ -15,11 +14,10 @@ from ordercomp.sequence import Order
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LawFile:
-    """A law that pairs of a design decide; what a sampler's networks say stands beside it."""
+    """A law, by a design or by a sampler's networks; what the latter say beside a design; and the answer."""
 
     law: Law = field(metadata=FLAT)
-    evidence: str = "paired"
-    adaptive: AdaptiveEvidence | None = None
+    adaptive: Law | None = None
     metric: str = field(default="accuracy", metadata=OMITTED)  # what is lost
     answer: Answer | None = field(default=None, metadata=OMITTED)
     networks: tuple[Pick, ...] | None = field(default=None, metadata=OMITTED)
@@ -33,32 +31,12 @@ class LawFile:
             raise ValueError(f"a law of stages {self.law.stages!r} cannot tell of stage {min(unknown)!r}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdaptiveFile:
-    """What networks that a sampler chose say, where there are no others."""
-
-    law: AdaptiveEvidence = field(metadata=FLAT)
-    metric: str = field(default="accuracy", metadata=OMITTED)  # what is lost
-    answer: Answer | None = field(default=None, metadata=OMITTED)
-    networks: tuple[Pick, ...] | None = field(default=None, metadata=OMITTED)
-
-    @property
-    def adaptive(self) -> AdaptiveEvidence | None:
-        """Nothing beside what this is itself."""
-        return None
-
-
-AnyFile = TypeVar("AnyFile", LawFile, AdaptiveFile)
-
-
-def read_law(data: Plain, what: str = "law.json") -> LawFile | AdaptiveFile:
+def read_law(data: Plain, what: str = "law.json") -> LawFile:
     """Read the content of a law.json, be it with the keys of the contract alone or with more.
 
     Keys that nobody here knows are left out. Raises ValueError naming a key that is missing or holds
     something else than expected.
     """
-    if data.get("evidence") == "adaptive":
-        return decode(data, AdaptiveFile, what, strict=False)
     return decode(data, LawFile, what, strict=False)
 
 

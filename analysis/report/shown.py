@@ -9,9 +9,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ordercomp.analysis.fronts import Candidate
-from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
+from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.tables import Table, pair_table, percent_text, threshold_text, times_text
-from ordercomp.analysis.report.text import ANOTHER_QUESTION, answer_words, read_verdict
+from ordercomp.analysis.report.text import answer_words, read_verdict
 from ordercomp.records import OperatingPoint, Record, metric_of
 
 _POINTS = ("accuracy", "test accuracy", "reduction", "storage", "threshold")
@@ -40,12 +40,11 @@ class Shown:
         return "".join([*lines, *map(_html_table, self.tables)])
 
 
-def shown_law(file: LawFile | AdaptiveFile) -> Shown:
+def shown_law(file: LawFile) -> Shown:
     """The content of a law.json: the answer if it has one, the verdict on the pairs, and their table."""
     verdict = read_verdict(file.law)
     said = () if file.answer is None else answer_words(file.answer, file.law.stages).lines
-    pairs = f"{ANOTHER_QUESTION} {verdict.headline}" if said else verdict.headline
-    return Shown((*said, pairs, verdict.detail), (pair_table(file.law.pairs).about(file.metric),))
+    return Shown((*said, verdict.headline, verdict.detail), (pair_table(file.law.pairs).about(file.metric),))
 
 
 def shown_records(records: Iterable[Record]) -> Shown:

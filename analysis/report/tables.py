@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from ordercomp.analysis.checks import Rival
+from ordercomp.analysis.convergence import Control
 from ordercomp.analysis.fronts import (
     DEFAULT_SCALE,
     TOLERANCES,
@@ -20,8 +21,8 @@ from ordercomp.analysis.fronts import (
     group_by_order,
 )
 from ordercomp.analysis.networks import Pick, compress_command
-from ordercomp.analysis.pairs import Control, Evidence
-from ordercomp.analysis.ranking import RankedOrder, Reading
+from ordercomp.analysis.pairs import Evidence
+from ordercomp.analysis.ranking import RankedOrder
 from ordercomp.records import Record
 from ordercomp.sequence import Order, kendall_distance
 
@@ -144,16 +145,12 @@ def pair_table(pairs: Iterable[Evidence]) -> Table:
     """Tabulate pairs: verdict, probability, effect with interval, what it rests on."""
     return Table.of(
         "Which of two stages should come first?",
-        (
-            *("pair", "verdict", "P(first earlier)", "effect", "interval", "reduction", "accuracy"),
-            *("contexts", "seeds", "caveat"),
-        ),
+        ("pair", "verdict", "P(first earlier)", "effect", "interval", "chains", "seeds", "caveat"),
         map(_pair_row, pairs),
         left=("pair", "verdict", "caveat"),
-        note="Effect: value gained if the first stage comes earlier, in doublings, with its interval. Beside "
-        "it in plain units, means over seeds as well: reduction, the doublings of the reduction of bit "
-        "operations gained at equal loss of accuracy, over all tolerated losses; accuracy, the "
-        "points of accuracy gained at equal reduction, over all reductions that both orders reach.",
+        note="Effect: what the best chain with the first stage earlier gains over the best one with it "
+        "later, in doublings at the tolerated loss, with its interval. Chains: those with either order, of "
+        "the one with fewer.",
     )
 
 
@@ -198,8 +195,8 @@ def convergence_table(controls: Sequence[Control]) -> Table:
             for control in controls
         ],
         left=("after", "status"),
-        note="Gain of validation accuracy, in points, by one more fine-tune without compression. Evidence "
-        "that leans on an under-trained prefix decides nothing.",
+        note="Gain of validation accuracy, in points, by one more fine-tune without compression. A chain "
+        "that ends so is told too low: that it lies behind decides nothing.",
         marked=(place for place, control in enumerate(controls) if control.status == "under-trained"),
     )
 
@@ -218,32 +215,8 @@ def rival_table(rivals: Sequence[Rival]) -> Table:
             for rival in rivals
         ],
         left=("order", "claim", "source"),
-        note="Cost: value of the best other order of the same stages minus that of the rival, in doublings, "
-        "with its interval; below 0 the rival is ahead. What these records suggest is tried at other seeds.",
-    )
-
-
-def sensitivity_table(readings: Sequence[Reading], order: Order) -> Table:
-    """Tabulate the readings of `order`, one scale a row."""
-    return Table.of(
-        "Does the price of accuracy matter?",
-        ("shape", "tolerance", "data", "cost", "best order", f"rank of {order}", "behind best", "agreement"),
-        [
-            (
-                reading.scale.shape,
-                f"{100 * reading.scale.tolerance:g} points",
-                reading.scale.split,
-                reading.scale.convention,
-                reading.best,
-                f"{reading.rank} of {reading.of}",
-                f"{reading.behind:.2f}",
-                f"{reading.agreement:+.2f}",
-            )
-            for reading in readings
-        ],
-        left=("shape", "data", "cost", "best order"),
-        note="The same records under other scales. The first row is the scale of this report, fixed before "
-        "looking; agreement is Kendall's τ with its ranking.",
+        note="Cost: value of the best other order of the same stages minus that of the rival, in doublings "
+        "at the tolerated loss, with its interval; below 0 the rival is ahead.",
     )
 
 
@@ -265,8 +238,6 @@ def _pair_row(pair: Evidence) -> tuple[str, ...]:
         probability_text(effect.probability),
         f"{effect.mean:+.2f}",
         interval_text(effect.interval),
-        "" if pair.reduction is None else f"{pair.reduction:+.2f}",
-        "" if pair.accuracy is None else f"{100 * pair.accuracy:+.1f}",
         str(pair.contexts),
         str(pair.seeds),
         "under-trained" if pair.under_trained else "",

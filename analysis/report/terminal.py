@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from ordercomp.analysis.answer import Answer
+from ordercomp.analysis.convergence import Control
 from ordercomp.analysis.networks import Pick
-from ordercomp.analysis.pairs import Control
-from ordercomp.analysis.report.result_files import AdaptiveFile, BestPoint, LawFile, SearchFile
+from ordercomp.analysis.report.result_files import BestPoint, LawFile, SearchFile
 from ordercomp.analysis.report.search_words import (
     front_table,
     importance_table,
@@ -19,7 +19,6 @@ from ordercomp.analysis.report.search_words import (
 )
 from ordercomp.analysis.report.tables import loss_text, pair_table, times_text
 from ordercomp.analysis.report.text import (
-    ANOTHER_QUESTION,
     answer_words,
     baseline_words,
     named_stages,
@@ -53,43 +52,29 @@ def answer_lines(
     yield from (Text(line) for line in rest if line)
 
 
-def law_lines(file: LawFile | AdaptiveFile) -> Iterator[Text]:
-    """The answer, then the verdict on the pairs and the check against all orders.
+def law_lines(file: LawFile) -> Iterator[Text]:
+    """The answer, then the verdict on the pairs at the same loss and the check against all orders.
 
     What rests on networks that a sampler chose is labelled so; beside a paired law it comes last.
     """
     law = file.law
-    if isinstance(file, AdaptiveFile):
+    if law.evidence == "adaptive":
         yield Text(ADAPTIVE_LABEL)
     if file.answer is not None:
-        controls = file.law.convergence if isinstance(file, LawFile) else ()
-        yield from answer_lines(file.answer, law.stages, file.networks or (), controls)
+        yield from answer_lines(file.answer, law.stages, file.networks or (), law.convergence)
         yield Text()
     verdict = read_verdict(law)
-    yield Text(f"{ANOTHER_QUESTION} {verdict.headline}")
+    yield Text(verdict.headline)
     if verdict.detail:
         yield Text(verdict.detail)
-    if file.answer is not None and file.answer.recommended is not None:
-        yield Text(_sorts_text(file.answer, law.orders))
     yield Text()
     yield Text(pair_table(law.pairs).about(file.metric).to_text())
     if law.verification is not None:
         yield Text()
-        yield Text(f"On that scale, order by order: {law.verification.sentence}")
+        yield Text(law.verification.sentence)
     if file.adaptive is not None:
         yield Text()
-        yield from law_lines(AdaptiveFile(law=file.adaptive, metric=file.metric))
-
-
-def _sorts_text(answer: Answer, orders: Sequence[Order]) -> str:
-    """Say whether the orders that satisfy the decided pairs are among those that may be the best."""
-    sorts = answer.topological_sorts
-    if sorts is None or sorts.number == 0:
-        return "A cycle of pairs has no topological sort to be compared with the orders that may be the best."
-    if sorts.number == 1:
-        verb = "is among" if sorts.in_best_set else "is not among"
-        return f"Its topological sort {orders[0]} {verb} the orders that may be the best."
-    return f"Of its {sorts.number} topological sorts {sorts.in_best_set or 'none'} may be the best order."
+        yield from law_lines(LawFile(law=file.adaptive, metric=file.metric))
 
 
 def search_lines(search: SearchFile) -> Iterator[Text]:

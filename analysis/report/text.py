@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 
 from ordercomp.analysis.answer import Answer, AnswerAt
+from ordercomp.analysis.convergence import Control
 from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick
-from ordercomp.analysis.pairs import Control
 from ordercomp.analysis.precedence import MOST_EXTENSIONS
 from ordercomp.analysis.report.tables import (
     interval_text,
@@ -18,7 +18,6 @@ from ordercomp.analysis.report.tables import (
     probability_text,
     times_text,
 )
-from ordercomp.analysis.sampled import AdaptiveEvidence
 from ordercomp.sequence import Order
 
 MOST_NAMED = 8  # orders of a best set listed by name
@@ -32,8 +31,6 @@ COST_UNITS = {
 }
 NOTHING = 0.1  # doublings that a stage must be able to gain, to be worth its training
 LITTLE = 0.005  # doublings that nobody can tell from none
-# What stands between the answer at one loss and the verdict on the pairs.
-ANOTHER_QUESTION = "Another question, pair by pair, by bit operations, over losses up to some ten points:"
 STAGE_NAMES: Mapping[str, str] = {
     "D": "distill",
     "P": "prune",
@@ -343,10 +340,10 @@ class LawWords:
     detail: str
     order: Order  # the law, or the likeliest order
     role: str  # "law" or "best guess"
-    probability: float | None  # of that order; None if the law does not say
+    probability: float | None  # that it is the best order; None if the law does not say
 
 
-def read_verdict(law: Law | AdaptiveEvidence) -> LawWords:
+def read_verdict(law: Law) -> LawWords:
     """Read the verdict off a law, which may hold no more than the contract asks for.
 
     Anything short of a single order that satisfies the precedence is "undecided" or, on a cycle, "no law".
@@ -354,17 +351,15 @@ def read_verdict(law: Law | AdaptiveEvidence) -> LawWords:
     order = law.law or law.kemeny or (law.orders or (law.stages,))[0]
     probability = _probability(law, order)
     if law.law:
-        headline = f"Law: {_arrows(order)}{_chance(probability, ',')}."
+        headline = f"Law: {_arrows(order)}{_chance(probability)}."
         detail = f"That is: {_spoken(order)}. No other order agrees with every decided pair."
     elif law.cycle:
         headline = f"No law: the decided pairs contradict each other, {_arrows(law.cycle)}."
-        detail = (
-            f"The order with the least contradiction is {order}{_chance(probability, ', which comes out')}."
-        )
+        detail = f"The order with the least contradiction is {order}{_chance(probability)}."
     else:
         headline = f"Undecided: {_possible(law)}."
         detail = _open_pairs(law)
-    detail += _torn(law) + _weak_pairs(law)
+    detail += _weak_pairs(law)
     role = "law" if law.law else "best guess"
     return LawWords(headline=headline, detail=detail, order=order, role=role, probability=probability)
 
@@ -385,7 +380,7 @@ def training_caveat(controls: Sequence[Control]) -> str:
     )
 
 
-def _probability(law: Law | AdaptiveEvidence, order: Order) -> float | None:
+def _probability(law: Law, order: Order) -> float | None:
     if not law.laws:
         return None
     return float(sum(chance.probability for chance in law.laws if chance.order == order))
@@ -399,11 +394,11 @@ def _spoken(order: Order) -> str:
     return listed([STAGE_NAMES.get(stage, f"stage {stage}") for stage in order], "then")
 
 
-def _chance(probability: float | None, lead: str) -> str:
-    return "" if probability is None else f"{lead} with probability {probability_text(probability)}"
+def _chance(probability: float | None) -> str:
+    return "" if probability is None else f", the best order with probability {probability_text(probability)}"
 
 
-def _possible(law: Law | AdaptiveEvidence) -> str:
+def _possible(law: Law) -> str:
     orders, every = law.orders, math.factorial(len(law.stages))
     if len(orders) == every:
         return f"the records leave all {every} orders possible"
@@ -413,7 +408,7 @@ def _possible(law: Law | AdaptiveEvidence) -> str:
     return f"{least}{len(orders)} of {every} orders remain possible"
 
 
-def _open_pairs(law: Law | AdaptiveEvidence) -> str:
+def _open_pairs(law: Law) -> str:
     groups = {"tied": "equivalent", "conditional": "dependent on the context", "undecided": "unsettled"}
     parts = []
     for verdict, word in groups.items():
@@ -423,13 +418,7 @@ def _open_pairs(law: Law | AdaptiveEvidence) -> str:
     return f"The order of {', that of '.join(parts)}." if parts else "No pair is missing a verdict."
 
 
-def _torn(law: Law | AdaptiveEvidence) -> str:
-    """How often the pairs of a resample make no order at all: what the probabilities of orders lack to 1."""
-    share = sum(chance.probability for chance in law.laws if chance.order is None)
-    return f" In {100 * share:.0f} % of the resamples the pairs contradict each other." if share else ""
-
-
-def _weak_pairs(law: Law | AdaptiveEvidence) -> str:
+def _weak_pairs(law: Law) -> str:
     pairs = [f"{pair.first} and {pair.second}" for pair in law.pairs if pair.under_trained]
     if not pairs:
         return ""

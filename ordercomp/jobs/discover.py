@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from ordercomp.analysis.answer import Answer, AnswerAt, answer_of, derive_answer
+from ordercomp.analysis.answer import Answer, AnswerAt, answer_from, answer_of
 from ordercomp.analysis.batches import Batch, one_batch, warn_of_others
-from ordercomp.analysis.law import Law, derive_law
+from ordercomp.analysis.law import Law, law_from
+from ordercomp.analysis.posterior import posterior_of
 from ordercomp.analysis.race import Cell
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.shown import Shown, shown_law
@@ -33,7 +34,6 @@ from ordercomp.jobs.check import check_task
 from ordercomp.jobs.course import Course
 from ordercomp.jobs.defaults import SEEDS
 from ordercomp.jobs.ladder import find_ladder
-from ordercomp.jobs.law import unless_under_trained
 from ordercomp.jobs.law_folder import guaranteed_networks, kept_outcome, settle_precision, write_outcome
 from ordercomp.jobs.race import CONTROL, Race, with_prefixes
 from ordercomp.jobs.search import task_space
@@ -367,10 +367,9 @@ def _written(run: _Run, *, guarantee: bool) -> Discovery:
 def _derived(run: _Run, records: Sequence[Record], *, guarantee: bool) -> LawFile:
     """The content of law.json, written with all that belongs to it."""
     task, runner = run.race.task, run.runner
-    law = derive_law(records, stages=task.stages)
-    answer = derive_answer(records, stages=task.stages, loss=task.loss, cost=task.cost)
-    answer = replace(answer, batches=one_batch(run.file.records)[1])
-    answer = unless_under_trained(answer, law.convergence)
+    posterior = posterior_of(records, stages=task.stages, loss=task.loss, cost=task.cost)
+    law = law_from(posterior, cost=task.cost)
+    answer = replace(answer_from(posterior, cost=task.cost), batches=one_batch(run.file.records)[1])
     certified = guaranteed_networks(task, runner.store, records, answer) if guarantee else None
     return write_outcome(run.folder, law, answer, records, runner, certified=certified)
 

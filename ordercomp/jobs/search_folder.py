@@ -16,7 +16,6 @@ from ordercomp.analysis.fronts import TOLERANCES, Candidate, Scale, candidates, 
 from ordercomp.analysis.networks import compress_command, network_name
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.analysis.report.result_files import (
-    AdaptiveFile,
     BestPoint,
     Cost,
     LawFile,
@@ -229,7 +228,7 @@ class SearchResult:
         return LawPlace(
             order=verdict.order,
             role=verdict.role,
-            evidence="adaptive" if isinstance(file, AdaptiveFile) else "paired",
+            evidence=file.law.evidence,
             rank=self.rank_of(verdict.order),
             of=len(self._rivals(verdict.order)),
         )

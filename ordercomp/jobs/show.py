@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from ordercomp.analysis.fronts import Candidate
-from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile, read_law
+from ordercomp.analysis.report.result_files import LawFile, read_law
 from ordercomp.analysis.report.shown import Shown, shown_front, shown_law, shown_records
 from ordercomp.codec import Plain
 from ordercomp.jobs.compress import Compressed
@@ -11,7 +11,7 @@ from ordercomp.jobs.discover import Discovery
 from ordercomp.jobs.search_folder import SearchResult
 from ordercomp.records import Record
 
-Presentable = Discovery | SearchResult | Compressed | LawFile | AdaptiveFile | Plain | Record
+Presentable = Discovery | SearchResult | Compressed | LawFile | Plain | Record
 
 
 def show(what: Presentable | Iterable[Record | Candidate]) -> Shown:
@@ -28,7 +28,7 @@ def show(what: Presentable | Iterable[Record | Candidate]) -> Shown:
         return shown_records([what.record])
     if isinstance(what, Record):
         return shown_records([what])
-    if isinstance(what, LawFile | AdaptiveFile):
+    if isinstance(what, LawFile):
         return shown_law(what)
     if isinstance(what, Mapping):
         if not {"law", "pairs", "stages"} <= set(what):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile
+from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.jobs.law import law_of_records
 from ordercomp.records import CostName
 from ordercomp.search.results import records_from_study
@@ -17,8 +17,7 @@ def law_of_study(
     stages: Order | None = None,
     loss: float = 0.02,
     cost: CostName = "bitops",
-    seed: int = 0,
-) -> LawFile | AdaptiveFile:
+) -> LawFile:
     """Give the law.json that a study supports, as `law_of_records` reads its trials.
 
     `study` may be left out if the storage holds only one. Raises ValueError if the storage cannot be read,
@@ -27,4 +26,4 @@ def law_of_study(
     records = records_from_study(find_study(storage, study))
     if not records:
         raise ValueError(f"the study in {str(storage)!r} holds no finished trial to derive a law from")
-    return law_of_records(records, stages=stages, loss=loss, cost=cost, seed=seed)
+    return law_of_records(records, stages=stages, loss=loss, cost=cost)

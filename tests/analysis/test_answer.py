@@ -15,7 +15,6 @@ from ordercomp.analysis.answer import (
     lower_bounds,
     mixing,
     order_matters,
-    pair_chances,
     precedence_of,
     rounded,
     stage_worth,
@@ -187,13 +186,6 @@ def test_a_stage_is_worth_what_the_best_chain_without_it_lacks() -> None:
     assert set(worth) == {"D", "Q"}  # no chain holds P
     assert worth["D"].behind == pytest.approx((0.5 + 3.0) / 2)
     assert worth["Q"].behind == pytest.approx((1.0 + 0.0) / 2)
-
-
-def test_a_pair_is_told_by_the_best_chain_that_holds_both_of_its_stages() -> None:
-    draws = np.array([[5.0, 4.0, 9.0], [5.0, 5.5, 9.0]])
-    (pair,) = pair_chances(draws, ["DQ", "QD", "D"], "DPQ")
-    assert (pair.first, pair.second, pair.probability) == ("D", "Q", 0.5)
-    assert pair.effect == pytest.approx(0.25)
 
 
 def test_shorter_chains_compete_with_orders_of_all_stages() -> None:

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from page_data import pick
+from page_data import a_pair, pick
 
-from ordercomp.analysis.answer import Answer, AnswerAt, Behind, CostAnswer, PairChance, Regret, Standing
+from ordercomp.analysis.answer import Answer, AnswerAt, Behind, CostAnswer, Regret, Standing
 from ordercomp.analysis.report.text import (
     answer_words,
     cost_text,
@@ -16,6 +16,7 @@ from ordercomp.analysis.report.text import (
     where_costs_differ,
     where_it_changes,
 )
+from ordercomp.analysis.statistics import Estimate
 
 
 def standings(inside: Sequence[str], out: int) -> dict[str, Standing]:
@@ -153,10 +154,10 @@ def test_shorter_chains_are_told_beside_the_order_of_all_stages() -> None:
 
 
 def test_the_decided_pairs_are_told_with_the_rank_of_the_orders_that_keep_them() -> None:
-    chances = (("D", "P", 0.99), ("D", "Q", 0.5), ("P", "Q", 0.02))
-    pairs = tuple(
-        PairChance(first=first, second=second, probability=chance, effect=0.3, interval=(0.1, 0.5))
-        for first, second, chance in chances
+    pairs = (
+        a_pair("D", "P", "before", effect=Estimate(mean=0.3, interval=(0.1, 0.5), probability=0.99)),
+        a_pair("D", "Q", effect=Estimate(mean=0.0, interval=(-0.1, 0.5), probability=0.5)),
+        a_pair("P", "Q", "after", effect=Estimate(mean=-0.3, interval=(-0.5, -0.1), probability=0.02)),
     )
     orders = ["DPQ", "QDP", "DQP", "PDQ", "PQD", "QPD"]
     told = answer(

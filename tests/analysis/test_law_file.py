@@ -4,13 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from builders import make_record
 from page_data import a_law, law_file
 
-from ordercomp.analysis.report.result_files import AdaptiveFile, LawFile, read_law
-from ordercomp.analysis.sampled import adaptive_evidence
+from ordercomp.analysis.law import derive_law
+from ordercomp.analysis.report.result_files import LawFile, read_law
 from ordercomp.codec import encode, format_json
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.json"))
@@ -26,12 +25,10 @@ def test_a_law_that_is_read_is_written_byte_for_byte(path: Path) -> None:
 
 def test_what_a_sampler_s_networks_say_is_read_as_such() -> None:
     records = [make_record(order, seed) for order in ("DP", "PD") for seed in range(6)]
-    file = AdaptiveFile(law=adaptive_evidence(records, rng=np.random.default_rng(0)))
-    assert encode(read_law(encode(file))) == encode(file)
-    beside = LawFile(law=a_law(), adaptive=file.law)
-    read = read_law(encode(beside))
-    assert isinstance(read, LawFile)
-    assert encode(read.adaptive) == encode(file.law)
+    file = LawFile(law=derive_law(records, sampled=True))
+    assert encode(file)["evidence"] == "adaptive"
+    for told in (file, LawFile(law=a_law(), adaptive=file.law)):
+        assert encode(read_law(encode(told))) == encode(told)
 
 
 def test_the_keys_of_the_contract_are_enough_and_unknown_ones_do_no_harm() -> None:

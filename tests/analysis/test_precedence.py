@@ -2,7 +2,6 @@
 
 import itertools
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +15,6 @@ from ordercomp.analysis.precedence import (
     linear_extensions,
     minimum_feedback_arcs,
     precedence_graph,
-    tournament_orders,
 )
 from ordercomp.sequence import permutations
 
@@ -127,10 +125,3 @@ def test_an_intransitive_triple_is_named_once_with_its_weakest_link() -> None:
     found = intransitive_triples("DPQ", {("D", "P"): 0.9, ("P", "Q"): 0.7, ("D", "Q"): 0.4})
     assert found == [("D", "P", "Q", pytest.approx(0.6))]
     assert intransitive_triples("DPQ", {("D", "P"): 0.9, ("P", "Q"): 0.7, ("D", "Q"): 0.6}) == []
-
-
-def test_tournaments_are_sorted_or_counted_as_cycles() -> None:
-    pairs = [("D", "P"), ("D", "Q"), ("P", "Q")]
-    draws = np.array([[1, 1, 1], [1, 1, 1], [-1, 1, 1], [1, -1, 1], [1, np.nan, 1]], dtype=float)
-    assert tournament_orders("DPQ", pairs, draws) == {"DPQ": 0.5, None: 0.25, "PDQ": 0.25}
-    assert tournament_orders("DPQ", pairs, draws[-1:]) == {}

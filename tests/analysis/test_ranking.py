@@ -3,7 +3,8 @@ import math
 import pytest
 from builders import make_record
 
-from ordercomp.analysis.ranking import permutation_records, rank_orders
+from ordercomp.analysis.fronts import Scale
+from ordercomp.analysis.ranking import permutation_records, rank_orders, read_softly
 
 
 def test_orders_are_ranked_by_their_mean_value_over_seeds() -> None:
@@ -42,3 +43,16 @@ def test_ties_are_alphabetical_and_other_orders_are_passed_over() -> None:
     assert [one.order for one in rank_orders(records, "DP")] == ["DP", "PD"]
     assert [one.order for one in permutation_records(records, "DP")] == ["PD", "DP"]
     assert rank_orders([], "DP") == []
+
+
+def test_an_order_is_read_by_a_soft_value_beside_the_others() -> None:
+    records = [
+        make_record("DP", accuracy=0.88, bitops_cr=256.0),
+        make_record("PD", accuracy=0.98, bitops_cr=16.0),
+    ]
+    found = {
+        tolerance: read_softly(records, "PD", scale=Scale(tolerance=tolerance)) for tolerance in (0.05, 1.0)
+    }
+    assert [(one.best, one.rank, one.of) for one in found.values() if one] == [("PD", 1, 2), ("DP", 2, 2)]
+    assert [one.behind > 0 for one in found.values() if one] == [False, True]
+    assert read_softly(records[:1], "DP") is read_softly(records[:1], "PD") is None

@@ -9,12 +9,12 @@ from builders import make_record
 
 from benchmarks.worlds import Planted, simulate
 from ordercomp.analysis.checks import closest_harder
-from ordercomp.analysis.law import LawOptions, derive_law
+from ordercomp.analysis.law import derive_law
 from ordercomp.records import Record
 
 
 def repeated(stage: str, gain: float) -> list[Record]:
-    """X twice, X once but harder, X once and gentle, at four seeds; the repeat gains accuracy."""
+    """X twice, X once but harder, X once and gentle, at four seeds; the repeat gains in accuracy."""
     hard, gentle = {stage: {"ratio": 0.7}}, {stage: {"ratio": 0.4}}
     return [
         record
@@ -74,19 +74,7 @@ def test_the_law_followed_by_a_stage_again_is_compared_with_the_law() -> None:
 def test_another_order_followed_by_a_stage_again_says_nothing_about_the_law() -> None:
     records = simulate(Planted.law("DPQ", 1.0), seeds=4, rng=np.random.default_rng(0))
     again = [replace(one, order="PDQD", sequence="P D Q D") for one in records if one.order == "PDQ"]
-    (check,) = derive_law([*records, *again]).repetition
-    assert (check.twice, check.once, check.outcome) == ("DPQD", "DPQ", "undecided")
-    assert check.sentence == (
-        "That DPQD gains nothing over DPQ undecided: "
-        "there are no records of DPQD at seeds that may verify DPQ."
-    )
-
-
-def test_held_out_seeds_alone_test_the_law_followed_by_a_stage() -> None:
-    records = simulate(Planted.law("DPQ", 1.0), seeds=8, rng=np.random.default_rng(0))
-    again = [replace(one, order="DPQP", sequence="D P Q P") for one in records if one.order == "DPQ"]
-    (check,) = derive_law([*records, *again], options=LawOptions(held_out=3)).repetition
-    assert check.sentence.endswith("doublings at seeds 5, 6, 7.")
+    assert derive_law([*records, *again]).repetition == ()
 
 
 def test_the_harder_stage_is_the_closest_that_is_nearer_to_both_than_to_one() -> None:

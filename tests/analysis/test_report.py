@@ -29,12 +29,11 @@ def some_records() -> list[Record]:
 
 
 def test_unique_law_is_named_with_its_probability() -> None:
-    laws = (OrderChance(order="DPQ", probability=0.93), OrderChance(order=None, probability=0.07))
+    laws = (OrderChance(order="DPQ", probability=0.93), OrderChance(order="PDQ", probability=0.07))
     verdict = read_verdict(a_law(laws=laws))
-    assert verdict.headline == "Law: D → P → Q, with probability 0.93."
+    assert verdict.headline == "Law: D → P → Q, the best order with probability 0.93."
     assert verdict.detail == (
-        "That is: distill, prune then quantize. No other order agrees with every decided pair. "
-        "In 7 % of the resamples the pairs contradict each other."
+        "That is: distill, prune then quantize. No other order agrees with every decided pair."
     )
     assert (verdict.order, verdict.role, verdict.probability) == ("DPQ", "law", pytest.approx(0.93))
 
@@ -102,7 +101,7 @@ def test_page_holds_networks_failures_and_provenance(tmp_path: Path) -> None:
     assert "loss is &lt;NaN&gt; at epoch 3" in text
     assert "torch 2.13" in text
     assert "P(ratio=0.4)" in text
-    assert "tolerance of 10 points" in text
+    assert "half to one and a half times the tolerated one" in text
     assert "Not tested: there are no control runs" in text
 
 

@@ -11,7 +11,6 @@ from scipy import stats
 from ordercomp.analysis.statistics import (
     Prior,
     estimate,
-    hierarchical_bootstrap,
     holm,
     kendall_tau,
     row_scores,
@@ -21,7 +20,6 @@ from ordercomp.analysis.statistics import (
 
 NONE = Prior(0.0, 0.0)
 NAN = float("nan")
-A, B, K = frozenset("a"), frozenset("b"), frozenset("k")
 
 
 def test_row_scores_average_what_is_there_and_drop_empty_rows() -> None:
@@ -123,57 +121,6 @@ def test_holm_never_lowers_a_p_value_and_treats_the_smallest_like_bonferroni(p_v
     for raw, adjusted in zip(p_values, holm(p_values), strict=True):
         assert raw <= adjusted <= 1
     assert min(holm(p_values)) == pytest.approx(min(1, min(p_values) * len(p_values)))
-
-
-def test_bootstrap_centers_on_the_mean_and_spreads_like_the_seeds() -> None:
-    rng = np.random.default_rng(0)
-    table = rng.normal(0.5, 1, size=(6, 1)) + np.zeros((6, 4))
-    draws = hierarchical_bootstrap([table], [[K] * 4], resamples=20_000, dof=1e6, rng=rng)
-    assert draws.mean() == pytest.approx(table.mean(), abs=0.02)
-    assert draws.std() == pytest.approx(stats.sem(table[:, 0]), rel=0.05)
-
-
-def test_bootstrap_keeps_what_a_seed_does_to_two_pairs_together() -> None:
-    rng = np.random.default_rng(0)
-    table = rng.normal(0, 1, size=(5, 1))
-    draws = hierarchical_bootstrap(
-        [table, -table], [[K], [K]], resamples=500, dof=4, rng=np.random.default_rng(1)
-    )
-    assert draws[:, 0] == pytest.approx(-draws[:, 1])
-
-
-def test_bootstrap_resamples_knob_settings_and_contexts() -> None:
-    table = np.tile([1.0, 1.0, 3.0, 3.0], (3, 1))
-    draws = hierarchical_bootstrap(
-        [table], [[A, A, B, B]], resamples=4000, dof=2, rng=np.random.default_rng(0)
-    )
-    assert set(np.unique(np.round(draws, 9))) == {1.0, 2.0, 3.0}
-    assert np.mean(draws == 1.0) == pytest.approx(0.25, abs=0.03)
-
-
-def test_bootstrap_draws_the_same_settings_for_all_pairs() -> None:
-    table = np.tile([1.0, -1.0], (3, 1))
-    draws = hierarchical_bootstrap(
-        [table, table], [[A, B], [A, B]], resamples=500, dof=2, rng=np.random.default_rng(0)
-    )
-    assert draws[:, 0] == pytest.approx(draws[:, 1])
-    assert draws.std() > 0.5
-
-
-def test_a_cell_of_two_settings_counts_as_often_as_these_on_average() -> None:
-    table = np.tile([3.0, 0.0], (3, 1))
-    draws = hierarchical_bootstrap([table], [[A | B, A]], resamples=4000, dof=2, rng=np.random.default_rng(0))
-    # A never drawn leaves the shared cell alone; A twice gives it half the weight of the other's two
-    assert set(np.unique(np.round(draws, 9))) == {3.0, 1.5, 1.0}
-
-
-def test_bootstrap_of_nothing_is_nothing() -> None:
-    rng = np.random.default_rng(0)
-    assert hierarchical_bootstrap([], [], resamples=3, dof=1, rng=rng).shape == (3, 0)
-    no_seeds = hierarchical_bootstrap([np.empty((0, 2))], [[K] * 2], resamples=3, dof=1, rng=rng)
-    assert np.isnan(no_seeds).all()
-    empty = hierarchical_bootstrap([np.empty((2, 0))], [[]], resamples=3, dof=1, rng=rng)
-    assert np.isnan(empty).all()
 
 
 def test_kendall_s_tau_is_that_of_scipy_with_ties_too() -> None:

@@ -10,16 +10,19 @@ from builders import record_value
 from benchmarks.worlds import Planted, simulate
 from ordercomp.analysis.fronts import Scale
 from ordercomp.analysis.law import derive_law
-from ordercomp.codec import encode
+from ordercomp.analysis.run_table import RunTable
+from ordercomp.analysis.values import run_values
 
 QUIET = {"node_noise": 0.0, "seed_noise": 0.0, "interaction": 0.0}
 
 
 def test_without_noise_a_record_is_worth_what_was_planted() -> None:
     truth = Planted.law("DPQE", 0.5, quirk=0.2, **QUIET)
-    for record in simulate(truth, seeds=1, rng=np.random.default_rng(0)):
-        expected = pytest.approx(truth.expected(record.order))
-        assert record_value(record, scale=Scale(split="validation")) == expected
+    records = simulate(truth, seeds=1, rng=np.random.default_rng(0))
+    for run, value in run_values(RunTable.of(records), loss=0.02).items():
+        assert value == pytest.approx(truth.expected(run.order))
+    for record in records:
+        assert record_value(record, scale=Scale()) == pytest.approx(truth.expected(record.order))
 
 
 def test_a_swap_of_neighbors_is_worth_the_effect_of_the_pair() -> None:
@@ -57,16 +60,16 @@ def test_the_same_rng_makes_the_same_records() -> None:
     assert first == second
 
 
-def test_a_planted_cycle_is_reported_as_one() -> None:
+def test_a_planted_cycle_decides_no_pair_as_each_order_of_it_is_as_good() -> None:
     truth = Planted(effects={("D", "P"): 0.8, ("P", "Q"): 0.8, ("Q", "D"): 0.8})
     law = derive_law(simulate(truth, seeds=5, rng=np.random.default_rng(0)))
-    assert law.law is None
-    assert law.orders == ()
-    assert law.cycle == ("D", "P", "Q", "D")
-    assert encode(law)["cycle"] == ["D", "P", "Q", "D"]
-    assert len(law.feedback_arcs) == 1
-    assert sum(one.probability for one in law.laws if one.order is None) > 0.9
-    assert set("DPQ") in [set(triple.stages) for triple in law.intransitive]
+    assert (law.law, law.cycle) == (None, None)
+    inside = [pair for pair in law.pairs if {pair.first, pair.second} <= set("DPQ")]
+    assert not any(pair.decided for pair in inside)
+    best = {
+        chance.order.replace("E", "") for chance in law.laws if chance.order and chance.probability > 0.05
+    }
+    assert best == {"DPQ", "PQD", "QDP"}
 
 
 @pytest.mark.parametrize("heavy", [False, True])
@@ -83,14 +86,13 @@ def test_a_diverged_seed_and_heavy_tails_make_no_nonsense(heavy: bool) -> None:
 
 
 def test_no_effect_gives_an_edge_to_few_pairs() -> None:
+    truth = Planted(stages="DP")
     verdicts = [
         pair.verdict
-        for number in range(30)
-        for pair in derive_law(
-            simulate(Planted(stages="DPQ"), seeds=3, rng=np.random.default_rng(number))
-        ).pairs
+        for number in range(40)
+        for pair in derive_law(simulate(truth, seeds=3, rng=np.random.default_rng(number))).pairs
     ]
-    assert sum(verdict in ("before", "after") for verdict in verdicts) <= 0.05 * len(verdicts)
+    assert sum(verdict in ("before", "after") for verdict in verdicts) <= 0.1 * len(verdicts)
 
 
 def test_all_pairs_are_planted_by_a_law() -> None:

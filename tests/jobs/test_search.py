@@ -2,9 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import optuna
@@ -12,9 +10,7 @@ import pytest
 
 from benchmarks.search_worlds import SyntheticWorld, TableRunner
 from ordercomp.analysis.report.result_files import SearchFile
-from ordercomp.analysis.sampled import adaptive_evidence
 from ordercomp.codec import decode, format_json
-from ordercomp.jobs import law
 from ordercomp.jobs.search import SearchPlan, run_search, task_space
 from ordercomp.jobs.search_folder import SearchResult, write_search_outcome
 from ordercomp.objectives import Objectives
@@ -41,14 +37,6 @@ def world(sequence: StageSequence, seed: int) -> Record:
 
 def plan(out: Path, **changes: object) -> SearchPlan:
     return SearchPlan(**{"task": DIGITS, "out": out, "trials": 12, "sampler": "random", **changes})  # type: ignore[arg-type]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few_resamples() -> Iterator[None]:
-    """Which orders lead is asked here, not how sure a bootstrap of the law beside them is."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(law, "adaptive_evidence", partial(adaptive_evidence, resamples=100))
-        yield
 
 
 @pytest.fixture(scope="module")

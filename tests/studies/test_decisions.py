@@ -123,7 +123,7 @@ def test_insertions_of_a_planted_law_hold_and_those_of_its_reverse_do_not() -> N
 
 def test_an_insertion_knows_its_two_orders() -> None:
     records = simulate(Planted.law("PQE", 1.0), seeds=2, rng=np.random.default_rng(1))
-    orders = {one.at.orders for one in insertion.decide_placements(records)}
+    orders = {placement.orders for placement, _ in insertion.decide_placements(records)}
     assert {("PQE", "EQP"), ("QPE", "QEP"), ("PEQ", "EPQ")} <= orders
 
 

@@ -1,0 +1,76 @@
+"""What records say of all chains at one tolerated loss: the draws that answer and law are both read off."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ordercomp.analysis.convergence import Control, controls, short_chains
+from ordercomp.analysis.order_model import Draws, Effort, draw_values
+from ordercomp.analysis.run_table import RunTable
+from ordercomp.analysis.values import (
+    Network,
+    ValueTable,
+    chain_values,
+    networks_of,
+    sampled_values,
+    settings_of,
+)
+from ordercomp.records import Convention, CostName, Record
+from ordercomp.sequence import Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Posterior:
+    """The values of chains at a loss, draws of what the model makes of them, and which chains to doubt."""
+
+    runs: RunTable
+    networks: tuple[Network, ...]
+    table: ValueTable
+    draws: Draws | None  # None where no chain was measured
+    controls: tuple[Control, ...]
+    short: frozenset[Order]  # chains that further epochs alone would raise
+    sampled: bool = False  # whether a sampler chose the networks
+
+    @property
+    def values(self) -> npt.NDArray[np.float64]:
+        """Draws of the chains' values in doublings, shape (draws, chains); none where nothing is measured."""
+        return np.zeros((0, len(self.table.orders))) if self.draws is None else self.draws.pooled
+
+
+def posterior_of(
+    records: Iterable[Record],
+    *,
+    stages: Order | None = None,
+    loss: float = 0.02,
+    cost: CostName = "bitops",
+    convention: Convention = "paper",
+    effort: Effort | None = None,
+    sampled: bool = False,
+) -> Posterior:
+    """Value the chains of `stages`, those that occur by default, at a tolerated loss, and draw.
+
+    `sampled` networks were chosen by a sampler, each with knobs of its own: see `sampled_values`. Raises
+    ValueError for a loss outside of (0, 1], stages that are no distinct letters or are left out where none
+    occurs, and a cost or convention that the records do not hold.
+    """
+    runs = RunTable.of(records, stages=stages)
+    networks = networks_of(runs, runs.stages, cost=cost, convention=convention)
+    if sampled:
+        table = sampled_values(networks, runs.stages, loss=loss)
+    else:
+        table = chain_values(networks, runs.stages, loss=loss, settings=settings_of(networks))
+    draws = None
+    if table.orders and any(len(network.reductions) for network in networks):
+        draws = draw_values(table.values, table.orders, table.stages, floor=table.floor, effort=effort)
+    found = controls(runs)
+    return Posterior(
+        runs=runs,
+        networks=tuple(networks),
+        table=table,
+        draws=draws,
+        controls=found,
+        short=short_chains(runs, found, runs.stages),
+        sampled=sampled,
+    )
