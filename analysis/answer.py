@@ -16,6 +16,7 @@ chain loses so little at most of the seeds, as then the network is best left alo
 """
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, TypeVar
@@ -24,17 +25,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from ordercomp.analysis.order_model import Draws, Effort, draw_values
+from ordercomp.analysis.order_model import Draws, Effort, draw_tables
 from ordercomp.analysis.pairs import Evidence, pair_evidence
 from ordercomp.analysis.posterior import Posterior, posterior_of
 from ordercomp.analysis.statistics import RULES
 from ordercomp.analysis.values import (
-    LOSSES,
     ValueTable,
-    chain_tables,
     chain_values,
     holds_latency,
-    networks_of,
+    recounted,
 )
 from ordercomp.codec import FLAT, OMITTED, named
 from ordercomp.records import Convention, CostName, Record, metric_of
@@ -190,6 +189,7 @@ class Answer:
     baseline: float | None = field(
         default=None, metadata=OMITTED
     )  # figure of the networks left alone, on test
+    guessing: float | None = field(default=None, metadata=OMITTED)  # what guessing gets, if that is known
     batches: str = field(default="", metadata=OMITTED)  # which records were left out, or pooled over hardware
 
     @property
@@ -235,7 +235,7 @@ def answer_from(
     convention: Convention = "paper",
     effort: Effort | None = None,
 ) -> Answer:
-    """Answer at the loss of a posterior and at all of `LOSSES`, over all knob settings and for each alone.
+    """Answer at the loss of a posterior and at those told beside it, over all knob settings and for each.
 
     At its loss the other costs than its own, `cost`, are answered, too, in brief. Chains that were run at
     fewer seeds than others are compared by the model, not by their raw means. Where most chains would gain
@@ -244,54 +244,87 @@ def answer_from(
     """
     table, stages, short = posterior.table, posterior.table.stages, posterior.short
     networks, settings, loss = posterior.networks, table.settings, table.loss or 0.0
-    brief = effort or BRIEF
-    asked = answer_of(table, draws=posterior.draws, short=short)
+    asked = _silent(table)
+    if asked is None and posterior.draws is not None:
+        asked = read_answer(table, posterior.draws, short=short)
+    asked = asked or AnswerAt(loss=loss)
     answer = Answer(asked=asked, metric=metric_of(posterior.runs.records.values()), cost=cost)
     if short and 2 * len(short) > len(table.orders):
         said = f"{len(short)} of {len(table.orders)} chains gain from further epochs alone: train for longer"
-        silent = tuple(AnswerAt(loss=at) for at in LOSSES)
+        silent = tuple(AnswerAt(loss=at.loss) for at in posterior.by_loss)
         return replace(answer, asked=AnswerAt(loss=loss), by_loss=silent, withheld=said)
-    by_cost: dict[str, CostAnswer] = {}
     costs = (*COSTS, *((LATENCY,) if holds_latency(posterior.runs.records.values()) else ()))
-    for other in costs if asked.recommended else ():
-        if other != cost:
-            others = networks_of(posterior.runs, stages, cost=other, convention=convention)
-            told = answer_of(chain_values(others, stages, loss=loss, settings=settings), effort=brief)
-            by_cost[other] = CostAnswer(recommended=told.recommended, best_set=told.best_set)
-    alone = [chain_values(networks, stages, loss=loss, settings=[setting]) for setting in settings]
+    others = [other for other in costs if other != cost and asked.recommended]
+    tables = {
+        "loss": [at for at in posterior.by_loss if at.loss != loss],
+        "setting": [
+            chain_values(networks, stages, loss=loss, settings=[setting])
+            for setting in settings
+            if len(settings) > 1
+        ],
+        "cost": [
+            chain_values(
+                recounted(networks, posterior.runs, cost=other, convention=convention),
+                stages,
+                loss=loss,
+                settings=settings,
+            )
+            for other in others
+        ],
+    }
+    told = iter(
+        answers_of([one for some in tables.values() for one in some], effort=effort or BRIEF, short=short)
+    )
+    by_loss, by_setting, by_cost = (list(itertools.islice(told, len(some))) for some in tables.values())
+    at_loss = {at.loss: at for at in (*by_loss, asked)}
     return replace(
         answer,
-        by_loss=tuple(
-            asked if at.loss == loss else answer_of(at, effort=brief, short=short)
-            for at in chain_tables(networks, stages, losses=LOSSES, settings=settings)
-        ),
+        by_loss=tuple(at_loss[at.loss] for at in posterior.by_loss),
         by_setting=tuple(
-            replace(answer_of(own, effort=brief, short=short), setting=str(own.settings[0]))
-            for own in alone
-            if len(alone) > 1
+            replace(at, setting=str(setting)) for at, setting in zip(by_setting, settings, strict=False)
         ),
-        by_cost=by_cost,
+        by_cost={
+            other: CostAnswer(recommended=at.recommended, best_set=at.best_set)
+            for other, at in zip(others, by_cost, strict=True)
+        },
     )
 
 
 def answer_of(
-    table: ValueTable,
-    *,
-    effort: Effort | None = None,
-    draws: Draws | None = None,
-    short: Set[Order] = frozenset(),
+    table: ValueTable, *, effort: Effort | None = None, short: Set[Order] = frozenset()
 ) -> AnswerAt:
-    """Answer from a table of values, larger being better; from `draws` of it, if they are there already.
+    """Answer from a table of values, larger being better.
 
     `short` are chains that further epochs alone would raise, see `pair_evidence`.
     """
+    return answers_of([table], effort=effort, short=short)[0]
+
+
+def answers_of(
+    tables: Sequence[ValueTable], *, effort: Effort | None = None, short: Set[Order] = frozenset()
+) -> list[AnswerAt]:
+    """Answer from each of several tables, as `answer_of` does; those of the same chains are drawn at once."""
+    answers = [_silent(table) for table in tables]
+    alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for place, (table, answer) in enumerate(zip(tables, answers, strict=True)):
+        if answer is None:
+            missed = table.floor is not None and bool((table.values <= table.floor + 1e-9).any())
+            alike[table.orders, len(table.seeds), table.floor, missed].append(place)
+    for places in alike.values():
+        first, values = tables[places[0]], np.stack([tables[place].values for place in places])
+        drawn = draw_tables(values, first.orders, first.stages, floor=first.floor, effort=effort)
+        for place, draws in zip(places, drawn, strict=True):
+            answers[place] = read_answer(tables[place], draws, short=short)
+    return [answer for answer in answers if answer is not None]
+
+
+def _silent(table: ValueTable) -> AnswerAt | None:
+    """The answer of a table that tells too little for one; None where it tells enough."""
     if _seeds(table) < LEAST_SEEDS:
         return AnswerAt(loss=table.loss, seeds_needed=LEAST_SEEDS)
     if not _is_reached(table.values, table.floor):
         return AnswerAt(loss=table.loss, at_floor=_share_at_floor(table.values, table.floor))
-    if draws is None:
-        draws = draw_values(table.values, table.orders, table.stages, floor=table.floor, effort=effort)
-    return read_answer(table, draws, short=short)
+    return None
 
 
 def read_answer(table: ValueTable, draws: Draws, *, short: Set[Order] = frozenset()) -> AnswerAt:
@@ -416,10 +449,8 @@ def order_matters(values: FloatArray, noise: FloatArray) -> float | None:
     rows, columns = np.nonzero(np.isfinite(values))
     seen = values[rows, columns]
     orders, seeds = values.shape
-    by_seed = np.eye(seeds)[columns]
-    both = np.hstack([by_seed, np.eye(orders)[rows]])
-    rest_seed, rank_seed = _residual(by_seed, seen)
-    rest_both, rank_both = _residual(both, seen)
+    rest_seed, rank_seed = _residual([columns], [seeds], seen)
+    rest_both, rank_both = _residual([columns, rows], [seeds, orders], seen)
     between, within = rank_both - rank_seed, len(seen) - rank_both
     if between < 1 or within < 1 or rest_both <= 1e-18 * float((seen**2).sum()):
         return None
@@ -453,10 +484,25 @@ def mixing(draws: FloatArray) -> tuple[float, float]:
     return float(np.sqrt(total / within)), parts.size / (1.0 + 2.0 * correlation)
 
 
-def _residual(design: FloatArray, values: FloatArray) -> tuple[float, int]:
-    """Sum of squares that a design leaves, and its rank."""
-    weights, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
-    return float(((values - design @ weights) ** 2).sum()), int(rank)
+def _residual(
+    factors: Sequence[npt.NDArray[np.int64]], levels: Sequence[int], values: FloatArray
+) -> tuple[float, int]:
+    """Sum of squares that factors, each a level for every value, leave, and the rank of their design."""
+    pairs = list(zip(factors, levels, strict=True))
+    gram = np.block(
+        [
+            [
+                np.bincount(one * wide + other, minlength=high * wide).reshape(high, wide)
+                for other, wide in pairs
+            ]
+            for one, high in pairs
+        ]
+    ).astype(np.float64)
+    pulls = np.concatenate([np.bincount(one, values, high) for one, high in pairs])
+    weights, _, rank, _ = np.linalg.lstsq(gram, pulls, rcond=1e-10)
+    starts = np.cumsum([0, *levels[:-1]])
+    fitted = sum(weights[start + one] for start, one in zip(starts, factors, strict=True))
+    return float(((values - fitted) ** 2).sum()), int(rank)
 
 
 def _seeds(table: ValueTable) -> int:

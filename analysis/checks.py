@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.convergence import end_accuracy
-from ordercomp.analysis.pairs import DECIDED, Evidence, Where
+from ordercomp.analysis.pairs import Evidence, Where
 from ordercomp.analysis.run_table import Run, RunTable, parsed
 from ordercomp.analysis.statistics import (
     RULES,
@@ -31,6 +31,7 @@ from ordercomp.codec import FLAT, OMITTED
 from ordercomp.sequence import Order, StageSequence, kendall_distance
 
 FloatArray = npt.NDArray[np.float64]
+SURE = 0.95  # probability from which on an order holds, or fails
 MOST_RANKS = 8  # that a sentence lists
 
 
@@ -111,9 +112,9 @@ def exhaustive(
 
 
 def _outcome(probability: float, seeds: int) -> Outcome:
-    if seeds < RULES.least_seeds or 1 - DECIDED < probability < DECIDED:
+    if seeds < RULES.least_seeds or 1 - SURE < probability < SURE:
         return "undecided"
-    return "holds" if probability >= DECIDED else "fails"
+    return "holds" if probability >= SURE else "fails"
 
 
 def _sentence(result: Exhaustive) -> str:
@@ -164,8 +165,8 @@ class Insertion:
 def check_insertions(pairs: Sequence[Evidence]) -> list[Insertion]:
     """Read off the groups of each pair whether its likelier order survives every other stage in every place.
 
-    A place holds if the order comes out first there, too, with probability 0.95, fails if the other one does,
-    and is undecided otherwise. An insertion fails if any of its places does and holds if all do.
+    A place holds if the order surely comes out first there, too, as pairs are decided, fails if the other one
+    does, and is undecided otherwise. An insertion fails if any of its places does and holds if all do.
     """
     found = []
     for pair in pairs:

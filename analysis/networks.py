@@ -21,12 +21,11 @@ from scipy import special
 from ordercomp.analysis.answer import Answer, AnswerAt
 from ordercomp.analysis.fronts import point_losses
 from ordercomp.analysis.ranking import chain_records
-from ordercomp.analysis.values import multiplication_bits, reduction_of
+from ordercomp.analysis.values import images_in, multiplication_bits, reduction_of
 from ordercomp.codec import OMITTED, Number
 from ordercomp.records import CostName, OperatingPoint, Record, check_cost
 from ordercomp.sequence import Order
 
-MOST_IMAGES = 200_000
 Wanted = Callable[[Record], bool]
 MORE = 1.02  # times the reduction from which on another order's network is worth a row
 
@@ -255,21 +254,6 @@ def loss_interval(
         difference - math.hypot(baseline - low_base, high - accuracy),
         difference + math.hypot(high_base - baseline, accuracy - low),
     )
-
-
-def images_in(fractions: Sequence[float]) -> int | None:
-    """The least number of images of which all these shares are whole counts.
-
-    None if there is none up to 200,000, or if fewer than two different shares are given.
-    """
-    shares = np.unique(np.asarray(fractions, dtype=np.float64))
-    if len(shares) < 2 or not np.isfinite(shares).all():
-        return None
-    images = np.arange(math.floor(1 / float(np.diff(shares).max())), MOST_IMAGES + 1, dtype=np.float64)
-    for share in shares:
-        counts = share * images
-        images = images[np.abs(counts - np.round(counts)) < 1e-6]
-    return next((int(number) for number in images if number > 1), None)
 
 
 def _wilson(share: float, images: int, confidence: float) -> tuple[float, float]:

@@ -25,7 +25,7 @@ PairVerdict = Literal["before", "after", "tied", "undecided", "conditional"]
 Where = Literal["before", "between", "after"]
 PLACES: tuple[Where, ...] = ("before", "between", "after")
 
-DECIDED = 0.95  # probability from which on the order of a pair is decided
+DECIDED = 0.975  # probability from which on a pair is decided: the 95 % interval of its effect excludes zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,9 @@ def pair_evidence(
         values: draws of the chains' values, shape (draws, chains), in the order of the table.
         short: chains that further epochs alone would raise. Where the best of those that lie behind is one,
             more often than not, the pair is marked and stays undecided.
-        grouped: work out the groups, too, which alone can make a pair conditional.
+        grouped: work out the groups, which alone can make a pair conditional, and the sign-flip check, too.
 
-    "before" or "after" from a probability of 0.95 on, "tied" if the interval of the effect lies within the
+    "before" or "after" from a probability of 0.975 on, "tied" if the interval of the effect lies within the
     margin, "conditional" if groups are surely of opposite directions and the whole is undecided, otherwise
     "undecided", and always with fewer than three seeds at which both orders ran.
     """
@@ -109,7 +109,7 @@ def pair_evidence(
     adjusted = holm([one.p_value or 0.0 for one in found])
     found = [replace(one, adjusted_p=p_value) for one, p_value in zip(found, adjusted, strict=True)]
     if not grouped:
-        return tuple(replace(one, sign_flip_p=None) for one in found)
+        return tuple(found)
     return tuple(
         _with_groups(one, table, values, both) for one, both in zip(found, sides.values(), strict=True)
     )
@@ -155,7 +155,6 @@ def _judge(
         seeds=len(scores),
         under_trained=doubtful,
         p_value=2 * tail,
-        sign_flip_p=sign_flip_p(np.array(list(scores.values())), rng=np.random.default_rng(0)),
         reduction=effect.mean,
         left_out=sum(table.orders[k] in short for side in sides for k in side),
     )
@@ -218,7 +217,10 @@ def _with_groups(pair: Evidence, table: ValueTable, values: FloatArray, sides: t
         )
     open_yet = pair.verdict == "undecided" and not pair.under_trained
     torn = open_yet and {group.sign for group in groups} >= {1, -1}
-    return replace(pair, groups=tuple(groups), verdict="conditional" if torn else pair.verdict)
+    flips = sign_flip_p(np.array(list(_scores(table, sides).values())), rng=np.random.default_rng(0))
+    return replace(
+        pair, groups=tuple(groups), sign_flip_p=flips, verdict="conditional" if torn else pair.verdict
+    )
 
 
 def _place(order: Order, first: str, second: str, stage: str) -> Where | None:

@@ -10,12 +10,13 @@ from ordercomp.analysis.convergence import Control, controls, short_chains
 from ordercomp.analysis.order_model import Draws, Effort, draw_values
 from ordercomp.analysis.run_table import RunTable
 from ordercomp.analysis.values import (
+    LOSSES,
     Network,
     ValueTable,
-    chain_values,
+    chain_tables,
+    images_in,
     networks_of,
     sampled_values,
-    settings_of,
 )
 from ordercomp.records import Convention, CostName, Record
 from ordercomp.sequence import Order
@@ -27,7 +28,8 @@ class Posterior:
 
     runs: RunTable
     networks: tuple[Network, ...]
-    table: ValueTable
+    table: ValueTable  # at the loss
+    by_loss: tuple[ValueTable, ...]  # at those of `LOSSES` that are an image or more; none of a sampler's
     draws: Draws | None  # None where no chain was measured
     controls: tuple[Control, ...]
     short: frozenset[Order]  # chains that further epochs alone would raise
@@ -58,9 +60,9 @@ def posterior_of(
     runs = RunTable.of(records, stages=stages)
     networks = networks_of(runs, runs.stages, cost=cost, convention=convention)
     if sampled:
-        table = sampled_values(networks, runs.stages, loss=loss)
+        table, *rest = [sampled_values(networks, runs.stages, loss=loss)]
     else:
-        table = chain_values(networks, runs.stages, loss=loss, settings=settings_of(networks))
+        table, *rest = chain_tables(networks, runs.stages, losses=[loss, *_told_losses(runs)])
     draws = None
     if table.orders and any(len(network.reductions) for network in networks):
         draws = draw_values(table.values, table.orders, table.stages, floor=table.floor, effort=effort)
@@ -69,8 +71,17 @@ def posterior_of(
         runs=runs,
         networks=tuple(networks),
         table=table,
+        by_loss=tuple(rest),
         draws=draws,
         controls=found,
         short=short_chains(runs, found, runs.stages),
         sampled=sampled,
     )
+
+
+def _told_losses(runs: RunTable) -> list[float]:
+    """The losses to be told beside the asked one: those of at least one validation image."""
+    measured = [record for record in runs.records.values() if record.points]
+    shares = [record.baseline.accuracy for record in measured]
+    images = images_in([*shares, *(point.accuracy for record in measured for point in record.points)])
+    return [loss for loss in LOSSES if images is None or loss * images >= 1]

@@ -10,9 +10,10 @@ count. Where no point is within the loss the network is left alone: value 0, the
 Control arms and repeated stages are no chains and take no part.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -29,6 +30,7 @@ FloatArray = npt.NDArray[np.float64]
 FLOOR = 0.0  # value of leaving the network alone
 LOSSES = (0.002, 0.006, 0.01, 0.02, 0.03, 0.05, 0.08)  # the law is told for all of these, as fractions
 WINDOW = (0.5, 1.5)  # times the tolerated loss: where the front is averaged
+MOST_IMAGES = 200_000  # that a share may be of
 MOST_REDUCTION = 1e12  # times smaller: no network is
 LEAST_SHARE = 0.5  # a setting is of the design if it was run so often, as a share of the most frequent one
 
@@ -110,6 +112,21 @@ def check_loss(loss: float) -> float:
     return loss
 
 
+def images_in(fractions: Sequence[float]) -> int | None:
+    """The least number of images of which all these shares are whole counts.
+
+    None if there is none up to 200,000, or if fewer than two different shares are given.
+    """
+    shares = np.unique(np.asarray(fractions, dtype=np.float64))
+    if len(shares) < 2 or not np.isfinite(shares).all():
+        return None
+    images = np.arange(math.floor(1 / float(np.diff(shares).max())), MOST_IMAGES + 1, dtype=np.float64)
+    for share in shares:
+        counts = share * images
+        images = images[np.abs(counts - np.round(counts)) < 1e-6]
+    return next((int(number) for number in images if number > 1), None)
+
+
 def networks_of(
     records: Iterable[Record] | RunTable,
     stages: Order,
@@ -139,18 +156,45 @@ def networks_of(
     ]
 
 
+def recounted(
+    networks: Sequence[Network], runs: RunTable, *, cost: CostName, convention: Convention = "paper"
+) -> list[Network]:
+    """The networks of `networks_of`, of the same runs, by another cost."""
+    chains = runs.chains("".join(sorted({stage for network in networks for stage in network.order})))
+    reductions = _reductions_of(chains, [len(network.reductions) for network in networks], cost, convention)
+    return [replace(network, reductions=own) for network, own in zip(networks, reductions, strict=True)]
+
+
 def _points(
     runs: Mapping[Run, Record], cost: CostName, convention: Convention
 ) -> tuple[list[FloatArray], tuple[list[FloatArray], list[FloatArray]]]:
     """Log2 reductions of the operating points of each run, and losses on validation and on test images."""
-    losses, lengths = point_losses(list(runs.values()))
-    reductions = [
-        reduction_of(point, run.text, cost=cost, convention=convention)
-        for run, record in runs.items()
-        for point in record.points
-    ]
-    parts = [split(one, lengths.tolist()) for one in (np.log2(reductions), *losses.T)]
-    return parts[0], (parts[1], parts[2])
+    losses, counted = point_losses(list(runs.values()))
+    lengths = counted.tolist()
+    seen, unseen = (split(one, lengths) for one in losses.T)
+    return _reductions_of(runs, lengths, cost, convention), (seen, unseen)
+
+
+def _reductions_of(
+    runs: Mapping[Run, Record], lengths: Sequence[int], cost: CostName, convention: Convention
+) -> list[FloatArray]:
+    """Log2 reductions of the operating points of each run, of which there are `lengths`."""
+    read = _READERS[cost]
+    found = np.array([read(point, convention) for record in runs.values() for point in record.points])
+    bad = found[~((found > 0) & (found <= MOST_REDUCTION))]
+    if bad.size:
+        raise ValueError(f"a reduction must lie in (0, {MOST_REDUCTION:g}], got {bad[0]:g} in a record")
+    if cost == "macs":
+        found *= np.repeat([multiplication_bits(run.text) for run in runs], lengths)
+    return split(np.log2(found), lengths)
+
+
+_READERS: Mapping[CostName, Callable[[OperatingPoint, Convention], float]] = {
+    "bitops": bitops_reduction,
+    "macs": lambda point, _: bitops_reduction(point),
+    "storage": lambda point, _: storage_reduction(point),
+    "latency": lambda point, _: latency_reduction(point),
+}
 
 
 def settings_of(networks: Iterable[Network]) -> tuple[Setting, ...]:
@@ -317,12 +361,7 @@ def reduction_of(
 
     Raises ValueError for a convention that the point lacks, and a reduction that cannot be.
     """
-    if cost == "storage":
-        found = storage_reduction(point)
-    elif cost == "latency":
-        found = latency_reduction(point)
-    else:
-        found = bitops_reduction(point, "paper" if cost == "macs" else convention)
+    found = _READERS[cost](point, convention)
     if not 0 < found <= MOST_REDUCTION:
         raise ValueError(f"a reduction must lie in (0, {MOST_REDUCTION:g}], got {found:g} in a record")
     return found * multiplication_bits(sequence) if cost == "macs" else found

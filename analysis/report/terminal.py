@@ -21,6 +21,7 @@ from ordercomp.analysis.report.tables import loss_text, pair_table, times_text
 from ordercomp.analysis.report.text import (
     answer_words,
     baseline_words,
+    is_near_guessing,
     named_stages,
     network_words,
     other_network,
@@ -41,14 +42,17 @@ def answer_lines(
     """The answer: order, in bold, cost, what is out, what holds anyway, network and command."""
     headline, *rest = answer_words(answer, stages).lines
     yield Text(headline, "bold")
+    baseline, near_guessing = baseline_words(answer), is_near_guessing(answer)
+    if near_guessing:
+        rest.insert(0, baseline)
     if answer.recommended is not None:
         picks = [pick for pick in networks if pick.loss == answer.asked.loss]
         rest += [training_caveat(controls), named_stages(stages)]
         for pick in picks[:1]:
             words = network_words(pick, metric=answer.metric, cost=answer.cost)
             rest += [f"The network: {words}", f"Make it: {pick.command}"]
-        rest += [other_network(picks, cost=answer.cost), baseline_words(answer)]
-    rest += [where_it_changes(answer.by_loss), where_costs_differ(answer)]
+        rest += [other_network(picks, cost=answer.cost)]
+    rest += ["" if near_guessing else baseline, where_it_changes(answer.by_loss), where_costs_differ(answer)]
     yield from (Text(line) for line in rest if line)
 
 

@@ -30,6 +30,7 @@ COST_UNITS = {
     "cost": "units of the cost",  # of a table that does not say which
 }
 NOTHING = 0.1  # doublings that a stage must be able to gain, to be worth its training
+NEAR = 0.1  # share of the way from guessing to all right, up to which a network has learned nothing
 LITTLE = 0.005  # doublings that nobody can tell from none
 STAGE_NAMES: Mapping[str, str] = {
     "D": "distill",
@@ -131,11 +132,24 @@ def where_it_changes(by_loss: Sequence[AnswerAt]) -> str:
 
 
 def baseline_words(answer: Answer) -> str:
-    """Say what the uncompressed network reaches; empty where that is not known."""
+    """Say what the uncompressed network reaches, with a warning near guessing; empty if unknown."""
     if answer.baseline is None:
         return ""
     told = percent_text(answer.baseline)
-    return f"Uncompressed it reaches {told} {answer.metric} on test data, mean over seeds."
+    said = f"Uncompressed it reaches {told} {answer.metric} on test data, mean over seeds."
+    if answer.guessing is None or not is_near_guessing(answer):
+        return said
+    return (
+        f"Warning: {said[:1].lower()}{said[1:-1]}, where guessing gets {percent_text(answer.guessing)}: what "
+        "such a network loses by compression says nothing. Train it for longer first."
+    )
+
+
+def is_near_guessing(answer: Answer) -> bool:
+    """Whether the uncompressed network has learned hardly anything, as far as that is known."""
+    if answer.baseline is None or answer.guessing is None:
+        return False
+    return answer.baseline <= answer.guessing + NEAR * (1 - answer.guessing)
 
 
 def where_costs_differ(answer: Answer) -> str:

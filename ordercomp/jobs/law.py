@@ -20,6 +20,8 @@ from ordercomp.analysis.statistics import RULES
 from ordercomp.records import CostName, Record, is_paired, metric_of
 from ordercomp.sequence import Order
 
+SHARES = ("accuracy", "balanced accuracy")  # of which guessing gets one part in the number of classes
+
 
 def law_of_records(
     records: Sequence[Record],
@@ -83,13 +85,13 @@ def answered(
     law, metric = file.law, metric_of(records)
     best = (answer.asked.all_stages or answer.asked).best_set
     sorts = () if law.cycle else law.orders
-    left_alone: dict[int, float] = {}
-    for record in records:
-        if record.points:
-            left_alone[record.seed] = float(record.baseline.test_accuracy)
+    measured = [record for record in records if record.points]
+    left_alone = {record.seed: float(record.baseline.test_accuracy) for record in measured}
     baseline = float(np.mean(list(left_alone.values()))) if left_alone else None
+    classes = max((int(record.extra.get("classes", 0)) for record in measured), default=0)
+    guessing = 1 / classes if classes and metric in SHARES else None
     shown = replace(
-        rounded(replace(answer, baseline=baseline)),
+        rounded(replace(answer, baseline=baseline, guessing=guessing)),
         metric=metric,
         topological_sorts=Sorts(number=len(sorts), in_best_set=sum(order in best for order in sorts)),
     )

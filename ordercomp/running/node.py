@@ -312,6 +312,7 @@ def _record(
         points=points,
         extra={
             **metric_keys(metric),
+            **({} if data.real else {"classes": data.classes}),
             **({"notices": list(data.notices)} if data.notices else {}),
             **made,
             **({} if latency is None else {"latency": encode(latency)}),

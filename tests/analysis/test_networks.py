@@ -126,7 +126,7 @@ def test_answer_and_networks_go_by_the_cost_that_was_asked_for() -> None:
         derive_answer(records, stages="DPQ", cost=cost, effort=QUICK) for cost in ("bitops", "storage")
     )
     assert set(bitops.best_set) <= {"DPQ", "DQP", "QDP"}
-    assert bitops.by_cost["storage"].recommended == storage.recommended
+    assert bitops.by_cost["storage"].recommended in storage.best_set
     assert set(storage.by_cost) == {"bitops", "macs"}
     (first, *_) = (one for one in networks_to_take(records, storage, "DPQ") if one.loss == 0.02)
     assert first.order == storage.recommended

@@ -73,7 +73,7 @@ def test_short_training_withholds_the_recommendation(
     law = json.loads(run(capsys, str(path), "--json"))
     assert {one["recommended"] for one in (law["answer"], *law["answer"]["by_loss"])} == {None}
     assert run(capsys, str(path)).startswith(
-        "These records cannot tell which order to take at a tolerated loss of 2 %: 1 of 1 networks gain from "
+        "These records cannot tell which order to take at a tolerated loss of 2 %: 7 of 7 chains gain from "
         "further epochs alone: train for longer."
     )
 
@@ -152,3 +152,20 @@ def test_bad_input_is_told_in_one_line(
     error = run(capsys, *arguments, code=2)
     assert len(error.strip().splitlines()) == 1
     assert re.search(message, error)
+
+
+@pytest.mark.parametrize(("baseline", "warned"), [(0.12, True), (0.98, False)])
+def test_a_network_that_hardly_beats_guessing_is_warned_of_on_the_first_screen(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, baseline: float, warned: bool
+) -> None:
+    records = [
+        make_record(order, seed, baseline, 16.0 - 8.0 * (order == "PD"), baseline=baseline, classes=10)
+        for seed in range(3)
+        for order in ("D", "P", "DP", "PD")
+    ]
+    path = tmp_path / "records.jsonl"
+    write_records(path, records)
+    lines = run(capsys, str(path)).splitlines()
+    told = f"ncompressed it reaches {100 * baseline:.2f} % accuracy on test data"
+    assert any(told in line for line in lines)
+    assert lines[1].startswith("Warning: uncompressed it reaches 12.00 % accuracy") == warned
