@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ordercomp.analysis.networks import choose_point, images_in
+from ordercomp.analysis.networks import choose_point
+from ordercomp.analysis.values import images_in
 from ordercomp.errors import FailedRunError
 from ordercomp.jobs.law_folder import certified_point, measure_at, settle_precision
 from ordercomp.records import CostName, OperatingPoint, Record

@@ -8,10 +8,11 @@ import pytest
 from builders import make_record
 
 from ordercomp.analysis.answer import Answer, AnswerAt, derive_answer
-from ordercomp.analysis.networks import choose_point, images_in, loss_interval, networks_to_take
+from ordercomp.analysis.networks import choose_point, loss_interval, networks_to_take
 from ordercomp.analysis.order_model import Effort
 from ordercomp.analysis.report.tables import times_text
 from ordercomp.analysis.report.text import network_words
+from ordercomp.analysis.values import images_in
 from ordercomp.records import Record
 from ordercomp.sequence import permutations
 

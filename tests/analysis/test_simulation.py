@@ -60,16 +60,12 @@ def test_the_same_rng_makes_the_same_records() -> None:
     assert first == second
 
 
-def test_a_planted_cycle_decides_no_pair_as_each_order_of_it_is_as_good() -> None:
+def test_a_planted_cycle_is_no_contradiction_as_each_order_of_it_is_as_good() -> None:
     truth = Planted(effects={("D", "P"): 0.8, ("P", "Q"): 0.8, ("Q", "D"): 0.8})
     law = derive_law(simulate(truth, seeds=5, rng=np.random.default_rng(0)))
     assert (law.law, law.cycle) == (None, None)
-    inside = [pair for pair in law.pairs if {pair.first, pair.second} <= set("DPQ")]
-    assert not any(pair.decided for pair in inside)
-    best = {
-        chance.order.replace("E", "") for chance in law.laws if chance.order and chance.probability > 0.05
-    }
-    assert best == {"DPQ", "PQD", "QDP"}
+    likely = [chance.order for chance in law.laws if chance.order and chance.probability > 0.01]
+    assert {order.replace("E", "") for order in likely} == {"DPQ", "PQD", "QDP"}
 
 
 @pytest.mark.parametrize("heavy", [False, True])
