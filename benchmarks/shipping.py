@@ -27,7 +27,9 @@ from ordercomp.data.splits import Split
 from ordercomp.jobs.compress import compress
 from ordercomp.jobs.ship import task_images
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.running.node import create_network, make_trainer
 from ordercomp.running.task import Task
+from ordercomp.sequence import StageSequence
 from ordercomp.shipping.bench import accuracy_of
 from ordercomp.shipping.exit_times import describe_exits, measure_exits
 from ordercomp.shipping.int8 import static_int8
@@ -40,6 +42,7 @@ from ordercomp.shipping.onnx import (
     trace,
     without_quantizers,
 )
+from ordercomp.stages.catalog import complete, make_stage
 from ordercomp.training.recipe import Recipe
 
 TASK = Task(
@@ -77,23 +80,25 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--network", choices=list(TASKS), default="w16")
     parser.add_argument("--brief", action="store_true")
-    parser.add_argument("--images", type=int, help="to train on; a few are enough for times alone")
+    parser.add_argument("--images", type=int, help="to train on, and nothing is evaluated: for times alone")
     given = parser.parse_args()
     torch.set_num_threads(1)
     task = TASKS[given.network]
-    task = replace(task, train_limit=given.images or task.train_limit)
+    make = made
+    if given.images:
+        task, make = replace(task, train_limit=given.images), hardly_trained
     with TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)) / given.network
         folder.mkdir(parents=True, exist_ok=True)
         names = BRIEF if given.brief else tuple(SEQUENCES)
-        networks = {name: made(name, SEQUENCES[name], task, folder) for name in names}
+        networks = {name: make(name, SEQUENCES[name], task, folder) for name in names}
         training, test = task_images(networks[FLOAT], task)
         sessions: dict[str, InferenceSession] = {}
         add_float(sessions, FLOAT, networks.pop(FLOAT), training)
         for name, network in networks.items():
             add_forms(sessions, name, network, training, Path(temporary), brief=given.brief)
-        print_table(sessions, test)
-        leaving = made("DPQE-16", f"{SEQUENCES['DPQ-16']} E(exits=2)", task, folder)
+        print_table(sessions, test, evaluated=not given.images)
+        leaving = make("DPQE-16", f"{SEQUENCES['DPQ-16']} E(exits=2)", task, folder)
         print_exits(leaving, training, Path(temporary))
 
 
@@ -110,7 +115,9 @@ def _enlarged(split: Split, count: int) -> TensorDataset:
     return TensorDataset(images, batch.labels)
 
 
-def print_table(sessions: Mapping[str, InferenceSession], test: tuple[torch.Tensor, torch.Tensor]) -> None:
+def print_table(
+    sessions: Mapping[str, InferenceSession], test: tuple[torch.Tensor, torch.Tensor], *, evaluated: bool
+) -> None:
     """Times, ratios to float, and accuracy of each."""
     images = {batch: test[0][:batch].numpy() for batch in BATCHES}
     times = {
@@ -123,8 +130,8 @@ def print_table(sessions: Mapping[str, InferenceSession], test: tuple[torch.Tens
     for name, session in sessions.items():
         ms = [times[batch][name] for batch in BATCHES]
         faster = [times[batch][FLOAT] / times[batch][name] for batch in BATCHES]
-        right = accuracy_of(session, *test)
-        print(f"| {name} | {ms[0]:.3f} | {faster[0]:.2f} | {faster[1]:.2f} | {right:.1%} |")
+        right = f"{accuracy_of(session, *test):.1%}" if evaluated else "-"
+        print(f"| {name} | {ms[0]:.3f} | {faster[0]:.2f} | {faster[1]:.2f} | {right} |")
 
 
 def print_exits(network: CompressedNetwork, training: torch.Tensor, folder: Path) -> None:
@@ -141,6 +148,16 @@ def made(name: str, sequence: str, task: Task, folder: Path) -> CompressedNetwor
     if not file.exists():
         compress(sequence, task, out=file, store=folder / "store", threshold=float("inf"))
     network = CompressedNetwork.load(file)
+    network.module.eval()
+    return network
+
+
+def hardly_trained(_name: str, sequence: str, task: Task, _folder: Path) -> CompressedNetwork:
+    """The network of a sequence, trained on the task's few images and never evaluated."""
+    network, trainer = create_network(task, seed=0), make_trainer(task, seed=0)
+    trainer.train(network, fresh=True)
+    for step in complete(StageSequence.parse(sequence)).steps:
+        network = make_stage(step).apply(network, trainer=trainer)
     network.module.eval()
     return network
 
