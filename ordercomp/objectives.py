@@ -22,7 +22,7 @@ class Objectives:
     """Which numbers a study optimizes, and what it must respect. Raises ValueError for what cannot be."""
 
     names: tuple[str, ...] = ("accuracy", "log2_bitops_cr")
-    convention: Convention = "paper"  # how costs are counted: paper, honest or apot
+    convention: Convention = "paper"  # how costs are counted: paper, honest, apot or nonzero
     box_loss: Number = 0.1  # accuracy below the baseline at which an operating point is worth nothing
     max_loss: Number | None = None  # constraint: accuracy below the baseline at most, a fraction
     max_bytes: Number | None = None  # constraint: storage of the network
@@ -129,10 +129,15 @@ def storage_reduction(point: OperatingPoint, convention: str = "paper") -> float
     return _counted(point, convention, "cr", point.cr)
 
 
+def _found(convention: str, counted: Mapping[str, object]) -> str:
+    """The convention under which costs are found: where no weight is zero, `nonzero` is `honest`."""
+    return "honest" if convention == "nonzero" and convention not in counted else convention
+
+
 def _counted(point: OperatingPoint, convention: str, name: str, paper: float) -> float:
     if convention == "paper":
         return paper
-    counted = point.extra.get(convention)
+    counted = point.extra.get(_found(convention, point.extra))
     if not isinstance(counted, Mapping) or name not in counted:
         raise ValueError(f"the operating point lacks {convention}.{name}; measure it or use convention paper")
     return float(counted[name])
@@ -154,6 +159,7 @@ def _latency(point: OperatingPoint, name: str) -> float:
 
 def _stored_bytes(record: Record, point: OperatingPoint, convention: str) -> float:
     costs = record.extra.get("costs")
+    convention = _found(convention, costs) if isinstance(costs, Mapping) else convention
     if not isinstance(costs, Mapping) or convention not in costs:
         raise ValueError(f"record of {record.sequence!r} lacks costs.{convention}, which max_bytes needs")
     return float(costs[convention]["baseline_bits"]) / storage_reduction(point, convention) / 8

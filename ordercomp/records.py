@@ -16,7 +16,7 @@ from ordercomp.codec import OMITTED, REST, Number, Plain, check, decode, encode,
 from ordercomp.files import checksum_of, lock_of, read_bytes, refuse_link, replacing
 from ordercomp.sequence import Order, StageSequence
 
-Convention = Literal["paper", "honest", "apot"]  # of counting costs
+Convention = Literal["paper", "honest", "apot", "nonzero"]  # of counting costs
 CostName = Literal["bitops", "storage", "macs", "latency"]  # what a reduction is of
 _COMPRESSED: Mapping[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
 _MOST = sys.float_info.max

@@ -29,6 +29,7 @@ from ordercomp.sequence import Order, kendall_distance
 CONVENTIONS: Mapping[str, str] = {
     "paper": "as the paper does, at one pair of bits for the whole network",
     "honest": "with each layer's own bits, the image at 8",
+    "nonzero": "with each layer's own bits, the image at 8, and multiplications by zero as none",
     "apot": "as the paper does, but with at least 8 bits in the first and last layers",
 }
 

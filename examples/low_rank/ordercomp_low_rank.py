@@ -1,4 +1,4 @@
-"""L: a convolution becomes two, of fewer filters and of 1x1, by singular values; an example of a stage."""
+"""X: a convolution becomes two, of fewer filters and of 1x1, by singular values; an example of a stage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,8 +18,8 @@ from ordercomp.training.trainer import Trainer
 class LowRank:
     """Replace every k x k convolution of the body by one of `rank` of its filters and a 1x1 convolution."""
 
-    letter: ClassVar[str] = "L"
-    title: ClassVar[str] = "Factorize"
+    letter: ClassVar[str] = "X"
+    title: ClassVar[str] = "Factorize plainly"
     dynamic: ClassVar[bool] = False
     granularity: ClassVar[Granularity] = "neuron"
     repeatable: ClassVar[bool] = False
@@ -42,9 +42,9 @@ class LowRank:
                 pair[1].weight.data[:, :rank] = (left[:, :rank] * values[:rank])[:, :, None, None]
                 pair[1].bias = layer.bias
                 replace_module(low.module.body, name, pair)
-                made.append(Rebuilt("L", name, facts))
+                made.append(Rebuilt("X", name, facts))
         if not made:
-            raise StageError("L found no convolution of more than 1x1 to factorize")
+            raise StageError("X found no convolution of more than 1x1 to factorize")
         low = replace(low, module=channels_last(low.module), rebuilt=(*network.rebuilt, *made))
         low = low.quantized(network.bits) if network.bits else low
         trainer.calibrate(low)

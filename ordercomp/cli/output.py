@@ -27,7 +27,7 @@ StoreUrlOption = Annotated[
     str | None, typer.Option(help="address of results to share, e.g. s3://bucket/folder")
 ]
 StagesOption = Annotated[str | None, typer.Option(help="letters to order, default the task's")]
-ConventionOption = Annotated[str, typer.Option(help="paper, honest or apot")]
+ConventionOption = Annotated[str, typer.Option(help="paper, honest, apot or nonzero")]
 NetworkArgument = Annotated[Path, typer.Argument(help="a file that compress, discover or search left")]
 TrustOption = Annotated[
     list[str] | None,

@@ -13,7 +13,7 @@ from scipy import special
 from torch import Tensor
 
 from ordercomp.data.splits import Split
-from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
+from ordercomp.measuring.cost import Cost, measure_cost, told_conventions
 from ordercomp.networks.exits import MultiExit, agreement
 from ordercomp.networks.gates import gates
 from ordercomp.networks.network import CompressedNetwork, with_skip
@@ -316,7 +316,9 @@ def measure(
         bars = [bar for _, bar in own]
         unseen = exit_outcome(with_skip(network, skip), test, metric=metric)
         on_validation, on_test = sweep_thresholds(seen[skip], bars), sweep_thresholds(unseen, bars)
-        reductions = {name: _reductions(cost, baseline, name, on_validation) for name in CONVENTIONS}
+        reductions = {
+            name: _reductions(cost, baseline, name, on_validation) for name in told_conventions(cost)
+        }
         for row, bar in enumerate(bars):
             result.append(
                 OperatingPoint(
@@ -325,8 +327,7 @@ def measure(
                     test_accuracy=float(on_test.accuracy[row]),
                     **reductions["paper"][row],
                     extra={
-                        "honest": reductions["honest"][row],
-                        "apot": reductions["apot"][row],
+                        **{name: counted[row] for name, counted in reductions.items() if name != "paper"},
                         "shares": [round(float(share), 6) for share in on_validation.shares[row]],
                         **({} if skip is None else {"skip": skip}),
                     },

@@ -1,4 +1,4 @@
-"""What a network costs: multiply-accumulates, bit operations and storage, in three named conventions.
+"""What a network costs: multiply-accumulates, bit operations and storage, in four named conventions.
 
 BitOps = Σ MACs · weight bits · activation bits over convolutions and linear layers; a float multiplication
 counts 32 · 32. The conventions differ in the bits they assume:
@@ -8,6 +8,11 @@ counts 32 · 32. The conventions differ in the bits they assume:
 - `honest`: each layer's true bits; the image is 8 bits; batch normalization is one float operation per
   value; biases, folded normalization and quantizer scales are stored as floats.
 - `apot`: as `paper`, but first layer and classifiers have at least 8 bits (Li et al. 2019).
+- `nonzero`: as `honest`, without the multiplications by weights that U has set to zero, which kernels for
+  dense weights, and so the other conventions, run all the same.
+
+Weights without zeros, or with a table of shared values, are stored in the form that `networks.forms` counts,
+whatever the convention.
 
 What is multiplied outside of those layers (weights that a module multiplies by itself, attention by `@`) is
 counted by torch's own counter of operations, against which every layer is checked. No quantizer reaches it:
@@ -29,11 +34,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ordercomp.networks.exits import Bits, thawed
+from ordercomp.networks.forms import Form, form_of
+from ordercomp.networks.held import is_shared, is_sparse, weight_layers
 from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.networks.stored import coded_bits
 from ordercomp.records import Convention
 
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
+_OWN_BITS = ("honest", "nonzero")  # conventions with each layer's own bits
 _IMAGE_BITS = 8
 _FLOAT = Bits(FLOAT_BITS, FLOAT_BITS)
 _UNCOUNTED = (nn.RNNBase,)
@@ -47,6 +56,9 @@ class LayerCost:
     segment: int  # runs if the image has not left before this exit
     macs: int  # multiply-accumulates per image; values normalized, for a normalization
     weights: int = 0  # number of weights
+    form: Form | None = None  # in which they are stored, where that is not one by one
+    outside: bool = False  # of modules that never ran, or are no convolutions or linear layers
+    density: float = 1.0  # share of the weights that is not zero
     others: int = 0  # number of biases, or of folded normalization constants
     parameters: int = 0  # all trainable numbers of the layer
     scales: int = 0  # number of quantizer scales
@@ -62,6 +74,7 @@ class Cost:
 
     layers: tuple[LayerCost, ...]
     nominal: Bits
+    coded: int | None = None  # bits of all weights of convolutions and linear layers as H stores them
     exits: int  # number of exits, the final one included
 
     @property
@@ -73,6 +86,11 @@ class Cost:
     def macs(self) -> int:
         """Multiply-accumulates of one image that goes through everything."""
         return sum(layer.macs for layer in self.layers if not layer.normalization)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether some weights are zero for good."""
+        return any(layer.density < 1 for layer in self.layers)
 
     @property
     def reached(self) -> float:
@@ -93,7 +111,9 @@ class Cost:
 
     def bits(self, convention: Convention = "paper") -> float:
         """Storage in bits."""
-        return float(sum(self._storage(layer, _checked(convention)) for layer in self.layers))
+        return float(
+            sum(self._storage(layer, _checked(convention)) for layer in self.layers) + (self.coded or 0)
+        )
 
     def bitops(self, convention: Convention = "paper") -> float:
         """Bit operations of one image that goes to the last exit."""
@@ -114,24 +134,33 @@ class Cost:
 
     def _bitops(self, layer: LayerCost, convention: Convention) -> float:
         if layer.normalization:
-            return float(layer.macs * FLOAT_BITS**2) if convention == "honest" else 0.0
+            return float(layer.macs * FLOAT_BITS**2) if convention in _OWN_BITS else 0.0
         bits = self._assumed(layer, convention)
-        return float(layer.macs * bits.weights * bits.activations)
+        share = layer.density if convention == "nonzero" else 1.0
+        return float(layer.macs * bits.weights * bits.activations) * share
 
     def _storage(self, layer: LayerCost, convention: Convention) -> int:
-        bits = self._assumed(layer, convention)
-        if convention != "honest":
-            return layer.parameters * bits.weights
-        return layer.weights * bits.weights + (layer.others + layer.scales) * FLOAT_BITS
+        width = self._assumed(layer, convention).weights
+        coded = self.coded is not None and not layer.outside
+        stored = 0 if coded else layer.form.bits(width) if layer.form else layer.weights * width
+        if convention not in _OWN_BITS:
+            return stored + (layer.parameters - layer.weights) * width
+        scales = layer.scales - (coded and layer.bits.weights < FLOAT_BITS)  # in the stream
+        return stored + (layer.others + scales) * FLOAT_BITS
 
     def _assumed(self, layer: LayerCost, convention: Convention) -> Bits:
         if not layer.reached:
             return _FLOAT
-        if convention == "honest":
+        if convention in _OWN_BITS:
             return layer.bits
         if convention == "apot" and layer.edge:
             return Bits(max(self.nominal.weights, 8), max(self.nominal.activations, 8))
         return self.nominal
+
+
+def told_conventions(cost: Cost) -> tuple[Convention, ...]:
+    """The conventions in which a record tells a cost: `nonzero` is `honest` where no weight is zero."""
+    return tuple(name for name in CONVENTIONS if name != "nonzero" or cost.sparse)
 
 
 def measure_cost(network: CompressedNetwork) -> Cost:
@@ -161,7 +190,8 @@ def measure_cost(network: CompressedNetwork) -> Cost:
         body[place] = replace(body[place], edge=True)
     nominal = network.bits or _FLOAT
     layers = (*_in_float(body, counter), *heads, *_outside(network, module, counter))
-    return Cost(layers=layers, nominal=nominal, exits=len(module.split_points) + 1)
+    coded = coded_bits(module) if network.coded else None
+    return Cost(layers=layers, nominal=nominal, coded=coded, exits=len(module.split_points) + 1)
 
 
 def _in_float(layers: Sequence[LayerCost], counter: "_Counter") -> list[LayerCost]:
@@ -178,7 +208,15 @@ def _in_float(layers: Sequence[LayerCost], counter: "_Counter") -> list[LayerCos
             )
     own = {name for name, _ in rest}
     known = [
-        replace(layer, macs=0, normalization=False, reached=False, weights=layer.parameters, others=0)
+        replace(
+            layer,
+            macs=0,
+            normalization=False,
+            reached=False,
+            outside=True,
+            weights=layer.parameters,
+            others=0,
+        )
         if layer.normalization and layer.name in own
         else layer
         for layer in layers
@@ -201,9 +239,16 @@ def _outside(network: CompressedNetwork, ran: nn.Module, counter: "_Counter") ->
         total = sum(logits.sum() for logits in module(network.example()))
         gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     sizes = {name: parameter.numel() for name, parameter in parameters.items()}
+    inside = {f"{name}.weight" for name, _ in weight_layers(module)}
     return [
         LayerCost(
-            name=name.rpartition(".")[0], segment=0, macs=0, weights=size, parameters=size, reached=False
+            name=name.rpartition(".")[0],
+            segment=0,
+            macs=0,
+            weights=size,
+            parameters=size,
+            reached=False,
+            outside=name not in inside,
         )
         for (name, size), gradient in zip(sizes.items(), gradients, strict=True)
         if gradient is not None
@@ -289,11 +334,18 @@ def _layer_cost(
     if isinstance(layer, QuantizedLayer):
         bits = Bits(layer.weight_bits, _IMAGE_BITS if reads_image else layer.activation_bits)
         scales = (layer.weight_bits < FLOAT_BITS) + (layer.activation_bits < FLOAT_BITS)
+    form, density = None, 1.0
+    if isinstance(layer, nn.Conv2d | nn.Linear) and is_sparse(layer):
+        density = float(layer.weight.count_nonzero()) / layer.weight.numel()
+    if weights and (is_sparse(layer) or is_shared(layer)):
+        form = form_of(layer.weight, sparse=is_sparse(layer), shared=is_shared(layer))
     return LayerCost(
         name=name,
         segment=segment,
         macs=_macs(layer, output),
         weights=weights,
+        form=form,
+        density=density,
         others=parameters - weights,
         parameters=parameters,
         scales=scales if new else 0,

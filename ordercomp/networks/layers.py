@@ -124,6 +124,7 @@ class QuantizedLayer:
     signed: bool  # whether inputs below zero were seen when the range was calibrated
     input_scale: Tensor  # shape (): width of one activation level; the range is [0, 1] before calibration
     training: bool
+    sparse: bool = False  # whether zeros among the weights are zero to the quantizer, too
     _kept: "_KeptWeight | None" = None
 
     def set_bits(self, weights: int, activations: int, *, signed: bool = False) -> None:
@@ -166,10 +167,19 @@ class QuantizedLayer:
         """
         changing = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
         if changing or self.weight_bits >= FLOAT_BITS or self.weight.is_inference():
-            return dorefa_weight(self.weight, self.weight_bits, self.levels)
+            return self._round(self.weight)
         if self._kept is None or not self._kept.fits(self.weight, self.weight_bits, self.levels):
-            self._kept = _KeptWeight(self.weight, self.weight_bits, self.levels)
+            self._kept = _KeptWeight(self.weight, self.weight_bits, self.levels, self._round(self.weight))
         return self._kept.rounded
+
+    def _round(self, weight: Tensor) -> Tensor:
+        rounded = dorefa_weight(weight, self.weight_bits, self.levels)
+        if not self.sparse or self.weight_bits >= FLOAT_BITS:
+            return rounded
+        kept = weight != 0
+        if self.weight_bits == 1:  # the mean of those that are left
+            rounded = rounded * (kept.numel() / kept.sum().clamp_min(1))
+        return rounded * kept
 
     def train(self, mode: bool = True) -> Any:
         """As of any module; lets go of the rounded weight."""
@@ -205,10 +215,10 @@ class QuantizedLayer:
 class _KeptWeight:
     """A rounded weight, and what tells that it is still that of its source; copies of a layer go without."""
 
-    def __init__(self, source: Tensor, bits: int, levels: Levels) -> None:
+    def __init__(self, source: Tensor, bits: int, levels: Levels, rounded: Tensor) -> None:
         self._source = source  # held, so that no other tensor takes its place in memory
         self._facts = self._read(source, bits, levels)
-        self.rounded = dorefa_weight(source.detach(), bits, levels)
+        self.rounded = rounded.detach()
 
     def fits(self, source: Tensor, bits: int, levels: Levels) -> bool:
         return source is self._source and self._facts == self._read(source, bits, levels)

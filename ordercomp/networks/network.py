@@ -33,7 +33,9 @@ from ordercomp.networks.exits import (
     replace_module,
     running_order,
 )
+from ordercomp.networks.factors import make_factors
 from ordercomp.networks.gates import GatedBlock, gates
+from ordercomp.networks.held import mark, marks
 from ordercomp.networks.layers import Levels, QuantizedLayer, head_kind, make_head
 from ordercomp.networks.policies import POLICIES
 from ordercomp.networks.weights import CheckpointError, read_checkpoint, write_checkpoint
@@ -41,7 +43,10 @@ from ordercomp.plugins import rebuild_module, refuse_untrusted
 from ordercomp.sequence import StageSequence, Step
 
 # How modules that built-in stages replaced are made again; plug-in stages say so themselves.
-_REBUILT: Mapping[str, Callable[[nn.Module, Mapping[str, Any]], nn.Module]] = {"S": GatedBlock.rebuild}
+_REBUILT: Mapping[str, Callable[[nn.Module, Mapping[str, Any]], nn.Module]] = {
+    "L": make_factors,
+    "S": GatedBlock.rebuild,
+}
 
 # What facts of a foreign or damaged file may raise.
 UNFIT = (LookupError, TypeError, RuntimeError, AttributeError, ValueError, ArithmeticError)
@@ -86,7 +91,9 @@ class Rebuilt:
 def describe(module: MultiExit, dropped: Sequence[str], rebuilt: Sequence[Rebuilt] = ()) -> dict[str, Any]:
     """The facts that stages added to the module of the factory, as JSON can hold them."""
     layers = dict(module.named_modules(remove_duplicate=False))
+    held = marks(module)
     return {
+        **({"held": held} if held else {}),
         "dropped": list(dropped),
         "rebuilt": [[part.stage, part.module, dict(part.facts)] for part in rebuilt],
         "exits": list(module.split_points),
@@ -129,6 +136,8 @@ def assemble(architecture: Architecture, structure: Mapping[str, Any]) -> MultiE
     _cut_tensors(module, shapes)
     for name, layer in module.named_modules():
         _update_sizes(layer, structure["groups"].get(name, 1))
+    for name, (sparse, shared) in structure.get("held", {}).items():
+        mark(module.get_submodule(name), sparse=sparse, shared=shared)
     quantize_named_layers(module, structure["quantized"])
     return module
 
@@ -223,7 +232,7 @@ class CompressedNetwork:
     module: MultiExit
     architecture: Architecture
     dropped: tuple[str, ...] = ()  # names of body modules that were replaced by nn.Identity
-    rebuilt: tuple[Rebuilt, ...] = ()  # modules that stages of the user's replaced
+    rebuilt: tuple[Rebuilt, ...] = ()  # modules that L or stages of the user's replaced
     bits: Bits | None = None  # None: float
     lineage: tuple[StepResult, ...] = ()
     serving: Serving = field(default_factory=Serving)
@@ -246,6 +255,11 @@ class CompressedNetwork:
     def sequence(self) -> StageSequence:
         """The stages that this network went through."""
         return StageSequence(tuple(result.step for result in self.lineage))
+
+    @property
+    def coded(self) -> bool:
+        """Whether its weights are entropy coded: whether H was its last stage, as any other changes them."""
+        return self.sequence.order.endswith("H")
 
     @property
     def epochs(self) -> float:

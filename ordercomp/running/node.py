@@ -25,7 +25,7 @@ from ordercomp.measuring.accuracy import (
     measure,
     number_metric,
 )
-from ordercomp.measuring.cost import CONVENTIONS, Cost, measure_cost
+from ordercomp.measuring.cost import Cost, measure_cost, told_conventions
 from ordercomp.measuring.latency import ExitLatencies
 from ordercomp.measuring.start import judge_baseline, judge_weights
 from ordercomp.networks.network import CompressedNetwork, Serving
@@ -408,5 +408,5 @@ def _costs(cost: Cost, dense: Cost) -> dict[str, dict[str, float]]:
             "baseline_bitops": dense.bitops(name),
             "baseline_bits": dense.bits(name),
         }
-        for name in CONVENTIONS
+        for name in told_conventions(cost)
     }

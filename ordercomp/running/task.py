@@ -22,6 +22,11 @@ from ordercomp.training.recipe import Recipe
 SHRINKABLE = ("depth", "width", "size")  # blocks and channels of the network, height and width of images
 
 
+def _trained(order: Order) -> Order:
+    """The stages of an order that train, or may: H does not."""
+    return "".join(x for x in order if x not in known_stages() or "epochs" in known_stages()[x].knobs)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """Model, data and recipe, with the stages in question and the knobs that all their orders share."""
@@ -194,8 +199,9 @@ class Task:
         chosen: dict[str, dict[str, KnobValue]] = {}
         for letter in order:
             chosen[letter] = {**self.knobs.get(letter, {}), **(knobs or {}).get(letter, {})}
-            if self.accounting == "total":
-                chosen[letter]["epochs"] = self.recipe.epochs * len(self.stages) / len(order)
+            if self.accounting == "total" and letter in _trained(order):
+                share = len(_trained(self.stages)) / len(_trained(order))
+                chosen[letter]["epochs"] = self.recipe.epochs * share
         return complete(StageSequence.from_order(order, chosen))
 
     @classmethod

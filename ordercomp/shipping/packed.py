@@ -1,7 +1,8 @@
 """Networks as small files for use: quantized weights take their bits and one range, nothing else is kept.
 
 Such a file holds what it takes to compute, not how the network came about, nor the latent weights that
-training goes on from: `CompressedNetwork.save` keeps those.
+training goes on from: `CompressedNetwork.save` keeps those. Weights that U made sparse or W let share values
+are stored in the form of `networks.stored`, and all weights as one coded stream if H came last.
 """
 
 import math
@@ -17,9 +18,11 @@ from torch import Tensor
 
 from ordercomp.codec import decode, encode
 from ordercomp.errors import is_out_of_memory, one_line
+from ordercomp.networks.bits import pack_bits, unpack_bits
 from ordercomp.networks.bounded import bounded
 from ordercomp.networks.exits import Architecture, MultiExit, channels_last
-from ordercomp.networks.layers import weight_numbers, weight_of_numbers
+from ordercomp.networks.held import is_shared, is_sparse, weight_layers
+from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer, weight_numbers, weight_of_numbers
 from ordercomp.networks.network import (
     UNFIT,
     CompressedNetwork,
@@ -28,10 +31,21 @@ from ordercomp.networks.network import (
     assemble,
     describe,
 )
+from ordercomp.networks.stored import (
+    MOST_BITS,
+    PARTS,
+    Stored,
+    array_sizes,
+    code_weights,
+    decode_weights,
+    restore_weight,
+    store_weight,
+    stored_facts,
+)
 from ordercomp.networks.weights import CheckpointError, read_checkpoint, write_checkpoint
 from ordercomp.shipping.plain import ShippedNetwork, plain_module, ship
 
-MOST_BITS = 16  # wider weights are better kept as they are
+CODED = "coded"  # the name of the stream of all weights
 _RANGE = ".range"  # what the name of a packed weight's range ends with
 _UNUSED = ".num_batches_tracked"  # counts batches of training
 
@@ -48,8 +62,7 @@ def pack(numbers: Tensor, bits: int) -> Tensor:
         raise ValueError(
             f"numbers must lie in 0 to {2**bits - 1} to take {bits} bits, got {flat.min()} to {flat.max()}"
         )
-    stream = (flat[:, None] >> np.arange(bits)) & 1
-    return torch.from_numpy(np.packbits(stream.astype(np.uint8).reshape(-1), bitorder="little"))
+    return torch.from_numpy(pack_bits(flat, bits))
 
 
 def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
@@ -61,11 +74,8 @@ def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
             f"{count} numbers of {bits} bits must be packed into {-(-count * bits // 8)} bytes, "
             f"got {tuple(packed.shape)} of {packed.dtype}"
         )
-    stream = np.unpackbits(packed.numpy(), count=count * bits, bitorder="little").reshape(count, bits)
-    numbers = np.zeros(count, dtype=np.float32)
-    for place in range(bits):
-        numbers += stream[:, place] * np.float32(2**place)
-    return torch.from_numpy(numbers.reshape(shape))
+    numbers = unpack_bits(packed.numpy(), bits, count)
+    return torch.from_numpy(numbers.astype(np.float32).reshape(shape))
 
 
 def _check_bits(bits: int) -> None:
@@ -80,12 +90,14 @@ def save_packed(network: CompressedNetwork, path: Path | str) -> None:
     tensor that stands in several places is stored once.
     """
     module = network.module
-    quantized = dict(network.quantized_layers())
+    layers = {f"{name}.weight": layer for name, layer in weight_layers(module)}
+    formed = {n: one for n, one in layers.items() if network.coded or is_sparse(one) or is_shared(one)}
     bits = {
-        f"{name}.weight": layer.weight_bits
-        for name, layer in module.named_modules(remove_duplicate=False)
-        if name in quantized and layer.weight_bits <= MOST_BITS
+        name: layer.weight_bits
+        for name, layer in layers.items()
+        if name not in formed and isinstance(layer, QuantizedLayer) and layer.weight_bits <= MOST_BITS
     }
+    stored: dict[str, Stored] = {}
     tensors: dict[str, Tensor] = {}
     same: dict[str, str] = {}
     first: dict[int, str] = {}
@@ -96,22 +108,54 @@ def save_packed(network: CompressedNetwork, path: Path | str) -> None:
             same[name] = first[id(tensor)]
             continue
         first[id(tensor)] = name
-        if name in bits:
-            levels = quantized[name.removesuffix(".weight")].levels
+        if name in formed:
+            stored[name] = store_weight(formed[name])
+        elif name in bits:
+            levels = layers[name].levels if isinstance(layers[name], QuantizedLayer) else "uniform"
             numbers, tensors[name + _RANGE] = weight_numbers(tensor, bits[name], levels)
             tensors[name] = pack(numbers, bits[name])
         else:
             tensors[name] = tensor
+    tensors |= {CODED: code_weights(stored)} if network.coded else _formed_tensors(stored)
     structure = describe(module, network.dropped, network.rebuilt)
     structure["shapes"] = {name: structure["shapes"][name] for name in bits}
     facts = {
         "architecture": encode(network.architecture),
         "structure": structure,
         "packed": bits,
+        **({"forms": {name: stored_facts(one) for name, one in stored.items()}} if stored else {}),
         "same": same,
         "serving": encode(network.serving),
     }
     write_checkpoint(Path(path), tensors, facts)
+
+
+def _formed_tensors(weights: Mapping[str, Stored]) -> dict[str, Tensor]:
+    """The arrays of stored weights, each packed at its width, and their floats."""
+    tensors: dict[str, Tensor] = {}
+    for name, stored in weights.items():
+        for part, numbers in stored.numbers.items():
+            tensors[f"{name}.{part}"] = torch.from_numpy(pack_bits(numbers, stored.widths[part]))
+        tensors |= {f"{name}.{part}": values for part, values in stored.floats.items()}
+    return tensors
+
+
+def _formed_weights(forms: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of what `_formed_tensors` or a coded stream holds."""
+    torch.empty(sum(array_sizes(forms)))  # refused here if it is more than the file may ask for
+    if CODED in tensors:
+        found = decode_weights(tensors[CODED], forms)
+        return {name: restore_weight(stored) for name, stored in found.items()}
+    weights: dict[str, Tensor] = {}
+    for name, facts in forms.items():
+        parts = {part: tensors[f"{name}.{part}"] for part in PARTS if part in facts}
+        numbers = {
+            part: unpack_bits(parts.pop(part).numpy(), facts[part][1], facts[part][0])
+            for part in PARTS
+            if part in parts and facts[part][1] < FLOAT_BITS
+        }
+        weights[name] = restore_weight(Stored(facts, numbers, parts))
+    return weights
 
 
 def load_network(
@@ -142,12 +186,17 @@ def _assembled(
 ) -> MultiExit:
     """The plain module. Sizes are checked against the bytes before anything is built."""
     structure, packed = facts["structure"], facts["packed"]
-    values = {name: tensor for name, tensor in tensors.items() if not name.endswith(_RANGE)}
+    parts = {CODED, *(f"{name}.{part}" for name in facts.get("forms", {}) for part in PARTS)}
+    values = {
+        name: tensor for name, tensor in tensors.items() if not name.endswith(_RANGE) and name not in parts
+    }
     for name, bits in packed.items():
         if name in values:
             numbers = unpack(tensors[name], bits, tuple(structure["shapes"][name]))
             told = structure["quantized"][name.removesuffix(".weight")][3:]  # levels that are not uniform
             values[name] = weight_of_numbers(numbers, tensors[name + _RANGE], bits, *told)
+    formed = _formed_weights(facts.get("forms", {}), tensors)
+    values |= formed
     values |= {name: values[other] for name, other in facts["same"].items()}
     shapes: dict[str, list[int]] = defaultdict(list)  # what is not stored is a single number
     shapes |= {name: list(tensor.shape) for name, tensor in values.items()}
@@ -157,7 +206,7 @@ def _assembled(
     if missing or set(values) - set(module.state_dict()):
         raise RuntimeError(f"it lacks {missing}" if missing else "it holds tensors that are not the model's")
     module.load_state_dict(values, strict=False)
-    weights = {name.removesuffix(".weight"): values[name] for name in packed}
+    weights = {name.removesuffix(".weight"): values[name] for name in (*packed, *formed)}
     return channels_last(plain_module(module, weights))
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ordercomp.knobs import exact
+from ordercomp.networks.factors import Factors
 from ordercomp.networks.network import CompressedNetwork
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
@@ -127,12 +128,12 @@ def _outermost_blocks(
     module: nn.Module, prefix: str = "", *, held: bool = False
 ) -> list[tuple[str, nn.Module]]:
     """Blocks below `module`; `held` says whether it stands in a container."""
-    parts = list(module.children())
+    parts = [] if _is_leaf(module) else list(module.children())
     container = isinstance(module, _CONTAINERS) and not (held and all(_is_leaf(part) for part in parts))
     if held and parts and not container:
         return [(prefix, module)] if _has_weights(module) else []
     blocks = []
-    for name, child in module.named_children():
+    for name, child in module.named_children() if parts else ():
         path = f"{prefix}.{name}" if prefix else name
         blocks += _outermost_blocks(child, path, held=container)
     return blocks
@@ -144,7 +145,7 @@ def _has_weights(module: nn.Module) -> bool:
 
 
 def _is_leaf(module: nn.Module) -> bool:
-    return next(module.children(), None) is None
+    return isinstance(module, Factors) or next(module.children(), None) is None
 
 
 @torch.no_grad()

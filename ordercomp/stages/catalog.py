@@ -17,17 +17,26 @@ from ordercomp.records import Convention
 from ordercomp.sequence import StageSequence, Step
 from ordercomp.stages.distill import Distill
 from ordercomp.stages.early_exit import EarlyExit
+from ordercomp.stages.entropy import EntropyCode
 from ordercomp.stages.fine_tune import FineTune, Recover
+from ordercomp.stages.low_rank import LowRank
 from ordercomp.stages.prune import Prune
 from ordercomp.stages.quantize import Quantize
+from ordercomp.stages.share import Share
 from ordercomp.stages.skip import Skip
+from ordercomp.stages.sparsify import Sparsify
 from ordercomp.stages.stage import Stage, StageError, step_of
+from ordercomp.training.trainer import BeforeStep
 
 STAGES: Mapping[str, type[Stage]] = {
     "D": Distill,
     "P": Prune,
     "Q": Quantize,
     "E": EarlyExit,
+    "L": LowRank,
+    "H": EntropyCode,
+    "U": Sparsify,
+    "W": Share,
     "F": FineTune,
     "K": Recover,
     "S": Skip,
@@ -73,6 +82,11 @@ def make_stage(step: Step) -> Stage:
     return kind(**settings)
 
 
+def final_stages() -> str:
+    """The letters of stages that nothing may follow: they have `final = True`."""
+    return "".join(letter for letter, stage in known_stages().items() if getattr(stage, "final", False))
+
+
 def complete(sequence: StageSequence) -> StageSequence:
     """The sequence in its canonical text: knobs checked, in declared order, searched ones all written out.
 
@@ -81,6 +95,11 @@ def complete(sequence: StageSequence) -> StageSequence:
     steps: list[Step] = []
     for step in sequence.steps:
         stage = make_stage(step)
+        if steps and (last := steps[-1].stage) in final_stages():
+            raise ValueError(
+                f"stage {last} ({known_stages()[last].title}) must come last, as {step.stage} voids it, "
+                f"got {sequence.order!r}"
+            )
         if not stage.repeatable and any(earlier.stage == step.stage for earlier in steps):
             raise ValueError(
                 f"stage {step.stage} ({stage.title}) may come only once, got {sequence.order!r}, "
@@ -101,7 +120,12 @@ class _NoTraining:
     baseline: CompressedNetwork | None = None
 
     def train(
-        self, network: CompressedNetwork, *, fresh: bool, teacher: CompressedNetwork | None = None
+        self,
+        network: CompressedNetwork,
+        *,
+        fresh: bool,
+        teacher: CompressedNetwork | None = None,
+        before_step: BeforeStep | None = None,
     ) -> float:
         return 0.0
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ordercomp.knobs import exact
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.exits import channels_last, running_order, thawed
-from ordercomp.networks.layers import QuantizedLayer, dorefa_weight
+from ordercomp.networks.layers import QuantizedLayer
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.stage import StageError
 from ordercomp.stages.tracing import Cut, Tracer, apply_cuts, reason_lost
@@ -220,7 +220,7 @@ class _Importance(tp.importance.GroupMagnitudeImportance):  # type: ignore[misc]
         latent = [layer.weight.detach().clone() for layer in quantized]
         try:
             for layer in quantized:
-                layer.weight.copy_(dorefa_weight(layer.weight, layer.weight_bits, layer.levels))
+                layer.weight.copy_(layer.rounded_weight())
             importance: Tensor | None = super().__call__(group)
         finally:
             for layer, weight in zip(quantized, latent, strict=True):

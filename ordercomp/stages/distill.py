@@ -10,6 +10,7 @@ import torch
 from ordercomp.knobs import Knob, exact
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.exits import drop_module
+from ordercomp.networks.held import is_sparse, mark, weight_layers
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.blocks import blocks_to_drop, find_blocks
 from ordercomp.stages.channels import narrow_channels
@@ -23,7 +24,8 @@ class Distill:
 
     `student="inherit"` keeps what earlier stages did: pruned widths, quantizers, exits. `"fresh"` takes
     the original widths in float, so that pruning and quantization before it act on the teacher alone;
-    blocks that an earlier D dropped stay dropped and exits stay.
+    blocks that an earlier D dropped stay dropped and exits stay. The inheriting student of a sparse network
+    is sparse at the same places; shared values are lost with the weights.
     """
 
     letter: ClassVar[str] = "D"
@@ -57,6 +59,7 @@ class Distill:
         """
         whole = network.rebuild(seed=trainer.seed, original=self.student == "fresh")
         _keep_frozen(network, whole)
+        _keep_zeros(network, whole)
         blocks = find_blocks(whole)
         student, notice = shrink(whole, depth=self.depth, width=self.width)
         dropped = list(student.dropped[len(whole.dropped) :])
@@ -111,6 +114,16 @@ def _keep_frozen(network: CompressedNetwork, student: CompressedNetwork) -> None
                 "of another width now; student=inherit keeps it"
             )
         parameter.copy_(values[name])
+
+
+@torch.no_grad()
+def _keep_zeros(network: CompressedNetwork, student: CompressedNetwork) -> None:
+    """Let a student that inherits be sparse at the same places; no new weights are equal, to be shared."""
+    before = dict(weight_layers(network.module))
+    for name, layer in weight_layers(student.module):
+        if is_sparse(layer):
+            layer.weight.mul_(before[name].weight != 0)
+        mark(layer, sparse=is_sparse(layer), shared=False)
 
 
 def _check_saved(whole: CompressedNetwork, student: CompressedNetwork, *, asked: float) -> None:

@@ -19,6 +19,9 @@ from ordercomp.training.recipe import Recipe
 _EVALUATION_BATCH = 256
 _SAMPLE = 64
 
+Batches = Callable[[], Iterator[Batch]]
+BeforeStep = Callable[[float], None]  # of the share of the training that is done
+
 
 class Trainer(Protocol):
     """What stages ask of a trainer; all methods change the module of a network in place."""
@@ -32,9 +35,14 @@ class Trainer(Protocol):
         """The uncompressed network, if there is one to learn from."""
 
     def train(
-        self, network: CompressedNetwork, *, fresh: bool, teacher: CompressedNetwork | None = None
+        self,
+        network: CompressedNetwork,
+        *,
+        fresh: bool,
+        teacher: CompressedNetwork | None = None,
+        before_step: BeforeStep | None = None,
     ) -> float:
-        """Train the whole network and return the epochs spent."""
+        """Train the whole network and return the epochs spent; `before_step` hears of each step's start."""
 
     def train_heads(self, network: CompressedNetwork, *, joint: bool = False) -> float:
         """Train only the exit heads, or jointly with the body, and return the epochs spent."""
@@ -65,13 +73,19 @@ class DataTrainer:
         return replace(self, recipe=recipe, seed=int.from_bytes(digest[:6], "big"))
 
     def train(
-        self, network: CompressedNetwork, *, fresh: bool, teacher: CompressedNetwork | None = None
+        self,
+        network: CompressedNetwork,
+        *,
+        fresh: bool,
+        teacher: CompressedNetwork | None = None,
+        before_step: BeforeStep | None = None,
     ) -> float:
         """Train the whole network, all exits jointly, and return the epochs spent.
 
         `fresh` weights train at the recipe's full rate, others at its fine-tuning rate. Activation ranges for
         fresh weights are fitted again when the rate is at its peak: before, nothing was learned. With a
-        teacher the loss is distillation, exit from exit, else that of the targets. Raises DivergedError.
+        teacher the loss is distillation, exit from exit, else that of the targets. `before_step` is told the
+        share of the training that is done and may change weights in place. Raises DivergedError.
         """
         module = network.module.to(self.device).train()
         objective = self._objective()
@@ -85,7 +99,10 @@ class DataTrainer:
 
         batches = self._batches()
         if fresh and any(True for _ in network.quantized_layers()):
-            batches = self._refitting(network, batches)
+            batches = _telling(self._refitting(network), batches)
+        if before_step is not None:
+            steps = self._steps()[1]
+            batches = _telling(lambda step: before_step(step / steps), batches)
         epochs = self._fit(module, batches, loss_of, fresh=fresh)
         module.eval()
         return epochs
@@ -155,20 +172,15 @@ class DataTrainer:
         steps_an_epoch = max(1, len(self.data.train) // self.recipe.batch_size)
         return steps_an_epoch, max(1, round(self.recipe.epochs * steps_an_epoch))
 
-    def _refitting(
-        self, network: CompressedNetwork, batches: Callable[[], Iterator[Batch]]
-    ) -> Callable[[], Iterator[Batch]]:
-        """The same batches; ranges are fitted again when the share of the steps that is warm-up is over."""
+    def _refitting(self, network: CompressedNetwork) -> Callable[[int], None]:
+        """Fits ranges again when the share of the steps that is warm-up is over."""
         peak = round(self.recipe.warmup * self._steps()[1])
-        steps = itertools.count()
 
-        def refitting() -> Iterator[Batch]:
-            for batch in batches():
-                if next(steps) == peak > 0:
-                    self.calibrate(network, again=True)
-                yield batch
+        def refit(step: int) -> None:
+            if step == peak > 0:
+                self.calibrate(network, again=True)
 
-        return refitting
+        return refit
 
     def _some(self, count: int) -> Tensor:
         batches = self.data.train.batches(count, rng=self._generator(), device=self.device)
@@ -207,6 +219,18 @@ class DataTrainer:
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)
+
+
+def _telling(tell: Callable[[int], None], batches: Batches) -> Batches:
+    """The same batches; before each its number, from 0 and on through the epochs, is told."""
+    steps = itertools.count()
+
+    def telling() -> Iterator[Batch]:
+        for batch in batches():
+            tell(next(steps))
+            yield batch
+
+    return telling
 
 
 @torch.no_grad()

@@ -33,7 +33,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     metadata = tmp_path / "site" / "ordercomp_low_rank-0.1.0.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: ordercomp-low-rank\nVersion: 0.1.0\n")
-    (metadata / "entry_points.txt").write_text("[ordercomp.stages]\nL = ordercomp_low_rank:LowRank\n")
+    (metadata / "entry_points.txt").write_text("[ordercomp.stages]\nX = ordercomp_low_rank:LowRank\n")
     monkeypatch.syspath_prepend(str(EXAMPLE))
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     known_stages.cache_clear()
@@ -43,7 +43,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     stage_plugins.cache_clear()
 
 
-@pytest.mark.parametrize("order", ["L", "LP", "PL", "QL", "LQ", "DL", "LD", "EL", "LE", "DPLQE", "QLPED"])
+@pytest.mark.parametrize("order", ["X", "XP", "PX", "QX", "XQ", "DX", "XD", "EX", "XE", "DPXQE", "QXPED"])
 def test_a_stage_that_changes_structure_is_stored_and_keeps_its_cost(order: str, tmp_path: Path) -> None:
     network = tiny_network()
     for letter in order:
@@ -64,42 +64,42 @@ def test_a_stage_that_changes_structure_is_stored_and_keeps_its_cost(order: str,
 def test_a_network_whose_stage_is_not_installed_names_the_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = apply("L", tiny_network(), tiny_trainer())
+    network = apply("X", tiny_network(), tiny_trainer())
     network.save(tmp_path / "n")
     save_packed(network, tmp_path / "p")
     monkeypatch.undo()  # takes the package away
     stage_plugins.cache_clear()
     for load, file in ((CompressedNetwork.load, "n"), (load_network, "p")):
-        with pytest.raises(CheckpointError, match=rf"{file} .*: stage L made layers of it, and no installed"):
+        with pytest.raises(CheckpointError, match=rf"{file} .*: stage X made layers of it, and no installed"):
             load(tmp_path / file)
 
 
 def test_the_full_rank_computes_what_the_convolution_computed() -> None:
     network = tiny_network()
     network.module.eval()
-    full = apply("L", network, rank=1.0)
+    full = apply("X", network, rank=1.0)
     for one, two in zip(logits(network), logits(full), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 
 
 def test_cost_counts_it_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["cost", "resnet14(width=8)", "L(rank=0.25)P", "--input", "1x8x8", "--json"])
+        main(["cost", "resnet14(width=8)", "X(rank=0.25)P", "--input", "1x8x8", "--json"])
     assert caught.value.code == 0
     assert json.loads(capsys.readouterr().out)["bitops_cr"] > 2
 
 
 @pytest.mark.parametrize("order", [None, "", "P", "Q", "E", "DPQE", "QEDP"], ids=str)
 def test_the_example_keeps_the_contract_of_stages(order: str | None) -> None:
-    check = StageCheck(known_stages()["L"], order)
-    assert check in stage_checks(known_stages()["L"])
+    check = StageCheck(known_stages()["X"], order)
+    assert check in stage_checks(known_stages()["X"])
     check()
 
 
 TASK = """
 model = "resnet8(width=4)"
 data = "digits"
-stages = "PL"
+stages = "PX"
 train_limit = 128
 
 [recipe]
@@ -111,7 +111,7 @@ precision = "float32"
 
 @pytest.mark.slow
 def test_the_example_is_installed_by_pip_and_takes_part_in_discover(tmp_path: Path) -> None:
-    """As a user would: pip writes the entry point, and a program that knows nothing of it finds L."""
+    """As a user would: pip writes the entry point, and a program that knows nothing of it finds X."""
     shutil.copytree(EXAMPLE, tmp_path / "example")
     options = [
         "--no-deps",
@@ -138,6 +138,6 @@ def test_the_example_is_installed_by_pip_and_takes_part_in_discover(tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     records = read_records(tmp_path / "out" / "records.jsonl")
-    assert {"L", "PL", "LP"} <= {record.order for record in records}
+    assert {"X", "PX", "XP"} <= {record.order for record in records}
     assert not [record.error for record in records if record.error]
-    assert json.loads(done.stdout)["stages"] == "PL"
+    assert json.loads(done.stdout)["stages"] == "PX"
