@@ -337,7 +337,7 @@ def _layer_cost(
     form, density = None, 1.0
     if isinstance(layer, nn.Conv2d | nn.Linear) and is_sparse(layer):
         density = float(layer.weight.count_nonzero()) / layer.weight.numel()
-    if weights and (is_sparse(layer) or is_shared(layer)):
+    if weights and isinstance(layer.weight, Tensor) and (is_sparse(layer) or is_shared(layer)):
         form = form_of(layer.weight, sparse=is_sparse(layer), shared=is_shared(layer))
     return LayerCost(
         name=name,

@@ -61,7 +61,7 @@ def encode(arrays: Sequence[Numbers], widths: Sequence[int]) -> Bytes:
     states, words = _encode_lanes(coded)
     return np.concatenate(
         [
-            np.packbits(flags),
+            np.packbits(np.array(flags, dtype=bool)),
             *head,
             *raw,
             states.astype("<u4").view(np.uint8),
@@ -75,7 +75,7 @@ def _coded_bits(numbers: Numbers, table: npt.NDArray[np.int64]) -> float:
     count = np.bincount(numbers, minlength=len(table))
     used = np.flatnonzero(table)
     bits = float((count[used] * (_PRECISION - np.log2(table[used]))).sum())
-    return bits + 16 * (used[-1] - used[0] + 2)
+    return bits + 16.0 * float(used[-1] - used[0] + 2)
 
 
 def _frequencies(count: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -182,6 +182,8 @@ def _decode_lanes(
         state = every.frequency[slot] * (state >> np.uint32(_PRECISION)) + every.rest[slot]
         low = np.flatnonzero(state < _LOW)
         taken = words[read : read + len(low)]
+        if len(taken) < len(low):
+            raise ValueError("the coded stream is damaged: it ends too early")
         read += len(taken)
         state[low] = (state[low] << np.uint32(_WORD)) | taken
         states[: len(offset)] = state

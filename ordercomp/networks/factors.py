@@ -11,23 +11,32 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ordercomp.networks.held import Layer
+
 Form = Literal["channels", "space"]
 
 
 class Factors(nn.Sequential):
     """Two layers in the place of one; no block, and no place for an exit between them."""
 
+    @property
+    def pair(self) -> tuple[Layer, Layer]:
+        """The layer that runs first, and the other."""
+        first, second = self.children()
+        assert isinstance(first, Layer)
+        assert isinstance(second, Layer)
+        return first, second
 
-def form_of(layer: nn.Conv2d | nn.Linear, share: float) -> tuple[Form, int] | None:
+
+def form_of(layer: Layer, share: float) -> tuple[Form, int] | None:
     """The form, and its rank, of at most a `share` of the layer's multiplications that errs least.
 
     The error is that of the weights, summed squares. None if no form multiplies less than the layer.
     """
     best: tuple[float, Form, int] | None = None
-    forms: tuple[Form, ...] = ("channels", "space") if isinstance(layer, nn.Conv2d) else ("channels",)
+    window = isinstance(layer, nn.Conv2d) and 1 not in layer.kernel_size and layer.padding != "same"
+    forms: tuple[Form, ...] = ("channels", "space") if window else ("channels",)
     for form in forms:
-        if form == "space" and (1 in layer.kernel_size or isinstance(layer.padding, str)):
-            continue
         whole, each = layer.weight.numel(), _of_one_rank(layer, form)
         rank = max(1, int(share * whole / each + 1e-9))
         if rank * each >= whole:
@@ -39,7 +48,7 @@ def form_of(layer: nn.Conv2d | nn.Linear, share: float) -> tuple[Form, int] | No
     return best and best[1:]
 
 
-def _of_one_rank(layer: nn.Conv2d | nn.Linear, form: Form) -> int:
+def _of_one_rank(layer: Layer, form: Form) -> int:
     """Multiplications that one rank takes for each place of the output."""
     outputs = len(layer.weight)
     if isinstance(layer, nn.Linear) or form == "channels":
@@ -66,26 +75,24 @@ def make_factors(layer: nn.Module, facts: Mapping[str, Any]) -> Factors:
         )
     if not isinstance(layer, nn.Conv2d):
         raise ValueError(f"a {type(layer).__name__} has no low-rank factors")
-    window = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    options: dict[str, Any] = {"padding_mode": layer.padding_mode}
+    whole = {name: getattr(layer, name) for name in ("kernel_size", "stride", "padding", "dilation")}
     if facts["form"] == "channels":
-        size, stride, padding, dilation = window
-        first = nn.Conv2d(
-            layer.in_channels, rank, size, stride, padding, dilation, 1, False, layer.padding_mode
-        )
+        first = nn.Conv2d(layer.in_channels, rank, bias=False, **whole, **options)
         return Factors(first, nn.Conv2d(rank, layer.out_channels, 1, bias=bias))
-    neutral = (1, 1, 0, 1)
-    column = [(own[0], none) for own, none in zip(window, neutral, strict=True)]
-    row = [(none, own[1]) for own, none in zip(window, neutral, strict=True)]
+    none = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
+    column: dict[str, Any] = {name: (own[0], none[name]) for name, own in whole.items()}
+    row: dict[str, Any] = {name: (none[name], own[1]) for name, own in whole.items()}
     return Factors(
-        nn.Conv2d(layer.in_channels, rank, *column, 1, False, layer.padding_mode),
-        nn.Conv2d(rank, layer.out_channels, *row, 1, bias, layer.padding_mode),
+        nn.Conv2d(layer.in_channels, rank, bias=False, **column, **options),
+        nn.Conv2d(rank, layer.out_channels, bias=bias, **row, **options),
     )
 
 
 @torch.no_grad()
-def fill_factors(pair: Factors, layer: nn.Conv2d | nn.Linear, form: Form) -> None:
+def fill_factors(pair: Factors, layer: Layer, form: Form) -> None:
     """Give factors the weights of the layer's truncated singular value decomposition, shared out evenly."""
-    first, second = pair
+    first, second = pair.pair
     left, values, right = torch.linalg.svd(_matrix(layer.weight.detach(), form), full_matrices=False)
     rank = len(first.weight)
     root = values[:rank].sqrt()
@@ -98,5 +105,5 @@ def fill_factors(pair: Factors, layer: nn.Conv2d | nn.Linear, form: Form) -> Non
         first.weight.copy_(right.reshape(rank, inputs, height, 1))
         outputs, _, _, width = second.weight.shape
         second.weight.copy_(left.reshape(width, outputs, rank).permute(1, 2, 0)[:, :, None])
-    if layer.bias is not None:
+    if layer.bias is not None and second.bias is not None:
         second.bias.copy_(layer.bias)

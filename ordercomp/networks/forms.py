@@ -38,7 +38,7 @@ def form_of(weight: Tensor, *, sparse: bool, shared: bool) -> Form:
         size=flat.numel(),
         kept=kept.numel(),
         places=places_bits(flat != 0) if sparse else 0,
-        values=len(kept.unique()) if shared else 0,
+        values=len(torch.unique(kept)) if shared else 0,
     )
 
 

@@ -65,7 +65,8 @@ class Held:
 
 def _evener(weight: Tensor) -> Callable[[Tensor], object]:
     """What gives the weights that are equal now their mean, in place, in the same order of sums each time."""
-    _, group, sizes = weight.detach().flatten().unique(return_inverse=True, return_counts=True)
+    _, group, sizes = torch.unique(weight.detach(), return_inverse=True, return_counts=True)
+    group = group.flatten()
     order = group.argsort(stable=True)
 
     def even(changed: Tensor) -> None:

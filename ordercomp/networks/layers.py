@@ -113,6 +113,11 @@ def dorefa_activation(
     return _ScaledQuantizer.apply(values, scale, low, high, whole)  # type: ignore
 
 
+def levels_of(layer: nn.Module) -> Levels:
+    """The levels of a layer's weights; "uniform" if it is not quantized."""
+    return layer.levels if isinstance(layer, QuantizedLayer) else "uniform"
+
+
 class QuantizedLayer:
     """What quantized convolutions and linear layers share: bit widths and the range of their input."""
 

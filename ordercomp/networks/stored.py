@@ -13,10 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ordercomp.networks.bits import MOST_CODED_BITS, Numbers, decode, encode
-from ordercomp.networks.forms import decode_gaps, encode_gaps, index_bits
+from ordercomp.networks.bits import MOST_CODED_BITS, decode, encode
+from ordercomp.networks.forms import Numbers, decode_gaps, encode_gaps, index_bits
 from ordercomp.networks.held import Layer, is_shared, is_sparse, weight_layers
-from ordercomp.networks.layers import FLOAT_BITS, Levels, QuantizedLayer, weight_numbers, weight_of_numbers
+from ordercomp.networks.layers import (
+    FLOAT_BITS,
+    Levels,
+    QuantizedLayer,
+    levels_of,
+    weight_numbers,
+    weight_of_numbers,
+)
 
 MOST_BITS = 16  # wider weights are stored as floats
 PARTS = ("index", "places", "range", "table", "values")  # arrays of a weight, in the order of a stream
@@ -40,7 +47,7 @@ def store_weight(layer: Layer) -> Stored:
     """The weights of a layer as it multiplies by them, without what quantizers and masks make superfluous."""
     weight = layer.weight.detach().cpu()
     bits = layer.weight_bits if isinstance(layer, QuantizedLayer) and layer.weight_bits <= MOST_BITS else 0
-    kind: Levels = layer.levels if isinstance(layer, QuantizedLayer) else "uniform"
+    kind: Levels = levels_of(layer)
     facts: dict[str, Any] = {"shape": list(weight.shape)}
     numbers: dict[str, Numbers] = {}
 
@@ -60,7 +67,7 @@ def store_weight(layer: Layer) -> Stored:
         add("places", gaps if short else mask.numpy().astype(np.int64), width if short else 1)
         facts["gaps"] = short
     if is_shared(layer):
-        table, index = kept.unique(return_inverse=True)
+        table, index = torch.unique(kept, return_inverse=True)
         if not bits or index_bits(len(table)) < bits:
             add("index", index.numpy(), index_bits(len(table)))
             return Stored(facts, numbers, {"table": table})

@@ -467,7 +467,8 @@ def _packed_weights(network: CompressedNetwork) -> dict[str, PackedWeight]:
     packed = {}
     for name, layer in network.quantized_layers():
         bits, levels = layer.weight_bits, layer.levels
-        if bits <= 8 and (levels in EVEN or bits == 1):
+        zero = levels != "uniform" and bits > 1  # among the levels
+        if bits <= 8 and (levels in EVEN or bits == 1) and (zero or not layer.sparse):
             numbers, top = weight_numbers(layer.weight, bits, levels)
             packed[f"network.{name}.weight"] = PackedWeight(
                 numbers=numbers.contiguous().cpu().numpy(),

@@ -22,7 +22,14 @@ from ordercomp.networks.bits import pack_bits, unpack_bits
 from ordercomp.networks.bounded import bounded
 from ordercomp.networks.exits import Architecture, MultiExit, channels_last
 from ordercomp.networks.held import is_shared, is_sparse, weight_layers
-from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer, weight_numbers, weight_of_numbers
+from ordercomp.networks.layers import (
+    FLOAT_BITS,
+    Levels,
+    QuantizedLayer,
+    levels_of,
+    weight_numbers,
+    weight_of_numbers,
+)
 from ordercomp.networks.network import (
     UNFIT,
     CompressedNetwork,
@@ -111,8 +118,7 @@ def save_packed(network: CompressedNetwork, path: Path | str) -> None:
         if name in formed:
             stored[name] = store_weight(formed[name])
         elif name in bits:
-            levels = layers[name].levels if isinstance(layers[name], QuantizedLayer) else "uniform"
-            numbers, tensors[name + _RANGE] = weight_numbers(tensor, bits[name], levels)
+            numbers, tensors[name + _RANGE] = weight_numbers(tensor, bits[name], levels_of(layers[name]))
             tensors[name] = pack(numbers, bits[name])
         else:
             tensors[name] = tensor
@@ -206,7 +212,7 @@ def _assembled(
     if missing or set(values) - set(module.state_dict()):
         raise RuntimeError(f"it lacks {missing}" if missing else "it holds tensors that are not the model's")
     module.load_state_dict(values, strict=False)
-    weights = {name.removesuffix(".weight"): values[name] for name in (*packed, *formed)}
+    weights = {name.removesuffix(".weight"): values[name] for name in [*packed, *formed]}
     return channels_last(plain_module(module, weights))
 
 

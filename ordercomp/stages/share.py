@@ -52,7 +52,7 @@ class Share:
             weight = layer.weight.detach()
             if int(weight.count_nonzero() if is_sparse(layer) else weight.numel()) <= self.values:
                 continue
-            if is_shared(layer) and len(weight.unique()) <= self.values:
+            if is_shared(layer) and len(torch.unique(weight)) <= self.values:
                 continue
             share_values(weight, self.values, zeros=is_sparse(layer))
             mark(layer, sparse=is_sparse(layer), shared=True)

@@ -112,7 +112,7 @@ def zero_smallest(weights: Sequence[Tensor], share: float, *, together: bool) ->
     gone = torch.zeros(len(every), dtype=torch.bool, device=every.device)
     gone[smallest] = True
     gone &= every.isfinite()
-    for weight, mask in zip(weights, gone.split([len(size) for size in sizes]), strict=True):
+    for weight, mask in zip(weights, torch.split(gone, [len(size) for size in sizes]), strict=True):
         weight.mul_(~mask.view(weight.shape))
 
 
