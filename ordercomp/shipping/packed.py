@@ -24,7 +24,6 @@ from ordercomp.networks.exits import Architecture, MultiExit, channels_last
 from ordercomp.networks.held import is_shared, is_sparse, weight_layers
 from ordercomp.networks.layers import (
     FLOAT_BITS,
-    Levels,
     QuantizedLayer,
     levels_of,
     weight_numbers,
