@@ -51,6 +51,7 @@ class OrderRules:
     optional: bool = False  # True: stages may be missing
     repeatable: str = ""  # letters that may come more than once
     repeats: int = 0  # extra steps in an order at most
+    final: str = ""  # letters that nothing may follow
 
     def letters(self) -> Iterator[Order]:
         """Yield the multisets of letters that an order can hold, each as a string in the order of stages."""
@@ -58,19 +59,26 @@ class OrderRules:
             again = [letter for letter in chosen if letter in self.repeatable]
             for extra in range(self.repeats + 1):
                 for more in itertools.combinations_with_replacement(again, extra):
+                    if sum(letter in self.final for letter in (*chosen, *more)) > 1:
+                        continue
                     yield "".join(letter * (1 + more.count(letter)) for letter in chosen)
 
     def count(self) -> int:
         """Count the orders without listing them."""
+        free = ["".join(x for x in letters if x not in self.final) for letters in self.letters()]
         return sum(
             math.factorial(len(letters)) // math.prod(map(math.factorial, Counter(letters).values()))
-            for letters in self.letters()
+            for letters in free
         )
 
     def orders(self) -> list[Order]:
         """List the orders, few stages first, then in the order of the letters given."""
         every = itertools.chain.from_iterable(map(itertools.permutations, self.letters()))
-        return list(dict.fromkeys(map("".join, every)))
+        return [order for order in dict.fromkeys(map("".join, every)) if self.ends_well(order)]
+
+    def ends_well(self, order: Order) -> bool:
+        """Whether nothing follows a final stage."""
+        return not set(order[:-1]) & set(self.final)
 
     def allows(self, order: Order) -> bool:
         """Whether `order` is one of `orders()`, without listing them."""
@@ -82,6 +90,7 @@ class OrderRules:
             and (self.optional or set(order) == set(self.stages))
             and set(again) <= set(self.repeatable)
             and sum(again.values()) <= self.repeats
+            and self.ends_well(order)
         )
 
 
@@ -123,7 +132,7 @@ class LehmerOrders:
         order = []
         while len(left) > 1:
             order.append(left.pop(suggest(f"pick.{len(left)}", IntDistribution(0, len(left) - 1))))
-        return "".join(order + left)
+        return "".join(sorted(order + left, key=lambda letter: letter in self.rules.final))
 
     def parameters(self, order: Order) -> dict[str, Parameter]:
         """Give the canonical code of `order`: what `draw` asks for, answered so that it comes out."""

@@ -58,6 +58,7 @@ class Space:
     )
     fixed: Settings = field(default_factory=dict)  # values at which knobs stay instead, searched ones too
     dense: bool = False  # knobs of absent stages are parameters too, without effect: all trials have the same
+    final: str = ""  # stages that nothing may follow
 
     def __post_init__(self) -> None:
         check_order(self.stages)
@@ -81,7 +82,13 @@ class Space:
     def rules(self) -> OrderRules:
         """Which orders the space holds."""
         again = "".join(stage for stage in self.stages if stage in self.repeatable)
-        return OrderRules(stages=self.stages, optional=self.optional, repeatable=again, repeats=self.repeats)
+        return OrderRules(
+            stages=self.stages,
+            optional=self.optional,
+            repeatable=again,
+            repeats=self.repeats,
+            final=self.final,
+        )
 
     @property
     def code(self) -> OrderCode:
@@ -189,6 +196,7 @@ class Space:
             "optional": self.optional,
             "repeatable": self.rules.repeatable if self.repeats else "",
             "repeats": self.repeats,
+            **({"final": last} if (last := "".join(x for x in self.stages if x in self.final)) else {}),
             "dense": self.dense,
             "encoding": "lehmer" if isinstance(self.code, LehmerOrders) else "orders",
             "knobs": knobs,

@@ -139,7 +139,7 @@ COMBINATION = Experiment(
 
 def _plan_exhaustive(design: Design) -> list[Part]:
     """All permutations of the task's stages, with control arms."""
-    return [design.part(design.sequences(permutations(design.task.stages)))]
+    return [design.part(design.sequences(permutations(design.task.ordered)))]
 
 
 def _decide_exhaustive(records: Sequence[Record]) -> Conclusion:

@@ -67,7 +67,7 @@ class Placement:
 
 def _plan(design: Design) -> list[Part]:
     """All orders of every three stages; those of every two are their prefixes."""
-    threes = map("".join, combinations(design.task.stages, 3))
+    threes = map("".join, combinations(design.task.ordered, 3))
     return [design.part(design.sequences(order for three in threes for order in permutations(three)))]
 
 

@@ -41,7 +41,7 @@ from ordercomp.studies.facts import LAW, PAPER
 
 def _plan_single(design: Design) -> list[Part]:
     """Every stage of the task alone at the settings of its ladder."""
-    return [design.part(design.ladder(design.task.stages))]
+    return [design.part(design.ladder(design.task.ordered))]
 
 
 def _decide_single(records: Sequence[Record]) -> Conclusion:
@@ -92,8 +92,8 @@ SINGLE = Experiment(
 
 def _plan_pairwise(design: Design) -> list[Part]:
     """Both orders of every pair of the task's stages, and each stage alone."""
-    orders = [order for pair in combinations(design.task.stages, 2) for order in permutations("".join(pair))]
-    return [design.part([*design.sequences(orders), *design.ladder(design.task.stages)])]
+    orders = [order for pair in combinations(design.task.ordered, 2) for order in permutations("".join(pair))]
+    return [design.part([*design.sequences(orders), *design.ladder(design.task.ordered)])]
 
 
 def _decide_pairwise(records: Sequence[Record]) -> Conclusion:

@@ -272,7 +272,7 @@ class _Run:
         answer = answer_of(race.table(self.records, cells))
         self.closing = closing_requests(race, answer)
         shown = Answer(asked=answer, metric=metric_of(self.records), cost=race.task.cost)
-        return SoFar(answer=shown, stages=race.task.stages, seeds=len(self._seeds()), ladder=self.ladder)
+        return SoFar(answer=shown, stages=race.stages, seeds=len(self._seeds()), ladder=self.ladder)
 
     def _seeds(self) -> set[int]:
         return {seed for block in self.course.blocks for _, seed in block}
@@ -367,7 +367,7 @@ def _written(run: _Run, *, guarantee: bool) -> Discovery:
 def _derived(run: _Run, records: Sequence[Record], *, guarantee: bool) -> LawFile:
     """The content of law.json, written with all that belongs to it."""
     task, runner = run.race.task, run.runner
-    posterior = posterior_of(records, stages=task.stages, loss=task.loss, cost=task.cost)
+    posterior = posterior_of(records, stages=run.race.stages, loss=task.loss, cost=task.cost)
     law = law_from(posterior, cost=task.cost)
     answer = replace(answer_from(posterior, cost=task.cost), batches=one_batch(run.file.records)[1])
     certified = guaranteed_networks(task, runner.store, records, answer) if guarantee else None
@@ -375,7 +375,8 @@ def _derived(run: _Run, records: Sequence[Record], *, guarantee: bool) -> LawFil
 
 
 def closing_requests(race: Race, answer: AnswerAt) -> list[Request]:
-    """What is trained last: controls of chains that may be recommended, repetitions of the best one's stages.
+    """What is trained last: controls of chains that may be recommended, repetitions of the best one's stages,
+    and the best one with what can only come last.
 
     At one seed, the first at which the race ran.
     """
@@ -384,7 +385,11 @@ def closing_requests(race: Race, answer: AnswerAt) -> list[Request]:
     chances = answer.probability_best
     likely = [chain for chain in answer.best_set if chances[chain] >= LIKELY]
     chains = list(dict.fromkeys([answer.recommended, *likely]))[:MOST_CONTROLLED]
-    last = [*race.controls(chains), *race.repetitions(answer.recommended)]
+    last = [
+        *race.finals(answer.recommended),
+        *race.controls(chains),
+        *race.repetitions(answer.recommended),
+    ]
     return [Request(sequence, 0) for sequence in last]
 
 

@@ -79,7 +79,7 @@ def moved(
     """
     made: dict[str, dict[str, KnobValue]] = {letter: dict(knobs) for letter, knobs in start.items()}
     changed = False
-    for letter in task.stages:
+    for letter in task.ordered:
         if known_stages()[letter].dynamic:
             continue  # how early images leave is chosen later
         for _ in range(2 if gentler and letter == offender else 1):
@@ -168,7 +168,7 @@ def find_ladder(course: Course, records: Callable[[], Sequence[Record]]) -> Iter
     gentler = verdict.fault == "too hard"
     network = create_network(task, seed=0)
     last = task.settings[0 if gentler else -1]
-    alone = end_losses(race, records(), task.stages, last)
+    alone = end_losses(race, records(), race.stages, last)
     offender = max(alone, key=lambda letter: alone[letter], default="")
     reason = "keep to it at the task's" if gentler else "lose half as much at the task's"
     reason = f"as hardly any orders of all stages {reason}"

@@ -67,29 +67,40 @@ class Race:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {self.seeds}")
-        if len(set(self.task.stages)) < 2:
+        if len(set(self.stages)) < 2:
             raise ValueError(f"stages must hold at least two letters to be ordered, got {self.task.stages!r}")
         if len(set(self.task.stages)) < len(self.task.stages):
             raise ValueError(f"stages must be distinct letters, got {self.task.stages!r}")
-        first_cells(self.task.stages)  # refuses too many
+        first_cells(self.stages)  # refuses too many
+
+    @property
+    def stages(self) -> Order:
+        """The stages whose order is asked for."""
+        return self.task.ordered
+
+    def finals(self, chain: Order) -> list[StageSequence]:
+        """The chain at every setting with the stages that can only come last; none if the task has none."""
+        last = self.task.stages[len(self.stages) :]
+        steps = self.task.sequence(last).steps if last else ()
+        return [StageSequence((*one.steps, *steps)) for one in self.sequences([chain])] if last else []
 
     @property
     def rungs(self) -> tuple[Setting, ...]:
         """The knob settings that every order is run with."""
-        sequences = (self.task.sequence(self.task.stages, setting) for setting in self.task.settings)
+        sequences = (self.task.sequence(self.stages, setting) for setting in self.task.settings)
         steps = (tuple(map(str, sequence.steps)) for sequence in sequences)
         return tuple(dict.fromkeys(Setting(self.task.accounting, texts) for texts in steps))
 
     @property
     def first(self) -> tuple[Cell, ...]:
         """What starts."""
-        return tuple(cell for cell in first_cells(self.task.stages) if cell[1] < self.seeds)
+        return tuple(cell for cell in first_cells(self.stages) if cell[1] < self.seeds)
 
     def table(self, records: Iterable[Record], ran: Collection[Cell]) -> ValueTable:
         """Values of the chains that the race trained, at their seeds; other records take no part."""
         task = self.task
-        networks = networks_of(records, task.stages, cost=task.cost)
-        table = chain_values(networks, task.stages, loss=task.loss, settings=self.rungs)
+        networks = networks_of(records, self.stages, cost=task.cost)
+        table = chain_values(networks, self.stages, loss=task.loss, settings=self.rungs)
         return known(table, ran)
 
     def next_cells(
@@ -109,7 +120,7 @@ class Race:
             ran | with_prefixes(open_),
             seeds=self.seeds,
             settings=len(self.task.settings),
-            block=block_of(self.task.stages),
+            block=block_of(self.stages),
         )
 
     def requests(self, cells: Iterable[Cell]) -> list[Request]:
@@ -126,7 +137,7 @@ class Race:
         task = self.task
         found: dict[StageSequence, None] = {}
         for order in orders:
-            rest = "".join(stage for stage in task.stages if stage not in order)
+            rest = "".join(stage for stage in self.stages if stage not in order)
             for setting in task.settings:
                 whole = task.sequence(order + rest, setting)
                 found[StageSequence(whole.steps[: len(order)])] = None
@@ -246,7 +257,7 @@ def plan_race(race: Race, *, losing: bool) -> RacePlan:
     The example of four stages is the shipped recording of digits, at the task's tolerated loss. With fewer
     stages hardly an order loses; with more, a block is a small part of all orders anyway.
     """
-    task, stages = race.task, race.task.stages
+    task, stages = race.task, race.stages
     if len(stages) > ALL_UP_TO:
         later = [
             (order, seed) for seed in range(2, race.seeds) for order in starting_orders(stages, 0)[:BLOCK]

@@ -35,10 +35,10 @@ from ordercomp.search.samplers import DENSE_SAMPLERS, CostOptions, make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.study import Storage, Study, enqueue_first, naming_the_storage, open_storage, open_study
 from ordercomp.sequence import KnobValue, Order, StageSequence, Step
-from ordercomp.stages.catalog import apply_untrained, known_stages
+from ordercomp.stages.catalog import apply_untrained, final_stages, known_stages
 from ordercomp.stages.stage import StageError
 
-_COARSE_FIRST = ("architecture", "neuron", "sub-neuron")
+_COARSE_FIRST = ("architecture", "neuron", "sub-neuron", "none")
 
 
 def useful_space(space: Space, network: CompressedNetwork) -> Space:
@@ -70,7 +70,11 @@ def first_sequences(task: Task, space: Space) -> list[StageSequence]:
     order = "".join(
         sorted(
             space.stages,
-            key=lambda letter: (stages[letter].dynamic, _COARSE_FIRST.index(stages[letter].granularity)),
+            key=lambda letter: (
+                letter in final_stages(),
+                stages[letter].dynamic,
+                _COARSE_FIRST.index(stages[letter].granularity),
+            ),
         )
     )
     orders = [order, order[1:]] if space.optional and len(order) > 1 else [order]
@@ -309,7 +313,7 @@ def task_space(task: Task, stages: Order = "", *, optional: bool = True, repeats
         for letter, values in task.knobs.items()
     }
     again = "".join(letter for letter in letters if letter in known and known[letter].repeatable)
-    return Space(letters, declared, optional, again, repeats, fixed=held)
+    return Space(letters, declared, optional, again, repeats, fixed=held, final=final_stages())
 
 
 def _on_grid(knob: Knob, value: KnobValue) -> bool:

@@ -15,7 +15,7 @@ from ordercomp.networks.weights import PRETRAINED
 from ordercomp.records import CostName, check_cost
 from ordercomp.sequence import KnobValue, Order, StageSequence, Step, check_order
 from ordercomp.shipping.widths import ALIGNED
-from ordercomp.stages.catalog import complete, known_stages
+from ordercomp.stages.catalog import complete, final_stages, known_stages
 from ordercomp.training.fit import Criterion, check_criterion
 from ordercomp.training.recipe import Recipe
 
@@ -83,6 +83,8 @@ class Task:
         for letter in self.stages:
             if letter not in known_stages():
                 raise ValueError(f"stages of task {self.name!r} hold {letter!r}, but there is no such stage")
+        if any(letter in self.stages[:-1] for letter in final_stages()):
+            complete(StageSequence.from_order(self.stages, {}))  # raises, as it is not last
         if not self.settings:
             raise ValueError("cases must hold at least one knob setting; an empty one takes the task's knobs")
         for setting in ({}, *self.settings):
@@ -142,6 +144,11 @@ class Task:
         if self.metric not in NUMBER_METRICS:
             class_metric(self.metric)
         check_criterion(self.criterion)
+
+    @property
+    def ordered(self) -> Order:
+        """The stages without those that can only come last, whose place nothing need be trained for."""
+        return "".join(letter for letter in self.stages if letter not in final_stages())
 
     @property
     def spelled(self) -> str:
