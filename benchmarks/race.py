@@ -183,7 +183,12 @@ def seed_by_seed(run: Run, draws: Draws) -> Sequence[Cell]:
 
 def everything(run: Run, draws: Draws) -> Sequence[Cell]:
     """All orders at every seed."""
-    return [(order, len(run.columns)) for order in permutations(STAGES)]
+    return everything_at(len(run.columns))
+
+
+def everything_at(seed: int) -> list[Cell]:
+    """All orders at a seed."""
+    return [(order, seed) for order in permutations(STAGES)]
 
 
 WAYS: Mapping[str, Choice] = {
@@ -194,13 +199,17 @@ WAYS: Mapping[str, Choice] = {
 }
 
 
-def races(world: World, choose: Choice, *, number: int, most: int) -> list[Run]:
+HALF = [(order, 0) for order in starting_orders(STAGES, 0)]
+STARTS: Mapping[str, Sequence[Cell]] = {"seed by seed": HALF, "everything": everything_at(0)}
+
+
+def races(world: World, way: str, *, number: int, most: int) -> list[Run]:
     """Race side by side, so that races of the same shape are fitted together."""
     rng = np.random.default_rng(0)
     runs = [Run(world, rng) for _ in range(number)]
-    first = first_cells(STAGES)
+    choose = WAYS[way]
     for run in runs:
-        run.train(first)
+        run.train(STARTS.get(way, first_cells(STAGES)))
     live = list(runs)
     while live:
         going = []
@@ -246,7 +255,7 @@ def main() -> None:
     for name, loss, regret, most in [CASES[place] for place in options.worlds]:
         world = World.recorded(name, loss)
         for way in options.ways:
-            runs = races(world, WAYS[way], number=options.races, most=most)
+            runs = races(world, way, number=options.races, most=most)
             after = {
                 at: round(float(np.mean([run.regret_after(at) for run in runs])), 2)
                 for at in (100, 150, 200, 250, 300, 400)
