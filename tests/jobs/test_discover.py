@@ -91,7 +91,7 @@ def test_everything_is_written(found: Discovery) -> None:
     assert law["trainings"]["unshared"] == 3 * 6 + 1 + 3 * 2
     assert law["answer"]["loss"] == 0.02
     assert law["answer"]["recommended"] is None  # a fifth of an epoch: the control says that more would help
-    assert law["answer"]["withheld"] == "1 of 1 networks gain from further epochs alone: train for longer"
+    assert law["answer"]["withheld"] == "3 of 4 chains gain from further epochs alone: train for longer"
     assert {network["order"] for network in law["networks"]} <= {"P", "E", "PE", "EP"}
 
 
