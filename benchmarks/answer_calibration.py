@@ -12,7 +12,7 @@ held; how many false precedences were told. Beside it, on the same draws, what s
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,10 +45,16 @@ class Score:
     realized: float
     bounded: float  # realized regret within the stated bound
     false_edges: float  # some precedence that a best chain does not keep
+    false_pairs: float  # some decided pair that a best chain does not keep; NaN for a rival
 
 
 def score_of(
-    world: World, taken: int, inside: Sequence[bool], stated: float = np.nan, upper: float = np.nan
+    world: World,
+    taken: int,
+    inside: Sequence[bool],
+    stated: float = np.nan,
+    upper: float = np.nan,
+    decided: Collection[tuple[str, str]] | None = None,
 ) -> Score:
     """Set a choice and its set beside the true values."""
     truth, orders = world.truth(), world.orders
@@ -56,7 +62,9 @@ def score_of(
     near = [order for order, value in zip(orders, truth, strict=True) if value >= truth.max() - TIE]
     best_set = [order for order, kept in zip(orders, inside, strict=True) if kept]
     kept = {*precedence_of(best_set, world.stages)}
-    broken = any((second, first) in kept for first, second in _pairs(near))
+    broken, misjudged = (
+        any((second, first) in edges for first, second in _pairs(near)) for edges in (kept, decided or ())
+    )
     return Score(
         held=float(np.mean([order in best_set for order in near])),
         left=float(len(best_set)),
@@ -64,6 +72,7 @@ def score_of(
         realized=realized,
         bounded=float(realized <= upper + 1e-9) if np.isfinite(upper) else np.nan,
         false_edges=float(broken),
+        false_pairs=np.nan if decided is None else float(misjudged),
     )
 
 
@@ -79,7 +88,8 @@ def of_answer(world: World, answer: AnswerAt) -> Score | None:
         return None
     inside = [order in answer.best_set for order in world.orders]
     taken = world.orders.index(answer.recommended)
-    return score_of(world, taken, inside, answer.regret.expected, answer.regret.upper95)
+    decided = {(first, second) for first, second, _ in answer.decided}
+    return score_of(world, taken, inside, answer.regret.expected, answer.regret.upper95, decided)
 
 
 def table_of(world: World, columns: FloatArray) -> ValueTable:
@@ -189,7 +199,9 @@ def summary(scores: Sequence[Score | None]) -> dict[str, float]:
     """Means over the simulations in which something was recommended."""
     told = [score for score in scores if score is not None]
     means: dict[str, float] = {"told": len(told) / len(scores)}
-    for name in ("held", "left", "stated", "realized", "bounded", "false_edges") if told else ():
+    for name in (
+        ("held", "left", "stated", "realized", "bounded", "false_edges", "false_pairs") if told else ()
+    ):
         means[name] = float(np.mean([getattr(score, name) for score in told]))
     return means
 

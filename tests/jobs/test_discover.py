@@ -300,7 +300,8 @@ def test_certified_networks_are_the_order_s_own_and_make_again_by_their_command(
     found: Discovery, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = Store(found.folder / "store")
-    answer = derive_answer(found.records, stages="PE", loss=0.95)
+    ran = [record for record in found.records if "F" not in record.order]  # which says: train for longer
+    answer = derive_answer(ran, stages="PE", loss=0.95)
     taken = {one.loss: one for one in guaranteed_networks(TINY, store, found.records, answer)}
     assert taken[0.95].order == answer.recommended
     assert taken[0.95].note == "certified: it loses at most 95 % with 95 % confidence"
