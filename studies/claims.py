@@ -249,14 +249,15 @@ def measured_table(title: str, groups: Iterable[Sequence[Record]]) -> Table:
     return make_table(
         title,
         ("sequence", "test accuracy", "change", "BitOpsCR", "CR", "with exits", "epochs", "seeds"),
-        dict.fromkeys(_row(records) for records in measured if records),
+        dict.fromkeys(measured_row(records) for records in measured if records),
         left=("sequence",),
         note="At the end of the network, no early leaving: means over seeds, of reductions geometric ones. "
         "With exits: BitOpsCR at the cheapest threshold that costs at most a point of validation accuracy.",
     )
 
 
-def _row(records: Sequence[Record]) -> tuple[str, ...]:
+def measured_row(records: Sequence[Record]) -> tuple[str, ...]:
+    """Of measured records of a sequence: it, test accuracy, change, reductions, with exits, epochs, seeds."""
     ends = [next((p for p in one.points if p.threshold is None), one.points[0]) for one in records]
     accuracy = float(np.mean([end.test_accuracy for end in ends]))
     change = accuracy - float(np.mean([one.baseline.test_accuracy for one in records]))

@@ -75,9 +75,10 @@ class Design:
         wanted, plain = [], replace(self.task, accounting="per-stage")
         for order in orders:
             sequence = plain.sequence(order, self._grid(order)[0])
-            if len(order) != len(self.task.stages):
-                epochs = self.task.recipe.epochs * len(self.task.stages) / len(order)
-                sequence = with_knobs(sequence, {stage: {"epochs": epochs} for stage in order})
+            trained = [stage for stage in order if "epochs" in known_stages()[stage].knobs]
+            if len(trained) != len(self.task.stages):
+                epochs = self.task.recipe.epochs * len(self.task.stages) / len(trained)
+                sequence = with_knobs(sequence, {stage: {"epochs": epochs} for stage in trained})
             wanted.append(sequence)
         return _distinct(wanted)
 

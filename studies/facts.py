@@ -91,11 +91,13 @@ class CitedMethod:
     change: float
     bitops_cr: float | None = None
     cr: float | None = None
-    order: Order | None = None  # None: not to be expressed with D, P, Q, E, K, F
-    fidelity: str  # how near the order comes
+    order: Order
+    kind: Literal["the method", "a near form", "a proxy"]  # what the order is of it
+    lost: str  # by that
     baseline_bits: int = 32  # what the reduction is measured against, as far as known
     note: str = ""
     knobs: Setting = field(default_factory=dict)  # that the method is known for
+    grid: Mapping[str, Mapping[str, tuple[KnobValue, ...]]] = field(default_factory=dict)  # for its search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """How claims are decided: margins, error level, equal numbers of networks; the paper's numbers as data."""
 
+import math
 import re
 import subprocess
 import sys
@@ -17,11 +18,11 @@ from ordercomp.jobs.check import StepTimes
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Record
 from ordercomp.running.task import TASKS
-from ordercomp.sequence import permutations
+from ordercomp.sequence import StageSequence, permutations
 from ordercomp.stages.blocks import blocks_to_drop, find_blocks
 from ordercomp.studies import insertion, zoo
 from ordercomp.studies.claims import Claim, convergence, decide_claims, even_out, leans_on
-from ordercomp.studies.experiment import ClaimVerdict, Conclusion, latest
+from ordercomp.studies.experiment import ClaimVerdict, Conclusion, latest, with_knobs
 from ordercomp.studies.facts import LAW, PAPER
 from ordercomp.studies.preset import load_preset
 from ordercomp.studies.run import EXPERIMENTS, plan_experiments
@@ -289,13 +290,58 @@ def test_experiments_have_different_names_and_questions() -> None:
     assert len({one.question for one in EXPERIMENTS.values()}) == len(EXPERIMENTS) == 14
 
 
-def test_versus_runs_a_method_at_its_own_bits() -> None:
+def versus_sequences() -> list[StageSequence]:
     (part,) = EXPERIMENTS["versus"].parts(DIGITS, load_preset("minutes"))
-    texts = {str(request.sequence) for request in part.requests}
-    epochs = 2 * DIGITS.recipe.epochs  # two stages share what four spend in the law's sequence
+    return [request.sequence for request in part.requests if request.seed == 0]
+
+
+def test_all_fifteen_methods_run_at_equal_epochs_and_with_knobs_of_their_own() -> None:
+    sequences = versus_sequences()
+    total = DIGITS.recipe.epochs * len(DIGITS.stages)
+    for sequence in sequences[1:]:
+        assert sum(float(step.settings.get("epochs", 0.0)) for step in sequence.steps) == total
+    texts = set(map(str, sequences))
+    each = total / 2
     assert {text for text in texts if text.startswith("E")} == {
-        f"E(exits=2,epochs={epochs}) Q(weights=8,activations=8,epochs={epochs})"
+        f"E(exits=4,policy=predictive,epochs={each}) Q(weights=8,activations=8,epochs={each})"
     }
+    assert f"P(ratio=0.4,epochs={each}) Q(weights=4,activations=8,levels=pot,epochs={each})" in texts
+    for method in PAPER.table_3.methods:
+        points = math.prod(len(values) for knobs in method.grid.values() for values in knobs.values())
+        shown = [
+            one for one in sequences if one.order == method.order and one == with_knobs(one, method.knobs)
+        ]
+        assert len(shown) == points, method.name
+        assert (method.kind == "a proxy") >= bool(method.grid)
+
+
+def test_a_method_that_searches_is_judged_by_the_network_that_validation_images_chose() -> None:
+    grid = {"P": {"ratio": 0.2}}, {"P": {"ratio": 0.4}}, {"P": {"ratio": 0.6}}
+    seen = ((0.979, 2.0, -0.3), (0.975, 3.0, 0.0), (0.95, 9.0, 0.015))  # validation, reduction, shift on test
+    records = [make_record("DPQE", seed, 0.97, 500.0) for seed in range(3)]
+    records += [
+        make_record("P", seed, accuracy, factor, knobs=knobs, test_shift=shift)
+        for seed in range(3)
+        for knobs, (accuracy, factor, shift) in zip(grid, seen, strict=True)
+    ]
+    conclusion = decide("versus", records)
+    rows = {row[0]: row for row in conclusion.tables[0].rows}
+    assert rows["l"][4] == "97.50 %"  # the most reduced of those that lose at most a point
+    assert rows["l"][6] == "3×"
+    assert set(rows["d"][4:10]) == {"not run"}
+    assert list(rows) == ["", *"abcdefghijklmno"]
+    assert [one.claim for one in conclusion.findings] == ["DPQE does better than Hybrid search as P"]
+
+
+def test_a_search_that_loses_too_much_everywhere_takes_the_most_accurate_network() -> None:
+    knobs = [{"P": {"ratio": ratio}} for ratio in (0.2, 0.4, 0.6)]
+    records = [make_record("DPQE", accuracy=0.97)]
+    records += [
+        make_record("P", accuracy=accuracy, bitops_cr=factor, knobs=one)
+        for one, (accuracy, factor) in zip(knobs, [(0.9, 2.0), (0.92, 3.0), (0.8, 9.0)], strict=True)
+    ]
+    rows = {row[0]: row for row in decide("versus", records).tables[0].rows}
+    assert rows["l"][4] == "92.00 %"
 
 
 def test_a_failed_repetition_is_no_claim() -> None:
