@@ -236,7 +236,8 @@ def cheapest(record: Record) -> Candidate:
 def short_name(text: str) -> str:
     """The order of a sequence, with the bits of its Q: `DPQE at 2w4a`."""
     steps = StageSequence.parse(text).steps
-    bits = [f"{s.settings['weights']}w{s.settings['activations']}a" for s in steps if s.stage == "Q"]
+    told = [step.settings for step in steps if step.stage == "Q" and step.settings]
+    bits = [f"{settings['weights']}w{settings['activations']}a" for settings in told]
     return "".join(step.stage for step in steps) + (f" at {' and '.join(bits)}" if bits else "")
 
 

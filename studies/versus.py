@@ -73,8 +73,8 @@ def _decide(records: Sequence[Record]) -> Conclusion:
         ),
         notes=(
             "A grid stands for the search of a method: at each seed the network of the largest reduction "
-            "that loses at most a point on validation images, else the most accurate one. Each of its networks "
-            "has those epochs, so that a method that searches has more of them.",
+            "that loses at most a point on validation images, else the most accurate one. Each of its "
+            "networks has those epochs, so that a method that searches has more of them.",
         ),
     )
 
