@@ -287,7 +287,7 @@ def test_a_plan_of_the_paper_takes_days() -> None:
 
 
 def test_experiments_have_different_names_and_questions() -> None:
-    assert len({one.question for one in EXPERIMENTS.values()}) == len(EXPERIMENTS) == 14
+    assert len({one.question for one in EXPERIMENTS.values()}) == len(EXPERIMENTS) == 15
 
 
 def versus_sequences() -> list[StageSequence]:

@@ -40,7 +40,7 @@ SMALL = Preset(
     settings={letter: ({},) for letter in "DPQE"},
     ladder={"P": ({}, {"ratio": 0.6}), "Q": ({}, {"weights": 4, "activations": 8})},
 )
-DOUBLINGS: Mapping[str, float] = {"D": 1.0, "P": 1.5, "Q": 7.0, "E": 0.5, "F": 0.0, "K": 0.0}
+DOUBLINGS: Mapping[str, float] = {"D": 1.0, "P": 1.5, "Q": 7.0, "E": 0.5, "L": 1.0}
 
 
 def pretend(job: NodeJob) -> Record:
@@ -51,7 +51,7 @@ def pretend(job: NodeJob) -> Record:
     )
     noise = (zlib.crc32(f"{job.sequence}{job.seed}".encode()) % 100) / 50_000
     accuracy = 0.97 - 0.03 * wrong - noise
-    reduction = 2 ** sum(DOUBLINGS[letter] for letter in order)
+    reduction = 2 ** sum(DOUBLINGS.get(letter, 0.0) for letter in order)
     points = [_point(None, accuracy, reduction)]
     if "E" in order:
         points.append(_point(0.9, accuracy - 0.005, 1.2 * reduction))
