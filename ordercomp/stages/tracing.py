@@ -93,9 +93,10 @@ class Tracer:
         take = len(units)
         while take > 0:
             part = self._from(root, [channel for unit in units[:take] for channel in unit])
-            if len(part[0].idxs) <= most and self._graph.check_pruning_group(part):
+            gone = len(part[0].idxs)
+            if gone <= most and self._graph.check_pruning_group(part):
                 return self._as_edits(part)
-            take -= max(1, (len(part[0].idxs) - most) // (2 * len(units[0])))
+            take = min(take - 1, take * most // gone if gone > most else take // 2)
         if units:
             self.lost[self._names[id(root)]] = (
                 "what goes with one of its channels leaves none of another layer"
