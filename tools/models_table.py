@@ -223,7 +223,7 @@ def page(found: dict[str, dict[str, str]], versions: str) -> str:
     for name, row in found.items():
         cells = [_cell(row, key, name, reasons) for key in ("cost", *columns)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    told = [row[key] for row in found.values() for key in ("cost", *columns) if key in row]
+    told = [row[key] for row in found.values() for key in ("cost", *columns) if row.get(key, "–") != "–"]
     crashes = sum(text.startswith("CRASH") for text in told)
     works = sum(not text.startswith(("no: ", "CRASH")) for text in told)
     lines += [

@@ -7,7 +7,7 @@ of a split goes where it takes from the order of its readers, which fails where 
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import accumulate
@@ -80,35 +80,36 @@ def limited_lists() -> Iterator[None]:
 
 
 def _limited(follow: Callable[..., Any]) -> Callable[..., Any]:
-    """The tracer's step through a reshape, which is the one that multiplies."""
+    """The tracer's step through a reshape, which multiplies channels."""
 
     def step(mapping: Any, channels: Sequence[Any]) -> Any:
-        left = _left.get()
-        if left is not None:
-            left -= len(channels) * (1 if mapping.reverse else mapping._stride)
-            if left < 0:
-                raise TracingLimitError("its channels multiply at every reshape")
-            _left.set(left)
+        _spend(len(channels) * (1 if mapping.reverse else mapping._stride))
         return follow(mapping, channels)
 
     return step
 
 
+def _spend(channels: int) -> None:
+    left = _left.get()
+    if left is not None:
+        if left < channels:
+            raise TracingLimitError("its channels multiply at every reshape")
+        _left.set(left - channels)
+
+
 # The parts of a split
 
 
-def _map_once(update: Callable[[Any], None]) -> Callable[[Any], None]:
-    """The library's mapping of indices, made once: a graph of ours is followed, never pruned."""
-
-    def run(graph: Any) -> None:
-        if not getattr(graph, "is_mapped", False):
-            for node in graph.module2node.values():
-                if node.type == tp.ops.OPTYPE.SPLIT:
-                    _size_split(graph, node)
-            update(graph)
-            graph.is_mapped = True
-
-    return run
+def _map_once(graph: Any) -> None:
+    """Map indices between layers, once: a graph of ours is followed, never pruned."""
+    if getattr(graph, "is_mapped", False):
+        return
+    graph.is_mapped = True
+    nodes = [*graph.module2node.values()]
+    for updates in ({tp.ops.OPTYPE.SPLIT: _size_split}, _UPDATES):
+        for node in nodes:
+            if node.type in updates:
+                updates[node.type](graph, node)
 
 
 def _size_split(graph: Any, node: Any) -> None:
@@ -120,13 +121,15 @@ def _size_split(graph: Any, node: Any) -> None:
     if sizes is None:
         step = saved._saved_split_size
         sizes = [min(step, shape[dim] - start) for start in range(0, shape[dim], step)]
-    node.module.split_sizes = node.module.offsets = None
     width = shape_infer.infer_out_channels_recursively(graph, node.inputs[0], [0])
+    node.module.split_sizes, node.module.offsets = [width] * len(node.outputs), None
+    if width not in (None, shape[dim]):
+        return  # it is places that are split, and each part has all channels
     taken = Counter[Any]()
     parts = []
     for reader in node.outputs:
         places = [place for function, place in reader.grad_fn.next_functions if function is saved]
-        if width != shape[dim] or taken[reader] >= len(places):
+        if taken[reader] >= len(places):
             return
         parts.append(places[taken[reader]])
         taken[reader] += 1
@@ -137,7 +140,7 @@ def _size_split(graph: Any, node: Any) -> None:
 
 def _map_split(_graph: Any, node: Any) -> None:
     """Map channels of a split to those of its readers, and back."""
-    if node.type != tp.ops.OPTYPE.SPLIT or node.module.split_sizes is None:
+    if node.type != tp.ops.OPTYPE.SPLIT or not hasattr(node.module, "parts"):
         return
     taken = Counter[Any]()
     for reader, part in zip(node.outputs, node.module.parts, strict=True):
@@ -149,6 +152,15 @@ def _map_split(_graph: Any, node: Any) -> None:
             index_mapping._SplitIndexMapping(offset=part, reverse=True)
         )  # after `cat`'s
 
+
+_UPDATES: Mapping[Any, Callable[[Any, Any], None]] = {
+    tp.ops.OPTYPE.CONCAT: index_mapping.update_concat_index_mapping,
+    tp.ops.OPTYPE.SPLIT: _map_split,
+    tp.ops.OPTYPE.RESHAPE: index_mapping.update_reshape_index_mapping,
+    tp.ops.OPTYPE.UNBIND: index_mapping.update_unbind_index_mapping,
+    tp.ops.OPTYPE.EXPAND: index_mapping.update_expand_index_mapping,
+    tp.ops.OPTYPE.SLICE: index_mapping.update_slice_index_mapping,
+}
 
 # The order of the weights of a layer normalization
 
@@ -164,5 +176,4 @@ def _in_order(keep: Callable[..., Any]) -> Callable[..., Any]:
 
 LayernormPruner._prune_parameter_and_grad = _in_order(LayernormPruner._prune_parameter_and_grad)
 index_mapping._FlattenIndexMapping.__call__ = _limited(index_mapping._FlattenIndexMapping.__call__)
-index_mapping.update_split_index_mapping = _map_split
-index_mapping.update_index_mapping = _map_once(index_mapping.update_index_mapping)
+index_mapping.update_index_mapping = _map_once

@@ -206,6 +206,6 @@ def _parts(layer: nn.Module) -> int:
         return 1 if layer.groups == layer.out_channels else layer.groups
     if isinstance(layer, nn.GroupNorm):
         return 1 if layer.num_groups == layer.num_channels else layer.num_groups
-    if isinstance(layer, tp.ops._SplitOp) and len(set(layer.split_sizes or ())) == 1:
+    if isinstance(layer, tp.ops._SplitOp) and hasattr(layer, "parts") and len(set(layer.split_sizes)) == 1:
         return len(set(layer.parts))  # `chunk` makes as many of what is left
     return 1
