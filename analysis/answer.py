@@ -28,6 +28,7 @@ from scipy import special
 from ordercomp.analysis.order_model import Draws, Effort, draw_tables
 from ordercomp.analysis.pairs import Evidence, pair_evidence
 from ordercomp.analysis.posterior import Posterior, posterior_of
+from ordercomp.analysis.proxies import Hints
 from ordercomp.analysis.statistics import RULES
 from ordercomp.analysis.values import (
     ValueTable,
@@ -215,6 +216,7 @@ def derive_answer(
     loss: float = 0.02,
     cost: CostName = "bitops",
     convention: Convention = "paper",
+    hints: Hints | None = None,
     effort: Effort | None = None,
 ) -> Answer:
     """Answer from records, see `answer_from`.
@@ -223,7 +225,7 @@ def derive_answer(
     that the records do not hold.
     """
     posterior = posterior_of(
-        records, stages=stages, loss=loss, cost=cost, convention=convention, effort=effort
+        records, stages=stages, loss=loss, cost=cost, convention=convention, hints=hints, effort=effort
     )
     return answer_from(posterior, cost=cost, convention=convention, effort=effort)
 
@@ -309,10 +311,13 @@ def answers_of(
     for place, (table, answer) in enumerate(zip(tables, answers, strict=True)):
         if answer is None:
             missed = table.floor is not None and bool((table.values <= table.floor + 1e-9).any())
-            alike[table.orders, len(table.seeds), table.floor, missed].append(place)
+            apart = -1 if table.hint is None else place  # each with what a copy says at its own loss
+            alike[table.orders, len(table.seeds), table.floor, missed, apart].append(place)
     for places in alike.values():
         first, values = tables[places[0]], np.stack([tables[place].values for place in places])
-        drawn = draw_tables(values, first.orders, first.stages, floor=first.floor, effort=effort)
+        drawn = draw_tables(
+            values, first.orders, first.stages, floor=first.floor, hint=first.hint, effort=effort
+        )
         for place, draws in zip(places, drawn, strict=True):
             answers[place] = read_answer(tables[place], draws, short=short)
     return [answer for answer in answers if answer is not None]
@@ -367,7 +372,8 @@ def _read(table: ValueTable, draws: Draws, rows: Sequence[int]) -> AnswerAt:
         )
         for k in np.argsort(-means, kind="stable")
     }
-    taken = int(np.argmax(means))
+    ran = np.array([seeds[order] > 0 for order in orders])
+    taken = int(np.argmax(np.where(ran, means, -np.inf)))  # what a copy alone speaks for is no network yet
     best_set = tuple(orders[k] for k in np.argsort(-chances, kind="stable") if least[k] == 0)
     rhat, effective = mixing(behind[:, taken].reshape(draws.values.shape[:2]))
     return AnswerAt(

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from ordercomp.analysis.convergence import Control, controls, short_chains
 from ordercomp.analysis.order_model import Draws, Effort, draw_values
+from ordercomp.analysis.proxies import Hints
 from ordercomp.analysis.run_table import RunTable
 from ordercomp.analysis.values import (
     LOSSES,
@@ -48,12 +49,14 @@ def posterior_of(
     loss: float = 0.02,
     cost: CostName = "bitops",
     convention: Convention = "paper",
+    hints: Hints | None = None,
     effort: Effort | None = None,
     sampled: bool = False,
 ) -> Posterior:
     """Value the chains of `stages`, those that occur by default, at a tolerated loss, and draw.
 
-    `sampled` networks were chosen by a sampler, each with knobs of its own: see `sampled_values`. Raises
+    `sampled` networks were chosen by a sampler, each with knobs of its own: see `sampled_values`. With `hints`
+    of a cheaper copy of the task chains that were not run join, and all are drawn with what it says. Raises
     ValueError for a loss outside of (0, 1], stages that are no distinct letters or are left out where none
     occurs, and a cost or convention that the records do not hold.
     """
@@ -62,10 +65,16 @@ def posterior_of(
     if sampled:
         table, *rest = [sampled_values(networks, runs.stages, loss=loss)]
     else:
-        table, *rest = chain_tables(networks, runs.stages, losses=[loss, *_told_losses(runs)])
+        losses = [loss, *_told_losses(runs)]
+        tables = chain_tables(networks, runs.stages, losses=losses)
+        if hints is not None:
+            tables = [at.hinted(hints.at(lost)) for at, lost in zip(tables, losses, strict=True)]
+        table, *rest = tables
     draws = None
     if table.orders and any(len(network.reductions) for network in networks):
-        draws = draw_values(table.values, table.orders, table.stages, floor=table.floor, effort=effort)
+        draws = draw_values(
+            table.values, table.orders, table.stages, floor=table.floor, hint=table.hint, effort=effort
+        )
     found = controls(runs)
     return Posterior(
         runs=runs,

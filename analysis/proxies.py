@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from ordercomp.analysis.order_model import draw_values
-from ordercomp.analysis.values import FLOOR, Network, ValueTable, chain_values
-from ordercomp.records import Record
+from ordercomp.analysis.order_model import Effort, draw_values
+from ordercomp.analysis.values import FLOOR, Network, ValueTable, chain_values, networks_of
+from ordercomp.records import CostName, Record
 from ordercomp.sequence import Order, permutations, subsets
 
 FloatArray = npt.NDArray[np.float64]
@@ -23,6 +23,7 @@ Matching = Literal["same", "error", "quantile"]
 MATCHINGS: tuple[Matching, ...] = ("same", "error", "quantile")
 LARGEST_LOSS = 0.5  # a proxy may not lose more, whatever its baseline
 FEWEST = 3  # chains, to be compared by rank
+_EFFORT = Effort(chains=2, burn_in=50, draws=100)
 
 
 def baseline_error(records: Sequence[Record]) -> float:
@@ -134,6 +135,14 @@ class Hints:
     stages: Order
     errors: tuple[float, float]  # of the baselines of task and copy, fractions
 
+    @classmethod
+    def of(
+        cls, task: Sequence[Record], copy: Sequence[Record], stages: Order, *, cost: CostName = "bitops"
+    ) -> "Hints":
+        """The hints of the copy's records; those of the task tell its baseline's error."""
+        networks = tuple(networks_of(copy, stages, cost=cost))
+        return cls(networks, stages, errors=(baseline_error(task), baseline_error(copy)))
+
     def at(self, loss: float) -> dict[Order, float]:
         """Expected value of each chain on the copy, in its doublings; empty where it tells nothing.
 
@@ -148,5 +157,5 @@ class Hints:
         values = np.full((len(table.orders) + len(unseen), len(table.seeds)), np.nan)
         values[: len(table.orders)] = table.values
         orders = (*table.orders, *unseen)
-        draws = draw_values(values, orders, self.stages, floor=FLOOR)
+        draws = draw_values(values, orders, self.stages, floor=FLOOR, effort=_EFFORT)
         return dict(zip(orders, map(float, draws.pooled.mean(axis=0)), strict=True))

@@ -210,7 +210,8 @@ def _draw(table: ValueTable, unseen: Sequence[Order], effort: Effort) -> Draws:
     orders = (*table.orders, *unseen)
     values = np.full((len(orders), len(table.seeds)), np.nan)
     values[: len(table.orders)] = table.values
-    return draw_values(values, orders, table.stages, floor=table.floor, effort=effort)
+    hint = None if table.hint is None else np.append(table.hint, np.full(len(unseen), np.nan))
+    return draw_values(values, orders, table.stages, floor=table.floor, hint=hint, effort=effort)
 
 
 def _confounding(orders: Sequence[Order], stages: Order) -> float:

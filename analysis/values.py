@@ -57,6 +57,7 @@ class ValueTable:
     floor: float | None = FLOOR  # a value here says "this or less"; None: the scale has no floor
     loss: float | None = None  # tolerated, a fraction; None for values that came from elsewhere
     settings: tuple[Setting, ...] = ()  # of the knobs; each value is that of all of them together
+    hint: FloatArray | None = None  # shape (orders,): what a cheaper copy says of each, NaN where nothing
 
     def __post_init__(self) -> None:
         shape = (len(self.orders), len(self.seeds))
@@ -88,6 +89,16 @@ class ValueTable:
         """Whether every order was run at every seed."""
         return bool(np.isfinite(self.values).all())
 
+    def hinted(self, told: Mapping[Order, float]) -> "ValueTable":
+        """The same table with what a cheaper copy says of its chains, and of others, which join it."""
+        if not told:
+            return self
+        more = tuple(order for order in told if order not in self.orders)
+        unseen = np.full((len(more), len(self.seeds)), np.nan)
+        orders = (*self.orders, *more)
+        hint = np.array([told.get(order, np.nan) for order in orders])
+        return replace(self, orders=orders, values=np.vstack([self.values, unseen]), hint=hint)
+
     def at(self, seeds: Iterable[int]) -> "ValueTable":
         """The same table at some of its seeds, in its own order."""
         wanted = set(seeds)
@@ -102,6 +113,7 @@ class ValueTable:
             floor=self.floor,
             loss=self.loss,
             settings=self.settings,
+            hint=None if self.hint is None else self.hint[rows],
         )
 
 

@@ -269,7 +269,12 @@ def _law_of_paths(
     gc.freeze()  # they stay until the end, so that no search for garbage need pass through them
     asked, by = (loss, cost) if loss is not None and cost is not None else _asked(folder / "law.json")
     return law_of_records(
-        measured, stages=stages, loss=asked if loss is None else loss, cost=cost or by, store=store
+        measured,
+        stages=stages,
+        loss=asked if loss is None else loss,
+        cost=cost or by,
+        store=store,
+        copied=folder if len(paths) == 1 else None,
     )
 
 

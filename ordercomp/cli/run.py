@@ -1,10 +1,11 @@
 """The commands that train: discover, search, compress, study and rerun."""
 
+import functools
 import itertools
 import math
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,6 +74,10 @@ def discover(
     tune: Annotated[
         str | None, typer.Option(help="then search for so long for the knobs of the best chains, e.g. 4m")
     ] = None,
+    proxy: Annotated[
+        str | None,
+        typer.Option(help="race on a cheaper copy first: auto, or shares such as epochs=0.25,width=0.5"),
+    ] = None,
     store: StoreUrlOption = None,
     dask: DaskOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="print law.json on stdout")] = False,
@@ -97,7 +102,7 @@ def discover(
             told = (words.cost, words.out, so_far.ladder)
             view.note(f"so far: {words.headline}", *(line for line in told if line))
 
-        done = job.discover(
+        done = _racing(proxy, started=view.note)(
             chosen,
             out=out,
             seeds=seeds,
@@ -118,6 +123,18 @@ def discover(
         raise typer.Exit(1)
     if tune is not None:
         _tuned(chosen, out, seconds=tuning, dask=dask, workers=workers, store=store, as_json=as_json)
+
+
+def _racing(proxy: str | None, *, started: Callable[[str], None]) -> Callable[..., Any]:
+    """What runs a race, on a cheaper copy first if one is named."""
+    from ordercomp.jobs.discover import discover as race
+    from ordercomp.jobs.proxy import discover_by_proxy
+    from ordercomp.running.proxy import Proxy
+
+    if proxy is None:
+        return race
+    copy = None if proxy == "auto" else Proxy.parse(proxy)
+    return functools.partial(discover_by_proxy, proxy=copy, started=started)
 
 
 def _asked(task: Any, stages: str | None, loss: str | None, cost: str | None) -> Any:

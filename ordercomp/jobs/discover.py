@@ -23,6 +23,7 @@ from ordercomp.analysis.answer import Answer, AnswerAt, answer_from, answer_of
 from ordercomp.analysis.batches import Batch, one_batch, warn_of_others
 from ordercomp.analysis.law import Law, law_from
 from ordercomp.analysis.posterior import posterior_of
+from ordercomp.analysis.proxies import Hints
 from ordercomp.analysis.race import Cell
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.shown import Shown, shown_law
@@ -31,7 +32,7 @@ from ordercomp.codec import encode
 from ordercomp.errors import FailedRunError
 from ordercomp.files import digest_of, refuse_link
 from ordercomp.jobs.check import check_task
-from ordercomp.jobs.course import Course
+from ordercomp.jobs.course import Course, Setting
 from ordercomp.jobs.defaults import SEEDS
 from ordercomp.jobs.ladder import find_ladder
 from ordercomp.jobs.law_folder import guaranteed_networks, kept_outcome, settle_precision, write_outcome
@@ -74,6 +75,7 @@ class Discovery:
     interrupted: bool
     folder: Path
     ladder: str = ""  # the knob settings that were chosen, and why
+    settings: tuple[Setting, ...] = ()  # these themselves
 
     @property
     def failures(self) -> str:
@@ -119,6 +121,7 @@ def discover(
     guarantee: bool = False,
     executor: Executor | None = None,
     store_url: str = "",
+    hints: Hints | None = None,
     report: Callable[[Finished], None] = lambda finished: None,
     answered: Callable[[SoFar], None] = lambda so_far: None,
 ) -> Discovery:
@@ -134,6 +137,7 @@ def discover(
         guarantee: take only networks whose loss holds with 95 % confidence, at thresholds chosen so.
         executor: any `concurrent.futures` executor whose workers see the store under the same path.
         store_url: where results are shared with other machines, e.g. s3://bucket/folder; `out` has copies.
+        hints: what a race on a cheaper copy of the task says; see `jobs.proxy`.
         report: called with every finished node.
         answered: called with what is known so far, again and again while it trains.
 
@@ -150,13 +154,13 @@ def discover(
     refuse_link(folder / "networks")
     store = open_store(folder / "store", store_url)
     task = settle_precision(task, store)
-    race = Race(task=task, seeds=seeds)
+    race = Race(task=task, seeds=seeds, told={} if hints is None else hints.at(task.loss))
     file = RecordLog(folder / "records.jsonl", task=task)
     _warn_of_batches(file.records, task, folder)
     with Runner(
         task, store, workers=workers, executor=executor, budget_seconds=budget_seconds, work=train_node
     ) as runner:
-        run = _Run(race, runner, file, folder, report)
+        run = _Run(race, hints, runner, file, folder, report)
         for so_far in run.train():
             answered(so_far)
         return _written(run, guarantee=guarantee)
@@ -176,12 +180,13 @@ class _Run:
     def __init__(
         self,
         race: Race,
+        hints: Hints | None,
         runner: Runner,
         file: RecordLog,
         folder: Path,
         report: Callable[[Finished], None],
     ) -> None:
-        self.runner, self.file, self.folder = runner, file, folder
+        self.hints, self.runner, self.file, self.folder = hints, runner, file, folder
         self._report = report
         self._spec = StudySpec(space=task_space(race.task, optional=False), objectives=Objectives())
         self._study = self._open_study(race.task)
@@ -269,7 +274,7 @@ class _Run:
     def _so_far(self, blocks: int) -> SoFar:
         """Answer from the first blocks, and note what is to be trained last for that answer."""
         race, cells = self.race, with_prefixes(_cells(self.course.blocks[:blocks]))
-        answer = answer_of(race.table(self.records, cells))
+        answer = answer_of(race.table(self.records, cells).hinted(race.told))
         self.closing = closing_requests(race, answer)
         shown = Answer(asked=answer, metric=metric_of(self.records), cost=race.task.cost)
         return SoFar(answer=shown, stages=race.stages, seeds=len(self._seeds()), ladder=self.ladder)
@@ -346,7 +351,9 @@ def _written(run: _Run, *, guarantee: bool) -> Discovery:
         if runner.interrupted:
             raise KeyboardInterrupt
         raise FailedRunError(_nothing_measured(run.file.records, runner))
-    source = digest_of(code_version(), guarantee, sorted(str(record.to_json()) for record in records))
+    source = digest_of(
+        code_version(), guarantee, run.race.told, sorted(str(record.to_json()) for record in records)
+    )
     file = kept_outcome(run.folder, records, runner) if run.course.answered == source else None
     if file is None:
         file = _derived(run, records, guarantee=guarantee)
@@ -361,13 +368,14 @@ def _written(run: _Run, *, guarantee: bool) -> Discovery:
         interrupted=runner.interrupted,
         folder=run.folder,
         ladder=run.ladder,
+        settings=run.race.task.settings,
     )
 
 
 def _derived(run: _Run, records: Sequence[Record], *, guarantee: bool) -> LawFile:
     """The content of law.json, written with all that belongs to it."""
     task, runner = run.race.task, run.runner
-    posterior = posterior_of(records, stages=run.race.stages, loss=task.loss, cost=task.cost)
+    posterior = posterior_of(records, stages=run.race.stages, loss=task.loss, cost=task.cost, hints=run.hints)
     law = law_from(posterior, cost=task.cost)
     answer = replace(answer_from(posterior, cost=task.cost), batches=one_batch(run.file.records)[1])
     certified = guaranteed_networks(task, runner.store, records, answer) if guarantee else None

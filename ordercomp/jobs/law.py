@@ -15,11 +15,13 @@ from ordercomp.analysis.batches import one_batch
 from ordercomp.analysis.law import derive_law, law_from
 from ordercomp.analysis.networks import Pick, networks_to_take
 from ordercomp.analysis.posterior import posterior_of
+from ordercomp.analysis.proxies import Hints
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.statistics import RULES
-from ordercomp.records import CostName, Record, is_paired, metric_of
+from ordercomp.records import CostName, Record, is_paired, metric_of, read_records
 from ordercomp.sequence import Order
 
+PROXY_FOLDER = "proxy"  # in that of a race: the race on a cheaper copy of the task before it
 SHARES = ("accuracy", "balanced accuracy")  # of which guessing gets one part in the number of classes
 
 
@@ -30,6 +32,7 @@ def law_of_records(
     loss: float = 0.02,
     cost: CostName = "bitops",
     store: Path | None = None,
+    copied: Path | None = None,
 ) -> LawFile:
     """Give the law.json that records support, with `evidence` "paired" or "adaptive".
 
@@ -39,6 +42,7 @@ def law_of_records(
         loss: tolerated, a fraction of accuracy.
         cost: whose reduction values are about.
         store: where the networks lie, for the commands that make them.
+        copied: folder of the race, in which a cheaper copy may have been raced before.
 
     With records of a design among them, answer and law rest on these alone, and what a sampler's say stands
     beside them under `adaptive` (None if there are none, or none with all of `stages`). Without any, the
@@ -55,7 +59,8 @@ def law_of_records(
     held = "".join(sorted({letter for record in told for letter in record.order}))
     if missing := set(stages or "") - set(held):
         raise ValueError(f"stages must be among those that occur, {held}, got {min(missing)!r}")
-    posterior = posterior_of(told, stages=stages, loss=loss, cost=cost, sampled=not designed)
+    hints = hints_in(copied, designed, stages or held, cost=cost) if copied and designed else None
+    posterior = posterior_of(told, stages=stages, loss=loss, cost=cost, hints=hints, sampled=not designed)
     law = law_from(posterior, cost=cost)
     if not designed:
         nothing = Answer(asked=AnswerAt(loss=loss, seeds_needed=RULES.least_seeds), cost=cost)
@@ -65,6 +70,15 @@ def law_of_records(
         beside = derive_law(chosen, stages=law.stages, loss=loss, cost=cost, sampled=True)
     answer = replace(answer_from(posterior, cost=cost), batches=batches)
     return answered(LawFile(law=law, adaptive=beside), answer, [*designed, *chosen], store=store)
+
+
+def hints_in(folder: Path, records: Sequence[Record], stages: Order, *, cost: CostName) -> Hints | None:
+    """What a copy says that was raced in a folder of `discover` before the task; None if there was none."""
+    path = folder / PROXY_FOLDER / "records.jsonl"
+    if not path.is_file():
+        return None
+    own = [record for record in read_records(path) if set(record.order) <= set(stages)]
+    return Hints.of(records, own, stages, cost=cost)
 
 
 def answered(

@@ -3,7 +3,7 @@
 import functools
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from importlib.resources import as_file
 
@@ -50,6 +50,7 @@ def load_recorded(name: str) -> list[Record]:
 
 
 CONTROL = Step("F")  # more training without compression
+FIRST_TOLD = 8  # chains that start where a cheaper copy was raced before
 _EXAMPLE_BLOCK = 24  # trainings that are chosen at once in the example: coarse, as it is run for a plan
 EXAMPLE, EXAMPLE_STAGES = "digits", "DPQE"  # the recording that a race of four stages is tried out on
 
@@ -63,6 +64,7 @@ class Race:
 
     task: Task
     seeds: int  # at most
+    told: Mapping[Order, float] = field(default_factory=dict)  # what a cheaper copy says of each chain
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -116,7 +118,7 @@ class Race:
         if not np.isfinite(table.values).any():
             return ()
         return next_cells(
-            look(table),
+            look(table.hinted(self.told)),
             ran | with_prefixes(open_),
             seeds=self.seeds,
             settings=len(self.task.settings),

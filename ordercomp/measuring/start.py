@@ -9,7 +9,7 @@ from ordercomp.networks.network import CompressedNetwork
 
 _MOST_IMAGES = 1000  # of each part
 _BATCH = 250
-_NEAR_CHANCE = 0.1  # share of the way from guessing to all right, up to which weights do not fit the images
+NEAR_CHANCE = 0.1  # share of the way from guessing to all right, up to which weights do not fit the images
 _ERRORS = 3.0  # standard errors, and
 _GAP = 0.01  # points, by which validation must be ahead of test to be told
 
@@ -25,7 +25,7 @@ def judge_weights(network: CompressedNetwork, data: ImageData) -> tuple[str, ...
     shares, variances = zip(*(_share(*_outputs(network, split), data) for split in parts), strict=True)
     shown = ", ".join(f"{100 * share:.1f} % of {name}" for share, name in zip(shares, PURPOSES, strict=True))
     told = f"the weights get {shown} images right before any training"
-    if _is_near_chance(shares[1], data, _NEAR_CHANCE):
+    if _is_near_chance(shares[1], data, NEAR_CHANCE):
         raise ValueError(
             f"{told}, where guessing gets {100 * _chance(data):.1f} %: are mean and std (or normalize) and "
             "the order of the classes those that they were trained with? baseline_epochs trains them on"

@@ -35,6 +35,11 @@ class Proxy:
         return {name: share for name, share in dataclasses.asdict(self).items() if share < 1}
 
     @property
+    def doubled(self) -> "Proxy":
+        """The copy with every share doubled, at most to 1."""
+        return Proxy(**{name: min(1.0, 2 * share) for name, share in dataclasses.asdict(self).items()})
+
+    @property
     def work(self) -> float:
         """Multiplications of training, about, as a share of the task's."""
         return self.epochs * self.images * self.depth * self.width**2 * self.size**2

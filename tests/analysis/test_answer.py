@@ -252,3 +252,20 @@ def test_whether_order_matters_is_a_number_where_rounding_alone_is_left() -> Non
     latin = np.array([[0.1, 0.2, 0.3], [0.3, 0.1, 0.2], [0.2, 0.3, 0.1]])  # no order is better than another
     assert order_matters(latin, np.ones(3)) == pytest.approx(1.0)
     assert order_matters(np.tile([0.1, 0.7, 0.2], (3, 1)), np.ones(3)) is None
+
+
+def test_a_chain_that_a_copy_alone_speaks_for_competes_and_is_not_recommended() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.permutation(24.0 * np.arange(1, 25) / 24)
+    rise = np.argsort(truth)
+    ran, best = rise[:-1], rise[-1]
+    values = (truth[:, None] + rng.normal(0, 0.2, (24, 3)))[ran]
+    told = ValueTable("DPQE", tuple(ORDERS[k] for k in ran), (0, 1, 2), values, floor=None)
+    hinted = told.hinted(dict(zip(ORDERS, truth + 10, strict=True)))
+    answer = answer_of(hinted)
+    assert answer.recommended == ORDERS[rise[-2]]
+    assert answer.standings[ORDERS[best]].seeds == 0
+    assert answer.probability_best[ORDERS[best]] > 0.5
+    assert answer.regret is not None
+    assert answer.regret.expected > 0.2  # the best may be the one that was not run
+    assert told.hinted({}) is told

@@ -1,0 +1,70 @@
+"""A race on a cheaper copy before the race on the task: what is trained where, and what is told."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ordercomp.jobs import proxy as job
+from ordercomp.jobs.proxy import discover_by_proxy, suggested
+from ordercomp.records import read_records
+from ordercomp.running.proxy import Proxy
+from ordercomp.running.task import TASKS, Task
+from ordercomp.training.recipe import Recipe
+
+TINY = Task(
+    name="tiny",
+    model="resnet8(width=4)",
+    data="digits",
+    stages="PQ",
+    knobs={"P": {"ratio": 0.3}, "Q": {"weights": 4, "activations": 8}},
+    loss=0.5,
+    recipe=Recipe(epochs=3, batch_size=64, learning_rate=0.1, precision="float32"),
+    train_limit=200,
+)
+
+
+@pytest.mark.integration
+def test_a_race_on_a_copy_comes_before_the_one_on_the_task(tmp_path: Path) -> None:
+    told: list[str] = []
+    done = discover_by_proxy(
+        TINY, Proxy(epochs=0.5), out=tmp_path, budget_seconds=None, seeds=3, workers=1, started=told.append
+    )
+    (line,) = told
+    assert line.startswith("raced first on a copy with epochs=0.5, about 50 % of the work")
+    copied, own = (read_records(tmp_path / folder / "records.jsonl") for folder in ("proxy", "."))
+    assert {record.task for record in copied} == {"tiny at epochs=0.5"}
+    assert {record.task for record in own} == {"tiny"}
+    assert done.answer.recommended is not None
+    assert done.answer.asked.standings[done.answer.recommended].seeds > 0
+    again = json.loads((tmp_path / "law.json").read_text())
+    assert again["answer"]["recommended"] == done.answer.recommended
+
+
+@pytest.mark.integration
+def test_a_copy_near_chance_gives_way_to_a_better_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raced: list[tuple[str, float]] = []
+    monkeypatch.setattr(job, "discover", lambda task, **_: raced.append((task.name, task.loss)))
+    with caplog.at_level(logging.WARNING), pytest.raises(AttributeError):  # there is nothing to go on from
+        discover_by_proxy(TINY, Proxy(epochs=0.001), out=tmp_path)
+    assert "a copy with epochs=0.001 reaches" in caplog.text
+    assert "epochs=0.002 instead" in caplog.text
+    ((name, loss),) = raced
+    assert name.startswith("tiny at epochs=")
+    assert loss > TINY.loss
+
+
+def test_a_copy_is_suggested_that_keeps_half_an_epoch() -> None:
+    assert suggested(TASKS["digits"]) == Proxy(epochs=0.25)
+    short = replace(TINY, recipe=replace(TINY.recipe, epochs=1.0))
+    assert suggested(short) == Proxy(images=0.25)
+
+
+def test_a_copy_that_cannot_be_built_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"images = 0\.01 of a proxy leaves 2 images of digits"):
+        discover_by_proxy(TINY, Proxy(images=0.01), out=tmp_path)
+    assert not list(tmp_path.iterdir())
