@@ -55,9 +55,9 @@ def posterior_of(
 ) -> Posterior:
     """Value the chains of `stages`, those that occur by default, at a tolerated loss, and draw.
 
-    `sampled` networks were chosen by a sampler, each with knobs of its own: see `sampled_values`. With `hints`
-    of a cheaper copy of the task chains that were not run join, and all are drawn with what it says. Raises
-    ValueError for a loss outside of (0, 1], stages that are no distinct letters or are left out where none
+    `sampled` networks were chosen by a sampler, each with knobs of its own: see `sampled_values`. With
+    `hints` of a cheaper copy of the task chains that were not run join, and all are drawn with what it says.
+    Raises ValueError for a loss outside of (0, 1], stages that are no distinct letters or are left out where none
     occurs, and a cost or convention that the records do not hold.
     """
     runs = RunTable.of(records, stages=stages)
