@@ -57,8 +57,8 @@ def posterior_of(
 
     `sampled` networks were chosen by a sampler, each with knobs of its own: see `sampled_values`. With
     `hints` of a cheaper copy of the task chains that were not run join, and all are drawn with what it says.
-    Raises ValueError for a loss outside of (0, 1], stages that are no distinct letters or are left out where none
-    occurs, and a cost or convention that the records do not hold.
+    Raises ValueError for a loss outside of (0, 1], stages that are no distinct letters or are left out where
+    none occurs, and a cost or convention that the records do not hold.
     """
     runs = RunTable.of(records, stages=stages)
     networks = networks_of(runs, runs.stages, cost=cost, convention=convention)

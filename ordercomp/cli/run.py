@@ -45,6 +45,13 @@ LossOption = Annotated[
 GuaranteeFlag = Annotated[
     bool, typer.Option("--guarantee", help="take only networks whose loss holds with 95 % confidence")
 ]
+TuneOption = Annotated[
+    str | None, typer.Option(help="then search for so long for the knobs of the best chains, e.g. 4m")
+]
+ProxyOption = Annotated[
+    str | None,
+    typer.Option(help="race on a cheaper copy first: auto, or shares such as epochs=0.25,width=0.5"),
+]
 SamplerOption = Annotated[str, typer.Option(help="tpe, neighbors, nsga2, nsga3, gp, random or grid")]
 ObjectiveOption = Annotated[
     list[str] | None,
@@ -71,13 +78,8 @@ def discover(
     seeds: Annotated[int, typer.Option(min=1, help="seeds of the race, at most")] = SEEDS,
     workers: WorkersOption = None,
     guarantee: GuaranteeFlag = False,
-    tune: Annotated[
-        str | None, typer.Option(help="then search for so long for the knobs of the best chains, e.g. 4m")
-    ] = None,
-    proxy: Annotated[
-        str | None,
-        typer.Option(help="race on a cheaper copy first: auto, or shares such as epochs=0.25,width=0.5"),
-    ] = None,
+    tune: TuneOption = None,
+    proxy: ProxyOption = None,
     store: StoreUrlOption = None,
     dask: DaskOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="print law.json on stdout")] = False,

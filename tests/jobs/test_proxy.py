@@ -20,9 +20,9 @@ TINY = Task(
     data="digits",
     stages="PQ",
     knobs={"P": {"ratio": 0.3}, "Q": {"weights": 4, "activations": 8}},
-    loss=0.5,
-    recipe=Recipe(epochs=3, batch_size=64, learning_rate=0.1, precision="float32"),
-    train_limit=200,
+    loss=0.3,
+    recipe=Recipe(epochs=6, batch_size=64, learning_rate=0.1, precision="float32"),
+    train_limit=400,
 )
 
 
@@ -65,6 +65,6 @@ def test_a_copy_is_suggested_that_keeps_half_an_epoch() -> None:
 
 
 def test_a_copy_that_cannot_be_built_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"images = 0\.01 of a proxy leaves 2 images of digits"):
+    with pytest.raises(ValueError, match=r"images = 0\.01 of a proxy leaves 4 images of digits"):
         discover_by_proxy(TINY, Proxy(images=0.01), out=tmp_path)
     assert not list(tmp_path.iterdir())
