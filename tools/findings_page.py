@@ -30,6 +30,8 @@ from ordercomp.jobs.race import load_recorded, recorded_names
 from ordercomp.records import Record
 from ordercomp.sequence import Order
 from ordercomp.studies.experiment import Conclusion, Finding
+from ordercomp.studies.proxies import EXPERIMENT as PROXIES
+from ordercomp.studies.proxies import Compared, compare_all
 from ordercomp.studies.results import table_markdown
 from ordercomp.studies.run import EXPERIMENTS
 
@@ -45,6 +47,7 @@ TITLES = {
 NOT_BENCHMARKS = ("digits-grid",)  # one seed: for studies of samplers
 JOINT = "exits-"  # recordings of P and E alone begin so
 TIMED = "latency-"  # and those that hold the latency of each network
+COPIES = "proxies-"  # and those of cheaper copies of a task
 
 LEFT_OUT = "-"  # where nothing can be told or was decided
 LEAST_REGRET = 0.02  # doublings that an order taken at random costs, where there is something to tell
@@ -244,8 +247,12 @@ def findings_page(
     recordings: Sequence[Recording],
     exits: Mapping[str, Sequence[Record]],
     timed: Mapping[str, Sequence[Record]],
+    copies: Mapping[str, Sequence[Record]],
 ) -> str:
-    """The whole page in Markdown; `exits` holds records of P and E alone, `timed` those with latency."""
+    """The whole page in Markdown.
+
+    `exits` holds records of P and E alone, `timed` those with latency, `copies` those of cheaper copies.
+    """
     blocks = [
         _HEAD,
         "## In short",
@@ -280,8 +287,36 @@ def findings_page(
         named = {_title(name): records for name, records in timed.items()}
         table = table_markdown(latency_table(named, SHOWN))
         blocks += ["## Where milliseconds count", "", _LATENCY_NOTE, "", *table, ""]
+    if copies:
+        blocks += ["## Cheaper copies", "", _COPIES_NOTE, ""]
+        for name, records in copies.items():
+            blocks += _copies(name, records)
     blocks += ["## What stays open", "", *_open(recordings), "", _LIMITS]
     return "\n".join(blocks).rstrip("\n") + "\n"
+
+
+def _copies(name: str, records: Sequence[Record]) -> list[str]:
+    """What cheaper copies of a recorded task say of it, in sentences and a table."""
+    together = [*load_recorded(name), *records]
+    findings = [finding.sentence for finding in PROXIES.decide(together).findings]
+    return [*findings, "", *table_markdown(_copies_table(name, compare_all(together))), ""]
+
+
+def _copies_table(name: str, compared: Sequence[Compared]) -> Table:
+    """One row for each copy, with losses matched by the error of the baselines."""
+    rows: dict[str, list[str]] = {}
+    for one in compared:
+        if one.rule == "error":
+            start = [one.proxy, f"{100 * one.work:.3g} %", str(one.seeds)]
+            at = one.chains
+            row = rows.setdefault(one.proxy, start)
+            row += [f"{at.correlation:.2f} of {at.reliability:.2f}", f"{at.regret:+.2f} of {at.random:.2f}"]
+    told = [text for loss in SHOWN for text in (f"rank, {loss_text(loss)}", f"regret, {loss_text(loss)}")]
+    return Table(
+        title=f"Chains of {_title(name)} on cheaper copies",
+        columns=tuple(Column(text) for text in ("copy", "work", "seeds", *told)),
+        rows=tuple(map(tuple, rows.values())),
+    )
 
 
 def _in_short(recording: Recording) -> str:
@@ -468,6 +503,14 @@ In onnxruntime a multiplication of 4 by 8 bits takes as long as one of 8 by 8, a
 bit operation tells, so the reductions by latency are far smaller than those by bit operations."""
 
 
+_COPIES_NOTE = """All chains of D, P, Q and E on copies of the task with a share of its epochs, images,
+channels or pixels, beside the recording of the task itself (`ordercomp study proxies`). Rank: correlation of
+the chains' mean values with those on the task, beside that of two halves of the task's own seeds, the most to
+be had. Regret: what the chain that is best on the copy gives away on the task, in doublings, beside a chain
+at random among those that reach the loss. Tolerated losses are matched by the baselines' errors: where the
+copy's baseline errs twice as often, twice the loss is tolerated."""
+
+
 _LIMITS = """## Limits
 
 - Small residual networks and images of 8x8 to 32x32 pixels; one recipe of training for each data set. The
@@ -484,19 +527,18 @@ _LIMITS = """## Limits
 
 def main(target: Path) -> None:
     """Read all recordings and write the page to `target`, and its pictures into `figures` beside it."""
-    benchmarks = [
-        one for one in recorded_names() if one not in NOT_BENCHMARKS and not one.startswith((JOINT, TIMED))
-    ]
+    others = (JOINT, TIMED, COPIES)
+    benchmarks = [one for one in recorded_names() if one not in NOT_BENCHMARKS and not one.startswith(others)]
     recordings = [_answered(name) for name in benchmarks]
-    exits, timed = (
+    exits, timed, copies = (
         {name.removeprefix(kind): load_recorded(name) for name in recorded_names() if name.startswith(kind)}
-        for kind in (JOINT, TIMED)
+        for kind in (JOINT, TIMED, COPIES)
     )
     (target.parent / "figures").mkdir(parents=True, exist_ok=True)
     for recording in recordings:
         picture = to_svg(loss_plot(_curves(recording.answer)))
         replace_file(target.parent / "figures" / f"findings-{recording.name}.svg", picture)
-    replace_file(target, findings_page(recordings, exits, timed))
+    replace_file(target, findings_page(recordings, exits, timed, copies))
 
 
 def _answered(name: str) -> Recording:
