@@ -12,6 +12,7 @@ from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.running.jobs import NodeJob
 from ordercomp.running.store import Store
 from ordercomp.running.versions import code_version
+from ordercomp.training.together import seats
 
 __all__ = ["FakeTask", "calls", "make_record", "work"]
 
@@ -96,6 +97,13 @@ def die_once_at_dp(job: NodeJob) -> Record:
     first = job.sequence.order == "DP" and "DP 0" not in calls(job.task)
     if first:
         count_call(job)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return work(job)
+
+
+def die_beside_others_at_dp(job: NodeJob) -> Record:
+    """Kill the worker process at DP where other seeds are trained beside it."""
+    if seats() > 1 and job.sequence.order == "DP":
         os.kill(os.getpid(), signal.SIGKILL)
     return work(job)
 

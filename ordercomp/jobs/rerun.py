@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ from ordercomp.errors import FailedRunError
 from ordercomp.plugins import refuse_untrusted
 from ordercomp.records import Record, read_records
 from ordercomp.running.fingerprint import fingerprint_task
-from ordercomp.running.jobs import Finished, Request
+from ordercomp.running.jobs import Finished, NodeJob, Request
+from ordercomp.running.node import SIDE_BY_SIDE, train_node
 from ordercomp.running.record_log import is_made_with
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
 from ordercomp.running.workers import refuse_unguarded
 from ordercomp.sequence import StageSequence
+from ordercomp.training.together import train_again
 
+_MOST_BESIDE = 64  # seeds side by side that a file may ask for
 _TIMED = ("latency_ms", "latency_cr")  # keys of a point that no second run repeats
 
 
@@ -94,7 +98,7 @@ def rerun(
     last = None
     with (
         tempfile.TemporaryDirectory(prefix="ordercomp-rerun-") as folder,
-        Runner(task, Store(folder), workers=1) as runner,
+        Runner(task, Store(folder), workers=1, work=partial(_train_as_before, _places(record))) as runner,
     ):
         for finished in runner.run([Request(sequence, record.seed)]):
             report(finished)
@@ -110,6 +114,27 @@ def rerun(
         same_setting=_setting(record) == _setting(again),
         same_hardware=record.extra.get("hardware") == again.extra.get("hardware"),
     )
+
+
+def _places(record: Record) -> tuple[tuple[int, int], ...]:
+    """Where each node's network was among those that it was trained side by side with, and their number."""
+    told = record.extra.get(SIDE_BY_SIDE, [])
+    whole = isinstance(told, list) and len(told) == len(record.order) + 1
+    pairs = [tuple(pair) for pair in told if isinstance(pair, list)] if whole else []
+    good = [pair for pair in pairs if len(pair) == 2 and all(type(one) is int for one in pair)]
+    if not all(0 <= place < count <= _MOST_BESIDE for place, count in good) or len(good) < len(told):
+        raise ValueError(
+            f"{SIDE_BY_SIDE} of the record must hold a place and a number of seeds for the baseline and each "
+            f"stage, got {_short(told)}"
+        )
+    return tuple(good)
+
+
+def _train_as_before(places: Sequence[tuple[int, int]], job: NodeJob) -> Record:
+    """Train a node as it was trained for the record: by itself, or as one of several seeds."""
+    place, count = places[len(job.sequence)] if places else (0, 1)
+    again = None if count == 1 else train_again(partial(train_node, job), place=place, count=count)
+    return again or train_node(job)
 
 
 def _measured(record: Record) -> dict[str, Any]:

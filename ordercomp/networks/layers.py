@@ -10,6 +10,7 @@ which bfloat16 holds exactly up to 8 bits, and scale the result.
 import functools
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -26,8 +27,10 @@ Levels = Literal["uniform", "symmetric", "pot", "apot"]  # of weights of more th
 EVEN: tuple[Levels, ...] = ("uniform", "symmetric")  # those in even steps
 
 
-def dorefa_weight(weight: Tensor, bits: int, levels: Levels = "uniform") -> Tensor:
+def dorefa_weight(weight: Tensor, bits: int, levels: Levels = "uniform", nets: int = 1) -> Tensor:
     """Quantize weights of any shape to `bits` bits, keeping their scale; gradients pass straight through.
+
+    Several `nets` have their weights one after the other along the first dimension, each its own range.
 
     More than one bit: 2^bits evenly spaced levels of tanh(w) on [-m, m], m = max |tanh(w)|; divided by m
     these are the levels of DoReFa, equation 9. There is no zero level. One bit: sign(w) · mean |w| with
@@ -36,7 +39,7 @@ def dorefa_weight(weight: Tensor, bits: int, levels: Levels = "uniform") -> Tens
     """
     if bits >= FLOAT_BITS:
         return weight
-    quantized: Tensor = _WeightQuantizer.apply(weight, bits, levels)  # type: ignore[no-untyped-call]
+    quantized: Tensor = _WeightQuantizer.apply(weight, bits, levels, nets)  # type: ignore[no-untyped-call]
     return quantized
 
 
@@ -68,17 +71,44 @@ def weight_numbers(weight: Tensor, bits: int, levels: Levels = "uniform") -> tup
     """
     weight = weight.detach().float()
     if bits == 1:
-        return (weight >= 0).float(), weight.abs().mean()
+        return _signs(weight)
     return _bounded_numbers(weight.tanh(), bits, levels)
 
 
-def _bounded_numbers(bounded: Tensor, bits: int, levels: Levels) -> tuple[Tensor, Tensor]:
-    top = bounded.abs().max().clamp_min(1e-12)
+def _signs(weight: Tensor, nets: int = 1) -> tuple[Tensor, Tensor]:
+    return (weight >= 0).float(), _of_each_net(torch.mean, weight.abs(), nets)
+
+
+def _bounded_numbers(bounded: Tensor, bits: int, levels: Levels, nets: int = 1) -> tuple[Tensor, Tensor]:
+    top = _of_each_net(torch.amax, bounded.abs(), nets).clamp_min(1e-12)
     if levels not in EVEN:
         table = level_table(bits, levels, bounded.device)
         found = torch.bucketize((bounded / top).contiguous(), (table[1:] + table[:-1]) / 2)
         return torch.empty_like(bounded).copy_(found), top
     return ((bounded / (2 * top) + 0.5) * even_steps(bits, levels)).round_(), top
+
+
+def _of_each_net(reduce: Callable[..., Tensor], weight: Tensor, nets: int) -> Tensor:
+    """One number for each of the nets whose weights lie one after the other, repeated for each of its rows.
+
+    For one net shape (), for several (rows, 1, …), as many dimensions as the weight has.
+    """
+    if nets == 1:
+        return reduce(weight, tuple(range(weight.dim())))
+    each = reduce(weight.reshape(nets, -1, *weight.shape[1:]), tuple(range(1, weight.dim() + 1)))
+    return spread_nets(each, weight, dim=0)
+
+
+def spread_nets(each: Tensor, values: Tensor, *, dim: int) -> Tensor:
+    """One number for each net, shape (nets,), so that it fits `values`, which hold the nets along `dim`.
+
+    A number of one net, shape (), stays as it is.
+    """
+    if each.dim() == 0:
+        return each
+    shape = [1] * values.dim()
+    shape[dim] = -1
+    return each.repeat_interleave(values.shape[dim] // len(each)).view(shape)
 
 
 def weight_of_numbers(numbers: Tensor, top: Tensor, bits: int, levels: Levels = "uniform") -> Tensor:
@@ -99,7 +129,9 @@ def even_steps(bits: int, levels: Levels) -> int:
 def dorefa_activation(
     values: Tensor, bits: int, scale: Tensor, *, signed: bool = False, whole: bool = False
 ) -> Tensor:
-    """Round `values` to multiples of `scale`, shape (), clipped to 2^bits levels; result is float32.
+    """Round `values` to multiples of `scale`, clipped to 2^bits levels; result is float32.
+
+    The scale has shape (), or one that broadcasts to that of the values.
 
     Unsigned levels are 0 … (2^bits - 1)·scale: DoReFa's equation 5 stretched from [0, 1]. Signed ones
     are symmetric around zero, 2^bits - 1 of them; one bit has no sign. The gradient is 1 inside the range
@@ -108,7 +140,9 @@ def dorefa_activation(
     if bits >= FLOAT_BITS:
         return values
     low, high = activation_range(bits, signed=signed)
-    if values.device.type == "cpu":  # four vectorized passes take a quarter of the built-in's time
+    if (
+        values.device.type == "cpu" and scale.dim() == 0
+    ):  # four vectorized passes take a quarter of the built-in's time
         return _ActivationQuantizer.apply(values, float(scale), low, high, whole)  # type: ignore
     return _ScaledQuantizer.apply(values, scale, low, high, whole)  # type: ignore
 
@@ -119,7 +153,10 @@ def levels_of(layer: nn.Module) -> Levels:
 
 
 class QuantizedLayer:
-    """What quantized convolutions and linear layers share: bit widths and the range of their input."""
+    """What quantized convolutions and linear layers share: bit widths and the range of their input.
+
+    A layer may hold several `nets` side by side, which share nothing: see `ordercomp.networks.side_by_side`.
+    """
 
     weight: Tensor
     bias: Any  # Tensor | None
@@ -127,7 +164,8 @@ class QuantizedLayer:
     activation_bits: int
     levels: Levels = "uniform"
     signed: bool  # whether inputs below zero were seen when the range was calibrated
-    input_scale: Tensor  # shape (): width of one activation level; the range is [0, 1] before calibration
+    input_scale: Tensor  # width of one activation level, shape (), or (nets,); [0, 1] before calibration
+    nets: int = 1
     training: bool
     sparse: bool = False  # whether zeros among the weights are zero to the quantizer, too
     _kept: "_KeptWeight | None" = None
@@ -161,7 +199,8 @@ class QuantizedLayer:
 
     def quantized_operands(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The input and the weight as the hardware would see them."""
-        inputs = dorefa_activation(values, self.activation_bits, self.input_scale, signed=self.signed)
+        scale = spread_nets(self.input_scale, values, dim=1)
+        inputs = dorefa_activation(values, self.activation_bits, scale, signed=self.signed)
         return inputs, self.rounded_weight()
 
     def rounded_weight(self) -> Tensor:
@@ -178,7 +217,7 @@ class QuantizedLayer:
         return self._kept.rounded
 
     def _round(self, weight: Tensor) -> Tensor:
-        rounded = dorefa_weight(weight, self.weight_bits, self.levels)
+        rounded = dorefa_weight(weight, self.weight_bits, self.levels, self.nets)
         if not self.sparse or self.weight_bits >= FLOAT_BITS:
             return rounded
         kept = weight != 0
@@ -198,7 +237,8 @@ class QuantizedLayer:
         if not torch.is_autocast_enabled(values.device.type):
             return operation(*self.quantized_operands(values), self.bias)
         inputs, weight, factor = self.whole_operands(values)
-        scaled = operation(inputs, weight, None) * factor
+        product = operation(inputs, weight, None)
+        scaled = product * spread_nets(factor, product, dim=1)
         return scaled if self.bias is None else scaled + self.bias.view(bias_shape)
 
     def whole_operands(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -208,12 +248,14 @@ class QuantizedLayer:
         """
         bits, weight = self.activation_bits, self.rounded_weight()
         factor = self.input_scale if bits < FLOAT_BITS else torch.ones((), device=values.device)
-        values = dorefa_activation(values, bits, self.input_scale, signed=self.signed, whole=True)
+        scale = spread_nets(self.input_scale, values, dim=1)
+        values = dorefa_activation(values, bits, scale, signed=self.signed, whole=True)
         if self.weight_bits < FLOAT_BITS:
-            unit = weight.detach().abs().max()
+            unit = _of_each_net(torch.amax, weight.detach().abs(), self.nets)
             if self.levels in EVEN:
                 unit = unit / even_steps(self.weight_bits, self.levels)
-            weight, factor = weight / unit, factor * unit
+            each = unit if self.nets == 1 else unit.flatten()[:: len(weight) // self.nets]
+            weight, factor = weight / unit, factor * each
         return values, weight, factor
 
 
@@ -249,7 +291,18 @@ class QuantLinear(QuantizedLayer, nn.Linear):
 
     def forward(self, values: Tensor) -> Tensor:
         """Map shape (..., in_features) to (..., out_features)."""
-        return self.multiply(values, functional.linear, (-1,))
+        return self.multiply(values, partial(linear_side_by_side, nets=self.nets), (-1,))
+
+
+def linear_side_by_side(values: Tensor, weight: Tensor, bias: Tensor | None, *, nets: int) -> Tensor:
+    """Linear layers beside each other: (n, nets · in) with weights (nets · out, in) to (n, nets · out)."""
+    if nets == 1:
+        return functional.linear(values, weight, bias)
+    each = values.reshape(len(values), nets, -1).transpose(0, 1)  # (nets, n, in)
+    product = (
+        torch.bmm(each, weight.view(nets, -1, weight.shape[1]).transpose(1, 2)).transpose(0, 1).flatten(1)
+    )
+    return product if bias is None else product + bias
 
 
 class ExitHead(nn.Module):
@@ -324,19 +377,19 @@ class _WeightQuantizer(torch.autograd.Function):
     """DoReFa weights forward, straight-through gradient backward."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bits: int, levels: Levels) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, bits: int, levels: Levels, nets: int) -> Tensor:
         weight = weight.float()
         if bits == 1:
             ctx.slope = None
-            return weight_of_numbers(*weight_numbers(weight, bits), bits)
+            return weight_of_numbers(*_signs(weight, nets), bits)
         bounded = weight.tanh()
         ctx.slope = 1 - bounded * bounded
-        return weight_of_numbers(*_bounded_numbers(bounded, bits, levels), bits, levels)
+        return weight_of_numbers(*_bounded_numbers(bounded, bits, levels, nets), bits, levels)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = gradients
-        return (gradient if ctx.slope is None else gradient * ctx.slope), None, None
+        return (gradient if ctx.slope is None else gradient * ctx.slope), None, None, None
 
 
 class _ActivationQuantizer(torch.autograd.Function):

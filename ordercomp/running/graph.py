@@ -40,7 +40,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 class Node:
     """One sequence at one seed, as far as a run knows it."""
 
-    __slots__ = tuple("alone attempts ends followers job needs rank record state told wanted".split())  # noqa: SIM905
+    __slots__ = tuple("alone apart attempts ends followers job needs rank record state told wanted".split())  # noqa: SIM905
 
     def __init__(self, job: NodeJob, needs: tuple["Node", ...], *, rank: int) -> None:
         self.job = job
@@ -50,6 +50,7 @@ class Node:
         self.told = job.parent_key is None  # whether it was yielded; a baseline never is
         self.attempts = 0  # trainings in this run
         self.alone = False  # whether it is to be trained with nothing beside it, since memory was short
+        self.apart = False  # whether it is to be trained as no part of a joint network
         self.rank = rank  # number of the oldest request that wants it
         self.wanted = 0  # open requests that lead through it
         self.ends: set[int] = set()  # open requests that end with it
@@ -145,6 +146,17 @@ class Graph:
                 self._reopen(need, rank=rank)
             self._check()
         return None
+
+    def beside(self, node: Node, *, most: int, workers: int) -> list[Node]:
+        """The node that comes next with others of its sequence, at other seeds, that can start as well.
+
+        At most so many, and not so many that one of the idle `workers` would find nothing to do.
+        """
+        ready = [other for other in self._nodes.values() if other.state is State.READY and other.wanted]
+        mates = [other for other in ready if _may_join(other, node) and other is not node]
+        chosen = sorted(mates, key=lambda other: other.rank)[: min(most, -(-len(ready) // workers)) - 1]
+        needed = (need.job.key for other in chosen for need in other.needs)
+        return [node, *chosen] if all(map(self._store.has_network, needed)) else [node]
 
     def start(self, node: Node) -> None:
         """Note that a node is in training here."""
@@ -319,6 +331,12 @@ class Graph:
             assert number in chain[-1].ends, number
             assert not chain[-1].over, number
             assert all(self._nodes.get(node.job.key) is node for node in chain), number
+
+
+def _may_join(node: Node, other: Node) -> bool:
+    return node.job.sequence == other.job.sequence and not (
+        node.alone or node.apart or other.alone or other.apart
+    )
 
 
 def _failed_record(job: NodeJob, before: Record | None, *, error: str) -> Record:

@@ -4,7 +4,6 @@ import functools
 import importlib
 import importlib.metadata
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -49,9 +48,11 @@ from ordercomp.stages.distill import shrink
 from ordercomp.stages.stage import StageError
 from ordercomp.training.device import choose_device, describe_hardware
 from ordercomp.training.fit import DivergedError, make_objective
+from ordercomp.training.together import own_seconds, seats, trained_as_one
 from ordercomp.training.trainer import DataTrainer
 
 RANGE_IMAGES = 128  # of the training images, by which an export chooses ranges
+SIDE_BY_SIDE = "side_by_side"  # of a record: place and number of seeds that were one network, node by node
 LEAST_BATCH = 8  # images; with fewer the statistics of a batch say nothing
 
 _log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def train_node(job: NodeJob) -> Record:
     assert isinstance(task, Task)
     check_latency(task)
     store = open_store(job.store_root, job.store_url)
-    start = time.perf_counter()
+    start = own_seconds()
     if job.sequence.steps:
         train = functools.partial(_apply_last_step, job, task, store)
     else:
@@ -186,12 +187,21 @@ def make_trainer(
     )
 
 
-@functools.lru_cache(maxsize=2)
 def _data(
     name: str, split_seed: int, train_limit: int | None, options: ImageOptions, share: float
 ) -> ImageData:
-    data = load_data(name, split_seed=split_seed, train_limit=train_limit, options=options)
-    return data.shrunk(share) if share < 1 else data
+    key = (name, split_seed, train_limit, options, share)
+    data = _recent.pop(key, None)
+    if data is None:
+        data = load_data(name, split_seed=split_seed, train_limit=train_limit, options=options)
+        data = data.shrunk(share) if share < 1 else data
+    _recent[key] = data
+    while len(_recent) > max(2, seats()):
+        del _recent[next(iter(_recent))]
+    return data
+
+
+_recent: dict[tuple[object, ...], ImageData] = {}  # the last one read comes last
 
 
 def task_data(task: Task, seed: int) -> ImageData:
@@ -307,7 +317,7 @@ def _record(
         task=task.name,
         seed=job.seed,
         epochs=network.epochs,
-        seconds=time.perf_counter() - start,
+        seconds=own_seconds() - start,
         baseline=baseline,
         points=points,
         extra={
@@ -369,7 +379,7 @@ def _failure(job: NodeJob, task: Task, store: Store, start: float, error: str) -
         task=task.name,
         seed=job.seed,
         epochs=0.0,
-        seconds=time.perf_counter() - start,
+        seconds=own_seconds() - start,
         baseline=_baseline(job, task, store),
         points=(),
         error=f"{job.sequence.steps[-1]}: {error}",
@@ -387,12 +397,15 @@ def _baseline(job: NodeJob, task: Task, store: Store) -> Baseline:
 def _provenance(job: NodeJob, task: Task, store: Store, start: float) -> dict[str, Any]:
     parent = store.get(job.parent_key, check_network=False) if job.parent_key else None
     before = float(parent.extra.get("cumulative_seconds", 0.0)) if parent else 0.0
+    earlier = (parent.extra.get(SIDE_BY_SIDE) or [[0, 1]] * len(job.sequence)) if parent else []
+    beside = [*earlier, list(trained_as_one())]
     return {
+        **({SIDE_BY_SIDE: beside} if any(count > 1 for _, count in beside) else {}),
         **({"task_source": task.source} if task.source else {}),
         "digest": job.key,
         "parent": job.parent_key,
         "checkpoint": f"{store.folder.name}/{job.key}.safetensors",
-        "cumulative_seconds": before + time.perf_counter() - start,
+        "cumulative_seconds": before + own_seconds() - start,
         "precision": task.recipe.precision,
         "accounting": task.accounting,
         "versions": {"ordercomp": code_version(), "torch": importlib.metadata.version("torch")},

@@ -6,13 +6,14 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 from filelock import FileLock
 
@@ -24,6 +25,7 @@ from ordercomp.running.node import train_node
 from ordercomp.running.store import Store, adopt_former_results
 from ordercomp.running.workers import ExternalPool, LocalPool, WorkerPool
 from ordercomp.sequence import StageSequence
+from ordercomp.training.together import together
 
 Work = Callable[[NodeJob], Record]
 STARTED, ENDED = "started_job", "ended_job"  # attributes of log records at level INFO that hold a NodeJob
@@ -53,30 +55,44 @@ class Dispatcher:
         self._pool = pool
         self._work = work
         self._counts = counts
-        self._running: dict[Future[Record], tuple[Node, FileLock]] = {}
+        self._running: dict[Future[Any], list[tuple[Node, FileLock]]] = {}  # several: seeds side by side
         self._lost: set[str] = set()  # keys of nodes that lost a worker since any node was finished
         self._room = _Room(store)
 
     @property
     def load(self) -> int:
-        """How many nodes are in training here."""
+        """How many trainings go on here."""
         return len(self._running)
 
     def has_room(self, workers: int) -> bool:
         """Whether one of so many workers is idle, and no node in training is to be left alone."""
         return self.load < workers and (
-            self._pool.external or not any(node.alone for node, _ in self._running.values())
+            self._pool.external or not any(node.alone for held in self._running.values() for node, _ in held)
         )
 
     def may_start(self, node: Node) -> bool:
         """Whether a node can start beside those in training; one that lacked memory waits for their end."""
         return not node.alone or self._pool.external or self.load == 0
 
-    def start(self, node: Node) -> list[Finished]:
-        """Hand a ready node to a worker, unless the store has its result by now or another runner trains it.
+    def start(self, nodes: Sequence[Node]) -> list[Finished]:
+        """Hand ready nodes of one sequence to a worker, but for those that `_claim` finds otherwise.
 
         Returns what is finished by that; mostly nothing.
         """
+        finished: list[Finished] = []
+        held: list[tuple[Node, FileLock]] = []
+        for node in nodes:
+            claim = self._claim(node)
+            if isinstance(claim, list):
+                finished += claim
+            else:
+                held.append((node, claim))
+        if held:
+            self._submit(held)
+        return finished
+
+    def _claim(self, node: Node) -> FileLock | list[Finished]:
+        """The claim of a node; or what is finished if it is in the store, or trained by another runner."""
         job = node.job
         claim = self._store.claim(job.key)
         if claim is None:
@@ -95,15 +111,23 @@ class Dispatcher:
         for need in node.needs:
             self._store.touch(need.job.key)
         self._graph.start(node)
+        return claim
+
+    def _submit(self, held: list[tuple[Node, FileLock]]) -> None:
+        jobs = tuple(replace(node.job, alone=node.alone) for node, _ in held)
         try:
-            future = self._pool.submit(self._work, replace(job, alone=node.alone))
+            if len(held) == 1:
+                future: Future[Any] = self._pool.submit(self._work, jobs[0])
+            else:
+                future = self._pool.submit(work_side_by_side, (self._work, jobs))
         except BrokenExecutor:
-            claim.release()
-            self._train_again([node])
-            return []
-        self._running[future] = (node, claim)
-        _log.info("training %s", node_label(job), extra={STARTED: job})
-        return []
+            for _, claim in held:
+                claim.release()
+            self._train_again([node for node, _ in held])
+            return
+        self._running[future] = held
+        for job in jobs:
+            _log.info("training %s", node_label(job), extra={STARTED: job})
 
     def collect(self) -> list[Finished]:
         """Wait a moment for a node to end; return what is finished by that."""
@@ -113,13 +137,16 @@ class Dispatcher:
         for future in self._pool.ended(_POLL_SECONDS):
             if future not in self._running:
                 continue  # of an earlier run that was broken off
-            node, claim = self._running.pop(future)
-            claim.release()
-            _log.info("no longer training %s", node_label(node.job), extra={ENDED: node.job})
+            held = self._running.pop(future)
+            for node, claim in held:
+                claim.release()
+                _log.info("no longer training %s", node_label(node.job), extra={ENDED: node.job})
             if future.cancelled() or isinstance(future.exception(), BrokenExecutor):
-                lost.append(node)
+                lost += [node for node, _ in held]
+            elif len(held) > 1:
+                finished += self._take_apart([node for node, _ in held], future)
             else:
-                finished += self._take_back(node, future)
+                finished += self._take_back(held[0][0], future)
         if lost:
             self._train_again(lost)
         if finished:
@@ -135,16 +162,34 @@ class Dispatcher:
             self._pool.kill()
         while not (kill and self._pool.external) and not all(future.done() for future in self._running):
             self._pool.ended(_POLL_SECONDS)
-        for _, claim in self._running.values():
-            claim.release()
+        for held in self._running.values():
+            for _, claim in held:
+                claim.release()
         self._running.clear()
 
-    def _take_back(self, node: Node, future: Future[Record]) -> list[Finished]:
-        job = node.job
+    def _take_apart(self, nodes: Sequence[Node], future: Future[Any]) -> list[Finished]:
+        """Take in the records of seeds side by side; those without one are trained again, each alone."""
+        error = future.exception()
+        records = [None] * len(nodes) if error is not None else future.result()
+        finished: list[Finished] = []
+        for node, record in zip(nodes, records, strict=True):
+            if record is not None:
+                finished += self._take_record(node, record)
+            else:
+                node.apart = True
+                node.attempts -= 1
+                self._graph.put_back(node)
+        return finished
+
+    def _take_back(self, node: Node, future: Future[Any]) -> list[Finished]:
         try:
             record = future.result()
         except Exception as error:
             return self._take_failure(node, error)
+        return self._take_record(node, record)
+
+    def _take_record(self, node: Node, record: Record) -> list[Finished]:
+        job = node.job
         self._lost.clear()
         self._counts["baselines" if job.parent_key is None else "done"] += 1
         self._room.count(job.key)
@@ -186,7 +231,14 @@ class Dispatcher:
         _log.warning("a worker process died; training again: %s", names)
         for node in lost:
             self._lost.add(node.job.key)
+            node.apart = True
             self._graph.put_back(node)
+
+
+def work_side_by_side(order: tuple[Work, tuple[NodeJob, ...]]) -> tuple[Record | None, ...]:
+    """Train nodes of one sequence at several seeds as one network; None: train that one alone."""
+    work, jobs = order
+    return tuple(together([partial(work, job) for job in jobs]))
 
 
 def node_label(job: NodeJob) -> str:
@@ -231,6 +283,7 @@ class Runner:
         executor: Executor | None = None,
         budget_seconds: float | None = None,
         work: Work = train_node,
+        side_by_side: int = 1,
     ) -> None:
         """Prepare a runner; nothing starts before `run`.
 
@@ -242,10 +295,14 @@ class Runner:
             budget_seconds: wall time since the first `run` began after which no node starts; None: no limit.
             work: trains one node, puts it into the store and returns its record. A failure that would happen
                 again is a record with `error`; an exception is a failure of this run alone and is not kept.
+            side_by_side: at most so many seeds of a sequence are trained as one network, where that is
+                faster. Their records are as good as others and say so, but other bits.
 
         Raises:
-            ValueError: fewer than one worker, or a budget that is not positive.
+            ValueError: fewer than one worker or seed side by side, or a budget that is not positive.
         """
+        if side_by_side < 1:
+            raise ValueError(f"side_by_side must be at least 1 seed, got {side_by_side}")
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
         if budget_seconds is not None and not budget_seconds > 0:
@@ -257,6 +314,7 @@ class Runner:
         self._pool: WorkerPool = LocalPool(workers) if executor is None else ExternalPool(executor)
         self._budget_seconds = math.inf if budget_seconds is None else budget_seconds
         self._work = work
+        self._side_by_side = side_by_side
         self._counts = Counter(done=0, reused=0, baselines=0, unshared=0)
         self._counted: set[int] = set()  # hashes of requests: a run may have millions
         self._started: float | None = None
@@ -298,11 +356,13 @@ class Runner:
 
         The next request is taken only when a worker has nothing to do, so `requests` may depend on what was
         yielded before; at most `lookahead` of them wait for a node in training, by default so many that all
-        workers find a node while the first ones of a seed are in training. Missing prefixes are trained in
-        between, the baseline first, which is not yielded. After a failed stage its descendants come as
-        failed records without training. When the budget is spent, or after Ctrl-C (then `interrupted` is
-        True), nothing new starts and what runs is still yielded. A second Ctrl-C kills the workers and raises
-        KeyboardInterrupt. SIGTERM interrupts, too, but what runs is killed: a cluster grants seconds.
+        workers find a node while the first ones of a seed are in training. Where seeds may be trained side by
+        side and no `lookahead` is said, so many requests are taken at once, to find the seeds. Missing
+        prefixes are trained in between, the baseline first, which is not yielded. After a failed stage its
+        descendants come as failed records without training. When the budget is spent, or after Ctrl-C (then
+        `interrupted` is True), nothing new starts and what runs is still yielded. A second Ctrl-C kills the
+        workers and raises KeyboardInterrupt. SIGTERM interrupts, too, but what runs is killed: a cluster
+        grants seconds.
 
         Raises ValueError and AssertionError from a worker as they are, whatever prevents a baseline, and
         WorkerDiedError. Other exceptions end up in a record with `kept` False.
@@ -313,14 +373,17 @@ class Runner:
                 _log.warning("%s", adopted)
         graph = Graph(self.task, self.store)
         if lookahead is None:  # with fewer, many workers idle together while new seeds have a baseline only
-            lookahead = max(64, 8 * self.workers)
+            lookahead = max(64, 8 * self.workers) * self._side_by_side
+            ahead = self._side_by_side > 1
+        else:
+            ahead = False
         lookahead = max(self.workers, lookahead)
         dispatcher = Dispatcher(graph, self.store, self._pool, self._work, self._counts)
         source = iter(requests)
         with self._listen():
             try:
                 while not self._kill:
-                    for finished in self._start_nodes(dispatcher, graph, source, lookahead):
+                    for finished in self._start_nodes(dispatcher, graph, source, lookahead, ahead=ahead):
                         yield self._count(finished)
                     if dispatcher.load == 0 and (self._stopped or not graph.waits_for_others):
                         break
@@ -346,15 +409,31 @@ class Runner:
         return path if self.store.has_network(key) else None
 
     def _start_nodes(
-        self, dispatcher: Dispatcher, graph: Graph, source: Iterator[Request], lookahead: int
+        self,
+        dispatcher: Dispatcher,
+        graph: Graph,
+        source: Iterator[Request],
+        lookahead: int,
+        *,
+        ahead: bool,
     ) -> Iterator[Finished]:
-        """Give every idle worker a node, taking requests until there is one."""
+        """Give every idle worker a node, or several side by side, taking requests until there is one.
+
+        With `ahead` all requests that the lookahead allows are taken first.
+        """
         while dispatcher.has_room(self.workers) and not self._stopped:
+            if ahead and graph.open_requests < lookahead and (request := next(source, None)) is not None:
+                yield from graph.add(request)
+                continue
             node = graph.next_node()
             if node is not None and not dispatcher.may_start(node):
                 return
             if node is not None:
-                yield from dispatcher.start(node)
+                idle = self.workers - dispatcher.load
+                most = self._side_by_side
+                yield from dispatcher.start(
+                    [node] if most == 1 else graph.beside(node, most=most, workers=idle)
+                )
             elif graph.open_requests < lookahead and (request := next(source, None)) is not None:
                 yield from graph.add(request)
             else:

@@ -1,9 +1,10 @@
 """The only training loop, and the objectives that it minimizes."""
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -40,23 +41,52 @@ class Schedule:
         return self.peak * (self.steps - step) / max(1.0, self.steps - rising)
 
 
-def fit(
-    module: nn.Module,
-    batches: Callable[[], Iterable[Item]],
-    loss_of: Callable[[Item], Tensor],
-    *,
-    schedule: Schedule,
-    recipe: Recipe,
-    autocast: torch.autocast,
-) -> float:
-    """Train `module` in place for `schedule.steps` steps and return the last epoch's mean loss.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitting(Generic[Item]):
+    """A training to be done: a module, its data, and what is minimized."""
 
-    `batches` starts a new epoch each time it is called. Raises DivergedError when a loss is not finite, at
-    the end of the epoch in which it happened.
+    module: nn.Module  # called with the inputs of an item; gives the outputs of every exit
+    batches: Callable[[], Iterable[Item]]  # starts a new epoch each time it is called
+    inputs_of: Callable[[Item], tuple[Tensor, ...]]
+    loss_of: Callable[[Sequence[Tensor], Item], Tensor]  # of outputs; shape ()
+    example: Callable[[], Item]  # some item, which leaves the batches as they are
+    schedule: Schedule
+    recipe: Recipe
+    autocast: torch.autocast
+
+
+def fit(fitting: Fitting[Item]) -> float:
+    """Train in place for `schedule.steps` steps and return the last epoch's mean loss.
+
+    A seat of `ordercomp.training.together` hands it over, to be trained beside others. Raises DivergedError
+    when a loss is not finite, at the end of the epoch in which it happened.
     """
-    step, mean = 0, math.nan
+    hand_over = getattr(seat, "hand_over", None)
+    return fit_alone(fitting) if hand_over is None else float(hand_over(fitting))
+
+
+seat = threading.local()  # has `hand_over` in a thread whose trainings are done by another one
+
+
+def fit_alone(fitting: Fitting[Item]) -> float:
+    """Train as `fit` does, in this thread and beside nothing."""
+
+    def loss_of(item: Item) -> Tensor:
+        return fitting.loss_of(fitting.module(*fitting.inputs_of(item)), item)
+
+    return float(run_steps(fitting, fitting.module, fitting.batches, loss_of))
+
+
+def run_steps(
+    fitting: Fitting[Item],
+    module: nn.Module,
+    batches: Callable[[], Iterable[Any]],
+    loss_of: Callable[[Any], Tensor],
+) -> Tensor:
+    """Train `module` on such batches, else as a fitting says; return the last epoch's mean loss or losses."""
+    schedule, step, mean = fitting.schedule, 0, torch.tensor(math.nan)
     with own_stream(next(module.parameters()).device):
-        steps = make_steps(module, loss_of, recipe=recipe, autocast=autocast)
+        steps = make_steps(module, loss_of, recipe=fitting.recipe, autocast=fitting.autocast)
         while step < schedule.steps:
             losses: list[Tensor] = []
             for item in batches():
@@ -64,10 +94,10 @@ def fit(
                 step += 1
                 if step == schedule.steps:
                     break
-            mean = float(torch.stack(losses).mean())
-            if not math.isfinite(mean):
+            mean = torch.stack(losses).mean(0).cpu()
+            if not mean.isfinite().all():
                 raise DivergedError(
-                    f"the training loss became {mean} within {step} of {schedule.steps} steps"
+                    f"the training loss became {float(mean.sum())} within {step} of {schedule.steps} steps"
                 )
         steps.finish()
     return mean

@@ -35,7 +35,7 @@ class Steps(Protocol):
     """Takes training steps, one for each item of the data."""
 
     def take(self, item: Any, rate: float) -> Tensor:
-        """Train on `item` at a learning rate and return the loss, shape (), detached."""
+        """Train on `item` at a learning rate and return the loss, or losses that add up, detached."""
 
     def finish(self) -> None:
         """Let go of gradients."""
@@ -162,7 +162,7 @@ def _train(
     with autocast:
         loss = loss_of(item)
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.sum().backward()  # type: ignore[no-untyped-call]
     held.over(optimizer.step)
     return loss.detach()
 
@@ -251,11 +251,15 @@ def _capture_on_cuda(body: Body) -> Body:
 
 
 def _parts(item: Any) -> tuple[Tensor, ...]:
-    """The tensors of an item: a batch, or a tensor by itself."""
+    """The tensors of an item: a batch, a tensor by itself, or a tuple of items."""
+    if isinstance(item, tuple):
+        return tuple(part for one in item for part in _parts(one))
     return (item.images, item.labels, item.index) if isinstance(item, Batch) else (item,)
 
 
 def _clone(item: Any) -> Any:
+    if isinstance(item, tuple):
+        return tuple(map(_clone, item))
     return Batch(*(part.clone() for part in _parts(item))) if isinstance(item, Batch) else item.clone()
 
 

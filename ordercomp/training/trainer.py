@@ -2,10 +2,10 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from ordercomp.data.splits import Batch, ImageData
 from ordercomp.networks.layers import QuantizedLayer
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.training.fit import Criterion, Objective, Schedule, batched, fit, make_objective
+from ordercomp.training.fit import Criterion, Fitting, Objective, Schedule, batched, fit, make_objective
 from ordercomp.training.recipe import Recipe
 
 _EVALUATION_BATCH = 256
 _SAMPLE = 64
+Item = TypeVar("Item")
 
 Batches = Callable[[], Iterator[Batch]]
 BeforeStep = Callable[[float], None]  # of the share of the training that is done
@@ -91,8 +92,7 @@ class DataTrainer:
         objective = self._objective()
         targets = None if teacher is None else self._targets(teacher)
 
-        def loss_of(batch: Batch) -> Tensor:
-            outputs = module(batch.images)
+        def loss_of(outputs: Sequence[Tensor], batch: Batch) -> Tensor:
             if targets is None:
                 return objective.of_targets(outputs, batch.labels)
             return objective.of_teacher(outputs, targets(batch), batch.labels)
@@ -103,7 +103,9 @@ class DataTrainer:
         if before_step is not None:
             steps = self._steps()[1]
             batches = _telling(lambda step: before_step(step / steps), batches)
-        epochs = self._fit(module, batches, loss_of, fresh=fresh)
+        epochs = self._fit(
+            module, batches, lambda batch: (batch.images,), loss_of, example=self._example, fresh=fresh
+        )
         module.eval()
         return epochs
 
@@ -125,11 +127,14 @@ class DataTrainer:
         def batches() -> Iterator[Tensor]:
             return batched(len(labels), self.recipe.batch_size, rng, device=self.device)
 
-        def loss_of(index: Tensor) -> Tensor:
-            outputs = [head(inputs[index]) for head, inputs in zip(module.heads, features, strict=True)]
-            return objective.of_targets(outputs, labels[index])
-
-        return self._fit(module.heads, batches, loss_of, fresh=True)
+        return self._fit(
+            _Heads(module.heads),
+            batches,
+            lambda index: tuple(inputs[index] for inputs in features),
+            lambda outputs, index: objective.of_targets(outputs, labels[index]),
+            example=lambda: torch.arange(min(len(labels), self.recipe.batch_size), device=self.device),
+            fresh=True,
+        )
 
     def calibrate(self, network: CompressedNetwork, *, again: bool = False) -> None:
         """Set the input ranges of all quantized layers on one batch of training images.
@@ -148,24 +153,35 @@ class DataTrainer:
     def _fit(
         self,
         module: nn.Module,
-        batches: Callable[[], Iterator[Batch]] | Callable[[], Iterator[Tensor]],
-        loss_of: Callable[..., Tensor],
+        batches: Callable[[], Iterator[Item]],
+        inputs_of: Callable[[Item], tuple[Tensor, ...]],
+        loss_of: Callable[[Sequence[Tensor], Item], Tensor],
         *,
+        example: Callable[[], Item],
         fresh: bool,
     ) -> float:
         steps_an_epoch, steps = self._steps()
         rate = self.recipe.learning_rate * (1 if fresh else self.recipe.fine_tune_factor)
         fit(
-            module,
-            batches,
-            loss_of,
-            schedule=Schedule(peak=rate, steps=steps, warmup=self.recipe.warmup),
-            recipe=self.recipe,
-            autocast=torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16
-            ),
+            Fitting(
+                module=module,
+                batches=batches,
+                inputs_of=inputs_of,
+                loss_of=loss_of,
+                example=example,
+                schedule=Schedule(peak=rate, steps=steps, warmup=self.recipe.warmup),
+                recipe=self.recipe,
+                autocast=torch.autocast(
+                    self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16
+                ),
+            )
         )
         return steps / steps_an_epoch
+
+    def _example(self) -> Batch:
+        """A batch, as training has them but for augmentation."""
+        size = min(self.recipe.batch_size, len(self.data.train))
+        return next(iter(self.data.train.batches(size, rng=None, device=self.device)))
 
     def _steps(self) -> tuple[int, int]:
         """Steps of an epoch, and of the whole training."""
@@ -231,6 +247,18 @@ def _telling(tell: Callable[[int], None], batches: Batches) -> Batches:
             yield batch
 
     return telling
+
+
+class _Heads(nn.Module):
+    """Exit heads by themselves, each on its own features."""
+
+    def __init__(self, heads: nn.ModuleList) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, *features: Tensor) -> tuple[Tensor, ...]:
+        """Logits of every head, each of shape (n, classes), for what it summarizes."""
+        return tuple(head(inputs) for head, inputs in zip(self.heads, features, strict=True))
 
 
 @torch.no_grad()

@@ -320,7 +320,7 @@ def test_evaluation_rounds_weights_once_and_gives_the_same_bits(
     expected = layer.eval()(values).detach()  # with gradients nothing is kept
     calls: list[int] = []
     monkeypatch.setattr(
-        layers, "dorefa_weight", lambda weight, bits, _: calls.append(bits) or dorefa_weight(weight, bits)
+        layers, "dorefa_weight", lambda weight, bits, *_: calls.append(bits) or dorefa_weight(weight, bits)
     )
     assert torch.equal(evaluated(layer, values), expected)
     with torch.inference_mode():

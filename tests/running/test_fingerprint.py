@@ -70,7 +70,7 @@ def digest(task: Task) -> str:
     for name in ("user_net", "user_layers"):
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
-    node._data.cache_clear()
+    node._recent.clear()
     return fingerprint_task(task).digest
 
 

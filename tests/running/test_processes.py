@@ -155,6 +155,16 @@ def test_a_dead_worker_is_replaced_and_its_nodes_trained_again(tmp_path: Path) -
     assert calls(task).count("DP 0") == 2
 
 
+def test_seeds_whose_worker_died_side_by_side_are_trained_again_each_alone(tmp_path: Path) -> None:
+    task, store = FakeTask(tmp_path / "calls"), Store(tmp_path / "store")
+    wanted = [Request(StageSequence.parse("DP"), seed) for seed in range(2)]
+    with Runner(task, store, workers=1, work=fakes.die_beside_others_at_dp, side_by_side=2) as runner:
+        records = [one.record for one in runner.run(wanted)]
+    assert sorted((one.order, one.seed) for one in records) == [("D", 0), ("D", 1), ("DP", 0), ("DP", 1)]
+    assert all(one.error is None for one in records)
+    assert sorted(calls(task)[-2:]) == ["DP 0", "DP 1"]
+
+
 def test_a_second_dead_worker_ends_the_run_with_advice(tmp_path: Path) -> None:
     with pytest.raises(WorkerDiedError, match=r"died while training .*D P at seed 0.*; was memory short"):
         run_here(tmp_path, fakes.die_at_dp, "DP")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ordercomp.training.fit import (
     DivergedError,
+    Fitting,
     Schedule,
     batched,
     distillation_loss,
@@ -28,9 +29,29 @@ def train(
     steps: int,
     epoch: Callable[[], Iterable[int]] = lambda: range(3),
 ) -> float:
-    schedule = Schedule(peak=0.1, steps=steps, warmup=0.25)
-    recipe = Recipe(weight_decay=0.0)
-    return fit(module, epoch, loss_of, schedule=schedule, recipe=recipe, autocast=FLOAT32)
+    return fit(
+        Fitting(
+            module=_Outputs(module),
+            batches=epoch,
+            inputs_of=lambda item: (),
+            loss_of=lambda outputs, item: loss_of(item),
+            example=lambda: 0,
+            schedule=Schedule(peak=0.1, steps=steps, warmup=0.25),
+            recipe=Recipe(weight_decay=0.0),
+            autocast=FLOAT32,
+        )
+    )
+
+
+class _Outputs(nn.Module):
+    """A module that gives no outputs: losses here look at what is inside."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self) -> tuple[Tensor, ...]:
+        return ()
 
 
 def test_the_rate_rises_to_its_peak_and_falls_towards_zero() -> None:

@@ -13,7 +13,7 @@ from ordercomp.data.splits import Batch
 from ordercomp.networks.exits import Bits
 from ordercomp.networks.layers import QuantizedLayer
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.training.fit import Schedule, fit
+from ordercomp.training.fit import Fitting, Schedule, fit
 from ordercomp.training.recipe import Recipe
 from ordercomp.training.steps import (
     EagerSteps,
@@ -183,12 +183,16 @@ def test_the_loop_on_a_cpu_is_plain_sgd_bit_for_bit() -> None:
     data = batches(16, 5)
     networks[0].module.train()
     fit(
-        networks[0].module,
-        lambda: data,
-        loss_on(networks[0]),
-        schedule=schedule,
-        recipe=RECIPE,
-        autocast=FLOAT32,
+        Fitting(
+            module=networks[0].module,
+            batches=lambda: data,
+            inputs_of=lambda batch: (batch.images,),
+            loss_of=lambda outputs, batch: functional.cross_entropy(outputs[-1], batch.labels),
+            example=lambda: data[0],
+            schedule=schedule,
+            recipe=RECIPE,
+            autocast=FLOAT32,
+        )
     )
     module = networks[1].module.train()
     optimizer = torch.optim.SGD(parameter_groups(module, 1e-2), lr=1.0, momentum=0.9, nesterov=True)

@@ -60,7 +60,7 @@ def test_a_stage_may_have_its_own_length() -> None:
 
 def test_fresh_weights_train_at_the_full_rate_and_others_at_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = []
-    monkeypatch.setattr(trainer_module, "fit", lambda *_items, schedule, **_rest: peaks.append(schedule.peak))
+    monkeypatch.setattr(trainer_module, "fit", lambda fitting: peaks.append(fitting.schedule.peak))
     trainer = tiny_trainer(learning_rate=0.2, fine_tune_factor=0.1)
     network = apply("E", tiny_network())
     trainer.train(network, fresh=True)

@@ -1,0 +1,284 @@
+"""Several pieces of work, each of which trains a network: their trainings are done side by side, as one.
+
+Every piece runs in a thread of its own, one at a time, until it comes to a training. When all have, the
+networks are joined and trained together; then the pieces go on with their own. So whoever trains, stages
+included, need not know. Where joining does not pay or cannot be done they train one after the other if that
+is a matter of moments, else the first one alone, and the others are given back.
+"""
+
+import logging
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ordercomp.errors import one_line
+from ordercomp.networks.side_by_side import UnlikeError, join, levels_of, separate, structure
+from ordercomp.training.fit import DivergedError, Fitting, fit_alone, run_steps, seat
+
+_LEAST_GAIN = 1.1  # of the pace, for joining to be worth its memory
+_MOST_ODDS = 0.05  # of the outputs' standard deviation, by which joint outputs may miss those of the networks
+_PATIENCE = 1.0  # seconds that networks which are not joined train one after the other
+_ROUNDS = 2  # timings of a step, after one to warm up
+
+Result = TypeVar("Result")
+_paces: dict[object, float] = {}  # how many times faster networks of a kind train together, as far as tried
+_unlike: set[object] = set()  # structures whose joint network computes something else
+_log = logging.getLogger(__name__)
+
+
+class GivenBackError(BaseException):
+    """Ends a piece of work that is to be done alone; no `except Exception` is to take it for a failure."""
+
+
+def together(works: Sequence[Callable[[], Result]], *, pays: bool = False) -> list[Result | None]:
+    """The results of pieces of work whose trainings were done side by side; None: do that one alone.
+
+    None stands for pieces that could not be joined, and for those that failed in whatever way. Whether it
+    `pays` is measured unless it is said to.
+    """
+    table = [_Seat(work, count=len(works)) for work in works]
+    for one in table:
+        one.go_on()
+    while waiting := [one for one in table if one.asked is not None]:
+        for one, answer in zip(waiting, _train(waiting, pays=pays), strict=True):
+            one.go_on(answer)
+    return [one.result for one in table]
+
+
+def train_again(work: Callable[[], Result], *, place: int, count: int) -> Result | None:
+    """Do a piece of work whose training was one of `count` in that place, with copies for the others.
+
+    The result has the same bits, since networks side by side share nothing. None as of `together`.
+    """
+    table = [_Seat(work, count=count) for _ in range(count)]
+    for one in table:
+        one.go_on()
+    if all(one.asked is not None for one in table):
+        answers = _train(table, pays=True)
+        for one in table:
+            one.go_on(answers[place] if one is table[place] else GivenBackError())
+    return table[place].result
+
+
+def own_seconds() -> float:
+    """A clock for how long work takes: what others do meanwhile does not count, shared work by its share."""
+    return time.perf_counter() - float(getattr(seat, "away", 0.0))
+
+
+def seats() -> int:
+    """How many pieces of work are done together with this one, itself included."""
+    return int(getattr(seat, "count", 1))
+
+
+def trained_as_one() -> tuple[int, int]:
+    """The place of this piece of work's network when it last trained, and how many were one then."""
+    place, count = getattr(seat, "joined", (0, 1))
+    return place, count
+
+
+Answer = tuple[float, float, tuple[int, int]]  # mean loss, seconds of it that count, place and networks
+
+
+class _Seat(Generic[Result]):
+    """A piece of work in a thread of its own, which pauses at each training until it is told the outcome."""
+
+    def __init__(self, work: Callable[[], Result], *, count: int) -> None:
+        self._work = work
+        self._count = count
+        self._answers: queue.SimpleQueue[Answer | BaseException | None] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[Fitting[Any] | None] = queue.SimpleQueue()
+        self._gpu = torch.cuda.current_device() if torch.cuda.is_available() else None
+        threading.Thread(target=self._run, daemon=True).start()
+        self.asked: Fitting[Any] | None = None
+        self.result: Result | None = None
+
+    def go_on(self, answer: Answer | BaseException | None = None) -> None:
+        """Let the work go on until it ends or asks for a training."""
+        self._answers.put(answer)
+        self.asked = self._questions.get()
+
+    def _run(self) -> None:
+        self._answers.get()
+        if self._gpu is not None:
+            torch.cuda.set_device(self._gpu)
+        seat.hand_over, seat.count = self._hand_over, self._count
+        try:
+            self.result = self._work()
+        except GivenBackError:
+            pass
+        except BaseException as error:
+            _log.info("one of several seeds is to be trained again, alone: %s", one_line(error))
+        self._questions.put(None)
+
+    def _hand_over(self, fitting: Fitting[Any]) -> float:
+        start = time.perf_counter()
+        self._questions.put(fitting)
+        answer = self._answers.get()
+        if isinstance(answer, BaseException):
+            raise answer
+        assert answer is not None
+        mean, seconds, seat.joined = answer
+        seat.away = float(getattr(seat, "away", 0.0)) + time.perf_counter() - start - seconds
+        return mean
+
+
+def _train(waiting: Sequence[_Seat[Any]], *, pays: bool) -> list[Answer | BaseException]:
+    """Train what the seats ask for as one if that pays, else one after the other."""
+    fittings = [one.asked for one in waiting if one.asked is not None]
+    start = time.perf_counter()
+    try:
+        joint = None if len(fittings) == 1 else _join_if_it_pays(fittings, pays=pays)
+        if joint is None:
+            return _fit_in_turn(fittings)
+        means = _fit_joined(fittings, joint)
+    except (RuntimeError, MemoryError, DivergedError, ValueError) as error:
+        _log.info("%d seeds were not trained as one: %s", len(fittings), one_line(error))
+        return [GivenBackError() for _ in fittings]
+    share = (time.perf_counter() - start) / len(fittings)
+    return [(mean, share, (place, len(means))) for place, mean in enumerate(means)]
+
+
+def _fit_in_turn(fittings: Sequence[Fitting[Any]]) -> list[Answer | BaseException]:
+    """Train each alone; what would start after `_PATIENCE` is given back, since other workers may be idle."""
+    begin, answers = time.perf_counter(), list[Answer | BaseException]()
+    for fitting in fittings:
+        start = time.perf_counter()
+        if answers and start - begin > _PATIENCE:
+            answers.append(GivenBackError())
+            continue
+        try:
+            answers.append((fit_alone(fitting), time.perf_counter() - start, (0, 1)))
+        except Exception as error:
+            answers.append(error)
+    return answers
+
+
+def _fit_joined(fittings: Sequence[Fitting[Any]], joint: nn.Module) -> list[float]:
+    levels = levels_of(joint)
+
+    def batches() -> Iterator[tuple[Any, ...]]:
+        for items in zip(*(fitting.batches() for fitting in fittings), strict=True):
+            if any(levels_of(fitting.module) != levels for fitting in fittings):
+                raise UnlikeError("a layer has levels below zero in one network and not in another")
+            yield items
+
+    try:
+        return run_steps(fittings[0], joint, batches, _joint_losses(fittings, joint)).tolist()
+    finally:
+        separate(fitting.module for fitting in fittings)
+
+
+def _joint_losses(fittings: Sequence[Fitting[Any]], joint: nn.Module) -> Callable[[tuple[Any, ...]], Tensor]:
+    """The losses of all networks, shape (nets,), for an item of each."""
+
+    def losses_of(items: tuple[Any, ...]) -> Tensor:
+        outputs = _run_joint(fittings, joint, items)
+        each = zip(fittings, outputs, items, strict=True)
+        return torch.stack([fitting.loss_of(own, item) for fitting, own, item in each])
+
+    return losses_of
+
+
+def _run_joint(
+    fittings: Sequence[Fitting[Any]], joint: nn.Module, items: Sequence[Any]
+) -> list[tuple[Tensor, ...]]:
+    """The outputs of each network, one for every exit."""
+    inputs = [fitting.inputs_of(item) for fitting, item in zip(fittings, items, strict=True)]
+    outputs = joint(*(torch.cat(parts, 1) for parts in zip(*inputs, strict=True)))
+    return list(zip(*(output.chunk(len(fittings), 1) for output in outputs), strict=True))
+
+
+# Whether joining pays: measured once for networks of a kind and size, and whatever that changes is put back
+
+
+def _join_if_it_pays(fittings: Sequence[Fitting[Any]], *, pays: bool) -> nn.Module | None:
+    first = fittings[0]
+    items = [fitting.example() for fitting in fittings]
+    shapes = [part.shape for part in first.inputs_of(items[0])]
+    kind = (len(fittings), _kind(first), *shapes)
+    exactly = (structure(first.module), *shapes)
+    if len({_plan(fitting) for fitting in fittings}) > 1 or exactly in _unlike:
+        return None
+    if _paces.get(kind, _LEAST_GAIN) < _LEAST_GAIN and not pays:
+        return None
+    modules = [fitting.module for fitting in fittings]
+    try:
+        joint = join(modules)
+    except UnlikeError as error:
+        _log.info("%d seeds are not trained as one: %s", len(fittings), one_line(error))
+        return None
+    with _nothing_changed([joint, *modules]):
+        if not _agrees(fittings, joint, items):
+            _unlike.add(exactly)
+        elif kind not in _paces:
+            _paces[kind] = _speedup(fittings, joint, items)
+    if exactly not in _unlike and (pays or _paces[kind] >= _LEAST_GAIN):
+        return joint
+    separate(modules)
+    return None
+
+
+def _plan(fitting: Fitting[Any]) -> object:
+    return fitting.recipe, fitting.schedule
+
+
+def _kind(fitting: Fitting[Any]) -> object:
+    """What decides about the pace: the layers, to a factor of two the number of weights, the precision."""
+    layers = tuple(type(layer) for layer in fitting.module.modules())
+    weights = sum(parameter.numel() for parameter in fitting.module.parameters())
+    return layers, round(math.log2(weights)), fitting.autocast._enabled, fitting.autocast.fast_dtype
+
+
+@contextmanager
+def _nothing_changed(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put back what training steps without an optimizer change; the first module holds all the buffers."""
+    kept = [buffer.clone() for buffer in modules[0].buffers()]
+    with torch.random.fork_rng(devices=[]):
+        yield
+    for buffer, before in zip(modules[0].buffers(), kept, strict=True):
+        buffer.copy_(before)
+    for module in modules:
+        module.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def _agrees(fittings: Sequence[Fitting[Any]], joint: nn.Module, items: Sequence[Any]) -> bool:
+    """Whether the joint module computes what the networks compute, in full precision."""
+    try:
+        outputs = _run_joint(fittings, joint, items)
+    except (RuntimeError, ValueError, TypeError) as error:  # whatever a forward does that needs its own shape
+        _log.info("%d seeds are not trained as one: %s", len(fittings), one_line(error))
+        return False
+    for fitting, item, own in zip(fittings, items, outputs, strict=True):
+        for alone, beside in zip(fitting.module(*fitting.inputs_of(item)), own, strict=True):
+            if alone.shape != beside.shape:
+                return False
+            if not (alone - beside).square().mean().sqrt() <= _MOST_ODDS * alone.std():
+                return False
+    return True
+
+
+def _speedup(fittings: Sequence[Fitting[Any]], joint: nn.Module, items: Sequence[Any]) -> float:
+    first, losses_of = fittings[0], _joint_losses(fittings, joint)
+
+    def alone() -> Tensor:
+        return first.loss_of(first.module(*first.inputs_of(items[0])), items[0])
+
+    seconds = {alone: float("inf"), losses_of: float("inf")}
+    for timed in range(_ROUNDS + 1):
+        for function in seconds:
+            start = time.perf_counter()
+            with first.autocast:
+                loss = function() if function is alone else losses_of(tuple(items))
+            loss.sum().backward()  # type: ignore[no-untyped-call]
+            float(loss.detach().sum())  # waits for the device
+            if timed:
+                seconds[function] = min(seconds[function], time.perf_counter() - start)
+    return len(fittings) * seconds[alone] / seconds[losses_of]
