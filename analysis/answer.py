@@ -25,10 +25,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from ordercomp.analysis.hints import Hints
 from ordercomp.analysis.order_model import Draws, Effort, draw_tables
 from ordercomp.analysis.pairs import Evidence, pair_evidence
 from ordercomp.analysis.posterior import Posterior, posterior_of
-from ordercomp.analysis.proxies import Hints
 from ordercomp.analysis.statistics import RULES
 from ordercomp.analysis.values import (
     ValueTable,

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.convergence import Control, controls, short_chains
+from ordercomp.analysis.hints import Hints
 from ordercomp.analysis.order_model import Draws, Effort, draw_values
-from ordercomp.analysis.proxies import Hints
 from ordercomp.analysis.run_table import RunTable
 from ordercomp.analysis.values import (
     LOSSES,

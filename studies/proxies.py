@@ -4,7 +4,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ordercomp.analysis.proxies import MATCHINGS, Agreement, Matching, agree, baseline_error
+from ordercomp.analysis.hints import MATCHINGS, Matching, baseline_error
+from ordercomp.analysis.proxies import Agreement, agree
 from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Table
 from ordercomp.analysis.values import Network, networks_of, settings_of

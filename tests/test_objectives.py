@@ -97,7 +97,7 @@ def test_what_a_record_lacks_is_named() -> None:
             {"names": ("speed",)},
             "among accuracy, log2_bitops_cr, log2_cr, latency_ms, log2_latency_cr, got 'speed'",
         ),
-        ({"convention": "own"}, "convention must be among paper, honest, apot, got 'own'"),
+        ({"convention": "own"}, "convention must be among paper, honest, apot, nonzero, got 'own'"),
         ({"max_loss": -0.1}, r"max_loss must lie in \[0, 1\)"),
         ({"max_loss": 1.0}, r"max_loss must lie in \[0, 1\), a fraction"),
         ({"max_bytes": 0}, "max_bytes must be positive"),

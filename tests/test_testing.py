@@ -29,7 +29,7 @@ from ordercomp.training.trainer import Trainer
 class Halve:
     """A stage as it should be; `fault` says what it does wrong instead."""
 
-    letter: ClassVar[str] = "H"
+    letter: ClassVar[str] = "Y"
     title: ClassVar[str] = "Halve"
     dynamic: ClassVar[bool] = False
     granularity: ClassVar[Granularity] = "sub-neuron"
@@ -73,7 +73,7 @@ def _widen(network: CompressedNetwork) -> None:
 
 @pytest.fixture(autouse=True)
 def with_plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    entry = SimpleNamespace(name="H", value="mine:Halve", load=lambda: Halve)
+    entry = SimpleNamespace(name="Y", value="mine:Halve", load=lambda: Halve)
     monkeypatch.setattr(catalog, "entry_points", lambda group: [entry])
     known_stages.cache_clear()
     yield
@@ -100,7 +100,7 @@ def test_a_stage_that_keeps_the_contract_passes_every_check() -> None:
         ("wider", "takes more bit operations"),
         ("frozen", "left trainable"),
         ("training", "in evaluation mode"),
-        ("forgetful", "the lineage must be that of the argument and H"),
+        ("forgetful", "the lineage must be that of the argument and Y"),
     ],
 )
 def test_each_breach_is_named(fault: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,9 +21,9 @@ import numpy as np
 
 from ordercomp.analysis.answer import Answer, AnswerAt, answer_from, answer_of
 from ordercomp.analysis.batches import Batch, one_batch, warn_of_others
+from ordercomp.analysis.hints import Hints
 from ordercomp.analysis.law import Law, law_from
 from ordercomp.analysis.posterior import posterior_of
-from ordercomp.analysis.proxies import Hints
 from ordercomp.analysis.race import Cell
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.shown import Shown, shown_law

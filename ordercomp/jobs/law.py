@@ -12,10 +12,10 @@ import numpy as np
 
 from ordercomp.analysis.answer import Answer, AnswerAt, Sorts, answer_from, rounded
 from ordercomp.analysis.batches import one_batch
+from ordercomp.analysis.hints import Hints
 from ordercomp.analysis.law import derive_law, law_from
 from ordercomp.analysis.networks import Pick, networks_to_take
 from ordercomp.analysis.posterior import posterior_of
-from ordercomp.analysis.proxies import Hints
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.statistics import RULES
 from ordercomp.records import CostName, Record, is_paired, metric_of, read_records

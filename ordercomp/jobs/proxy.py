@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ordercomp.analysis.proxies import Hints, matched_loss
+from ordercomp.analysis.hints import Hints, matched_loss
 from ordercomp.jobs.check import check_task
 from ordercomp.jobs.discover import Discovery, discover
 from ordercomp.jobs.law import PROXY_FOLDER

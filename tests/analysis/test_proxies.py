@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ordercomp.analysis.proxies import LARGEST_LOSS, Hints, agree, baseline_error, compare, matched_loss
+from ordercomp.analysis.hints import LARGEST_LOSS, Hints, baseline_error, matched_loss
+from ordercomp.analysis.proxies import agree, compare
 from ordercomp.analysis.values import ValueTable, networks_of
 from ordercomp.jobs.race import load_recorded
 from ordercomp.sequence import permutations

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.search_worlds import SyntheticWorld, TableRunner
 from ordercomp.analysis.report.result_files import SearchFile
-from ordercomp.codec import decode, format_json
+from ordercomp.codec import decode, format_json, read_json
 from ordercomp.jobs.search import SearchPlan, run_search, task_space
 from ordercomp.jobs.search_folder import SearchResult, write_search_outcome
 from ordercomp.objectives import Objectives
@@ -100,7 +100,7 @@ def test_networks_are_named_by_percent_and_files_of_former_names_stay(
     former.parent.mkdir()
     former.write_bytes(b"there before")
     monkeypatch.setattr(
-        "ordercomp.jobs.search_folder.copy_with_threshold", lambda source, path, threshold: path.touch()
+        "ordercomp.jobs.search_folder.copy_with_threshold", lambda source, path, *_: path.touch()
     )
     write_search_outcome(replace(result, out=tmp_path), network_of=lambda _: Path("in the store"))
     assert former.read_bytes() == b"there before"
@@ -165,7 +165,7 @@ def test_a_search_is_continued_and_its_records_are_written_once(tmp_path: Path) 
 
 def test_the_folder_holds_the_outcome(tmp_path: Path) -> None:
     outcome = run_search(plan(tmp_path), runner=TableRunner(world))
-    data = json.loads((tmp_path / "search.json").read_text())
+    data = read_json(tmp_path / "search.json")
     assert decode(data, SearchFile, "search.json") == outcome.file
     assert "<h1>" in (tmp_path / "report.html").read_text()
     assert not list(tmp_path.glob("*.part"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ordercomp.codec import read_json
 from ordercomp.jobs import law_folder
 from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
@@ -28,7 +29,7 @@ def test_a_probe_is_kept_with_the_store_and_made_again_where_its_file_is_damaged
     store = Store(tmp_path)
     assert law_folder.settle_precision(AUTO, store).recipe.precision == "bfloat16"
     (kept,) = tmp_path.glob("precision-*.json")
-    assert kept.read_text() == '{"precision": "bfloat16", "speedup": 1.5}'
+    assert read_json(kept) == {"precision": "bfloat16", "speedup": 1.5}
     if damage is not None:
         kept.write_text(damage)
     assert law_folder.settle_precision(AUTO, store).recipe.precision == "bfloat16"

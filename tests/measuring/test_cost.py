@@ -188,7 +188,9 @@ def test_cost_is_the_same_in_every_convention_for_a_float_network_without_normal
 @pytest.mark.parametrize("method", [Cost.bits, Cost.bitops, Cost.bitops_by_exit])
 def test_an_unknown_convention_is_named(method) -> None:  # type: ignore[no-untyped-def]
     cost = measure_cost(tiny_network("user_nets:flat"))
-    with pytest.raises(ValueError, match="convention must be one of paper, honest, apot, got 'flops'"):
+    with pytest.raises(
+        ValueError, match="convention must be one of paper, honest, apot, nonzero, got 'flops'"
+    ):
         method(cost, "flops")
 
 

@@ -1,17 +1,14 @@
 """The runner on real processes: sharing, crashes, Ctrl-C, kill -9."""
 
 import errno
-import logging
-import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Future
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
@@ -26,7 +23,7 @@ from ordercomp.running.runner import Runner, WorkerDiedError
 from ordercomp.running.store import Store
 from ordercomp.running.workers import LocalPool
 from ordercomp.sequence import StageSequence, permutations
-from tests import fakes, runner_program
+from tests import fakes
 from tests.fakes import FakeTask, calls
 
 pytestmark = pytest.mark.integration
@@ -43,75 +40,7 @@ def run_here(folder: Path, work: Callable[[NodeJob], Record], *orders: str) -> t
         return task, [finished.record for finished in runner.run(requests)]
 
 
-@pytest.fixture(autouse=True)
-def forks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers be forks, which need to import nothing, but for tests that are about their start."""
-    if "spawned" not in request.fixturenames:
-        monkeypatch.setattr(processes, "_SPAWN", multiprocessing.get_context("fork"))
-
-
-@pytest.fixture
-def spawned() -> None:
-    """Start workers as users do."""
-
-
-class Program:
-    """`runner_program` as a fork of this process in a session of its own; tells what `Popen` tells."""
-
-    def __init__(self, *arguments: str) -> None:
-        (output, stdout), (errors, stderr) = os.pipe(), os.pipe()
-        self.pid, self.returncode = os.fork(), 0
-        if self.pid == 0:
-            _run_program(stdout, stderr, arguments)
-        os.close(stdout)
-        os.close(stderr)
-        self.stdout, self.stderr = os.fdopen(output), os.fdopen(errors)
-
-    def communicate(self, timeout: float = PATIENCE) -> tuple[str, str]:
-        """The rest of what it writes, once it has ended."""
-        pipes = (self.stdout, self.stderr)
-        with ThreadPoolExecutor(2) as threads:
-            readers = [threads.submit(pipe.read) for pipe in pipes]
-            wait_until(
-                lambda: os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-            )
-            output, errors = (reader.result(timeout) for reader in readers)
-        self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        for pipe in pipes:
-            pipe.close()
-        return output, errors
-
-    def kill(self) -> None:
-        """Kill it, not its workers."""
-        os.kill(self.pid, signal.SIGKILL)
-
-
-def _run_program(stdout: int, stderr: int, arguments: Sequence[str]) -> None:
-    """Be the program until its end."""
-    os.setsid()
-    for number, pipe in ((1, stdout), (2, stderr)):
-        os.dup2(pipe, number)
-        os.close(pipe)
-    sys.stdout, sys.stderr, sys.argv = os.fdopen(1, "w"), os.fdopen(2, "w"), ["", *arguments]
-    logging.getLogger().handlers.clear()  # those of pytest
-    status = 1
-    try:
-        runner_program.main()
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def start(folder: Path, seconds: float, *orders: str) -> Program:
-    return Program(str(folder), str(seconds), *orders)
-
-
-def start_anew(folder: Path, seconds: float, *orders: str) -> subprocess.Popen[str]:
-    """The same as a process that imports everything."""
+def start(folder: Path, seconds: float, *orders: str) -> subprocess.Popen[str]:
     program = "from tests.runner_program import main; main()"  # workers need not import it again
     command = [sys.executable, "-c", program, str(folder), str(seconds), *orders]
     return subprocess.Popen(
@@ -119,16 +48,17 @@ def start_anew(folder: Path, seconds: float, *orders: str) -> subprocess.Popen[s
     )
 
 
-def wait_for_line(process: Program) -> str:
+def wait_for_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
     return process.stdout.readline().strip()
 
 
-def children(pid: int) -> list[int]:
-    """Child processes."""
+def children(pid: int, kind: str = "") -> list[int]:
+    """Child processes, of all kinds or of those whose command line holds a word."""
     table = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+        ["ps", "-wwo", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
     )
-    return [int(line) for line in table.stdout.splitlines()]
+    return [int(line.split()[0]) for line in table.stdout.splitlines() if kind in line]
 
 
 def assert_dead(pid: int) -> None:
@@ -172,7 +102,7 @@ def test_a_second_dead_worker_ends_the_run_with_advice(tmp_path: Path) -> None:
 
 
 def test_workers_compute_with_one_thread_and_name_nodes_as_their_runner_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawned: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ordercomp.running.workers.code_version", lambda: "before an edit")
     _, records = run_here(tmp_path, fakes.describe_worker, "D")
@@ -279,7 +209,7 @@ def test_a_pool_is_closed_or_killed_whatever_its_workers_do(
     pool.kill()
     assert isinstance(future.exception(timeout=0), BrokenExecutor)
     pool.close()
-    assert_gone(pids)
+    assert_gone(children(os.getpid(), "spawn_main"))
 
 
 def test_errors_come_with_their_origin_and_what_cannot_be_sent_is_told(pool: LocalPool) -> None:
@@ -291,7 +221,7 @@ def test_errors_come_with_their_origin_and_what_cannot_be_sent_is_told(pool: Loc
 
 
 def test_a_worker_that_could_not_be_started_is_started_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawned: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start_process, refused = SpawnProcess.start, []
 
@@ -316,7 +246,7 @@ def test_a_run_goes_on_and_ends_after_the_death_of_a_worker(
     program = start(tmp_path, 0.5, "D", "PQEFPQEF")
     log = tmp_path / "calls"
     wait_until(lambda: log.exists() and "PQ 0" in log.read_text())
-    workers = children(program.pid)
+    workers = children(program.pid, "spawn_main")
     assert len(workers) == 2
     os.kill(workers[which], signal.SIGKILL)
     if interrupted:
@@ -342,7 +272,7 @@ def refuse_to_start(_: object) -> None:
 
 
 def test_ctrl_c_while_the_workers_start_does_not_break_them(tmp_path: Path) -> None:
-    program = start_anew(tmp_path, 0.0, *permutations("DPQE"))
+    program = start(tmp_path, 0.0, *permutations("DPQE"))
     wait_until(lambda: bool(children(program.pid)))
     os.killpg(program.pid, signal.SIGINT)
     output, _ = program.communicate(timeout=PATIENCE)
@@ -354,6 +284,7 @@ def test_a_second_ctrl_c_kills_the_workers(tmp_path: Path) -> None:
     program = start(tmp_path, LONG, "D")
     wait_until((tmp_path / "calls").exists)
     os.kill(program.pid, signal.SIGINT)
+    assert program.stderr is not None
     assert program.stderr.readline().startswith("stopping: 1 running trainings")  # the baseline
     os.kill(program.pid, signal.SIGINT)
     _, errors = program.communicate(timeout=PATIENCE)
