@@ -245,16 +245,18 @@ def _names(told: AnswerAt) -> str:
 def _out(told: AnswerAt) -> str:
     inside, excluded, names = told.best_set, told.excluded, _names(told)
     every = len(inside) + len(excluded)
+    ran = sum(standing.seeds > 0 for standing in told.standings.values())
+    some = f"{every} {names} that were run"
+    if ran < every:
+        some = f"{every} {names}, of which {ran} were run here and the others on a cheaper copy,"
     if not excluded:
-        return f"None of the {every} {names} that were run is out: each may be the best."
+        return f"None of the {some} is out: each may be the best."
     named = f": {listed(inside, 'or')}" if len(inside) <= MOST_NAMED else ""
     if every == 2:
         return f"The other {names[:-1]} is out."
     if len(inside) == 1:
-        return f"All other {len(excluded)} of {every} {names} that were run are out."
-    return (
-        f"{len(excluded)} of the {every} {names} that were run are out; {len(inside)} may be the best{named}."
-    )
+        return f"All other {len(excluded)} of {some} are out."
+    return f"{len(excluded)} of the {some} are out; {len(inside)} may be the best{named}."
 
 
 def _worth(told: AnswerAt, cost: str) -> str:

@@ -209,3 +209,14 @@ def test_the_cost_is_named_and_where_the_best_changes_with_it() -> None:
         "By bits of storage or multiplications the sets that may be best overlap with that by bit operations."
     )
     assert where_costs_differ(replace(asked, by_cost={})) == ""
+
+
+def test_chains_that_a_copy_alone_tells_of_are_not_said_to_have_run() -> None:
+    told = answer()
+    ran = dict(list(told.standings.items())[:9])
+    others = {order: replace(own, seeds=0) for order, own in told.standings.items() if order not in ran}
+    words = answer_words(replace(told, standings={**ran, **others}), "DPQE")
+    assert words.out == (
+        "22 of the 24 orders, of which 9 were run here and the others on a cheaper copy, are out; 2 may be the "
+        "best: DPQE or DQPE."
+    )
