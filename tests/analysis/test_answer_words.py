@@ -217,6 +217,6 @@ def test_chains_that_a_copy_alone_tells_of_are_not_said_to_have_run() -> None:
     others = {order: replace(own, seeds=0) for order, own in told.standings.items() if order not in ran}
     words = answer_words(replace(told, standings={**ran, **others}), "DPQE")
     assert words.out == (
-        "22 of the 24 orders, of which 9 were run here and the others on a cheaper copy, are out; 2 may be the "
-        "best: DPQE or DQPE."
+        "22 of the 24 orders, of which 9 were run here and the others on a cheaper copy, are out; 2 may be "
+        "the best: DPQE or DQPE."
     )
