@@ -79,7 +79,8 @@ def exhaustive(
     lies further behind with that probability, and is undecided otherwise, always with fewer than three seeds.
     None where fewer than two orders were run, or none that could be tested.
     """
-    rows = [k for k, ran in enumerate(table.orders) if sorted(ran) == sorted(order)]
+    measured = np.isfinite(table.values).any(axis=1)  # others are told by the model alone
+    rows = [k for k, ran in enumerate(table.orders) if sorted(ran) == sorted(order) and measured[k]]
     orders, drawn = [table.orders[k] for k in rows], values[:, rows]
     if len(orders) < 2 or not len(values):
         return None
@@ -129,9 +130,10 @@ def _sentence(result: Exhaustive) -> str:
         if len(result.orders) == 1:
             kept = f" {result.orders[0]}, of rank {ranks}, alone keeps every decided pair."
     verb = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}[result.outcome]
+    seeds = f"{result.seeds} seed{'s' * (result.seeds != 1)}"
     return (
-        f"{result.order} {verb}: rank {result.rank} of {result.of} orders that were run, over {result.seeds} "
-        f"seeds, {result.regret:.2f} doublings behind the best ({result.best}), {chance}Kendall tau "
+        f"{result.order} {verb}: rank {result.rank} of {result.of} orders that were run, over {seeds}, "
+        f"{result.regret:.2f} doublings behind the best ({result.best}), {chance}Kendall tau "
         f"{result.kendall_tau:+.2f} between distance and value.{kept}"
     )
 

@@ -91,3 +91,10 @@ def test_a_failed_order_is_worth_nothing_but_ranked() -> None:
     assert law.verification is not None
     assert law.verification.of == 6
     assert any("1 runs failed" in note for note in law.notes)
+
+
+def test_orders_that_the_model_alone_tells_of_are_not_ranked() -> None:
+    values = {order: -1.0 * place for place, order in enumerate(permutations("DPQ"))}
+    found = check({**values, "PDQ": float("nan")}, "DPQ", seeds=1)
+    assert (found.of, found.seeds) == (5, 1)
+    assert "over 1 seed, " in found.sentence
