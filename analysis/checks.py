@@ -79,8 +79,8 @@ def exhaustive(
     lies further behind with that probability, and is undecided otherwise, always with fewer than three seeds.
     None where fewer than two orders were run, or none that could be tested.
     """
-    measured = np.isfinite(table.values).any(axis=1)  # others are told by the model alone
-    rows = [k for k, ran in enumerate(table.orders) if sorted(ran) == sorted(order) and measured[k]]
+    measured = {ran for ran, seeds in table.seeds_of.items() if seeds}  # others are told by the model alone
+    rows = [k for k, ran in enumerate(table.orders) if sorted(ran) == sorted(order) and ran in measured]
     orders, drawn = [table.orders[k] for k in rows], values[:, rows]
     if len(orders) < 2 or not len(values):
         return None
