@@ -75,7 +75,7 @@ NO_REGRET = Regret(expected=0.0, upper95=0.0, random_order=0.0)
 def test_where_no_network_loses_so_little_nothing_is_told(hollow: AnswerAt) -> None:
     assert str(read_claim(OrderClaim("", "", is_order("DPQE")), hollow)) == "-"
     told = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
-    page = findings_page([recording("digits", {**told, 0.002: hollow})], {}, {})
+    page = findings_page([recording("digits", {**told, 0.002: hollow})], {}, {}, {})
     assert "| 0.2 % | - | hardly any network loses so little |" in page
     assert "From a tolerated loss of 0.6 % to 8 % the sets that may be best overlap." in page
 
@@ -135,9 +135,8 @@ def timed() -> list[Record]:
 def test_the_page_tells_law_claims_and_what_is_open_for_each_recording() -> None:
     plain = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
     flipped = {**plain, 0.05: answer(0.05, ("EPQD",), {"EPQD": 0.1, "DPQE": 1.1, "DQPE": 1.3})}
-    page = findings_page(
-        [recording("digits", plain), recording("cifar10", flipped)], {"cifar10": exits()}, {"digits": timed()}
-    )
+    both = [recording("digits", plain), recording("cifar10", flipped)]
+    page = findings_page(both, {"cifar10": exits()}, {"digits": timed()}, {})
     assert "| digits | 3 | 3 | 98.0 % | 98.0 % | a chip | float32 |" in page
     assert "| CIFAR-10 (JPEG copies) | 3 | 3 |" in page
     assert "| 2 % | DPQE | DPQE, DQPE | 0.10 | 0.40 | 1.00 | 2.0 | 0.001 |" in page
