@@ -28,8 +28,8 @@ from ordercomp.studies.experiment import (
 
 LOSSES = (0.01, 0.02, 0.05)  # tolerated on the task
 AXES = (
-    *(Proxy(epochs=share) for share in (0.125, 0.25, 0.5)),
-    *(Proxy(images=share) for share in (0.125, 0.25, 0.5)),
+    *(Proxy(epochs=share) for share in (0.125, 0.25)),
+    *(Proxy(images=share) for share in (0.125, 0.25)),
     *(Proxy(width=share) for share in (0.25, 0.5)),
     Proxy(size=0.5),
 )
