@@ -21,12 +21,14 @@ import numpy as np
 
 from ordercomp.analysis.answer import Answer, AnswerAt, answer_from, answer_of
 from ordercomp.analysis.batches import Batch, one_batch, warn_of_others
+from ordercomp.analysis.convergence import controls
 from ordercomp.analysis.hints import Hints
 from ordercomp.analysis.law import Law, law_from
 from ordercomp.analysis.posterior import posterior_of
 from ordercomp.analysis.race import Cell
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.shown import Shown, shown_law
+from ordercomp.analysis.run_table import RunTable
 from ordercomp.builds import results_of
 from ordercomp.codec import encode
 from ordercomp.errors import FailedRunError
@@ -52,12 +54,11 @@ from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.results import attach_record
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.study import Study, enqueue_paired_design, naming_the_storage, open_study
-from ordercomp.sequence import Order, StageSequence
+from ordercomp.sequence import Order
 
 STUDY = "discover"
 LIKELY = 0.1  # chance of being best from which on a chain may be recommended
 MOST_CONTROLLED = 4  # chains
-MARGIN = 0.01  # of accuracy that F may gain, a fraction, where training was long enough
 TELL = 16  # trainings between two answers on the way
 CAUTION = 1.5  # times the usual seconds are kept for what is trained last
 _log = logging.getLogger(__name__)
@@ -292,11 +293,14 @@ class _Run:
 
     def _again(self) -> list[Request]:
         """Controls at a second seed, where the first one says that training was short."""
-        short = short_trainings(self.records)
+        if not self.closing:
+            return []
+        found = controls(RunTable.of(self.records))
+        short = {f"{control.sequence} {CONTROL}" for control in found if control.status == "under-trained"}
         return [
             Request(one.sequence, 1)
             for one in self.closing
-            if one.sequence in short and self.course.ran_at(one.sequence, 1)
+            if str(one.sequence) in short and self.course.ran_at(one.sequence, 1)
         ]
 
     def _train(self, requests: Sequence[Request]) -> None:
@@ -399,18 +403,6 @@ def closing_requests(race: Race, answer: AnswerAt) -> list[Request]:
         *race.repetitions(answer.recommended),
     ]
     return [Request(sequence, 0) for sequence in last]
-
-
-def short_trainings(records: Iterable[Record]) -> set[StageSequence]:
-    """The controls with F that gain more than a little: what they follow was not trained to its end."""
-    ends = {(one.sequence, one.seed): one.points[0].accuracy for one in records if one.points}
-    found = set()
-    for (text, seed), accuracy in ends.items():
-        steps = StageSequence.parse(text).steps
-        before = (str(StageSequence(steps[:-1])), seed)
-        if steps and steps[-1] == CONTROL and accuracy - ends.get(before, 1.0) > MARGIN:
-            found.add(StageSequence(steps))
-    return found
 
 
 def _nothing_measured(records: Sequence[Record], runner: Runner) -> str:
