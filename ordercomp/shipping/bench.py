@@ -251,17 +251,16 @@ def _width_words(network: CompressedNetwork, repeats: int, threads: int) -> str:
 
 
 def _as_latencies(contenders: Sequence[Contender], batches: Sequence[int], threads: int) -> list[Latency]:
-    by_name = {one.name: one.milliseconds for one in contenders}
-    return [
-        Latency(
-            engine="onnxruntime",
-            batch=batch,
-            baseline_ms=by_name[BASELINE][f"{batch}x{threads}"],
-            compressed_ms=by_name[SHIPPED][f"{batch}x{threads}"],
-            threads=threads,
-        )
-        for batch in batches
-    ]
+    def found(batch: int) -> dict[str, float]:
+        return {one.name: one.milliseconds[f"{batch}x{threads}"] for one in contenders}
+
+    return [_latency("onnxruntime", batch, found(batch), threads) for batch in batches]
+
+
+def _latency(engine: str, batch: int, found: Mapping[str, float], threads: int) -> Latency:
+    """The two networks' medians of `found`, by name."""
+    baseline, shipped = found[BASELINE], found[SHIPPED]
+    return Latency(engine=engine, batch=batch, baseline_ms=baseline, compressed_ms=shipped, threads=threads)
 
 
 def _torch_latencies(
@@ -272,15 +271,7 @@ def _torch_latencies(
     for batch in batches:
         images = network.architecture.example(batch).contiguous(memory_format=torch.channels_last)
         found = median_times({name: partial(one, images) for name, one in modules.items()}, repeats, batch)
-        latencies.append(
-            Latency(
-                engine="torch",
-                batch=batch,
-                baseline_ms=found[BASELINE],
-                compressed_ms=found[SHIPPED],
-                threads=threads,
-            )
-        )
+        latencies.append(_latency("torch", batch, found, threads))
     return latencies
 
 
@@ -297,15 +288,7 @@ def _openvino_latencies(
             for name, model in ((BASELINE, baseline), (SHIPPED, shipped))
         }
         found = median_times(runs, repeats, batch)
-        latencies.append(
-            Latency(
-                engine="openvino",
-                batch=batch,
-                baseline_ms=found[BASELINE],
-                compressed_ms=found[SHIPPED],
-                threads=threads,
-            )
-        )
+        latencies.append(_latency("openvino", batch, found, threads))
     return latencies
 
 
