@@ -35,17 +35,6 @@ def task(tmp_path: Path) -> FakeTask:
     return FakeTask(tmp_path / "calls")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
-def pool() -> Iterator[Executor]:
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
-
-
 def test_each_node_of_all_permutations_is_trained_and_yielded_once(task, store, pool) -> None:
     runner = Runner(task, store, executor=pool, work=fakes.work)
     orders = orders_of(list(runner.run(requests(*permutations("DPQE")))))

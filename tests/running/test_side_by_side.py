@@ -1,7 +1,7 @@
 """Seeds of one sequence trained as one network: which are, what their records say, and that none is lost."""
 
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
@@ -40,17 +40,6 @@ def fail_beside_others(job: NodeJob) -> Record:
 def task(tmp_path: Path) -> FakeTask:
     beside.clear()
     return FakeTask(tmp_path / "calls")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
-def pool() -> Iterator[Executor]:
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
 
 
 def requests(*orders: str, seeds: int) -> list[Request]:
