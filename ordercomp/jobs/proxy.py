@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ordercomp.analysis.hints import Hints, matched_loss
+from ordercomp.analysis.hints import Hints, baseline_error, matched_loss
 from ordercomp.jobs.check import check_task
 from ordercomp.jobs.discover import Discovery, discover
 from ordercomp.jobs.law import PROXY_FOLDER
 from ordercomp.jobs.law_folder import settle_precision
-from ordercomp.measuring.start import NEAR_CHANCE
+from ordercomp.measuring.start import chance, is_near_chance
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request, job_chain
 from ordercomp.running.node import task_data, train_node
@@ -59,7 +59,7 @@ def discover_by_proxy(
     if not copy.changed:
         return discover(task, out=folder, budget_seconds=budget_seconds, **options)
     whole = _baseline(task, folder)
-    errors = (_error(whole), _error(_baseline(cheap, folder / PROXY_FOLDER)))
+    errors = (baseline_error([whole]), baseline_error([_baseline(cheap, folder / PROXY_FOLDER)]))
     loss = matched_loss(task.loss, "error", errors=errors)
     started(
         f"raced first on a copy with {copy}, about {100 * copy.work:.3g} % of the work; its baseline errs in "
@@ -77,8 +77,8 @@ def discover_by_proxy(
 def suggested(task: Task) -> Proxy:
     """The copy that is taken where none is named: a quarter of the epochs, or else of the images.
 
-    Images of 64 pixels a side and more are halved. Measured on digits, copies with fewer epochs or images
-    rank chains nearly as well as narrower networks do, which save less time where networks are small.
+    Images of 64 pixels a side and more are halved. Recorded on digits, copies with a quarter of the epochs or
+    images rank chains better than narrower networks do, which save less time where networks are small.
     """
     size = 0.5 if min(task_data(task, 0).size) >= LARGE else 1.0
     if task.recipe.epochs * 0.25 >= LEAST_EPOCHS:
@@ -93,14 +93,13 @@ def _usable(task: Task, proxy: Proxy, folder: Path) -> tuple[Proxy, Task]:
         if not proxy.changed:
             return proxy, cheap
         check_task(cheap)
-        accuracy, data = 1 - _error(_baseline(cheap, folder / PROXY_FOLDER)), task_data(task, 0)
-        chance = 0.0 if data.real else 1 / data.classes
-        if accuracy > chance + NEAR_CHANCE * (1 - chance):
+        accuracy, data = 1 - baseline_error([_baseline(cheap, folder / PROXY_FOLDER)]), task_data(task, 0)
+        if not is_near_chance(accuracy, data):
             return proxy, cheap
         better = proxy.doubled
         _log.warning(
             "a copy with %s reaches %.1f %%, where guessing reaches %.1f %%: %s instead",
-            *(proxy, 100 * accuracy, 100 * chance, better),
+            *(proxy, 100 * accuracy, 100 * chance(data), better),
         )
         proxy = better
 
@@ -110,8 +109,3 @@ def _baseline(task: Task, folder: Path) -> Record:
     store: Store = open_store(folder / "store", "")
     job, *_ = job_chain(settle_precision(task, store), Request(StageSequence(), 0), store.folder)
     return store.get(job.key) or train_node(job)
-
-
-def _error(record: Record) -> float:
-    """Share of held-out images that the uncompressed network gets wrong."""
-    return 1 - (record.baseline.accuracy + record.baseline.test_accuracy) / 2

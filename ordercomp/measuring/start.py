@@ -9,7 +9,7 @@ from ordercomp.networks.network import CompressedNetwork
 
 _MOST_IMAGES = 1000  # of each part
 _BATCH = 250
-NEAR_CHANCE = 0.1  # share of the way from guessing to all right, up to which weights do not fit the images
+_NEAR_CHANCE = 0.1  # share of the way from guessing to all right, up to which weights do not fit the images
 _ERRORS = 3.0  # standard errors, and
 _GAP = 0.01  # points, by which validation must be ahead of test to be told
 
@@ -25,9 +25,9 @@ def judge_weights(network: CompressedNetwork, data: ImageData) -> tuple[str, ...
     shares, variances = zip(*(_share(*_outputs(network, split), data) for split in parts), strict=True)
     shown = ", ".join(f"{100 * share:.1f} % of {name}" for share, name in zip(shares, PURPOSES, strict=True))
     told = f"the weights get {shown} images right before any training"
-    if _is_near_chance(shares[1], data, NEAR_CHANCE):
+    if is_near_chance(shares[1], data):
         raise ValueError(
-            f"{told}, where guessing gets {100 * _chance(data):.1f} %: are mean and std (or normalize) and "
+            f"{told}, where guessing gets {100 * chance(data):.1f} %: are mean and std (or normalize) and "
             "the order of the classes those that they were trained with? baseline_epochs trains them on"
         )
     gap = shares[1] - shares[2]
@@ -42,21 +42,22 @@ def judge_weights(network: CompressedNetwork, data: ImageData) -> tuple[str, ...
 def judge_baseline(network: CompressedNetwork, data: ImageData) -> None:
     """Raise ValueError if a trained network gets hardly more validation images right than by guessing."""
     share, variance = _share(*_outputs(network, data.validation), data)
-    if _is_near_chance(share, data, _ERRORS * variance**0.5 if data.classes > 1 else 0.0):
+    if is_near_chance(share, data, _ERRORS * variance**0.5 if data.classes > 1 else 0.0):
         raise ValueError(
             f"the uncompressed network gets {100 * share:.1f} % of the validation images right after its "
-            f"training, where guessing gets {100 * _chance(data):.1f} %, so that nothing can be compared: "
+            f"training, where guessing gets {100 * chance(data):.1f} %, so that nothing can be compared: "
             "are the labels right, and epochs and learning_rate enough?"
         )
 
 
-def _chance(data: ImageData) -> float:
+def chance(data: ImageData) -> float:
+    """The share that guessing gets right."""
     return 0.0 if data.real else 1 / data.classes
 
 
-def _is_near_chance(share: float, data: ImageData, near: float) -> bool:
+def is_near_chance(share: float, data: ImageData, near: float = _NEAR_CHANCE) -> bool:
     """Whether a share is no more than `near` of the way from guessing to all right."""
-    return not share > _chance(data) + near * (1 - _chance(data))
+    return not share > chance(data) + near * (1 - chance(data))
 
 
 @torch.no_grad()
