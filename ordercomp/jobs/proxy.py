@@ -93,15 +93,23 @@ def _usable(task: Task, proxy: Proxy, folder: Path) -> tuple[Proxy, Task]:
         if not proxy.changed:
             return proxy, cheap
         check_task(cheap)
-        accuracy, data = 1 - baseline_error([_baseline(cheap, folder / PROXY_FOLDER)]), task_data(task, 0)
-        if not is_near_chance(accuracy, data):
+        if not (fault := _fault(cheap, folder)):
             return proxy, cheap
         better = proxy.doubled
-        _log.warning(
-            "a copy with %s reaches %.1f %%, where guessing reaches %.1f %%: %s instead",
-            *(proxy, 100 * accuracy, 100 * chance(data), better),
-        )
+        _log.warning("a copy with %s %s: %s instead", proxy, fault, better)
         proxy = better
+
+
+def _fault(cheap: Task, folder: Path) -> str:
+    """Why a copy tells nothing, in the words of its baseline; empty if it does tell."""
+    try:
+        accuracy = 1 - baseline_error([_baseline(cheap, folder / PROXY_FOLDER)])
+    except ValueError as error:  # as one that is trained for an epoch and only guesses
+        return f"is of no use, as {error}"
+    data = task_data(cheap, 0)
+    if not is_near_chance(accuracy, data):
+        return ""
+    return f"reaches {100 * accuracy:.1f} %, where guessing reaches {100 * chance(data):.1f} %"
 
 
 def _baseline(task: Task, folder: Path) -> Record:

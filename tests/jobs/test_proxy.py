@@ -58,6 +58,20 @@ def test_a_copy_near_chance_gives_way_to_a_better_one(
     assert loss > TINY.loss
 
 
+@pytest.mark.integration
+def test_a_copy_whose_baseline_only_guesses_after_an_epoch_gives_way_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raced: list[str] = []
+    monkeypatch.setattr(job, "discover", lambda task, **_: raced.append(task.name))
+    hardly = replace(TINY, recipe=replace(TINY.recipe, learning_rate=1e-9))  # learns nothing in any epoch
+    with caplog.at_level(logging.WARNING):
+        discover_by_proxy(hardly, Proxy(epochs=0.5), out=tmp_path)
+    assert "a copy with epochs=0.5 is of no use, as the uncompressed network gets" in caplog.text
+    assert "full instead" in caplog.text
+    assert raced == ["tiny"]
+
+
 def test_a_copy_is_suggested_that_keeps_half_an_epoch() -> None:
     assert suggested(TASKS["digits"]) == Proxy(epochs=0.25)
     short = replace(TINY, recipe=replace(TINY.recipe, epochs=1.0))
