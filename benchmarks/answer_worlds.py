@@ -6,12 +6,14 @@ runs: the means of its chains, and seeds that deviate from them as the recorded 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
 from ordercomp.analysis.order_model import parts_of
+from ordercomp.analysis.race import starting_orders
 from ordercomp.analysis.values import chain_values, networks_of, order_values, settings_of
 from ordercomp.jobs.race import load_recorded
 from ordercomp.sequence import Order, permutations, subsets
@@ -19,7 +21,7 @@ from ordercomp.sequence import Order, permutations, subsets
 FloatArray = npt.NDArray[np.float64]
 Draw = Callable[[np.random.Generator], FloatArray]
 
-LETTERS = "DPQELS"
+LETTERS = "DPQELSUW"
 LEVEL = 8.0  # doublings, about which values lie
 
 
@@ -47,6 +49,7 @@ class Planted:
 
     stages: Order = LETTERS[:4]
     chains: bool = False  # of any length, else orders of all stages
+    fraction: bool = False  # of the orders those alone that a race starts with at its first two seeds
     scores: float = 1.0
     cycles: float = 0.0
     triplets: float = 0.0
@@ -65,8 +68,7 @@ class Planted:
     ceiling: float | None = None
 
     def __call__(self, rng: np.random.Generator) -> World:
-        orders = chains_of(self.stages) if self.chains else tuple(permutations(self.stages))
-        parts, shared = parts_of(orders, self.stages), prefixes_of(orders)
+        orders, parts, shared = _known(self.stages, self.chains, self.fraction)
         value = self._values(orders, parts, rng)
         noise = np.full(len(orders), self.noise)
         noise[[self.stages[-1] in order[:2] for order in orders]] *= self.wild
@@ -76,7 +78,8 @@ class Planted:
             alone = rng.standard_normal(len(orders))
             if np.isfinite(self.tails):
                 alone /= np.sqrt(rng.chisquare(self.tails, len(orders)) / self.tails)
-            spread = (shared @ rng.standard_normal(shared.shape[1]) + alone) / np.sqrt(2)
+            inherited = np.append(rng.standard_normal(shared.max(initial=-1) + 1), 0.0)[shared].sum(axis=1)
+            spread = (inherited + alone) / np.sqrt(2)
             around = 2 * value.mean() - value if rng.random() < self.reversed else value
             for name, part in parts.items() if self.interaction else ():
                 if name in ("scores", "triplets"):
@@ -84,7 +87,8 @@ class Planted:
                     around = around + size * (part @ rng.standard_normal(part.shape[1]))
             drawn = self.level + around + rng.standard_normal() + noise * spread
             if self.diverged:
-                drawn = np.where(shared @ (rng.random(shared.shape[1]) < self.diverged) > 0, 0.0, drawn)
+                fails = np.append(rng.random(shared.max(initial=-1) + 1) < self.diverged, False)
+                drawn = np.where(fails[shared].any(axis=1), 0.0, drawn)
             drawn = drawn if self.floor is None else np.maximum(drawn, self.floor)
             return drawn if self.ceiling is None else np.minimum(drawn, self.ceiling)
 
@@ -108,6 +112,18 @@ class Planted:
         if self.odd:
             value[rng.integers(len(orders))] = value.max() + self.odd
         return np.asarray(value)
+
+
+@cache
+def _known(
+    stages: Order, chains: bool, fraction: bool
+) -> tuple[tuple[Order, ...], dict[str, FloatArray], npt.NDArray[np.int64]]:
+    """Chains, columns of the model's parts, and the prefixes of each, the same for all worlds drawn."""
+    orders = chains_of(stages) if chains else tuple(permutations(stages))
+    if fraction:
+        started = (order for block in range(2) for order in starting_orders(stages, block))
+        orders = tuple(dict.fromkeys(started))
+    return orders, parts_of(orders, stages), prefixes_of(orders)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,13 +186,16 @@ def chains_of(stages: Order) -> tuple[Order, ...]:
     return tuple(chain for subset in subsets(stages) for chain in permutations(subset))
 
 
-def prefixes_of(orders: tuple[Order, ...]) -> FloatArray:
-    """1 where an order starts with a prefix that others could share, shape (orders, prefixes)."""
-    longest = max(map(len, orders)) - 2
-    starts = sorted({order[:length] for order in orders for length in range(1, longest + 1)})
-    return np.array([[float(order.startswith(start)) for start in starts] for order in orders]).reshape(
-        len(orders), len(starts)
-    )
+def prefixes_of(orders: tuple[Order, ...]) -> npt.NDArray[np.int64]:
+    """The prefixes that an order could share with others, as numbers, shape (orders, lengths).
+
+    -1 stands for none.
+    """
+    lengths = range(1, max(map(len, orders)) - 1)
+    starts = sorted({order[:length] for order in orders for length in lengths if len(order) >= length})
+    place = {start: number for number, start in enumerate(starts)}
+    rows = [[place[o[:k]] if len(o) >= k else -1 for k in lengths] for o in orders]
+    return np.array(rows, dtype=np.int64).reshape(len(orders), len(lengths))
 
 
 WORLDS: Mapping[str, Callable[[], Callable[[np.random.Generator], World]]] = {
@@ -202,6 +221,8 @@ WORLDS: Mapping[str, Callable[[], Callable[[np.random.Generator], World]]] = {
     "cliffs, shared": lambda: Cliffs(shared=1.0),
     "3 stages": lambda: Planted(stages=LETTERS[:3]),
     "5 stages": lambda: Planted(stages=LETTERS[:5]),
+    "6 stages, some orders": lambda: Planted(stages=LETTERS[:6], fraction=True),
+    "8 stages, some orders": lambda: Planted(stages=LETTERS[:8], fraction=True),
     "chains": lambda: Planted(chains=True),
     "chains at the floor": lambda: Planted(chains=True, level=0.0, floor=0.0),
     "digits, 2 %": lambda: fitted("digits", 0.02),
