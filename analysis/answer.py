@@ -4,7 +4,8 @@ Every recorded chain competes, those of all stages and shorter ones. Everything 
 of a chain's value (`order_model`):
 
 - *Best set*: multiple comparisons with the best (Hsu 1984), by the posterior. A chain is excluded where a
-  band around its differences to all others, calibrated to keep the best with 95 %, has one of them ahead.
+  band around its differences to all others has one of them ahead, then by a narrower one around those to the
+  chains that are left, and so on (step-down, as Romano and Wolf 2005), so that no hopeless chain widens it.
 - *Recommended*: the chain with the least expected regret; its regret is how far it lies behind the best
   chain, whichever that is, in doublings.
 - *Worth* of a stage: how far the best chain without it lies behind the best of all.
@@ -43,9 +44,8 @@ from ordercomp.sequence import Order
 FloatArray = npt.NDArray[np.float64]
 T = TypeVar("T")
 
-BAND = 0.12  # nominal error of the posterior's band; shrinkage makes it wide: in every world of
-# benchmarks/answer_calibration.py it leaves out the best chain, ties included, in at most 5 %
-BOUND = 0.98  # quantile of the posterior that bounds a regret with 95 %
+BAND = 0.05  # error of the band: the chance of leaving out a chain that is as good as any
+BOUND = 0.99  # quantile of the posterior that bounds a regret with 95 % in benchmarks/answer_calibration.py
 LEAST_SEEDS = RULES.least_seeds
 LEAST_REACHED = 0.5  # share of the seeds at which some chain must reach the loss
 BRIEF = Effort(burn_in=50, draws=75)  # for losses and settings beside those that were asked about
@@ -406,17 +406,25 @@ def lower_bounds(values: FloatArray, risk: float) -> FloatArray:
 
     For an order, the differences of all others to it, shape (draws, orders) like `values`, have a band that
     holds all of them at once with probability 1 - `risk`. An order that is the best is thus told to lie
-    behind with a probability of at most `risk`, however many others are as good.
+    behind with a probability of at most `risk`, however many others are as good. What lies behind leaves,
+    and the rest is compared anew until nothing leaves.
     """
-    least = np.zeros(values.shape[1])
-    for order in range(len(least)):
-        ahead = np.delete(values, order, axis=1) - values[:, [order]]
-        if not ahead.shape[1]:
-            continue
-        means, spreads = ahead.mean(axis=0), np.maximum(ahead.std(axis=0), 1e-9)
-        width = np.quantile(((means - ahead) / spreads).max(axis=1), 1 - risk)
-        least[order] = max(0.0, float((means - width * spreads).max()))
-    return least
+    least, left = np.zeros(values.shape[1]), np.arange(values.shape[1])
+    while True:
+        least[left] = [_behind(values[:, left], place, risk) for place in range(len(left))]
+        if len(left) == (kept := least == 0).sum():
+            return least
+        left = np.flatnonzero(kept)
+
+
+def _behind(values: FloatArray, order: int, risk: float) -> float:
+    """How far one order lies behind the farthest ahead of all at least."""
+    ahead = np.delete(values, order, axis=1) - values[:, [order]]
+    if not ahead.shape[1]:
+        return 0.0
+    means, spreads = ahead.mean(axis=0), np.maximum(ahead.std(axis=0), 1e-9)
+    width = np.quantile(((means - ahead) / spreads).max(axis=1), 1 - risk)
+    return max(0.0, float((means - width * spreads).max()))
 
 
 def stage_worth(values: FloatArray, orders: Sequence[Order], stages: Order) -> dict[str, Behind]:

@@ -2,7 +2,7 @@
 
 - Exhaustive: where do the orders that keep the decided pairs stand among all orders that were run?
 - Insertion: does the order of two stages survive a third one before, between or after them?
-- Repetition: is a stage worth applying twice, rather than once but harder, or once more after the law?
+- Repetition: is a stage worth applying twice, rather than once but harder, or once more after a chain?
 - Rivals: what does each order that someone has proposed cost against the best other one?
 """
 
@@ -213,7 +213,7 @@ BySeed = Mapping[int, float]  # a value at each seed
 
 @dataclass(frozen=True, slots=True)
 class Repetition:
-    """A stage once more, against doing without: once but harder, or the law alone."""
+    """A stage once more, against doing without: once but harder, or the chain alone."""
 
     stage: str
     twice: str  # order or sequence with the repeat
@@ -224,13 +224,12 @@ class Repetition:
     effect: Estimate = field(metadata=FLAT)  # gain of the repeat, in doublings
 
 
-def check_repetitions(table: RunTable, values: Mapping[Run, float], law: Order) -> list[Repetition]:
-    """Test what a repeated stage gains: XX against X once but harder, and the law followed by X again.
+def check_repetitions(table: RunTable, values: Mapping[Run, float]) -> list[Repetition]:
+    """Test what a repeated stage gains: XX against X once but harder, and a chain followed by X again.
 
     Args:
         table: the runs.
         values: of each run that did not fail, in doublings at the tolerated loss.
-        law: the order that is said to gain nothing by a further stage.
 
     The harder X is that of `closest_harder`; its reduction has to come as close as the margin, or the
     comparison would be one of reductions. Values are paired by seed, and each claim that a repeat gains
@@ -249,10 +248,10 @@ def check_repetitions(table: RunTable, values: Mapping[Run, float], law: Order) 
         order = parsed(text).order
         if len(order) == 2 and order[0] == order[1]:
             repeat, gain = _harder_once(by_seed, reached, accounting, text)
-        elif len(order) == len(law) + 1 and order[:-1] == law and order[-1] in law:
+        elif order[-1:] in order[:-1] and len(set(order)) == len(order) - 1:
             before = by_seed.get((accounting, str(StageSequence(parsed(text).steps[:-1]))), {})
             repeat, gain = (
-                _Repeat(order[-1], order, law, "they share no seed"),
+                _Repeat(order[-1], order, order[:-1], "they share no seed"),
                 _gains(by_seed[accounting, text], before),
             )
         else:

@@ -195,7 +195,7 @@ def law_from(posterior: Posterior, *, cost: CostName = "bitops") -> Law:
         convergence=posterior.controls,
         verification=exhaustive(table, values, guess, orders),
         insertion=tuple(check_insertions(pairs)),
-        repetition=tuple(check_repetitions(runs, run_values(runs, loss=table.loss or 0.0, cost=cost), guess)),
+        repetition=tuple(check_repetitions(runs, run_values(runs, loss=table.loss or 0.0, cost=cost))),
         rivals=tuple(try_rivals(table, values, [Proposal(guess, *OWN), *proposals_for(runs)])),
         trainings=runs.trainings(0),
         seconds=runs.seconds,

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ordercomp.analysis.answer import Answer, AnswerAt, answer_from, answer_of
+from ordercomp.analysis.answer import LEAST_SEEDS, Answer, AnswerAt, answer_from, answer_of
 from ordercomp.analysis.batches import Batch, one_batch, warn_of_others
 from ordercomp.analysis.convergence import controls
 from ordercomp.analysis.hints import Hints
@@ -60,6 +60,7 @@ STUDY = "discover"
 LIKELY = 0.1  # chance of being best from which on a chain may be recommended
 MOST_CONTROLLED = 4  # chains
 TELL = 16  # trainings between two answers on the way
+REPEATED = 0.1  # of a budget, at most, is kept for repetitions beyond the first seed
 CAUTION = 1.5  # times the usual seconds are kept for what is trained last
 _log = logging.getLogger(__name__)
 
@@ -194,6 +195,7 @@ class _Run:
         self.course = Course.of(race, self._study)
         self._ended: set[Request] = set()  # in this run, well or badly
         self.closing: list[Request] = []  # what the answer needs at the end
+        self.repeated: list[Request] = []  # and what decides whether a repetition is worth anything
 
     def train(self) -> Iterator[SoFar]:
         """Train all that is to be trained, and yield what is known after each block."""
@@ -216,6 +218,7 @@ class _Run:
             self._so_far(len(self.course.blocks))  # what is trained last
         self._train(self.closing)
         self._train(self._again())
+        self._train(self.repeated)
 
     @property
     def _raced(self) -> list[Request]:
@@ -277,6 +280,10 @@ class _Run:
         race, cells = self.race, with_prefixes(_cells(self.course.blocks[:blocks]))
         answer = answer_of(race.table(self.records, cells).hinted(race.told))
         self.closing = closing_requests(race, answer)
+        further = sorted(self._seeds())[1:LEAST_SEEDS]
+        self.repeated = [
+            Request(one, seed) for seed in further for one in race.repetitions(answer.recommended or "")
+        ]
         shown = Answer(asked=answer, metric=metric_of(self.records), cost=race.task.cost)
         return SoFar(answer=shown, stages=race.stages, seeds=len(self._seeds()), ladder=self.ladder)
 
@@ -288,8 +295,10 @@ class _Run:
         left, times = self.runner.seconds_left, [one.seconds for one in self.file.records if not one.error]
         if left is None or not times:
             return False
-        last = self.file.lacks(self.closing)
-        return left < CAUTION * len(last) * float(np.median(times)) / self.runner.workers
+        usual = CAUTION * float(np.median(times)) / self.runner.workers
+        last, repeated = (usual * len(self.file.lacks(some)) for some in (self.closing, self.repeated))
+        affordable = repeated <= REPEATED * (left + self.runner.seconds)
+        return left < last + (repeated if affordable else 0.0)
 
     def _again(self) -> list[Request]:
         """Controls at a second seed, where the first one says that training was short."""
@@ -390,7 +399,7 @@ def closing_requests(race: Race, answer: AnswerAt) -> list[Request]:
     """What is trained last: controls of chains that may be recommended, repetitions of the best one's stages,
     and the best one with what can only come last.
 
-    At one seed, the first at which the race ran.
+    At one seed, the first at which the race ran; repetitions follow at two more, where the budget allows.
     """
     if answer.recommended is None:
         return []

@@ -157,10 +157,10 @@ class Race:
         return list(controls)
 
     def repetitions(self, order: Order) -> list[StageSequence]:
-        """Each stage of an order twice, and once but as hard: is a repetition worth more than a harder stage?
+        """Each stage of an order twice, once but as hard, and once more after the order: is it worth that?
 
         At the last knob setting, where a stage is as hard as the task makes it; Q goes from the bits of the
-        first setting to those of the last.
+        first setting to those of the last. The order is followed by a stage at the first, gentlest setting.
         """
         task, found = self.task, []
         for letter in order:
@@ -169,7 +169,7 @@ class Race:
                 first = light if letter == "Q" else hard
                 found.append(StageSequence((first.steps[0], hard.steps[1])))
                 usual = task.sequence(letter, task.settings[-1])
-                found += [usual, *as_hard_at_once(usual)]
+                found += [usual, *as_hard_at_once(usual), task.sequence(order + letter, task.settings[0])]
         return list(dict.fromkeys(found))
 
     @property

@@ -140,6 +140,16 @@ def test_what_lies_behind_in_every_draw_is_behind_and_what_may_be_best_is_not() 
     assert least[2] == pytest.approx(2 - 1.95 * 0.1414, abs=0.02)
 
 
+def test_hopeless_chains_widen_no_band() -> None:
+    rng = np.random.default_rng(0)
+    close = np.array([5.0, 4.7]) + 0.1 * rng.standard_normal((2000, 2))
+    hopeless = 0.1 * rng.standard_normal((2000, 40))
+    alone, among = (lower_bounds(draws, 0.05) for draws in (close, np.hstack([close, hopeless])))
+    assert alone.tolist() == among[:2].tolist()
+    assert alone[1] > 0
+    assert (among[2:] > 4).all()
+
+
 @pytest.mark.integration
 def test_orders_as_good_as_the_best_are_excluded_hardly_ever() -> None:
     out = [

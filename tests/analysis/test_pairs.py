@@ -49,6 +49,17 @@ def test_a_pair_is_judged_by_the_best_chains_that_hold_both() -> None:
     assert found["DP"].edge[:2] == ("P", "D")
 
 
+@pytest.mark.parametrize(("further", "decided"), [({}, True), ({"D": 0.0}, False), ({"D": 5.0}, True)])
+def test_of_several_pairs_the_surest_must_pass_the_bound_for_their_number(
+    further: dict[str, float], decided: bool
+) -> None:
+    gain = 2.1 * np.sqrt(2)  # standard deviations: a probability of 0.98
+    values = {"PQ": gain, "QP": 0.0}
+    for stage, size in further.items():
+        values |= {f"{stage}P": size, f"P{stage}": 0.0, f"{stage}Q": 0.0, f"Q{stage}": 0.0}
+    assert judge(values, spread=1.0)["PQ"].decided == decided
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_few_seeds_decide_nothing_and_tell_no_chance(seeds: int) -> None:
     (found,) = judge({"PQ": 2.0, "QP": 1.0}, seeds=seeds).values()

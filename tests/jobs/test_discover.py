@@ -85,10 +85,11 @@ def test_everything_is_written(found: Discovery) -> None:
     assert law["stages"] == "PE"
     orders = sorted((record.order, record.seed) for record in read_records(found.folder / "records.jsonl"))
     race = [(order, seed) for order in ("E", "EP", "P", "PE") for seed in (0, 1, 2)]
-    last = [("P", 0), ("PF", 0), ("PF", 1), ("PP", 0)]  # as hard at once, more epochs, twice
-    assert orders == sorted(race + last)
-    assert law["trainings"]["done"] == 3 * 4 + 4
-    assert law["trainings"]["unshared"] == 3 * 6 + 1 + 3 * 2
+    repeated = [(order, seed) for order in ("P", "PP", "EPP") for seed in (0, 1, 2)]  # "P": as hard at once
+    assert orders == sorted([*race, *repeated, ("PF", 0), ("PF", 1)])
+    assert {one["seeds"] for one in law["repetition"] if one["once"] == "EP"} == {3}
+    assert law["trainings"]["done"] == 3 * 4 + 9 + 2
+    assert law["trainings"]["unshared"] == 3 * 6 + 3 * (1 + 2 + 3) + 2 * 2
     assert law["answer"]["loss"] == 0.02
     assert law["answer"]["recommended"] is None  # a fifth of an epoch: the control says that more would help
     assert law["answer"]["withheld"] == "3 of 4 chains gain from further epochs alone: train for longer"

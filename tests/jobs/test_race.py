@@ -89,14 +89,16 @@ def test_controls_follow_static_prefixes_alone() -> None:
     assert len(race.controls(["DPQE"])) == 2 * 3
 
 
-def test_a_stage_is_repeated_beside_one_that_is_as_hard_at_once() -> None:
+def test_a_stage_is_repeated_beside_one_that_is_as_hard_at_once_and_after_the_order() -> None:
     race = Race(task=DIGITS, seeds=3)
     assert [str(one) for one in race.repetitions("QPE")] == [
         "Q(weights=4,activations=8) Q(weights=2,activations=4)",
         "Q(weights=2,activations=4)",
+        str(DIGITS.sequence("QPEQ", DIGITS.settings[0])),
         "P(ratio=0.4) P(ratio=0.4)",
         "P(ratio=0.4)",
         "P(ratio=0.64)",
+        str(DIGITS.sequence("QPEP", DIGITS.settings[0])),
     ]
 
 
