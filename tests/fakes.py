@@ -1,5 +1,6 @@
 """A task and a work function for tests of the runner: no training, only records and counted calls."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -92,19 +93,26 @@ def run_out_of_memory_at_q(job: NodeJob) -> Record:
     return work(job)
 
 
+def _signal_worker(number: signal.Signals) -> None:
+    """Send a signal to this process, which must be a worker and not the one that runs the tests."""
+    if multiprocessing.parent_process() is None:
+        raise AssertionError("this is no worker process: something makes the runner work in this one")
+    os.kill(os.getpid(), number)
+
+
 def die_once_at_dp(job: NodeJob) -> Record:
     """Kill the worker process at the first try of DP."""
     first = job.sequence.order == "DP" and "DP 0" not in calls(job.task)
     if first:
         count_call(job)
-        os.kill(os.getpid(), signal.SIGKILL)
+        _signal_worker(signal.SIGKILL)
     return work(job)
 
 
 def die_beside_others_at_dp(job: NodeJob) -> Record:
     """Kill the worker process at DP where other seeds are trained beside it."""
     if seats() > 1 and job.sequence.order == "DP":
-        os.kill(os.getpid(), signal.SIGKILL)
+        _signal_worker(signal.SIGKILL)
     return work(job)
 
 
@@ -113,14 +121,14 @@ def stop_once_at_dp(job: NodeJob) -> Record:
     first = job.sequence.order == "DP" and "DP 0" not in calls(job.task)
     if first:
         count_call(job)
-        os.kill(os.getpid(), signal.SIGSTOP)
+        _signal_worker(signal.SIGSTOP)
     return work(job)
 
 
 def die_at_dp(job: NodeJob) -> Record:
     """Kill the worker process at every try of DP."""
     if job.sequence.order == "DP":
-        os.kill(os.getpid(), signal.SIGKILL)
+        _signal_worker(signal.SIGKILL)
     return work(job)
 
 

@@ -12,7 +12,7 @@ from ordercomp.running.workers import ExternalPool
 LOCAL_POOL = runner.LocalPool
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")  # a package's would last to the end: this folder is none
 def in_this_process() -> Iterator[None]:
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(1) as executor, pytest.MonkeyPatch.context() as patch:
