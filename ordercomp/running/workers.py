@@ -1,7 +1,8 @@
 """Who trains nodes: local worker processes, or the executor of a caller or of a running Dask cluster.
 
 A local worker is one process at the other end of one pipe. Workers share nothing, no lock nor queue, so that
-the death of one, idle or busy, costs its own job and nothing else.
+the death of one, idle or busy, costs its own job and nothing else. On Linux they are forks of a server that
+has imported what they need and computes nothing, so that one that died is replaced within a second.
 """
 
 import atexit
@@ -21,8 +22,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -37,7 +40,6 @@ _WATCH_SECONDS = 1.0
 _END_SECONDS = 10.0  # that a worker is given to end by itself
 _WORKER_BYTES = 2 * 2**30  # memory that a worker may take
 _WORKERS_A_GPU = 8
-_SPAWN = multiprocessing.get_context("spawn")
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
@@ -96,7 +98,7 @@ class ExternalPool:
 class _Worker:
     """A process that does one job after another until its pipe is closed."""
 
-    process: SpawnProcess
+    process: BaseProcess
     pipe: Connection
     starting: bool = True  # as long as it imports
     job: Future[Any] | None = None
@@ -143,7 +145,7 @@ class LocalPool:
 
     def kill(self) -> None:
         for worker in self._workers.values():
-            worker.process.kill()
+            _kill(worker.process)
         for place in list(self._workers):
             self._end(place)
         while self._waiting:
@@ -157,7 +159,7 @@ class LocalPool:
             for worker in self._workers.values():
                 worker.pipe.close()
                 if worker.starting:
-                    worker.process.kill()
+                    _kill(worker.process)
             for worker in self._workers.values():
                 worker.process.join(_END_SECONDS)
         finally:
@@ -180,8 +182,8 @@ class LocalPool:
         for place in free[: max(0, short)]:
             try:
                 self._workers[place] = _start_worker(place, self._waiting[0][1])
-            except OSError as error:
-                _lose(self._waiting.popleft()[0], one_line(error))
+            except (OSError, EOFError) as error:
+                _lose(self._waiting.popleft()[0], one_line(error) or "a worker process did not start")
 
     def _receive(self, place: int) -> None:
         """Take what a worker has sent: the outcome of its job, or an empty one once it has started."""
@@ -204,7 +206,7 @@ class LocalPool:
     def _end(self, place: int) -> None:
         """Let go of a worker, by force if it lives; its job is lost, or one that waited for its start."""
         worker = self._workers[place]
-        worker.process.kill()
+        _kill(worker.process)
         if worker.job is not None:
             _lose(worker.job)
         elif worker.starting and self._waiting:
@@ -226,7 +228,7 @@ class LocalPool:
             stopped = worker.stopped_seconds + min(elapsed, 2 * _WATCH_SECONDS)
             worker.stopped_seconds = stopped if _is_stopped(worker.process.pid) else 0.0
             if worker.stopped_seconds > STOPPED_SECONDS:
-                worker.process.kill()
+                _kill(worker.process)
 
 
 _pools: weakref.WeakSet[LocalPool] = weakref.WeakSet()
@@ -278,11 +280,26 @@ def _lose(job: Future[Any], why: str = "a worker process died") -> None:
 
 def _start_worker(place: int, work: Callable[[Any], Any]) -> _Worker:
     """Start a process. It gets `work` to import what that needs before it takes a job."""
-    pipe, theirs = _SPAWN.Pipe()
-    process = _SPAWN.Process(target=_serve, args=(theirs, code_version(), place, work))
+    context = _start_method()
+    pipe, theirs = context.Pipe()
+    arguments = (theirs, dict(os.environ), code_version(), place, work)
+    process = context.Process(target=_serve, args=arguments)  # type: ignore[attr-defined]
+    context.set_forkserver_preload([__name__, *({work.__module__} - {"__main__"})])
     with theirs, _shield_from_interrupt():
         process.start()
     return _Worker(process, pipe)
+
+
+def _start_method() -> BaseContext:
+    """Forks of a server that has imported everything, where these compute: not beside a GPU, nor on macOS."""
+    forks = sys.platform == "linux" and not torch.cuda.is_available()
+    return multiprocessing.get_context("forkserver" if forks else "spawn")
+
+
+def _kill(process: BaseProcess) -> None:
+    """Kill a process, unless it has ended: its number may be another one's by then."""
+    if process.is_alive():
+        process.kill()
 
 
 @contextmanager
@@ -294,6 +311,7 @@ def _shield_from_interrupt() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    resource_tracker.ensure_running()  # which lets both signals in again once it has started
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
@@ -301,8 +319,12 @@ def _shield_from_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(pipe: Connection, version: str, place: int, _work: Callable[[Any], Any]) -> None:
+def _serve(
+    pipe: Connection, environment: dict[str, str], version: str, place: int, _work: Callable[[Any], Any]
+) -> None:
     """Do jobs as they come through the pipe, as a process of its own."""
+    os.environ.clear()  # a fork has that of its server
+    os.environ.update(environment)
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, they are the parent's to answer
         signal.signal(number, signal.SIG_IGN)
     sys.stdout = sys.stderr  # what a model prints is no result

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,11 @@ def children(pid: int, kind: str = "") -> list[int]:
     return [int(line.split()[0]) for line in table.stdout.splitlines() if kind in line]
 
 
+def workers_of(pid: int) -> list[int]:
+    """The worker processes of a program: forks of its server."""
+    return [worker for server in children(pid, "forkserver") for worker in children(server)]
+
+
 def assert_dead(pid: int) -> None:
     """Wait until a process has ended, whether or not it was asked for its end."""
     wait_until(lambda: start_ticks(pid) is None)
@@ -79,16 +84,10 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 
 def test_a_dead_worker_is_replaced_and_its_nodes_trained_again(tmp_path: Path) -> None:
-    program = (
-        "import sys; from pathlib import Path; from tests import fakes\n"
-        "from tests.running.test_processes import run_here\n"
-        "_, records = run_here(Path(sys.argv[1]), fakes.die_once_at_dp, 'DP', 'QD')\n"
-        "print(*sorted(f'{record.order} {record.error}' for record in records), sep='\\n')"
-    )  # a process of its own: whatever a death takes along, it is not the one that runs the tests
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE)
-    assert done.stdout.split("\n") == ["D None", "DP None", "Q None", "QD None", ""]
-    assert calls(FakeTask(tmp_path / "calls")).count("DP 0") == 2
+    task, records = run_here(tmp_path, fakes.die_once_at_dp, "DP", "QD")
+    assert sorted(record.order for record in records) == ["D", "DP", "Q", "QD"]
+    assert all(record.error is None for record in records)
+    assert calls(task).count("DP 0") == 2
 
 
 def test_seeds_whose_worker_died_side_by_side_are_trained_again_each_alone(tmp_path: Path) -> None:
@@ -215,7 +214,7 @@ def test_a_pool_is_closed_or_killed_whatever_its_workers_do(
     pool.kill()
     assert isinstance(future.exception(timeout=0), BrokenExecutor)
     pool.close()
-    assert_gone(children(os.getpid(), "spawn_main"))
+    assert_gone(workers_of(os.getpid()))
 
 
 def test_errors_come_with_their_origin_and_what_cannot_be_sent_is_told(pool: LocalPool) -> None:
@@ -229,32 +228,31 @@ def test_errors_come_with_their_origin_and_what_cannot_be_sent_is_told(pool: Loc
 def test_a_worker_that_could_not_be_started_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start_process, refused = SpawnProcess.start, []
+    start_process, refused = BaseProcess.start, []
 
-    def start_or_refuse(process: SpawnProcess) -> None:
+    def start_or_refuse(process: BaseProcess) -> None:
         if not refused:
             refused.append(process)
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         start_process(process)
 
-    monkeypatch.setattr(SpawnProcess, "start", start_or_refuse)
+    monkeypatch.setattr(BaseProcess, "start", start_or_refuse)
     _, records = run_here(tmp_path, fakes.describe_worker, "D", "P")
     assert refused
     assert sorted(record.order for record in records) == ["D", "P"]
     assert all(record.error is None for record in records)
 
 
-@pytest.mark.parametrize(("which", "interrupted"), [(0, True), (1, True), (0, False)])
-def test_a_run_goes_on_and_ends_after_the_death_of_a_worker(
-    tmp_path: Path, which: int, interrupted: bool
-) -> None:
-    """One of the two workers is idle then, the other one is not."""
+@pytest.mark.parametrize(("victim", "interrupted"), [("first", True), ("second", False), ("server", False)])
+def test_a_run_goes_on_and_ends_after_a_death(tmp_path: Path, victim: str, interrupted: bool) -> None:
+    """One of the two workers is idle then, the other one is not; the server of both forks them."""
     program = start(tmp_path, 0.5, "D", "PQEFPQEF")
     log = tmp_path / "calls"
     wait_until(lambda: log.exists() and "PQ 0" in log.read_text())
-    workers = children(program.pid, "spawn_main")
+    workers = workers_of(program.pid)
     assert len(workers) == 2
-    os.kill(workers[which], signal.SIGKILL)
+    victims = {"first": workers[0], "second": workers[1], "server": children(program.pid, "forkserver")[0]}
+    os.kill(victims[victim], signal.SIGKILL)
     if interrupted:
         for _ in range(2):
             os.kill(program.pid, signal.SIGINT)

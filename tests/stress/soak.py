@@ -214,7 +214,7 @@ def _hurry() -> None:
     setattr(answer, "BRIEF", FEW)  # noqa: B010
     for module in (answer, order_model):
         setattr(module, "Effort", lambda: FEW)  # noqa: B010
-    setattr(processes, "_SPAWN", multiprocessing.get_context("fork"))  # noqa: B010
+    setattr(processes, "_start_method", lambda: multiprocessing.get_context("fork"))  # noqa: B010
     code_version()  # read once, before the forks
 
 
