@@ -27,7 +27,6 @@ from ordercomp.studies.experiment import (
     by_seed,
     effect_text,
     interval_of,
-    make_table,
     restrict,
 )
 from ordercomp.studies.facts import LAW
@@ -247,7 +246,7 @@ def measured_table(title: str, groups: Iterable[Sequence[Record]]) -> Table:
     Failed records are passed over, groups without any point left out, equal rows shown once.
     """
     measured = [[record for record in records if record.points] for records in groups]
-    return make_table(
+    return Table.of(
         title,
         ("sequence", "test accuracy", "change", "BitOpsCR", "CR", "with exits", "epochs", "seeds"),
         dict.fromkeys(measured_row(records) for records in measured if records),

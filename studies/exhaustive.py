@@ -47,7 +47,6 @@ from ordercomp.studies.experiment import (
     Part,
     by_order,
     by_seed,
-    make_table,
     restrict,
 )
 from ordercomp.studies.facts import PAPER
@@ -73,7 +72,7 @@ def _decide_combination(records: Sequence[Record]) -> Conclusion:
         findings=(*decide_claims(claims, convergence(records)), *_reachable(orders, law)),
         tables=(
             reduction_table(shown, tolerances=LOSSES),
-            make_table(
+            Table.of(
                 "The paper, figure 4 and section 5 (ResNet34, CIFAR-10)",
                 ("what", "accuracy", "BitOpsCR"),
                 PAPER.figure_4.rows,
@@ -220,7 +219,7 @@ def _whole_findings(rank: Exhaustive, caveat: str) -> list[Finding]:
 
 def _paper_table() -> Table:
     table = PAPER.table_1
-    return make_table(
+    return Table.of(
         "The paper, Table 1 (ResNet34, CIFAR-10, one run each)",
         ("order", *(f"loss ≤ {loss:g} %" for loss in table.losses)),
         [

@@ -1,11 +1,11 @@
 """What an experiment is: a question, what it trains, how it decides from the records, how it draws them."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from ordercomp.analysis.report.tables import Column, Table
+from ordercomp.analysis.report.tables import Table
 from ordercomp.analysis.statistics import Estimate
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request
@@ -243,25 +243,6 @@ def effect_text(effect: Estimate) -> str:
     return f"{effect.mean:+.2f}" + ("" if ends is None else f" [{ends[0]:+.2f}, {ends[1]:+.2f}]")
 
 
-def make_table(
-    title: str,
-    columns: Sequence[str],
-    rows: Iterable[tuple[str, ...]],
-    *,
-    left: Collection[str] = (),
-    note: str = "",
-    marked: Collection[int] = (),
-) -> Table:
-    """A table whose columns are set to the right, but for those in `left`; with `marked` rows set off."""
-    return Table(
-        title=title,
-        columns=tuple(Column(name, "left" if name in left else "right") for name in columns),
-        rows=tuple(rows),
-        note=note,
-        marked=frozenset(marked),
-    )
-
-
 def words_table(title: str, columns: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Table:
     """A table of words, all of them set to the left."""
-    return make_table(title, columns, rows, left=columns)
+    return Table.of(title, columns, rows, left=columns)

@@ -24,7 +24,6 @@ from ordercomp.studies.experiment import (
     Finding,
     Part,
     by_order,
-    make_table,
     words_table,
 )
 from ordercomp.studies.facts import PAPER
@@ -168,7 +167,7 @@ def _table(decided: Sequence[tuple[Placement, Finding]]) -> Table:
         )
         for placement, finding in decided
     ]
-    return make_table(
+    return Table.of(
         "Does the paper's order of two stages survive a third?",
         ("pair", "inserted", "where", "orders", "effect", "interval", "seeds", "verdict"),
         rows,

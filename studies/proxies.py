@@ -23,7 +23,6 @@ from ordercomp.studies.experiment import (
     Part,
     by_order,
     group,
-    make_table,
 )
 
 LOSSES = (0.01, 0.02, 0.05)  # tolerated on the task
@@ -135,7 +134,7 @@ def _finding(compared: Sequence[Compared], rule: Matching) -> Finding:
 
 
 def _table(compared: Sequence[Compared], loss: float) -> Table:
-    return make_table(
+    return Table.of(
         f"Cheaper copies beside the task, where {100 * loss:g} % may be lost",
         (
             "copy",

@@ -9,24 +9,14 @@ from pathlib import Path
 from typing import ClassVar, TypeVar, get_args
 
 from ordercomp.analysis.report.tables import Table
-from ordercomp.codec import UNWRITTEN, Plain, decode, encode, read_json, write_json
+from ordercomp.codec import Plain, decode, encode, read_json, write_json
 from ordercomp.files import replace_file
 from ordercomp.records import Record, TrainingCount, read_records
 from ordercomp.running.jobs import Finished
 from ordercomp.running.record_log import RecordLog
 from ordercomp.running.versions import code_version
-from ordercomp.studies.experiment import ClaimVerdict, Conclusion, Finding, Part, make_table
+from ordercomp.studies.experiment import ClaimVerdict, Finding, Part
 from ordercomp.training.device import choose_device, describe_hardware
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableFile:
-    """A table as files hold it."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +34,7 @@ class Outcome:
     task: str
     preset: str
     findings: tuple[Finding, ...]
-    tables: tuple[TableFile, ...]
+    tables: tuple[Table, ...]  # read from a file, they have lost their layout
     notes: tuple[str, ...]
     planned: int  # trainings that the preset asks for
     measured: int  # of those, how many are done
@@ -52,7 +42,6 @@ class Outcome:
     trainings: TrainingCount  # what this run did
     seconds: float
     folder: str
-    shown: tuple[Table, ...] = field(default=(), metadata=UNWRITTEN)  # the tables with their layout
 
     @property
     def complete(self) -> bool:
@@ -70,31 +59,18 @@ class Outcome:
     def to_text(self) -> str:
         """Verdict, findings, tables and notes for a terminal."""
         findings = "\n".join(finding.sentence for finding in self.findings)
-        tables = [table.to_text() for table in self.shown]
+        tables = [table.to_text() for table in self.tables]
         return "\n\n".join(block for block in (self.verdict, findings, *tables, *self.notes) if block)
 
     def to_markdown(self) -> str:
         """The content of outcome.md."""
         lines = [f"# {self.experiment}: {self.question}", "", f"Paper: {self.section}. {self.verdict}", ""]
         lines += [f"- {finding.sentence}" for finding in self.findings]
-        for table in self.shown:
+        for table in self.tables:
             lines += ["", *table_markdown(table)]
         for note in self.notes:
             lines += ["", note]
         return "\n".join(lines) + "\n"
-
-
-def table_files(conclusion: Conclusion) -> tuple[TableFile, ...]:
-    """The tables of a conclusion without their layout, as `Outcome` holds them."""
-    return tuple(
-        TableFile(
-            title=table.title,
-            columns=tuple(column.name for column in table.columns),
-            rows=table.rows,
-            note=table.note,
-        )
-        for table in conclusion.tables
-    )
 
 
 def table_markdown(table: Table) -> list[str]:
@@ -103,9 +79,8 @@ def table_markdown(table: Table) -> list[str]:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
-    rule = ["---:" if column.align == "right" else "---" for column in table.columns]
-    heading = [column.name for column in table.columns]
-    lines = [f"**{table.title}**", "", *map(line, (heading, rule, *table.rows))]
+    rule = ["---" if name in table.left else "---:" for name in table.columns]
+    lines = [f"**{table.title}**", "", *map(line, (table.columns, rule, *table.rows))]
     return [*lines, "", table.note] if table.note else lines
 
 
@@ -242,7 +217,7 @@ def write_index(out: Path) -> None:
     outcomes = {path.parent.name: _read(path, Outcome) for path in files if path.exists()}
     verdicts: tuple[str, ...] = get_args(ClaimVerdict)
     about = ("experiment", "paper", "asks", "task", "preset")
-    table = make_table(
+    table = Table.of(
         "Results in this folder",
         (*about, "trainings", *verdicts),
         (_index_row(folder, outcome, verdicts) for folder, outcome in outcomes.items()),

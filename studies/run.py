@@ -33,7 +33,7 @@ from ordercomp.studies import (
     versus,
     zoo,
 )
-from ordercomp.studies.experiment import Conclusion, Experiment, Part, make_table
+from ordercomp.studies.experiment import Conclusion, Experiment, Part
 from ordercomp.studies.preset import Preset, load_preset
 from ordercomp.studies.results import (
     Outcome,
@@ -41,7 +41,6 @@ from ordercomp.studies.results import (
     describe,
     place_of,
     read_folder,
-    table_files,
     write_index,
 )
 
@@ -142,7 +141,7 @@ def run_experiment(
         task=task.name,
         preset=chosen.name,
         findings=conclusion.findings,
-        tables=table_files(conclusion),
+        tables=conclusion.tables,
         notes=conclusion.notes,
         planned=len(wanted),
         measured=len(wanted & {(record.task, record.sequence, record.seed) for record in records}),
@@ -150,7 +149,6 @@ def run_experiment(
         trainings=trainings,
         seconds=round(seconds, 1),
         folder=str(folder.path),
-        shown=conclusion.tables,
     )
     folder.write(outcome, figures)
     write_index(Path(out))
@@ -250,7 +248,7 @@ class ExperimentPlan:
             for one, count in zip(self.experiments, counts, strict=True)
         ]
         totals = (str(sum(count[place] for count in counts)) for place in range(3))
-        return make_table(
+        return Table.of(
             f"{self.task} at preset {self.preset}, {self.workers} workers",
             ("experiment", "trainings", "new", "unshared", "time", "time alone"),
             [*rows, ("all", *totals, duration_text(self.seconds), "")],

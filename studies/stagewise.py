@@ -22,7 +22,6 @@ from ordercomp.studies.experiment import (
     by_order,
     by_sequence,
     interval_of,
-    make_table,
     words_table,
 )
 from ordercomp.studies.facts import PAPER
@@ -178,7 +177,7 @@ def _added_table(added: Mapping[Order, Added]) -> Table:
         )
         for order, one in added.items()
     ]
-    return make_table(
+    return Table.of(
         "What each stage adds",
         ("after", "further reduction", "change of accuracy", "interval", "seeds"),
         rows,

@@ -25,7 +25,6 @@ from ordercomp.studies.experiment import (
     by_order,
     by_seed,
     by_sequence,
-    make_table,
     with_knobs,
 )
 from ordercomp.studies.facts import LAW, PAPER, CitedMethod, LawResult
@@ -143,7 +142,7 @@ def _methods_table(law: str, ours: Sequence[Record], runs: Mapping[str, Sequence
         own = runs.get(method.key, ())
         measured = _measured(own) if own else (method.order, *["not run"] * 6)
         rows.append((method.key, method.name, method.kind, *measured, *_numbers(method)))
-    return make_table(
+    return Table.of(
         "Every method of Table 3 on this task, equal epochs in all, and what the paper prints of it",
         (
             *("", "method", "is run as", "sequence", "test accuracy", "change", "BitOpsCR", "CR"),
@@ -163,7 +162,7 @@ def _measured(records: Sequence[Record]) -> tuple[str, ...]:
 
 def _cited_table() -> Table:
     table = PAPER.table_3
-    return make_table(
+    return Table.of(
         "The paper, Table 3: a row for each method with its own baseline, and the paper's own rows",
         (
             *("", "method", "data", "model", "accuracy", "BitOpsCR", "CR"),

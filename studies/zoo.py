@@ -24,7 +24,6 @@ from ordercomp.studies.experiment import (
     by_seed,
     group,
     interval_of,
-    make_table,
 )
 from ordercomp.studies.facts import LAW, PAPER, LawResult
 from ordercomp.training.recipe import Recipe
@@ -141,7 +140,7 @@ def _finding(task: str, records: Sequence[Record], row: LawResult | None) -> Fin
 
 
 def _measured_table(by_task: Mapping[str, Sequence[Record]]) -> Table:
-    return make_table(
+    return Table.of(
         "Measured: the largest reduction within a point of validation accuracy",
         ("task", "original", "compressed", "BitOpsCR", "CR", "seeds within"),
         (_measured_row(task, records) for task, records in by_task.items()),
@@ -169,7 +168,7 @@ def _measured_row(task: str, records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _paper_table() -> Table:
-    return make_table(
+    return Table.of(
         "The paper, Table 2",
         ("model", "data", "original", "compressed", "BitOpsCR", "CR"),
         [

@@ -20,7 +20,7 @@ from ordercomp.analysis.batches import one_batch
 from ordercomp.analysis.checks import weaker_first
 from ordercomp.analysis.order_model import Effort
 from ordercomp.analysis.report.plots import loss_plot, to_svg
-from ordercomp.analysis.report.tables import Column, Table, loss_text
+from ordercomp.analysis.report.tables import Table, loss_text
 from ordercomp.analysis.report.text import answer_words, cost_text, where_it_changes
 from ordercomp.analysis.run_table import RunTable
 from ordercomp.analysis.statistics import interval_alone, kendall_tau
@@ -145,10 +145,11 @@ def joint_table(recordings: Mapping[str, Sequence[Record]], losses: Sequence[flo
             told = [_lead(some, loss) for some in (alone, joint)]
             rows.append((name, loss_text(loss), *told, str(len({record.seed for record in records}))))
     names = ("data", "tolerated loss", "heads alone", "jointly", "seeds")
-    return Table(
-        title="How far EP is ahead of PE",
-        columns=tuple(Column(name, "left" if name == "data" else "right") for name in names),
-        rows=tuple(rows),
+    return Table.of(
+        "How far EP is ahead of PE",
+        names,
+        rows,
+        left=("data",),
         note="In doublings of the reduction of bit operations, mean over seeds with its 95 % interval.",
     )
 
@@ -174,10 +175,11 @@ def latency_table(recordings: Mapping[str, Sequence[Record]], losses: Sequence[f
         *("data", "tolerated loss", "best by bit operations", "its times faster", "best by latency"),
         *("its times faster", "agreement", "seeds"),
     )
-    return Table(
-        title="The best chain by bit operations and by latency",
-        columns=tuple(Column(name, "left" if name == "data" else "right") for name in names),
-        rows=tuple(rows),
+    return Table.of(
+        "The best chain by bit operations and by latency",
+        names,
+        rows,
+        left=("data",),
         note="Times faster than the float network, exported, in onnxruntime on one thread, in turns; means "
         "over seeds of the logarithm. Agreement: Kendall's tau between the two costs over all chains.",
     )
@@ -216,8 +218,8 @@ def verdict_table(
         (claim, *(_cell(by_name[name]) if name in by_name else LEFT_OUT for name in recordings))
         for claim, by_name in found.items()
     ]
-    columns = (Column("claim"), *(Column(name) for name in recordings))
-    return Table(title=title, columns=columns, rows=tuple(rows))
+    columns = ("claim", *recordings)
+    return Table.of(title, columns, rows, left=columns)
 
 
 def _cell(finding: Finding) -> str:
@@ -312,10 +314,9 @@ def _copies_table(name: str, compared: Sequence[Compared]) -> Table:
             row = rows.setdefault(one.proxy, start)
             row += [f"{at.correlation:.2f} of {at.reliability:.2f}", f"{at.regret:+.2f} of {at.random:.2f}"]
     told = [text for loss in SHOWN for text in (f"rank, {loss_text(loss)}", f"regret, {loss_text(loss)}")]
-    return Table(
-        title=f"Chains of {_title(name)} on cheaper copies",
-        columns=tuple(Column(text) for text in ("copy", "work", "seeds", *told)),
-        rows=tuple(map(tuple, rows.values())),
+    columns = ("copy", "work", "seeds", *told)
+    return Table.of(
+        f"Chains of {_title(name)} on cheaper copies", columns, map(tuple, rows.values()), left=columns
     )
 
 
@@ -343,18 +344,11 @@ def _data_table(recordings: Sequence[Recording]) -> Table:
             )
         )
     names = ("data", "seeds", "records", "baseline, validation", "test", "hardware", "precision")
-    columns = tuple(
-        Column(name, "left" if name in ("data", "hardware", "precision") else "right") for name in names
-    )
-    return Table(title="What was measured", columns=columns, rows=tuple(rows))
+    return Table.of("What was measured", names, rows, left=("data", "hardware", "precision"))
 
 
 def _claim_table(recordings: Sequence[Recording], loss: float) -> Table:
-    columns = (
-        Column("claim"),
-        Column("whose"),
-        *(Column(_title(recording.name)) for recording in recordings),
-    )
+    columns = ("claim", "whose", *(_title(recording.name) for recording in recordings))
     rows = [
         (claim.text, claim.who, *(str(read_claim(claim, recording.at(loss))) for recording in recordings))
         for claim in CLAIMS
@@ -365,7 +359,7 @@ def _claim_table(recordings: Sequence[Recording], loss: float) -> Table:
         for claim, recording in zip(weaker, recordings, strict=True)
     ]
     rows.append(("weaker first", "a rival: by the loss of each stage alone", *own))
-    return Table(title=f"Where {loss_text(loss)} may be lost", columns=columns, rows=tuple(rows))
+    return Table.of(f"Where {loss_text(loss)} may be lost", columns, rows, left=columns)
 
 
 def _law_table(recording: Recording) -> Table:
@@ -383,11 +377,11 @@ def _law_table(recording: Recording) -> Table:
     rows += [
         _law_row(f"{one.setting}, {loss_text(one.loss or 0.0)}", one) for one in recording.answer.by_setting
     ]
-    columns = tuple(Column(name, "left" if place < 3 else "right") for place, name in enumerate(names))
-    return Table(
-        title=f"{_title(recording.name)}: by loss over all rungs, then each rung alone",
-        columns=columns,
-        rows=tuple(rows),
+    return Table.of(
+        f"{_title(recording.name)}: by loss over all rungs, then each rung alone",
+        names,
+        rows,
+        left=names[:3],
         note="Regret and spread in doublings of bit operations; p: that the order does not matter.",
     )
 

@@ -104,8 +104,8 @@ def _cells(costs: Candidate | OperatingPoint, point: OperatingPoint) -> tuple[st
 
 def _rich_table(table: Table) -> RenderableType:
     grid = RichTable(title=Text(table.title), caption=Text(table.note) if table.note else None)
-    for column in table.columns:
-        grid.add_column(Text(column.name), justify=column.align)
+    for name, side in table.aligned:
+        grid.add_column(Text(name), justify=side)
     for place, row in enumerate(table.rows):
         grid.add_row(*map(Text, row), style="bold" if place in table.marked else "")
     return grid
@@ -114,11 +114,11 @@ def _rich_table(table: Table) -> RenderableType:
 def _html_table(table: Table) -> str:
     def cells(tag: str, row: Sequence[str]) -> str:
         return "".join(
-            f'<{tag} style="text-align: {column.align}">{html.escape(cell)}</{tag}>'
-            for cell, column in zip(row, table.columns, strict=True)
+            f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>'
+            for cell, (_, side) in zip(row, table.aligned, strict=True)
         )
 
-    head = f"<tr>{cells('th', [column.name for column in table.columns])}</tr>"
+    head = f"<tr>{cells('th', table.columns)}</tr>"
     rows = "".join(f"<tr>{cells('td', row)}</tr>" for row in table.rows)
     note = f"<p>{html.escape(table.note)}</p>" if table.note else ""
     return f"<table><caption>{html.escape(table.title)}</caption>{head}{rows}</table>{note}"

@@ -5,7 +5,7 @@ Cells are finished text; a `Table` knows its columns, and says in a note what it
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from ordercomp.analysis.fronts import (
 from ordercomp.analysis.networks import Pick, compress_command
 from ordercomp.analysis.pairs import Evidence
 from ordercomp.analysis.ranking import RankedOrder
+from ordercomp.codec import UNWRITTEN
 from ordercomp.records import Record
 from ordercomp.sequence import Order, kendall_distance
 
@@ -34,23 +35,16 @@ CONVENTIONS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: its heading and the side to which its cells are set."""
-
-    name: str
-    align: Literal["left", "right"] = "left"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """Rows of finished text under named columns."""
 
     title: str
-    columns: tuple[Column, ...]
+    columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
-    marked: frozenset[int] = frozenset()  # rows to set off, such as the law's
+    left: frozenset[str] = field(default=frozenset(), metadata=UNWRITTEN)  # columns set to the left
+    marked: frozenset[int] = field(default=frozenset(), metadata=UNWRITTEN)  # rows to set off, as the law's
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -61,23 +55,34 @@ class Table:
     def of(
         cls,
         title: str,
-        names: Sequence[str],
+        columns: Iterable[str],
         rows: Iterable[tuple[str, ...]],
         *,
         left: Collection[str] = (),
         note: str = "",
         marked: Iterable[int] = (),
     ) -> "Table":
-        """Build a table of columns with these `names`, set to the right but for those in `left`."""
-        columns = tuple(Column(name, "left" if name in left else "right") for name in names)
-        return cls(title=title, columns=columns, rows=tuple(rows), note=note, marked=frozenset(marked))
+        """Build a table of these columns, set to the right but for those in `left`."""
+        return cls(
+            title=title,
+            columns=tuple(columns),
+            rows=tuple(rows),
+            note=note,
+            left=frozenset(left),
+            marked=frozenset(marked),
+        )
+
+    @property
+    def aligned(self) -> list[tuple[str, Literal["left", "right"]]]:
+        """Each column with the side to which its cells are set."""
+        return [(name, "left" if name in self.left else "right") for name in self.columns]
 
     def without_empty_columns(self, *names: str) -> "Table":
         """The same without those columns of `names`, of all by default, in which no row says anything."""
         kept = [
             place
-            for place, column in enumerate(self.columns)
-            if (names and column.name not in names) or not self.rows or any(row[place] for row in self.rows)
+            for place, name in enumerate(self.columns)
+            if (names and name not in names) or not self.rows or any(row[place] for row in self.rows)
         ]
         return replace(
             self,
@@ -93,15 +98,25 @@ class Table:
         def told(text: str) -> str:
             return text.replace("accuracy", metric)
 
-        columns = tuple(replace(column, name=told(column.name)) for column in self.columns)
-        return replace(self, title=told(self.title), columns=columns, note=told(self.note))
+        return Table.of(
+            told(self.title),
+            map(told, self.columns),
+            self.rows,
+            left=set(map(told, self.left)),
+            note=told(self.note),
+            marked=self.marked,
+        )
 
     def to_text(self) -> str:
         """Lay the table out in a fixed-width font: title, heading, rows, note."""
-        every = [tuple(column.name for column in self.columns), *self.rows]
-        widths = [max(len(row[place]) for row in every) for place in range(len(self.columns))]
+        every = [self.columns, *self.rows]
+        widths = [max(map(len, cells)) for cells in zip(*every, strict=True)]
         lines = [
-            "  ".join(_set(row[k], widths[k], self.columns[k]) for k in range(len(widths))) for row in every
+            "  ".join(
+                cell.ljust(width) if name in self.left else cell.rjust(width)
+                for cell, width, name in zip(row, widths, self.columns, strict=True)
+            )
+            for row in every
         ]
         rule = "  ".join("-" * width for width in widths)
         return "\n".join(
@@ -404,7 +419,3 @@ def listed(names: Sequence[str], word: str = "and") -> str:
     """Join names as in "a, b and c"; of none "none"."""
     *most, last = names or ("none",)
     return f"{', '.join(most)} {word} {last}" if most else last
-
-
-def _set(cell: str, width: int, column: Column) -> str:
-    return cell.rjust(width) if column.align == "right" else cell.ljust(width)

@@ -385,7 +385,7 @@ def study(
     else:
         print_lines(
             Text(f"{outcome.question} ({outcome.section})", "bold"),
-            *(table.to_text() for table in outcome.shown),
+            *(table.to_text() for table in outcome.tables),
             *(finding.sentence for finding in outcome.findings),
             *outcome.notes,
             Text(outcome.verdict, "bold"),

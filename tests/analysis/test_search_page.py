@@ -147,7 +147,7 @@ def test_tolerances_that_one_network_serves_share_a_row() -> None:
 
 
 def test_empty_columns_are_left_out() -> None:
-    assert [column.name for column in front_table(a_search()).columns] == [
+    assert list(front_table(a_search()).columns) == [
         "sequence",
         "reduction",
         "storage",

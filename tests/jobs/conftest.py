@@ -5,9 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from checked_once import checked_once
 
 from ordercomp.running import runner
 from ordercomp.running.workers import ExternalPool
+
+__all__ = ["checked_once"]
 
 LOCAL_POOL = runner.LocalPool
 

@@ -23,6 +23,7 @@ from ordercomp.running.jobs import Finished, NodeJob, Request
 from ordercomp.running.store import Store
 from ordercomp.running.task import TASKS, Task
 from ordercomp.sequence import StageSequence
+from ordercomp.studies import proxies
 from ordercomp.studies import run as experiments
 from ordercomp.studies.experiment import ClaimVerdict, Conclusion
 from ordercomp.studies.preset import Preset
@@ -100,11 +101,15 @@ def run(name: str, out: Path, **options: object) -> Outcome:
 
 
 def conclusion(outcome: Outcome) -> Conclusion:
-    return Conclusion(findings=outcome.findings, tables=outcome.shown, notes=outcome.notes)
+    return Conclusion(findings=outcome.findings, tables=outcome.tables, notes=outcome.notes)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_runs_decides_and_draws(name: str, tmp_path: Path, checked: list[Task]) -> None:
+def test_every_experiment_runs_decides_and_draws(
+    name: str, tmp_path: Path, checked: list[Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxies, "AXES", proxies.AXES[:1])  # a copy by one share, and one by two
+    monkeypatch.setattr(proxies, "BOTH", proxies.BOTH[:1])
     outcome = run(name, tmp_path)
     assert outcome.complete
     assert checked == [DIGITS]

@@ -92,7 +92,7 @@ def test_claims_of_an_experiment_stand_beside_each_other() -> None:
     table = verdict_table(
         "title", lambda records: Conclusion(findings=tuple(judged[records[0].task])), recordings
     )
-    assert [column.name for column in table.columns] == ["claim", "a", "b"]
+    assert table.columns == ("claim", "a", "b")
     assert table.rows == (("x", "agree, +0.50 [+0.10, +0.90]", "disagree, -0.50"), ("y", "-", "undecided"))
 
 
