@@ -13,7 +13,7 @@ from ordercomp.builds import results_of
 from ordercomp.records import Record, is_paired
 
 
-class Batch(NamedTuple):
+class RecordBatch(NamedTuple):
     """What made records, as far as they say."""
 
     results: str  # of the build
@@ -25,12 +25,12 @@ class Batch(NamedTuple):
         return ", ".join(f"{name} {value}".strip() for name, value in named if value) or "of unknown make"
 
 
-def batch_of(record: Record) -> Batch:
+def batch_of(record: Record) -> RecordBatch:
     """The batch that a record belongs to."""
     said = record.extra.get("versions")
     versions = said if isinstance(said, Mapping) else {}
     build, torch = (str(versions.get(name, "")) for name in ("ordercomp", "torch"))
-    return Batch(results_of(build), torch.partition("+")[0], str(record.extra.get("precision", "")))
+    return RecordBatch(results_of(build), torch.partition("+")[0], str(record.extra.get("precision", "")))
 
 
 def one_batch(records: Iterable[Record]) -> tuple[list[Record], str]:
@@ -40,7 +40,7 @@ def one_batch(records: Iterable[Record]) -> tuple[list[Record], str]:
     has; then more runs; then the later ones.
     """
     records = list(records)
-    batches: dict[Batch, list[Record]] = defaultdict(list)
+    batches: dict[RecordBatch, list[Record]] = defaultdict(list)
     for record in records:
         if not _is_silent(record):
             batches[batch_of(record)].append(record)
@@ -61,7 +61,7 @@ def one_batch(records: Iterable[Record]) -> tuple[list[Record], str]:
     return told, " ".join(filter(None, (said, _pooled(told))))
 
 
-def warn_of_others(records: Iterable[Record], own: Batch) -> str:
+def warn_of_others(records: Iterable[Record], own: RecordBatch) -> str:
     """Say which records are of another batch than those that come; empty where none is."""
     others = [record for record in records if not _is_silent(record) and batch_of(record) != own]
     if not others:
@@ -75,7 +75,7 @@ def warn_of_others(records: Iterable[Record], own: Batch) -> str:
 
 def _is_silent(record: Record) -> bool:
     """Whether it says nothing of what made it: one that was not trained, since what it needs failed."""
-    return not record.points and batch_of(record) == Batch("", "", "")
+    return not record.points and batch_of(record) == RecordBatch("", "", "")
 
 
 def _runs_at_whole_seeds(own: Sequence[Record], records: Sequence[Record]) -> int:

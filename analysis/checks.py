@@ -19,7 +19,7 @@ from ordercomp.analysis.pairs import Evidence, Where
 from ordercomp.analysis.run_table import Run, RunTable, parsed
 from ordercomp.analysis.statistics import (
     RULES,
-    Estimate,
+    Effect,
     Outcome,
     decide_alone,
     estimate_all,
@@ -149,7 +149,7 @@ class Place:
     contexts: int
     seeds: tuple[int, ...]  # at which both orders of the pair ran
     outcome: Outcome
-    effect: Estimate = field(metadata=FLAT)  # gain of the pair's order, in doublings
+    effect: Effect = field(metadata=FLAT)  # gain of the pair's order, in doublings
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ class Repetition:
     outcome: Outcome  # of the claim that the repeat gains nothing beyond the margin
     seeds: int
     sentence: str
-    effect: Estimate = field(metadata=FLAT)  # gain of the repeat, in doublings
+    effect: Effect = field(metadata=FLAT)  # gain of the repeat, in doublings
 
 
 def check_repetitions(table: RunTable, values: Mapping[Run, float]) -> list[Repetition]:
@@ -323,7 +323,7 @@ def _scores(columns: Sequence[BySeed]) -> tuple[list[int], FloatArray]:
     return seeds, row_scores(table.reshape(len(seeds), len(columns)))
 
 
-def _repetition(repeat: _Repeat, effect: Estimate, seeds: Sequence[int]) -> Repetition:
+def _repetition(repeat: _Repeat, effect: Effect, seeds: Sequence[int]) -> Repetition:
     outcome = decide_alone("not better", effect, len(seeds)).outcome
     reason = repeat.missing
     if seeds:
@@ -339,7 +339,7 @@ def _repetition(repeat: _Repeat, effect: Estimate, seeds: Sequence[int]) -> Repe
     )
 
 
-def _numbers(effect: Estimate) -> str:
+def _numbers(effect: Effect) -> str:
     return f"{effect.mean:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.order_model import Effort, draw_values
-from ordercomp.analysis.values import FLOOR, Network, chain_values, networks_of
+from ordercomp.analysis.values import FLOOR, ChainNetwork, chain_values, networks_of
 from ordercomp.records import CostName, Record
 from ordercomp.sequence import Order, permutations, subsets
 
@@ -35,7 +35,7 @@ def matched_loss(
     rule: Matching,
     *,
     errors: tuple[float, float] = (1.0, 1.0),
-    networks: tuple[Sequence[Network], Sequence[Network]] = ((), ()),
+    networks: tuple[Sequence[ChainNetwork], Sequence[ChainNetwork]] = ((), ()),
 ) -> float:
     """The loss to tolerate on the proxy for `loss` on the task, a fraction in (0, `LARGEST_LOSS`].
 
@@ -55,7 +55,7 @@ def matched_loss(
     return float(np.clip(found, loss / 4, LARGEST_LOSS))
 
 
-def _losses(networks: Sequence[Network]) -> FloatArray:
+def _losses(networks: Sequence[ChainNetwork]) -> FloatArray:
     """The mean loss of each operating point over both halves of the held-out images."""
     return np.concatenate([np.mean(network.losses, axis=0) for network in networks])
 
@@ -64,7 +64,7 @@ def _losses(networks: Sequence[Network]) -> FloatArray:
 class Hints:
     """What a cheaper copy of a task says of its chains, ready for any loss that is tolerated on the task."""
 
-    networks: tuple[Network, ...]  # of the copy, as `networks_of` gives them
+    networks: tuple[ChainNetwork, ...]  # of the copy, as `networks_of` gives them
     stages: Order
     errors: tuple[float, float]  # of the baselines of task and copy, fractions
 

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.statistics import RULES, Estimate, holm, sign_flip_p
+from ordercomp.analysis.statistics import RULES, Effect, holm, sign_flip_p
 from ordercomp.analysis.values import ValueTable
 from ordercomp.codec import FLAT, OMITTED, UNWRITTEN, named
 from ordercomp.sequence import Order
@@ -34,7 +34,7 @@ class Group:
 
     name: str  # "E between"
     contexts: int = 0
-    effect: Estimate = field(default=Estimate(0.0, (0.0, 0.0), 0.5), metadata=FLAT)
+    effect: Effect = field(default=Effect(0.0, (0.0, 0.0), 0.5), metadata=FLAT)
     stage: str = field(default="", metadata=UNWRITTEN)
     where: Where = field(default="between", metadata=UNWRITTEN)
     seeds: tuple[int, ...] = field(default=(), metadata=UNWRITTEN)  # at which both orders of the pair ran
@@ -58,7 +58,7 @@ class Evidence:
     first: str
     second: str
     verdict: PairVerdict
-    effect: Estimate = field(metadata=FLAT)  # in doublings; positive: `first` comes first
+    effect: Effect = field(metadata=FLAT)  # in doublings; positive: `first` comes first
     contexts: int  # chains with either order of the two, of that with fewer
     seeds: int  # at which both orders ran
     under_trained: bool = False  # what lies behind would gain from further epochs alone
@@ -180,20 +180,20 @@ def _scores(table: ValueTable, sides: tuple[Rows, Rows]) -> dict[int, float]:
     }
 
 
-def _effect(table: ValueTable, values: FloatArray, sides: tuple[Rows, Rows], seeds: int) -> Estimate:
+def _effect(table: ValueTable, values: FloatArray, sides: tuple[Rows, Rows], seeds: int) -> Effect:
     """What the best chain of the first side gains; all unknown but the mean with fewer than three seeds."""
     bound = float(np.nanmax(np.abs(table.values), initial=0.0)) or 1.0
     if not all(sides) or not len(values):
-        return Estimate(0.0, (-bound, bound), 0.5)
+        return Effect(0.0, (-bound, bound), 0.5)
     gain = values[:, sides[0]].max(axis=1) - values[:, sides[1]].max(axis=1)
     if seeds < RULES.least_seeds:
-        return Estimate(float(gain.mean()), (-bound, bound), 0.5)
+        return Effect(float(gain.mean()), (-bound, bound), 0.5)
     low, high = np.quantile(gain, (0.025, 0.975))
     share = (gain > 1e-9).mean() + 0.5 * (np.abs(gain) <= 1e-9).mean()
-    return Estimate(float(gain.mean()), (float(low), float(high)), float(share))
+    return Effect(float(gain.mean()), (float(low), float(high)), float(share))
 
 
-def _sign(effect: Estimate, seeds: int) -> int:
+def _sign(effect: Effect, seeds: int) -> int:
     if seeds < RULES.least_seeds:
         return 0
     return (effect.probability >= DECIDED) - (effect.probability <= 1 - DECIDED)

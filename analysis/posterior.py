@@ -12,7 +12,7 @@ from ordercomp.analysis.order_model import Draws, Effort, draw_values
 from ordercomp.analysis.run_table import RunTable
 from ordercomp.analysis.values import (
     LOSSES,
-    Network,
+    ChainNetwork,
     ValueTable,
     chain_tables,
     images_in,
@@ -28,7 +28,7 @@ class Posterior:
     """The values of chains at a loss, draws of what the model makes of them, and which chains to doubt."""
 
     runs: RunTable
-    networks: tuple[Network, ...]
+    networks: tuple[ChainNetwork, ...]
     table: ValueTable  # at the loss
     by_loss: tuple[ValueTable, ...]  # at those of `LOSSES` that are an image or more; none of a sampler's
     draws: Draws | None  # None where no chain was measured

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from ordercomp.analysis.hints import Matching, matched_loss
-from ordercomp.analysis.values import FLOOR, Network, ValueTable, chain_values
+from ordercomp.analysis.values import FLOOR, ChainNetwork, ValueTable, chain_values
 from ordercomp.sequence import Order
 
 FloatArray = npt.NDArray[np.float64]
@@ -68,8 +68,8 @@ def _rows(table: ValueTable, chains: Sequence[Order]) -> FloatArray:
 
 
 def agree(
-    task: Sequence[Network],
-    proxy: Sequence[Network],
+    task: Sequence[ChainNetwork],
+    proxy: Sequence[ChainNetwork],
     stages: Order,
     *,
     loss: float,

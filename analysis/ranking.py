@@ -79,7 +79,7 @@ def rank_orders(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class SoftReading:
     """Where an order stands by another value than the answer's."""
 
     order: Order
@@ -89,7 +89,9 @@ class Reading:
     behind: float  # value of the best minus that of the order, in doublings of this scale
 
 
-def read_softly(records: Iterable[Record], order: Order, *, scale: Scale = DEFAULT_SCALE) -> Reading | None:
+def read_softly(
+    records: Iterable[Record], order: Order, *, scale: Scale = DEFAULT_SCALE
+) -> SoftReading | None:
     """Rank the permutations of the stages of `order` by a value that is soft over the tolerance of `scale`.
 
     So it is told whether a recommendation hangs on the one loss that is tolerated. None if there are no
@@ -99,7 +101,7 @@ def read_softly(records: Iterable[Record], order: Order, *, scale: Scale = DEFAU
     if order not in values or len(values) < 2:
         return None
     best = max(sorted(values), key=values.__getitem__)
-    return Reading(
+    return SoftReading(
         order=order,
         best=best,
         rank=1 + sum(other > values[order] + 1e-12 for other in values.values()),

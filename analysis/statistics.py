@@ -42,7 +42,7 @@ class Prior:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class Effect:
     """A mean difference with its uncertainty."""
 
     mean: float = field(metadata=named("effect"))
@@ -63,7 +63,7 @@ class Estimate:
         return self.interval[1]
 
     @property
-    def negated(self) -> "Estimate":
+    def negated(self) -> "Effect":
         """The same effect with the sides exchanged."""
         return replace(
             self, mean=-self.mean, interval=(-self.high, -self.low), probability=1 - self.probability
@@ -102,7 +102,7 @@ def variance_prior(samples: Sequence[FloatArray], *, cap: float) -> Prior:
     return Prior(typical, dof)
 
 
-def estimate(scores: FloatArray, *, prior: Prior, level: float, bound: float) -> Estimate:
+def estimate(scores: FloatArray, *, prior: Prior, level: float, bound: float) -> Effect:
     """Turn independent scores, shape (n,), into their mean with a t interval at `level`, e.g. 0.95.
 
     `bound` is the largest difference that is possible at all: the interval never leaves [-bound, bound],
@@ -110,7 +110,7 @@ def estimate(scores: FloatArray, *, prior: Prior, level: float, bound: float) ->
     """
     if len(scores) < 2:
         mean = float(scores[0]) if len(scores) else 0.0
-        return Estimate(mean, (-bound, bound), 0.5, error=math.nan, dof=0.0, p_value=1.0)
+        return Effect(mean, (-bound, bound), 0.5, error=math.nan, dof=0.0, p_value=1.0)
     mean = float(scores.mean())
     variance, dof = prior.moderate(float(scores.var(ddof=1)), len(scores) - 1)
     error = math.sqrt(variance / len(scores))
@@ -121,7 +121,7 @@ def estimate(scores: FloatArray, *, prior: Prior, level: float, bound: float) ->
     else:
         probability = float(special.stdtr(dof, mean / error))
     p_value = min(1.0, 2 * min(probability, 1 - probability))
-    return Estimate(mean, (low, high), probability, error=error, dof=dof, p_value=p_value)
+    return Effect(mean, (low, high), probability, error=error, dof=dof, p_value=p_value)
 
 
 def sign_flip_p(scores: FloatArray, *, rng: np.random.Generator) -> float:
@@ -238,7 +238,7 @@ class Decision:
         )
 
 
-def estimate_all(scores: Sequence[FloatArray], *, rules: Rules = RULES, bound: float) -> list[Estimate]:
+def estimate_all(scores: Sequence[FloatArray], *, rules: Rules = RULES, bound: float) -> list[Effect]:
     """Estimate a family of differences, each from its independent scores, with moderated variances.
 
     `rules` say the level of the intervals, `bound` the largest difference.
@@ -257,14 +257,14 @@ def interval_alone(scores: FloatArray, *, bound: float, rules: Rules = RULES) ->
     return max(-bound, mean - half), min(bound, mean + half)
 
 
-def decide_alone(hypothesis: Hypothesis, effect: Estimate, seeds: int, *, rules: Rules = RULES) -> Decision:
+def decide_alone(hypothesis: Hypothesis, effect: Effect, seeds: int, *, rules: Rules = RULES) -> Decision:
     """Decide a claim that stands by itself, see `decide_together`."""
     return decide_together([hypothesis], [effect], [seeds], rules=rules)[0]
 
 
 def decide_together(
     hypotheses: Sequence[Hypothesis],
-    effects: Sequence[Estimate],
+    effects: Sequence[Effect],
     seeds: Sequence[int],
     *,
     rules: Rules = RULES,
@@ -295,7 +295,7 @@ def decide_together(
 
 
 def decide_every(
-    hypothesis: Hypothesis, effects: Sequence[Estimate], seeds: Sequence[int], *, rules: Rules = RULES
+    hypothesis: Hypothesis, effects: Sequence[Effect], seeds: Sequence[int], *, rules: Rules = RULES
 ) -> ClaimVerdict:
     """Decide the claim that a hypothesis is true of every effect.
 
@@ -311,7 +311,7 @@ def decide_every(
     return "disagree" if any(decision.verdict == "disagree" for decision in together) else "undecided"
 
 
-def shifted(effect: Estimate, by: float) -> Estimate:
+def shifted(effect: Effect, by: float) -> Effect:
     """The effect measured from another zero: `by` is added; only mean, interval and error have a meaning."""
     return replace(effect, mean=effect.mean + by, interval=(effect.low + by, effect.high + by))
 
@@ -322,7 +322,7 @@ def _firmer(agree: Decision, disagree: Decision) -> Decision:
     return decided[0] if decided else min(agree, disagree, key=lambda decision: decision.alone)
 
 
-def _p_values(hypothesis: Hypothesis, effect: Estimate, margin: float) -> tuple[float, float]:
+def _p_values(hypothesis: Hypothesis, effect: Effect, margin: float) -> tuple[float, float]:
     """Two-sided p-values against what agreement and what disagreement have to rule out."""
     mean = effect.mean
     within = max(_below(effect, margin), _above(effect, -margin))
@@ -335,12 +335,12 @@ def _p_values(hypothesis: Hypothesis, effect: Estimate, margin: float) -> tuple[
     }[hypothesis]
 
 
-def _above(effect: Estimate, bar: float) -> float:
+def _above(effect: Effect, bar: float) -> float:
     """P-value for the statement that the true effect lies above the bar; 1 if the error is unknown."""
     return _below(effect.negated, -bar)
 
 
-def _below(effect: Estimate, bar: float) -> float:
+def _below(effect: Effect, bar: float) -> float:
     if not math.isfinite(effect.error):
         return 1.0
     if effect.error == 0:

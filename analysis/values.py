@@ -36,7 +36,7 @@ LEAST_SHARE = 0.5  # a setting is of the design if it was run so often, as a sha
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Network:
+class ChainNetwork:
     """What one trained network of a chain reaches: arrays of shape (points,), empty for a failed one."""
 
     setting: Setting
@@ -145,7 +145,7 @@ def networks_of(
     *,
     cost: CostName = "bitops",
     convention: Convention = "paper",
-) -> list[Network]:
+) -> list[ChainNetwork]:
     """The networks among `records`, or their runs, that chains of `stages` made, to be valued at any loss.
 
     `cost` is what a reduction is of, `convention` how bit operations are counted. Raises ValueError for
@@ -157,7 +157,7 @@ def networks_of(
     chains = runs.chains(stages)
     reductions, (seen, unseen) = _points(chains, cost, convention)
     return [
-        Network(
+        ChainNetwork(
             setting=run.setting(stages),
             order=run.order,
             seed=run.seed,
@@ -169,8 +169,8 @@ def networks_of(
 
 
 def recounted(
-    networks: Sequence[Network], runs: RunTable, *, cost: CostName, convention: Convention = "paper"
-) -> list[Network]:
+    networks: Sequence[ChainNetwork], runs: RunTable, *, cost: CostName, convention: Convention = "paper"
+) -> list[ChainNetwork]:
     """The networks of `networks_of`, of the same runs, by another cost."""
     chains = runs.chains("".join(sorted({stage for network in networks for stage in network.order})))
     reductions = _reductions_of(chains, [len(network.reductions) for network in networks], cost, convention)
@@ -209,7 +209,7 @@ _READERS: Mapping[CostName, Callable[[OperatingPoint, Convention], float]] = {
 }
 
 
-def settings_of(networks: Iterable[Network]) -> tuple[Setting, ...]:
+def settings_of(networks: Iterable[ChainNetwork]) -> tuple[Setting, ...]:
     """The settings of all knobs that the networks were trained with as a design, in order of text.
 
     A setting counts if it was run at least half as often as the most frequent one, and with two orders or
@@ -233,7 +233,7 @@ def settings_of(networks: Iterable[Network]) -> tuple[Setting, ...]:
 
 
 def chain_values(
-    networks: Iterable[Network],
+    networks: Iterable[ChainNetwork],
     stages: Order,
     *,
     loss: float,
@@ -254,7 +254,7 @@ def chain_values(
 
 
 def chain_tables(
-    networks: Iterable[Network],
+    networks: Iterable[ChainNetwork],
     stages: Order,
     *,
     losses: Sequence[float],
@@ -266,7 +266,7 @@ def chain_tables(
     networks = list(networks)
     settings = settings_of(networks) if settings is None else tuple(settings)
     wanted: dict[frozenset[str], set[Setting]] = defaultdict(set)  # by the stages of a chain
-    groups: dict[tuple[Order, int], list[Network]] = defaultdict(list)
+    groups: dict[tuple[Order, int], list[ChainNetwork]] = defaultdict(list)
     for network in networks:
         letters = frozenset(network.order)
         if letters not in wanted:
@@ -291,7 +291,11 @@ def chain_tables(
 
 
 def order_values(
-    networks: Iterable[Network], stages: Order, *, loss: float, settings: Sequence[Setting] | None = None
+    networks: Iterable[ChainNetwork],
+    stages: Order,
+    *,
+    loss: float,
+    settings: Sequence[Setting] | None = None,
 ) -> ValueTable:
     """The rows of `chain_values` that hold all stages: what their order alone decides."""
     whole = [network for network in networks if len(network.order) == len(stages)]
@@ -310,7 +314,7 @@ def run_values(
     return dict(zip(measured, map(float, values), strict=True))
 
 
-def sampled_values(networks: Sequence[Network], stages: Order, *, loss: float) -> ValueTable:
+def sampled_values(networks: Sequence[ChainNetwork], stages: Order, *, loss: float) -> ValueTable:
     """The table of networks that a sampler chose: each is valued alone, and a chain is their mean at a seed.
 
     So no chain gains by having been tried more often; that it was tried with better knobs, it does.
@@ -344,7 +348,7 @@ def front_reduction(losses: FloatArray, log2_reductions: FloatArray, *, loss: fl
     return float(_reductions(*_rising(losses[None], log2_reductions[None]), loss)[0])
 
 
-def _fronts(groups: Sequence[Sequence[Network]], half: int) -> tuple[FloatArray, FloatArray]:
+def _fronts(groups: Sequence[Sequence[ChainNetwork]], half: int) -> tuple[FloatArray, FloatArray]:
     """The fronts of groups of networks on a half of the held-out images, as `_rising` gives them."""
     losses = [np.concatenate([network.losses[half] for network in group]) for group in groups]
     reductions = [np.concatenate([network.reductions for network in group]) for group in groups]

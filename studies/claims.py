@@ -18,7 +18,14 @@ from ordercomp.analysis.fronts import Candidate, candidates, front_value
 from ordercomp.analysis.posterior import posterior_of
 from ordercomp.analysis.report.tables import Table
 from ordercomp.analysis.run_table import CONTROL, RunTable
-from ordercomp.analysis.statistics import RULES, Decision, Estimate, Hypothesis, decide_together, estimate_all
+from ordercomp.analysis.statistics import (
+    RULES,
+    Decision,
+    Effect,
+    Hypothesis,
+    decide_together,
+    estimate_all,
+)
 from ordercomp.records import Record
 from ordercomp.sequence import Order, StageSequence
 from ordercomp.studies.experiment import (
@@ -155,7 +162,7 @@ def _scores(claim: Claim) -> FloatArray:
 
 
 def _finding(
-    claim: Claim, effect: Estimate, seeds: int, decision: Decision, guard: Sequence[Control]
+    claim: Claim, effect: Effect, seeds: int, decision: Decision, guard: Sequence[Control]
 ) -> Finding:
     verdict: ClaimVerdict = decision.verdict
     caveat = decision.caveat
@@ -179,7 +186,7 @@ def _hides(records: Iterable[Record]) -> bool:
     return any(_VANISHING & set(record.order[: max(0, record.order.rfind("D"))]) for record in records)
 
 
-def _in_words(claim: Claim, effect: Estimate) -> str:
+def _in_words(claim: Claim, effect: Effect) -> str:
     text = f"{'loss' if claim.kind == 'worse' else 'gain'} {effect_text(effect)} doublings of value"
     first, second = _end(claim.first), _end(claim.second)
     if first is not None and second is not None:

@@ -44,7 +44,7 @@ from ordercomp.studies.experiment import (
     Design,
     Experiment,
     Finding,
-    Part,
+    Workload,
     by_order,
     by_seed,
     restrict,
@@ -54,7 +54,7 @@ from ordercomp.studies.facts import PAPER
 SLIGHT = 0.01  # "less than 1 %" of accuracy, a fraction
 
 
-def _plan_combination(design: Design) -> list[Part]:
+def _plan_combination(design: Design) -> list[Workload]:
     """The law and its pairs, each at its own grid of knob settings."""
     return [design.part(design.sequences([design.law, *_pairs(design.law)]))]
 
@@ -136,7 +136,7 @@ COMBINATION = Experiment(
 )
 
 
-def _plan_exhaustive(design: Design) -> list[Part]:
+def _plan_exhaustive(design: Design) -> list[Workload]:
     """All permutations of the task's stages, with control arms."""
     return [design.part(design.sequences(permutations(design.task.ordered)))]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from ordercomp.analysis.report.tables import Table
-from ordercomp.analysis.statistics import Estimate
+from ordercomp.analysis.statistics import Effect
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request
 from ordercomp.running.task import Task
@@ -21,7 +21,7 @@ Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Workload:
     """Requests of one task; most experiments have a single part."""
 
     task: Task
@@ -82,7 +82,9 @@ class Design:
             wanted.append(sequence)
         return _distinct(wanted)
 
-    def part(self, wanted: Iterable[StageSequence], *, controlled: bool = True, total: bool = False) -> Part:
+    def part(
+        self, wanted: Iterable[StageSequence], *, controlled: bool = True, total: bool = False
+    ) -> Workload:
         """All sequences at seed 0, then all at seed 1, and so on, so that an early end leaves whole seeds.
 
         Args:
@@ -92,7 +94,7 @@ class Design:
         """
         whole = _distinct(wanted)
         whole += controls(whole) if controlled and self.preset.controls else []
-        return Part(
+        return Workload(
             task=replace(self.task, accounting="total") if total else self.task,
             requests=self.requests(whole),
         )
@@ -175,11 +177,11 @@ class Experiment:
     name: str
     section: str  # of the paper, with the figure or table
     question: str
-    plan: Callable[[Design], Sequence[Part]]
+    plan: Callable[[Design], Sequence[Workload]]
     rule: Callable[[Sequence[Record]], Conclusion]
     draw: Callable[[Sequence[Record]], Mapping[str, str]]
 
-    def parts(self, task: Task, preset: Preset) -> Sequence[Part]:
+    def parts(self, task: Task, preset: Preset) -> Sequence[Workload]:
         """What is trained of the task at the preset."""
         return self.plan(Design(task=preset.prepare(task), preset=preset))
 
@@ -232,12 +234,12 @@ def by_sequence(records: Iterable[Record]) -> dict[str, list[Record]]:
     return group(records, lambda record: record.sequence)
 
 
-def interval_of(effect: Estimate) -> tuple[float, float] | None:
+def interval_of(effect: Effect) -> tuple[float, float] | None:
     """The ends of an estimate's interval; None where there is none, with one seed."""
     return (effect.low, effect.high) if math.isfinite(effect.error) else None
 
 
-def effect_text(effect: Estimate) -> str:
+def effect_text(effect: Effect) -> str:
     """An estimate with its interval, if it has one."""
     ends = interval_of(effect)
     return f"{effect.mean:+.2f}" + ("" if ends is None else f" [{ends[0]:+.2f}, {ends[1]:+.2f}]")

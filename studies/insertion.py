@@ -22,7 +22,7 @@ from ordercomp.studies.experiment import (
     Design,
     Experiment,
     Finding,
-    Part,
+    Workload,
     by_order,
     words_table,
 )
@@ -64,7 +64,7 @@ class Placement:
         return self.where == "between" and self.orders[0] in PAPER.insertions
 
 
-def _plan(design: Design) -> list[Part]:
+def _plan(design: Design) -> list[Workload]:
     """All orders of every three stages; those of every two are their prefixes."""
     threes = map("".join, combinations(design.task.ordered, 3))
     return [design.part(design.sequences(order for three in threes for order in permutations(three)))]

@@ -31,7 +31,7 @@ from ordercomp.studies.experiment import (
     Design,
     Experiment,
     Finding,
-    Part,
+    Workload,
     by_order,
     by_sequence,
     words_table,
@@ -39,7 +39,7 @@ from ordercomp.studies.experiment import (
 from ordercomp.studies.facts import LAW, PAPER
 
 
-def _plan_single(design: Design) -> list[Part]:
+def _plan_single(design: Design) -> list[Workload]:
     """Every stage of the task alone at the settings of its ladder."""
     return [design.part(design.ladder(design.task.ordered))]
 
@@ -90,7 +90,7 @@ SINGLE = Experiment(
 )
 
 
-def _plan_pairwise(design: Design) -> list[Part]:
+def _plan_pairwise(design: Design) -> list[Workload]:
     """Both orders of every pair of the task's stages, and each stage alone."""
     orders = [order for pair in combinations(design.task.ordered, 2) for order in permutations("".join(pair))]
     return [design.part([*design.sequences(orders), *design.ladder(design.task.ordered)])]

@@ -8,7 +8,7 @@ from ordercomp.analysis.hints import MATCHINGS, Matching, baseline_error
 from ordercomp.analysis.proxies import Agreement, agree
 from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Table
-from ordercomp.analysis.values import Network, networks_of, settings_of
+from ordercomp.analysis.values import ChainNetwork, networks_of, settings_of
 from ordercomp.jobs.race import Race
 from ordercomp.records import Record
 from ordercomp.running.proxy import NAMED, Proxy, proxy_task
@@ -20,7 +20,7 @@ from ordercomp.studies.experiment import (
     Design,
     Experiment,
     Finding,
-    Part,
+    Workload,
     by_order,
     group,
 )
@@ -49,12 +49,12 @@ class Compared:
     whole: Agreement | None  # of the orders of all stages alone
 
 
-def _plan(design: Design) -> list[Part]:
+def _plan(design: Design) -> list[Workload]:
     """All orders of the task's stages at its knob settings, on the task and on each cheaper copy."""
     tasks = [design.task, *(proxy_task(design.task, proxy) for proxy in (*AXES, *BOTH))]
     races = [Race(task=task, seeds=design.preset.seeds) for task in tasks]
     return [
-        Part(task=race.task, requests=design.requests(race.sequences(permutations(race.task.stages))))
+        Workload(task=race.task, requests=design.requests(race.sequences(permutations(race.task.stages))))
         for race in races
     ]
 
@@ -113,7 +113,7 @@ def _pairs(by_task: Mapping[str, list[Record]]) -> list[tuple[list[Record], list
     return [(by_task[full], by_task[name]) for name, full in named.items() if full in by_task]
 
 
-def _at_settings_of(proxy: Sequence[Network], task: Sequence[Network]) -> list[Network]:
+def _at_settings_of(proxy: Sequence[ChainNetwork], task: Sequence[ChainNetwork]) -> list[ChainNetwork]:
     """The task's networks at the knob settings that the proxy has, too."""
     settings = settings_of(proxy)
     return [one for one in task if any(one.setting == setting.of(set(one.order)) for setting in settings)]

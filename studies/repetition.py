@@ -14,7 +14,7 @@ from ordercomp.studies.experiment import (
     Conclusion,
     Design,
     Experiment,
-    Part,
+    Workload,
     by_sequence,
     words_table,
 )
@@ -27,7 +27,7 @@ TWICE: Mapping[str, Kind] = {"D": "alike", "P": "worse", "Q": "better"}
 AFTER: Mapping[str, Kind] = {"D": "not worse", "P": "not worse", "Q": "not better"}
 
 
-def _plan(design: Design) -> list[Part]:
+def _plan(design: Design) -> list[Workload]:
     """XX and the ladder of X for every stage that may come twice; the law, and the law followed by each.
 
     XX applies the usual knobs twice, and X alone the square of what they leave, which is as hard; but Q goes

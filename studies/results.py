@@ -15,7 +15,7 @@ from ordercomp.records import Record, TrainingCount, read_records
 from ordercomp.running.jobs import Finished
 from ordercomp.running.record_log import RecordLog
 from ordercomp.running.versions import code_version
-from ordercomp.studies.experiment import ClaimVerdict, Finding, Part
+from ordercomp.studies.experiment import ClaimVerdict, Finding, Workload
 from ordercomp.training.device import choose_device, describe_hardware
 
 
@@ -107,7 +107,7 @@ class Marker:
 T = TypeVar("T", Marker, Outcome)
 
 
-def describe(experiment: str, preset: str, parts: Sequence[Part]) -> Marker:
+def describe(experiment: str, preset: str, parts: Sequence[Workload]) -> Marker:
     """What identifies the results of an experiment that starts now."""
     tasks = [part.task for part in parts]
     return Marker(

@@ -29,7 +29,7 @@ from ordercomp.studies.experiment import (
     Design,
     Experiment,
     Finding,
-    Part,
+    Workload,
     by_order,
     by_sequence,
     restrict,
@@ -56,7 +56,7 @@ CHAINS: tuple[Chain, ...] = (
 )
 
 
-def _plan(design: Design) -> list[Part]:
+def _plan(design: Design) -> list[Workload]:
     """All orders of the task's stages; those of the rivals' stages, and chains, at equal epochs in all."""
     stages = design.task.stages
     groups = [group for group in GROUPS if set(group) <= {*stages, "K"} and len(group) < len(stages)]

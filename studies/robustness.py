@@ -29,7 +29,7 @@ from ordercomp.studies.experiment import (
     Design,
     Experiment,
     Finding,
-    Part,
+    Workload,
     by_order,
     by_seed,
     group,
@@ -85,12 +85,12 @@ ARMS = (
 )
 
 
-def _plan(arm: Arm, design: Design) -> list[Part]:
+def _plan(arm: Arm, design: Design) -> list[Workload]:
     task, seeds = design.task, design.preset.seeds
     return [_half(task, seeds, {}), _half(arm.vary(task), seeds, arm.knobs)]
 
 
-def _half(task: Task, seeds: int, knobs: Setting) -> Part:
+def _half(task: Task, seeds: int, knobs: Setting) -> Workload:
     """Half of the orders at a seed, at every knob setting, with further knobs."""
     settings = [
         {
@@ -106,7 +106,7 @@ def _half(task: Task, seeds: int, knobs: Setting) -> Part:
         for order in starting_orders(task.stages, seed)
         for setting in settings
     )
-    return Part(task=task, requests=tuple(requests))
+    return Workload(task=task, requests=tuple(requests))
 
 
 def _decide(arm: Arm, records: Sequence[Record]) -> Conclusion:
@@ -147,13 +147,13 @@ def _answer(records: Sequence[Record], stages: str) -> AnswerAt:
 # The rival without an order.
 
 
-def _scratch_plan(design: Design) -> list[Part]:
+def _scratch_plan(design: Design) -> list[Workload]:
     task, seeds = design.task, design.preset.seeds
     rivals = [_rival(task, width, seeds) for width in WIDTHS if _WIDTH.search(task.model)]
     return [_half(task, seeds, {}), *rivals]
 
 
-def _rival(task: Task, width: float, seeds: int) -> Part:
+def _rival(task: Task, width: float, seeds: int) -> Workload:
     """A narrower network that trains as long as a whole order with its baseline: alone, with Q, with E."""
     model = _WIDTH.sub(lambda found: str(max(1, round(int(found[0]) * width))), task.model)
     order = restrict("QE", task.stages)
@@ -167,7 +167,7 @@ def _rival(task: Task, width: float, seeds: int) -> Part:
     )
     settings = small.settings if order else ()
     requests = [Request(small.sequence(order, one), seed) for seed in range(seeds) for one in settings]
-    return Part(task=small, requests=tuple(dict.fromkeys(requests)))
+    return Workload(task=small, requests=tuple(dict.fromkeys(requests)))
 
 
 def _decide_scratch(records: Sequence[Record]) -> Conclusion:

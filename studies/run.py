@@ -33,7 +33,7 @@ from ordercomp.studies import (
     versus,
     zoo,
 )
-from ordercomp.studies.experiment import Conclusion, Experiment, Part
+from ordercomp.studies.experiment import Conclusion, Experiment, Workload
 from ordercomp.studies.preset import Preset, load_preset
 from ordercomp.studies.results import (
     Outcome,
@@ -176,7 +176,7 @@ def read_experiment(path: Path | str) -> tuple[Experiment, list[Record]]:
 
 
 def _train(
-    parts: Sequence[Part], folder: ResultFolder, store: Store, options: RunOptions
+    parts: Sequence[Workload], folder: ResultFolder, store: Store, options: RunOptions
 ) -> tuple[list[Record], TrainingCount, float, bool]:
     """Run all parts in turn within one budget: records, counts, seconds, whether it was interrupted."""
     records: list[Record] = []

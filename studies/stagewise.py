@@ -8,7 +8,7 @@ import numpy as np
 
 from ordercomp.analysis.report.plots import Path, paths_plot, to_svg
 from ordercomp.analysis.report.tables import Table
-from ordercomp.analysis.statistics import RULES, Estimate, Rules, decide_every, estimate_all, shifted
+from ordercomp.analysis.statistics import RULES, Effect, Rules, decide_every, estimate_all, shifted
 from ordercomp.records import OperatingPoint, Record
 from ordercomp.sequence import Order, StageSequence
 from ordercomp.studies.claims import cheapest, measured_table, stages_of
@@ -18,7 +18,7 @@ from ordercomp.studies.experiment import (
     Design,
     Experiment,
     Finding,
-    Part,
+    Workload,
     by_order,
     by_sequence,
     interval_of,
@@ -33,12 +33,12 @@ CRUCIAL = 1.05  # factor on the reduction that a stage must bring at least
 class Added:
     """What the last stage of a prefix of the law adds, over the seeds."""
 
-    cut: Estimate  # log2 of the further reduction
-    gain: Estimate  # of accuracy, a fraction
+    cut: Effect  # log2 of the further reduction
+    gain: Effect  # of accuracy, a fraction
     seeds: int
 
 
-def _plan(design: Design) -> list[Part]:
+def _plan(design: Design) -> list[Workload]:
     """The law at its grid of knob settings; its prefixes are measured on the way."""
     return [design.part(design.sequences([design.law]))]
 

@@ -21,7 +21,7 @@ from ordercomp.studies.experiment import (
     Conclusion,
     Design,
     Experiment,
-    Part,
+    Workload,
     by_order,
     by_seed,
     by_sequence,
@@ -30,7 +30,7 @@ from ordercomp.studies.experiment import (
 from ordercomp.studies.facts import LAW, PAPER, CitedMethod, LawResult
 
 
-def _plan(design: Design) -> list[Part]:
+def _plan(design: Design) -> list[Workload]:
     """The law and the nearest sequences of every method, at as many epochs in all."""
     wanted = design.share_epochs([design.law])
     for method in PAPER.table_3.methods:

@@ -19,7 +19,7 @@ from ordercomp.studies.experiment import (
     Design,
     Experiment,
     Finding,
-    Part,
+    Workload,
     by_order,
     by_seed,
     group,
@@ -33,7 +33,7 @@ HUNDREDS = 100.0  # "hundreds to over 1000 times", of a task that the paper does
 NEGLIGIBLE = 0.01  # loss, a fraction
 
 
-def _plan(design: Design) -> list[Part]:
+def _plan(design: Design) -> list[Workload]:
     """The law on the task at hand, and on the rows of Table 2 if the preset asks and their data are there."""
     preset = design.preset
     others = [preset.prepare(zoo_task(row)) for row in _present_rows()] if preset.zoo else []

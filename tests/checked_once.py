@@ -7,17 +7,18 @@ import pytest
 from ordercomp.jobs import check, discover, proxy, search
 from ordercomp.running.task import Task
 
+PASSED: set[str] = set()
 
-@pytest.fixture(autouse=True, scope="package")
+
+def check_once(task: Task) -> None:
+    if repr(task) not in PASSED:
+        check.check_task(task)
+        PASSED.add(repr(task))
+
+
+@pytest.fixture(autouse=True, scope="module")
 def checked_once() -> Iterator[None]:
-    passed: set[str] = set()
-
-    def check_task(task: Task) -> None:
-        if repr(task) not in passed:
-            check.check_task(task)
-            passed.add(repr(task))
-
     with pytest.MonkeyPatch.context() as patch:
         for job in (discover, proxy, search):
-            patch.setattr(job, "check_task", check_task)
+            patch.setattr(job, "check_task", check_once)
         yield

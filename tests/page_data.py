@@ -20,7 +20,7 @@ from ordercomp.analysis.report.result_files import (
     SearchPoint,
     TrialCount,
 )
-from ordercomp.analysis.statistics import Estimate
+from ordercomp.analysis.statistics import Effect
 from ordercomp.objectives import Objectives
 from ordercomp.records import TrainingCount
 from ordercomp.sequence import permutations
@@ -34,7 +34,7 @@ BEHIND = {order: 0.5 * place for place, order in enumerate(permutations(STAGES))
 def a_pair(
     first: str = "D", second: str = "P", verdict: PairVerdict = "undecided", **changes: Any
 ) -> Evidence:
-    effect = Estimate(mean=0.31, interval=(0.12, 0.5), probability=0.98)
+    effect = Effect(mean=0.31, interval=(0.12, 0.5), probability=0.98)
     pair = Evidence(first=first, second=second, verdict=verdict, effect=effect, contexts=4, seeds=3)
     return replace(pair, **changes)
 

@@ -144,6 +144,19 @@ def test_nothing_is_imported_for_type_checking_alone() -> None:
     assert [name for name in FILES if "TYPE_CHECKING" in FILES[name].read_text(encoding="utf-8")] == []
 
 
+def test_no_two_public_classes_have_one_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for module, tree in TREES.items():
+        for node in tree.body:
+            if (
+                isinstance(node, ast.ClassDef)
+                and not node.name.startswith("_")
+                and ".templates." not in module
+            ):
+                homes.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}
+
+
 def test_every_module_says_what_it_is_for_and_holds_one_idea() -> None:
     silent = [name for name, tree in TREES.items() if tree.body and not ast.get_docstring(tree)]
     long = [name for name, path in FILES.items() if len(path.read_text().splitlines()) > MOST_LINES]

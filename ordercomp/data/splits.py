@@ -13,19 +13,19 @@ _FLOAT_BYTES = 2**26  # splits up to this size are kept normalized in float32
 
 
 @dataclass(frozen=True, slots=True)
-class Draws:
+class Crops:
     """The random choices for n images: the corner of each crop and whether it is mirrored."""
 
     rows: Tensor  # int64, shape (n,), in 0 … 2·padding
     columns: Tensor  # int64, shape (n,), in 0 … 2·padding
     mirrored: Tensor  # bool, shape (n,)
 
-    def __getitem__(self, part: slice) -> "Draws":
-        return Draws(self.rows[part], self.columns[part], self.mirrored[part])
+    def __getitem__(self, part: slice) -> "Crops":
+        return Crops(self.rows[part], self.columns[part], self.mirrored[part])
 
-    def to(self, device: torch.device) -> "Draws":
+    def to(self, device: torch.device) -> "Crops":
         """The same choices on another device."""
-        return Draws(self.rows.to(device), self.columns.to(device), self.mirrored.to(device))
+        return Crops(self.rows.to(device), self.columns.to(device), self.mirrored.to(device))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +47,18 @@ class Augmentation:
         """Whether it does anything at all."""
         return self.padding > 0 or self.flip
 
-    def draw(self, count: int, rng: torch.Generator) -> Draws:
+    def draw(self, count: int, rng: torch.Generator) -> Crops:
         """Draw the choices for `count` images with `rng`, a generator on the CPU."""
         corners = torch.randint(2 * self.padding + 1, (2, count), generator=rng)
         mirrored = torch.rand(count, generator=rng) < (0.5 if self.flip else 0.0)
-        return Draws(corners[0], corners[1], mirrored)
+        return Crops(corners[0], corners[1], mirrored)
 
     def pad(self, images: Tensor) -> Tensor:
         """Add black borders to `images`, shape (n, h, w, c)."""
         margin = self.padding
         return functional.pad(images, (0, 0, margin, margin, margin, margin)) if margin else images
 
-    def crop(self, padded: Tensor, index: Tensor, draws: Draws) -> Tensor:
+    def crop(self, padded: Tensor, index: Tensor, draws: Crops) -> Tensor:
         """Take the images `index`, shape (k,), out of `padded`, shape (n, h + 2p, w + 2p, c), as drawn.
 
         `padded` is contiguous; all three lie on one device. Returns shape (k, h, w, c) of the same type.
@@ -186,7 +186,7 @@ class MemorySplit:
             draws = self.augmentation.draw(len(self), rng).to(device)
         return self._batches(batch_size, order.to(device), draws)
 
-    def _batches(self, batch_size: int, order: Tensor, draws: Draws | None) -> Iterator[Batch]:
+    def _batches(self, batch_size: int, order: Tensor, draws: Crops | None) -> Iterator[Batch]:
         labels = self._labels(order.device)
         small = draws is None and 4 * self.images.numel() <= _FLOAT_BYTES
         for start in range(0, len(self), batch_size):

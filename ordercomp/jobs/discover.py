@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ordercomp.analysis.answer import LEAST_SEEDS, Answer, AnswerAt, answer_from, answer_of
-from ordercomp.analysis.batches import Batch, one_batch, warn_of_others
+from ordercomp.analysis.batches import RecordBatch, one_batch, warn_of_others
 from ordercomp.analysis.convergence import controls
 from ordercomp.analysis.hints import Hints
 from ordercomp.analysis.law import Law, law_from
@@ -171,7 +171,7 @@ def discover(
 def _warn_of_batches(records: Sequence[Record], task: Task, folder: Path) -> None:
     """Say before anything is trained which records of the folder this run cannot go on with."""
     torch = importlib.metadata.version("torch").partition("+")[0]
-    own = Batch(results_of(code_version()), torch, task.recipe.precision)
+    own = RecordBatch(results_of(code_version()), torch, task.recipe.precision)
     if told := warn_of_others(records, own):
         _log.warning("in %s %s", folder, told)
 

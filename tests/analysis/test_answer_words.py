@@ -16,7 +16,7 @@ from ordercomp.analysis.report.text import (
     where_costs_differ,
     where_it_changes,
 )
-from ordercomp.analysis.statistics import Estimate
+from ordercomp.analysis.statistics import Effect
 
 
 def standings(inside: Sequence[str], out: int) -> dict[str, Standing]:
@@ -155,9 +155,9 @@ def test_shorter_chains_are_told_beside_the_order_of_all_stages() -> None:
 
 def test_the_decided_pairs_are_told_with_the_rank_of_the_orders_that_keep_them() -> None:
     pairs = (
-        a_pair("D", "P", "before", effect=Estimate(mean=0.3, interval=(0.1, 0.5), probability=0.99)),
-        a_pair("D", "Q", effect=Estimate(mean=0.0, interval=(-0.1, 0.5), probability=0.5)),
-        a_pair("P", "Q", "after", effect=Estimate(mean=-0.3, interval=(-0.5, -0.1), probability=0.02)),
+        a_pair("D", "P", "before", effect=Effect(mean=0.3, interval=(0.1, 0.5), probability=0.99)),
+        a_pair("D", "Q", effect=Effect(mean=0.0, interval=(-0.1, 0.5), probability=0.5)),
+        a_pair("P", "Q", "after", effect=Effect(mean=-0.3, interval=(-0.5, -0.1), probability=0.02)),
     )
     orders = ["DPQ", "QDP", "DQP", "PDQ", "PQD", "QPD"]
     told = answer(

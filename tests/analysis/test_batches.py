@@ -4,7 +4,7 @@ from typing import Any
 
 from builders import make_record
 
-from ordercomp.analysis.batches import Batch, batch_of, one_batch, warn_of_others
+from ordercomp.analysis.batches import RecordBatch, batch_of, one_batch, warn_of_others
 from ordercomp.analysis.report.text import baseline_words
 from ordercomp.builds import RENAMED
 from ordercomp.jobs.law import law_of_records
@@ -70,7 +70,7 @@ def test_builds_that_make_the_same_results_are_one_batch() -> None:
     former, results = next(iter(RENAMED.items()))
     builds = (former, f"0.1.0+{results}", f"0.9.0+{results}")
     made = [make_record("D", versions={"ordercomp": build}) for build in builds]
-    assert {batch_of(record) for record in made} == {Batch(results, "", "")}
+    assert {batch_of(record) for record in made} == {RecordBatch(results, "", "")}
 
 
 def test_what_was_not_trained_belongs_to_every_batch() -> None:

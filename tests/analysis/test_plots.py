@@ -25,7 +25,7 @@ from ordercomp.analysis.report.plots import (
     ranking_plot,
     to_svg,
 )
-from ordercomp.analysis.statistics import Estimate
+from ordercomp.analysis.statistics import Effect
 from ordercomp.records import Record
 from ordercomp.sequence import permutations
 
@@ -57,9 +57,9 @@ def some_law(
             first,
             second,
             verdict,
-            effect=Estimate(0.3, (0.1, 0.5), probability if verdict == "after" else 0.9),
+            effect=Effect(0.3, (0.1, 0.5), probability if verdict == "after" else 0.9),
             under_trained=verdict == "undecided",
-            groups=(Group("P earlier", 3, Estimate(0.2, (0.1, 0.3), 0.9)),),
+            groups=(Group("P earlier", 3, Effect(0.2, (0.1, 0.3), 0.9)),),
         )
         for (first, second), verdict in zip(itertools.combinations(stages, 2), verdicts, strict=False)
     )

@@ -21,7 +21,7 @@ from ordercomp.analysis.report.tables import (
     reduction_table,
     threshold_text,
 )
-from ordercomp.analysis.statistics import Estimate
+from ordercomp.analysis.statistics import Effect
 from ordercomp.sequence import StageSequence
 
 
@@ -55,7 +55,7 @@ def test_seed_without_network_within_the_loss_counts_as_no_reduction() -> None:
 
 
 def test_pair_table_says_who_comes_first_and_marks_under_trained_pairs() -> None:
-    effect = Estimate(mean=-0.31, interval=(-0.5, -0.12), probability=0.02)
+    effect = Effect(mean=-0.31, interval=(-0.5, -0.12), probability=0.02)
     pair = a_pair("D", "P", "after", effect=effect, contexts=12, under_trained=True)
     row = pair_table([pair]).rows[0]
     assert row == ("D P", "P before D", "0.02", "-0.31", "-0.50 to -0.12", "12", "3", "under-trained")

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis.strategies import booleans, integers
 from torch import Tensor
 
-from ordercomp.data.splits import Augmentation, Draws
+from ordercomp.data.splits import Augmentation, Crops
 
 
-def crop_one_by_one(images: Tensor, padding: int, index: Tensor, draws: Draws) -> Tensor:
+def crop_one_by_one(images: Tensor, padding: int, index: Tensor, draws: Crops) -> Tensor:
     """Pad, cut and mirror each image by itself."""
     height, width = images.shape[1:3]
     results = []

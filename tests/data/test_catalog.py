@@ -15,7 +15,7 @@ from ordercomp.data.builtin import read_digits
 from ordercomp.data.catalog import load_data
 from ordercomp.data.parts import stratified
 from ordercomp.data.source import DataError
-from ordercomp.data.splits import Augmentation, Draws, ImageData, MemorySplit
+from ordercomp.data.splits import Augmentation, Crops, ImageData, MemorySplit
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_augmented_batches_hold_crops_of_their_own_images() -> None:
     for batch in split.batches(4, rng=torch.Generator().manual_seed(0), augment=True):
         assert torch.equal(batch.labels, split.labels[batch.index])
         for image, number in zip(batch.images, batch.index, strict=True):
-            crops = augmentation.crop(augmentation.pad(split.images), number.repeat(18), Draws(*every))
+            crops = augmentation.crop(augmentation.pad(split.images), number.repeat(18), Crops(*every))
             expected = (crops.permute(0, 3, 1, 2) - mean) / std
             assert any(torch.allclose(image, crop, atol=1e-5) for crop in expected)
 
