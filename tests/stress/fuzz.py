@@ -6,8 +6,9 @@ Changes good files at random (bits, bytes, pieces cut, doubled, swapped with tho
 and brackets beyond all bounds) and hands them to the reader. A changed file that is answered by words not
 heard before is kept and changed further, so that the search gets past the first check. Counts inputs,
 refusals, and exceptions other than the documented one; of one input in fifty also the peak of Python's
-memory against the size of the file. Prints one JSON line a parser; the exit code is 1 after an undocumented
-exception or a peak beyond ten times the file and 4 MiB.
+memory against the size of the file, and of all the processor time beyond a tenth of a second. Prints one JSON
+line a parser; the exit code is 1 after an undocumented exception, a peak beyond ten times the file and 4 MiB,
+or more than 50 microseconds a byte.
 """
 
 import argparse
@@ -53,6 +54,8 @@ MOST_KEPT = 400  # inputs that are changed further
 MEASURED = 50  # one input in so many is measured
 SMALL = 4 * 2**20  # bytes that reading any file may take
 TIMES = 10  # how many times its size a file may take beyond that
+QUICK = 0.1  # processor seconds that reading any file may take
+SLOW = 50.0  # microseconds a byte that it may take beyond that
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ def _change(content: bytes, others: list[bytes], chance: random.Random) -> bytes
 
 def _fuzz(parser: Parser, folder: Path, inputs: int, chance: random.Random) -> dict[str, object]:
     kept, heard = list(parser.seeds), {""}
-    path, refused, worst = folder / parser.name, 0, 0.0
+    path, refused, worst, slowest = folder / parser.name, 0, 0.0, 0.0
     undocumented: dict[str, str] = {}
     start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(inputs):
@@ -149,7 +152,7 @@ def _fuzz(parser: Parser, folder: Path, inputs: int, chance: random.Random) -> d
         measured = number % MEASURED == 0
         if measured:
             tracemalloc.start()
-        words = ""
+        words, began = "", time.process_time()
         try:
             parser.read(path)
         except parser.error as error:
@@ -157,6 +160,8 @@ def _fuzz(parser: Parser, folder: Path, inputs: int, chance: random.Random) -> d
             refused += 1
         except Exception as error:
             undocumented.setdefault(type(error).__name__, f"{error!s:.100} for {content[:200]!r}")
+        if not measured:  # which takes time itself
+            slowest = max(slowest, (time.process_time() - began - QUICK) / max(1, len(content)))
         if measured:
             worst = max(worst, (tracemalloc.get_traced_memory()[1] - SMALL) / max(1, len(content)))
             tracemalloc.stop()
@@ -169,6 +174,7 @@ def _fuzz(parser: Parser, folder: Path, inputs: int, chance: random.Random) -> d
         "answers": len(heard),
         "undocumented": undocumented,
         "peak_times_file": round(worst, 1),
+        "microseconds_a_byte": round(1e6 * slowest, 1),
         "resident_growth_mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10,
         "seconds": round(time.monotonic() - start, 1),
     }
@@ -190,6 +196,7 @@ def main() -> int:
             found = _fuzz(parsers[name], Path(folder), share, random.Random(f"{chosen.seed} {name}"))
             print(json.dumps({"parser": name, **found}), flush=True)
             bad = bad or bool(found["undocumented"]) or float(str(found["peak_times_file"])) > TIMES
+            bad = bad or float(str(found["microseconds_a_byte"])) > SLOW
     return int(bad)
 
 
