@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ordercomp import torchvision_compat
 from ordercomp.data.splits import Augmentation, MemorySplit
-from ordercomp.torchvision_compat import transforms
 
 IMAGES, BATCH, REPEATS = 20_000, 128, 5
 SHAPES = {"CIFAR-10": (32, 32, 3), "Fashion-MNIST": (28, 28, 1)}
@@ -22,6 +22,7 @@ class OneByOne(Dataset[tuple[torch.Tensor, int]]):
 
     def __init__(self, images: torch.Tensor) -> None:
         self.images = images.permute(0, 3, 1, 2)
+        transforms = torchvision_compat.transforms
         self.transform = transforms.Compose(
             [
                 transforms.ToPILImage(),

@@ -27,12 +27,12 @@ from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
 
+from ordercomp import torchvision_compat
 from ordercomp.data.catalog import load_data
 from ordercomp.data.splits import ImageData
 from ordercomp.models.catalog import build_model
 from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.torchvision_compat import transforms
 from ordercomp.training.device import choose_device, describe_hardware, probe_precision
 from ordercomp.training.recipe import Recipe
 from ordercomp.training.steps import GRAPHS_VARIABLE
@@ -52,7 +52,13 @@ class _Pictures(Dataset[tuple[Tensor, int]]):
         self._pictures = [Image.fromarray(picture.squeeze()) for picture in pixels]
         self._labels = batch.labels.tolist()
         middle = [0.4] * data.channels
-        self._transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(middle, middle)])
+        transforms = torchvision_compat.transforms
+        self._transform = transforms.Compose(
+            [
+                transforms.ToTensor(),
+                transforms.Normalize(middle, middle),
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self._labels)

@@ -1,16 +1,19 @@
 """The one door to torchvision, which opens even where torchvision's compiled operators do not load.
 
-Import its parts from here: `from ordercomp.torchvision_compat import datasets, models, transforms`.
+Take its parts from here when they are needed: `torchvision_compat.datasets`, `.models`, `.transforms`. The
+first access imports torchvision, and with it torch's compiler: two seconds, which most runs can do without.
 """
 
+import importlib
 import importlib.util
 import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
-__all__ = ["IMG_EXTENSIONS", "datasets", "declare_missing_operators", "models", "transforms"]
+__all__ = ["declare_missing_operators"]
 
 
 @lru_cache(maxsize=1)
@@ -38,7 +41,8 @@ def declare_missing_operators() -> torch.library.Library | None:
     return library
 
 
-declare_missing_operators()
-
-from torchvision import datasets, models, transforms  # noqa: E402
-from torchvision.datasets.folder import IMG_EXTENSIONS  # noqa: E402
+def __getattr__(name: str) -> Any:
+    if name not in ("datasets", "models", "transforms"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    declare_missing_operators()
+    return importlib.import_module(f"torchvision.{name}")

@@ -13,12 +13,12 @@ import numpy.typing as npt
 from scipy.io import loadmat
 from scipy.ndimage import map_coordinates
 
+from ordercomp import torchvision_compat
 from ordercomp.data.assemble import Labeled, assemble
 from ordercomp.data.parts import complete_parts, draw_parts, part_notices
 from ordercomp.data.source import DataError, Source, download_advice, find_folder
 from ordercomp.data.splits import Augmentation, ImageData
 from ordercomp.errors import one_line
-from ordercomp.torchvision_compat import datasets
 
 # CIFAR and SVHN
 
@@ -270,9 +270,11 @@ def download(source: Source) -> None:
 
 
 _FETCH: Mapping[str, Callable[[Path], Any]] = {
-    "fashion-mnist": lambda root: datasets.FashionMNIST(root, download=True),
-    "fashion-mnist-32": lambda root: datasets.FashionMNIST(root, download=True),
-    "cifar10": lambda root: datasets.CIFAR10(root, download=True),
-    "cifar100": lambda root: datasets.CIFAR100(root, download=True),
-    "svhn": lambda root: [datasets.SVHN(root, split, download=True) for split in ("train", "test")],
+    "fashion-mnist": lambda root: torchvision_compat.datasets.FashionMNIST(root, download=True),
+    "fashion-mnist-32": lambda root: torchvision_compat.datasets.FashionMNIST(root, download=True),
+    "cifar10": lambda root: torchvision_compat.datasets.CIFAR10(root, download=True),
+    "cifar100": lambda root: torchvision_compat.datasets.CIFAR100(root, download=True),
+    "svhn": lambda root: [
+        torchvision_compat.datasets.SVHN(root, split, download=True) for split in ("train", "test")
+    ],
 }

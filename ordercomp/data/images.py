@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ordercomp import torchvision_compat
 from ordercomp.data.assemble import Labeled, assemble
 from ordercomp.data.parts import PURPOSES, IntArray, complete_parts, part_notices
 from ordercomp.data.source import DataError, Source, find_folder
@@ -23,10 +24,12 @@ from ordercomp.data.splits import Augmentation, ImageData
 from ordercomp.data.torch_datasets import as_pixels, from_datasets
 from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.plugins import load_function
-from ordercomp.torchvision_compat import IMG_EXTENSIONS, datasets
 
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
-_SUFFIXES = (*IMG_EXTENSIONS, ".jfif", ".jpe", ".gif", ".avif", ".jp2", ".heic")
+_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"),
+    *(".gif", ".avif", ".jp2", ".heic"),
+)
 _OPEN_ENDED = ("I", "F")  # 32 bits a pixel: nothing says what white is
 _SMALL = (32, 32)
 _VALIDATION_NAMES = ("val", "valid", "validation")
@@ -207,17 +210,6 @@ def _check_whole(source: Source, parts: tuple[Tree, Tree, Tree]) -> None:
             )
 
 
-class _Classes(datasets.ImageFolder):  # type: ignore[misc]
-    """Class folders without those that programs leave behind, such as .ipynb_checkpoints and __MACOSX."""
-
-    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-        classes, _ = super().find_classes(directory)
-        kept = [name for name in classes if not name.startswith((".", "__"))]
-        if not kept:
-            raise FileNotFoundError(f"no class folder in {directory}")
-        return kept, {name: place for place, name in enumerate(kept)}
-
-
 def _read_tree(source: Source, folder: Path) -> Tree:
     skipped: list[str] = []
 
@@ -227,21 +219,25 @@ def _read_tree(source: Source, folder: Path) -> Tree:
             skipped.append(name.suffix.lower() or "without a suffix")
         return found
 
+    folders = torchvision_compat.datasets.folder
     try:
-        listing = _Classes(folder, is_valid_file=is_image)
+        classes = [name for name in folders.find_classes(folder)[0] if not name.startswith((".", "__"))]
+        if not classes:
+            raise FileNotFoundError(f"no class folder in {folder}")
+        numbers = {name: number for number, name in enumerate(classes)}
+        samples = folders.make_dataset(str(folder), numbers, is_valid_file=is_image)
     except FileNotFoundError as error:
         reason = textwrap.shorten(str(error), 200)
         raise DataError(
             f"{source.name}: {folder} must hold a folder of images for each class ({reason})"
         ) from error
-    if len(listing.classes) < 2:
+    if len(classes) < 2:
         raise DataError(
             f"{source.name}: {folder} must hold a folder for each of at least two classes, got only "
-            f"{listing.classes[0]!r}; is it a level too high?"
+            f"{classes[0]!r}; is it a level too high?"
         )
-    paths = tuple(path for path, _ in listing.samples)
-    labels = np.asarray(listing.targets, dtype=np.int64)
-    return Tree(folder, paths, labels, tuple(listing.classes), tuple(skipped))
+    labels = np.asarray([label for _, label in samples], dtype=np.int64)
+    return Tree(folder, tuple(path for path, _ in samples), labels, tuple(classes), tuple(skipped))
 
 
 # Transforms of the user's: one for training, and one for all else

@@ -13,13 +13,13 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ordercomp import torchvision_compat
 from ordercomp.data.assemble import check_labels, class_notices
 from ordercomp.data.images import OwnTransform, check_image, find_parts, open_image
 from ordercomp.data.parts import keep_limit
 from ordercomp.data.source import IMAGENET, DataError, ImageOptions, Source, find_folder
 from ordercomp.data.splits import Batch, ImageData, check_batches
 from ordercomp.data.torch_datasets import seeded
-from ordercomp.torchvision_compat import transforms
 
 _SIDE, _SHORTER_SIDE = 224, 256
 _CPU = torch.device("cpu")
@@ -104,9 +104,10 @@ class StreamedSplit:
         if self.transforms:
             return OwnTransform(self.transforms, training=augment).bytes
         side = self.size[0]
-        random = [transforms.RandomResizedCrop(side), transforms.RandomHorizontalFlip()]
-        fixed = [transforms.Resize(round(side * _SHORTER_SIDE / _SIDE)), transforms.CenterCrop(side)]
-        return partial(_crop, transforms.Compose([*(random if augment else fixed), transforms.PILToTensor()]))
+        vision = torchvision_compat.transforms
+        random = [vision.RandomResizedCrop(side), vision.RandomHorizontalFlip()]
+        fixed = [vision.Resize(round(side * _SHORTER_SIDE / _SIDE)), vision.CenterCrop(side)]
+        return partial(_crop, vision.Compose([*(random if augment else fixed), vision.PILToTensor()]))
 
     def _batches(self, loader: "DataLoader[Tensor]", order: Tensor, device: torch.device) -> Iterator[Batch]:
         mean, std = (

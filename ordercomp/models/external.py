@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ordercomp import torchvision_compat
 from ordercomp.errors import did_you_mean, is_out_of_memory, one_line, reraise_as
 from ordercomp.plugins import load_function
 from ordercomp.sequence import KnobValue, parse_call
-from ordercomp.torchvision_compat import declare_missing_operators, models
 
 _CLASSES, _CHANNELS = ("classes", "num_classes"), ("channels", "in_channels", "in_chans")
 _TIMM_FILES = {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
@@ -36,7 +36,7 @@ def call_factory(path: str, options: Mapping[str, KnobValue], *, classes: int, c
     `classes`, `num_classes` and `channels`, `in_channels`, `in_chans`; if it takes any keyword, under the
     first of these. Raises ValueError in one line if it does not take the options, fails or makes no module.
     """
-    declare_missing_operators()  # modules of users import torchvision, too
+    torchvision_compat.declare_missing_operators()  # modules of users import torchvision, too
     function = load_function(path)
     try:
         signature = inspect.signature(function)
@@ -65,6 +65,7 @@ def torchvision_model(name: str, *, classes: int, channels: int, **options: Knob
     Raises ValueError if there is no such network, if the images have other than 3 channels, or if the
     options do not suit.
     """
+    models = torchvision_compat.models
     known = models.list_models(module=models)
     if name not in known:
         raise ValueError(
@@ -85,7 +86,7 @@ def torchvision_weights(name: str) -> Path:
     Raises ValueError if torchvision has none, or the file is not there: it says from where to get it.
     """
     try:
-        entry = models.get_model_weights(name)["DEFAULT"]
+        entry = torchvision_compat.models.get_model_weights(name)["DEFAULT"]
     except (KeyError, ValueError):
         raise ValueError(f"torchvision has no trained weights for {name!r}") from None
     folder = Path(torch.hub.get_dir()) / "checkpoints"
@@ -99,7 +100,7 @@ def _torchvision_normalization(spelled: str) -> Normalization:
     name, options = parse_call(spelled)
     if name in _NORMALIZED_INSIDE and not options.get("transform_input", False):
         return (0.5,) * 3, (0.5,) * 3
-    preset = models.get_model_weights(name)["DEFAULT"].transforms()
+    preset = torchvision_compat.models.get_model_weights(name)["DEFAULT"].transforms()
     return tuple(preset.mean), tuple(preset.std)
 
 
@@ -152,7 +153,7 @@ def _timm_normalization(spelled: str) -> Normalization:
 
 
 def _timm() -> Any:
-    declare_missing_operators()  # timm imports torchvision
+    torchvision_compat.declare_missing_operators()  # timm imports torchvision
     try:
         return importlib.import_module("timm")
     except ImportError as error:

@@ -40,6 +40,7 @@ _WATCH_SECONDS = 1.0
 _END_SECONDS = 10.0  # that a worker is given to end by itself
 _WORKER_BYTES = 2 * 2**30  # memory that a worker may take
 _WORKERS_A_GPU = 8
+_LATE = ("torch._dynamo",)  # two seconds, which the first optimizer of a process takes to import it
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
@@ -284,7 +285,7 @@ def _start_worker(place: int, work: Callable[[Any], Any]) -> _Worker:
     pipe, theirs = context.Pipe()
     arguments = (theirs, dict(os.environ), code_version(), place, work)
     process = context.Process(target=_serve, args=arguments)  # type: ignore[attr-defined]
-    context.set_forkserver_preload([__name__, *({work.__module__} - {"__main__"})])
+    context.set_forkserver_preload([__name__, *_LATE, *({work.__module__} - {"__main__"})])
     with theirs, _shield_from_interrupt():
         process.start()
     return _Worker(process, pipe)
