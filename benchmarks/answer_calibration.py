@@ -3,6 +3,7 @@
     python benchmarks/answer_calibration.py                     # 300 simulations of each world
     python benchmarks/answer_calibration.py --simulations 40    # a quick look
     python benchmarks/answer_calibration.py --race              # with the race, at every stop
+    python benchmarks/answer_calibration.py --many-stages       # races of 5, 6 and 8 stages, at their end
 
 For each world and number of seeds: how often anything was told; how often the best set holds the best chains,
 ties included; how many are left; the regret that was stated and the one that came; how often the stated bound
@@ -13,18 +14,19 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from answer_rivals import RIVALS
-from answer_worlds import WORLDS, World
+from answer_worlds import LETTERS, WORLDS, Planted, World
 
-from ordercomp.analysis.answer import AnswerAt, precedence_of, read_answer
+from ordercomp.analysis.answer import AnswerAt, answer_of, precedence_of, read_answer
 from ordercomp.analysis.order_model import Draws, draw_tables
-from ordercomp.analysis.race import LOOK, Cell, first_cells, next_cells
+from ordercomp.analysis.race import LOOK, Cell, block_of, first_cells, look, next_cells
 from ordercomp.analysis.values import ValueTable
 from ordercomp.jobs.race import with_prefixes
+from ordercomp.sequence import Order
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -32,6 +34,7 @@ SEEDS = (3, 5, 8)
 LEAST_RACED = 2  # seeds from which on a race is answered
 STOPS, MOST = 40, 6  # trainings between two lines about races, and how many lines there are
 TOGETHER = 50  # simulations that are fitted at once
+BUDGETS = {5: 250, 6: 400, 8: 600}  # trainings of a race of so many stages
 TIE = 0.1  # doublings below which chains tie
 
 
@@ -155,6 +158,38 @@ def races(
     return dict(sorted(found.items()))
 
 
+def of_many_stages(stages: Order, budget: int, simulations: int) -> dict[str, float]:
+    """Means over races of so many stages that not all chains can run, after a budget of trainings.
+
+    What is held, left, stated, realized and bounded is of the chains that ran, as the answer is about them.
+    `regret` is how far the recommended one lies behind the best of all that there are, as a share of what a
+    chain at random loses; `best_ran` how often that best one, or its like, was among those that ran.
+    """
+    rng, make, found = np.random.default_rng(3), Planted(stages=stages, chains=True), []
+    for _ in range(simulations):
+        raced = _Raced(make(rng))
+        cells = first_cells(stages)
+        while cells and raced.trainings < budget:
+            raced.train(cells, rng)
+            cells = next_cells(look(raced.known), raced.ran, seeds=SEEDS[-1], block=block_of(stages))
+        truth, table = raced.world.truth(), raced.known
+        ran = truth[[raced.world.orders.index(order) for order in table.orders]]
+        score = of_answer(World(stages, table.orders, raced.world.seed, None, ran), answer_of(table))
+        assert score is not None
+        behind = truth.max() - ran.max() + score.realized
+        found.append(
+            {
+                **asdict(score),
+                "regret": behind / (truth.max() - truth.mean()),
+                "best_ran": float(ran.max() >= truth.max() - TIE),
+                "chains": len(ran),
+                "seeds": len(raced.columns),
+                "trainings": raced.trainings,
+            }
+        )
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
 @dataclass(slots=True)
 class _Raced:
     """A race in a world: what each seed would give, and what of it is known."""
@@ -175,6 +210,16 @@ class _Raced:
             [(order, seed) in self.ran for seed in range(len(self.columns))] for order in self.world.orders
         ]
         return np.where(there, np.stack(self.columns, axis=1), np.nan)
+
+    @property
+    def known(self) -> ValueTable:
+        """The table of the chains that ran."""
+        told = {order for order, _ in self.ran}
+        rows = [row for row, order in enumerate(self.world.orders) if order in told]
+        orders, seeds = tuple(self.world.orders[row] for row in rows), tuple(range(len(self.columns)))
+        there = [[(order, seed) in self.ran for seed in seeds] for order in orders]
+        values = np.where(there, np.stack([column[rows] for column in self.columns], axis=1), np.nan)
+        return ValueTable(self.world.stages, orders, seeds, values, self.world.floor)
 
     def train(self, cells: Sequence[Cell], rng: np.random.Generator) -> None:
         """Add chains at seeds, with their prefixes."""
@@ -211,9 +256,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--simulations", type=int, default=300)
     parser.add_argument("--race", action="store_true", help="race instead of all orders at all seeds")
+    parser.add_argument("--many-stages", type=int, nargs="*", help="race so many stages: 5, 6, 8 by default")
     parser.add_argument("--worlds", nargs="*", default=list(WORLDS), help="names of worlds")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.many_stages is not None:
+        for count in options.many_stages or BUDGETS:
+            means = of_many_stages(LETTERS[:count], BUDGETS[count], options.simulations)
+            print(f"{count} stages ", *(f"{key} {value:.3f} " for key, value in means.items()), flush=True)
+        return
     lines: list[Mapping[str, float | str]] = []
     for name in options.worlds:
         started = time.perf_counter()
