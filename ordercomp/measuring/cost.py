@@ -190,6 +190,8 @@ def measure_cost(network: CompressedNetwork) -> Cost:
         body[place] = replace(body[place], edge=True)
     nominal = network.bits or _FLOAT
     layers = (*_in_float(body, counter), *heads, *_outside(network, module, counter))
+    if module.rounded:
+        layers = (*layers, LayerCost(name="roundings", segment=0, macs=0, scales=len(module.rounded)))
     coded = coded_bits(module) if network.coded else None
     return Cost(layers=layers, nominal=nominal, coded=coded, exits=len(module.split_points) + 1)
 

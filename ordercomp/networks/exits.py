@@ -23,9 +23,11 @@ from ordercomp.networks.compat import (
 from ordercomp.networks.layers import (
     FLOAT_BITS,
     MOST_LEVEL_BITS,
+    TENSOR_BITS,
     ExitHead,
     HeadKind,
     Levels,
+    Placement,
     has_plain_forward,
     make_head,
     quantized_layer,
@@ -71,11 +73,12 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class Bits:
-    """Nominal bit widths of the whole network, and where the levels of its weights lie."""
+    """Nominal bit widths of the whole network, and where levels of weights and roundings lie."""
 
     weights: int
     activations: int
     levels: Levels = "uniform"
+    placement: Placement = "layer"
 
     def __post_init__(self) -> None:
         for name, value in (("weights", self.weights), ("activations", self.activations)):
@@ -88,6 +91,11 @@ class Bits:
         if self.levels != "uniform" and MOST_LEVEL_BITS < self.weights < FLOAT_BITS:
             raise ValueError(
                 f"levels={self.levels} takes weights of at most {MOST_LEVEL_BITS} bits, got {self.weights}"
+            )
+        if self.placement == "tensor" and max(self.weights, self.activations) > TENSOR_BITS:
+            raise ValueError(
+                f"placement=tensor takes weights and activations of at most {TENSOR_BITS} bits, "
+                f"got {self.weights} and {self.activations}"
             )
 
 
@@ -106,6 +114,12 @@ class MultiExit(nn.Module):
         self.body = body
         self.split_points = tuple(exits)  # names of modules of the body, in the order of execution
         self.heads = nn.ModuleList(exits.values())
+        self.rounded: tuple[str, ...] = ()  # names of modules of the body whose outputs are rounded
+        self.roundings = nn.ModuleList()
+
+    def round_outputs(self, roundings: Mapping[str, nn.Module]) -> None:
+        """Round, from now on, the outputs of these modules of the body and of no others."""
+        self.rounded, self.roundings = tuple(roundings), nn.ModuleList(roundings.values())
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Logits of every exit, each of shape (n, classes), the body's own last."""
@@ -135,7 +149,13 @@ class MultiExit(nn.Module):
         def note(name: str, reader: Callable[[Tensor], Tensor]) -> Callable[..., None]:
             return lambda _module, _inputs, features: read.__setitem__(name, reader(features))
 
+        def rounded(rounding: nn.Module) -> Callable[..., Tensor]:
+            return lambda _module, _inputs, output: rounding(output)
+
         with ExitStack() as hooks:
+            for name, rounding in zip(self.rounded, self.roundings, strict=True):
+                module = self.body.get_submodule(name)
+                hooks.enter_context(module.register_forward_hook(rounded(rounding)))
             for name, reader in zip(self.split_points, readers, strict=True):
                 module = self.body.get_submodule(name)
                 hooks.enter_context(module.register_forward_hook(note(name, reader)))
@@ -180,10 +200,11 @@ def quantize_layers(module: nn.Module, bits: Bits, *, image_reader: str | None =
     """Fake-quantize, in place, every Conv2d and Linear below `module`.
 
     A subclass with a forward of its own, which would be lost, stays as it is. The layer called
-    `image_reader` takes its input, the image, as it is.
+    `image_reader` takes its input, the image, as it is, or, where each tensor is rounded, in 8 bits.
     """
+    image_bits = TENSOR_BITS if bits.placement == "tensor" else FLOAT_BITS
     widths = {
-        name: (bits.weights, FLOAT_BITS if name == image_reader else bits.activations, False, bits.levels)
+        name: (bits.weights, image_bits if name == image_reader else bits.activations, False, bits.levels)
         for name, layer in module.named_modules(remove_duplicate=False)
         if isinstance(layer, (nn.Conv2d, nn.Linear)) and has_plain_forward(layer)
     }

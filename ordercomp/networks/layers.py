@@ -9,7 +9,7 @@ which bfloat16 holds exactly up to 8 bits, and scale the result.
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -19,11 +19,13 @@ from torch.nn import functional
 
 FLOAT_BITS = 32
 MOST_LEVEL_BITS = 8  # of levels that are not evenly spaced
+TENSOR_BITS = 8  # of a tensor that several parts read
 CODEWORDS = 64
 GRID = 4  # a head averages features to at most this many rows and columns before they are looked up
 
 HeadKind = Literal["pool", "bof"]
 Levels = Literal["uniform", "symmetric", "pot", "apot"]  # of weights of more than one bit
+Placement = Literal["layer", "tensor"]  # of quantizers of activations
 EVEN: tuple[Levels, ...] = ("uniform", "symmetric")  # those in even steps
 
 
@@ -152,7 +154,50 @@ def levels_of(layer: nn.Module) -> Levels:
     return layer.levels if isinstance(layer, QuantizedLayer) else "uniform"
 
 
-class QuantizedLayer:
+class RoundedInput:
+    """What rounds to levels of a range that it can choose: the input of a layer, or a tensor by itself."""
+
+    activation_bits: int
+    signed: bool  # whether inputs below zero were seen when the range was calibrated
+    input_scale: Tensor  # width of one activation level, shape (), or (nets,); [0, 1] before calibration
+
+    @torch.no_grad()
+    def calibrate(self, values: Tensor, scales: Sequence[Tensor] = ()) -> None:
+        """Choose the input range that rounds and clips this batch with the smallest squared error.
+
+        One of the `scales` is taken if it changes nothing: what is rounded already is rounded as it was.
+        """
+        if self.activation_bits >= FLOAT_BITS:
+            return
+        values = values.float().flatten()
+        self.signed = self.activation_bits > 1 and bool(values.min() < 0)
+        top = values.abs().max().clamp_min(1e-6)
+        levels = activation_range(self.activation_bits, signed=self.signed)[1]
+        sample = values[:: max(1, len(values) // 16384)]
+        candidates = top * torch.linspace(0.1, 1.0, 19, device=values.device) / max(levels, 1)
+        candidates = next((one.reshape(1) for one in scales if not self._error(sample, one)), candidates)
+        errors = [self._error(sample, scale) for scale in candidates]
+        self.input_scale.copy_(candidates[int(torch.stack(errors).argmin())])
+
+    def _error(self, values: Tensor, scale: Tensor) -> Tensor:
+        rounded = dorefa_activation(values, self.activation_bits, scale, signed=self.signed)
+        return (rounded - values).square().mean()
+
+
+class Rounding(RoundedInput, nn.Module):
+    """Rounds a tensor that several parts of a network read, to 8 bits; calibrate it before use."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.activation_bits, self.signed = TENSOR_BITS, False
+        self.register_buffer("input_scale", torch.tensor(1 / 255, device=device))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map any shape to the same shape, float32."""
+        return dorefa_activation(values, self.activation_bits, self.input_scale, signed=self.signed)
+
+
+class QuantizedLayer(RoundedInput):
     """What quantized convolutions and linear layers share: bit widths and the range of their input.
 
     A layer may hold several `nets` side by side, which share nothing: see `ordercomp.networks.side_by_side`.
@@ -161,10 +206,7 @@ class QuantizedLayer:
     weight: Tensor
     bias: Any  # Tensor | None
     weight_bits: int
-    activation_bits: int
     levels: Levels = "uniform"
-    signed: bool  # whether inputs below zero were seen when the range was calibrated
-    input_scale: Tensor  # width of one activation level, shape (), or (nets,); [0, 1] before calibration
     nets: int = 1
     training: bool
     sparse: bool = False  # whether zeros among the weights are zero to the quantizer, too
@@ -177,25 +219,6 @@ class QuantizedLayer:
             self.input_scale.mul_(before / activation_range(activations, signed=self.signed)[1])
         self.weight_bits, self.activation_bits = weights, activations
         self.signed = signed or getattr(self, "signed", False)
-
-    @torch.no_grad()
-    def calibrate(self, values: Tensor) -> None:
-        """Choose the input range that rounds and clips this batch with the smallest squared error."""
-        if self.activation_bits >= FLOAT_BITS:
-            return
-        values = values.float().flatten()
-        self.signed = self.activation_bits > 1 and bool(values.min() < 0)
-        top = values.abs().max().clamp_min(1e-6)
-        levels = activation_range(self.activation_bits, signed=self.signed)[1]
-        candidates = top * torch.linspace(0.1, 1.0, 19, device=values.device) / max(levels, 1)
-        sample = values[:: max(1, len(values) // 16384)]
-        errors = [
-            (dorefa_activation(sample, self.activation_bits, scale, signed=self.signed) - sample)
-            .square()
-            .mean()
-            for scale in candidates
-        ]
-        self.input_scale.copy_(candidates[int(torch.stack(errors).argmin())])
 
     def quantized_operands(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The input and the weight as the hardware would see them."""

@@ -8,7 +8,7 @@ stages changed (dropped blocks, layer shapes, bit widths, exits) is recorded as 
 import json
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from ordercomp.networks.gates import GatedBlock, gates
 from ordercomp.networks.held import mark, marks
 from ordercomp.networks.layers import Levels, QuantizedLayer, head_kind, make_head
 from ordercomp.networks.policies import POLICIES
+from ordercomp.networks.roundings import make_roundings, signs
 from ordercomp.networks.weights import CheckpointError, read_checkpoint, write_checkpoint
 from ordercomp.plugins import rebuild_module, refuse_untrusted
 from ordercomp.sequence import StageSequence, Step
@@ -109,12 +110,19 @@ def describe(module: MultiExit, dropped: Sequence[str], rebuilt: Sequence[Rebuil
             for name, layer in layers.items()
             if isinstance(layer, QuantizedLayer)
         },
+        **({"rounded": signs(module)} if module.rounded else {}),
     }
 
 
 def _other_levels(levels: Levels) -> list[Levels]:
     """Levels as files tell them: where they are not uniform."""
     return [] if levels == "uniform" else [levels]
+
+
+def _told_bits(bits: Bits) -> list[Any]:
+    """Bits as files tell them: the last ones where they are not the usual ones."""
+    told = astuple(bits)
+    return [*told] if bits.placement != "layer" else [*told[:2], *_other_levels(bits.levels)]
 
 
 def assemble(architecture: Architecture, structure: Mapping[str, Any]) -> MultiExit:
@@ -139,6 +147,7 @@ def assemble(architecture: Architecture, structure: Mapping[str, Any]) -> MultiE
     for name, (sparse, shared) in structure.get("held", {}).items():
         mark(module.get_submodule(name), sparse=sparse, shared=shared)
     quantize_named_layers(module, structure["quantized"])
+    module.round_outputs(make_roundings(structure.get("rounded", {})))
     return module
 
 
@@ -329,8 +338,7 @@ class CompressedNetwork:
         facts = {
             "architecture": encode(self.architecture),
             "structure": describe(self.module, self.dropped, self.rebuilt),
-            "bits": self.bits
-            and [self.bits.weights, self.bits.activations, *_other_levels(self.bits.levels)],
+            "bits": self.bits and _told_bits(self.bits),
             "lineage": [
                 {"step": str(result.step), "epochs": result.epochs, "achieved": result.achieved}
                 for result in self.lineage

@@ -16,6 +16,7 @@ from ordercomp.networks.layers import (
     QuantConv2d,
     QuantizedLayer,
     QuantLinear,
+    RoundedInput,
     has_plain_forward,
     linear_side_by_side,
 )
@@ -73,7 +74,7 @@ def separate(modules: Iterable[nn.Module]) -> None:
 
 def levels_of(module: nn.Module) -> list[bool]:
     """Which quantized layers have levels below zero: a joint layer does not notice where that changes."""
-    return [layer.signed for layer in module.modules() if isinstance(layer, QuantizedLayer)]
+    return [layer.signed for layer in module.modules() if isinstance(layer, RoundedInput)]
 
 
 def structure(module: nn.Module) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 Array = NDArray[Any]
 ROUNDING = "Rounding"  # in the domain of ours: attributes scale, low and high
+CARRIES = ("Flatten", "Reshape", "Identity", "MaxPool")  # what acts on levels as on what they stand for
 _FLATTENED = 3  # dimensions of features whose places were flattened
 _MOST_LEVEL, _SAFE_LEVEL = 127, 63
 _TINY = 1e-6  # of the largest scale of a layer: channels below it compute nothing but their bias
@@ -128,7 +129,33 @@ def simplify(model: onnx.ModelProto) -> None:
             _average_as_pool(model.graph, edges, shapes, node)
         elif node.op_type == "AveragePool":
             _pool_as_stride(edges, node)
+    _round_once(model.graph)
     clean(model.graph)
+
+
+def _round_once(graph: onnx.GraphProto) -> None:
+    """Leave out, in place, what rounds to levels that its input has already."""
+    edges = Edges(graph)
+    for node in graph.node:
+        if node.op_type != ROUNDING:
+            continue
+        before = edges.made_by.get(origin_of(node.input[0], edges)[0])
+        if before is not None and before.op_type == ROUNDING and before.attribute == node.attribute:
+            for reader in edges.read_by[node.output[0]]:
+                for place, name in enumerate(reader.input):
+                    if name == node.output[0]:
+                        reader.input[place] = node.input[0]
+
+
+def origin_of(name: str, edges: Edges) -> tuple[str, list[onnx.NodeProto]]:
+    """The tensor whose levels a tensor holds, and what carries them there."""
+    path: list[onnx.NodeProto] = []
+    node = edges.made_by.get(name)
+    while node is not None and node.op_type in CARRIES and len(node.output) == 1:
+        path.append(node)
+        name = node.input[0]
+        node = edges.made_by.get(name)
+    return name, path[::-1]
 
 
 def _average_as_pool(

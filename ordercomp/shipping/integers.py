@@ -13,6 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ordercomp.shipping.graph import (
+    CARRIES,
     ROUNDING,
     Array,
     Edges,
@@ -20,11 +21,11 @@ from ordercomp.shipping.graph import (
     attribute,
     clean,
     constant,
+    origin_of,
     scaled_numbers,
     store_levels,
 )
 
-_CARRIES = ("Flatten", "Reshape", "Identity", "MaxPool")  # what acts on levels as on what they stand for
 _COUNTED = ("Conv", "Gemm", "Add", "GlobalAveragePool")  # what readers compute in integers
 _BYTE = 255
 _FINE = 200  # levels from which a trained range can be cut out of a wider one of 256 levels
@@ -47,7 +48,7 @@ def points(graph: onnx.GraphProto, weights: Mapping[str, PackedWeight]) -> list[
     found: dict[str, None] = {}
     for node in graph.node:
         for place in _inputs_of(node, edges, weights):
-            origin = _origin(node.input[place], edges)[0]
+            origin = origin_of(node.input[place], edges)[0]
             if origin not in edges.made_by or edges.made_by[origin].op_type != ROUNDING:
                 found.setdefault(origin)
         if node.op_type in _COUNTED and _inputs_of(node, edges, weights):
@@ -58,27 +59,38 @@ def points(graph: onnx.GraphProto, weights: Mapping[str, PackedWeight]) -> list[
 def choose_ranges(
     graph: onnx.GraphProto, samples: Mapping[str, Array], weights: Mapping[str, PackedWeight]
 ) -> dict[str, Range]:
-    """A range for each of the `points`, given some of the values that each takes on example images.
+    """A range for each of the `points`, given some of the values that the `untrained` ones take on images.
 
-    Where layers alone read a tensor, it is the one that was trained, the widest if there are several.
+    Where roundings alone read a tensor, it is the one that was trained, the widest if there are several.
     Elsewhere it has the smallest squared error of those that are no finer than what layers read.
     """
     edges = Edges(graph)
     ranges = {}
-    for name, values in samples.items():
-        readers = _roundings_of(name, edges)
-        fine = [node for node in readers if _levels(node) >= _FINE]
-        scales = sorted({float(attribute(node, "scale")) for node in readers})
-        signed = bool(values.min() < 0)
-        alone = _is_read_by(name, edges, readers)
-        same = bool(scales) and scales[-1] <= scales[0] * (1 + 1e-6)
-        if alone and (same or (readers and len(fine) == len(readers))):
-            low = min(int(attribute(node, "low")) for node in readers)
-            ranges[name] = Range(scale=scales[-1], zero=_SIGNED_TOP + 1 if low < 0 else 0)
-            continue
-        least = max((float(attribute(node, "scale")) for node in fine), default=0.0)
-        ranges[name] = _best_range(values, least, signed=signed)
+    for name in points(graph, weights):
+        found = _trained_range(name, edges)
+        if found is None:
+            fine = [node for node in _roundings_of(name, edges) if _levels(node) >= _FINE]
+            least = max((float(attribute(node, "scale")) for node in fine), default=0.0)
+            found = _best_range(samples[name], least, signed=bool(samples[name].min() < 0))
+        ranges[name] = found
     return ranges
+
+
+def untrained(graph: onnx.GraphProto, weights: Mapping[str, PackedWeight]) -> list[str]:
+    """Those of the `points` whose range was not trained; none where Q placed its quantizers by tensor."""
+    edges = Edges(graph)
+    return [name for name in points(graph, weights) if _trained_range(name, edges) is None]
+
+
+def _trained_range(name: str, edges: Edges) -> Range | None:
+    readers = _roundings_of(name, edges)
+    if not readers or not _is_read_by(name, edges, readers):
+        return None
+    scales = [float(attribute(node, "scale")) for node in readers]
+    if max(scales) > min(scales) * (1 + 1e-6) and min(map(_levels, readers)) < _FINE:
+        return None
+    low = min(int(attribute(node, "low")) for node in readers)
+    return Range(scale=max(scales), zero=_SIGNED_TOP + 1 if low < 0 else 0)
 
 
 def _best_range(values: Array, least: float, *, signed: bool) -> Range:
@@ -129,7 +141,7 @@ class _Writer:
 
     def read(self, name: str) -> str:
         """What stands for a tensor, by the quantizer of what it comes from."""
-        origin, path = _origin(name, self.edges)
+        origin, path = origin_of(name, self.edges)
         if origin not in self.ranges:
             return name
         return self._once(
@@ -138,10 +150,10 @@ class _Writer:
 
     def replace_rounding(self, node: onnx.NodeProto) -> None:
         """Let what a layer reads come from the quantizer of the tensor, cut to the range that was trained."""
-        origin, path = _origin(node.input[0], self.edges)
-        (output,), found = node.output, self.ranges[origin]
+        origin, path = origin_of(node.input[0], self.edges)
+        (output,), found = node.output, self.ranges.get(origin)
         scale, low, high = (attribute(node, name) for name in ("scale", "low", "high"))
-        if found.scale < scale * (1 - 1e-6):  # finer: round once more
+        if found is None or found.scale < scale * (1 - 1e-6):  # rounded already, or finer: round once more
             again = Range(scale=scale, zero=_SIGNED_TOP + 1 if low < 0 else 0)
             self._quantize(self.read(node.input[0]), again, f"{output}_again")
             self._dequantize(self._cut(f"{output}_again", again, low, high, output), again, output)
@@ -259,17 +271,6 @@ def _inputs_of(node: onnx.NodeProto, edges: Edges, weights: Mapping[str, PackedW
     return []
 
 
-def _origin(name: str, edges: Edges) -> tuple[str, list[onnx.NodeProto]]:
-    """The tensor whose levels a tensor holds, and what carries them there."""
-    path: list[onnx.NodeProto] = []
-    node = edges.made_by.get(name)
-    while node is not None and node.op_type in _CARRIES and len(node.output) == 1:
-        path.append(node)
-        name = node.input[0]
-        node = edges.made_by.get(name)
-    return name, path[::-1]
-
-
 def _behind_relu(name: str, edges: Edges) -> str:
     after = edges.only_reader(name)
     if after is not None and (after.op_type == "Relu" or _clips_from_zero(after, edges)):
@@ -289,7 +290,7 @@ def _roundings_of(name: str, edges: Edges) -> list[onnx.NodeProto]:
     for node in edges.read_by[name]:
         if node.op_type == ROUNDING:
             found.append(node)
-        elif node.op_type in _CARRIES:
+        elif node.op_type in CARRIES:
             found += _roundings_of(node.output[0], edges)
     return found
 
@@ -297,7 +298,7 @@ def _roundings_of(name: str, edges: Edges) -> list[onnx.NodeProto]:
 def _is_read_by(name: str, edges: Edges, readers: Sequence[onnx.NodeProto]) -> bool:
     """Whether nobody else reads a tensor."""
     return all(
-        node in readers or (node.op_type in _CARRIES and _is_read_by(node.output[0], edges, readers))
+        node in readers or (node.op_type in CARRIES and _is_read_by(node.output[0], edges, readers))
         for node in edges.read_by[name]
     )
 

@@ -33,7 +33,7 @@ from ordercomp.shipping.graph import (
     write_roundings,
 )
 from ordercomp.shipping.int8 import static_int8
-from ordercomp.shipping.integers import choose_ranges, make_integer, points
+from ordercomp.shipping.integers import choose_ranges, make_integer, untrained
 from ordercomp.shipping.plain import InputRounding, ShippedNetwork, ship
 
 Array = NDArray[Any]
@@ -96,7 +96,7 @@ def export_onnx(
         segments: cut the network at its exits.
         branches: one file for one image at a time: logits of the exit that it leaves at, and its number.
         images: training images, stored pixel values (n, c, h, w), which choose 8-bit ranges for what lies
-            between layers, so that everything runs in integers.
+            between layers, so that everything runs in integers. `Q(placement=tensor)` trained those.
         int8: leave our quantizers out and take onnxruntime's static ones of 8 bits; needs images.
 
     Raises:
@@ -246,8 +246,10 @@ def _written(
 ) -> tuple[onnx.ModelProto, list[str]]:
     """The network in the form that its purpose wants, and notes."""
     traced, notes = trace(ship(network), network), list[str]()
-    if purpose != "size" and packed and images is not None:
-        model, notes = _integer(traced, packed, images[:IMAGES])
+    unknown = untrained(traced.graph, packed)
+    if purpose != "size" and packed and (images is not None or not unknown):
+        samples = {} if images is None else _samples(traced, unknown, images[:IMAGES])
+        model, notes = _integer(traced, packed, samples)
         finish(model, opset)
         found = _compare(network, [model], images)
         if found.same_labels >= _LEAST_SAME and found.share <= _MOST_DIFFERENCE:
@@ -282,11 +284,10 @@ def _stored_bits(weight: PackedWeight, purpose: Purpose, opset: int) -> int:
 
 
 def _integer(
-    traced: onnx.ModelProto, packed: Mapping[str, PackedWeight], images: Tensor
+    traced: onnx.ModelProto, packed: Mapping[str, PackedWeight], samples: Mapping[str, Array]
 ) -> tuple[onnx.ModelProto, list[str]]:
-    """The network in integers throughout, with ranges by these images, and notes."""
+    """The network in integers throughout, with ranges by values that tensors take on images, and notes."""
     model = _copy(traced)
-    samples = _samples(traced, points(model.graph, packed), images)
     rounded = make_integer(model.graph, choose_ranges(model.graph, samples, packed), packed)
     if not rounded:
         return model, []

@@ -64,7 +64,15 @@ def plain_module(module: MultiExit, weights: Mapping[str, Tensor] | None = None)
             if id(layer) not in made:
                 made[id(layer)] = _plain_layer(layer, (weights or {}).get(name))
             replace_module(copy, name, made[id(layer)])
+    copy.round_outputs(
+        {name: _plain_rounding(one) for name, one in zip(copy.rounded, copy.roundings, strict=True)}
+    )
     return copy
+
+
+def _plain_rounding(quantizer: Any) -> InputRounding:
+    low, high = activation_range(quantizer.activation_bits, signed=quantizer.signed)
+    return InputRounding(float(quantizer.input_scale), low, high)
 
 
 def _plain_layer(layer: QuantizedLayer, weight: Tensor | None) -> nn.Module:
@@ -75,8 +83,7 @@ def _plain_layer(layer: QuantizedLayer, weight: Tensor | None) -> nn.Module:
     plain.bias = layer.bias
     plain.rounding = nn.Identity()
     if layer.activation_bits < FLOAT_BITS:
-        low, high = activation_range(layer.activation_bits, signed=layer.signed)
-        plain.rounding = InputRounding(float(layer.input_scale), low, high)
+        plain.rounding = _plain_rounding(layer)
     return plain.eval()
 
 

@@ -94,6 +94,7 @@ def shrink(
             f"{network.architecture.model}: a block must map features to the same shape; "
             "try D(depth=1.0,width=0.5)"
         )
+    smaller.module.round_outputs({})  # until it is calibrated
     for name in dropped:
         drop_module(smaller.module.body, name)
     smaller = replace(smaller, dropped=(*smaller.dropped, *dropped))

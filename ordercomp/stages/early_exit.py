@@ -76,6 +76,7 @@ class EarlyExit:
             module = attach_heads(
                 grown.module.body, points, network.architecture, kind=self.head, policy=self.policy
             )
+        module.round_outputs(dict(zip(grown.module.rounded, grown.module.roundings, strict=True)))
         if network.bits is not None:
             quantize_layers(module.heads, network.bits)
         grown = replace(grown, module=module)

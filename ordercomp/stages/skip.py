@@ -57,6 +57,7 @@ class Skip:
                 block = gated.module.body.get_submodule(part.module)
                 wrapped = GatedBlock.rebuild(block, part.facts).to(network.device)
                 replace_module(gated.module.body, part.module, wrapped)
+        gated.module.round_outputs({})  # until it is calibrated: parts have other names
         gated = replace(gated, module=channels_last(gated.module), rebuilt=(*network.rebuilt, *made))
         trainer.calibrate(gated, again=True)
         epochs = trainer.train(gated, fresh=False)

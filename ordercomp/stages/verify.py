@@ -179,6 +179,7 @@ def _in_float(network: CompressedNetwork) -> CompressedNetwork:
     """The same network, changed in place to quantizers that do not round."""
     for _, layer in network.quantized_layers():
         layer.set_bits(FLOAT_BITS, FLOAT_BITS)
+    network.module.round_outputs({})
     return replace(network, bits=None)
 
 

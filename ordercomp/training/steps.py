@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ordercomp.data.splits import Batch
 from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.networks.held import Held
-from ordercomp.networks.layers import QuantizedLayer
+from ordercomp.networks.layers import RoundedInput
 from ordercomp.training.recipe import Recipe
 
 GRAPHS_VARIABLE = "ORDERCOMP_CUDA_GRAPHS"  # "off": every step eagerly
@@ -88,7 +88,7 @@ class GraphedSteps:
         groups = parameter_groups(module, recipe.weight_decay)
         self._optimizer = TensorRateSGD(groups, momentum=recipe.momentum, rate=self._rate)
         self._train = partial(_train, loss_of, self._optimizer, autocast, Held(module))
-        self._quantized = [layer for layer in module.modules() if isinstance(layer, QuantizedLayer)]
+        self._quantized = [layer for layer in module.modules() if isinstance(layer, RoundedInput)]
         self._capture, self._wait = capture, wait
         self._facts: object = None  # what the steps since the last warm-up have in common
         self._eager = 0  # steps since then

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ordercomp.data.splits import Batch, ImageData
-from ordercomp.networks.layers import QuantizedLayer
+from ordercomp.networks.layers import RoundedInput, Rounding
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.networks.roundings import place_roundings
 from ordercomp.training.fit import Criterion, Fitting, Objective, Schedule, batched, fit, make_objective
 from ordercomp.training.recipe import Recipe
 
@@ -141,10 +142,15 @@ class DataTrainer:
 
         With `again` the ranges stay as they are if the recipe says so.
         """
-        if again and not self.recipe.refit_ranges:
-            return
-        module = network.module.to(self.device).train()
-        _calibrate(module, self._some(_EVALUATION_BATCH))
+        module = network.module.to(self.device)
+        new = False
+        if network.bits is not None and network.bits.placement == "tensor":
+            new = place_roundings(module, self._some(2))
+        if new or not again or self.recipe.refit_ranges:
+            self._fit_ranges(module)
+
+    def _fit_ranges(self, module: nn.Module) -> None:
+        _calibrate(module.train(), self._some(_EVALUATION_BATCH))
 
     def sample(self, network: CompressedNetwork) -> Tensor:
         """Some training images as the network takes them, shape (n, c, h, w), on its device."""
@@ -193,8 +199,8 @@ class DataTrainer:
         peak = round(self.recipe.warmup * self._steps()[1])
 
         def refit(step: int) -> None:
-            if step == peak > 0:
-                self.calibrate(network, again=True)
+            if step == peak > 0 and self.recipe.refit_ranges:
+                self._fit_ranges(network.module)
 
         return refit
 
@@ -263,21 +269,21 @@ class _Heads(nn.Module):
 
 @torch.no_grad()
 def _calibrate(module: nn.Module, inputs: Tensor) -> None:
-    """Run `inputs` through `module` once; each quantized layer chooses its range just before it runs.
+    """Run `inputs` through `module` once; whatever rounds chooses its range just before it runs.
 
     A layer that runs several times ends with a range for the inputs of all its runs.
     """
     seen: dict[nn.Module, Tensor] = {}
 
     def choose(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        assert isinstance(layer, QuantizedLayer)
+        assert isinstance(layer, RoundedInput)
         values = arguments[0]
         if layer in seen:
             values = torch.cat([seen[layer], _summary(values)])
-        layer.calibrate(values)
+        layer.calibrate(values, [one.input_scale for one in seen if isinstance(one, Rounding)])
         seen[layer] = _summary(values)
 
-    layers = [layer for layer in module.modules() if isinstance(layer, QuantizedLayer)]
+    layers = [layer for layer in module.modules() if isinstance(layer, RoundedInput)]
     with ExitStack() as hooks:
         for layer in layers:
             hooks.enter_context(layer.register_forward_pre_hook(choose))

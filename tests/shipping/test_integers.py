@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_networks import apply, tiny_network
+from tiny_networks import apply, digits, tiny_network, tiny_trainer
 from torch import Tensor, nn
 
 from ordercomp.networks.exits import Bits, MultiExit
@@ -188,6 +188,31 @@ def test_a_range_is_no_finer_than_what_layers_read() -> None:
     narrow, wide = rng.uniform(0, 1, 1000), rng.uniform(0, 10, 1000)
     assert choose_ranges(graph, {"r": narrow}, {}) == {"r": Range(scale=pytest.approx(0.02), zero=0)}
     assert choose_ranges(graph, {"r": wide}, {})["r"].scale > 0.035
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("bits", [(4, 8), (8, 8), (2, 4)])
+@pytest.mark.parametrize("order", ["PQ", "QPE"])
+def test_what_was_trained_for_each_tensor_needs_no_images_and_no_cut(
+    order: str, bits: tuple[int, int], tmp_path: Path
+) -> None:
+    trainer, network = tiny_trainer(epochs=8.0), tiny_network("resnet8(width=8)")
+    trainer.train(network, fresh=True)
+    knobs = dict(zip(("weights", "activations"), bits, strict=True)) | {"placement": "tensor"}
+    for letter in order:
+        network = apply(letter, network, trainer, **(knobs if letter == "Q" else {}))
+    network.module.eval()
+    exported = export_onnx(network, tmp_path / "n.onnx")
+    assert exported.integer_layers == exported.layers > 0
+    assert exported.notes == ()
+    kinds = {node.op_type for node in onnx.load(tmp_path / "n.onnx").graph.node}
+    assert "Relu" not in kinds
+    assert bool(kinds & {"Min", "Clip"}) == (bits[1] == 4)  # levels of 4 bits, cut out of 8
+    images = next(iter(digits().test.batches(360))).images.contiguous()
+    with torch.no_grad():
+        ours = torch.stack(ship(network)(images)).argmax(2).numpy()
+    theirs = np.stack(onnx_session(str(tmp_path / "n.onnx")).run(None, {"image": images.numpy()})).argmax(2)
+    assert (ours == theirs).mean() >= (0.99 if bits[1] == 8 else 0.9)
 
 
 def test_the_order_of_stages_does_not_matter(tmp_path: Path) -> None:
