@@ -26,6 +26,7 @@ INTERRUPTIONS = (
     "int",
 )
 ON_A_CLUSTER = (*("group", "worker") * 2, "parent", "scheduler", "late", "term", "concurrent")
+MOST_DEATHS = 6  # of workers in a run
 FAULTS = (
     *("cut", "flip", "empty", "no_room", "full", "read_only", "store_gone", "all_gone"),
     *("no_memory", "clock"),
@@ -107,18 +108,28 @@ def _hit_worker(scenario: Scenario, child: int) -> None:
         scenario.met["kills"] += 1
         scenario.wait(child, PATIENCE)
         return
+    for _ in range(scenario.chance.randint(1, MOST_DEATHS)):
+        if not _kill_a_worker(scenario, child):
+            break
+        time.sleep(scenario.seconds * scenario.chance.uniform(0.05, 0.3))
+    scenario.wait(child, PATIENCE)
+
+
+def _kill_a_worker(scenario: Scenario, child: int) -> bool:
+    """Kill one worker of a run, an idle one as often as not; whether there was one."""
     busy: dict[int, bool] = {}
     while not busy and child in members(child):  # it starts its workers late
         time.sleep(scenario.chance.uniform(0.0, 0.2))
         busy = {process: _is_busy(process) for process in members(child) if process != child}
+    if not busy:
+        return False
     idle = [process for process in busy if not busy[process]]
-    if victims := idle if idle and scenario.chance.random() < 0.5 else list(busy):
-        victim = scenario.chance.choice(victims)
-        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
-            os.kill(victim, signal.SIGKILL)
-        scenario.met["kills"] += 1
-        scenario.met["kills_of_a_busy_worker" if busy[victim] else "kills_of_an_idle_worker"] += 1
-    scenario.wait(child, PATIENCE)
+    victim = scenario.chance.choice(idle if idle and scenario.chance.random() < 0.5 else list(busy))
+    with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+        os.kill(victim, signal.SIGKILL)
+    scenario.met["kills"] += 1
+    scenario.met["kills_of_a_busy_worker" if busy[victim] else "kills_of_an_idle_worker"] += 1
+    return True
 
 
 def _is_busy(process: int) -> bool:

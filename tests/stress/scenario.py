@@ -39,7 +39,7 @@ JOBS = {
     "study": ("study", "pairwise", "--task", "tiny.toml", "--out", "out"),
     "dask": _DISCOVER,  # on a cluster of its own
 }
-PATIENCE = 120.0  # seconds that a run may take which is left alone
+PATIENCE = 300.0  # seconds that a run may take which is left alone, on a busy machine, too
 REAP_SECONDS = 10.0  # seconds in which workers must follow their parent
 ENDS = (0, 1, 2, 130)
 
