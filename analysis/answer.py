@@ -12,8 +12,9 @@ of a chain's value (`order_model`):
 - *Precedence*: the pairs that stand the same way round in every chain of the best set that holds both.
 - *All stages*: the same, of the same draws, for the orders of all stages alone.
 
-Nothing is recommended from fewer than three seeds, as two cannot tell noise from a difference, nor where no
-chain loses so little at most of the seeds, as then the network is best left alone.
+Nothing is recommended from a single seed, which cannot tell noise from a difference, nor where no chain loses
+so little at most of the seeds, as then the network is best left alone. From two seeds bounds are wide, and no
+pair is decided.
 """
 
 import itertools
@@ -30,7 +31,6 @@ from ordercomp.analysis.hints import Hints
 from ordercomp.analysis.order_model import Draws, Effort, draw_tables
 from ordercomp.analysis.pairs import Evidence, pair_evidence
 from ordercomp.analysis.posterior import Posterior, posterior_of
-from ordercomp.analysis.statistics import RULES
 from ordercomp.analysis.values import (
     ValueTable,
     chain_values,
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 BAND = 0.05  # error of the band: the chance of leaving out a chain that is as good as any
 BOUND = 0.99  # quantile of the posterior that bounds a regret with 95 % in benchmarks/answer_calibration.py
-LEAST_SEEDS = RULES.least_seeds
+LEAST_SEEDS = 2
 LEAST_REACHED = 0.5  # share of the seeds at which some chain must reach the loss
 BRIEF = Effort(burn_in=50, draws=75)  # for losses and settings beside those that were asked about
 COSTS: tuple[CostName, ...] = ("bitops", "storage", "macs")  # that all records tell
@@ -192,6 +192,7 @@ class Answer:
     )  # figure of the networks left alone, on test
     guessing: float | None = field(default=None, metadata=OMITTED)  # what guessing gets, if that is known
     batches: str = field(default="", metadata=OMITTED)  # which records were left out, or pooled over hardware
+    prior: tuple[str, ...] = field(default=(), metadata=OMITTED)  # recorded tasks that were a hint
 
     @property
     def recommended(self) -> Order | None:

@@ -1,4 +1,4 @@
-"""Hints: what a cheaper copy of a task says of its chains, at the loss that is to be tolerated there.
+"""Hints: what a cheaper copy of a task, or other tasks, say of its chains, at the loss to be tolerated there.
 
 A tolerated loss of the task becomes one of the copy by a rule: the same loss (`same`), the same share of the
 baseline's error (`error`), or the loss within which the same share of all networks lies (`quantile`, which
@@ -61,34 +61,54 @@ def _losses(networks: Sequence[ChainNetwork]) -> FloatArray:
 
 
 @dataclass(frozen=True, slots=True)
-class Hints:
-    """What a cheaper copy of a task says of its chains, ready for any loss that is tolerated on the task."""
+class Source:
+    """What was raced elsewhere: on a cheaper copy of a task, or on another task."""
 
-    networks: tuple[ChainNetwork, ...]  # of the copy, as `networks_of` gives them
+    networks: tuple[ChainNetwork, ...]  # as `networks_of` gives them
+    errors: tuple[float, float] = (1.0, 1.0)  # of the baselines here and there; alike: the same loss
+
+    def at(self, loss: float, stages: Order) -> dict[Order, float]:
+        """What is expected of each chain there, in its doublings, at a loss here; empty where nothing is."""
+        cheap = matched_loss(loss, "error", errors=self.errors)
+        table = chain_values(self.networks, stages, loss=cheap)
+        if not (table.values > FLOOR).any():
+            return {}
+        every = [chain for subset in subsets(stages) for chain in permutations(subset)]
+        unseen = [chain for chain in every if chain not in table.orders] if len(stages) <= 4 else []
+        values = np.full((len(table.orders) + len(unseen), len(table.seeds)), np.nan)
+        values[: len(table.orders)] = table.values
+        orders = (*table.orders, *unseen)
+        draws = draw_values(values, orders, stages, floor=FLOOR, effort=_EFFORT)
+        return dict(zip(orders, map(float, draws.pooled.mean(axis=0)), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What was raced elsewhere says of a task's chains, ready for any loss that is tolerated on the task."""
+
+    sources: tuple[Source, ...]
     stages: Order
-    errors: tuple[float, float]  # of the baselines of task and copy, fractions
+    names: tuple[str, ...] = ()  # of other tasks that are the sources; empty for a copy
 
     @classmethod
     def of(
         cls, task: Sequence[Record], copy: Sequence[Record], stages: Order, *, cost: CostName = "bitops"
     ) -> "Hints":
-        """The hints of the copy's records; those of the task tell its baseline's error."""
+        """The hints of a cheaper copy's records; those of the task tell its baseline's error."""
         networks = tuple(networks_of(copy, stages, cost=cost))
-        return cls(networks, stages, errors=(baseline_error(task), baseline_error(copy)))
+        return cls((Source(networks, (baseline_error(task), baseline_error(copy))),), stages)
 
     def at(self, loss: float) -> dict[Order, float]:
-        """Expected value of each chain on the copy, in its doublings; empty where it tells nothing.
+        """What is expected of each chain, in doublings; of several sources the mean, each in its own spread.
 
-        Chains that were never run there are told as the model expects them, with up to four stages.
+        Empty where none tells anything. Chains that were never run there are told as the model expects them,
+        with up to four stages.
         """
-        cheap = matched_loss(loss, "error", errors=self.errors)
-        table = chain_values(self.networks, self.stages, loss=cheap)
-        if not (table.values > FLOOR).any():
-            return {}
-        every = [chain for subset in subsets(self.stages) for chain in permutations(subset)]
-        unseen = [chain for chain in every if chain not in table.orders] if len(self.stages) <= 4 else []
-        values = np.full((len(table.orders) + len(unseen), len(table.seeds)), np.nan)
-        values[: len(table.orders)] = table.values
-        orders = (*table.orders, *unseen)
-        draws = draw_values(values, orders, self.stages, floor=FLOOR, effort=_EFFORT)
-        return dict(zip(orders, map(float, draws.pooled.mean(axis=0)), strict=True))
+        found = [told for source in self.sources if (told := source.at(loss, self.stages))]
+        if len(found) < 2:
+            return found[0] if found else {}
+        chains = [chain for chain in found[0] if all(chain in told for told in found)]
+        values = np.array([[told[chain] for chain in chains] for told in found])
+        spreads = np.maximum(values.std(axis=1, keepdims=True), 1e-9)
+        means = ((values - values.mean(axis=1, keepdims=True)) / spreads).mean(axis=0)
+        return dict(zip(chains, map(float, means), strict=True))

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.answer import BAND, BOUND, LEAST_SEEDS, lower_bounds
+from ordercomp.analysis.answer import BAND, BOUND, lower_bounds
 from ordercomp.analysis.order_model import Draws, Effort, draw_values, pair_signs, parts_of
+from ordercomp.analysis.statistics import RULES
 from ordercomp.analysis.values import ValueTable
 from ordercomp.sequence import Order, permutations, prefixes, subsets
 
@@ -91,7 +92,7 @@ def next_cells(
     A race is over if hardly anything can be gained by taking another chain than the best guess, or if all
     that may be the best were run at all seeds.
     """
-    if len({seed for _, seed in ran}) >= LEAST_SEEDS and is_decided(draws):
+    if len({seed for _, seed in ran}) >= RULES.least_seeds and is_decided(draws):
         return ()
     may_win = lower_bounds(draws.pooled, _RISK) == 0
     doubt = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ordercomp.files import is_digest, read_bytes, replace_file, replacing
-from ordercomp.jobs.race import load_recorded
+from ordercomp.jobs.recordings import load_recorded
 from ordercomp.records import RecordError, append_record, read_records
 from ordercomp.running.record_log import RecordLog
 from ordercomp.search.study import open_storage

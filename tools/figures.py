@@ -21,7 +21,8 @@ from ordercomp.analysis.fronts import candidates, front
 from ordercomp.analysis.report.plots import BLUE, GREEN, GREY, INK, SLATE, STYLE, to_svg
 from ordercomp.analysis.report.text import answer_words
 from ordercomp.analysis.values import front_reduction
-from ordercomp.jobs.race import Race, load_recorded, plan_race
+from ordercomp.jobs.race import Race, plan_race
+from ordercomp.jobs.recordings import load_recorded
 from ordercomp.records import Record
 from ordercomp.running.task import TASKS
 from ordercomp.sequence import Order, permutations, prefixes

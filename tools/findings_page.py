@@ -26,7 +26,7 @@ from ordercomp.analysis.run_table import RunTable
 from ordercomp.analysis.statistics import interval_alone, kendall_tau
 from ordercomp.analysis.values import chain_values, networks_of, order_values
 from ordercomp.files import replace_file
-from ordercomp.jobs.race import load_recorded, recorded_names
+from ordercomp.jobs.recordings import load_recorded, recorded_names
 from ordercomp.records import Record
 from ordercomp.sequence import Order
 from ordercomp.studies.experiment import Conclusion, Finding

@@ -59,6 +59,7 @@ class AnswerWords:
     road: str = ""  # the decided pairs, and where the orders that keep them stand
     doubt: str = ""  # what the sampler leaves in doubt
     batches: str = ""  # which records were left out
+    prior: str = ""  # what else spoke
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -75,8 +76,16 @@ def answer_words(
     """
     if isinstance(answer, Answer):
         words = _words(answer.asked, stages, answer.metric, answer.cost, answer.withheld)
-        return replace(words, batches=answer.batches)
+        return replace(words, batches=answer.batches, prior=prior_words(answer))
     return _words(answer, stages, metric, cost)
+
+
+def prior_words(answer: Answer) -> str:
+    """Say which recorded tasks were heard; empty where none was."""
+    if not answer.prior:
+        return ""
+    names = " and ".join(answer.prior)
+    return f"What was recorded on {names} is a hint of what each chain is worth; the runs here weigh it."
 
 
 def _words(told: AnswerAt, stages: str, metric: str, cost: str, withheld: str = "") -> AnswerWords:

@@ -267,7 +267,9 @@ def _law_of_paths(
     store = folder / "store" if len(paths) == 1 and (folder / "store").is_dir() else None
     measured = [record for path in paths for record in _measured(path)]
     gc.freeze()  # they stay until the end, so that no search for garbage need pass through them
-    asked, by = (loss, cost) if loss is not None and cost is not None else _asked(folder / "law.json")
+    asked, by, prior = (
+        (loss, cost, ()) if loss is not None and cost is not None else _asked(folder / "law.json")
+    )
     return law_of_records(
         measured,
         stages=stages,
@@ -275,6 +277,7 @@ def _law_of_paths(
         cost=cost or by,
         store=store,
         copied=folder if len(paths) == 1 else None,
+        prior=prior,
     )
 
 
@@ -289,18 +292,20 @@ def _measured(path: Path) -> list[Record]:
     return records
 
 
-def _asked(path: Path) -> tuple[float, CostName]:
-    """The loss and the cost that the law.json of a folder was asked for; the defaults if there is none."""
+def _asked(path: Path) -> tuple[float, CostName, tuple[str, ...]]:
+    """What the law.json of a folder was asked for, loss, cost and prior; the defaults without one."""
     if not path.exists():
-        return LOSS, COST
+        return LOSS, COST, ()
     match read_json(path):
         case {"answer": {"loss": float(loss), **told}} if 0 < loss <= 1:
-            return loss, check_cost(str(told.get("cost", COST)))
+            prior = told.get("prior")
+            names = tuple(map(str, prior)) if isinstance(prior, list) else ()
+            return loss, check_cost(str(told.get("cost", COST))), names
         case {"answer": _}:
             raise ValueError(
                 f"{path} does not tell the loss of its answer as a fraction; give --loss and --cost"
             )
-    return LOSS, COST
+    return LOSS, COST, ()
 
 
 def _answer_of_table(

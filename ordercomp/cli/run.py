@@ -52,6 +52,11 @@ ProxyOption = Annotated[
     str | None,
     typer.Option(help="race on a cheaper copy first: auto, or shares such as epochs=0.25,width=0.5"),
 ]
+FirstSeedOption = Annotated[int, typer.Option(min=0, help="another one repeats a race with other chance")]
+PriorOption = Annotated[
+    str | None,
+    typer.Option(help="recorded: what the recorded tasks of other data say of each chain is a hint"),
+]
 SamplerOption = Annotated[str, typer.Option(help="tpe, neighbors, nsga2, nsga3, gp, random or grid")]
 ObjectiveOption = Annotated[
     list[str] | None,
@@ -76,10 +81,12 @@ def discover(
     cost: CostOption = None,
     budget: Annotated[str, typer.Option(help="time to train, e.g. 8m; none: until the race ends")] = "8m",
     seeds: Annotated[int, typer.Option(min=1, help="seeds of the race, at most")] = SEEDS,
+    first_seed: FirstSeedOption = 0,
     workers: WorkersOption = None,
     guarantee: GuaranteeFlag = False,
     tune: TuneOption = None,
     proxy: ProxyOption = None,
+    prior: PriorOption = None,
     store: StoreUrlOption = None,
     dask: DaskOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="print law.json on stdout")] = False,
@@ -101,13 +108,13 @@ def discover(
 
         def answered(so_far: job.SoFar) -> None:
             words = answer_words(so_far.answer, so_far.stages)
-            told = (words.cost, words.out, so_far.ladder)
-            view.note(f"so far: {words.headline}", *(line for line in told if line))
+            view.note(f"so far: {words.headline}", *filter(None, (words.cost, words.out, so_far.ladder)))
 
-        done = _racing(proxy, started=view.note)(
+        done = _racing(proxy, prior, chosen, started=view.note)(
             chosen,
             out=out,
             seeds=seeds,
+            first_seed=first_seed,
             budget_seconds=seconds,
             workers=many,
             executor=executor,
@@ -127,12 +134,21 @@ def discover(
         _tuned(chosen, out, seconds=tuning, dask=dask, workers=workers, store=store, as_json=as_json)
 
 
-def _racing(proxy: str | None, *, started: Callable[[str], None]) -> Callable[..., Any]:
-    """What runs a race, on a cheaper copy first if one is named."""
+def _racing(
+    proxy: str | None, prior: str | None, task: Any, *, started: Callable[[str], None]
+) -> Callable[..., Any]:
+    """What runs a race: on a cheaper copy first, or told what was recorded, where that is asked for."""
     from ordercomp.jobs.discover import discover as race
     from ordercomp.jobs.proxy import discover_by_proxy
+    from ordercomp.jobs.recordings import raced_elsewhere, recorded_hints
     from ordercomp.running.proxy import Proxy
 
+    if prior is not None:
+        if prior != "recorded" or proxy is not None:
+            got = repr(prior) if proxy is None else f"--proxy {proxy}, whose copy tells more"
+            raise ValueError(f"--prior must be recorded, and without --proxy, got {got}")
+        names = raced_elsewhere(task.data)
+        return functools.partial(race, hints=recorded_hints(names, task.ordered, cost=task.cost))
     if proxy is None:
         return race
     copy = None if proxy == "auto" else Proxy.parse(proxy)

@@ -38,7 +38,8 @@ class Course:
         """The course of a race of the same question in a study; a new one where there is none."""
         task = race.task
         key = digest_of(
-            task.stages, task.loss, task.cost, encode(task.settings), task.accounting, task.ladder
+            *(task.stages, task.loss, task.cost, encode(task.settings), task.accounting, task.ladder),
+            *([race.start] if race.start else []),
         )
         course = cls(race, study, key)
         kept: Mapping[str, Any] = study.user_attrs.get(ATTRIBUTE, {}).get(key, {})

@@ -118,6 +118,7 @@ def discover(
     *,
     out: Path | str,
     seeds: int = SEEDS,
+    first_seed: int = 0,
     budget_seconds: float | None = 480.0,
     workers: int = 2,
     guarantee: bool = False,
@@ -134,12 +135,14 @@ def discover(
         out: folder for records.jsonl, law.json, report.html, networks/, study.db and the store of results;
             what a former run left there is used again. A finished race trains and changes nothing.
         seeds: at most; the race ends earlier if one order is left.
+        first_seed: of trainings and splits; another one repeats a race with other chance.
         budget_seconds: wall time after which no training starts; the next run goes on. None: no limit.
         workers: processes, one thread each; with an executor, how many nodes are in training at once.
         guarantee: take only networks whose loss holds with 95 % confidence, at thresholds chosen so.
         executor: any `concurrent.futures` executor whose workers see the store under the same path.
         store_url: where results are shared with other machines, e.g. s3://bucket/folder; `out` has copies.
-        hints: what a race on a cheaper copy of the task says; see `jobs.proxy`.
+        hints: what a race on a cheaper copy of the task says, see `jobs.proxy`, or recorded tasks, see
+            `jobs.recordings`.
         report: called with every finished node.
         answered: called with what is known so far, again and again while it trains.
 
@@ -148,7 +151,7 @@ def discover(
             to another question. OSError: it cannot be written.
     """
     refuse_unguarded("discover")
-    Race(task=task, seeds=seeds)  # bad arguments are told before anything starts
+    Race(task=task, seeds=seeds, start=first_seed)  # bad arguments are told before anything starts
     check_task(task)
     if guarantee:
         check_guarantee(task_metric(task, task_data(task, 0)))
@@ -156,7 +159,8 @@ def discover(
     refuse_link(folder / "networks")
     store = open_store(folder / "store", store_url)
     task = settle_precision(task, store)
-    race = Race(task=task, seeds=seeds, told={} if hints is None else hints.at(task.loss))
+    told = {} if hints is None else hints.at(task.loss)
+    race = Race(task=task, seeds=seeds, start=first_seed, told=told)
     file = RecordLog(folder / "records.jsonl", task=task)
     _warn_of_batches(file.records, task, folder)
     with Runner(
@@ -307,7 +311,7 @@ class _Run:
         found = controls(RunTable.of(self.records))
         short = {f"{control.sequence} {CONTROL}" for control in found if control.status == "under-trained"}
         return [
-            Request(one.sequence, 1)
+            Request(one.sequence, self.race.start + 1)
             for one in self.closing
             if str(one.sequence) in short and self.course.ran_at(one.sequence, 1)
         ]
@@ -390,7 +394,9 @@ def _derived(run: _Run, records: Sequence[Record], *, guarantee: bool) -> LawFil
     task, runner = run.race.task, run.runner
     posterior = posterior_of(records, stages=run.race.stages, loss=task.loss, cost=task.cost, hints=run.hints)
     law = law_from(posterior, cost=task.cost)
-    answer = replace(answer_from(posterior, cost=task.cost), batches=one_batch(run.file.records)[1])
+    prior = () if run.hints is None else run.hints.names
+    answer = answer_from(posterior, cost=task.cost)
+    answer = replace(answer, batches=one_batch(run.file.records)[1], prior=prior)
     certified = guaranteed_networks(task, runner.store, records, answer) if guarantee else None
     return write_outcome(run.folder, law, answer, records, runner, certified=certified)
 
@@ -411,7 +417,7 @@ def closing_requests(race: Race, answer: AnswerAt) -> list[Request]:
         *race.controls(chains),
         *race.repetitions(answer.recommended),
     ]
-    return [Request(sequence, 0) for sequence in last]
+    return [Request(sequence, race.start) for sequence in last]
 
 
 def _nothing_measured(records: Sequence[Record], runner: Runner) -> str:

@@ -139,7 +139,7 @@ def _cost(network: CompressedNetwork, sequence: StageSequence) -> float | None:
 
 def probes(race: Race, setting: Setting, verdict: Verdict) -> list[Request]:
     """A few orders at a new setting, at the first seed."""
-    return [Request(race.task.sequence(order, setting), 0) for order in verdict.orders[:PROBES]]
+    return [Request(race.task.sequence(order, setting), race.start) for order in verdict.orders[:PROBES]]
 
 
 def suits(race: Race, setting: Setting, records: Sequence[Record], verdict: Verdict) -> bool:

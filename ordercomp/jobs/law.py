@@ -18,6 +18,7 @@ from ordercomp.analysis.networks import Pick, networks_to_take
 from ordercomp.analysis.posterior import posterior_of
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.statistics import RULES
+from ordercomp.jobs.recordings import recorded_hints
 from ordercomp.records import CostName, Record, is_paired, metric_of, read_records
 from ordercomp.sequence import Order
 
@@ -33,6 +34,7 @@ def law_of_records(
     cost: CostName = "bitops",
     store: Path | None = None,
     copied: Path | None = None,
+    prior: Sequence[str] = (),
 ) -> LawFile:
     """Give the law.json that records support, with `evidence` "paired" or "adaptive".
 
@@ -43,6 +45,7 @@ def law_of_records(
         cost: whose reduction values are about.
         store: where the networks lie, for the commands that make them.
         copied: folder of the race, in which a cheaper copy may have been raced before.
+        prior: names of recorded tasks that are heard as a hint, where no copy is.
 
     With records of a design among them, answer and law rest on these alone, and what a sampler's say stands
     beside them under `adaptive` (None if there are none, or none with all of `stages`). Without any, the
@@ -60,6 +63,8 @@ def law_of_records(
     if missing := set(stages or "") - set(held):
         raise ValueError(f"stages must be among those that occur, {held}, got {min(missing)!r}")
     hints = hints_in(copied, designed, stages or held, cost=cost) if copied and designed else None
+    if prior and designed and hints is None:
+        hints = recorded_hints(prior, stages or held, cost=cost)
     posterior = posterior_of(told, stages=stages, loss=loss, cost=cost, hints=hints, sampled=not designed)
     law = law_from(posterior, cost=cost)
     if not designed:
@@ -68,7 +73,8 @@ def law_of_records(
     beside = None
     if chosen and set(law.stages) <= {letter for record in chosen for letter in record.order}:
         beside = derive_law(chosen, stages=law.stages, loss=loss, cost=cost, sampled=True)
-    answer = replace(answer_from(posterior, cost=cost), batches=batches)
+    heard = () if hints is None else hints.names
+    answer = replace(answer_from(posterior, cost=cost), batches=batches, prior=heard)
     return answered(LawFile(law=law, adaptive=beside), answer, [*designed, *chosen], store=store)
 
 

@@ -4,8 +4,6 @@ import functools
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import resources
-from importlib.resources import as_file
 
 import numpy as np
 
@@ -21,36 +19,14 @@ from ordercomp.analysis.race import (
 )
 from ordercomp.analysis.run_table import Setting
 from ordercomp.analysis.values import ValueTable, chain_values, holds_latency, networks_of
-from ordercomp.records import CostName, Record, read_records
+from ordercomp.jobs.recordings import load_recorded
+from ordercomp.records import CostName, Record
 from ordercomp.running.jobs import Request
 from ordercomp.running.task import Task
 from ordercomp.sequence import KnobValue, Order, PrefixTrie, StageSequence, Step, permutations, prefixes
 from ordercomp.stages.catalog import complete, known_stages
 
-_FOLDER = resources.files("ordercomp.studies") / "recordings"  # real records, so that nobody need train
-_SUFFIX = ".jsonl.xz"
-
-
-def recorded_names() -> list[str]:
-    """Names of the recordings, which are those of the tasks that were run."""
-    return sorted(
-        file.name.removesuffix(_SUFFIX) for file in _FOLDER.iterdir() if file.name.endswith(_SUFFIX)
-    )
-
-
-def load_recorded(name: str) -> list[Record]:
-    """All records of a recording: every order at several knob settings and seeds, controls, repeats.
-
-    The task file beside it says what was run. Raises ValueError for an unknown name.
-    """
-    if name not in recorded_names():
-        raise ValueError(f"recording must be one of {', '.join(recorded_names())}, got {name!r}")
-    with as_file(_FOLDER / f"{name}{_SUFFIX}") as path:
-        return read_records(path)
-
-
 CONTROL = Step("F")  # more training without compression
-FIRST_TOLD = 8  # chains that start where a cheaper copy was raced before
 _EXAMPLE_BLOCK = 24  # trainings that are chosen at once in the example: coarse, as it is run for a plan
 EXAMPLE, EXAMPLE_STAGES = "digits", "DPQE"  # the recording that a race of four stages is tried out on
 
@@ -59,16 +35,20 @@ EXAMPLE, EXAMPLE_STAGES = "digits", "DPQE"  # the recording that a race of four 
 class Race:
     """Orders of a task's stages at all its knob settings, trained where it is in doubt which is the best.
 
-    Raises ValueError for fewer than two or more than ten stages, doubled ones, and fewer than one seed.
+    Cells count seeds from 0, those of trainings from `start` on. Raises ValueError for fewer than two or more
+    than ten stages, doubled ones, fewer than one seed and a negative start.
     """
 
     task: Task
     seeds: int  # at most
-    told: Mapping[Order, float] = field(default_factory=dict)  # what a cheaper copy says of each chain
+    start: int = 0
+    told: Mapping[Order, float] = field(default_factory=dict)  # what was raced elsewhere says of each chain
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {self.seeds}")
+        if self.start < 0:
+            raise ValueError(f"first_seed must be at least 0, got {self.start}")
         if len(set(self.stages)) < 2:
             raise ValueError(f"stages must hold at least two letters to be ordered, got {self.task.stages!r}")
         if len(set(self.task.stages)) < len(self.task.stages):
@@ -103,7 +83,7 @@ class Race:
         task = self.task
         networks = networks_of(records, self.stages, cost=task.cost)
         table = chain_values(networks, self.stages, loss=task.loss, settings=self.rungs)
-        return known(table, ran)
+        return known(replace(table, seeds=tuple(seed - self.start for seed in table.seeds)), ran)
 
     def next_cells(
         self, records: Iterable[Record], finished: Iterable[Cell], open_: Iterable[Cell] = ()
@@ -132,7 +112,7 @@ class Race:
             (sequence, seed) for seed in sorted({seed for _, seed in cells}) for sequence in self.extras
         ]
         chains = [(sequence, seed) for chain, seed in cells for sequence in self.sequences([chain])]
-        return [Request(sequence, seed) for sequence, seed in (*chains, *extras)]
+        return [Request(sequence, self.start + seed) for sequence, seed in (*chains, *extras)]
 
     def sequences(self, orders: Iterable[Order]) -> list[StageSequence]:
         """Every order at every knob setting; shorter chains as prefixes of one of all stages."""

@@ -47,6 +47,16 @@ def test_the_first_screen_tells_order_cost_doubt_and_command(page: Path) -> None
     assert "light &lt;knobs&gt;" in text
 
 
+def test_recordings_that_were_a_hint_are_named(page: Path, tmp_path: Path) -> None:
+    told = "What was recorded on digits and cifar10 is a hint of what each chain is worth"
+    file = law_file()
+    assert file.answer is not None
+    heard = replace(file, answer=replace(file.answer, prior=("digits", "cifar10")))
+    write_report(tmp_path / "report.html", heard, some_records())
+    assert told in (tmp_path / "report.html").read_text().replace("\u00a0", " ")
+    assert "is a hint" not in page.read_text()
+
+
 def test_a_control_is_no_network_to_take_and_draws_no_curve(page: Path) -> None:
     assert "DPQF" not in page.read_text()
 

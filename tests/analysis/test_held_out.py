@@ -11,7 +11,7 @@ from ordercomp.analysis.answer import answers_of
 from ordercomp.analysis.batches import one_batch
 from ordercomp.analysis.order_model import Effort, draw_tables, pair_signs
 from ordercomp.analysis.values import ValueTable, chain_tables, networks_of
-from ordercomp.jobs.race import load_recorded
+from ordercomp.jobs.recordings import load_recorded
 from ordercomp.sequence import permutations
 
 STAGES = "DPQE"

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from builders import make_record
 
-from ordercomp.analysis.hints import LARGEST_LOSS, Hints, baseline_error, matched_loss
+from ordercomp.analysis.hints import LARGEST_LOSS, Hints, Source, baseline_error, matched_loss
 from ordercomp.analysis.proxies import agree, compare
 from ordercomp.analysis.values import ValueTable, networks_of
-from ordercomp.jobs.race import load_recorded
+from ordercomp.jobs.recordings import load_recorded
 from ordercomp.sequence import permutations
 
 ORDERS = tuple(permutations("DPQ"))
@@ -67,8 +68,11 @@ def test_a_recording_agrees_with_itself() -> None:
 
 def test_hints_tell_of_every_chain_at_the_matched_loss() -> None:
     records = [record for record in load_recorded("cifar10") if record.order not in ("DPQE", "QE")]
-    hints = Hints(tuple(networks_of(records, "DPQE")), "DPQE", errors=(0.12, 0.24)).at(0.01)
-    direct = Hints(tuple(networks_of(records, "DPQE")), "DPQE", errors=(0.24, 0.24)).at(0.02)
+    networks = tuple(networks_of(records, "DPQE"))
+    hints, direct = (
+        Hints((Source(networks, errors),), "DPQE").at(loss)
+        for errors, loss in (((0.12, 0.24), 0.01), ((0.24, 0.24), 0.02))
+    )
     assert len(hints) == 64  # those that were left out, too
     assert hints == direct
     assert max(hints, key=lambda chain: hints[chain])[0] in "DQ"
@@ -77,4 +81,22 @@ def test_hints_tell_of_every_chain_at_the_matched_loss() -> None:
 def test_a_copy_that_reaches_nothing_gives_no_hint() -> None:
     networks = networks_of(load_recorded("cifar10"), "DPQE")
     whole = tuple(network for network in networks if network.order == "PEQD")
-    assert Hints(whole, "DPQE", errors=(0.24, 0.24)).at(0.001) == {}
+    assert Hints((Source(whole),), "DPQE").at(0.001) == {}
+
+
+def test_several_sources_are_told_as_their_mean_each_in_its_own_spread() -> None:
+    """What one says with ten times the spread weighs no more."""
+
+    def source(values: dict[str, float]) -> Source:
+        records = [
+            make_record(chain, seed, 0.98, 2.0**value) for chain, value in values.items() for seed in range(3)
+        ]
+        return Source(tuple(networks_of(records, "PQ")))
+
+    wide, narrow = (source({"P": 4 + step, "Q": 4.0, "PQ": 4.0, "QP": 4 - step}) for step in (3.0, 0.3))
+    told = Hints((wide, narrow), "PQ").at(0.02)
+    alone = Hints((narrow,), "PQ").at(0.02)
+    assert sum(told.values()) == pytest.approx(0, abs=1e-6)
+    assert sorted(told, key=lambda chain: told[chain]) == sorted(alone, key=lambda chain: alone[chain])
+    reversed_ = Hints((wide, source({"P": 3.7, "Q": 4.0, "PQ": 4.0, "QP": 4.3})), "PQ").at(0.02)
+    assert max(map(abs, reversed_.values())) < 0.2 * max(map(abs, told.values()))

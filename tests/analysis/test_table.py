@@ -108,7 +108,7 @@ def test_sentences_speak_of_the_score_or_of_the_cost_that_is_named(tmp_path: Pat
 
 def test_one_seed_says_how_many_it_takes(tmp_path: Path) -> None:
     answer = answer_results(read_results(written(tmp_path, *rows(seeds=1))), effort=QUICK)
-    assert (answer.recommended, answer.asked.seeds_needed) == (None, 3)
+    assert (answer.recommended, answer.asked.seeds_needed) == (None, 2)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ordercomp.cli import output
+from ordercomp.cli.main import main
 from ordercomp.cli.run import within_loss
 
 
@@ -27,3 +28,21 @@ def test_what_to_do_next_names_the_extra_that_it_lacks(
     monkeypatch.setattr(output, "find_spec", lambda name: found)
     (first, words), *_ = output.next_steps(Path("loss-2.safetensors"), "resnet8")
     assert (first, *words[:2]) == (purpose, "ordercomp", "export")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--prior", "mine"), "--prior must be recorded, and without --proxy, got 'mine'"),
+        (("--prior", "recorded", "--proxy", "auto"), "got --proxy auto, whose copy tells more"),
+        (("--prior", "recorded", "--stages", "LU"), "needs two of the stages DPQE, got 'LU'"),
+    ],
+)
+def test_a_prior_that_cannot_be_is_refused_before_anything_is_written(
+    options: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["discover", "--out", str(tmp_path / "out"), *options])
+    assert ended.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()

@@ -57,7 +57,7 @@ def test_with_too_few_seeds_nothing_is_recommended(
 ) -> None:
     text = run(capsys, str(folder(tmp_path / "run", 1)))
     assert text.startswith("These records cannot tell yet which order to take at a tolerated loss of 2 %.")
-    assert "3 seeds" in text
+    assert "2 seeds" in text
     assert "guess" not in text
     assert "probability 0." not in text.split("\n\n")[0]
 
@@ -97,6 +97,14 @@ def test_the_cost_of_the_folder_is_taken_unless_another_is_asked_for(
     assert json.loads(run(capsys, str(path), "--json"))["answer"]["cost"] == "storage"
     assert "cost" not in json.loads(run(capsys, str(path), "--json", "--cost", "bitops"))["answer"]
     assert "bits of storage" in run(capsys, str(path))
+
+
+@pytest.mark.integration
+def test_the_prior_of_the_folder_is_heard_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = folder(tmp_path / "run", 3)
+    (path / "law.json").write_text(json.dumps({"answer": {"loss": 0.02, "prior": ["cifar10"]}}))
+    assert json.loads(run(capsys, str(path), "--json"))["answer"]["prior"] == ["cifar10"]
+    assert "What was recorded on cifar10 is a hint" in run(capsys, str(path))
 
 
 @pytest.mark.integration

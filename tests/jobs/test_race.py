@@ -137,3 +137,15 @@ def test_many_stages_are_planned_without_listing_their_orders(
 def test_what_is_no_race_is_refused(stages: str, seeds: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Race(task=replace(DIGITS, stages=stages), seeds=seeds)
+    with pytest.raises(ValueError, match="first_seed must be at least 0, got -1"):
+        Race(task=DIGITS, seeds=2, start=-1)
+
+
+def test_a_race_from_another_seed_on_reads_its_own_seeds_and_goes_the_same_way() -> None:
+    value = {order: 5.0 + order.index("E") for order in permutations("DPQE")}
+    own, later = Race(task=DIGITS, seeds=8), Race(task=DIGITS, seeds=8, start=20)
+    records = measured(own, list(own.first), value)
+    shifted = [replace(record, seed=record.seed + 20) for record in records]
+    assert {request.seed for request in later.requests(later.first)} == {20}
+    assert later.next_cells([*records, *shifted], later.first) == own.next_cells(records, own.first)
+    assert not np.isfinite(later.table(records, with_prefixes(later.first)).values).any()

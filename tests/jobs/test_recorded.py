@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.search_worlds import space_of
 from ordercomp.analysis.law import derive_law
-from ordercomp.jobs.race import load_recorded, recorded_names
+from ordercomp.jobs.recordings import load_recorded, raced_elsewhere, recorded_hints, recorded_names
 from ordercomp.records import Record
 from ordercomp.sequence import permutations
 
@@ -102,3 +102,24 @@ def test_an_unknown_recording_is_refused() -> None:
     with pytest.raises(ValueError, match="recording must be one of cifar10, digits"):
         load_recorded("faces")
     assert recorded_names() == sorted(recorded_names())
+
+
+def test_recordings_of_other_data_are_a_hint_for_the_stages_that_they_know() -> None:
+    names = raced_elsewhere("digits")
+    assert names == ("fashion-mnist-raced", "cifar10")
+    hints = recorded_hints(names, "LQE", cost="latency")
+    assert (hints.stages, hints.names) == ("QE", names)
+    assert set(hints.at(0.02)) == {"Q", "E", "QE", "EQ"}
+    assert len(raced_elsewhere("folder:mine")) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "stages", "message"),
+    [
+        (("digits",), "LUD", "prior from recordings needs two of the stages DPQE, got 'LUD'"),
+        (("digit",), "DPQE", "recording must be one of .*, got 'digit'"),
+    ],
+)
+def test_a_prior_that_cannot_be_is_refused(names: tuple[str, ...], stages: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        recorded_hints(names, stages)

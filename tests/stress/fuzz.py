@@ -33,7 +33,7 @@ from ordercomp.analysis.report.result_files import read_law
 from ordercomp.analysis.results_table import read_results
 from ordercomp.codec import format_json, read_json
 from ordercomp.jobs.law import law_of_records
-from ordercomp.jobs.race import load_recorded
+from ordercomp.jobs.recordings import load_recorded
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.weights import CheckpointError, read_checkpoint
 from ordercomp.records import RecordError, read_records

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ordercomp.jobs.race import load_recorded
+from ordercomp.jobs.recordings import load_recorded
 from ordercomp.records import Record
 from ordercomp.studies.proxies import EXPERIMENT, LOSSES, Compared, compare_all
 
