@@ -5,16 +5,17 @@
     python benchmarks/answer_calibration.py --race              # with the race, at every stop
     python benchmarks/answer_calibration.py --many-stages       # races of 5, 6 and 8 stages, at their end
 
-For each world and number of seeds: how often anything was told; how often the best set holds the best chains,
-ties included; how many are left; the regret that was stated and the one that came; how often the stated bound
-held; how many false precedences were told. Beside it, on the same draws, what simple rivals reach.
+For each world and number of seeds, or of trainings in a race (0: where it answers first), of chains that ran:
+how often anything was told; how often the best set holds the best chains, ties included; how many are left;
+the regret that was stated and the one that came; how often the stated bound held; how many false precedences
+were told. Beside it, on the same draws, what simple rivals reach.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -107,13 +108,13 @@ def looks(worlds: Sequence[World], columns: Sequence[FloatArray]) -> list[Draws]
 
 
 def full_designs(
-    make: Callable[[np.random.Generator], World], simulations: int
+    make: Callable[[np.random.Generator], World], simulations: int, numbers: Sequence[int] = SEEDS
 ) -> dict[int, dict[str, list[Score | None]]]:
     """All chains at all seeds: ours and the rivals' scores, by number of seeds and name."""
     rng = np.random.default_rng(1)
     worlds = [make(rng) for _ in range(simulations)]
     found: dict[int, dict[str, list[Score | None]]] = {}
-    for seeds in SEEDS:
+    for seeds in numbers:
         columns = [np.stack([world.seed(rng) for _ in range(seeds)], axis=1) for world in worlds]
         ours: list[Score | None] = []
         for start in range(0, simulations, TOGETHER):
@@ -136,7 +137,7 @@ def races(
 ) -> dict[int, dict[str, list[Score | None]]]:
     """The race, stopped after each block from the second seed on; by trainings, in steps of `STOPS`.
 
-    Races side by side are fitted together.
+    At 0 stand the first answers of all races. Races side by side are fitted together.
     """
     rng = np.random.default_rng(2)
     found: dict[int, dict[str, list[Score | None]]] = {}
@@ -147,9 +148,10 @@ def races(
         going = []
         for raced, draws in _looked(live):
             if len(raced.columns) >= LEAST_RACED:
-                answer = read_answer(table_of(raced.world, raced.values), draws)
-                place = STOPS * -(-raced.trainings // STOPS)
-                found.setdefault(place, {"ordercomp": []})["ordercomp"].append(of_answer(raced.world, answer))
+                score, place = raced.score(draws), STOPS * -(-raced.trainings // STOPS)
+                for stop in (place, *(() if raced.answered else (0,))):
+                    found.setdefault(stop, {"ordercomp": []})["ordercomp"].append(score)
+                raced.answered = True
             cells = next_cells(draws, raced.ran, seeds=SEEDS[-1]) if raced.trainings < STOPS * MOST else ()
             if cells:
                 raced.train(cells, rng)
@@ -197,6 +199,7 @@ class _Raced:
     world: World
     columns: list[FloatArray] = field(default_factory=list)
     ran: set[Cell] = field(default_factory=set)
+    answered: bool = False
 
     @property
     def trainings(self) -> int:
@@ -220,6 +223,19 @@ class _Raced:
         there = [[(order, seed) in self.ran for seed in seeds] for order in orders]
         values = np.where(there, np.stack([column[rows] for column in self.columns], axis=1), np.nan)
         return ValueTable(self.world.stages, orders, seeds, values, self.world.floor)
+
+    def score(self, draws: Draws) -> Score | None:
+        """Set the answer for the chains that ran beside the truth about these."""
+        table = self.known
+        rows = [self.world.orders.index(order) for order in table.orders]
+        own = replace(
+            draws,
+            orders=table.orders,
+            values=draws.values[..., rows],
+            scores=draws.scores[..., rows],
+            noise=draws.noise[rows],
+        )
+        return of_answer(self.world.only(rows), read_answer(table, own))
 
     def train(self, cells: Sequence[Cell], rng: np.random.Generator) -> None:
         """Add chains at seeds, with their prefixes."""
@@ -257,6 +273,9 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=300)
     parser.add_argument("--race", action="store_true", help="race instead of all orders at all seeds")
     parser.add_argument("--many-stages", type=int, nargs="*", help="race so many stages: 5, 6, 8 by default")
+    parser.add_argument(
+        "--seeds", nargs="*", type=int, default=SEEDS, help="numbers of seeds, without --race"
+    )
     parser.add_argument("--worlds", nargs="*", default=list(WORLDS), help="names of worlds")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -268,7 +287,8 @@ def main() -> None:
     lines: list[Mapping[str, float | str]] = []
     for name in options.worlds:
         started = time.perf_counter()
-        found = (races if options.race else full_designs)(WORLDS[name](), options.simulations)
+        make, simulations = WORLDS[name](), options.simulations
+        found = races(make, simulations) if options.race else full_designs(make, simulations, options.seeds)
         for seeds, by_way in found.items():
             for way, scores in by_way.items():
                 means = summary(scores)

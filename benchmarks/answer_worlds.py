@@ -4,7 +4,7 @@ A world has true values and draws seeds around them. Those called after a data s
 runs: the means of its chains, and seeds that deviate from them as the recorded ones do, in chance mixtures.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -15,7 +15,7 @@ from scipy import special
 from ordercomp.analysis.order_model import parts_of
 from ordercomp.analysis.race import starting_orders
 from ordercomp.analysis.values import chain_values, networks_of, order_values, settings_of
-from ordercomp.jobs.race import load_recorded
+from ordercomp.jobs.recordings import load_recorded
 from ordercomp.sequence import Order, permutations, subsets
 
 FloatArray = npt.NDArray[np.float64]
@@ -41,6 +41,13 @@ class World:
             rng = np.random.default_rng(7)
             self.values = np.mean([self.seed(rng) for _ in range(4000)], axis=0)
         return self.values
+
+    def only(self, rows: Sequence[int]) -> "World":
+        """The same world as far as these chains go."""
+        orders = tuple(self.orders[row] for row in rows)
+        return World(
+            self.stages, orders, lambda rng: self.seed(rng)[list(rows)], self.floor, self.truth()[list(rows)]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Does the search beat a person who turns knobs? The same task, the same time, one worker each.
+"""Does the search beat a person who turns knobs, and plain Optuna? The same task and time, one worker each.
 
     python benchmarks/hand_tuning.py                        # five minutes each, three seeds
     python benchmarks/hand_tuning.py --minutes 1 --seeds 0  # a quick look
@@ -6,11 +6,13 @@
 The hand takes the source paper's order, DPQE, with the task's own knobs, and turns one knob a notch harder at
 a time, one after the other; a notch that reaches a larger reduction within the tolerated loss stays, another
 is taken back. It starts anew with gentler knobs when no notch is left. All that it has trained is reused.
-The search is `ordercomp search` with its defaults. Both choose on validation data; the loss on test data is
-told beside it.
+Plain Optuna (TPE, two objectives) tunes the same notches of that order. The search is `ordercomp search` with
+its defaults, over all orders and knobs, for all of the time or after a `discover` of half of it. All choose
+on validation data; the loss on test data is told beside it.
 """
 
 import argparse
+import itertools
 import json
 import tempfile
 import time
@@ -18,7 +20,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import optuna
+
 from ordercomp.analysis.fronts import Candidate
+from ordercomp.jobs.discover import discover
 from ordercomp.jobs.search import SearchPlan, run_search
 from ordercomp.jobs.search_folder import Ranking
 from ordercomp.objectives import Objectives
@@ -29,7 +34,7 @@ from ordercomp.running.store import Store
 from ordercomp.running.task import Task, load_task
 
 ORDER = "DPQE"
-BITS = ((8, 8), (4, 8), (4, 4), (2, 4), (1, 4), (1, 2))  # of weights, of activations
+WAYS = ("hand", "plain Optuna", "search", "race, search")
 NOTCHES: tuple[tuple[str, tuple[Mapping[str, float], ...]], ...] = (  # gentle to hard
     ("D", tuple({"depth": depth} for depth in (0.7, 0.5, 0.35, 0.25))),
     ("P", tuple({"ratio": ratio} for ratio in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8))),
@@ -105,41 +110,71 @@ def _harder(places: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
             yield tuple(place + (k == knob) for k, place in enumerate(places))
 
 
+def plain(task: Task, runner: Runner, seed: int, seconds: float) -> list[Record]:
+    """Plain Optuna over the same notches; no prefix is trained twice, all exit thresholds are swept."""
+    end = time.monotonic() + seconds
+    study = optuna.create_study(
+        directions=["maximize", "maximize"], sampler=optuna.samplers.TPESampler(seed=seed)
+    )
+    found: dict[str, Record] = {}
+    while time.monotonic() < end:
+        trial = study.ask()
+        places = {letter: trial.suggest_int(letter, 0, len(notches) - 1) for letter, notches in NOTCHES}
+        sequence = task.sequence(ORDER, {letter: notches[places[letter]] for letter, notches in NOTCHES})
+        for finished in runner.run([Request(sequence, seed)]):
+            found[finished.record.sequence] = finished.record
+        record = found.get(str(sequence))
+        if record is None or not record.points:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            study.tell(trial, Objectives().values(record))
+    return list(found.values())
+
+
+def by_search(plan: SearchPlan, seconds: float, *, race: bool) -> list[Record]:
+    """Search for so long; with `race`, discover for the first half of it and go on from there."""
+    if race:
+        source = plan.out.with_name("raced")
+        discover(plan.task, out=source, budget_seconds=seconds / 2, workers=1, first_seed=plan.seed)
+        plan = replace(plan, source=source)
+    return list(run_search(replace(plan, budget_seconds=seconds / 2 if race else seconds)).records)
+
+
+def found_by(way: str, task: Task, folder: Path, seed: int, seconds: float) -> list[Record]:
+    """What a way trains in its time, in a folder of its own."""
+    if way in ("hand", "plain Optuna"):
+        with Runner(task, Store(folder / "store"), workers=1) as runner:
+            if way == "hand":
+                return by_hand(task, runner, seed, seconds, task.loss)
+            return plain(task, runner, seed, seconds)
+    plan = SearchPlan(task=task, out=folder / "search", seed=seed, trials=10_000, workers=1)
+    return by_search(plan, seconds, race=way != "search")
+
+
 def main() -> None:
-    """Tune and search at each seed, and print what each reached."""
+    """Let every way have its time at each seed, and print what each reached."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", default="digits", help="a built-in task or a TOML file")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--loss", type=float, default=0.01, help="tolerated, a fraction")
-    parser.add_argument("--sampler", default="neighbors", help="of the search")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--ways", nargs="*", default=WAYS, choices=WAYS)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     task = replace(load_task(options.task), loss=options.loss)
     lines = []
-    for seed in options.seeds:
+    for seed, way in itertools.product(options.seeds, options.ways):
         with tempfile.TemporaryDirectory() as folder:
-            with Runner(task, Store(Path(folder) / "hand"), workers=1) as runner:
-                hand = by_hand(task, runner, seed, 60 * options.minutes, options.loss)
-            plan = SearchPlan(
-                task=task,
-                out=Path(folder) / "search",
-                sampler=options.sampler,
-                seed=seed,
-                trials=10_000,
-                workers=1,
-                budget_seconds=60 * options.minutes,
+            records = found_by(way, task, Path(folder), seed, 60 * options.minutes)
+        one = reached(records, options.loss)
+        lines.append({"seed": seed, "by": way, **{key: getattr(one, key) for key in one.__slots__}})
+        if not options.json:
+            print(
+                f"seed {seed} {way:13} {one.reduction:8.0f}x  loss {100 * one.loss:.2f} %, on test data "
+                f"{100 * one.test_loss:.2f} %  {one.networks} networks  {one.sequence}",
+                flush=True,
             )
-            searched = list(run_search(plan).records)
-        for name, records in (("hand", hand), ("search", searched)):
-            one = reached(records, options.loss)
-            lines.append({"seed": seed, "by": name, **{key: getattr(one, key) for key in one.__slots__}})
-            if not options.json:
-                print(
-                    f"seed {seed} {name:7} {one.reduction:8.0f}x  loss {100 * one.loss:.2f} %, on test data "
-                    f"{100 * one.test_loss:.2f} %  {one.networks} networks  {one.sequence}",
-                    flush=True,
-                )
     if options.json:
         print(json.dumps(lines))
 

@@ -4,7 +4,8 @@
     python benchmarks/race.py --races 20       # a quick look
 
 A world has the recorded means of all chains and seeds that deviate from them as the recorded ones do, in
-chance mixtures; the knob settings of a seed belong together, so that a setting can be left out on the way.
+chance mixtures; what a seed lacks without a knob setting is what one of the recorded seeds does, so that a
+setting that changed nothing there changes nothing here.
 After each block of a race its best guess is set beside the truth: how far it lies behind the best chain of
 the world, in doublings. Told is after how many trainings, baselines included, this regret is small enough on
 average. Beside the race by doubt stand a race seed by seed, as in 0.1.0, in which chains leave as they lose,
@@ -22,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.answer import BAND, lower_bounds
-from ordercomp.analysis.order_model import Draws, Effort, draw_tables
+from ordercomp.analysis.order_model import Draws, draw_tables
 from ordercomp.analysis.race import (
     BLOCK,
+    LOOK,
     Cell,
     doubts,
     first_cells,
@@ -33,13 +35,12 @@ from ordercomp.analysis.race import (
     starting_orders,
 )
 from ordercomp.analysis.values import chain_values, networks_of, settings_of
-from ordercomp.jobs.race import load_recorded
+from ordercomp.jobs.recordings import RACED, load_recorded, raced_elsewhere, recorded_hints
 from ordercomp.sequence import Order, permutations, prefixes
 
 FloatArray = npt.NDArray[np.float64]
 
 STAGES = "DPQE"
-CHEAP = Effort(chains=2, burn_in=25, draws=50)
 TOGETHER = 75  # races that are fitted at once
 SEEDS = 12  # at most
 STEP = 5  # trainings between two places at which the regret is read
@@ -57,9 +58,11 @@ class World:
 
     orders: tuple[Order, ...]
     subsets: tuple[tuple[int, ...], ...]  # of the settings, all of them first
-    means: FloatArray  # shape (subsets, orders)
-    around: FloatArray  # shape (subsets, orders, recorded seeds)
+    means: FloatArray  # shape (orders,), with all settings
+    around: FloatArray  # shape (orders, recorded seeds)
+    lacks: FloatArray  # shape (subsets, orders, recorded seeds): what values lack with some settings alone
     truth: FloatArray  # shape (orders,), with all settings
+    prior: FloatArray  # shape (orders,): what the recordings of other data say
 
     @classmethod
     def recorded(cls, name: str, loss: float) -> "World":
@@ -78,15 +81,19 @@ class World:
         for some in subsets:
             table = chain_values(networks, STAGES, loss=loss, settings=[settings[k] for k in some]).at(seeds)
             tables.append(table.values[[table.orders.index(order) for order in whole.orders]])
-        means = np.mean(tables, axis=2)
-        around = (np.array(tables) - means[:, :, None]) / np.sqrt(len(seeds) - 1)
+        lacks, means = tables[0] - np.array(tables), tables[0].mean(axis=1)
+        around = (tables[0] - means[:, None]) / np.sqrt(len(seeds) - 1)
         chance = np.random.default_rng(7).standard_normal((len(seeds), 4000))
-        truth = np.maximum(means[0][:, None] + around[0] @ chance, 0.0).mean(axis=1)
-        return cls(whole.orders, tuple(subsets), means, around, truth)
+        truth = np.maximum(means[:, None] + around @ chance, 0.0).mean(axis=1)
+        told = recorded_hints(raced_elsewhere(RACED[name]), STAGES).at(loss)
+        prior = np.array([told[order] for order in whole.orders])
+        return cls(whole.orders, tuple(subsets), means, around, lacks, truth, prior)
 
     def seed(self, rng: np.random.Generator) -> FloatArray:
         """What a new seed gives, shape (subsets, orders)."""
-        return np.maximum(self.means + self.around @ rng.standard_normal(self.around.shape[2]), 0.0)
+        number = self.around.shape[1]
+        whole = np.maximum(self.means + self.around @ rng.standard_normal(number), 0.0)
+        return np.maximum(whole - self.lacks[:, :, rng.integers(number)], 0.0)
 
 
 @dataclass(slots=True)
@@ -191,9 +198,11 @@ def everything_at(seed: int) -> list[Cell]:
     return [(order, seed) for order in permutations(STAGES)]
 
 
+PRIOR = "by doubt, told by others"  # with the recordings of other data as a hint
 WAYS: Mapping[str, Choice] = {
     "by doubt": by_doubt_dropping,
     "by doubt, all settings": by_doubt,
+    PRIOR: by_doubt_dropping,
     "seed by seed": seed_by_seed,
     "everything": everything,
 }
@@ -213,7 +222,7 @@ def races(world: World, way: str, *, number: int, most: int) -> list[Run]:
     live = list(runs)
     while live:
         going = []
-        for run, draws in _looks(live):
+        for run, draws in _looks(live, world.prior if way == PRIOR else None):
             run.judge(draws)
             cells = choose(run, draws) if run.trainings < most else ()
             if cells:
@@ -223,7 +232,7 @@ def races(world: World, way: str, *, number: int, most: int) -> list[Run]:
     return runs
 
 
-def _looks(runs: Sequence[Run]) -> Iterator[tuple[Run, Draws]]:
+def _looks(runs: Sequence[Run], hint: FloatArray | None) -> Iterator[tuple[Run, Draws]]:
     groups: defaultdict[int, list[Run]] = defaultdict(list)
     for run in runs:
         groups[len(run.columns)].append(run)
@@ -231,16 +240,17 @@ def _looks(runs: Sequence[Run]) -> Iterator[tuple[Run, Draws]]:
         for start in range(0, len(some), TOGETHER):
             part = some[start : start + TOGETHER]
             tables = np.stack([run.values() for run in part])
-            drawn = draw_tables(tables, part[0].world.orders, STAGES, floor=0.0, effort=CHEAP)
+            drawn = draw_tables(tables, part[0].world.orders, STAGES, floor=0.0, hint=hint, effort=LOOK)
             yield from zip(part, drawn, strict=True)
 
 
 def trainings_to(runs: Sequence[Run], regret: float, most: int) -> int | None:
-    """Trainings after which the mean regret is as small and stays so at the next places; None: never."""
+    """Trainings from which on the mean regret is as small; None: it is not at the end."""
     places = range(STEP, most + 1, STEP)
     means = [np.mean([run.regret_after(place) for run in runs]) for place in places]
-    small = [place for place, mean in zip(places, means, strict=True) if mean <= regret]
-    return small[0] if small else None
+    large = [place for place, mean in zip(places, means, strict=True) if mean > regret]
+    found = max(large, default=0) + STEP
+    return found if found <= most else None
 
 
 def main() -> None:

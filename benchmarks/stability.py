@@ -1,16 +1,20 @@
-"""How alike are the answers of several runs? The main job in a recorded world, at other seeds each time.
+"""How alike are the answers of several runs? The main job at other seeds each time.
 
-    python benchmarks/stability.py                         # five runs on digits, 300 trainings each
+    python benchmarks/stability.py                              # five runs in the recorded world of digits
     python benchmarks/stability.py --recording cifar10 --trainings 150
+    python benchmarks/stability.py --task digits --budget 3m    # five runs that train, three minutes each
 
-Each run races in the world that is fitted to a recording (see race.py), with seeds of its own, until so many
-trainings are done, and answers. Told is what the runs recommend, how often they recommend the same chain, how
-many of their best sets hold that chain and the truly best one, and how far each choice truly lies behind.
+Each run races in the world that is fitted to a recording (see race.py), or trains with one worker, until so
+many trainings or so much time are spent, and answers. Told is what the runs recommend, how often the same
+chain, how many of their best sets hold that chain, and how far each bounds its regret; where the truth is
+known also how many sets hold the truly best chain, and how far each choice truly lies behind it.
 """
 
 import argparse
 import json
+import tempfile
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from race import STAGES, Run, World, by_doubt_dropping
@@ -18,6 +22,10 @@ from race import STAGES, Run, World, by_doubt_dropping
 from ordercomp.analysis.answer import AnswerAt, read_answer
 from ordercomp.analysis.race import first_cells, look
 from ordercomp.analysis.values import ValueTable
+from ordercomp.cli.output import parse_duration
+from ordercomp.jobs.defaults import SEEDS
+from ordercomp.jobs.discover import discover
+from ordercomp.running.task import load_task
 
 
 def answer_after(world: World, rng: np.random.Generator, trainings: int) -> AnswerAt:
@@ -34,31 +42,69 @@ def answer_after(world: World, rng: np.random.Generator, trainings: int) -> Answ
         run.train(cells)
 
 
+def trained(task: str, budget: str, run: int) -> tuple[AnswerAt, int]:
+    """Run the main job at seeds of its own; give its answer and how much it trained."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = discover(
+            load_task(task),
+            out=folder,
+            first_seed=SEEDS * run,
+            budget_seconds=parse_duration(budget),
+            workers=1,
+        )
+        return found.answer.asked, found.trainings.done
+
+
+def alike(answers: Sequence[AnswerAt]) -> dict[str, object]:
+    """How far the answers of several runs agree."""
+    taken = [str(answer.recommended) for answer in answers]
+    (common, times), *_ = Counter(taken).most_common(1)
+    return {
+        "recommended": taken,
+        "the same": f"{times} of {len(answers)}",
+        f"sets that hold {common}": sum(common in answer.best_set for answer in answers),
+        "chains in a set": [len(answer.best_set) for answer in answers],
+        "of chains": [len(answer.standings) for answer in answers],
+        "stated bound": [round(answer.regret.upper95, 2) if answer.regret else None for answer in answers],
+    }
+
+
+def beside_truth(answers: Sequence[AnswerAt], world: World) -> dict[str, object]:
+    """How the answers stand in a world whose truth is known."""
+    best = world.orders[int(world.truth.argmax())]
+    behind = [
+        world.truth.max() - world.truth[world.orders.index(answer.recommended)]
+        for answer in answers
+        if answer.recommended
+    ]
+    return {
+        f"sets that hold {best}, truly the best": sum(best in answer.best_set for answer in answers),
+        "truly behind": [round(float(regret), 2) for regret in behind],
+    }
+
+
 def main() -> None:
-    """Run and print one line of JSON."""
+    """Run and print one line of JSON; each run that trains also as it ends."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recording", default="digits")
     parser.add_argument("--loss", type=float, default=0.02)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--trainings", type=int, default=300)
+    parser.add_argument("--task", help="train this one instead, a built-in name or a TOML file")
+    parser.add_argument("--budget", default="3m", help="of each run that trains")
     options = parser.parse_args()
+    if options.task:
+        answers = []
+        for run in range(options.runs):
+            answer, trainings = trained(options.task, options.budget, run)
+            answers.append(answer)
+            print(json.dumps({"run": run, "trainings": trainings, **alike([answer])}), flush=True)
+        print(json.dumps(alike(answers)))
+        return
     world = World.recorded(options.recording, options.loss)
     streams = np.random.default_rng(0).spawn(options.runs)
     answers = [answer_after(world, rng, options.trainings) for rng in streams]
-    taken = [str(answer.recommended) for answer in answers]
-    (common, times), *_ = Counter(taken).most_common(1)
-    best = world.orders[int(world.truth.argmax())]
-    behind = [float(world.truth.max() - world.truth[world.orders.index(order)]) for order in taken]
-    told = {
-        "recommended": taken,
-        "the same": f"{times} of {options.runs}",
-        f"sets that hold {common}": sum(common in answer.best_set for answer in answers),
-        f"sets that hold {best}, truly the best": sum(best in answer.best_set for answer in answers),
-        "chains in a set": [len(answer.best_set) for answer in answers],
-        "truly behind": [round(regret, 2) for regret in behind],
-        "stated bound": [round(answer.regret.upper95, 2) if answer.regret else None for answer in answers],
-    }
-    print(json.dumps(told))
+    print(json.dumps({**alike(answers), **beside_truth(answers, world)}))
 
 
 if __name__ == "__main__":
