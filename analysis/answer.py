@@ -31,6 +31,7 @@ from ordercomp.analysis.hints import Hints
 from ordercomp.analysis.order_model import Draws, Effort, draw_tables
 from ordercomp.analysis.pairs import Evidence, pair_evidence
 from ordercomp.analysis.posterior import Posterior, posterior_of
+from ordercomp.analysis.statistics import RULES
 from ordercomp.analysis.values import (
     ValueTable,
     chain_values,
@@ -47,6 +48,7 @@ T = TypeVar("T")
 BAND = 0.05  # error of the band: the chance of leaving out a chain that is as good as any
 BOUND = 0.99  # quantile of the posterior that bounds a regret with 95 % in benchmarks/answer_calibration.py
 LEAST_SEEDS = 2
+FEW_BAND, FEW_BOUND = 0.01, 0.998  # the same from two seeds, which seldom tell noise from a difference
 LEAST_REACHED = 0.5  # share of the seeds at which some chain must reach the loss
 BRIEF = Effort(burn_in=50, draws=75)  # for losses and settings beside those that were asked about
 COSTS: tuple[CostName, ...] = ("bitops", "storage", "macs")  # that all records tell
@@ -360,8 +362,9 @@ def _read(table: ValueTable, draws: Draws, rows: Sequence[int]) -> AnswerAt:
     """The answer for some rows of a table."""
     orders, values = [table.orders[row] for row in rows], draws.pooled[:, rows]
     behind = values.max(axis=1, keepdims=True) - values
-    chances, least, means = chances_of_best(values), lower_bounds(values, BAND), values.mean(axis=0)
-    upper = np.maximum(np.quantile(behind, BOUND, axis=0), behind.mean(axis=0))
+    band, bound = (FEW_BAND, FEW_BOUND) if _seeds(table) < RULES.least_seeds else (BAND, BOUND)
+    chances, least, means = chances_of_best(values), lower_bounds(values, band), values.mean(axis=0)
+    upper = np.maximum(np.quantile(behind, bound, axis=0), behind.mean(axis=0))
     seeds = table.seeds_of
     standings = {
         orders[k]: Standing(
