@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ordercomp.analysis.answer import LEAST_SEEDS, Answer, AnswerAt, answer_from, answer_of
+from ordercomp.analysis.answer import Answer, AnswerAt, answer_from, answer_of
 from ordercomp.analysis.batches import RecordBatch, one_batch, warn_of_others
 from ordercomp.analysis.convergence import controls
 from ordercomp.analysis.hints import Hints
@@ -29,6 +29,7 @@ from ordercomp.analysis.race import Cell
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.shown import Shown, shown_law
 from ordercomp.analysis.run_table import RunTable
+from ordercomp.analysis.statistics import RULES
 from ordercomp.builds import results_of
 from ordercomp.codec import encode
 from ordercomp.errors import FailedRunError
@@ -284,9 +285,11 @@ class _Run:
         race, cells = self.race, with_prefixes(_cells(self.course.blocks[:blocks]))
         answer = answer_of(race.table(self.records, cells).hinted(race.told))
         self.closing = closing_requests(race, answer)
-        further = sorted(self._seeds())[1:LEAST_SEEDS]
+        further = sorted(self._seeds())[1 : RULES.least_seeds]
         self.repeated = [
-            Request(one, seed) for seed in further for one in race.repetitions(answer.recommended or "")
+            Request(one, race.start + seed)
+            for seed in further
+            for one in race.repetitions(answer.recommended or "")
         ]
         shown = Answer(asked=answer, metric=metric_of(self.records), cost=race.task.cost)
         return SoFar(answer=shown, stages=race.stages, seeds=len(self._seeds()), ladder=self.ladder)
