@@ -22,7 +22,7 @@ import numpy.typing as npt
 from answer_rivals import RIVALS
 from answer_worlds import LETTERS, WORLDS, Planted, World
 
-from ordercomp.analysis.answer import AnswerAt, answer_of, precedence_of, read_answer
+from ordercomp.analysis.answer import LEAST_SEEDS, AnswerAt, answer_of, precedence_of, read_answer
 from ordercomp.analysis.order_model import Draws, draw_tables
 from ordercomp.analysis.race import LOOK, Cell, block_of, first_cells, look, next_cells
 from ordercomp.analysis.values import ValueTable
@@ -32,7 +32,6 @@ from ordercomp.sequence import Order
 FloatArray = npt.NDArray[np.float64]
 
 SEEDS = (3, 5, 8)
-LEAST_RACED = 2  # seeds from which on a race is answered
 STOPS, MOST = 40, 6  # trainings between two lines about races, and how many lines there are
 TOGETHER = 50  # simulations that are fitted at once
 BUDGETS = {5: 250, 6: 400, 8: 600}  # trainings of a race of so many stages
@@ -133,7 +132,7 @@ def full_designs(
 
 
 def races(
-    make: Callable[[np.random.Generator], World], simulations: int
+    make: Callable[[np.random.Generator], World], simulations: int, stops: int = MOST
 ) -> dict[int, dict[str, list[Score | None]]]:
     """The race, stopped after each block from the second seed on; by trainings, in steps of `STOPS`.
 
@@ -147,12 +146,12 @@ def races(
     while live:
         going = []
         for raced, draws in _looked(live):
-            if len(raced.columns) >= LEAST_RACED:
+            if (np.isfinite(raced.values).sum(axis=0) > 1).sum() >= LEAST_SEEDS:
                 score, place = raced.score(draws), STOPS * -(-raced.trainings // STOPS)
                 for stop in (place, *(() if raced.answered else (0,))):
                     found.setdefault(stop, {"ordercomp": []})["ordercomp"].append(score)
                 raced.answered = True
-            cells = next_cells(draws, raced.ran, seeds=SEEDS[-1]) if raced.trainings < STOPS * MOST else ()
+            cells = next_cells(draws, raced.ran, seeds=SEEDS[-1]) if raced.trainings < STOPS * stops else ()
             if cells:
                 raced.train(cells, rng)
                 going.append(raced)
@@ -272,6 +271,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--simulations", type=int, default=300)
     parser.add_argument("--race", action="store_true", help="race instead of all orders at all seeds")
+    parser.add_argument("--stops", type=int, default=MOST, help=f"of a race, {STOPS} trainings each")
     parser.add_argument("--many-stages", type=int, nargs="*", help="race so many stages: 5, 6, 8 by default")
     parser.add_argument(
         "--seeds", nargs="*", type=int, default=SEEDS, help="numbers of seeds, without --race"
@@ -288,7 +288,11 @@ def main() -> None:
     for name in options.worlds:
         started = time.perf_counter()
         make, simulations = WORLDS[name](), options.simulations
-        found = races(make, simulations) if options.race else full_designs(make, simulations, options.seeds)
+        found = (
+            races(make, simulations, options.stops)
+            if options.race
+            else full_designs(make, simulations, options.seeds)
+        )
         for seeds, by_way in found.items():
             for way, scores in by_way.items():
                 means = summary(scores)
