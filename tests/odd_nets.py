@@ -12,10 +12,12 @@ __all__ = [
     "flipped",
     "float32_only",
     "functional_weights",
+    "gained",
     "gated",
     "layer_read_by_its_parent",
     "layer_scale",
     "lora",
+    "masked_weights",
     "mean_of_channels",
     "rolled",
     "shuffled",
@@ -56,6 +58,34 @@ def standardized(classes: int, channels: int) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), _Standardized(8, 8, 3), *_tail(8, classes)
     )
+
+
+class _Gained(_Standardized):
+    def __init__(self, inputs: int, outputs: int, turned: int = 0) -> None:
+        super().__init__(inputs, outputs, 3)
+        self.gain, self.turned = nn.Parameter(torch.rand(1, outputs, 1, 1) + 0.5), turned
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.roll(self.turned, 1)) * self.gain
+
+
+def gained(classes: int, channels: int, turned: int = 0) -> nn.Module:
+    """A convolution that standardizes its weights, with a gain for each channel; it may roll its inputs."""
+    return nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), _Gained(8, 16, turned), *_tail(16, classes))
+
+
+class _MaskedWeights(nn.Conv2d):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3)
+        self.register_buffer("mask", (torch.rand(self.weight.shape) < 0.7).float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.weight * self.mask, self.bias)
+
+
+def masked_weights(classes: int, channels: int) -> nn.Module:
+    """A convolution that leaves out weights by a mask of its own."""
+    return nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), _MaskedWeights(8, 16), *_tail(16, classes))
 
 
 class _Cosine(nn.Linear):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["draw"]
+__all__ = ["Standardized", "draw"]
 
 _ACTIVATIONS = (nn.ReLU, nn.SiLU, nn.Sigmoid, nn.Hardswish, nn.Tanh, nn.Softplus, nn.Identity)
 
@@ -140,7 +140,9 @@ class _Shared(nn.Module):
         return out
 
 
-class _Standardized(nn.Conv2d):
+class Standardized(nn.Conv2d):
+    """A convolution with weights of mean 0 and deviation 1."""
+
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
         return self._conv_forward(x, weight / (weight.std((1, 2, 3), keepdim=True) + 1e-5), self.bias)
@@ -153,7 +155,7 @@ class _OwnWeights(nn.Module):
         self.weight = nn.Parameter(torch.randn(width, width) / width**0.5)
         self.layer: nn.Module = nn.Conv2d(width, width, 1)
         if self.how == "standardized":
-            self.layer = _Standardized(width, width, 3, padding=1)
+            self.layer = Standardized(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.how == "conv":

@@ -173,10 +173,8 @@ def try_stages(name: str, stages: str | None = None) -> dict[str, str]:
     if found["cost"].startswith(("no: ", "CRASH")):
         return found
     for column, sequence in SEQUENCES.items():
-        if stages not in (None, column):
-            continue
         replaced = [one for one, other in INSTEAD.items() if other == column]
-        if all(found[one].startswith("no: ") for one in replaced):
+        if stages in (None, column, *replaced) and all(found[one].startswith("no: ") for one in replaced):
             found[column] = _attempt(lambda sequence=sequence: stage(sequence))
     return found
 

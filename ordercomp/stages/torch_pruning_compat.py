@@ -8,7 +8,7 @@ of a split goes where it takes from the order of its readers, which fails where 
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from itertools import accumulate
 from typing import Any
@@ -109,7 +109,8 @@ def _map_once(graph: Any) -> None:
     for updates in ({tp.ops.OPTYPE.SPLIT: _size_split}, _UPDATES):
         for node in nodes:
             if node.type in updates:
-                updates[node.type](graph, node)
+                with suppress(ZeroDivisionError):  # stays unmapped, and the checks tell where that is wrong
+                    updates[node.type](graph, node)
 
 
 def _size_split(graph: Any, node: Any) -> None:
@@ -153,10 +154,18 @@ def _map_split(_graph: Any, node: Any) -> None:
         )  # after `cat`'s
 
 
+def _map_reshape(graph: Any, node: Any) -> None:
+    """Map channels through a reshape, but where it parts or joins them before the places, as shuffles do."""
+    saved = node.grad_fn
+    before, after = getattr(saved, "_saved_self_sym_sizes", ()), saved._input_metadata[0].shape
+    if {len(before), len(after)} != {4, 5} or tuple(before[-2:]) != tuple(after[-2:]):
+        index_mapping.update_reshape_index_mapping(graph, node)
+
+
 _UPDATES: Mapping[Any, Callable[[Any, Any], None]] = {
     tp.ops.OPTYPE.CONCAT: index_mapping.update_concat_index_mapping,
     tp.ops.OPTYPE.SPLIT: _map_split,
-    tp.ops.OPTYPE.RESHAPE: index_mapping.update_reshape_index_mapping,
+    tp.ops.OPTYPE.RESHAPE: _map_reshape,
     tp.ops.OPTYPE.UNBIND: index_mapping.update_unbind_index_mapping,
     tp.ops.OPTYPE.EXPAND: index_mapping.update_expand_index_mapping,
     tp.ops.OPTYPE.SLICE: index_mapping.update_slice_index_mapping,

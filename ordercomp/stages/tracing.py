@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch_pruning.pruner.function import PrunerBox
 
 from ordercomp.errors import is_out_of_memory, one_line
+from ordercomp.networks.layers import has_plain_forward
 from ordercomp.stages.torch_pruning_compat import FrozenNormPruner, is_frozen_norm, limited_lists, without
 
 Cut = tuple["Edit", ...]  # channels that go together; the first edit is of the layer that makes them
@@ -176,6 +177,7 @@ def _pruner_of(module: nn.Module, name: str, *, outputs: bool) -> Callable[[list
         return lambda gone: FrozenNormPruner().prune_out_channels(layer, gone)
     pruner = PrunerBox[tp.ops.module2type(layer)]
     prune = pruner.prune_out_channels if outputs else pruner.prune_in_channels
+    dims = _own_dims(layer, outputs=outputs)
 
     def run(gone: list[int]) -> None:
         pruner.pruning_dim = -1  # the library's pruners are shared, and remember the last node's
@@ -183,8 +185,36 @@ def _pruner_of(module: nn.Module, name: str, *, outputs: bool) -> Callable[[list
         prune(layer, gone)
         if alone:
             layer.num_groups = layer.num_channels
+        for own, dim in dims.items():
+            left = without(getattr(layer, own).detach(), gone, dim)
+            setattr(layer, own, nn.Parameter(left) if own in layer._parameters else left)
 
     return run
+
+
+def _own_dims(layer: nn.Module, *, outputs: bool) -> dict[str, int]:
+    """Along which dimension what a layer with a forward of its own has beside weight and bias has channels.
+
+    Gains of channels, masks of weights, factors of low rank: a first dimension as wide as the layer goes with
+    its outputs, or a second one behind one of 1; else the second one goes with its inputs.
+    """
+    dims: dict[str, int] = {}
+    if not isinstance(layer, (nn.Conv2d, nn.Linear)) or has_plain_forward(layer):
+        return dims
+    width = layer_width(layer, outputs=outputs)
+    for name, one in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
+        row = one.dim() > 1 and one.shape[0] == 1
+        dim = int(row or not outputs)
+        if name not in ("weight", "bias") and one.dim() > dim and one.shape[dim] == width and outputs >= row:
+            dims[name] = dim
+    return dims
+
+
+def layer_width(layer: nn.Conv2d | nn.Linear, *, outputs: bool) -> int:
+    """How many outputs, or inputs, a layer has."""
+    if isinstance(layer, nn.Conv2d):
+        return layer.out_channels if outputs else layer.in_channels
+    return layer.out_features if outputs else layer.in_features
 
 
 def _set(module: nn.Module, name: str, parameter: nn.Parameter) -> None:

@@ -7,6 +7,7 @@ allows it, and leaves the random generators alone.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,10 +17,10 @@ from torch.overrides import TorchFunctionMode
 
 from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.networks.exits import Bits, channels_last
-from ordercomp.networks.layers import FLOAT_BITS, BagOfFeaturesHead
+from ordercomp.networks.layers import FLOAT_BITS, BagOfFeaturesHead, has_plain_forward
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.stage import StageError
-from ordercomp.stages.tracing import Cut, apply_cuts, merged
+from ordercomp.stages.tracing import Cut, apply_cuts, layer_width, merged
 
 _COARSE = 1e-2
 _CLOSE = {torch.float64: 1e-9, torch.float32: 1e-3}  # shares of the largest logit that rounding may change
@@ -64,9 +65,9 @@ def check_quantizing(network: CompressedNetwork) -> None:
 def sound_cuts(network: CompressedNetwork, cuts: Sequence[Cut]) -> tuple[list[Cut], dict[str, str]]:
     """The cuts that leave together what the network computes with the cut channels masked.
 
-    Normalizations over several channels are taken over those that are left, in both. Also returned is why
-    the others are not among them, by the name of the layer that makes the channels. Raises StageError if the
-    network computes something else each time.
+    Normalizations over several channels, and standardizations of weights, are taken over those that are
+    left, in both. Also returned is why the others are not among them, by the name of the layer that makes the
+    channels. Raises StageError if the network computes something else each time.
     """
     whole = _in_float(network.copy())
     _make_unique(whole.module)
@@ -116,6 +117,7 @@ def _flaw(whole: CompressedNetwork, cuts: Sequence[Cut]) -> str:
     masked, cut = whole.copy(), whole.copy()
     try:
         apply_cuts(cut.module, cuts)
+        _standardize_rest(masked.module, cut.module, cuts)
         _mask_channels(masked.module, cut.module, merged(cuts, outputs=True))
         with _MaskedActivations():
             right = _agree(masked.module, cut.module, whole.example(2))
@@ -266,19 +268,61 @@ def _mask_outputs(layer: nn.Module, channels: Sequence[int], value: float) -> No
 def _normalize_rest(name: str, layer: nn.Module, left: nn.Module, channels: Sequence[int]) -> None:
     """Normalize over the channels left, as the layer `left` does."""
     weight, width = layer.weight, int(layer.weight.shape[0])  # type: ignore[index]
-    index = torch.tensor([channel for channel in range(width) if channel not in set(channels)])
+    kept = _others(channels, width)
     assert isinstance(weight, Tensor)
     assert isinstance(left.weight, Tensor)
-    if not torch.equal(weight[index.to(weight.device)], left.weight):
+    if not torch.equal(weight[kept.to(weight.device)], left.weight):
         raise ValueError(f"{name} has weights of other channels than those that are left")
 
     def hook(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         last = isinstance(layer, nn.LayerNorm) and output.shape[-1] == width
-        dim, kept = output.dim() - 1 if last else 1, index.to(output.device)
-        rest: Tensor = left(inputs[0].index_select(dim, kept))
-        return torch.zeros_like(output).index_copy(dim, kept, rest)
+        return _of_rest(left, inputs[0], output, kept, kept, dim=output.dim() - 1 if last else 1)
 
     layer.register_forward_hook(hook)
+
+
+def _standardize_rest(whole: nn.Module, cut: nn.Module, cuts: Sequence[Cut]) -> None:
+    """Let layers that normalize their weights do so over the inputs that `cut` has left, in place."""
+    outputs = merged(cuts, outputs=True)
+    for name, channels in merged(cuts, outputs=False).items():
+        layer = whole.get_submodule(name)
+        if isinstance(layer, (nn.Conv2d, nn.Linear)) and not has_plain_forward(layer):
+            kept_in = _others(channels, layer_width(layer, outputs=False))
+            kept_out = _others(outputs.get(name, ()), layer_width(layer, outputs=True))
+            hook = partial(_of_normalized, cut.get_submodule(name), (kept_in, kept_out))
+            layer.register_forward_hook(hook)
+
+
+def _of_normalized(
+    left: nn.Module,
+    kept: tuple[Tensor, Tensor],
+    layer: nn.Conv2d | nn.Linear,
+    inputs: tuple[Tensor, ...],
+    output: Tensor,
+) -> Tensor:
+    """What `left` gives, if twice the weights, turned round as the inputs are, change nothing."""
+    values, weight = inputs[0], layer.weight.data
+    dim = 1 if isinstance(layer, nn.Conv2d) else values.dim() - 1
+    grouped = torch.unflatten(values, dim, (getattr(layer, "groups", 1), -1))
+    layer.weight.data = 2 * weight.flip(1)
+    again = layer.forward(grouped.flip(dim + 1).flatten(dim, dim + 1))
+    layer.weight.data = weight
+    if (again - output).abs().max() > _COARSE * output.abs().max():
+        return output
+    return _of_rest(left, values, output, *kept, dim=dim)
+
+
+def _of_rest(
+    left: nn.Module, values: Tensor, output: Tensor, kept_in: Tensor, kept_out: Tensor, *, dim: int
+) -> Tensor:
+    """What `left` makes of the channels `kept_in`, in the places `kept_out` of an output of zeros."""
+    rest: Tensor = left(values.index_select(dim, kept_in.to(values.device)))
+    return torch.zeros_like(output).index_copy(dim, kept_out.to(output.device), rest)
+
+
+def _others(channels: Sequence[int], width: int) -> Tensor:
+    gone = set(channels)
+    return torch.tensor([channel for channel in range(width) if channel not in gone])
 
 
 def _mask_parameter(whole: nn.Parameter, cut: nn.Parameter, channels: Sequence[int]) -> None:

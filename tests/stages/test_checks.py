@@ -4,6 +4,7 @@ import odd_nets
 import pytest
 import torch
 from tiny_networks import apply, logits, tiny_network
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -111,14 +112,47 @@ def test_channels_that_can_be_followed_are_pruned(name: str, bits: int | None) -
     assert "reached" not in pruned.lineage[-1].achieved
 
 
-def test_layers_whose_weights_depend_on_how_many_inputs_there_are_keep_their_inputs() -> None:
-    pruned = apply("P", odd("standardized"), ratio=0.5)
-    assert left(pruned) == {"0": (8, 1), "2": (4, 8), "6": (10, 4)}
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("standardized", {"0": (4, 1), "2": (4, 4), "6": (10, 4)}),
+        ("gained", {"0": (4, 1), "1": (8, 4), "5": (10, 8), "1.gain": (1, 8)}),
+        ("gained(turned=1)", {"0": (8, 1), "1": (8, 8), "5": (10, 8), "1.gain": (1, 8)}),
+        ("cosine_classifier", {"0": (4, 1), "4": (10, 4)}),
+        ("masked_weights", {"0": (4, 1), "1": (8, 4), "5": (10, 8), "1.mask": (8, 4)}),
+        ("lora", {"0": (4, 1), "4": (10, 4), "4.down": (2, 4), "4.up": (10, 2)}),
+    ],
+)
+def test_layers_that_compute_their_weights_lose_all_that_goes_with_a_channel(
+    name: str, shapes: dict[str, tuple[int, ...]]
+) -> None:
+    state = apply("P", odd(name), ratio=0.5).module.body.state_dict()
+    assert {
+        key.removesuffix(".weight"): tuple(one.shape[:2]) for key, one in state.items() if one.dim() > 1
+    } == shapes
+
+
+def test_standardized_weights_are_standardized_anew_over_what_is_left() -> None:
+    network = odd("standardized")
+    pruned = apply("P", network, ratio=0.5)
+    before, after = (one.module.body.state_dict() for one in (network, pruned))
+    kept = [torch.isin(before[f"{place}.bias"], after[f"{place}.bias"]) for place in (0, 2)]
+    x = network.architecture.example(2)
+    x = functional.conv2d(x, before["0.weight"][kept[0]], before["0.bias"][kept[0]], padding=1).relu()
+    weight = before["2.weight"][kept[1]][:, kept[0]]
+    weight = weight - weight.mean((1, 2, 3), keepdim=True)
+    weight = weight / (weight.std((1, 2, 3), keepdim=True) + 1e-5)
+    x = functional.conv2d(x, weight, before["2.bias"][kept[1]]).relu().mean((2, 3))
+    expected = functional.linear(x, before["6.weight"][:, kept[1]], before["6.bias"])
+    assert torch.allclose(pruned.module(network.architecture.example(2))[-1], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("lora", "cannot be run"), ("torch_attention", "a MultiheadAttention has more than one output")],
+    [
+        ("layer_read_by_its_parent", "cannot be run"),
+        ("torch_attention", "a MultiheadAttention has more than one output"),
+    ],
 )
 def test_networks_of_which_nothing_can_be_followed_are_refused(name: str, why: str) -> None:
     with pytest.raises(StageError, match=f"odd_nets:{name} cannot be pruned: .*{why}"):

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
+from random_nets import Standardized
 from tiny_networks import NoTrainer, logits, tiny_network
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -103,13 +104,14 @@ def _silenced(network: CompressedNetwork, pruned: CompressedNetwork) -> tuple[Te
     """Logits of the old network, all of whose weights are zero that the pruned one has not.
 
     No two weights are the same, so that their values tell which are left. A layer that reads its inputs in
-    other places than the old one gives other logits. Normalizations take in the channels that are left.
+    other places than the old one gives other logits. Normalizations, of weights as well, take in the channels
+    that are left.
     """
     whole = network.copy()
     whole.module.eval().double()
     left = dict(pruned.copy().module.eval().double().named_modules())
     for name, layer in whole.module.named_modules():
-        if isinstance(layer, nn.LayerNorm | nn.GroupNorm):
+        if isinstance(layer, nn.LayerNorm | nn.GroupNorm | Standardized):
             _normalize_rest(layer, left[name])
             continue
         for key, parameter in layer.named_parameters(recurse=False):
@@ -118,13 +120,15 @@ def _silenced(network: CompressedNetwork, pruned: CompressedNetwork) -> tuple[Te
     return found
 
 
-def _normalize_rest(layer: nn.LayerNorm | nn.GroupNorm, left: nn.Module) -> None:
-    kept = torch.isin(layer.weight, left.get_parameter("weight")).nonzero().flatten()
+def _normalize_rest(layer: nn.Module, left: nn.Module) -> None:
+    kept = torch.isin(layer.weight, left.get_parameter("weight"))  # type: ignore[arg-type]
+    outputs = kept.flatten(1).any(1) if kept.dim() > 1 else kept
+    inputs = kept.transpose(0, 1).flatten(1).any(1) if kept.dim() > 1 else kept
     dim = -1 if isinstance(layer, nn.LayerNorm) else 1
 
-    def hook(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        rest: Tensor = left(inputs[0].index_select(dim, kept))
-        return torch.zeros_like(output).index_copy(dim, kept, rest)
+    def hook(_layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        rest: Tensor = left(given[0].index_select(dim, inputs.nonzero().flatten()))
+        return torch.zeros_like(output).index_copy(dim, outputs.nonzero().flatten(), rest)
 
     layer.register_forward_hook(hook)
 
