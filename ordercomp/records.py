@@ -3,6 +3,7 @@
 import gc
 import gzip
 import json
+import logging
 import lzma
 import os
 import sys
@@ -18,6 +19,7 @@ from ordercomp.sequence import Order, StageSequence
 
 Convention = Literal["paper", "honest", "apot", "nonzero"]  # of counting costs
 CostName = Literal["bitops", "storage", "macs", "latency"]  # what a reduction is of
+_log = logging.getLogger(__name__)
 _COMPRESSED: Mapping[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
 _MOST = sys.float_info.max
 _CHECKSUM = b', "checksum": "'  # what stands between a record and its checksum
@@ -181,7 +183,7 @@ def record_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 def read_records(path: Path | str) -> list[Record]:
-    """Read a JSON-lines file, `.gz` and `.xz` too; a torn last line without its newline is left out.
+    """Read a JSON-lines file, `.gz` and `.xz` too; a torn last line without its newline is told and left out.
 
     Raises RecordError with file and line number, FileNotFoundError if the file is missing.
     """
@@ -193,8 +195,11 @@ def read_records(path: Path | str) -> list[Record]:
     records = []
     with _collector_paused():
         for number, line in enumerate(lines, start=1):
-            if not line.strip() or (number == len(lines) and not _is_json(line)):
-                continue  # empty, or torn: a process died while writing its last line
+            if not line.strip():
+                continue
+            if number == len(lines) and not _is_json(line):  # a process died while writing it, or is at it
+                _log.warning("%s: its last line is incomplete and was left out", path)
+                continue
             try:
                 records.append(parse_record(line))
             except RecordError as error:

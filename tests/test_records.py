@@ -84,7 +84,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [found.name for found in tmp_path.iterdir()] == ["r.jsonl"]
 
 
-def test_every_cut_of_the_last_line_is_tolerated_and_mended(tmp_path: Path) -> None:
+def test_every_cut_of_the_last_line_is_told_tolerated_and_mended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path, other = tmp_path / "r.jsonl", replace(RECORD, seed=1, task="Größe")
     first, second = (
         json.dumps(one.to_json(), ensure_ascii=False).encode() + b"\n" for one in (RECORD, other)
@@ -93,6 +95,9 @@ def test_every_cut_of_the_last_line_is_tolerated_and_mended(tmp_path: Path) -> N
         path.write_bytes(first + second[:length])
         whole = length >= len(second) - 1  # only the newline is missing
         assert read_records(path) == ([RECORD, other] if whole else [RECORD])
+        told = f"{path}: its last line is incomplete and was left out"
+        assert caplog.messages == ([told] if 0 < length and not whole else [])
+        caplog.clear()
         append_record(path, replace(RECORD, seed=2))
         assert [record.seed for record in read_records(path)] == ([0, 1, 2] if whole else [0, 2])
 
