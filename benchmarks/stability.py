@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from race import STAGES, Run, World, by_doubt_dropping
 
-from ordercomp.analysis.answer import AnswerAt, read_answer
+from ordercomp.analysis.answer import AnswerAt, answer_of
 from ordercomp.analysis.race import first_cells, look
 from ordercomp.analysis.values import ValueTable
 from ordercomp.cli.output import parse_duration
@@ -29,7 +29,7 @@ from ordercomp.running.task import load_task
 
 
 def answer_after(world: World, rng: np.random.Generator, trainings: int) -> AnswerAt:
-    """Race until so many trainings are done, and answer."""
+    """Race until so many trainings are done, and answer as `discover` does."""
     run = Run(world, rng)
     run.train(first_cells(STAGES))
     while True:
@@ -38,7 +38,7 @@ def answer_after(world: World, rng: np.random.Generator, trainings: int) -> Answ
         run.judge(draws)
         cells = by_doubt_dropping(run, draws) if run.trainings < trainings else ()
         if not cells:
-            return read_answer(table, draws)
+            return answer_of(table.at(table.seeds))  # of the chains that ran
         run.train(cells)
 
 

@@ -22,6 +22,7 @@ from ordercomp.codec import encode
 from ordercomp.jobs.discover import Discovery, SoFar, discover
 from ordercomp.jobs.law import answered, law_of_records
 from ordercomp.jobs.law_folder import guaranteed_networks
+from ordercomp.jobs.recordings import recorded_hints
 from ordercomp.jobs.search import SearchPlan, run_search
 from ordercomp.jobs.study_law import law_of_study
 from ordercomp.networks.network import CompressedNetwork
@@ -376,3 +377,22 @@ def test_a_discovery_in_which_most_networks_failed_says_so_first_and_exits_with_
     out, err = capsys.readouterr()
     assert (ended.value.code, out) == (1, "{}\n")
     assert "3 of 5 networks failed, most of all because P cannot be applied" in err
+
+
+def test_recorded_tasks_are_heard_and_named_in_a_race_at_later_seeds(tmp_path: Path) -> None:
+    task = replace(TINY, loss=0.5, settings=({"P": {"ratio": 0.1}},))
+    found = discover(
+        task,
+        out=tmp_path,
+        seeds=2,
+        first_seed=7,
+        budget_seconds=None,
+        workers=1,
+        hints=recorded_hints(["cifar10"], "PE"),
+    )
+    assert {record.seed for record in found.records} == {7, 8}
+    assert found.answer.prior == ("cifar10",)
+    assert found.law_json["answer"]["prior"] == ["cifar10"]
+    told = law_of_records(found.records, loss=0.5, prior=["cifar10"]).answer
+    assert told is not None
+    assert (told.recommended, told.best_set) == (found.answer.recommended, found.answer.best_set)
