@@ -22,6 +22,7 @@ name = "tiny"
 model = "resnet8(width=4)"
 data = "digits"
 stages = "PQ"
+ladder = "fixed"
 train_limit = 128
 [recipe]
 epochs = 6
@@ -29,12 +30,12 @@ batch_size = 32
 learning_rate = 0.1
 precision = "float32"
 """
-_DISCOVER = ("discover", "--task", "tiny.toml", "--out", "out", "--seeds", "3", "--budget", "none")
+_DISCOVER = ("discover", "--task", "tiny.toml", "--out", "out", "--seeds", "2", "--budget", "none")
 JOBS = {
     "discover": _DISCOVER,
     "search": (
         *("search", "--task", "tiny.toml", "--out", "out", "--stages", "DPQ"),
-        *("--trials", "8", "--sampler", "random"),
+        *("--trials", "5", "--sampler", "random"),
     ),
     "study": ("study", "pairwise", "--task", "tiny.toml", "--out", "out"),
     "dask": _DISCOVER,  # on a cluster of its own
