@@ -240,8 +240,9 @@ def check_repetitions(table: RunTable, values: Mapping[Run, float]) -> list[Repe
     reductions: dict[tuple[str, str], list[float]] = defaultdict(list)
     for run in sorted(values):
         by_seed[run.accounting, run.text][run.seed] = values[run]
-        points = table.records[run].points
-        reductions[run.accounting, run.text].append(max(math.log2(point.bitops_cr) for point in points))
+        if len(run.order) <= 2:  # longer chains are compared with themselves, not by their reduction
+            most = max(point.bitops_cr for point in table.records[run].points)
+            reductions[run.accounting, run.text].append(math.log2(most))
     reached = {key: float(np.mean(found)) for key, found in reductions.items()}
     gains: dict[_Repeat, list[BySeed]] = defaultdict(list)
     for accounting, text in by_seed:

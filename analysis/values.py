@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -191,8 +192,11 @@ def _reductions_of(
     runs: Mapping[Run, Record], lengths: Sequence[int], cost: CostName, convention: Convention
 ) -> list[FloatArray]:
     """Log2 reductions of the operating points of each run, of which there are `lengths`."""
-    read = _READERS[cost]
-    found = np.array([read(point, convention) for record in runs.values() for point in record.points])
+    points = [point for record in runs.values() for point in record.points]
+    if convention == "paper" and (plain := _PLAIN.get(cost)):
+        found = np.array(list(map(plain, points)))
+    else:
+        found = np.array([_READERS[cost](point, convention) for point in points])
     bad = found[~((found > 0) & (found <= MOST_REDUCTION))]
     if bad.size:
         raise ValueError(f"a reduction must lie in (0, {MOST_REDUCTION:g}], got {bad[0]:g} in a record")
@@ -201,6 +205,11 @@ def _reductions_of(
     return split(np.log2(found), lengths)
 
 
+_PLAIN: Mapping[CostName, Callable[[OperatingPoint], float]] = {  # in the convention "paper"
+    "bitops": attrgetter("bitops_cr"),
+    "macs": attrgetter("bitops_cr"),
+    "storage": attrgetter("cr"),
+}
 _READERS: Mapping[CostName, Callable[[OperatingPoint, Convention], float]] = {
     "bitops": bitops_reduction,
     "macs": lambda point, _: bitops_reduction(point),
