@@ -411,14 +411,18 @@ def lower_bounds(values: FloatArray, risk: float) -> FloatArray:
     For an order, the differences of all others to it, shape (draws, orders) like `values`, have a band that
     holds all of them at once with probability 1 - `risk`. An order that is the best is thus told to lie
     behind with a probability of at most `risk`, however many others are as good. What lies behind leaves,
-    and the rest is compared anew until nothing leaves.
+    and the rest is compared anew until nothing leaves. Where the best is another one in more than `risk` of
+    the draws after all, the likeliest ones come back.
     """
-    least, left = np.zeros(values.shape[1]), np.arange(values.shape[1])
-    while True:
-        least[left] = [_behind(values[:, left], place, risk) for place in range(len(left))]
-        if len(left) == (kept := least == 0).sum():
-            return least
-        left = np.flatnonzero(kept)
+    least, left, width = np.zeros(values.shape[1]), np.arange(values.shape[1]), 0
+    while len(left) != width:
+        width = len(left)
+        least[left] = [_behind(values[:, left], place, risk) for place in range(width)]
+        left = np.flatnonzero(least == 0)
+    chances = np.bincount(values.argmax(axis=1), minlength=len(least)) / len(values)
+    while chances[least == 0].sum() < 1 - risk:
+        least[np.where(least > 0, chances, -1.0).argmax()] = 0.0
+    return least
 
 
 def _behind(values: FloatArray, order: int, risk: float) -> float:

@@ -161,6 +161,13 @@ def test_hopeless_chains_widen_no_band() -> None:
     assert (among[2:] > 4).all()
 
 
+def test_what_is_left_holds_the_best_in_all_but_the_risk_of_the_draws() -> None:
+    draws = np.array([5.0, 4.0, 4.0, 0.0]) + 0.01 * np.random.default_rng(0).standard_normal((1000, 4))
+    draws[:40, 1] += 2.0  # each of two may leave, as it is the best in less than 5 %, but not both
+    draws[40:70, 2] += 2.0
+    assert (lower_bounds(draws, 0.05) == 0).tolist() == [True, True, False, False]
+
+
 @pytest.mark.integration
 def test_orders_as_good_as_the_best_are_excluded_hardly_ever() -> None:
     out = [
