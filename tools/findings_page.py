@@ -18,7 +18,6 @@ import numpy as np
 from ordercomp.analysis.answer import Answer, AnswerAt, derive_answer
 from ordercomp.analysis.batches import one_batch
 from ordercomp.analysis.checks import weaker_first
-from ordercomp.analysis.order_model import Effort
 from ordercomp.analysis.report.plots import loss_plot, to_svg
 from ordercomp.analysis.report.tables import Table, loss_text
 from ordercomp.analysis.report.text import answer_words, cost_text, where_it_changes
@@ -538,7 +537,7 @@ def main(target: Path) -> None:
 def _answered(name: str) -> Recording:
     records, batches = one_batch(load_recorded(name))
     table = RunTable.of(records, stages=STAGES)
-    answer = derive_answer(records, stages=STAGES, effort=Effort(draws=500))
+    answer = derive_answer(records, stages=STAGES)
     answer = replace(answer, batches=batches)
     return Recording(name=name, records=records, answer=answer, weaker=weaker_first(table))
 
