@@ -96,7 +96,7 @@ def test_every_cut_of_the_last_line_is_told_tolerated_and_mended(
         whole = length >= len(second) - 1  # only the newline is missing
         assert read_records(path) == ([RECORD, other] if whole else [RECORD])
         told = f"{path}: its last line is incomplete and was left out"
-        assert caplog.messages == ([told] if 0 < length and not whole else [])
+        assert caplog.messages == ([told] if length > 0 and not whole else [])
         caplog.clear()
         append_record(path, replace(RECORD, seed=2))
         assert [record.seed for record in read_records(path)] == ([0, 1, 2] if whole else [0, 2])
