@@ -93,13 +93,13 @@ def write_image_tree(
     suffix: str = "png",
     mode: str = "RGB",
 ) -> None:
-    """Images of `size` (width, height) in folders class0, class1, …."""
+    """Images of `size` (width, height) in folders class0, class1, …; others in each part."""
+    first = {"val": 1000, "valid": 1000, "test": 2000}.get(folder.name, 0)
     for label in range(classes):
         (folder / f"class{label}").mkdir(parents=True)
         for number in range(per_class):
-            _save(
-                folder / f"class{label}" / f"{number}.{suffix}", size, mode, seed=label * per_class + number
-            )
+            path = folder / f"class{label}" / f"{number}.{suffix}"
+            _save(path, size, mode, seed=first + label * per_class + number)
 
 
 def _save(path: Path, size: tuple[int, int], mode: str, *, seed: int) -> None:

@@ -1,6 +1,7 @@
 """Images in folders, one for each class: files, trees of them, and data sets that are read into memory."""
 
 import hashlib
+import os
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +33,11 @@ _SUFFIXES = (
 )
 _OPEN_ENDED = ("I", "F")  # 32 bits a pixel: nothing says what white is
 _SMALL = (32, 32)
-_VALIDATION_NAMES = ("val", "valid", "validation")
+_PARTS = {  # by what people call their folders, in any case
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 _DRAWN = ("train", "test")
 _MOST_BYTES = 8 * 2**30  # that a data set may take in memory
 _CINIC_ADVICE = (
@@ -128,26 +133,26 @@ class Tree:
 def find_parts(source: Source, folder: Path) -> tuple[tuple[Tree, Tree, Tree], tuple[str, ...]]:
     """Read training, validation and test files, in this order, from what lies in `folder`, and notices of it.
 
-    There are folders `train` and `val` (or `valid`, `validation`), `test` or both, or class folders alone;
+    There are folders `train` and `val` (by any usual name), `test` or both, or class folders alone;
     what is missing is drawn as `complete_parts` says (ImageNet's test images have no labels).
     Folders whose names start with a dot or two underscores are no classes. Raises DataError if there are not
     at least two class folders, a class has no image in a part, or the parts have other classes.
     """
     if not folder.is_dir():
         raise DataError(f"{source.name} not found: {folder} is no folder")
-    names = [name for name in (*_VALIDATION_NAMES, "test") if (folder / name).is_dir()]
-    if not (folder / "train").is_dir():
-        if names:
-            raise DataError(f"{source.name}: {folder} has {names[0]} but no folder train beside it")
+    found = sorted(
+        (one for one in folder.iterdir() if _part(one)), key=lambda one: [*_PARTS].index(_part(one))
+    )
+    names = [_part(one) for one in found]
+    if not names:
         trees = {"all": _read_tree(source, folder)}
-    elif not names or len(names) > 2 or (len(names) == 2 and names[1] != "test"):
+    elif names not in (["train", "val"], ["train", "test"], ["train", "val", "test"]):
         raise DataError(
-            f"{source.name}: beside {folder / 'train'} there must be val, test, or both, "
-            f"got {', '.join(names) or 'neither'}"
+            f"{source.name}: {folder} must hold train and beside it val, test, or both, "
+            f"got {', '.join(one.name for one in found)}"
         )
     else:
-        trees = {name: _read_tree(source, folder / name) for name in ("train", *names)}
-        trees = {"val" if name in _VALIDATION_NAMES else name: tree for name, tree in trees.items()}
+        trees = {part: _read_tree(source, one) for part, one in zip(names, found, strict=True)}
     _check_classes(source, trees)
     if source.options.trained_on not in ("", "train", "unknown"):
         trees = _without_seen(source, trees, Path(source.options.trained_on).expanduser())
@@ -155,11 +160,30 @@ def find_parts(source: Source, folder: Path) -> tuple[tuple[Tree, Tree, Tree], t
     if ":" in source.name and len(trees) < 3:
         _check_whole(source, parts)
     skipped = Counter(suffix for tree in trees.values() for suffix in tree.skipped)
-    notices = part_notices(source, names)
+    notices = part_notices(source, names[1:])
+    if source.name.startswith("folder:"):  # which reads all of them; photos may be too many
+        notices += _seen_twice(source, parts)
     if skipped and ":" in source.name:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5))
         notices += (f"{source.name}: files that do not end as images do are left out: {kinds}",)
     return parts, notices
+
+
+def _part(folder: Path) -> str:
+    return _PARTS.get(folder.name.lower(), "") if folder.is_dir() else ""
+
+
+def _seen_twice(source: Source, parts: tuple[Tree, Tree, Tree]) -> tuple[str, ...]:
+    """A notice if files of a held-out part are also in another part, in bytes."""
+    sizes = [[os.path.getsize(path) for path in tree.paths] for tree in parts]
+    common = {size for size, times in Counter(s for one in map(set, sizes) for s in one).items() if times > 1}
+    digests = [
+        {_file_digest(Path(path)) for path, size in zip(tree.paths, own, strict=True) if size in common}
+        for tree, own in zip(parts, sizes, strict=True)
+    ]
+    count = len(digests[0] & digests[1]) + len((digests[0] | digests[1]) & digests[2])
+    told = f"{source.name}: images of held-out parts are also in another part, byte for byte: {count}"
+    return (told,) if count else ()
 
 
 def _without_seen(source: Source, trees: Mapping[str, Tree], seen: Path) -> dict[str, Tree]:
@@ -215,7 +239,9 @@ def _read_tree(source: Source, folder: Path) -> Tree:
 
     def is_image(path: str) -> bool:
         name = Path(path)
-        if not (found := name.suffix.lower() in _SUFFIXES) and not name.name.startswith((".", "Thumbs.db")):
+        if name.name.startswith((".", "Thumbs.db")):
+            return False
+        if not (found := name.suffix.lower() in _SUFFIXES):
             skipped.append(name.suffix.lower() or "without a suffix")
         return found
 
@@ -235,6 +261,10 @@ def _read_tree(source: Source, folder: Path) -> Tree:
         raise DataError(
             f"{source.name}: {folder} must hold a folder for each of at least two classes, got only "
             f"{classes[0]!r}; is it a level too high?"
+        )
+    if all(any(map(_part, (folder / name).iterdir())) for name in classes):
+        raise DataError(
+            f"{source.name}: {folder} holds parts within classes; it must hold classes within parts"
         )
     labels = np.asarray([label for _, label in samples], dtype=np.int64)
     return Tree(folder, tuple(path for path, _ in samples), labels, tuple(classes), tuple(skipped))

@@ -1,13 +1,19 @@
 """Weights on disk: networks as files of ours, and trained weights from elsewhere, fitted by name."""
 
+import argparse
+import collections
+import datetime
 import functools
 import hashlib
 import json
 import logging
+import zipfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
+from pathlib import Path, PosixPath
+from typing import Any, Final
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
@@ -23,9 +29,9 @@ _log = logging.getLogger(__name__)
 FORMAT = 1
 _SEAL = ', "sha256": "'  # what stands between the facts and the digest over them and the tensors
 PRETRAINED = "pretrained"  # the weights that a library ships for a model of its own
-_TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+_TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
 _DEEPEST = 3  # mappings in mappings
-_AVERAGES = ("ema", "avg", "average", "swa")  # in the keys of states that stand beside the one trained
+_AVERAGES = ("ema", "avg", "average", "swa", "teacher")  # in what names states beside the one trained
 _COUNTERS = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")  # that tools leave behind
 _OPTIONAL = "num_batches_tracked"  # counters that files written long ago do not have
 _SHOWN = 5  # names in a message
@@ -111,6 +117,19 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
+# Python objects that stand beside weights in many checkpoints, and run nothing when they are read
+_SCALAR: Any = np.float64(0).__reduce__()[0]
+_PLAIN: Final[list[Any]] = [
+    *(argparse.Namespace, collections.defaultdict, datetime.datetime, list, PosixPath),
+    *(np.dtype, *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"}, _SCALAR),
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # as numpy 1 wrote it
+]
+_NO_WEIGHTS: Final = {  # what files hold instead, by how they begin
+    b"version https://git-lfs": "it only points to a file of Git LFS; get that by `git lfs pull`",
+    b"<": "it is a web page, as a failed download leaves it",
+    b"\x1f\x8b": "it is compressed by gzip; unpack it first",
+}
+
 # Trained weights from elsewhere: found on disk, read without pickle's code
 
 
@@ -124,7 +143,7 @@ def weights_path(weights: str, model: str) -> Path:
         library, name = _library(model)
         return library.pretrained_file(name)
     path = Path(weights).expanduser()
-    if path.suffix != ".safetensors" and path.suffix not in _TORCH_SUFFIXES:
+    if not path.name.endswith((".safetensors", *_TORCH_SUFFIXES)):
         kinds = ", ".join((".safetensors", *_TORCH_SUFFIXES))
         raise ValueError(f"weights must be a file ({kinds}) or 'pretrained', got {weights!r}")
     if not path.is_file():
@@ -171,19 +190,38 @@ def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_PLAIN):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the readers raise anything
         if is_out_of_memory(error):
             raise
-        raise CheckpointError(
-            f"weights {path} cannot be read: {one_line(error)[:200]}; "
-            "save `module.state_dict()`, not the module"
-        ) from None
+        raise CheckpointError(f"weights {path} cannot be read: {_why_unreadable(path, error)}") from None
     if states := dict(_states(content)):
         return states
     keys = _listed([str(key) for key in content]) if isinstance(content, Mapping) else ""
     kind = f"a mapping with the keys {keys}" if isinstance(content, Mapping) else type(content).__name__
     raise ValueError(f"weights {path} must hold tensors by name, got {kind}")
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """What is in a file instead of tensors, and what to do, as far as its first bytes and its names tell."""
+    with path.open("rb") as file:
+        start = file.read(40)
+    for begins, told in _NO_WEIGHTS.items():
+        if start.startswith(begins):
+            return told
+    if not start:
+        return "it is empty"
+    if start.startswith(b"PK"):
+        if not zipfile.is_zipfile(path):
+            return "it is cut short, as a failed copy leaves it"
+        if any(name.endswith("constants.pkl") for name in zipfile.ZipFile(path).namelist()):
+            return "it is TorchScript; save `torch.jit.load(FILE).state_dict()`"
+    found = one_line(error).partition(". ")[0][:200]
+    with suppress(Exception), torch.serialization.safe_globals(_PLAIN):  # it may be damaged in any way
+        if objects := sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path)):
+            found = f"it holds Python objects, which could run code: {_listed(objects)}"
+    return f"{found}; save `module.state_dict()`, not the module"
 
 
 def _states(content: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -194,7 +232,7 @@ def _states(content: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str
     if tensors:
         yield place, tensors
     inner = {str(key): value for key, value in content.items() if isinstance(value, Mapping)}
-    for key in sorted(inner, key=lambda key: any(word in key.lower() for word in _AVERAGES)):
+    for key in sorted(inner, key=_is_average):
         yield from _states(inner[key], f"{place}.{key}" if place else key, depth + 1)
 
 
@@ -218,15 +256,16 @@ def fit_weights(
     layers = {name.rpartition(".")[0] for name in fresh}
     fresh = [name for name in own if name.rpartition(".")[0] in layers]
     wrong = [name for name in odd if name not in fresh]
-    whole = [name for name in both if own[name].is_floating_point() != given[name].is_floating_point()]
-    floats = [name for name in both if given[name].is_floating_point()]
+    kinds = {name: _kind(given[name]) for name in both}
+    whole = [name for name in both if own[name].is_floating_point() != (kinds[name] == "floats")]
+    floats = [name for name in both if kinds[name] == "floats"]
     problems = [
         f"{what} {_listed(names)}"
         for what, names in (
             ("lack", missing),
             ("hold the unknown", extra),
             ("have another shape in", [_shapes(name, own, given) for name in wrong]),
-            ("hold other kinds of numbers in", [f"{name} ({given[name].dtype})" for name in whole]),
+            ("hold other kinds of numbers in", [f"{name} ({kinds[name]})" for name in whole]),
             ("hold values that are not finite in", [n for n in floats if not given[n].isfinite().all()]),
         )
         if names
@@ -268,8 +307,23 @@ def _choose(states: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor
 def _prefixes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
     """What wrappers of modules may have put before the names of `own`."""
     probe = max(own, key=lambda name: (name.count("."), len(name)))
-    found = {name.removesuffix(probe) for name in state if name == probe or name.endswith(f".{probe}")}
-    return ["", *sorted(found - {""}, key=len)]
+    found = {name.removesuffix(probe): 0 for name in state if name == probe or name.endswith(f".{probe}")}
+    return [
+        "",
+        *sorted(found.keys() - {""}, key=lambda prefix: (_is_average(prefix), [*found].index(prefix))),
+    ]
+
+
+def _is_average(name: str) -> bool:
+    return any(word in name.lower() for word in _AVERAGES)
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_meta:
+        return "without values"
+    if tensor.layout is not torch.strided:
+        return str(tensor.layout)
+    return "floats" if tensor.is_floating_point() else str(tensor.dtype)
 
 
 def _is_classifier(own: Tensor, given: Tensor, classes: int | None) -> bool:

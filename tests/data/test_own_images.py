@@ -1,5 +1,6 @@
 """What a task says of its images: size, normalization, names, and what a folder val is."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,53 @@ def test_a_folder_val_without_test_is_told_or_said(kind: str, tmp_path: Path) ->
     said = load_data(name, options=ImageOptions(val_is="validation"))
     assert (len(said.validation), len(said.test), said.notices) == (6, 4, ())
     assert load_data(name, options=ImageOptions(val_is="test")).notices == ()
+
+
+@pytest.mark.parametrize(
+    "names", [("train", "valid", "test"), ("Train", "Validation", "Test"), ("training", "dev", "testing")]
+)
+def test_parts_are_found_by_any_usual_name(names: tuple[str, str, str], tmp_path: Path) -> None:
+    for place, part in enumerate(names):
+        write_image_tree(tmp_path / part, classes=2, per_class=3 + place)
+    data = load_data(f"folder:{tmp_path}")
+    assert (data.names, [len(one) for one in (data.train, data.validation, data.test)]) == (
+        ("class0", "class1"),
+        [6, 8, 10],
+    )
+
+
+@pytest.mark.parametrize("names", [("Training", "training", "test"), ("Testing", "val"), ("train",)])
+def test_parts_that_cannot_be_told_apart_are_refused(names: tuple[str, ...], tmp_path: Path) -> None:
+    for part in names:
+        write_image_tree(tmp_path / part, classes=2, per_class=3)
+    with pytest.raises(ValueError, match=rf"must hold train and beside it val, .*, got .*{names[0]}"):
+        load_data(f"folder:{tmp_path}")
+
+
+def test_parts_within_classes_are_refused(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        write_image_tree(tmp_path / name / "train", classes=1, per_class=3)
+        write_image_tree(tmp_path / name / "Test", classes=1, per_class=3)
+    with pytest.raises(ValueError, match="holds parts within classes; it must hold classes within parts"):
+        load_data(f"folder:{tmp_path}")
+
+
+def test_images_that_are_in_two_parts_are_told(tmp_path: Path) -> None:
+    for part in ("train", "val", "test"):
+        write_image_tree(tmp_path / part, classes=2, per_class=4)
+    assert load_data(f"folder:{tmp_path}").notices == ()
+    for part, number in (("val", 0), ("test", 1)):
+        shutil.copy(tmp_path / "train" / "class0" / f"{number}.png", tmp_path / part / "class0" / "again.png")
+    (notice,) = load_data(f"folder:{tmp_path}").notices
+    assert notice.endswith("images of held-out parts are also in another part, byte for byte: 2")
+
+
+def test_files_that_begin_with_a_dot_are_no_images(tmp_path: Path) -> None:
+    write_image_tree(tmp_path, classes=2, per_class=5)
+    (tmp_path / "class0" / "._0.png").write_bytes(b"\0\5\x16\7")  # as macOS leaves them in archives
+    data = load_data(f"folder:{tmp_path}")
+    assert len(data.train) + len(data.validation) + len(data.test) == 10
+    assert data.notices == ()
 
 
 @pytest.mark.parametrize("kind", ["folder", "photos"])

@@ -125,7 +125,7 @@ def test_values_of_twelve_bits_in_sixteen_are_told(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
         for place in range(10):
-            values = np.random.default_rng(place).integers(0, 4096, (8, 8)).astype(np.uint16)
+            values = np.random.default_rng((ord(name), place)).integers(0, 4096, (8, 8)).astype(np.uint16)
             Image.fromarray(values).save(tmp_path / name / f"{place}.png")
     (notice,) = load_data(f"folder:{tmp_path}").notices
     assert "pixels take only the values 0 to 15 of 255, as 12 bits stored in 16 do" in notice

@@ -1,8 +1,13 @@
 """Trained weights from elsewhere: read, fitted by name, and refused in one line where they do not fit."""
 
+import argparse
+import datetime
+import gzip
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -92,6 +97,15 @@ LAYOUTS: dict[str, Callable[[dict[str, Tensor]], object]] = {
         "state_dict": state,
         "optimizer": {"state": {place: {"exp_avg": torch.ones(2)} for place in range(9)}},
     },
+    "beside a teacher": lambda state: {**_named("teacher.", _zeros(state)), **_named("student.", state)},
+    "beside an average": lambda state: {**_named("ema_model.", _zeros(state)), **_named("model.", state)},
+    "beside arguments and metrics": lambda state: {
+        "state_dict": state,
+        "args": argparse.Namespace(lr=0.1, out=Path("runs")),
+        "best": np.float64(0.9),
+        "at": datetime.datetime(2026, 1, 1),
+        "seen": defaultdict(list),
+    },
     "only averaged": lambda state: {"model": {"other.weight": torch.ones(2)}, "ema": {"module": state}},
 }
 
@@ -137,6 +151,8 @@ def test_what_was_taken_and_what_was_left_is_told(
         (lambda value: (value * 100).to(torch.int8), r"other kinds of numbers in \S+ \(torch.int8\)"),
         (lambda value: value > 0, r"other kinds of numbers in \S+ \(torch.bool\)"),
         (lambda value: value * float("nan"), "not finite in conv.weight"),
+        (lambda value: value.to_sparse(), r"other kinds of numbers in \S+ \(torch.sparse_coo\)"),
+        (lambda value: value.to("meta"), r"other kinds of numbers in \S+ \(without values\)"),
         (lambda value: value[:1], "another shape in conv.weight"),
     ],
 )
@@ -164,7 +180,8 @@ class _Whole(nn.Module):
         ({"epoch": 3, "loss": 0.5}, "must hold tensors by name, got a mapping with the keys epoch, loss"),
         ([torch.zeros(3)], "must hold tensors by name, got list"),
         ({}, "must hold tensors by name"),
-        (_Whole(), "save `module.state_dict.*`, not the module"),
+        (_Whole(), r"Python objects, .*: \S+_Whole; save `module.state_dict.*`, not the module"),
+        ({"state_dict": {}, "model": _Whole()}, r"Python objects, which could run code: \S+_Whole; save"),
     ],
 )
 def test_other_contents_are_refused_in_one_line(tmp_path: Path, content: object, told: str) -> None:
@@ -173,6 +190,32 @@ def test_other_contents_are_refused_in_one_line(tmp_path: Path, content: object,
     with pytest.raises(ValueError, match=told) as error:
         read_weights(path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1", "it only points to a file of Git LFS"),
+        (b"<!DOCTYPE html>", "it is a web page"),
+        (gzip.compress(b"weights"), "it is compressed by gzip"),
+        (b"", "it is empty"),
+        (b"PK\3\4 cut short", "it is cut short"),
+    ],
+)
+def test_files_that_hold_no_weights_are_told_by_what_they_are(
+    content: bytes, told: str, tmp_path: Path
+) -> None:
+    for name in ("w.safetensors", "w.pt", "w.pth.tar"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=told) as error:
+            read_weights(weights_path(str(tmp_path / name), "resnet8"))
+        assert str(error.value).isprintable()
+
+
+def test_torchscript_is_told_as_such(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "w.pt")
+    with pytest.raises(ValueError, match="it is TorchScript; save"):
+        read_weights(tmp_path / "w.pt")
 
 
 def test_damaged_files_and_wrong_names_are_refused(tmp_path: Path) -> None:

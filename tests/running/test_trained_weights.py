@@ -12,8 +12,8 @@ import torch
 from tiny_data import write_cifar10, write_image_tree
 from torch import Tensor
 from torch.utils.data import TensorDataset
-from torchvision import models
 
+from ordercomp import torchvision_compat
 from ordercomp.data.assemble import Labeled, assemble
 from ordercomp.data.catalog import load_data
 from ordercomp.data.source import IMAGENET, DataError, ImageOptions, Source
@@ -126,7 +126,7 @@ def test_weights_of_a_library_get_the_normalization_of_their_configuration(tmp_p
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
 def test_networks_that_normalize_by_themselves_get_what_they_were_trained_with(name: str) -> None:
     mean, std = (torch.tensor(one)[:, None, None] for one in pretrained_normalization(f"torchvision:{name}"))
-    make = getattr(models, name)
+    make = getattr(torchvision_compat.models, name)
     inside = make(weights=None, init_weights=False, transform_input=True)._transform_input
     pixels = torch.rand(2, 3, 4, 4)
     usual = (pixels - torch.tensor(IMAGENET[0])[:, None, None]) / torch.tensor(IMAGENET[1])[:, None, None]
