@@ -246,12 +246,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--races", type=int, default=150)
     parser.add_argument("--worlds", nargs="*", type=int, default=list(range(len(CASES))))
-    parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--ways", nargs="*", default=list(WAYS), help=f"of {', '.join(WAYS)}; none: no race")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     lines: list[dict[str, object]] = []
     for name, loss, regret, most in [CASES[place] for place in options.worlds]:
         world = World.recorded(name, loss)
+        if not options.json:
+            alike = float(np.corrcoef(world.prior, world.truth)[0, 1])
+            behind = float(world.truth.max() - world.truth[world.prior.argmax()])
+            print(
+                f"{name}, {100 * loss:g} %: what others say correlates {alike:.2f}, first {behind:.2f} behind"
+            )
         for way in options.ways:
             runs = races(world, way, number=options.races, most=most)
             after = {
