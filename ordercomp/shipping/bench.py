@@ -37,6 +37,7 @@ from ordercomp.shipping.widths import describe_widths, unaligned_layers
 BASELINE, SHIPPED = "baseline", "shipped"
 UNQUANTIZED, INT8 = "without quantizers", "int8 without them"
 BASELINE_INT8 = "int8 of the baseline"
+_UNMEASURED = "OpenVINO is not installed, so it was not measured."
 _FASTER = 0.97  # of the time: what counts as faster
 _AS_GOOD = 0.005  # of accuracy that plain int8 may lose and still be called as good
 
@@ -133,7 +134,7 @@ def bench(
     bitops_cr = measure_cost(dense).bitops() / measure_cost(network).bitops()
     best, place = max(one.speedup for one in latencies), f"{batches[0]}x{threads}"
     sentences = [describe_bench(bitops_cr, best, contenders, place=place), widths]
-    sentences += [] if leaving is None else [describe_exits(leaving)]
+    sentences += [describe_exits(leaving)] if leaving else []
     return Bench(
         latencies=tuple(latencies),
         contenders=contenders,
@@ -142,7 +143,7 @@ def bench(
         bitops_cr=bitops_cr,
         integer_layers=exported.integer_layers,
         layers=exported.layers,
-        sentence=" ".join(filter(None, sentences)),
+        sentence=" ".join(filter(None, [*sentences, _UNMEASURED * (not has_openvino())])),
     )
 
 

@@ -114,12 +114,12 @@ def export_onnx(
     models = cut_at_exits(model) if segments else [model]
     found = _compare(network, models, images).checked(_MOST_OF_INT8 if int8 else _MOST_DIFFERENCE)
     options = dict(SESSION_OPTIONS) if packed and purpose == "size" else {}
-    integers, layers = count_integer_layers(models, options)
+    integers, in_float = which_run_in_integers(models, options)
     if branches:
         models = [_with_branches(network, model, images)]
     files = [path.with_suffix(f".part{k}.onnx") for k in range(1, len(models) + 1)] if segments else [path]
     _write_files(files, models, _facts(network, options, images))
-    notes += _write_reader(path.parent)
+    notes = [*(notes or _left_in_float(in_float if packed else [], purpose)), *_write_reader(path.parent)]
     return Exported(
         files=tuple(files),
         bytes=sum(file.stat().st_size for file in files),
@@ -129,7 +129,7 @@ def export_onnx(
         weights="8-bit weights, by onnxruntime" if int8 else _words(network, packed, purpose, version),
         notes=tuple(notes),
         integer_layers=integers,
-        layers=layers,
+        layers=integers + len(in_float),
         session_options=options,
         largest_difference=found.largest,
         same_labels=found.same_labels,
@@ -206,6 +206,13 @@ def _write_files(files: Sequence[Path], models: Sequence[onnx.ModelProto], facts
         helper.set_model_props(part, {name: json.dumps(value) for name, value in facts.items()})
         with replacing(file) as draft:
             draft.write_bytes(part.SerializeToString())
+
+
+def _left_in_float(layers: Sequence[str], purpose: Purpose) -> list[str]:
+    """What to say of layers that were to run in integers and do not."""
+    if not layers or purpose == "size":
+        return []
+    return [f"{len(layers)} layers stay in float: {', '.join(layers[:3])}{' …' * (len(layers) > 3)}"]
 
 
 def _write_reader(folder: Path) -> list[str]:
@@ -348,18 +355,20 @@ def run_parts(
     return logits
 
 
-def count_integer_layers(
+def which_run_in_integers(
     models: Sequence[onnx.ModelProto], options: Mapping[str, str] | None = None
-) -> tuple[int, int]:
-    """How many convolutions and linear layers onnxruntime runs in integers, and how many there are."""
-    kinds: list[str] = []
+) -> tuple[int, list[str]]:
+    """How many convolutions and linear layers onnxruntime runs in integers, and the names of the others."""
+    nodes: list[onnx.NodeProto] = []
     with TemporaryDirectory(prefix="ordercomp-") as folder:
         for model in models:
             file = str(Path(folder) / "optimized.onnx")
             onnx_session(model.SerializeToString(), options=options, optimized=file)
-            kinds += [node.op_type for node in onnx.load(file).graph.node]
-    whole = sum(kind in _INTEGER_LAYERS for kind in kinds)
-    return whole, whole + sum(kind in _FLOAT_LAYERS for kind in kinds)
+            nodes += onnx.load(file).graph.node
+    names = [node.input[1] for node in nodes if node.op_type in _FLOAT_LAYERS]
+    return sum(node.op_type in _INTEGER_LAYERS for node in nodes), [
+        name.removeprefix("network.").partition(".weight")[0] for name in names
+    ]
 
 
 class _Marked(nn.Module):
@@ -392,23 +401,35 @@ def without_quantizers(network: CompressedNetwork) -> ShippedNetwork:
 
 
 def trace(shipped: ShippedNetwork, network: CompressedNetwork) -> onnx.ModelProto:
-    """The graph in float, our quantizers of up to 8 bits as nodes of their own, simplified."""
+    """The graph in float, our quantizers of up to 8 bits as nodes of their own, simplified.
+
+    Raises ValueError in one line if torch cannot trace it with a batch of any size.
+    """
     shipped, example = _marked(shipped), noise(network, 2).contiguous()
     places = [f"exit{place}" for place in range(1, len(network.exits) + 1)]
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            shipped,
-            (example,),
-            dynamo=True,
-            opset_version=TRACED_OPSET,
-            input_names=["image"],
-            output_names=[*places, "logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                shipped,
+                (example,),
+                dynamo=True,
+                opset_version=TRACED_OPSET,
+                input_names=["image"],
+                output_names=[*places, "logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).strip().partition("\n")[0]
+            raise ValueError(f"the network cannot be exported for batches of any size: {reason}") from None
     assert program is not None
     model: onnx.ModelProto = program.model_proto
+    if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise ValueError(
+            "the network cannot be exported for batches of any size: what it computes depends on how many "
+            "images a batch holds"
+        )
     simplify(model)
     for one in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
         del one.metadata_props[:]  # what tells of the code that a graph was traced from

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from tiny_networks import apply, tiny_network, tiny_trainer
+from torch import Tensor, nn
 
 from ordercomp.cli.main import main
+from ordercomp.networks.exits import MultiExit
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.sequence import StageSequence
 from ordercomp.shipping.plain import ship
@@ -20,6 +22,7 @@ pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 
 from ordercomp.shipping.bench import Bench, Contender, bench, describe_bench  # noqa: E402
 from ordercomp.shipping.onnx import Purpose, export_onnx, onnx_session, run_parts  # noqa: E402
+from ordercomp.shipping.other_engines import has_openvino  # noqa: E402
 
 pytestmark = pytest.mark.integration
 
@@ -121,6 +124,7 @@ def test_bench_measures_both_engines_and_every_exit() -> None:
     assert found.exits is not None
     assert len(found.exits.exits_ms) == 3
     assert "Exits, in one file: an image that leaves" in found.sentence
+    assert ("OpenVINO is not installed" in found.sentence) != has_openvino()
 
 
 def contender(name: str, milliseconds: float, accuracy: float | None) -> Contender:
@@ -144,7 +148,6 @@ def test_plain_int8_is_called_better_where_it_is(
     assert "compression gains nothing" not in sentence
 
 
-@pytest.mark.integration
 def test_plain_int8_is_written_in_place_of_our_quantizers(tmp_path: Path) -> None:
     network = made("EQ")
     with pytest.raises(ValueError, match="--as int8 needs --task"):
@@ -175,6 +178,44 @@ def test_bad_input_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     refused(["export", network, "--onnx", out, "--for", "luck"], "speed", capsys)
     refused(["export", network, "--onnx", out, "--opset", "999"], "--opset must be at most", capsys)
     refused(["bench", network, "--shares", "0.5,0.5"], "--shares must be 1 shares that sum to 1", capsys)
+
+
+class OddBatch(nn.Module):
+    """A network that computes something else where a batch holds three images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv: nn.Conv2d = nn.Conv2d(1, 4, 3)
+        self.last: nn.Linear = nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        features = self.conv(x).mean((2, 3))
+        logits: Tensor = self.last(features * 2 if len(x) == 3 else features)
+        return logits
+
+
+def test_a_network_that_cannot_be_traced_is_told_in_one_line(
+    tmp_path: Path,
+) -> None:
+    network = CompressedNetwork.create("resnet8(width=4)", classes=10, channels=1, size=(16, 16))
+    odd = CompressedNetwork(module=MultiExit(OddBatch()), architecture=network.architecture)
+    odd.module.eval()
+    with pytest.raises(
+        ValueError, match=r"cannot be exported for batches of any size: what it computes depends"
+    ) as caught:
+        export_onnx(odd, tmp_path / "n.onnx")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_layers_that_stay_in_float_are_named(tmp_path: Path) -> None:
+    network = made("QS", weights=4)
+    exported = export_onnx(network, tmp_path / "n.onnx", images=network.architecture.example(64))
+    left = exported.layers - exported.integer_layers
+    assert left > 0
+    (note,) = exported.notes
+    assert note.startswith(f"{left} layers stay in float: body.stages.")
 
 
 def test_the_command_writes_both_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
