@@ -43,17 +43,24 @@ def rebuild_module(letter: str, module: nn.Module, facts: Mapping[str, Any]) -> 
 def module_name(path: str) -> str:
     """The module of `package.module:function`; `module.py` is one, too, in the working directory or anywhere.
 
-    The folder of a file whose path is absolute becomes one in which modules are found.
+    The folder of a file whose path is absolute, or begins with `..` or `~`, becomes one in which modules are
+    found.
     """
     name = path.partition(":")[0]
     if not name.endswith(".py"):
         return name
-    if Path(name).is_absolute():
-        folder = str(Path(name).parent)
+    if file := _elsewhere(name):
+        folder = str(file.parent)
         if folder not in sys.path:
             sys.path.append(folder)
         return Path(name).stem
     return name.removesuffix(".py").removeprefix("./").replace("/", ".")
+
+
+def _elsewhere(name: str) -> Path | None:
+    """The file of that name if its path leads out of the working directory."""
+    file = Path(name).expanduser()
+    return file.resolve() if file.is_absolute() or ".." in file.parts else None
 
 
 def load_function(path: str) -> Callable[..., Any]:
@@ -69,8 +76,8 @@ def load_function(path: str) -> Callable[..., Any]:
         sys.path.append(os.getcwd())
     with reraise_as(ValueError, f"cannot import {name!r} of {path!r}"):
         module = importlib.import_module(name)
-    file = Path(path.partition(":")[0])
-    if file.is_absolute() and Path(str(module.__file__)).resolve() != file.resolve():
+    file = _elsewhere(path.partition(":")[0])
+    if file and Path(str(module.__file__)).resolve() != file:
         raise ValueError(
             f"{path!r} is not what is imported as {name!r}, which is {module.__file__}: rename one"
         )

@@ -62,6 +62,18 @@ def test_a_function_and_a_plug_in_that_lean_on_former_modules_are_told_the_new_o
         catalog.known_stages()
 
 
+def test_a_file_beside_the_working_directory_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net_beside.py").write_text("def make(): return 7")
+    (tmp_path / "study").mkdir()
+    monkeypatch.chdir(tmp_path / "study")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert load_function("../net_beside.py:make")() == 7
+    assert load_function("~/net_beside.py:make")() == 7
+
+
 def test_a_file_with_an_absolute_path_is_imported_and_not_another_of_its_name(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
