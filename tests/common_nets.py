@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ordercomp.models.builtin import InvertedResidual
 from ordercomp.models.catalog import build_model
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "gated_mlp",
     "group_norm",
     "hierarchy",
+    "inverted",
     "option_a",
     "shuffle_unit",
     "spatial_gate",
@@ -40,6 +42,13 @@ def with_backbone(classes: int, channels: int) -> nn.Module:
     features = nn.Sequential(*[*net.children()][:-2])
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 12), nn.Linear(12, classes))
     return nn.Sequential(features, head)
+
+
+def inverted(classes: int, channels: int) -> nn.Module:
+    """The blocks of MobileNetV2: depthwise, linear at their end, with and without a shortcut."""
+    blocks = [InvertedResidual(8, 8, expansion=2, stride=1), InvertedResidual(8, 12, expansion=6, stride=2)]
+    stem = nn.Sequential(_conv(channels, 8), nn.BatchNorm2d(8), nn.ReLU6())
+    return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, classes))
 
 
 def _conv(inputs: int, outputs: int, size: int = 3, **options: int) -> nn.Conv2d:

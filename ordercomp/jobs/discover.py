@@ -153,11 +153,11 @@ def discover(
     """
     refuse_unguarded("discover")
     Race(task=task, seeds=seeds, start=first_seed)  # bad arguments are told before anything starts
+    folder = Path(out)
+    refuse_link(folder / "networks")
     check_task(task)
     if guarantee:
         check_guarantee(task_metric(task, task_data(task, 0)))
-    folder = Path(out)
-    refuse_link(folder / "networks")
     store = open_store(folder / "store", store_url)
     task = settle_precision(task, store)
     told = {} if hints is None else hints.at(task.loss)

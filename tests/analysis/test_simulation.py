@@ -83,6 +83,7 @@ def test_a_diverged_seed_and_heavy_tails_make_no_nonsense(heavy: bool) -> None:
             assert pair.effect.low <= pair.effect.mean <= pair.effect.high
 
 
+@pytest.mark.integration
 def test_no_effect_gives_an_edge_to_few_pairs() -> None:
     truth = Planted(stages="DP")
     verdicts = [

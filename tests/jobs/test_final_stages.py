@@ -14,6 +14,7 @@ def task(stages: str, **more: object) -> Task:
     return Task(name="t", model="resnet8(width=4)", data="digits", stages=stages, **more)  # type: ignore[arg-type]
 
 
+@pytest.mark.integration
 def test_a_race_trains_nothing_for_the_place_of_h() -> None:
     with_h, without = Race(task=task("DPQEH"), seeds=3), Race(task=task("DPQE"), seeds=3)
     assert final_stages() == "H"

@@ -15,6 +15,7 @@ JOBS: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("job", JOBS)
 def test_a_folder_of_networks_that_is_a_link_is_refused(job: str, tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
@@ -25,6 +26,7 @@ def test_a_folder_of_networks_that_is_a_link_is_refused(job: str, tmp_path: Path
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["networks"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("job", JOBS)
 def test_a_store_of_other_files_is_refused_and_stays_as_it_is(job: str, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()

@@ -74,6 +74,7 @@ def test_settings_on_both_sides_of_the_loss_stay() -> None:
     assert course.why == "the task's knob settings bracket a loss of 6 %"
 
 
+@pytest.mark.integration
 def test_gentler_settings_are_made_where_hardly_any_order_keeps_to_the_loss() -> None:
     course, rounds = found(replace(TASK, loss=0.03), loss_by_bits(0.01))
     gentle, before = course.race.task.settings
@@ -95,6 +96,7 @@ def test_harder_settings_are_made_where_all_orders_lose_much_less() -> None:
     assert course.left == [LIGHT]
 
 
+@pytest.mark.integration
 def test_grids_at_their_end_are_told_and_the_gentlest_is_taken() -> None:
     course, rounds = found(replace(TASK, loss=0.0001), lambda _: 0.5)
     assert rounds <= MOST_STEPS
@@ -102,6 +104,7 @@ def test_grids_at_their_end_are_told_and_the_gentlest_is_taken() -> None:
     assert len(course.race.task.settings) == 2
 
 
+@pytest.mark.integration
 def test_a_step_moves_each_static_stage_that_can_and_the_worst_one_by_two(network: CompressedNetwork) -> None:
     task = TASKS["digits"]
     start = task.settings[0]

@@ -122,6 +122,7 @@ def folder(root: Path, counts: dict[str, int]) -> Task:
     return replace(TINY, name="mine", data=f"folder:{root}", train_limit=None)
 
 
+@pytest.mark.integration
 def test_uneven_classes_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         check_task(folder(tmp_path / "even", {"cat": 20, "dog": 20}))

@@ -50,9 +50,9 @@ def test_a_copy_near_chance_gives_way_to_a_better_one(
     raced: list[tuple[str, float]] = []
     monkeypatch.setattr(job, "discover", lambda task, **_: raced.append((task.name, task.loss)))
     with caplog.at_level(logging.WARNING), pytest.raises(AttributeError):  # there is nothing to go on from
-        discover_by_proxy(TINY, Proxy(epochs=0.001), out=tmp_path)
-    assert "a copy with epochs=0.001 reaches" in caplog.text
-    assert "epochs=0.002 instead" in caplog.text
+        discover_by_proxy(TINY, Proxy(epochs=0.02), out=tmp_path)
+    assert "a copy with epochs=0.02 reaches" in caplog.text
+    assert "epochs=0.04 instead" in caplog.text
     ((name, loss),) = raced
     assert name.startswith("tiny at epochs=")
     assert loss > TINY.loss

@@ -106,6 +106,7 @@ def test_a_setting_is_told_in_few_words() -> None:
     assert described(DIGITS, DIGITS.settings[0]) == "D 0.7, P 0.2, Q 4/8"
 
 
+@pytest.mark.integration
 def test_a_plan_says_what_is_trained_at_most_and_as_expected() -> None:
     race = Race(task=DIGITS, seeds=3)
     most, expected = (plan_race(race, losing=losing) for losing in (False, True))
@@ -115,6 +116,7 @@ def test_a_plan_says_what_is_trained_at_most_and_as_expected() -> None:
     assert most.unshared > len(most.nodes)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("count", [6, 8, 10])
 def test_many_stages_are_planned_without_listing_their_orders(
     count: int, monkeypatch: pytest.MonkeyPatch

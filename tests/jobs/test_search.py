@@ -36,7 +36,7 @@ def world(sequence: StageSequence, seed: int) -> Record:
 
 
 def plan(out: Path, **changes: object) -> SearchPlan:
-    return SearchPlan(**{"task": DIGITS, "out": out, "trials": 12, "sampler": "random", **changes})  # type: ignore[arg-type]
+    return SearchPlan(**{"task": DIGITS, "out": out, "trials": 6, "sampler": "random", **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_the_html_shows_the_front(result: SearchResult) -> None:
 
 def test_a_search_is_continued_and_its_records_are_written_once(tmp_path: Path) -> None:
     heard: list[str] = []
-    for trials in (6, 12):
+    for trials in (3, 6):
         outcome = run_search(
             plan(tmp_path, trials=trials),
             runner=TableRunner(world),
@@ -160,7 +160,7 @@ def test_a_search_is_continued_and_its_records_are_written_once(tmp_path: Path) 
     assert set(written) == {(record.sequence, record.seed) for record in outcome.records}
     assert {sequence for sequence, _ in written} == set(heard)
     designs = [trial.user_attrs.get("design") for trial in outcome.study.trials]
-    assert designs.count("adaptive") == 12
+    assert designs.count("adaptive") == 6
 
 
 def test_the_folder_holds_the_outcome(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_what_the_next_run_tries_again_is_not_written(tmp_path: Path) -> None:
     run_search(plan(tmp_path), runner=ForgetfulRunner(world))
     assert all(record.error is None for record in read_records(tmp_path / "records.jsonl"))
     again = run_search(plan(tmp_path), runner=TableRunner(world))
-    assert [trial.user_attrs.get("design") for trial in again.study.trials].count("adaptive") > 12
+    assert [trial.user_attrs.get("design") for trial in again.study.trials].count("adaptive") > 6
     assert any("Q" in record.order for record in again.records)
 
 
@@ -238,7 +238,7 @@ def test_latency_is_measured_where_it_is_an_objective() -> None:
 
 def test_costs_can_be_weighed(tmp_path: Path) -> None:
     cost = CostOptions(startup=3, candidates=3, trees=3)
-    assert run_search(plan(tmp_path, trials=6, cost=cost), runner=TableRunner(world)).records
+    assert run_search(plan(tmp_path, cost=cost), runner=TableRunner(world)).records
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def test_the_chosen_objectives_and_all_stages_are_searched(folder: Path) -> None
     assert search["trials"]["complete"] == 3
 
 
+@pytest.mark.integration
 def test_the_line_for_a_task_file_finds_the_network_without_a_training(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

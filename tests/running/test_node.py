@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from tiny_networks import logits
+from traced_once import traced_once
 
 from ordercomp.errors import FailedRunError
 from ordercomp.jobs.check import check_task
@@ -29,6 +30,8 @@ from ordercomp.training.fit import DivergedError
 from ordercomp.training.recipe import Recipe
 
 pytestmark = pytest.mark.integration
+
+__all__ = ["traced_once"]
 
 TINY = Task(
     name="tiny",

@@ -47,11 +47,13 @@ def test_the_program_beside_an_export_says_what_predict_says(
 ) -> None:
     network = with_exits(threshold=0.5, scale=scale)
     images = pixels(network, 8)
-    told = [ship(network).predict(image.transpose(1, 2, 0)) for image in images]
+    shipped = ship(network)
+    told = [shipped.predict(image.transpose(1, 2, 0)) for image in images]
     if not scale:  # a threshold that some images reach
         middle = sorted(one.confidence for one in told)[4]
         network = replace(network, serving=replace(network.serving, threshold=middle + 1e-3))
-        told = [ship(network).predict(image.transpose(1, 2, 0)) for image in images]
+        shipped = ship(network)
+        told = [shipped.predict(image.transpose(1, 2, 0)) for image in images]
     options = {} if form == "whole" else {form: True}
     exported = export_onnx(network, tmp_path / "n.onnx", **options)  # type: ignore[arg-type]
     reader = Network([str(file) for file in exported.files])
@@ -98,6 +100,7 @@ def test_the_program_runs_alone_and_reads_plain_files(tmp_path: Path) -> None:
     assert "torch" not in Path(tmp_path / "infer.py").read_text()
 
 
+@pytest.mark.integration
 def test_a_file_tells_its_input_and_threshold_and_leaves_a_users_program_alone(tmp_path: Path) -> None:
     (tmp_path / "infer.py").write_text("mine")
     network = with_exits(threshold=0.25)
@@ -141,7 +144,8 @@ def test_exits_that_take_as_long_as_the_whole_never_pay() -> None:
 def test_one_file_is_timed_and_images_leave_where_predict_lets_them() -> None:
     network = with_exits(threshold=0.5)
     images = pixels(network, 12)
-    told = [ship(network).predict(image.transpose(1, 2, 0)).confidence for image in images]
+    shipped = ship(network)
+    told = [shipped.predict(image.transpose(1, 2, 0)).confidence for image in images]
     middle = float(np.median(told))
     model = trace(without_quantizers(network), network)
     finish(model)
@@ -161,10 +165,10 @@ def test_one_file_is_timed_and_images_leave_where_predict_lets_them() -> None:
 @pytest.mark.parametrize("policy", ["patience", "predictive"])
 def test_the_program_beside_an_export_knows_the_policy(policy: str, tmp_path: Path) -> None:
     network = apply("E", tiny_network(), tiny_trainer(epochs=1), policy=policy, exits=4)
-    images = pixels(network, 12)
+    images, shipped = pixels(network, 12), ship(network)
 
     def predicted(threshold: float) -> list[int]:
-        return [ship(network).predict(one.transpose(1, 2, 0), threshold=threshold).exit for one in images]
+        return [shipped.predict(one.transpose(1, 2, 0), threshold=threshold).exit for one in images]
 
     threshold = max(np.linspace(0.05, 0.99, 48), key=lambda one: len(set(predicted(float(one)))))
     told = predicted(float(threshold))

@@ -47,7 +47,7 @@ def quantized(name: str, bits: Bits, *, size: tuple[int, int] = (16, 16)) -> Com
         ("resnet8(width=8)", Bits(8, 8)),
         ("resnet8(width=8)", Bits(2, 4)),
         ("vgg8(width=8)", Bits(4, 8)),
-        ("mobilenet_v2", Bits(7, 8)),
+        ("common_nets:inverted", Bits(7, 8)),
     ],
 )
 def test_every_layer_runs_in_integers_and_labels_stay(name: str, bits: Bits, tmp_path: Path) -> None:
@@ -215,6 +215,7 @@ def test_what_was_trained_for_each_tensor_needs_no_images_and_no_cut(
     assert (ours == theirs).mean() >= (0.99 if bits[1] == 8 else 0.9)
 
 
+@pytest.mark.integration
 def test_the_order_of_stages_does_not_matter(tmp_path: Path) -> None:
     network = tiny_network()
     for letter in "EQP":

@@ -43,6 +43,7 @@ def test_a_layer_that_changes_nothing_gets_one_bit_and_frees_bits_for_others() -
     assert max(told.values()) > 3
 
 
+@pytest.mark.integration
 def test_sensitive_layers_get_more_bits_and_later_stages_keep_them(tmp_path: Path) -> None:
     network = apply("Q", tiny_network(), tiny_trainer(), weights=3, allocation="sensitivity")
     told = network.lineage[-1].achieved["bits"]
@@ -56,6 +57,7 @@ def test_sensitive_layers_get_more_bits_and_later_stages_keep_them(tmp_path: Pat
     assert widths(inherited).items() <= widths(network).items()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("levels", ["symmetric", "pot", "apot"])
 def test_levels_survive_every_stage_and_file(levels: str, tmp_path: Path) -> None:
     network = apply("Q", tiny_network(), tiny_trainer(), weights=4, levels=levels)

@@ -58,6 +58,7 @@ def test_a_layer_whose_smallest_factors_save_nothing_stays() -> None:
     assert form_of(nn.Linear(100, 100), 0.5) == ("channels", 25)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("order", ["PL", "LP", "QL", "LQ", "DL", "LD", "EL", "LE", "DPLQE", "QLPED"])
 def test_other_stages_follow_the_factors(order: str, tmp_path: Path) -> None:
     network = tiny_network()

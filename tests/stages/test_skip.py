@@ -64,6 +64,7 @@ def test_only_residual_blocks_that_keep_their_shape_get_gates() -> None:
         apply("S", apply("S", tiny_network()))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("order", ["S", "SP", "SQ", "SD", "SE", "ES", "QPS", "SPQEF"])
 def test_gates_live_through_every_stage_and_file(order: str, tmp_path: Path) -> None:
     network = gated(order)
@@ -98,6 +99,7 @@ def test_what_is_skipped_is_counted_image_by_image() -> None:
     assert found.bitops(cost, "paper")[0] < float(found.shares[0] @ np.array(cost.bitops_by_exit()))
 
 
+@pytest.mark.integration
 def test_operating_points_sweep_the_share_that_is_skipped() -> None:
     network, dense = gated(), measure_cost(tiny_network())
     found = measure(network, validation=digits().validation, test=digits().test, baseline=dense)

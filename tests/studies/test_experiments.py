@@ -23,7 +23,7 @@ from ordercomp.running.jobs import Finished, NodeJob, Request
 from ordercomp.running.store import Store
 from ordercomp.running.task import TASKS, Task
 from ordercomp.sequence import StageSequence
-from ordercomp.studies import proxies
+from ordercomp.studies import proxies, rivals
 from ordercomp.studies import run as experiments
 from ordercomp.studies.experiment import ClaimVerdict, Conclusion
 from ordercomp.studies.preset import Preset
@@ -110,6 +110,7 @@ def test_every_experiment_runs_decides_and_draws(
 ) -> None:
     monkeypatch.setattr(proxies, "AXES", proxies.AXES[:1])  # a copy by one share, and one by two
     monkeypatch.setattr(proxies, "BOTH", proxies.BOTH[:1])
+    monkeypatch.setattr(rivals, "GROUPS", ("PQK", "DP"))
     outcome = run(name, tmp_path)
     assert outcome.complete
     assert checked == [DIGITS]
