@@ -141,10 +141,10 @@ def decide_claims(claims: Sequence[Claim], guard: Iterable[Control] = ()) -> lis
     """
     controls_run = list(guard)
     scores = [_scores(claim) for claim in claims]
-    bound = max((abs(float(score)) for some in scores for score in some), default=0.0)
+    bound = max((abs(float(score)) for gains in scores for score in gains), default=0.0)
     effects = estimate_all(scores, bound=max(10.0, 2 * bound))
-    hypotheses: list[Hypothesis] = ["better" if one.kind == "worse" else one.kind for one in claims]
-    seeds = [len(some) for some in scores]
+    hypotheses: list[Hypothesis] = ["better" if claim.kind == "worse" else claim.kind for claim in claims]
+    seeds = [len(gains) for gains in scores]
     decisions = decide_together(hypotheses, effects, seeds)
     return [
         _finding(claim, effect, count, decision, controls_run)
@@ -234,16 +234,16 @@ def cheapest(record: Record) -> Candidate:
     Against the end of the network, without early leaving. Raises IndexError for a failed record.
     """
     points = candidates([record])
-    end = next((one for one in points if one.point.threshold is None), points[0])
-    within = [one for one in points if one.accuracy >= end.accuracy - TOLERATED - 1e-12]
-    return max(within, key=lambda one: one.bitops_cr)
+    end = next((point for point in points if point.point.threshold is None), points[0])
+    within = [point for point in points if point.accuracy >= end.accuracy - TOLERATED - 1e-12]
+    return max(within, key=lambda point: point.bitops_cr)
 
 
 def short_name(text: str) -> str:
     """The order of a sequence, with the bits of its Q: `DPQE at 2w4a`."""
     steps = StageSequence.parse(text).steps
-    told = [step.settings for step in steps if step.stage == "Q" and step.settings]
-    bits = [f"{settings['weights']}w{settings['activations']}a" for settings in told]
+    settings_of_q = [step.settings for step in steps if step.stage == "Q" and step.settings]
+    bits = [f"{settings['weights']}w{settings['activations']}a" for settings in settings_of_q]
     return "".join(step.stage for step in steps) + (f" at {' and '.join(bits)}" if bits else "")
 
 
@@ -265,19 +265,19 @@ def measured_table(title: str, groups: Iterable[Sequence[Record]]) -> Table:
 
 def measured_row(records: Sequence[Record]) -> tuple[str, ...]:
     """Of measured records of a sequence: it, test accuracy, change, reductions, with exits, epochs, seeds."""
-    ends = [next((p for p in one.points if p.threshold is None), one.points[0]) for one in records]
+    ends = [next((p for p in record.points if p.threshold is None), record.points[0]) for record in records]
     accuracy = float(np.mean([end.test_accuracy for end in ends]))
-    change = accuracy - float(np.mean([one.baseline.test_accuracy for one in records]))
-    leaving = all(len(one.points) > 1 for one in records)
+    change = accuracy - float(np.mean([record.baseline.test_accuracy for record in records]))
+    leaving = all(len(record.points) > 1 for record in records)
     return (
         records[0].sequence,
         f"{100 * accuracy:.2f} %",
         f"{100 * change:+.2f}",
         _times([end.bitops_cr for end in ends]),
         _times([end.cr for end in ends]),
-        _times([cheapest(one).bitops_cr for one in records]) if leaving else "",
+        _times([cheapest(record).bitops_cr for record in records]) if leaving else "",
         f"{records[0].epochs:g}",
-        str(len({one.seed for one in records})),
+        str(len({record.seed for record in records})),
     )
 
 

@@ -102,7 +102,7 @@ class Design:
     def requests(self, wanted: Iterable[StageSequence]) -> tuple[Request, ...]:
         """The sequences at seed 0, then at seed 1, and so on."""
         wanted = list(wanted)
-        return tuple(Request(one, seed) for seed in range(self.preset.seeds) for one in wanted)
+        return tuple(Request(sequence, seed) for seed in range(self.preset.seeds) for sequence in wanted)
 
     def _grid(self, order: Order) -> list[Setting]:
         return self.preset.grid("".join(sorted(set(order))))
@@ -202,7 +202,11 @@ def latest(records: Iterable[Record]) -> list[Record]:
 
     Baselines are left out. So nothing that is told of the records depends on which training ended first.
     """
-    by_run = {(one.task, one.accounting, one.sequence, one.seed): one for one in records if one.order}
+    by_run = {
+        (record.task, record.accounting, record.sequence, record.seed): record
+        for record in records
+        if record.order
+    }
 
     def place(run: tuple[str, str, str, int]) -> tuple[str, str, str, str, int]:
         task, accounting, sequence, seed = run

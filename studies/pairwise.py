@@ -189,7 +189,9 @@ def _complement(records: Sequence[Record]) -> list[Claim]:
 def _one_setting(pair: Sequence[Record]) -> list[Record]:
     """One knob setting of the pair, that of most seeds."""
     settings = by_sequence(pair)
-    text = min(settings, key=lambda text: (-len({one.seed for one in settings[text]}), text), default="")
+    text = min(
+        settings, key=lambda text: (-len({record.seed for record in settings[text]}), text), default=""
+    )
     return settings.get(text, [])
 
 
@@ -198,7 +200,7 @@ def _same_setting(pair: Sequence[Record], alone: Sequence[Record]) -> list[Recor
     chosen = []
     for record in pair:
         steps = {str(step) for step in StageSequence.parse(record.sequence).steps}
-        chosen += [one for one in alone if one.seed == record.seed and one.sequence in steps]
+        chosen += [single for single in alone if single.seed == record.seed and single.sequence in steps]
     return chosen
 
 

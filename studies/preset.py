@@ -78,7 +78,7 @@ class Preset:
         """
         most = self.most_settings[min(len(stages), len(self.most_settings)) - 1]
         listed = {letter: self.settings.get(letter, _OWN) for letter in dict.fromkeys(stages)}
-        sizes = {letter: len(some) for letter, some in listed.items()}
+        sizes = {letter: len(choices) for letter, choices in listed.items()}
         while math.prod(sizes.values()) > most:
             longest = max(sizes, key=lambda letter: sizes[letter])
             sizes[longest] -= 1

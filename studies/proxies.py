@@ -116,11 +116,15 @@ def _pairs(by_task: Mapping[str, list[Record]]) -> list[tuple[list[Record], list
 def _at_settings_of(proxy: Sequence[ChainNetwork], task: Sequence[ChainNetwork]) -> list[ChainNetwork]:
     """The task's networks at the knob settings that the proxy has, too."""
     settings = settings_of(proxy)
-    return [one for one in task if any(one.setting == setting.of(set(one.order)) for setting in settings)]
+    return [
+        network
+        for network in task
+        if any(network.setting == setting.of(set(network.order)) for setting in settings)
+    ]
 
 
 def _finding(compared: Sequence[Compared], rule: Matching) -> Finding:
-    own = [one.chains.correlation for one in compared if one.rule == rule]
+    own = [copy.chains.correlation for copy in compared if copy.rule == rule]
     low, high = min(own), max(own)
     verdict: ClaimVerdict = (
         "agree" if low >= LEAST_CORRELATION else "disagree" if high < LEAST_CORRELATION else "undecided"
@@ -129,7 +133,7 @@ def _finding(compared: Sequence[Compared], rule: Matching) -> Finding:
         claim=f"cheaper copies rank the chains as the task does, with losses matched by {rule}",
         measured=f"rank correlations from {low:.2f} to {high:.2f}, which holds from {LEAST_CORRELATION} on",
         verdict=verdict,
-        seeds=min(one.seeds for one in compared),
+        seeds=min(copy.seeds for copy in compared),
     )
 
 
@@ -148,26 +152,26 @@ def _table(compared: Sequence[Compared], loss: float) -> Table:
             "orders of all",
             "work",
         ),
-        [_row(one) for one in compared if one.chains.loss == loss],
+        [_row(copy) for copy in compared if copy.chains.loss == loss],
         left=("copy", "losses matched by", "pick"),
         note="Correlations by rank; reliability: of halves of the task's own seeds, the most to be had. "
         "Regrets in doublings. Work: multiplications of training, as a share of the task's.",
     )
 
 
-def _row(one: Compared) -> tuple[str, ...]:
-    chains = one.chains
+def _row(copy: Compared) -> tuple[str, ...]:
+    chains = copy.chains
     return (
-        one.proxy,
-        one.rule,
+        copy.proxy,
+        copy.rule,
         f"{100 * chains.proxy_loss:.1f} %",
         f"{chains.correlation:.2f}",
         f"{chains.reliability:.2f}",
         chains.pick,
         f"{chains.regret:+.2f}",
         f"{chains.random:.2f}",
-        "–" if one.whole is None else f"{one.whole.correlation:.2f}",
-        f"{100 * one.work:.3g} %",
+        "–" if copy.whole is None else f"{copy.whole.correlation:.2f}",
+        f"{100 * copy.work:.3g} %",
     )
 
 

@@ -194,7 +194,7 @@ def _is_ours(path: Path, marker: Marker) -> bool:
     names, suffixes = ("records.jsonl", "outcome.json", "outcome.md"), (".svg", ".lock", ".part")
     known = all(file.name in names or file.suffix in suffixes for file in path.iterdir())
     log = path / "records.jsonl"
-    return known and (not log.exists() or all(one.task in marker.tasks for one in read_records(log)))
+    return known and (not log.exists() or all(record.task in marker.tasks for record in read_records(log)))
 
 
 def _check(path: Path, held: Marker, marker: Marker) -> None:
@@ -234,10 +234,10 @@ def write_index(out: Path) -> None:
 
 
 def _index_row(folder: str, outcome: Outcome, verdicts: Sequence[str]) -> tuple[str, ...]:
-    found: list[str] = [finding.verdict for finding in outcome.findings]
+    verdicts_found: list[str] = [finding.verdict for finding in outcome.findings]
     return (
         f"[{outcome.experiment}]({folder}/outcome.md)",
         *(outcome.section, outcome.question, outcome.task, outcome.preset),
         f"{outcome.measured}{'' if outcome.complete else f' of {outcome.planned}'}",
-        *(str(found.count(verdict)) for verdict in verdicts),
+        *(str(verdicts_found.count(verdict)) for verdict in verdicts),
     )

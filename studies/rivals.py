@@ -146,10 +146,14 @@ def _rivals(records: Sequence[Record]) -> list[Rival]:
     proposed: dict[Order, Rival] = {}
     for stages in dict.fromkeys("".join(sorted(proposal.order)) for proposal in proposals):
         own = [proposal for proposal in proposals if sorted(proposal.order) == sorted(stages)]
-        found = posterior_of(records, stages=stages)
-        for rival in try_rivals(found.table, found.values, own):
+        posterior = posterior_of(records, stages=stages)
+        for rival in try_rivals(posterior.table, posterior.values, own):
             proposed[rival.order] = _joined(proposed.get(rival.order), rival)
-    return [proposed[order] for order in dict.fromkeys(one.order for one in proposals) if order in proposed]
+    return [
+        proposed[order]
+        for order in dict.fromkeys(proposal.order for proposal in proposals)
+        if order in proposed
+    ]
 
 
 def _joined(first: Rival | None, second: Rival) -> Rival:

@@ -57,7 +57,7 @@ class Arm:
 
     def owns(self, record: Record) -> bool:
         """Whether a record is one of the arm, not of the plain task."""
-        knobs = [f"{name}={value}" for some in self.knobs.values() for name, value in some.items()]
+        knobs = [f"{name}={value}" for settings in self.knobs.values() for name, value in settings.items()]
         if knobs:
             return all(knob in record.sequence for knob in knobs)
         return record.task.endswith(f"-{self.name}")
@@ -155,7 +155,7 @@ def _scratch_plan(design: Design) -> list[Workload]:
 
 def _rival(task: Task, width: float, seeds: int) -> Workload:
     """A narrower network that trains as long as a whole order with its baseline: alone, with Q, with E."""
-    model = _WIDTH.sub(lambda found: str(max(1, round(int(found[0]) * width))), task.model)
+    model = _WIDTH.sub(lambda match: str(max(1, round(int(match[0]) * width))), task.model)
     order = restrict("QE", task.stages)
     epochs = task.recipe.epochs * (len(task.stages) + 1) / (len(order) + 1)
     small = replace(
@@ -166,7 +166,9 @@ def _rival(task: Task, width: float, seeds: int) -> Workload:
         weights="",
     )
     settings = small.settings if order else ()
-    requests = [Request(small.sequence(order, one), seed) for seed in range(seeds) for one in settings]
+    requests = [
+        Request(small.sequence(order, setting), seed) for seed in range(seeds) for setting in settings
+    ]
     return Workload(task=small, requests=tuple(dict.fromkeys(requests)))
 
 
@@ -174,7 +176,7 @@ def _decide_scratch(records: Sequence[Record]) -> Conclusion:
     claim = "the recommended order beats a narrower network trained from scratch for as many epochs"
     plain = [record for record in records if f"-{SCRATCH}" not in record.task]
     rivals = [record for record in records if f"-{SCRATCH}" in record.task and "Q" in record.order]
-    answer = _answer(plain, max((one.order for one in plain), key=len)) if plain else None
+    answer = _answer(plain, max((record.order for record in plain), key=len)) if plain else None
     values = _rival_values(rivals, plain)
     if answer is None or answer.recommended is None or not len(values):
         measured = "too little was measured: the task's model names no width, or there are too few seeds"
@@ -198,14 +200,14 @@ def _decide_scratch(records: Sequence[Record]) -> Conclusion:
 
 def _rival_values(rivals: Sequence[Record], plain: Sequence[Record]) -> FloatArray:
     """The rival's value at each seed, against the plain task's uncompressed network of that seed."""
-    dense = {one.seed: one for one in reversed(plain) if _dense_bitops(one)}
+    dense = {record.seed: record for record in reversed(plain) if _dense_bitops(record)}
     values = []
     for seed, own in sorted(by_seed(filter(_dense_bitops, rivals)).items()):
-        points = [(one, point) for one in own for point in one.points]
+        points = [(record, point) for record in own for point in record.points]
         if seed not in dense or not points:
             continue
         base, of_base = dense[seed].baseline, _dense_bitops(dense[seed])
-        heights = np.array([math.log2(p.bitops_cr * of_base / _dense_bitops(one)) for one, p in points])
+        heights = np.array([math.log2(p.bitops_cr * of_base / _dense_bitops(record)) for record, p in points])
         seen = np.array([base.accuracy - point.accuracy for _, point in points])
         unseen = np.array([base.test_accuracy - point.test_accuracy for _, point in points])
         values.append(np.mean([front_reduction(losses, heights, loss=LOSS) for losses in (seen, unseen)]))

@@ -237,15 +237,22 @@ class ExperimentPlan:
     @property
     def seconds(self) -> float:
         """Of all experiments."""
-        return round(sum(one.seconds for one in self.experiments), 1)
+        return round(sum(experiment.seconds for experiment in self.experiments), 1)
 
     @property
     def table(self) -> Table:
         """The plan as a table, with a row for all of them."""
-        counts = [(one.trainings, one.new, one.unshared) for one in self.experiments]
+        counts = [
+            (experiment.trainings, experiment.new, experiment.unshared) for experiment in self.experiments
+        ]
         rows = [
-            (one.name, *map(str, count), duration_text(one.seconds), duration_text(one.seconds_alone))
-            for one, count in zip(self.experiments, counts, strict=True)
+            (
+                experiment.name,
+                *map(str, count),
+                duration_text(experiment.seconds),
+                duration_text(experiment.seconds_alone),
+            )
+            for experiment, count in zip(self.experiments, counts, strict=True)
         ]
         totals = (str(sum(count[place] for count in counts)) for place in range(3))
         return Table.of(

@@ -133,23 +133,25 @@ def _added(chains: Sequence[Sequence[Record]]) -> dict[Order, Added]:
 
 
 def _findings(added: Mapping[Order, Added]) -> list[Finding]:
-    later = [one for order, one in added.items() if len(order) > 1]
+    later = [addition for order, addition in added.items() if len(order) > 1]
     crucial = decide_every(
         "better",
-        [shifted(one.cut, -math.log2(CRUCIAL)) for one in added.values()],
-        [one.seeds for one in added.values()],
+        [shifted(addition.cut, -math.log2(CRUCIAL)) for addition in added.values()],
+        [addition.seeds for addition in added.values()],
         rules=Rules(margin=0.0),
     )
     none_rises = decide_every(
         "not better",
-        [one.gain for one in later],
-        [one.seeds for one in later],
+        [addition.gain for addition in later],
+        [addition.seeds for addition in later],
         rules=Rules(margin=1e-9),  # no change at all is no rise
     )
     turned: Mapping[ClaimVerdict, ClaimVerdict] = {"agree": "disagree", "disagree": "agree"}
-    cuts = ", ".join(f"{order[-1]} {2**one.cut.mean:.2f}×" for order, one in added.items())
-    gains = (f"{order[-1]} {100 * one.gain.mean:+.2f}" for order, one in added.items() if len(order) > 1)
-    seeds = max(one.seeds for one in added.values())
+    cuts = ", ".join(f"{order[-1]} {2**addition.cut.mean:.2f}×" for order, addition in added.items())
+    gains = (
+        f"{order[-1]} {100 * addition.gain.mean:+.2f}" for order, addition in added.items() if len(order) > 1
+    )
+    seeds = max(addition.seeds for addition in added.values())
     return [
         Finding(
             claim="each stage of the law plays a crucial role in reducing the computation",
@@ -170,12 +172,14 @@ def _added_table(added: Mapping[Order, Added]) -> Table:
     rows = [
         (
             order,
-            f"{2**one.cut.mean:.2f}×",
-            f"{100 * one.gain.mean:+.2f}",
-            f"{100 * one.gain.low:+.2f} to {100 * one.gain.high:+.2f}" if interval_of(one.gain) else "",
-            str(one.seeds),
+            f"{2**addition.cut.mean:.2f}×",
+            f"{100 * addition.gain.mean:+.2f}",
+            f"{100 * addition.gain.low:+.2f} to {100 * addition.gain.high:+.2f}"
+            if interval_of(addition.gain)
+            else "",
+            str(addition.seeds),
         )
-        for order, one in added.items()
+        for order, addition in added.items()
     ]
     return Table.of(
         "What each stage adds",

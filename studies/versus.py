@@ -45,13 +45,13 @@ def _sequences(design: Design, method: CitedMethod) -> list[StageSequence]:
     choices = [
         (stage, knob, values) for stage, knobs in method.grid.items() for knob, values in knobs.items()
     ]
-    found = []
+    sequences = []
     for chosen in product(*(values for *_, values in choices)):
         sequence = with_knobs(plain, method.knobs)
         for (stage, knob, _), value in zip(choices, chosen, strict=True):
             sequence = with_knobs(sequence, {stage: {knob: value}})
-        found.append(sequence)
-    return found
+        sequences.append(sequence)
+    return sequences
 
 
 def _decide(records: Sequence[Record]) -> Conclusion:
@@ -94,12 +94,12 @@ def _law(records: Sequence[Record]) -> tuple[str, list[Record]]:
 
 def _runs(records: Sequence[Record]) -> Mapping[str, list[Record]]:
     """By the letter of a method its measured network at each seed, those that were not run left out."""
-    found = {}
+    runs = {}
     for method in PAPER.table_3.methods:
         own = longest([record for record in records if record.points and _shows(record, method)])
         if own:
-            found[method.key] = [max(some, key=_worth) for some in by_seed(own).values()]
-    return found
+            runs[method.key] = [max(same_seed, key=_worth) for same_seed in by_seed(own).values()]
+    return runs
 
 
 def _shows(record: Record, method: CitedMethod) -> bool:
@@ -119,17 +119,17 @@ def _worth(record: Record) -> tuple[bool, float]:
 
 def _together(runs: Mapping[str, list[Record]]) -> list[tuple[list[str], list[Record]]]:
     """Names of the methods that the same records stand for, with these."""
-    found: list[tuple[list[str], list[Record]]] = []
+    groups: list[tuple[list[str], list[Record]]] = []
     for method in PAPER.table_3.methods:
         own = runs.get(method.key)
         if own is None:
             continue
-        same = next((names for names, others in found if others == own), None)
+        same = next((names for names, others in groups if others == own), None)
         if same is None:
-            found.append(([method.name], own))
+            groups.append(([method.name], own))
         else:
             same.append(method.name)
-    return found
+    return groups
 
 
 def _short(records: Sequence[Record]) -> str:

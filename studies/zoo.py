@@ -125,10 +125,10 @@ def _finding(task: str, records: Sequence[Record], row: LawResult | None) -> Fin
         claim = f"{row.model} on {row.data}: {row.bitops_cr:g}× at {row.change:+.2f} points"
         wanted, tolerance = row.bitops_cr, max(0.0, -row.change / 100)
     best = _best(records, tolerance)
-    logs = np.array([0.0 if one is None else max(0.0, one.log2_reduction) for one in best])
+    logs = np.array([0.0 if point is None else max(0.0, point.log2_reduction) for point in best])
     (effect,) = estimate_all([logs - math.log2(wanted)], rules=RULES, bound=20.0)
     decision = decide_alone("better", effect, len(best), rules=Rules(margin=0.0))
-    reached = ", ".join("none" if one is None else f"{one.bitops_cr:.4g}×" for one in best)
+    reached = ", ".join("none" if point is None else f"{point.bitops_cr:.4g}×" for point in best)
     return Finding(
         claim=claim,
         measured=f"within {100 * tolerance:.2f} points on validation data {reached}",
@@ -151,17 +151,17 @@ def _measured_table(by_task: Mapping[str, Sequence[Record]]) -> Table:
 
 def _measured_row(task: str, records: Sequence[Record]) -> tuple[str, ...]:
     measured = [record for record in records if record.points]
-    best = [one for one in _best(measured, NEGLIGIBLE) if one is not None]
+    best = [point for point in _best(measured, NEGLIGIBLE) if point is not None]
     cells = ("none within a point", "–", "–")
     if best:
         accuracy, loss = (
-            100 * np.mean([getattr(one, name) for one in best])
+            100 * np.mean([getattr(point, name) for point in best])
             for name in ("reported_accuracy", "reported_loss")
         )
         cells = (
             f"{accuracy:.2f} ({-loss:+.2f})",
-            f"{2 ** np.mean([one.log2_reduction for one in best]):.4g}×",
-            f"{2 ** np.mean([math.log2(one.cr) for one in best]):.4g}×",
+            f"{2 ** np.mean([point.log2_reduction for point in best]):.4g}×",
+            f"{2 ** np.mean([math.log2(point.cr) for point in best]):.4g}×",
         )
     baseline = np.mean([record.baseline.test_accuracy for record in records])
     return task, f"{100 * baseline:.2f}", *cells, f"{len(best)} of {len(records)}"

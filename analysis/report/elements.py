@@ -55,9 +55,9 @@ def provenance_of(records: Sequence[Record]) -> list[tuple[str, str]]:
     """What the records say of how and where they were made, each key with all the values that occur."""
     lines = []
     for key in ("accounting", "precision", "versions", "hardware"):
-        found = distinct(_plain(record.extra[key]) for record in records if key in record.extra)
-        if found:
-            lines.append((key, "; ".join(found)))
+        values = distinct(_plain(record.extra[key]) for record in records if key in record.extra)
+        if values:
+            lines.append((key, "; ".join(values)))
     return lines
 
 
@@ -65,7 +65,7 @@ def notices_of(records: Sequence[Record]) -> list[str]:
     """What the records say that a reader should know of data and stages: of each step what came first."""
     data = distinct(notice for record in records for notice in record.extra.get("notices", ()))
     steps: dict[str, str] = {}
-    for record in sorted(records, key=lambda one: (len(one.order), one.sequence, one.seed)):
+    for record in sorted(records, key=lambda record: (len(record.order), record.sequence, record.seed)):
         for done in record.extra.get("achieved", ()):
             if "notice" in done:
                 steps.setdefault(done["step"], f"{done['step']} {done['notice']} (in {record.sequence}).")

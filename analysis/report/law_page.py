@@ -181,8 +181,8 @@ def _told(picks: Sequence[Pick], answer: Answer) -> dict[str, str]:
     if not picks:
         return {"network": "", "command": ""}
     words = network_words(picks[0], metric=answer.metric, cost=answer.cost)
-    told = f"{picks[0].order}: {words} {other_network(picks, cost=answer.cost)}"
-    return {"network": tight(told.strip()), "command": picks[0].command}
+    sentence = f"{picks[0].order}: {words} {other_network(picks, cost=answer.cost)}"
+    return {"network": tight(sentence.strip()), "command": picks[0].command}
 
 
 def _graph_caption(entry: AnswerAt) -> str:

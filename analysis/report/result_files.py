@@ -23,11 +23,11 @@ class LawFile:
     networks: tuple[Pick, ...] | None = field(default=None, metadata=OMITTED)
 
     def __post_init__(self) -> None:
-        told = {stage for pair in self.law.pairs for stage in (pair.first, pair.second)}
-        told.update(*self.law.orders)
+        stages = {stage for pair in self.law.pairs for stage in (pair.first, pair.second)}
+        stages.update(*self.law.orders)
         for at in () if self.answer is None else (self.answer.asked, *self.answer.by_loss):
-            told.update(*at.best_set, *at.standings, *at.precedence)
-        if unknown := told - {*self.law.stages}:
+            stages.update(*at.best_set, *at.standings, *at.precedence)
+        if unknown := stages - {*self.law.stages}:
             raise ValueError(f"a law of stages {self.law.stages!r} cannot tell of stage {min(unknown)!r}")
 
 

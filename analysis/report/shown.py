@@ -70,11 +70,11 @@ def shown_front(front: Sequence[Candidate]) -> Shown:
     table = Table.of(
         "Front",
         ("sequence", "seed", *_POINTS),
-        [(one.record.sequence, str(one.record.seed), *_cells(one, one.point)) for one in front],
+        [(point.record.sequence, str(point.record.seed), *_cells(point, point.point)) for point in front],
         left=("sequence",),
         note="Reduction: of bit operations.",
     )
-    table = table.about(metric_of(one.record for one in front))
+    table = table.about(metric_of(point.record for point in front))
     return Shown((f"{len(front)} operating points on the front.",), (table,))
 
 

@@ -168,7 +168,9 @@ def precedence_svg(stages: str, precedence: Sequence[tuple[str, str]]) -> Markup
     }
     width = 2 * (_RADIUS + 8) + _STEP * (len(layers) - 1)
     height = 2 * (_RADIUS + 8) + _ROW * (tallest - 1)
-    told = ", ".join(f"{first} before {second}" for first, second in precedence) or "no pair is settled"
+    description = (
+        ", ".join(f"{first} before {second}" for first, second in precedence) or "no pair is settled"
+    )
     arrows = sorted(nx.transitive_reduction(graph).edges, key=lambda edge: tuple(map(stages.index, edge)))
     circles = [
         f'<circle cx="{x}" cy="{y:g}" r="{_RADIUS}"/><text x="{x}" y="{y + 6:g}">{escape(stage)}</text>'
@@ -176,7 +178,7 @@ def precedence_svg(stages: str, precedence: Sequence[tuple[str, str]]) -> Markup
     ]
     return Markup(  # every text in it was escaped
         f'<svg class="precedence" viewBox="0 0 {width} {height}" width="{width}" role="img" '
-        f'aria-label="{escape(told)}"><title>{escape(told)}</title>'
+        f'aria-label="{escape(description)}"><title>{escape(description)}</title>'
         + "".join(_arrow(places[first], places[second]) for first, second in arrows)
         + "".join(circles)
         + "</svg>"

@@ -88,23 +88,23 @@ def prior_words(answer: Answer) -> str:
     return f"What was recorded on {names} is a hint of what each chain is worth; the runs here weigh it."
 
 
-def _words(told: AnswerAt, stages: str, metric: str, cost: str, withheld: str = "") -> AnswerWords:
-    loss = "" if told.loss is None else loss_text(told.loss)
-    if told.recommended is None or told.regret is None:
-        return AnswerWords(headline=_nothing(told, loss, withheld), cost="", out="", holds="")
+def _words(answer: AnswerAt, stages: str, metric: str, cost: str, withheld: str = "") -> AnswerWords:
+    loss = "" if answer.loss is None else loss_text(answer.loss)
+    if answer.recommended is None or answer.regret is None:
+        return AnswerWords(headline=_nothing(answer, loss, withheld), cost="", out="", holds="")
     of_what = "" if metric == "accuracy" else f" of {metric}"
     tolerated = f" if a loss of {loss}{of_what} is tolerated" if loss else ""
-    rivals = len(told.best_set) - (told.recommended in told.best_set)
+    rivals = len(answer.best_set) - (answer.recommended in answer.best_set)
     doubt = "" if not rivals else f"; {rivals} other{'s' if rivals > 1 else ''} may be as good"
     return AnswerWords(
-        headline=f"Take {' → '.join(told.recommended)}{tolerated}{doubt}.",
-        cost=_cost(told, cost),
-        out=_out(told),
-        holds=_holds(told, stages),
-        worth=_worth(told, cost),
-        together=_together(told, stages, cost),
-        road=_road(told),
-        doubt=_doubt(told),
+        headline=f"Take {' → '.join(answer.recommended)}{tolerated}{doubt}.",
+        cost=_cost(answer, cost),
+        out=_out(answer),
+        holds=_holds(answer, stages),
+        worth=_worth(answer, cost),
+        together=_together(answer, stages, cost),
+        road=_road(answer),
+        doubt=_doubt(answer),
     )
 
 
@@ -124,28 +124,28 @@ def where_it_changes(by_loss: Sequence[AnswerAt]) -> str:
     It changes where the chains that may be best have none in common with those that were it before: another
     recommendation out of the same set is noise.
     """
-    told = [entry for entry in by_loss if entry.recommended]
-    if len(told) < 2:
+    recommending = [entry for entry in by_loss if entry.recommended]
+    if len(recommending) < 2:
         return ""
-    blind = [loss_text(entry.loss or 0.0) for entry in told if not entry.excluded]
+    blind = [loss_text(entry.loss or 0.0) for entry in recommending if not entry.excluded]
     rest = f" At {listed(blind)} nothing is out." if blind else ""
-    first, last = loss_text(told[0].loss or 0.0), loss_text(told[-1].loss or 0.0)
-    current, changes = told[0], []
-    for entry in told[1:]:
+    first, last = loss_text(recommending[0].loss or 0.0), loss_text(recommending[-1].loss or 0.0)
+    current, changes = recommending[0], []
+    for entry in recommending[1:]:
         if not set(entry.best_set) & set(current.best_set):
             current = entry
             changes.append(f"{entry.recommended} from {loss_text(entry.loss or 0.0)} on")
     if not changes:
         return f"From a tolerated loss of {first} to {last} the sets that may be best overlap.{rest}"
-    return f"At a tolerated loss of {first} take {told[0].recommended}, {', '.join(changes)}.{rest}"
+    return f"At a tolerated loss of {first} take {recommending[0].recommended}, {', '.join(changes)}.{rest}"
 
 
 def baseline_words(answer: Answer) -> str:
     """Say what the uncompressed network reaches, with a warning near guessing; empty if unknown."""
     if answer.baseline is None:
         return ""
-    told = percent_text(answer.baseline)
-    said = f"Uncompressed it reaches {told} {answer.metric} on test data, mean over seeds."
+    baseline = percent_text(answer.baseline)
+    said = f"Uncompressed it reaches {baseline} {answer.metric} on test data, mean over seeds."
     if answer.guessing is None or not is_near_guessing(answer):
         return said
     return (
@@ -166,17 +166,17 @@ def where_costs_differ(answer: Answer) -> str:
 
     As over losses, it changes where the chains that may be best have none in common.
     """
-    told = {cost: one for cost, one in answer.by_cost.items() if one.recommended}
-    if not told or answer.recommended is None:
+    recommending = {cost: entry for cost, entry in answer.by_cost.items() if entry.recommended}
+    if not recommending or answer.recommended is None:
         return ""
     changed = [
-        f"by {COST_UNITS[cost]} take {' → '.join(one.recommended or '')}"
-        for cost, one in told.items()
-        if not set(one.best_set) & set(answer.best_set)
+        f"by {COST_UNITS[cost]} take {' → '.join(entry.recommended or '')}"
+        for cost, entry in recommending.items()
+        if not set(entry.best_set) & set(answer.best_set)
     ]
     if changed:
         return f"The best changes with the cost: {listed(changed)}."
-    units = listed([COST_UNITS[cost] for cost in told], "or")
+    units = listed([COST_UNITS[cost] for cost in recommending], "or")
     own = COST_UNITS[answer.cost]
     return f"By {units} the sets that may be best overlap with that by {own}."
 
@@ -219,8 +219,8 @@ def _nothing(answer: AnswerAt, loss: str, withheld: str) -> str:
     )
 
 
-def _cost(told: AnswerAt, cost: str) -> str:
-    regret, names = told.regret, _names(told)
+def _cost(answer: AnswerAt, cost: str) -> str:
+    regret, names = answer.regret, _names(answer)
     assert regret is not None
     if cost == "score":
         expected, upper, blind = (
@@ -233,9 +233,9 @@ def _cost(told: AnswerAt, cost: str) -> str:
     unit = COST_UNITS[cost]
     expected, upper, blind = map(cost_text, (regret.expected, regret.upper95, regret.random_order))
     random = "an order taken at random"
-    if told.at_floor:
+    if answer.at_floor:
         random += f" of those that reach the loss at all needs {blind}"
-        random += f" ({100 * told.at_floor:.0f} % of the values do not)"
+        random += f" ({100 * answer.at_floor:.0f} % of the values do not)"
     else:
         random += f" needs {blind}"
     if regret.upper95 < LITTLE:
@@ -246,33 +246,33 @@ def _cost(told: AnswerAt, cost: str) -> str:
     )
 
 
-def _names(told: AnswerAt) -> str:
+def _names(answer: AnswerAt) -> str:
     """What competes: chains of any length, or orders of all stages."""
-    return "chains" if told.all_stages is not None else "orders"
+    return "chains" if answer.all_stages is not None else "orders"
 
 
-def _out(told: AnswerAt) -> str:
-    inside, excluded, names = told.best_set, told.excluded, _names(told)
+def _out(answer: AnswerAt) -> str:
+    inside, excluded, names = answer.best_set, answer.excluded, _names(answer)
     every = len(inside) + len(excluded)
-    ran = sum(standing.seeds > 0 for standing in told.standings.values())
-    some = f"{every} {names} that were run"
+    ran = sum(standing.seeds > 0 for standing in answer.standings.values())
+    chains = f"{every} {names} that were run"
     if ran < every:
-        some = f"{every} {names}, of which {ran} were run here and the others on a cheaper copy,"
+        chains = f"{every} {names}, of which {ran} were run here and the others on a cheaper copy,"
     if not excluded:
-        return f"None of the {some} is out: each may be the best."
+        return f"None of the {chains} is out: each may be the best."
     named = f": {listed(inside, 'or')}" if len(inside) <= MOST_NAMED else ""
     if every == 2:
         return f"The other {names[:-1]} is out."
     if len(inside) == 1:
-        return f"All other {len(excluded)} of {some} are out."
-    return f"{len(excluded)} of the {some} are out; {len(inside)} may be the best{named}."
+        return f"All other {len(excluded)} of {chains} are out."
+    return f"{len(excluded)} of the {chains} are out; {len(inside)} may be the best{named}."
 
 
-def _worth(told: AnswerAt, cost: str) -> str:
+def _worth(answer: AnswerAt, cost: str) -> str:
     """What leaving each stage out costs, the dearest first."""
-    if not told.worth:
+    if not answer.worth:
         return ""
-    ranked = sorted(told.worth.items(), key=lambda item: -item[1].behind)
+    ranked = sorted(answer.worth.items(), key=lambda item: -item[1].behind)
     parts = [
         f"{stage} {worth.behind:.2f} [{worth.interval[0]:.2f}, {worth.interval[1]:.2f}]"
         for stage, worth in ranked
@@ -287,18 +287,18 @@ def _unit(cost: str) -> str:
     return "score" if cost == "score" else "doublings"
 
 
-def _together(told: AnswerAt, stages: str, cost: str) -> str:
+def _together(answer: AnswerAt, stages: str, cost: str) -> str:
     """The order question for all stages together."""
-    whole = told.all_stages
+    whole = answer.all_stages
     if whole is None:
         return ""
     if whole.recommended is None:
         return f"If all of {stages} are used: hardly any network of all stages loses so little."
-    if whole.recommended == told.recommended:
+    if whole.recommended == answer.recommended:
         lead = f"If all of {stages} are used, it is the best guess, too"
     else:
         lead = f"If all of {stages} are used: {' → '.join(whole.recommended)}"
-        behind = told.standings[whole.recommended].behind
+        behind = answer.standings[whole.recommended].behind
         lead += f", {behind:.2f} {_unit(cost)} behind the best chain"
     rivals = len(whole.best_set) - 1
     every = len(whole.standings)
@@ -324,12 +324,12 @@ def _road(at: AnswerAt) -> str:
     )
 
 
-def _doubt(told: AnswerAt) -> str:
-    if not told.unsettled:
+def _doubt(answer: AnswerAt) -> str:
+    if not answer.unsettled:
         return ""
     return (
-        f"The sampler behind these numbers has not settled (R-hat {told.rhat:.2f}, "
-        f"{told.effective_draws:.0f} effective draws): take them as rough."
+        f"The sampler behind these numbers has not settled (R-hat {answer.rhat:.2f}, "
+        f"{answer.effective_draws:.0f} effective draws): take them as rough."
     )
 
 

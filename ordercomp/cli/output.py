@@ -63,7 +63,7 @@ def visible(text: str) -> str:
     """The text with what would steer a terminal, or cannot be seen, written as Python writes it: \\x1b."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() or one in _SPACES else repr(one)[1:-1] for one in text)
+    return "".join(char if char.isprintable() or char in _SPACES else repr(char)[1:-1] for char in text)
 
 
 console = _Plain(stderr=True)  # progress, logs and errors; stdout is for results

@@ -132,7 +132,7 @@ class View:
     @property
     def _times(self) -> str:
         elapsed = self._clock() - self._begun
-        said, left = min(self._estimates(elapsed).items(), key=lambda one: one[1], default=("", 0.0))
+        said, left = min(self._estimates(elapsed).items(), key=lambda item: item[1], default=("", 0.0))
         shown = duration_text(elapsed)
         return f"{shown}, {said.format(duration_text(left))}" if left else shown
 

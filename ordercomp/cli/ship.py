@@ -166,10 +166,12 @@ def _print_contenders(measured: Any) -> None:
             numbers = (f"{latency.compressed_ms:.3f}", f"{latency.speedup:.2f}")
             table.add_row(latency.engine, "shipped", f"{latency.batch}x{latency.threads}", *numbers, "")
     base = measured.contenders[0].milliseconds
-    for one in measured.contenders:
-        accuracy = "" if one.accuracy is None else f"{one.accuracy:.1%}"
-        for place, ms in one.milliseconds.items():
-            table.add_row("onnxruntime", one.name, place, f"{ms:.3f}", f"{base[place] / ms:.2f}", accuracy)
+    for contender in measured.contenders:
+        accuracy = "" if contender.accuracy is None else f"{contender.accuracy:.1%}"
+        for place, ms in contender.milliseconds.items():
+            table.add_row(
+                "onnxruntime", contender.name, place, f"{ms:.3f}", f"{base[place] / ms:.2f}", accuracy
+            )
     print_shown(table)
     print_lines(
         f"onnxruntime runs {measured.integer_layers} of {measured.layers} layers with weights in integers"

@@ -241,9 +241,9 @@ def _read_tree(source: Source, folder: Path) -> Tree:
         name = Path(path)
         if name.name.startswith((".", "Thumbs.db")):
             return False
-        if not (found := name.suffix.lower() in _SUFFIXES):
+        if not (is_known := name.suffix.lower() in _SUFFIXES):
             skipped.append(name.suffix.lower() or "without a suffix")
-        return found
+        return is_known
 
     folders = torchvision_compat.datasets.folder
     try:

@@ -216,10 +216,10 @@ def _in_one_kind(parts: dict[str, _Part]) -> dict[str, _Part]:
 
 def _fit_bytes(images: npt.NDArray[Any]) -> bool:
     """Whether fractions are bytes divided by 255, or large enough for bytes to tell them apart."""
-    some = images.reshape(-1)[:: max(1, images.size // _LOOKED_AT)]
-    if np.abs(255 * some - np.round(255 * some)).max() < _NO_BYTE:
+    sample = images.reshape(-1)[:: max(1, images.size // _LOOKED_AT)]
+    if np.abs(255 * sample - np.round(255 * sample)).max() < _NO_BYTE:
         return True
-    return bool(np.median(some[some > 0]) >= _SMALL)
+    return bool(np.median(sample[sample > 0]) >= _SMALL)
 
 
 def _as_kind(pixels: npt.NDArray[Any], kind: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -269,8 +269,8 @@ def as_pixels(image: Any, what: str) -> npt.NDArray[Any]:
 def _is_turned(shape: tuple[int, ...]) -> bool:
     """Whether a shape (h, w, c) is that of color, or of a square in gray, with c in another place."""
     return any(
-        min(rest) > 4 and (one in (3, 4) or (one == 1 and rest[0] == rest[1]))
-        for one, rest in ((shape[0], shape[1:]), (shape[1], shape[::2]))
+        min(rest) > 4 and (side in (3, 4) or (side == 1 and rest[0] == rest[1]))
+        for side, rest in ((shape[0], shape[1:]), (shape[1], shape[::2]))
     )
 
 

@@ -242,10 +242,10 @@ def sweep_thresholds(outcome: ExitOutcome, thresholds: Sequence[float] | _FLOATS
     bars, images = np.asarray(thresholds, dtype=np.float64), outcome.confidence.shape[1]
     skipped: dict[str, _FLOATS] = {}
     if outcome.policy == "predictive":
-        found = [predictive_exits(outcome.confidence, bar) for bar in bars]
-        sums = _place_sums(np.array([places for places, _ in found]))
+        leaving = [predictive_exits(outcome.confidence, bar) for bar in bars]
+        sums = _place_sums(np.array([places for places, _ in leaving]))
         for head in range(len(outcome.confidence) - 1):
-            skipped[f"heads.{head}"] = np.array([spared[head].mean() for _, spared in found])
+            skipped[f"heads.{head}"] = np.array([spared[head].mean() for _, spared in leaving])
     else:
         sums = _exit_sums(outcome.confidence, bars)
     figure = outcome.figure(outcome.correct, lambda values: sums(values).sum(axis=0))
@@ -378,7 +378,7 @@ def _reductions(
     """Of bit operations and of storage, at each threshold."""
     cr = baseline.bits(convention) / cost.bits(convention)
     spent = sweep.bitops(cost, convention)
-    return [{"bitops_cr": baseline.bitops(convention) / float(one), "cr": cr} for one in spent]
+    return [{"bitops_cr": baseline.bitops(convention) / float(bitops), "cr": cr} for bitops in spent]
 
 
 # Risk control: the boldest exit threshold whose loss of accuracy stays within a bound, with confidence

@@ -24,16 +24,16 @@ def judge_weights(network: CompressedNetwork, data: ImageData) -> tuple[str, ...
     parts = (data.train, data.validation, data.test)
     shares, variances = zip(*(_share(*_outputs(network, split), data) for split in parts), strict=True)
     shown = ", ".join(f"{100 * share:.1f} % of {name}" for share, name in zip(shares, PURPOSES, strict=True))
-    told = f"the weights get {shown} images right before any training"
+    notice = f"the weights get {shown} images right before any training"
     if is_near_chance(shares[1], data):
         raise ValueError(
-            f"{told}, where guessing gets {100 * chance(data):.1f} %: are mean and std (or normalize) and "
+            f"{notice}, where guessing gets {100 * chance(data):.1f} %: are mean and std (or normalize) and "
             "the order of the classes those that they were trained with? baseline_epochs trains them on"
         )
     gap = shares[1] - shares[2]
     if gap <= max(_GAP, _ERRORS * (variances[1] + variances[2]) ** 0.5):
-        return (told,)
-    return told, (
+        return (notice,)
+    return notice, (
         f"validation images are {100 * gap:.1f} points more often right than test images: the weights seem "
         "to know them, so that losses are overstated; trained_on says what the weights were trained on"
     )

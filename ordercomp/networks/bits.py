@@ -144,19 +144,19 @@ def decode(stream: Bytes, counts: Sequence[int], widths: Sequence[int]) -> list[
             raise ValueError("a table of frequencies is damaged")
         tables.append(table)
         place += 2 + size
-    found: list[npt.NDArray[np.int64]] = []
+    arrays: list[npt.NDArray[np.int64]] = []
     for count, width, frequencies in zip(counts, widths, tables, strict=True):
         size = -(-count * width // 8) if frequencies is None else 0
-        found.append(
+        arrays.append(
             unpack_bits(stream[place : place + size], width, count) if size else np.zeros(0, np.int64)
         )
         place += size
-    told = [index for index, table in enumerate(tables) if table is not None]
-    sizes = [counts[index] for index in told]
+    tabled = [index for index, table in enumerate(tables) if table is not None]
+    sizes = [counts[index] for index in tabled]
     numbers = _decode_lanes(stream[place:], sizes, [table for table in tables if table is not None])
-    for index, part in zip(told, np.split(numbers, np.cumsum(sizes[:-1])) if told else [], strict=True):
-        found[index] = part.astype(np.int64)
-    return found
+    for index, part in zip(tabled, np.split(numbers, np.cumsum(sizes[:-1])) if tabled else [], strict=True):
+        arrays[index] = part.astype(np.int64)
+    return arrays
 
 
 def _decode_lanes(

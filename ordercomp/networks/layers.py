@@ -85,8 +85,8 @@ def _bounded_numbers(bounded: Tensor, bits: int, levels: Levels, nets: int = 1) 
     top = _of_each_net(torch.amax, bounded.abs(), nets).clamp_min(1e-12)
     if levels not in EVEN:
         table = level_table(bits, levels, bounded.device)
-        found = torch.bucketize((bounded / top).contiguous(), (table[1:] + table[:-1]) / 2)
-        return torch.empty_like(bounded).copy_(found), top
+        nearest = torch.bucketize((bounded / top).contiguous(), (table[1:] + table[:-1]) / 2)
+        return torch.empty_like(bounded).copy_(nearest), top
     return ((bounded / (2 * top) + 0.5) * even_steps(bits, levels)).round_(), top
 
 

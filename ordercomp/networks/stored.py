@@ -91,11 +91,11 @@ def restore_weight(stored: Stored) -> Tensor:
     if "places" not in numbers:
         return kept.reshape(shape)
     places, size = numbers["places"], math.prod(shape)
-    told = (
+    mask = (
         decode_gaps(places, int(facts["places"][1]), size) if facts["gaps"] else torch.from_numpy(places != 0)
     )
     weight = torch.zeros(size)
-    weight[told] = kept
+    weight[mask] = kept
     return weight.reshape(shape)
 
 
@@ -112,8 +112,8 @@ def decode_weights(stream: Tensor, facts: Mapping[str, Mapping[str, Any]]) -> di
     """The weights of a stream, given their facts. Raises ValueError if it does not fit these."""
     layout = [
         (name, part, count, width)
-        for name, one in facts.items()
-        for part, (count, width) in _parts(one).items()
+        for name, own in facts.items()
+        for part, (count, width) in _parts(own).items()
     ]
     cuts = [(count, _cut_widths(width)) for _, _, count, width in layout]
     arrays = iter(
@@ -123,17 +123,17 @@ def decode_weights(stream: Tensor, facts: Mapping[str, Mapping[str, Any]]) -> di
             [width for _, widths in cuts for width in widths],
         )
     )
-    found: dict[str, Stored] = {name: Stored(one, {}, {}) for name, one in facts.items()}
+    weights: dict[str, Stored] = {name: Stored(own, {}, {}) for name, own in facts.items()}
     for (name, part, _, width), (count, widths) in zip(layout, cuts, strict=True):
         whole = np.zeros(count, dtype=np.int64)
         for place in range(len(widths)):
             whole |= next(arrays) << (place * MOST_CODED_BITS)
-        stored = found[name]
+        stored = weights[name]
         if width == FLOAT_BITS:
-            found[name] = Stored(stored.facts, stored.numbers, {**stored.floats, part: _floats(whole)})
+            weights[name] = Stored(stored.facts, stored.numbers, {**stored.floats, part: _floats(whole)})
         else:
-            found[name] = Stored(stored.facts, {**stored.numbers, part: whole}, stored.floats)
-    return found
+            weights[name] = Stored(stored.facts, {**stored.numbers, part: whole}, stored.floats)
+    return weights
 
 
 def coded_bits(module: nn.Module) -> int:

@@ -253,7 +253,7 @@ def _capture_on_cuda(body: Body) -> Body:
 def _parts(item: Any) -> tuple[Tensor, ...]:
     """The tensors of an item: a batch, a tensor by itself, or a tuple of items."""
     if isinstance(item, tuple):
-        return tuple(part for one in item for part in _parts(one))
+        return tuple(part for element in item for part in _parts(element))
     return (item.images, item.labels, item.index) if isinstance(item, Batch) else (item,)
 
 
