@@ -61,7 +61,7 @@ def _losses(networks: Sequence[ChainNetwork]) -> FloatArray:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class HintSource:
     """What was raced elsewhere: on a cheaper copy of a task, or on another task."""
 
     networks: tuple[ChainNetwork, ...]  # as `networks_of` gives them
@@ -86,7 +86,7 @@ class Source:
 class Hints:
     """What was raced elsewhere says of a task's chains, ready for any loss that is tolerated on the task."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[HintSource, ...]
     stages: Order
     names: tuple[str, ...] = ()  # of other tasks that are the sources; empty for a copy
 
@@ -96,7 +96,7 @@ class Hints:
     ) -> "Hints":
         """The hints of a cheaper copy's records; those of the task tell its baseline's error."""
         networks = tuple(networks_of(copy, stages, cost=cost))
-        return cls((Source(networks, (baseline_error(task), baseline_error(copy))),), stages)
+        return cls((HintSource(networks, (baseline_error(task), baseline_error(copy))),), stages)
 
     def at(self, loss: float) -> dict[Order, float]:
         """What is expected of each chain, in doublings; of several sources the mean, each in its own spread.

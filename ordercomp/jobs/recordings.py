@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from importlib import resources
 from importlib.resources import as_file
 
-from ordercomp.analysis.hints import Hints, Source
+from ordercomp.analysis.hints import Hints, HintSource
 from ordercomp.analysis.values import networks_of
 from ordercomp.records import CostName, Record, read_records
 from ordercomp.sequence import Order
@@ -49,5 +49,5 @@ def recorded_hints(names: Iterable[str], stages: Order, *, cost: CostName = "bit
         raise ValueError(f"a prior from recordings needs two of the stages {RACED_STAGES}, got {stages!r}")
     told: CostName = "bitops" if cost == "latency" else cost
     names = tuple(names)
-    sources = tuple(Source(tuple(networks_of(load_recorded(name), known, cost=told))) for name in names)
+    sources = tuple(HintSource(tuple(networks_of(load_recorded(name), known, cost=told))) for name in names)
     return Hints(sources, known, names)

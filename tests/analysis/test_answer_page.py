@@ -137,6 +137,7 @@ addEventListener("load", () => setTimeout(() => {
 """
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium, such as Debian's package")
 @pytest.mark.parametrize("width", [400, 1200])
 def test_the_script_shows_what_is_chosen_everywhere(page: Path, tmp_path: Path, width: int) -> None:

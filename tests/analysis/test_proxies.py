@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from builders import make_record
 
-from ordercomp.analysis.hints import LARGEST_LOSS, Hints, Source, baseline_error, matched_loss
+from ordercomp.analysis.hints import LARGEST_LOSS, Hints, HintSource, baseline_error, matched_loss
 from ordercomp.analysis.proxies import agree, compare
 from ordercomp.analysis.values import ValueTable, networks_of
 from ordercomp.jobs.recordings import load_recorded
@@ -70,7 +70,7 @@ def test_hints_tell_of_every_chain_at_the_matched_loss() -> None:
     records = [record for record in load_recorded("cifar10") if record.order not in ("DPQE", "QE")]
     networks = tuple(networks_of(records, "DPQE"))
     hints, direct = (
-        Hints((Source(networks, errors),), "DPQE").at(loss)
+        Hints((HintSource(networks, errors),), "DPQE").at(loss)
         for errors, loss in (((0.12, 0.24), 0.01), ((0.24, 0.24), 0.02))
     )
     assert len(hints) == 64  # those that were left out, too
@@ -81,17 +81,17 @@ def test_hints_tell_of_every_chain_at_the_matched_loss() -> None:
 def test_a_copy_that_reaches_nothing_gives_no_hint() -> None:
     networks = networks_of(load_recorded("cifar10"), "DPQE")
     whole = tuple(network for network in networks if network.order == "PEQD")
-    assert Hints((Source(whole),), "DPQE").at(0.001) == {}
+    assert Hints((HintSource(whole),), "DPQE").at(0.001) == {}
 
 
 def test_several_sources_are_told_as_their_mean_each_in_its_own_spread() -> None:
     """What one says with ten times the spread weighs no more."""
 
-    def source(values: dict[str, float]) -> Source:
+    def source(values: dict[str, float]) -> HintSource:
         records = [
             make_record(chain, seed, 0.98, 2.0**value) for chain, value in values.items() for seed in range(3)
         ]
-        return Source(tuple(networks_of(records, "PQ")))
+        return HintSource(tuple(networks_of(records, "PQ")))
 
     wide, narrow = (source({"P": 4 + step, "Q": 4.0, "PQ": 4.0, "QP": 4 - step}) for step in (3.0, 0.3))
     told = Hints((wide, narrow), "PQ").at(0.02)

@@ -16,6 +16,7 @@ def entropy_bits(numbers: np.ndarray) -> float:
     return float(-len(numbers) * (share * np.log2(share)).sum())
 
 
+@pytest.mark.integration
 @given(
     arrays=st.lists(
         st.tuples(st.integers(1, 8), st.integers(0, 400), st.floats(0.02, 1.0), st.integers(0, 9)), max_size=4
