@@ -115,9 +115,9 @@ trained weights, which must lie where their downloads are kept; a missing file i
 with {versions}. A number says how many times fewer BitOps a stage with its default knobs
 leaves where all images go to the end (w: D with half the width, where it finds no block to drop), one in
 brackets why it is refused. Layers with a forward of their own stay in float under Q, which gains less there.
-P leaves channels that cannot be followed; "of 43%" is the share of the multiplications that it reaches. A dash
-was not measured with the present form of the stages (`--only NAME` measures it), and says nothing of what
-would come out.
+P leaves channels that cannot be followed; "of 43%" is the share of the multiplications that it reaches.
+A dash was not measured with the present form of the stages (`--only NAME` measures it), and says nothing of
+what would come out.
 """
 SECONDS, GIGABYTES = 120, 12  # for each entry of the table, and for a network
 
