@@ -16,9 +16,11 @@ __all__ = [
     "inverted",
     "option_a",
     "shuffle_unit",
+    "single_head",
     "spatial_gate",
     "split_by_number",
     "tied_branches",
+    "viewed_shuffle",
     "vision_transformer",
     "with_backbone",
     "with_normalization",
@@ -203,6 +205,37 @@ def shuffle_unit(classes: int, channels: int) -> nn.Module:
     """Half of the channels goes through a branch, then all are shuffled (ShuffleNet v2)."""
     branch = nn.Sequential(_conv(4, 4, 1), _conv(4, 4, groups=4), _conv(4, 4, 1))
     return _Shuffle(classes, channels, 8, branch=branch)
+
+
+class _ViewedShuffle(_Net):
+    def features(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        first, second = x.chunk(2, 1)
+        both = torch.cat([first, self.branch(second)], 1)
+        return both.view(n, 2, c // 2, h, w).transpose(1, 2).contiguous().view(n, c, h, w)
+
+
+def viewed_shuffle(classes: int, channels: int) -> nn.Module:
+    """The same with the shuffle written out, as torchvision does."""
+    branch = nn.Sequential(_conv(4, 4, 1), _conv(4, 4, groups=4), _conv(4, 4, 1))
+    return _ViewedShuffle(classes, channels, 8, branch=branch)
+
+
+class _SingleHead(_Net):
+    def features(self, x: Tensor) -> Tensor:
+        n, _, h, w = x.shape
+        first, second = torch.split(x, [4, 4], 1)
+        q, k, v = (one.flatten(2) for one in torch.split(self.qkv(first), [2, 2, 4], 1))
+        first = (v @ (q.transpose(1, 2) @ k).softmax(-1).transpose(1, 2)).reshape(n, 4, h, w)
+        x = self.out(torch.cat([first, second], 1).relu())
+        out: Tensor = self.two(self.one(x).relu())
+        return out
+
+
+def single_head(classes: int, channels: int) -> nn.Module:
+    """Attention on half of the channels (SHViT), then an MLP."""
+    layers = {"qkv": _conv(4, 8, 1), "out": _conv(8, 8, 1), "one": _conv(8, 16, 1), "two": _conv(16, 8, 1)}
+    return _SingleHead(classes, channels, 8, **layers)
 
 
 class _Block(_Net):

@@ -371,6 +371,8 @@ def test_a_ratio_that_is_missed_by_far_is_told() -> None:
         ("frozen_norm", {"stem": (4, 1), "conv": (8, 4)}),
         ("spatial_gate", {"stem": (8, 1), "down": (2, 8), "up": (8, 2), "conv": (8, 8)}),
         ("shuffle_unit", {"stem": (8, 1), "branch.0": (2, 4), "branch.1": (2, 1), "branch.2": (4, 2)}),
+        ("viewed_shuffle", {"stem": (8, 1), "branch.0": (2, 4), "branch.1": (2, 1), "branch.2": (4, 2)}),
+        ("single_head", {"stem": (8, 1), "qkv": (8, 4), "out": (4, 8), "one": (8, 4), "two": (4, 8)}),
         ("vision_transformer", {"stem": (8, 1), "qkv": (24, 8), "one": (8, 8), "two": (8, 8)}),
     ],
 )
