@@ -53,10 +53,12 @@ def test_the_wheel_holds_every_source_file(names: list[str]) -> None:
     assert set(sources()) - set(names) == set()
 
 
+@pytest.mark.integration
 def test_the_wheel_leaves_the_results_of_experiments_out(names: list[str]) -> None:
     assert not [name for name in names if "/results/" in name]
 
 
+@pytest.mark.integration
 def test_the_wheel_brings_no_generic_name_to_the_top_level(names: list[str]) -> None:
     assert {name.split("/")[0] for name in names} == {
         "ordercomp",

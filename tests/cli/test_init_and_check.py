@@ -76,6 +76,7 @@ def test_what_init_writes_passes_the_check_and_is_told_as_it_is(
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == sorted(TEMPLATES)
 
 
+@pytest.mark.integration
 def test_the_check_is_readable_too(capsys: pytest.CaptureFixture[str], small_task: Path) -> None:
     status, out, _ = run(capsys, "check", str(small_task))
     assert status == 0

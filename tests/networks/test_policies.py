@@ -44,6 +44,7 @@ def with_exits(policy: Policy, order: str = "E") -> CompressedNetwork:
     return network
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("policy", ["confidence", "patience", "predictive"])
 def test_a_sweep_tells_what_each_image_does_alone(policy: Policy) -> None:
     network, split = with_exits(policy), digits().validation

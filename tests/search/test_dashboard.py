@@ -35,6 +35,7 @@ def get(app: Any, path: str) -> Any:
     return json.loads(body)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("file", ["study.db", "study.log"])
 def test_the_dashboard_shows_the_study_with_its_sequences(tmp_path: Path, file: str) -> None:
     dashboard = pytest.importorskip("optuna_dashboard")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import optuna
+import pytest
 from optuna.trial import TrialState
 
 from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
@@ -18,6 +19,7 @@ from tests.studies_on_disk import ForgetfulRunner
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
+@pytest.mark.integration
 def test_what_failed_for_a_passing_reason_ends_no_run_late_and_is_tried_again_by_the_next(
     tmp_path: Path,
 ) -> None:
@@ -33,6 +35,7 @@ def test_what_failed_for_a_passing_reason_ends_no_run_late_and_is_tried_again_by
     assert len(again.get_trials(states=(TrialState.COMPLETE,))) == 5
 
 
+@pytest.mark.integration
 def test_a_proposal_that_failed_for_a_passing_reason_comes_back_as_it_was(tmp_path: Path) -> None:
     def tried(study: optuna.Study) -> set[str]:
         done = study.get_trials(states=(TrialState.COMPLETE,))

@@ -56,6 +56,7 @@ def failing(sequence: StageSequence, seed: int) -> Record:
     return replace(record, points=(), error="cannot be pruned") if bad else record
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("cost", [None, CostOptions(startup=4, candidates=4, trees=4)])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_what_failed_for_good_is_never_proposed_again(name: str, cost: CostOptions | None) -> None:

@@ -41,6 +41,7 @@ def test_plain_optuna_reads_what_we_wrote(tmp_path: Path) -> None:
     assert plain.best_trials
 
 
+@pytest.mark.integration
 def test_the_design_is_enqueued_once(tmp_path: Path) -> None:
     study = opened(tmp_path / "study.db")
     assert enqueue_paired_design(study, SPACE, iter(ORDERS[:3]), iter([0, 1])) == 6

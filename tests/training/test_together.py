@@ -42,6 +42,7 @@ def works(count: int = 3, **options: object) -> list[Callable[[], CompressedNetw
     return [partial(train, seed, **options) for seed in range(count)]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("bits", [None, Bits(2, 4)])
 def test_seeds_learn_together_what_they_learn_alone(bits: Bits | None) -> None:
     for seed, network in enumerate(together(works(bits=bits), pays=True)):
@@ -57,6 +58,7 @@ def test_a_seed_is_trained_again_with_copies_for_the_others_bit_for_bit() -> Non
         assert torch.equal(tensors(again), tensors(joined[place]))
 
 
+@pytest.mark.integration
 def test_heads_and_every_stage_train_side_by_side_unchanged() -> None:
     def work(seed: int) -> tuple[CompressedNetwork, tuple[int, int]]:
         network = apply("E", tiny_network(seed=seed), tiny_trainer(seed=seed))
