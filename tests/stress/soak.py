@@ -52,6 +52,7 @@ LATE = (  # modules that a run imports late, for seconds
     *("sklearn.datasets", "pydantic", "pygments.lexers", "matplotlib.backends.backend_agg"),
 )
 FEW = Effort(burn_in=5, draws=20)  # draws of an answer
+ENOUGH_LATE = 2  # runs that ended before they were interrupted: what follows would do so, too
 DISK = "192m"  # of the small disk, which is in memory
 
 
@@ -74,6 +75,8 @@ class Soak:
             self.scenarios += 1
             scenario = self.new_scenario(job, self._wanted[job][1])
             for _ in range(self.chosen.events):
+                if scenario.met["too_late"] == ENOUGH_LATE:
+                    break
                 share = self.chosen.faults / (self.chosen.kills + self.chosen.faults)
                 inject_fault(scenario) if scenario.chance.random() < share else interrupt(scenario)
             self.judge(scenario)
