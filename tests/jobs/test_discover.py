@@ -237,6 +237,7 @@ def test_a_shorter_chain_that_stays_in_the_race_is_trained_beside_the_study(
 ) -> None:
     blocks = iter([(("P", 1), ("EP", 1)), ()])
     monkeypatch.setattr("ordercomp.jobs.race.next_cells", lambda *_, **__: next(blocks))
+    monkeypatch.setattr("ordercomp.jobs.race.Race.repetitions", lambda *_: [])  # which start at whole chains
     found = discover(TINY, out=tmp_path, seeds=3, budget_seconds=None, workers=1)
     trained = {(record.order, record.seed) for record in found.records}
     assert {("E", 0), ("E", 1), ("EP", 0), ("EP", 1), ("P", 0), ("P", 1), ("PE", 0)} <= trained
