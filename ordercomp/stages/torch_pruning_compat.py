@@ -89,11 +89,29 @@ def _limited(follow: Callable[..., Any]) -> Callable[..., Any]:
     return step
 
 
+def _counted(add: Callable[..., Any]) -> Callable[..., Any]:
+    """The tracer's step to one more layer, which may come back to a layer in ever new orders."""
+
+    def step(group: Any, dep: Any, idxs: Sequence[Any]) -> None:
+        met = vars(group).setdefault("met", {}).setdefault((dep.target, dep.handler), set())
+        if met:
+            _spend(len(idxs))
+        met.add(tuple(idxs))
+        add(group, dep, idxs)
+
+    return step
+
+
+def _has_met(group: Any, dep: Any, idxs: Sequence[Any]) -> bool:
+    """Whether a group holds these channels of a layer; the tracer's own search takes longer with each."""
+    return tuple(idxs) in vars(group).get("met", {}).get((dep.target, dep.handler), ())
+
+
 def _spend(channels: int) -> None:
     left = _left.get()
     if left is not None:
         if left < channels:
-            raise TracingLimitError("its channels multiply at every reshape")
+            raise TracingLimitError("its channels multiply at every reshape, or come back in ever new orders")
         _left.set(left - channels)
 
 
@@ -186,3 +204,5 @@ def _in_order(keep: Callable[..., Any]) -> Callable[..., Any]:
 LayernormPruner._prune_parameter_and_grad = _in_order(LayernormPruner._prune_parameter_and_grad)
 index_mapping._FlattenIndexMapping.__call__ = _limited(index_mapping._FlattenIndexMapping.__call__)
 index_mapping.update_index_mapping = _map_once
+tp.Group.add_dep = _counted(tp.Group.add_dep)
+tp.Group.has_pruning_op = _has_met
