@@ -127,13 +127,14 @@ def _survives(arm: Arm, plain: AnswerAt, varied: AnswerAt) -> Finding:
     inside, out = order in varied.best_set, len(varied.excluded)
     low, high = standing.interval
     holds = out and (order == varied.recommended or high <= RULES.margin)
+    few = min(plain.standings[order].seeds, standing.seeds) < RULES.least_seeds
     return Finding(
         claim=claim,
         measured=f"at a loss of {100 * LOSS:g} % the plain task recommends {order}, this one "
         f"{varied.recommended}, of which {order} lies {standing.behind:.2f} doublings behind "
         f"({low:.2f} to {high:.2f}); it is {'among' if inside else 'not among'} the {len(varied.best_set)} "
         f"orders that may be the best, {out} are out",
-        verdict="disagree" if not inside else "agree" if holds else "undecided",
+        verdict="undecided" if few or (inside and not holds) else "agree" if inside else "disagree",
         seeds=seeds,
         effect=-standing.behind,
         interval=(-high, -low),
