@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 from typer.main import get_command
 
 import ordercomp
@@ -186,6 +187,12 @@ def test_every_picture_of_the_pages_has_a_program() -> None:
     assert {name for name in made if not name.startswith("findings-")} == set(PICTURES)
     shown = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert [name for name in made if f"figures/{name})" not in shown] == []
+
+
+def test_the_picture_of_the_answer_says_what_the_text_below_it_says() -> None:
+    with Image.open(ROOT / "docs" / "figures" / "answer.png") as picture:
+        title = picture.info["Title"]
+    assert f"```text\n{title}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
