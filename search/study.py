@@ -19,6 +19,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
+from optuna.storages._rdb.models import BaseModel
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.storages.journal._file import get_lock_file
 from sqlalchemy import Connection, event
@@ -102,6 +103,7 @@ def _open_database(url: str) -> BaseStorage:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ValueError(f"storage {shown!r} cannot be reached: {_without_password(reason)}") from None
     if url.startswith("sqlite"):
+        _complete_indexes(storage)
         _make_safe_and_quick(storage)
     else:
         event.listen(storage.engine, "do_connect", _connect_patiently)
@@ -118,6 +120,16 @@ def _connect_patiently(dialect: Any, _: object, arguments: Sequence[Any], option
             if time.monotonic() > end:
                 raise
             time.sleep(_RESTART_SECONDS / 100)
+
+
+def _complete_indexes(storage: RDBStorage) -> None:
+    """Make what a process that was killed while it made the tables left out: Optuna makes whole tables alone.
+
+    One of the indexes forbids two studies of a name, which Optuna relies on to find the one that is there.
+    """
+    for table in BaseModel.metadata.sorted_tables:
+        for index in table.indexes:
+            index.create(storage.engine, checkfirst=True)
 
 
 def _make_safe_and_quick(storage: RDBStorage) -> None:

@@ -114,3 +114,14 @@ def test_a_journal_whose_last_line_was_cut_is_read_and_written_on(tmp_path: Path
     assert records_from_study(find_study(path)) == whole
     run(paired_study(path, count=2))
     assert len(records_from_study(find_study(path))) > len(whole)
+
+
+def test_a_database_whose_making_was_killed_is_completed(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    open_storage(path)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP INDEX ix_studies_study_name")  # as if killed between a table and its index
+        connection.commit()
+    for _ in range(2):
+        optuna.create_study(study_name="one", storage=open_storage(path), load_if_exists=True)
+    assert len(open_storage(path).get_all_studies()) == 1
