@@ -372,6 +372,25 @@ def recurrent(classes: int, channels: int) -> nn.Module:
     return _Vectors(classes, channels, "recurrent")
 
 
+class _LearnedQuery(nn.Module):
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 8, 3)
+        self.query = nn.Parameter(torch.ones(1, 8))
+        self.project = nn.Linear(8, 8)
+        self.classifier = nn.Linear(8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.project(self.query.expand(x.shape[0], -1))  # a layer that reads a view of a parameter
+        out: Tensor = self.classifier(self.stem(x).relu().mean((2, 3)) * gate)
+        return out
+
+
+def learned_query(classes: int, channels: int) -> nn.Module:
+    """A layer that projects a learned vector, as attention pools do."""
+    return _LearnedQuery(classes, channels)
+
+
 class _UnusedHead(nn.Module):
     def __init__(self, classes: int, channels: int) -> None:
         super().__init__()

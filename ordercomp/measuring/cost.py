@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ordercomp.networks.exits import Bits, thawed
+from ordercomp.networks.exits import Bits, MultiExit, thawed
 from ordercomp.networks.forms import Form, form_of
 from ordercomp.networks.held import is_shared, is_sparse, weight_layers
 from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer
@@ -169,7 +169,7 @@ def measure_cost(network: CompressedNetwork) -> Cost:
     Raises ValueError for layers that multiply by weights in a way that is not known, for one that multiplies
     less often than it says, and for a network that has neither Conv2d nor Linear.
     """
-    module = network.copy().module.eval().requires_grad_(False)
+    module = _still_copy(network)
     counter = _Counter(quantized=network.bits is not None)
     counter.watch("body", module.body)
     for name in module.split_points:  # after the counting hooks: a split point may be a counted layer
@@ -235,7 +235,7 @@ def _outside(network: CompressedNetwork, ran: nn.Module, counter: "_Counter") ->
     unseen = {name for name, parameter in ran.named_parameters() if id(parameter) not in counter.stored}
     if not unseen:
         return []
-    module = network.copy().module.eval().requires_grad_(False)
+    module = network.copy().module.eval()
     parameters = {name: parameter for name, parameter in module.named_parameters() if name in unseen}
     with torch.enable_grad(), thawed(module):
         total = sum(logits.sum() for logits in module(network.example()))
@@ -388,11 +388,16 @@ def operation_counter() -> FlopCounterMode:
 
 def counted_macs(network: CompressedNetwork) -> int:
     """Multiply-accumulates of one image through all of the network, as torch's FlopCounterMode has them."""
-    module = network.copy().module.eval().requires_grad_(False)
+    module = _still_copy(network)
     image = network.example()
     with torch.no_grad(), _countable(), operation_counter() as counter:
         module(image)
     return int(counter.get_total_flops()) // 2
+
+
+def _still_copy(network: CompressedNetwork) -> MultiExit:
+    """A copy in evaluation that needs no gradients: torch's counter stops at views of parameters that do."""
+    return network.copy().module.eval().requires_grad_(False)
 
 
 @contextmanager

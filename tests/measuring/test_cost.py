@@ -217,3 +217,10 @@ def test_what_no_quantizer_reaches_is_counted_in_float(name: str, place: str, ma
     quantized = measure_cost(apply("Q", network, weights=4, activations=4))
     rest = cost.macs - sum(one["macs"] for one in cost.unreached.values())
     assert quantized.bitops() == rest * 16 + (cost.macs - rest) * 32**2
+
+
+def test_a_layer_that_reads_a_view_of_a_parameter_is_counted() -> None:
+    network = tiny_network("user_nets:learned_query")
+    cost = measure_cost(network)
+    assert {layer.name: layer.macs for layer in cost.layers}["body.project"] == 8 * 8
+    assert cost.macs == counted_macs(network)
