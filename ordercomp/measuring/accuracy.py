@@ -86,7 +86,7 @@ def _balanced(_guesses: _FLOATS, targets: _FLOATS) -> Figure:
     """The mean over classes of the share of their images that are right."""
     _, place, counts = np.unique(targets, return_inverse=True, return_counts=True)
     weights = 1 / (len(counts) * counts[place])
-    return lambda right, sums: np.minimum(1.0, sums(right * weights))
+    return lambda right, sums: np.clip(sums(right * weights), 0.0, 1.0)
 
 
 def _macro_f1(guesses: _FLOATS, targets: _FLOATS) -> Figure:
