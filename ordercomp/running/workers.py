@@ -97,7 +97,7 @@ class ExternalPool:
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    """A process that does one job after another until its pipe is closed."""
+    """A process that does one job after another until it is told to end or its pipe is closed."""
 
     process: BaseProcess
     pipe: Connection
@@ -158,6 +158,8 @@ class LocalPool:
             while self._waiting or any(worker.job is not None for worker in self._workers.values()):
                 self.ended(_WATCH_SECONDS)
             for worker in self._workers.values():
+                with suppress(OSError):  # it has died
+                    worker.pipe.send(None)  # closing would not do: another process may hold this end
                 worker.pipe.close()
                 if worker.starting:
                     _kill(worker.process)
@@ -335,8 +337,8 @@ def _serve(
     _follow_parent()
     with suppress(EOFError, OSError):  # the other end is closed
         pipe.send((None, None, ""))
-        while True:
-            pipe.send_bytes(_outcome(*pipe.recv()))
+        while (job := pipe.recv()) is not None:
+            pipe.send_bytes(_outcome(*job))
 
 
 def _outcome(work: Callable[[Argument], object], argument: Argument) -> memoryview:

@@ -1,11 +1,13 @@
 """The runner on real processes: sharing, crashes, Ctrl-C, kill -9."""
 
 import errno
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future
@@ -339,3 +341,17 @@ def test_each_worker_has_a_gpu_of_its_own_where_there_are_several(
     for place in range(4):
         processes._pin_to_gpu(place)
     assert taken == wanted
+
+
+def test_idle_workers_end_by_themselves_where_others_hold_their_pipes(
+    pool: LocalPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork = multiprocessing.get_context("fork")  # the second worker holds this end of the first one's pipe
+    monkeypatch.setattr("ordercomp.running.workers._start_method", lambda: fork)
+    monkeypatch.setattr("ordercomp.running.workers._END_SECONDS", LONG)
+    pids = two_workers(pool)
+    closing = threading.Thread(target=pool.close, daemon=True)
+    closing.start()
+    assert_gone(pids)
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
