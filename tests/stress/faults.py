@@ -18,7 +18,7 @@ from scenario import PATIENCE, Scenario, members
 INTERRUPTIONS = (
     *("group",) * 4,
     *("parent",) * 3,
-    *("worker",) * 3,
+    *("worker",) * 5,
     "concurrent",
     "concurrent",
     "stop",
