@@ -26,7 +26,7 @@ INTERRUPTIONS = (
     "int",
 )
 ON_A_CLUSTER = (*("group", "worker") * 2, "parent", "scheduler", "late", "term", "concurrent")
-MOST_DEATHS = 6  # of workers in a run
+MOST_DEATHS = 8  # of workers in a run
 FAULTS = (
     *("cut", "flip", "empty", "no_room", "full", "read_only", "store_gone", "all_gone"),
     *("no_memory", "clock"),
@@ -111,7 +111,7 @@ def _hit_worker(scenario: Scenario, child: int) -> None:
     for _ in range(scenario.chance.randint(1, MOST_DEATHS)):
         if not _kill_a_worker(scenario, child):
             break
-        time.sleep(scenario.seconds * scenario.chance.uniform(0.05, 0.3))
+        time.sleep(scenario.seconds * scenario.chance.uniform(0.02, 0.12))
     scenario.wait(child, PATIENCE)
 
 

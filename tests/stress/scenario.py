@@ -30,7 +30,7 @@ batch_size = 32
 learning_rate = 0.1
 precision = "float32"
 """
-_DISCOVER = ("discover", "--task", "tiny.toml", "--out", "out", "--seeds", "2", "--budget", "none")
+_DISCOVER = ("discover", "--task", "tiny.toml", "--out", "out", "--seeds", "3", "--budget", "none")
 JOBS = {
     "discover": _DISCOVER,
     "search": (
