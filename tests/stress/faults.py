@@ -26,6 +26,7 @@ INTERRUPTIONS = (
     "int",
 )
 ON_A_CLUSTER = (*("group", "worker") * 2, "parent", "scheduler", "late", "term", "concurrent")
+LONGEST_LIFE = 3.0  # seconds until a run is interrupted: the next one goes on where it was
 MOST_DEATHS = 8  # of workers in a run
 FAULTS = (
     *("cut", "flip", "empty", "no_room", "full", "read_only", "store_gone", "all_gone"),
@@ -83,7 +84,7 @@ def damage(path: Path, kind: str, chance: random.Random) -> None:
 
 
 def _sleep(scenario: Scenario) -> None:
-    time.sleep(0.05 + scenario.seconds * scenario.chance.random() ** 3)
+    time.sleep(0.05 + min(scenario.seconds, LONGEST_LIFE) * scenario.chance.random() ** 3)
 
 
 def _hit_parent(scenario: Scenario, child: int) -> None:
@@ -112,7 +113,12 @@ def _hit_worker(scenario: Scenario, child: int) -> None:
         if not _kill_a_worker(scenario, child):
             break
         time.sleep(scenario.seconds * scenario.chance.uniform(0.02, 0.12))
-    scenario.wait(child, PATIENCE)
+    if scenario.chance.random() < 0.5:
+        scenario.wait(child, PATIENCE)
+    elif os.waitpid(child, os.WNOHANG)[0]:
+        scenario.reap(child)
+    else:
+        scenario.kill(child)
 
 
 def _kill_a_worker(scenario: Scenario, child: int) -> bool:

@@ -32,7 +32,7 @@ precision = "float32"
 """
 _DISCOVER = ("discover", "--task", "tiny.toml", "--out", "out", "--seeds", "3", "--budget", "none")
 JOBS = {
-    "discover": _DISCOVER,
+    "discover": (*_DISCOVER, "--workers", "3"),  # one is often idle
     "search": (
         *("search", "--task", "tiny.toml", "--out", "out", "--stages", "DPQ"),
         *("--trials", "5", "--sampler", "random"),
