@@ -27,7 +27,7 @@ INTERRUPTIONS = (
 )
 ON_A_CLUSTER = (*("group", "worker") * 2, "parent", "scheduler", "late", "term", "concurrent")
 LONGEST_LIFE = 3.0  # seconds until a run is interrupted: the next one goes on where it was
-MOST_DEATHS = 8  # of workers in a run
+MOST_DEATHS = 30  # of workers in a run
 FAULTS = (
     *("cut", "flip", "empty", "no_room", "full", "read_only", "store_gone", "all_gone"),
     *("no_memory", "clock"),
@@ -109,10 +109,11 @@ def _hit_worker(scenario: Scenario, child: int) -> None:
         scenario.met["kills"] += 1
         scenario.wait(child, PATIENCE)
         return
-    for _ in range(scenario.chance.randint(1, MOST_DEATHS)):
+    for death in range(scenario.chance.randint(1, MOST_DEATHS)):
         if not _kill_a_worker(scenario, child):
+            scenario.met["too_late"] += death == 0
             break
-        time.sleep(scenario.seconds * scenario.chance.uniform(0.02, 0.12))
+        time.sleep(scenario.chance.uniform(0.1, 0.6))
     if scenario.chance.random() < 0.5:
         scenario.wait(child, PATIENCE)
     elif os.waitpid(child, os.WNOHANG)[0]:
