@@ -51,9 +51,9 @@ def first_cells(stages: Order) -> tuple[Cell, ...]:
 def starting_orders(stages: Order, block: int) -> tuple[Order, ...]:
     """A balanced part of all orders: as small as can be, another one for each `block`, which counts from 0.
 
-    Of four stages one half and the other half in turn; of fewer all. From five stages on a fraction in which
-    every order stands beside its reverse, so that each stage comes before each other equally often, and the
-    pairs are as little confounded as a search finds.
+    Of four stages one half and the other half in turn; of fewer all. From five stages on a fraction with the
+    order in which they are named, in which every order stands beside its reverse, so that each stage comes
+    before each other equally often, and the pairs are as little confounded as a search finds.
     """
     if len(stages) < ALL_UP_TO:
         return tuple(permutations(stages))
@@ -64,7 +64,8 @@ def starting_orders(stages: Order, block: int) -> tuple[Order, ...]:
     letters = np.array(list(stages))
 
     def draw() -> list[Order]:
-        half = ["".join(rng.permutation(letters)) for _ in range(_FRACTION[len(stages)] // 2)]
+        others = ["".join(rng.permutation(letters)) for _ in range(_FRACTION[len(stages)] // 2 - 1)]
+        half = [stages, *others]
         return [*half, *(order[::-1] for order in half)]
 
     tries = (draw() for _ in range(_TRIES))

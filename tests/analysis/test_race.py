@@ -141,6 +141,7 @@ def test_a_setting_is_idle_if_hardly_a_value_that_matters_changes_without_it() -
 def test_from_five_stages_on_a_balanced_fraction_starts(stages: str) -> None:
     orders = starting_orders(stages, 0)
     assert len(orders) == len(set(orders)) <= 36
+    assert {stages, stages[::-1]} <= set(orders)  # as the user named them
     for place, first in enumerate(stages):
         for second in stages[place + 1 :]:
             before = sum(order.index(first) < order.index(second) for order in orders)
