@@ -35,6 +35,7 @@ SEEDS = (3, 5, 8)
 STOPS, MOST = 40, 6  # trainings between two lines about races, and how many lines there are
 TOGETHER = 50  # simulations that are fitted at once
 BUDGETS = {5: 250, 6: 400, 8: 600}  # trainings of a race of so many stages
+OURS = "ordercomp"
 TIE = 0.1  # doublings below which chains tie
 
 
@@ -122,7 +123,7 @@ def full_designs(
                 worlds[part], columns[part], looks(worlds[part], columns[part]), strict=True
             ):
                 ours.append(of_answer(world, read_answer(table_of(world, seen), draws)))
-        found[seeds] = {"ordercomp": ours}
+        found[seeds] = {OURS: ours}
         for name, choose in RIVALS.items():
             found[seeds][name] = [
                 score_of(world, *choose(seen, world.orders, world.stages))
@@ -149,7 +150,7 @@ def races(
             if (np.isfinite(raced.values).sum(axis=0) > 1).sum() >= LEAST_SEEDS:
                 score, place = raced.score(draws), STOPS * -(-raced.trainings // STOPS)
                 for stop in (place, *(() if raced.answered else (0,))):
-                    found.setdefault(stop, {"ordercomp": []})["ordercomp"].append(score)
+                    found.setdefault(stop, {OURS: []})[OURS].append(score)
                 raced.answered = True
             cells = next_cells(draws, raced.ran, seeds=SEEDS[-1]) if raced.trainings < STOPS * stops else ()
             if cells:
@@ -266,6 +267,18 @@ def summary(scores: Sequence[Score | None]) -> dict[str, float]:
     return means
 
 
+def margin(by_way: Mapping[str, Sequence[Score | None]]) -> tuple[str, float, float] | None:
+    """The rival of the least regret, how much more ours is, and the standard error of that, draw by draw."""
+    rivals = [way for way in by_way if way != OURS]
+    rows = zip(*(by_way[way] for way in (OURS, *rivals)), strict=True)
+    regrets = np.array([[score.realized for score in row if score] for row in rows if None not in row])
+    if not rivals or len(regrets) < 2:
+        return None
+    best = 1 + int(regrets[:, 1:].mean(axis=0).argmin())
+    more = regrets[:, 0] - regrets[:, best]
+    return rivals[best - 1], float(more.mean()), float(more.std(ddof=1) / np.sqrt(len(more)))
+
+
 def main() -> None:
     """Simulate and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -300,6 +313,9 @@ def main() -> None:
                 numbers = "  ".join(f"{key} {value:.3f}" for key, value in means.items())
                 if not options.json:
                     print(f"{name:24} {seeds}  {way:18} {numbers}", flush=True)
+            if not options.json and (beside := margin(by_way)) is not None:
+                rival, more, error = beside
+                print(f"{'':24} {seeds}  regret beyond that of {rival}: {more:.3f}, error {error:.3f}")
         if not options.json:
             print(f"{'':24} {time.perf_counter() - started:.0f} s", flush=True)
     if options.json:
