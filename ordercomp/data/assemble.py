@@ -14,6 +14,7 @@ from ordercomp.data.source import DataError, Source
 from ordercomp.data.splits import Augmentation, ImageData, MemorySplit, Split
 
 _FEW = 32  # of 255, up to which values are told to be few
+_BEYOND = 0.2  # black and white, as sharp edges lie after a smooth resize
 _UNEVEN = 3.0  # times as many images of the commonest class as of the rarest, from which a notice says so
 
 
@@ -97,8 +98,14 @@ def assemble(
 
 
 def _range_notice(source: Source, images: npt.NDArray[Any]) -> tuple[str, ...]:
-    """Say that images use so few of the values of a byte that they cannot be told apart well."""
-    low, high = images.min(), images.max()
+    """Say that images use few of the values of a byte, or are not from 0 to 1 where white is to be 1."""
+    low, high, options = images.min(), images.max(), source.options
+    if images.dtype != np.uint8 and (options.mean or options.normalize == "imagenet"):
+        told = (
+            f"{source.name}: images lie between {low:.3g} and {high:.3g} before the task's normalization,"
+            " with white as 1; if a transform has normalized them, normalize = 'none' leaves it at that"
+        )
+        return (told,) if low < -_BEYOND or high > 1 + _BEYOND else ()
     if images.dtype != np.uint8 or high - low > _FEW or ":" not in source.name:
         return ()
     return (

@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -114,7 +115,20 @@ def _named(data: ImageData, options: ImageOptions) -> ImageData:
             f"class_names must have the order of the folders of {data.name}, {', '.join(data.names)}: labels "
             f"follow it, and predictions would be called wrongly; got {', '.join(options.class_names)}"
         )
-    return replace(data, names=options.class_names)
+    counted = sorted(data.names, key=_by_number)
+    called = dict(zip(data.names, options.class_names, strict=False))
+    odd = [
+        f"{folder} is called {called[folder]!r}"
+        for folder, other in zip(data.names, counted, strict=True)
+        if folder != other
+    ]
+    told = f"{data.name}: folders are numbered by their letters, 10 before 2, so that {', '.join(odd[:3])}"
+    return replace(data, names=options.class_names, notices=(*data.notices, *((told,) if odd else ())))
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """What sorts names as people count, 2 before 10."""
+    return [(int(part or 0), letters) for letters, part in re.findall(r"(\D*)(\d*)", name)]
 
 
 def _call_own(path: str, source: Source) -> ImageData:

@@ -2,11 +2,11 @@
 
 import hashlib
 import os
+import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,25 +14,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ordercomp import torchvision_compat
 from ordercomp.data.assemble import Labeled, assemble
 from ordercomp.data.parts import PURPOSES, IntArray, complete_parts, part_notices
+from ordercomp.data.pixels import is_gray, open_image, read_pixels
 from ordercomp.data.source import DataError, Source, find_folder
 from ordercomp.data.splits import Augmentation, ImageData
 from ordercomp.data.torch_datasets import as_pixels, from_datasets
 from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.plugins import load_function
 
-_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"),
     *(".gif", ".avif", ".jp2", ".heic"),
 )
-_OPEN_ENDED = ("I", "F")  # 32 bits a pixel: nothing says what white is
-_SMALL = (32, 32)
 _PARTS = {  # by what people call their folders, in any case
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -43,75 +41,6 @@ _MOST_BYTES = 8 * 2**30  # that a data set may take in memory
 _CINIC_ADVICE = (
     "get CINIC-10.tar.gz from datashare.ed.ac.uk/handle/10283/3192 and unpack it into the first of these"
 )
-
-# Pixels of one file as 8-bit values: upright, opaque, and scaled by what its kind calls white
-
-
-def read_pixels(path: str, mode: str, *, side: int = 0) -> npt.NDArray[np.uint8]:
-    """Read an image in the mode "L" or "RGB", shape (h, w, 1 or 3). Raises DataError as `open_image` does.
-
-    With `side` its middle is cut to a square and resized to that many pixels.
-    """
-    image = open_image(path).convert(mode)
-    if side:
-        image = ImageOps.fit(image, (side, side), method=Image.Resampling.BILINEAR)
-    return np.asarray(image)[..., None] if mode == "L" else np.asarray(image)
-
-
-def open_image(path: str) -> Image.Image:
-    """Open an image as people see it, in the mode "L" or "RGB".
-
-    The orientation that a camera noted is applied, 16 bits become 8, and what is transparent lies on white.
-    Raises DataError if the file cannot be read, has 32 bits a pixel, or shows nothing on white although its
-    transparency does.
-    """
-    with _reading(path) as image:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-    if upright.mode in _OPEN_ENDED:
-        raise DataError(f"{path} has 32 bits a pixel, so that white is not known; save it with 8 or 16 bits")
-    if upright.mode in _SIXTEEN_BITS:
-        return Image.fromarray((np.asarray(upright, dtype=np.uint16) // 257).astype(np.uint8))
-    if upright.has_transparency_data:
-        return _on_white(upright.convert("RGBA"), path)
-    return upright.convert("L" if upright.mode in ("1", "L") else "RGB")
-
-
-def is_gray(path: str) -> bool:
-    """Whether an image has no color by its kind, which its header tells. Raises DataError if it is none."""
-    with _reading(path) as image:
-        return image.mode in ("1", "L", *_SIXTEEN_BITS) and not image.has_transparency_data
-
-
-def check_image(path: str) -> None:
-    """Decode an image as quickly as can be. Raises DataError if it cannot be read."""
-    with _reading(path) as image:
-        image.draft(None, _SMALL)
-        image.load()
-
-
-@contextmanager
-def _reading(path: str) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as image:
-            yield image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is no image that can be read: {error}") from error
-
-
-def _on_white(image: Image.Image, path: str) -> Image.Image:
-    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    shown = Image.alpha_composite(white, image).convert("RGB")
-    if _is_plain(shown) and not _is_plain(image.getchannel("A")):
-        raise DataError(f"{path} shows nothing on white: its picture lies in its transparency; flatten it")
-    return shown
-
-
-def _is_plain(image: Image.Image) -> bool:
-    """Whether all pixels are the same."""
-    ends = image.getextrema()
-    return all(low == high for low, high in ([ends] if isinstance(ends[0], int | float) else ends))
-
 
 # Trees of image files, a folder for each class
 
@@ -140,19 +69,17 @@ def find_parts(source: Source, folder: Path) -> tuple[tuple[Tree, Tree, Tree], t
     """
     if not folder.is_dir():
         raise DataError(f"{source.name} not found: {folder} is no folder")
-    found = sorted(
-        (one for one in folder.iterdir() if _part(one)), key=lambda one: [*_PARTS].index(_part(one))
-    )
-    names = [_part(one) for one in found]
+    found = _part_folders(folder)
+    names = [*found.values()]
     if not names:
         trees = {"all": _read_tree(source, folder)}
     elif names not in (["train", "val"], ["train", "test"], ["train", "val", "test"]):
         raise DataError(
             f"{source.name}: {folder} must hold train and beside it val, test, or both, "
-            f"got {', '.join(one.name for one in found)}"
+            f"got {', '.join(found)}"
         )
     else:
-        trees = {part: _read_tree(source, one) for part, one in zip(names, found, strict=True)}
+        trees = {part: _read_tree(source, folder / one) for one, part in found.items()}
     _check_classes(source, trees)
     if source.options.trained_on not in ("", "train", "unknown"):
         trees = _without_seen(source, trees, Path(source.options.trained_on).expanduser())
@@ -169,8 +96,17 @@ def find_parts(source: Source, folder: Path) -> tuple[tuple[Tree, Tree, Tree], t
     return parts, notices
 
 
-def _part(folder: Path) -> str:
-    return _PARTS.get(folder.name.lower(), "") if folder.is_dir() else ""
+def _part_folders(folder: Path) -> dict[str, str]:
+    """The parts in a folder, by the names of theirs, training first: those of usual names.
+
+    Or all folders, where each name has the word for another part, as seg_train and seg_test.
+    """
+    names = [one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith((".", "__"))]
+    words = {name: [*filter(None, map(_PARTS.get, re.findall("[a-z]+", name.lower())))] for name in names}
+    parts = {name: part[0] for name, part in words.items() if len(part) == 1}
+    if len(parts) < len(names) or len(set(parts.values())) < max(2, len(parts)):
+        parts = {name: _PARTS[name.lower()] for name in names if name.lower() in _PARTS}
+    return dict(sorted(parts.items(), key=lambda item: [*_PARTS.values()].index(item[1])))
 
 
 def _seen_twice(source: Source, parts: tuple[Tree, Tree, Tree]) -> tuple[str, ...]:
@@ -262,7 +198,7 @@ def _read_tree(source: Source, folder: Path) -> Tree:
             f"{source.name}: {folder} must hold a folder for each of at least two classes, got only "
             f"{classes[0]!r}; is it a level too high?"
         )
-    if all(any(map(_part, (folder / name).iterdir())) for name in classes):
+    if all(_part_folders(folder / name) for name in classes):
         raise DataError(
             f"{source.name}: {folder} holds parts within classes; it must hold classes within parts"
         )

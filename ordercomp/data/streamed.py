@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ordercomp import torchvision_compat
 from ordercomp.data.assemble import check_labels, class_notices
-from ordercomp.data.images import OwnTransform, check_image, find_parts, open_image
+from ordercomp.data.images import OwnTransform, find_parts
 from ordercomp.data.parts import keep_limit
+from ordercomp.data.pixels import check_image, open_image
 from ordercomp.data.source import IMAGENET, DataError, ImageOptions, Source, find_folder
 from ordercomp.data.splits import Batch, ImageData, check_batches
 from ordercomp.data.torch_datasets import seeded

@@ -2,7 +2,7 @@
 
 import inspect
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,11 +15,14 @@ from torch import Tensor
 
 from ordercomp.data.assemble import Labeled, assemble
 from ordercomp.data.parts import IntArray, Labels, complete_parts, keep_limit, part_notices
+from ordercomp.data.pixels import as_seen
 from ordercomp.data.source import DataError, Source
 from ordercomp.data.splits import Batch, ImageData, MemorySplit
 
 _NO_BYTE = 1e-3  # of a byte, by which a float that was one may be off
 _SMALL = 1 / 16  # median of fractions, below which bytes lose too much of them
+_NARROW = 1 / 8  # between all but few of them, the same
+_FEW = 32  # values of real targets, up to which whole ones may be classes
 _LOOKED_AT = 1_000_000  # values
 _CPU = torch.device("cpu")
 _NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -39,11 +42,12 @@ def from_datasets(returned: object, source: Source) -> ImageData:
     """Read what a function of the user's returned: a torch Dataset for each part, or one to be split.
 
     A Dataset has `len` and gives (image, target) for 0 … len - 1: a class number, or a float where the target
-    is real. An image is a PIL image, or a tensor (c, h, w) or an array (h, w, c), uint8 or float; floats from
-    0 to 1 are taken as 8-bit pixels, as ToTensor makes them of such, unless half of them are so small that
-    bytes would lose them; others are taken as they are. All images have one shape. Without parts a fifth each
-    is drawn for validation and test, in the classes' shares. Transforms that draw random numbers run anew in
-    each epoch if the recipe says `augment = true`; else each image is transformed once, as held-out ones are.
+    is real. An image is a PIL image, or a tensor (c, h, w) or an array (h, w, c), uint8, uint16 (65535 is
+    white), bool or float; floats from 0 to 1 are taken as 8-bit pixels, as ToTensor makes them of them,
+    unless bytes would lose too much; others are taken as they are. All images have one shape. Without parts a
+    fifth each is drawn for validation and test, in the classes' shares. Transforms that draw random numbers
+    run anew in each epoch if the recipe says `augment = true`; else each image is transformed once, as
+    held-out ones are.
 
     Raises DataError that names the item, what was expected and what came.
     """
@@ -52,24 +56,57 @@ def from_datasets(returned: object, source: Source) -> ImageData:
     parts = _in_one_kind(parts)
     _check_alike(parts, source)
     train, validation, test = complete_parts(parts, source, name=source.name)
-    kinds = {part.labels.dtype.kind for part in parts.values()}
-    if len(kinds) > 1:
-        raise DataError(f"{source.name} must have class numbers or real targets in all parts, got both")
-    classes = 0 if kinds == {"f"} else 1 + int(max(part.labels.max() for part in parts.values()))
-    if classes and min(part.labels.min() for part in parts.values()) == 1:
-        raise DataError(f"labels of {source.name} must start at 0, got 1 to {classes - 1}: subtract 1")
-    if classes == 1:
-        raise DataError(f"{source.name} must have images of at least two classes, got one")
+    classes, notices = _target_kind(source, [part.labels for part in parts.values()])
     train = train[keep_limit(train.labels, source, classes=classes)]
     data = assemble(
         replace(source, train_limit=None),
         (train.labeled, validation.labeled, test.labeled),
         classes=classes,
-        notices=part_notices(source, [name for name in parts if name in ("val", "test")]),
+        notices=(
+            *_channel_notice(source, train.images),
+            *part_notices(source, [name for name in parts if name in ("val", "test")]),
+            *notices,
+        ),
     )
     if not train.draws or not isinstance(data.train, MemorySplit):
         return data
     return replace(data, train=DatasetSplit(memory=data.train, dataset=train.dataset, places=train.places))
+
+
+def _channel_notice(source: Source, images: npt.NDArray[Any]) -> tuple[str, ...]:
+    """Say that images have so many channels that these may be a height or width."""
+    height, width, channels = images.shape[1:]
+    if channels <= max(4, min(height, width) - 1):
+        return ()
+    where = "a tensor is (c, h, w), an array (h, w, c)"
+    return (f"{source.name}: images have {channels} channels of {height}x{width}; {where}",)
+
+
+def _target_kind(source: Source, parts: Sequence[Labels]) -> tuple[int, tuple[str, ...]]:
+    """The number of classes, 0 where targets are real, and a notice where these may be meant as classes.
+
+    Raises DataError if parts differ in that, and if a class has no image at all but in the task's names.
+    """
+    kinds = {labels.dtype.kind for labels in parts}
+    if len(kinds) > 1:
+        raise DataError(f"{source.name} must have class numbers or real targets in all parts, got both")
+    found = np.unique(np.concatenate(parts))
+    if kinds == {"f"}:
+        whole = len(found) <= _FEW and not (found % 1).any()
+        told = f"{source.name}: targets are floats, so real numbers; int() makes {len(found)} classes of them"
+        return 0, (told,) if whole else ()
+    if len(found) == 1:
+        raise DataError(f"{source.name} must have images of at least two classes, got one")
+    classes, named = 1 + int(found[-1]), len(source.options.class_names)
+    if len(found) == classes or found[0] < 0:
+        return classes, ()
+    if not named:
+        raise DataError(
+            f"labels of {source.name} must be 0 to {len(found) - 1}, one for each class that has images, got "
+            f"{', '.join(map(str, found[:5]))}{', …' if len(found) > 5 else ''}: number them anew, or name "
+            "all classes by class_names"
+        )
+    return max(classes, named), ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +256,9 @@ def _fit_bytes(images: npt.NDArray[Any]) -> bool:
     sample = images.reshape(-1)[:: max(1, images.size // _LOOKED_AT)]
     if np.abs(255 * sample - np.round(255 * sample)).max() < _NO_BYTE:
         return True
-    return bool(np.median(sample[sample > 0]) >= _SMALL)
+    shown = sample[sample > 0]
+    low, high = np.quantile(shown, (0.01, 0.99))
+    return bool(np.median(shown) >= _SMALL and high - low >= _NARROW)
 
 
 def _as_kind(pixels: npt.NDArray[Any], kind: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -245,16 +284,17 @@ def _item(dataset: Any, place: int, name: str, *, seed: int) -> tuple[npt.NDArra
 def as_pixels(image: Any, what: str) -> npt.NDArray[Any]:
     """An image as (h, w, c), uint8 or float32. Raises DataError, which names it `what`, if it is none."""
     if isinstance(image, Image.Image):
-        image = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+        image = np.asarray(as_seen(image, f"the image of {what}"))
     elif isinstance(image, Tensor):
-        image = image.detach().cpu().numpy()
+        image = image.detach().cpu()
+        image = (image.float() if image.is_floating_point() else image).numpy()
         image = image.transpose(1, 2, 0) if image.ndim == 3 else image
     pixels = image[..., None] if isinstance(image, np.ndarray) and image.ndim == 2 else image
-    if not isinstance(pixels, np.ndarray) or pixels.ndim != 3 or pixels.dtype.kind not in "uf":
+    if not isinstance(pixels, np.ndarray) or pixels.ndim != 3 or not _is_pixel(pixels.dtype):
         came = f"{pixels.dtype} of {pixels.shape}" if isinstance(pixels, np.ndarray) else type(image).__name__
         raise DataError(
-            f"the image of {what} must be a PIL image, a tensor (c, h, w) or an array (h, w, c), uint8 or "
-            f"float, got {came}"
+            f"the image of {what} must be a PIL image, a tensor (c, h, w) or an array (h, w, c), uint8, "
+            f"uint16, bool or float, got {came}"
         )
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise DataError(f"the image of {what} must be finite")
@@ -263,13 +303,19 @@ def as_pixels(image: Any, what: str) -> npt.NDArray[Any]:
             f"the image of {what} has its channels in the wrong place: it would have {pixels.shape[2]} of "
             f"{pixels.shape[0]}x{pixels.shape[1]}; a tensor is (c, h, w), an array (h, w, c)"
         )
+    if pixels.dtype == np.uint16:
+        return pixels / np.float32(np.iinfo(np.uint16).max)
     return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+
+
+def _is_pixel(kind: np.dtype[Any]) -> bool:
+    return kind in (np.uint8, np.uint16) or kind.kind in "bf"
 
 
 def _is_turned(shape: tuple[int, ...]) -> bool:
     """Whether a shape (h, w, c) is that of color, or of a square in gray, with c in another place."""
     return any(
-        min(rest) > 4 and (side in (3, 4) or (side == 1 and rest[0] == rest[1]))
+        min(rest) > 4 and (side in (2, 3, 4) or (side == 1 and rest[0] == rest[1]))
         for side, rest in ((shape[0], shape[1:]), (shape[1], shape[::2]))
     )
 
@@ -277,7 +323,7 @@ def _is_turned(shape: tuple[int, ...]) -> bool:
 def _target(target: Any, what: str) -> int | float:
     """A class number, or a finite real target."""
     value = np.asarray(target.detach().cpu() if isinstance(target, Tensor) else target)
-    if value.size != 1 or value.dtype.kind not in "iuf":
+    if value.size != 1 or value.dtype.kind not in "biuf":
         came = f"{value.dtype} of {value.shape}" if value.ndim else f"{value.dtype} {value}"
         raise DataError(f"the target of {what} must be a class number or one float, got {came}")
     if not np.isfinite(value).all():

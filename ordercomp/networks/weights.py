@@ -29,9 +29,11 @@ _log = logging.getLogger(__name__)
 FORMAT = 1
 _SEAL = ', "sha256": "'  # what stands between the facts and the digest over them and the tensors
 PRETRAINED = "pretrained"  # the weights that a library ships for a model of its own
-_TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
 _DEEPEST = 3  # mappings in mappings
-_AVERAGES = ("ema", "avg", "average", "swa", "teacher")  # in what names states beside the one trained
+_AVERAGES = (  # in what names states beside the one trained
+    *("ema", "avg", "average", "swa", "teacher", "target", "momentum", "shadow", "polyak", "encoder_k"),
+)
+_WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # torch's own
 _COUNTERS = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")  # that tools leave behind
 _OPTIONAL = "num_batches_tracked"  # counters that files written long ago do not have
 _SHOWN = 5  # names in a message
@@ -128,6 +130,7 @@ _NO_WEIGHTS: Final = {  # what files hold instead, by how they begin
     b"version https://git-lfs": "it only points to a file of Git LFS; get that by `git lfs pull`",
     b"<": "it is a web page, as a failed download leaves it",
     b"\x1f\x8b": "it is compressed by gzip; unpack it first",
+    b"\x89HDF": "it is HDF5, as Keras writes it",
 }
 
 # Trained weights from elsewhere: found on disk, read without pickle's code
@@ -143,11 +146,8 @@ def weights_path(weights: str, model: str) -> Path:
         library, name = _library(model)
         return library.pretrained_file(name)
     path = Path(weights).expanduser()
-    if not path.name.endswith((".safetensors", *_TORCH_SUFFIXES)):
-        kinds = ", ".join((".safetensors", *_TORCH_SUFFIXES))
-        raise ValueError(f"weights must be a file ({kinds}) or 'pretrained', got {weights!r}")
     if not path.is_file():
-        raise ValueError(f"weights not found: there is no file {path}")
+        raise ValueError(f"weights must be a file or 'pretrained': there is no file {path}")
     return path
 
 
@@ -215,7 +215,10 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     if start.startswith(b"PK"):
         if not zipfile.is_zipfile(path):
             return "it is cut short, as a failed copy leaves it"
-        if any(name.endswith("constants.pkl") for name in zipfile.ZipFile(path).namelist()):
+        names = [name.rpartition("/")[2] for name in zipfile.ZipFile(path).namelist()]
+        if "data.pkl" not in names:
+            return "it is a zip file that torch did not write"
+        if "constants.pkl" in names:
             return "it is TorchScript; save `torch.jit.load(FILE).state_dict()`"
     found = one_line(error).partition(". ")[0][:200]
     with suppress(Exception), torch.serialization.safe_globals(_PLAIN):  # it may be damaged in any way
@@ -241,14 +244,18 @@ def fit_weights(
 ) -> list[str]:
     """Copy the state that fits best into `module`, in place, and return the names that keep their own values.
 
-    Of `states`, as `read_weights` gives them, the one is taken, without a prefix of its names, of which most
-    tensors fit; what was left is logged. With `classes` a tensor may differ in its first dimension where
-    the module has `classes` there: a classifier for other classes, whose layer then stays new. Raises
-    ValueError that lists the names that are missing, left over, of another shape or kind, or not finite.
+    Of `states`, as `read_weights` gives them, the one is taken of which most tensors fit, without a prefix of
+    its names and what torch's wrappers put between them; what was left is logged. With `classes` a
+    tensor may differ in its first dimension where the module has `classes` there: a classifier for other
+    classes, whose layer then stays new. Of names that are one tensor in the module one is enough. Raises
+    ValueError that lists the names that are missing, left over, of another shape or kind, not finite, or
+    different where the module has one tensor.
     """
     own = dict(module.state_dict())
     given = _choose(states, own)
-    missing = [name for name in own if name not in given and not name.endswith(_OPTIONAL)]
+    names = {value.data_ptr(): name for name, value in own.items() if name in given}  # one of each tensor
+    twins = {name: names.get(value.data_ptr(), "") for name, value in own.items()}
+    missing = [name for name, twin in twins.items() if not twin and not name.endswith(_OPTIONAL)]
     extra = [name for name in given if name not in own and not name.endswith(_COUNTERS)]
     both = [name for name in own if name in given]
     odd = [name for name in both if given[name].shape != own[name].shape]
@@ -257,8 +264,13 @@ def fit_weights(
     fresh = [name for name in own if name.rpartition(".")[0] in layers]
     wrong = [name for name in odd if name not in fresh]
     kinds = {name: _kind(given[name]) for name in both}
-    whole = [name for name in both if own[name].is_floating_point() != (kinds[name] == "floats")]
+    whole = [
+        name
+        for name in both
+        if own[name].is_floating_point() != (kinds[name] == "floats") and not name.endswith(_OPTIONAL)
+    ]
     floats = [name for name in both if kinds[name] == "floats"]
+    apart = [f"{n} and {twins[n]}" for n in floats if not _alike(given, n, twins[n])]
     problems = [
         f"{what} {_listed(names)}"
         for what, names in (
@@ -267,6 +279,7 @@ def fit_weights(
             ("have another shape in", [_shapes(name, own, given) for name in wrong]),
             ("hold other kinds of numbers in", [f"{name} ({kinds[name]})" for name in whole]),
             ("hold values that are not finite in", [n for n in floats if not given[n].isfinite().all()]),
+            ("hold different values in the shared", apart),
         )
         if names
     ]
@@ -281,6 +294,7 @@ def fit_weights(
 
 def _choose(states: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of the state, without the prefix, with which most fit `own`; the first one among equals."""
+    states = {place: _unwrapped(state, own) for place, state in states.items()}
     fits = {
         (place, prefix): sum(
             f"{prefix}{name}" in state and state[f"{prefix}{name}"].shape == value.shape
@@ -294,7 +308,7 @@ def _choose(states: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor
     within = "" if not place else place.partition(".")[0]
     others = {where if where.partition(".")[0] == within else where.partition(".")[0] for where in states}
     left = [
-        *(f"the state {where!r}" for where in sorted(others - {place})),
+        *(f"the state {where!r}" if where else "the tensors beside it" for where in sorted(others - {place})),
         *(name for name in states[place] if name not in taken),
     ]
     if left:
@@ -304,9 +318,19 @@ def _choose(states: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor
     return {name.removeprefix(prefix): value for name, value in taken.items()}
 
 
+def _unwrapped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors by names without the parts of wrappers that `own` has not, if they differ even so."""
+    around = {part for part in _WRAPPERS if not any(part in name.split(".") for name in own)}
+    bare = {
+        ".".join(part for part in name.split(".") if part not in around): value
+        for name, value in state.items()
+    }
+    return bare if len(bare) == len(state) else state
+
+
 def _prefixes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
     """What wrappers of modules may have put before the names of `own`."""
-    probe = max(own, key=lambda name: (name.count("."), len(name)))
+    probe = max(own, key=lambda name: (not name.endswith(_OPTIONAL), name.count("."), len(name)))
     found = {name.removesuffix(probe): 0 for name in state if name == probe or name.endswith(f".{probe}")}
     return [
         "",
@@ -323,7 +347,11 @@ def _kind(tensor: Tensor) -> str:
         return "without values"
     if tensor.layout is not torch.strided:
         return str(tensor.layout)
-    return "floats" if tensor.is_floating_point() else str(tensor.dtype)
+    return "floats" if tensor.is_floating_point() and tensor.itemsize > 1 else str(tensor.dtype)
+
+
+def _alike(given: Mapping[str, Tensor], one: str, other: str) -> bool:
+    return one == other or torch.equal(given[one].float(), given[other].float())
 
 
 def _is_classifier(own: Tensor, given: Tensor, classes: int | None) -> bool:

@@ -106,11 +106,11 @@ def small_task(tmp_path: Path) -> Path:
         ),
         (
             SMALL + 'data = "digits"\nweights = "none.pt"\nnormalize = "none"',
-            "weights not found: there is no file none.pt",
+            "weights must be a file or 'pretrained': there is no file none.pt",
         ),
         (
             SMALL + 'data = "digits"\nweights = "bad_for_check.py"\nmean = [0.5]\nstd = [0.5]',
-            "weights must be a file (.safetensors,",
+            "weights bad_for_check.py cannot be read: ",
         ),
         (
             SMALL + 'data = "digits"\nweights = "none.pt"',

@@ -51,7 +51,16 @@ def test_a_folder_val_without_test_is_told_or_said(kind: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "names", [("train", "valid", "test"), ("Train", "Validation", "Test"), ("training", "dev", "testing")]
+    "names",
+    [
+        ("train", "valid", "test"),
+        ("Train", "Validation", "Test"),
+        ("training", "dev", "testing"),
+        ("training_set", "validation_set", "test_set"),
+        ("seg_train", "seg_dev", "seg_test"),
+        ("train2017", "val2017", "test2017"),
+        ("Flowers-Train", "Flowers-Valid", "Flowers-Test"),
+    ],
 )
 def test_parts_are_found_by_any_usual_name(names: tuple[str, str, str], tmp_path: Path) -> None:
     for place, part in enumerate(names):
@@ -61,6 +70,18 @@ def test_parts_are_found_by_any_usual_name(names: tuple[str, str, str], tmp_path
         ("class0", "class1"),
         [6, 8, 10],
     )
+
+
+@pytest.mark.parametrize(
+    "names", [("bullet_train", "test_tube", "owl"), ("owl", "train_a", "train_b", "test_a")]
+)
+def test_classes_may_have_the_words_of_parts_in_their_names(names: tuple[str, ...], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / "made").mkdir(exist_ok=True)
+        write_image_tree(tmp_path / "made", classes=1, per_class=5)
+        (tmp_path / "made" / "class0").rename(tmp_path / name)
+    (tmp_path / "made").rmdir()
+    assert load_data(f"folder:{tmp_path}").names == tuple(sorted(names))
 
 
 @pytest.mark.parametrize("names", [("Training", "training", "test"), ("Testing", "val"), ("train",)])
@@ -106,7 +127,11 @@ def test_names_of_classes_in_another_order_than_the_folders_are_refused(kind: st
     ):
         load_data(f"{kind}:{tmp_path}", options=ImageOptions(class_names=counted))
     own = tuple(f"a {name}" for name in counted)
-    assert load_data(f"{kind}:{tmp_path}", options=ImageOptions(class_names=own)).names == own
+    data = load_data(f"{kind}:{tmp_path}", options=ImageOptions(class_names=own))
+    assert data.names == own
+    assert (
+        "10 before 2, so that class10 is called 'a class2', class11 is called 'a class3'" in data.notices[-1]
+    )
 
 
 def test_names_of_classes_are_kept_in_every_file_and_told_with_a_prediction(tmp_path: Path) -> None:

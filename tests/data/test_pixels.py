@@ -1,5 +1,6 @@
 """Images as people see them: bits, orientation, transparency, and folders that programs leave behind."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ordercomp.data.catalog import load_data
-from ordercomp.data.images import check_image, is_gray, read_pixels
+from ordercomp.data.pixels import check_image, is_gray, read_pixels
 from ordercomp.data.source import DataError
 
 
@@ -16,11 +17,30 @@ def saved(path: Path, image: Image.Image, **options: object) -> str:
     return str(path)
 
 
-def test_sixteen_bits_become_eight_on_their_own_scale(tmp_path: Path) -> None:
-    values = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
-    path = saved(tmp_path / "deep.png", Image.fromarray(values))
-    assert read_pixels(path, "L")[..., 0].tolist() == [[0, 1, 128, 255]]
-    assert is_gray(path)
+def pgm(path: Path, maximum: int) -> None:
+    """The same on another scale, in a file of two bytes a pixel."""
+    values = np.ceil(DEEP / 65535 * maximum).astype(">u2")
+    path.write_bytes(b"P5 4 1 %d\n" % maximum + values.tobytes())
+
+
+DEEP = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
+DEEPER: dict[str, Callable[[Path], None]] = {  # how 16 bits a pixel come in files
+    "PNG": lambda path: Image.fromarray(DEEP).save(path, format="PNG"),
+    "TIFF": lambda path: Image.fromarray(DEEP).save(path, format="TIFF"),
+    "TIFF, big endian": lambda path: Image.fromarray(DEEP.astype(">u2")).save(path, format="TIFF"),
+    "JPEG 2000": lambda path: Image.fromarray(DEEP).save(path, format="JPEG2000", irreversible=False),
+    "PGM": lambda path: pgm(path, 65535),
+    "PGM of 12 bits": lambda path: pgm(path, 4095),
+}
+
+
+@pytest.mark.parametrize("kind", DEEPER)
+def test_sixteen_bits_become_eight_on_their_own_scale(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "deep"
+    DEEPER[kind](path)
+    read = read_pixels(str(path), "L")[..., 0]
+    assert read.tolist() == [[0, 1, 128, 255]]
+    assert is_gray(str(path))
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32])

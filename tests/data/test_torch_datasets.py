@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,21 @@ FORMS = {
     "fractions": lambda place: (torch.from_numpy(pixels(place)).permute(2, 0, 1) / 255, place % 4),
     "a picture": lambda place: (Image.fromarray(pixels(place)), np.int64(place % 4)),
     "a list": lambda place: [pixels(place), place % 4],
+    "doubles": lambda place: (pixels(place) / 255, np.uint8(place % 4)),
+    "half precision": lambda place: (
+        torch.from_numpy(pixels(place)).permute(2, 0, 1).half() / 255,
+        place % 4,
+    ),
+    "16 bits": lambda place: (pixels(place).astype(np.uint16) * 257, np.array([place % 4])),
+    "16 bits in a tensor": lambda place: (
+        torch.from_numpy(pixels(place).astype(np.uint16) * 257).permute(2, 0, 1),
+        place % 4,
+    ),
+    "an opaque picture": lambda place: (Image.fromarray(pixels(place)).convert("RGBA"), place % 4),
+    "with gradients": lambda place: (
+        (torch.from_numpy(pixels(place)).permute(2, 0, 1) / 255).requires_grad_(),
+        place % 4,
+    ),
 }
 
 
@@ -62,9 +78,68 @@ def test_parts_that_are_drawn_have_the_shares_of_the_classes() -> None:
     assert "classes are uneven" in data.notices[0]
 
 
-def test_labels_that_start_at_one_are_refused() -> None:
-    with pytest.raises(DataError, match=r"labels of mine:data must start at 0, got 1 to 4: subtract 1"):
-        from_datasets(Made(lambda place: (pixels(place), 1 + place % 4)), SOURCE)
+def gray(place: int) -> np.ndarray:
+    return pixels(place)[..., 0]
+
+
+@pytest.mark.parametrize(
+    ("picture", "shown"),
+    [
+        (lambda place: Image.fromarray(gray(place).astype(np.uint16) * 257), gray),
+        (lambda place: Image.fromarray(gray(place) > 99), lambda place: 255 * (gray(place) > 99)),
+        (lambda place: gray(place) > 99, lambda place: 255 * (gray(place) > 99)),
+        (
+            lambda place: torch.from_numpy(gray(place) // 2 * 2)[None].to(torch.bfloat16) / 256,
+            lambda place: gray(place) // 2 * 2 * (255 / 256),
+        ),
+        (
+            lambda place: Image.merge("LA", [Image.fromarray(gray(place)), Image.new("L", (5, 6), 0)]),
+            lambda place: 255 + 0 * gray(place),
+        ),
+    ],
+    ids=["16 bits in a picture", "a picture of 1 bit", "a mask", "bfloat16", "transparent"],
+)
+def test_kinds_of_pixels_are_read_on_their_own_scale(picture: Any, shown: Any) -> None:
+    data = from_datasets(Made(lambda place: (picture(place), place % 4)), SOURCE)
+    kept = torch.cat([part.images for part in (data.train, data.validation, data.test)])
+    expected = sorted(np.mean(shown(place)) for place in range(40))
+    assert sorted(kept.float().mean((1, 2, 3)).tolist()) == pytest.approx(expected, abs=0.6)
+
+
+@pytest.mark.parametrize("labels", [(1, 2, 3), (3, 5), (0, 1, 3), (2, 3, 4), (0, 7)], ids=str)
+def test_labels_without_images_are_refused_unless_classes_are_named(labels: tuple[int, ...]) -> None:
+    made = Made(lambda place: (pixels(place), labels[place % len(labels)]))
+    told = f"must be 0 to {len(labels) - 1}, .* got {', '.join(map(str, labels))}: number them anew"
+    with pytest.raises(DataError, match=told):
+        from_datasets(made, SOURCE)
+    named = replace(SOURCE, options=ImageOptions(class_names=tuple("abcdefghij")))
+    assert from_datasets(made, named).classes == 10
+
+
+@pytest.mark.parametrize(
+    "target",
+    [lambda label: bool(label), lambda label: torch.tensor(label > 0), lambda label: np.bool_(label)],
+    ids=["Python", "torch", "numpy"],
+)
+def test_yes_and_no_are_two_classes(target: Any) -> None:
+    data = from_datasets(Made(lambda place: (pixels(place), target(place % 2))), SOURCE)
+    assert (data.classes, data.real, int(data.train.labels.sum())) == (2, False, 12)
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (lambda place: float(place % 2), True),  # as a binary cross-entropy takes them
+        (lambda place: torch.tensor([float(place % 3)]), True),
+        (lambda place: np.float32(place % 4), True),
+        (lambda place: place / 7, False),
+        (lambda place: float(place), False),
+    ],
+)
+def test_classes_that_come_as_floats_are_told_to_be_real_targets(target: Any, told: bool) -> None:
+    data = from_datasets(Made(lambda place: (pixels(place), target(place))), SOURCE)
+    assert data.real
+    assert any("targets are floats, so real numbers" in one for one in data.notices) == told
 
 
 def test_normalized_floats_stay_floats() -> None:
@@ -211,19 +286,21 @@ def test_parts_of_different_images_are_told(other: np.ndarray, message: str) -> 
     [
         lambda rng, kind: rng.integers(900, 1000, (1, 6, 5)) / 65535 * (1 + kind / 8),  # 12 bits in 16
         lambda rng, kind: rng.uniform(0, 0.002, (1, 6, 5)) * (1 + kind) + (rng.random((1, 6, 5)) > 0.95),
+        lambda rng, kind: rng.uniform(0.9, 0.902 + 0.002 * kind, (1, 6, 5)),
+        lambda rng, kind: rng.uniform(0.5, 0.502 + 0.002 * kind, (1, 6, 5)) * (rng.random((1, 6, 5)) > 0.3),
+        lambda rng, kind: rng.uniform(0, 1, (1, 6, 5)) ** 4 / (20 - 8 * kind),
     ],
-    ids=["12 bits in 16", "peaks"],
+    ids=["12 bits in 16", "peaks", "a narrow band", "a narrow band on black", "dark"],
 )
 def test_small_fractions_keep_what_bytes_would_lose(make: Any) -> None:
     def item(place: int) -> tuple[torch.Tensor, int]:
         values = make(np.random.default_rng(place), place % 2)
         return torch.from_numpy(np.minimum(values, 1)).float(), place % 2
 
-    data = from_datasets(Made(item, 200), SOURCE)
-    images, labels = data.train.images, data.train.labels
-    assert images.dtype == torch.float32
-    medians = images.flatten(1).median(1).values
-    assert medians[labels == 1].mean() > medians[labels == 0].mean() * 1.1
+    data = from_datasets(Made(item, 50), SOURCE)
+    kept = torch.cat([part.images for part in (data.train, data.validation, data.test)])
+    sums = sorted(item(place)[0].sum().item() for place in range(50))
+    assert sorted(kept.sum((1, 2, 3)).tolist()) == pytest.approx(sums, rel=1e-5)
 
 
 def test_parts_of_bytes_and_of_fractions_are_one_kind() -> None:
@@ -246,8 +323,23 @@ def test_parts_of_bytes_and_of_fractions_are_one_kind() -> None:
         torch.rand(28, 28, 1),
         np.zeros((3, 16, 20), np.uint8),
         np.zeros((1, 28, 28), np.uint8),
+        torch.rand(16, 16, 2),
+        torch.rand(16, 20, 4),
+        np.zeros((2, 16, 16), np.float32),
     ],
 )
 def test_channels_in_the_wrong_place_are_refused(image: Any) -> None:
     with pytest.raises(DataError, match=r"its channels in the wrong place: it would have \d+ of \d+x\d+; a"):
         from_datasets(Made(lambda place: (image, place % 2)), SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("image", "channels"),
+    [
+        (torch.rand(20, 30, 1), "20 channels of 30x1"),
+        (np.zeros((6, 16, 16), np.uint8), "16 channels of 6x16"),
+    ],
+)
+def test_many_channels_are_told(image: Any, channels: str) -> None:
+    data = from_datasets(Made(lambda place: (image, place % 2)), SOURCE)
+    assert any(f"images have {channels}; a tensor is (c, h, w)" in one for one in data.notices)

@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import gzip
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
+from tiny_networks import tiny_network
 from torch import Tensor, nn
 
 from ordercomp.networks.network import CompressedNetwork
@@ -31,7 +33,7 @@ def state(module: nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     "prefix", ["", "module.", "_orig_mod.module.", "body.", "network.", "student.", "model.backbone.net."]
 )
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth", ".th", ".tar", ""])
 def test_the_network_takes_the_weights_of_a_file(tmp_path: Path, prefix: str, suffix: str) -> None:
     trained, fresh = body(seed=1), body(seed=2)
     tensors = {prefix + name: value.contiguous() for name, value in state(trained).items()}
@@ -64,13 +66,6 @@ def test_a_classifier_for_other_classes_stays_new_only_where_it_may() -> None:
     after = state(module)
     for name, value in after.items():
         assert torch.equal(value, (before if name.startswith("classifier") else tensors)[name]), name
-
-
-def test_files_without_the_counters_of_batch_normalization_fit() -> None:
-    tensors = {
-        name: one for name, one in state(body(seed=1)).items() if not name.endswith("num_batches_tracked")
-    }
-    assert fit_weights(body(), {"": tensors}) == []
 
 
 LAYOUTS: dict[str, Callable[[dict[str, Tensor]], object]] = {
@@ -106,12 +101,41 @@ LAYOUTS: dict[str, Callable[[dict[str, Tensor]], object]] = {
         "at": datetime.datetime(2026, 1, 1),
         "seen": defaultdict(list),
     },
+    "beside a target": lambda state: {**_named("target_net.", _zeros(state)), **_named("online_net.", state)},
+    "beside a momentum encoder": lambda state: {
+        "state_dict": {
+            **_named("module.encoder_k.", _zeros(state)),
+            **_named("module.encoder_q.", state),
+            "module.queue": torch.zeros(3, 4),
+        }
+    },
+    "beside a shadow": lambda state: {"shadow": _zeros(state), "weights": state},
+    "without counters": lambda state: _uncounted(state),
+    "on several devices, without counters": lambda state: {
+        "state_dict": _named("module.", _uncounted(state))
+    },
+    "with the normalization of images": lambda state: {"model": state, "mean": torch.zeros(3)},
+    "of parts on several devices": lambda state: _within("module", state),
+    "of compiled parts": lambda state: _named("net.", _within("_orig_mod", state)),
+    "of sharded parts": lambda state: {"model": _within("_fsdp_wrapped_module", state)},
+    "of recomputed parts": lambda state: _within("_checkpoint_wrapped_module", state),
+    "of wrappers in wrappers": lambda state: _named("_orig_mod.module.", _within("_orig_mod.module", state)),
     "only averaged": lambda state: {"model": {"other.weight": torch.ones(2)}, "ema": {"module": state}},
 }
 
 
 def _named(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {prefix + name: value for name, value in state.items()}
+
+
+def _within(wrapper: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As if the stages alone were wrapped, and each of their blocks."""
+    inside = rf"\1.{wrapper}.\2.\3.{wrapper}."
+    return {re.sub(r"^(stages)\.(\d)\.(\d)\.", inside, name): one for name, one in state.items()}
+
+
+def _uncounted(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: one for name, one in state.items() if not name.endswith("num_batches_tracked")}
 
 
 def _zeros(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -154,6 +178,14 @@ def test_what_was_taken_and_what_was_left_is_told(
         (lambda value: value.to_sparse(), r"other kinds of numbers in \S+ \(torch.sparse_coo\)"),
         (lambda value: value.to("meta"), r"other kinds of numbers in \S+ \(without values\)"),
         (lambda value: value[:1], "another shape in conv.weight"),
+        (
+            lambda value: value.to(torch.float8_e4m3fn),
+            r"other kinds of numbers in \S+ \(torch.float8_e4m3fn\)",
+        ),
+        (lambda value: value.to(torch.float8_e5m2), r"other kinds of numbers in \S+ \(torch.float8_e5m2\)"),
+        (lambda value: (value * 9).to(torch.uint8), r"other kinds of numbers in \S+ \(torch.uint8\)"),
+        (lambda value: (value * 9).to(torch.int32), r"other kinds of numbers in \S+ \(torch.int32\)"),
+        (lambda value: value.to(torch.complex64), r"other kinds of numbers in \S+ \(torch.complex64\)"),
     ],
 )
 def test_tensors_of_another_kind_are_refused_by_name(change: Callable[[Tensor], Tensor], told: str) -> None:
@@ -163,11 +195,40 @@ def test_tensors_of_another_kind_are_refused_by_name(change: Callable[[Tensor], 
         fit_weights(body(), {"": tensors})
 
 
-def test_weights_of_half_precision_are_taken() -> None:
-    tensors = {
-        name: value.half() if value.is_floating_point() else value for name, value in state(body()).items()
-    }
-    assert fit_weights(body(seed=3), {"": tensors}) == []
+PRECISIONS: dict[str, Callable[[Tensor], Tensor]] = {  # of parameters, and of what else is in a state
+    "half": lambda value: value.half() if value.is_floating_point() else value,
+    "half, counters too": Tensor.half,
+    "bfloat16": lambda value: value.bfloat16() if value.is_floating_point() else value,
+    "double": Tensor.double,
+    "the mean of two": lambda value: (value + value) / 2,
+}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_floats_of_any_precision_are_taken(precision: str) -> None:
+    tensors = {name: PRECISIONS[precision](one) for name, one in state(body(seed=1)).items()}
+    fresh = body(seed=3)
+    assert fit_weights(fresh, {"": tensors}) == []
+    assert all(torch.equal(one, tensors[name].to(one.dtype)) for name, one in fresh.state_dict().items())
+
+
+def tied(*, seed: int = 0) -> nn.Module:
+    return tiny_network("user_nets:tied_weights", seed=seed).module.body
+
+
+def test_one_of_two_tied_weights_is_enough_and_others_must_be_equal(tmp_path: Path) -> None:
+    trained = tied(seed=1).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    save_model(trained, str(tmp_path / "w.safetensors"))  # which writes what is shared once
+    read = read_weights(tmp_path / "w.safetensors")
+    assert len(read[""]) == len(trained.state_dict()) - 1
+    fresh = tied(seed=2)
+    fit_weights(fresh, read)
+    assert all(torch.equal(one, trained.state_dict()[name]) for name, one in fresh.state_dict().items())
+    apart = {**state(trained), "one.weight": torch.zeros_like(trained.one.weight)}  # type: ignore[union-attr, arg-type]
+    with pytest.raises(
+        ValueError, match=r"different values in the shared (one|two).weight and (one|two).weight"
+    ):
+        fit_weights(tied(), {"": apart})
 
 
 class _Whole(nn.Module):
@@ -205,7 +266,7 @@ def test_other_contents_are_refused_in_one_line(tmp_path: Path, content: object,
 def test_files_that_hold_no_weights_are_told_by_what_they_are(
     content: bytes, told: str, tmp_path: Path
 ) -> None:
-    for name in ("w.safetensors", "w.pt", "w.pth.tar"):
+    for name in ("w.safetensors", "w.pt", "w.any"):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=told) as error:
             read_weights(weights_path(str(tmp_path / name), "resnet8"))
@@ -223,9 +284,9 @@ def test_damaged_files_and_wrong_names_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"nothing of the kind")
         with pytest.raises(ValueError, match=f"weights .*{name} cannot be read"):
             read_weights(tmp_path / name)
-    with pytest.raises(ValueError, match=r"weights must be a file .* or 'pretrained', got 'best'"):
+    with pytest.raises(ValueError, match=r"weights must be a file or 'pretrained': there is no file best"):
         weights_path("best", "resnet8")
-    with pytest.raises(ValueError, match="weights not found: there is no file"):
+    with pytest.raises(ValueError, match="there is no file"):
         weights_path(str(tmp_path / "none.pt"), "resnet8")
     with pytest.raises(ValueError, match="needs a model torchvision:NAME or timm:NAME, got 'resnet8'"):
         weights_path("pretrained", "resnet8")
