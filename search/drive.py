@@ -25,7 +25,7 @@ from ordercomp.search.results import (
     records_from_study,
 )
 from ordercomp.search.space import Space
-from ordercomp.search.study import naming_the_storage
+from ordercomp.search.study import naming_the_storage, place_of
 from ordercomp.search.trials import (
     PREFIX,
     Heartbeat,
@@ -103,7 +103,7 @@ def run_study(
     driver = _Driver(study, spec, trials, more)
     # A sampler should know what is running, so it is not asked far ahead; a design is known from the start.
     lookahead = None if trials is None and more is _no_more else 2 * runner.workers
-    with naming_the_storage(f"study {study.study_name!r}"), Heartbeat(study):
+    with naming_the_storage(place_of(study)), Heartbeat(study):
         try:
             while True:
                 for finished in runner.run(driver.requests(), lookahead=lookahead):

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from ordercomp.objectives import Objectives
 from ordercomp.records import ADAPTIVE, PAIRED, Record, RecordError
 from ordercomp.search.space import Space
-from ordercomp.search.study import Study, naming_the_storage
+from ordercomp.search.study import Study, naming_the_storage, place_of
 from ordercomp.search.trials import PREFIX, design_of, node_of, this_worker, was_released
 from ordercomp.sequence import StageSequence
 
@@ -121,7 +121,7 @@ def records_from_study(study: Study) -> list[Record]:
     Trials without a record, which others have added, are left out with a warning. Raises ValueError if no
     completed trial has one, or if one is damaged.
     """
-    with naming_the_storage(f"study {study.study_name!r}"):
+    with naming_the_storage(place_of(study)):
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         attributes = study.user_attrs
     ours = [trial for trial in trials if "record" in trial.user_attrs]

@@ -26,6 +26,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from ordercomp.codec import encode
+from ordercomp.errors import one_line
 from ordercomp.files import lock_of, refuse_link
 from ordercomp.objectives import Direction, Objectives
 from ordercomp.records import ADAPTIVE, PAIRED
@@ -83,6 +84,12 @@ def naming_the_storage(what: str) -> Iterator[None]:
     except (StorageInternalError, SQLAlchemyError, sqlite3.Error) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise OSError(f"the storage of {what} failed: {_without_password(reason)}") from error
+
+
+def place_of(study: Study) -> str:
+    """A study's name and the file or database that it lies in, without a password."""
+    backend = getattr(study._storage, "_backend", study._storage)
+    return f"study {study.study_name!r} in {_without_password(str(getattr(backend, 'url', 'its storage')))}"
 
 
 def _open_database(url: str) -> BaseStorage:
@@ -226,11 +233,11 @@ def open_study(
     """
     opened = open_storage(storage)
     identity = {"task": task, "space": space.describe(), "objectives": encode(objectives)}
-    with naming_the_storage(f"study {name!r}"):
-        if name in optuna.get_all_study_names(opened):
-            _check_identity(
-                optuna.load_study(study_name=name, storage=opened), identity, objectives.directions
-            )
+    file = "memory" if storage is None else str(storage)
+    with naming_the_storage(f"study {name!r} in {file}"):
+        if name in _names(opened, file):
+            there = _load(opened, name, file)
+            _check_identity(there, identity, objectives.directions)
         study = optuna.create_study(
             study_name=name,
             storage=opened,
@@ -258,13 +265,36 @@ def find_study(storage: str | Path, name: str | None = None) -> Study:
         raise ValueError(f"storage {str(storage)!r} does not exist")
     opened = open_storage(storage)
     with naming_the_storage(file):
-        names = optuna.get_all_study_names(opened)
+        names = _names(opened, file)
         if name is None and len(names) == 1:
             name = names[0]
         if name not in names:
             listed = ", ".join(names) or "none"
             raise ValueError(f"study must name one of those in the storage ({listed}), got {name!r}")
-        return optuna.load_study(study_name=name, storage=opened)
+        return _load(opened, name, file)
+
+
+def _names(storage: BaseStorage, file: str) -> list[str]:
+    with _naming_damage(file):
+        return optuna.get_all_study_names(storage)
+
+
+def _load(storage: BaseStorage, name: str, file: str) -> Study:
+    """Load a study, and read all of it once."""
+    with _naming_damage(file):
+        study = optuna.load_study(study_name=name, storage=storage)
+        study.get_trials(deepcopy=False)
+    return study
+
+
+@contextlib.contextmanager
+def _naming_damage(file: str) -> Iterator[None]:
+    """Name the storage where a letter has changed: a database does not notice, and Optuna trips over it."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        shown = _without_password(file)
+        raise ValueError(f"storage {shown!r} is damaged and cannot be read: {one_line(error)}") from None
 
 
 def enqueue_paired_design(

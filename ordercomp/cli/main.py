@@ -6,6 +6,7 @@ A command loads what it needs when it runs, so that help, and what needs no torc
 import importlib.metadata
 import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -110,7 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _tell(text: str) -> None:
-    print_lines(f"ordercomp: {text}", stderr=True)
+    try:
+        print_lines(f"ordercomp: {text}", stderr=True)
+    except MemoryError:  # what is left does for this
+        os.write(2, f"ordercomp: {text}\n".encode())
 
 
 class _LastResort(logging.Handler):

@@ -12,7 +12,7 @@ import pytest
 from builders import make_record
 from program import run
 
-from ordercomp.cli.main import COMMANDS
+from ordercomp.cli.main import COMMANDS, main
 from ordercomp.cli.output import number_text
 from ordercomp.errors import FailedRunError
 from ordercomp.records import write_records
@@ -206,6 +206,19 @@ def test_a_failed_run_ends_with_1_and_bad_input_with_2(
     assert (found, out) == (status, "")
     assert message in told
     assert told.count("\n") == 1
+
+
+def test_want_of_memory_is_told_with_what_is_left(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    for name in ("inspect.parse_shape", "main.print_lines"):
+        monkeypatch.setattr(f"ordercomp.cli.{name}", fail)
+    with pytest.raises(SystemExit, match="1"):
+        main(["cost", "resnet8"])
+    assert capfd.readouterr() == ("", "ordercomp: MemoryError\n")
 
 
 @pytest.mark.parametrize("command", ["discover", "search", "plan"])

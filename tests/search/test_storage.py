@@ -61,7 +61,9 @@ def test_a_storage_that_fails_meanwhile_is_an_os_error(tmp_path: Path) -> None:
     next(running)
     with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as connection:
         connection.execute("ALTER TABLE trial_user_attributes RENAME TO gone")
-    with pytest.raises(OSError, match=r"the storage of study 'test' failed: .*trial_user_attributes"):
+    with pytest.raises(
+        OSError, match=r"the storage of study 'test' in .*study\.db failed: .*trial_user_attr"
+    ):
         list(running)
 
 
@@ -104,6 +106,26 @@ def test_a_damaged_file_is_a_clear_error(tmp_path: Path, damage: str) -> None:
 
     with pytest.raises((ValueError, OSError), match=r"storage|study"):
         use()
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        *("trial_user_attributes.value_json", "study_user_attributes.value_json"),
+        *("trials.state", "trials.datetime_start"),
+        *("study_directions.direction", "trial_values.value_type"),
+    ],
+)
+def test_a_changed_letter_in_a_database_is_told_with_its_file(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "study.db"
+    run(paired_study(path, count=1))
+    table, _, name = column.partition(".")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"UPDATE {table} SET {name} = '{{' || substr({name}, 2)")
+        connection.commit()
+    for read in (opened, find_study):
+        with pytest.raises(ValueError, match=r"storage '.*study\.db' is damaged and cannot be read: "):
+            read(path)
 
 
 def test_a_journal_whose_last_line_was_cut_is_read_and_written_on(tmp_path: Path) -> None:
