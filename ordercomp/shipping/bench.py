@@ -132,7 +132,7 @@ def bench(
     finally:
         torch.set_num_threads(before)
     bitops_cr = measure_cost(dense).bitops() / measure_cost(network).bitops()
-    best, place = max(one.speedup for one in latencies), f"{batches[0]}x{threads}"
+    best, place = max(latency.speedup for latency in latencies), f"{batches[0]}x{threads}"
     sentences = [describe_bench(bitops_cr, best, contenders, place=place), widths]
     sentences += [describe_exits(leaving)] if leaving else []
     return Bench(
@@ -149,13 +149,13 @@ def bench(
 
 def describe_bench(bitops_cr: float, best: float, contenders: Sequence[Contender], *, place: str) -> str:
     """What the measured times mean, in words; `place` names the batch and the threads that decide."""
-    said = f"{bitops_cr:.3g} times fewer bit operations are up to {best:.3g} times faster here."
+    sentence = f"{bitops_cr:.3g} times fewer bit operations are up to {best:.3g} times faster here."
     if best < bitops_cr / 2:
-        said = (
+        sentence = (
             f"{bitops_cr:.3g} times fewer bit operations promise more than this hardware gives: at most "
             f"{best:.3g} times faster here. Fewer bits still make the file smaller."
         )
-    by_name = {one.name: one for one in contenders}
+    by_name = {contender.name: contender for contender in contenders}
     ours = by_name[SHIPPED]
     for name, advice in (
         (INT8, "`export --as int8` writes it"),
@@ -165,8 +165,8 @@ def describe_bench(bitops_cr: float, best: float, contenders: Sequence[Contender
         lost = 0.0 if plain.accuracy is None or ours.accuracy is None else ours.accuracy - plain.accuracy
         if plain.milliseconds[place] < _FASTER * ours.milliseconds[place] and lost <= _AS_GOOD:
             times = f"{plain.milliseconds[place]:.3g} ms against {ours.milliseconds[place]:.3g}"
-            said += f" Plain {name} is better here: {times} at {place}; {advice}."
-    return said
+            sentence += f" Plain {name} is better here: {times} at {place}; {advice}."
+    return sentence
 
 
 def _sessions(
@@ -206,15 +206,15 @@ def _contenders(
     milliseconds: dict[str, dict[str, float]] = {name: {} for name in sessions}
     for batch in batches:
         images = network.architecture.example(batch).contiguous().numpy()
-        runs = {name: partial(one.run, None, {"image": images}) for name, one in sessions.items()}
+        runs = {name: partial(session.run, None, {"image": images}) for name, session in sessions.items()}
         for name, median in median_times(runs, repeats, batch).items():
             milliseconds[name][f"{batch}x{threads}"] = median
-    found = []
+    contenders = []
     for name, session in sessions.items():
-        known = test is not None and (trained or name not in (BASELINE, BASELINE_INT8))
-        accuracy = accuracy_of(session, *test) if test is not None and known else None
-        found.append(Contender(name=name, milliseconds=milliseconds[name], accuracy=accuracy))
-    return tuple(found)
+        is_trained = trained or name not in (BASELINE, BASELINE_INT8)
+        accuracy = accuracy_of(session, *test) if test is not None and is_trained else None
+        contenders.append(Contender(name=name, milliseconds=milliseconds[name], accuracy=accuracy))
+    return tuple(contenders)
 
 
 def accuracy_of(session: InferenceSession, images: Tensor, labels: Tensor) -> float:
@@ -252,15 +252,15 @@ def _width_words(network: CompressedNetwork, repeats: int, threads: int) -> str:
 
 
 def _as_latencies(contenders: Sequence[Contender], batches: Sequence[int], threads: int) -> list[Latency]:
-    def found(batch: int) -> dict[str, float]:
-        return {one.name: one.milliseconds[f"{batch}x{threads}"] for one in contenders}
+    def medians(batch: int) -> dict[str, float]:
+        return {contender.name: contender.milliseconds[f"{batch}x{threads}"] for contender in contenders}
 
-    return [_latency("onnxruntime", batch, found(batch), threads) for batch in batches]
+    return [_latency("onnxruntime", batch, medians(batch), threads) for batch in batches]
 
 
-def _latency(engine: str, batch: int, found: Mapping[str, float], threads: int) -> Latency:
-    """The two networks' medians of `found`, by name."""
-    baseline, shipped = found[BASELINE], found[SHIPPED]
+def _latency(engine: str, batch: int, medians: Mapping[str, float], threads: int) -> Latency:
+    """The two networks' medians of `medians`, by name."""
+    baseline, shipped = medians[BASELINE], medians[SHIPPED]
     return Latency(engine=engine, batch=batch, baseline_ms=baseline, compressed_ms=shipped, threads=threads)
 
 
@@ -271,8 +271,8 @@ def _torch_latencies(
     latencies = []
     for batch in batches:
         images = network.architecture.example(batch).contiguous(memory_format=torch.channels_last)
-        found = median_times({name: partial(one, images) for name, one in modules.items()}, repeats, batch)
-        latencies.append(_latency("torch", batch, found, threads))
+        runs = {name: partial(module, images) for name, module in modules.items()}
+        latencies.append(_latency("torch", batch, median_times(runs, repeats, batch), threads))
     return latencies
 
 
@@ -288,8 +288,7 @@ def _openvino_latencies(
             name: openvino_run(model, images, threads=threads)
             for name, model in ((BASELINE, baseline), (SHIPPED, shipped))
         }
-        found = median_times(runs, repeats, batch)
-        latencies.append(_latency("openvino", batch, found, threads))
+        latencies.append(_latency("openvino", batch, median_times(runs, repeats, batch), threads))
     return latencies
 
 

@@ -28,10 +28,10 @@ def cut_at_exits(model: onnx.ModelProto) -> list[onnx.ModelProto]:
     models = []
     for place, part in enumerate(parts):
         inputs = _inputs(part, fixed)
-        made = {name for node in part for name in node.output}
-        later = {name for rest in parts[place + 1 :] for name in _inputs(rest, fixed)}
+        computed = {name for node in part for name in node.output}
+        later = {name for later_part in parts[place + 1 :] for name in _inputs(later_part, fixed)}
         logits = graph.output[place].name
-        outputs = [logits, *sorted((made & later) - {logits})]
+        outputs = [logits, *sorted((computed & later) - {logits})]
         needed = {name for node in part for name in node.input}
         cut = helper.make_graph(
             part,
@@ -47,9 +47,9 @@ def cut_at_exits(model: onnx.ModelProto) -> list[onnx.ModelProto]:
 
 
 def _inputs(part: Sequence[onnx.NodeProto], fixed: set[str]) -> list[str]:
-    made = {name for node in part for name in node.output}
+    computed = {name for node in part for name in node.output}
     names = dict.fromkeys(name for node in part for name in node.input if name)
-    return [name for name in names if name not in made and name not in fixed]
+    return [name for name in names if name not in computed and name not in fixed]
 
 
 def _kinds(model: onnx.ModelProto) -> Mapping[str, onnx.ValueInfoProto]:
@@ -76,10 +76,10 @@ def branch_at_exits(
     graphs = [part.graph for part in parts]
     outer: set[str] = set()
     for graph in graphs:  # a constant that several parts read lies in the first
-        kept = [tensor for tensor in graph.initializer if tensor.name not in outer]
-        outer |= {tensor.name for tensor in kept}
+        constants = [tensor for tensor in graph.initializer if tensor.name not in outer]
+        outer |= {tensor.name for tensor in constants}
         del graph.initializer[:]
-        graph.initializer.extend(kept)
+        graph.initializer.extend(constants)
     inner: onnx.GraphProto | None = None
     for place in reversed(range(len(graphs))):
         inner = _branch(graphs[place], place, exits, inner, thresholds, spread, shape)
@@ -87,9 +87,9 @@ def branch_at_exits(
     image = model.graph.input[0]
     image.type.tensor_type.shape.dim[0].dim_value = 1
     inner.input.append(image)
-    made = helper.make_model(inner, opset_imports=list(model.opset_import), ir_version=model.ir_version)
-    made.producer_name = model.producer_name
-    return made
+    branched = helper.make_model(inner, opset_imports=list(model.opset_import), ir_version=model.ir_version)
+    branched.producer_name = model.producer_name
+    return branched
 
 
 _LAST = "last_logits"
@@ -99,7 +99,7 @@ def _branch(
     graph: onnx.GraphProto,
     place: int,
     exits: Sequence[str],
-    rest: onnx.GraphProto | None,
+    deeper: onnx.GraphProto | None,
     thresholds: Sequence[float],
     spread: float,
     shape: Sequence[int],
@@ -108,12 +108,12 @@ def _branch(
     suffix = f"_{place}" if place else ""
     outputs = [f"logits{suffix}", f"exit{suffix}"]
     nodes, constants = list(graph.node), list(graph.initializer)
-    if rest is None:
+    if deeper is None:
         nodes += _leave(exits[place], place, outputs)
     elif spread and place == 0:  # nothing that it could agree with
-        nodes += rest.node
-        constants += rest.initializer
-        outputs = [output.name for output in rest.output]
+        nodes += deeper.node
+        constants += deeper.initializer
+        outputs = [output.name for output in deeper.output]
         nodes += [helper.make_node("Identity", [name], [name.rpartition("_")[0]]) for name in outputs]
         outputs = [name.rpartition("_")[0] for name in outputs]
     else:
@@ -124,7 +124,7 @@ def _branch(
         )
         nodes += [
             *asked,
-            helper.make_node("If", [f"sure{place}"], outputs, then_branch=leaving, else_branch=rest),
+            helper.make_node("If", [f"sure{place}"], outputs, then_branch=leaving, else_branch=deeper),
         ]
         constants += bars
     return helper.make_graph(nodes, f"from{place}", [], _outputs(outputs, shape), constants)

@@ -54,10 +54,11 @@ def measure_exits(
     for place in range(last + 1):
         bars = [NEVER] * place + [ALWAYS] * (last - place)
         models.append(branch_at_exits(_copy(model), bars))
-    sessions = [onnx_session(one.SerializeToString(), threads=threads) for one in models]
-    runs = {str(place): partial(one.run, None, {"image": image}) for place, one in enumerate(sessions)}
-    whole, *exits = median_times(runs, repeats, 1).values()
-    return ExitTimes(whole_ms=whole, exits_ms=tuple(exits), shares=tuple(shares))
+    sessions = [onnx_session(variant.SerializeToString(), threads=threads) for variant in models]
+    inputs = {"image": image}
+    runs = {str(place): partial(session.run, None, inputs) for place, session in enumerate(sessions)}
+    whole_ms, *exits_ms = median_times(runs, repeats, 1).values()
+    return ExitTimes(whole_ms=whole_ms, exits_ms=tuple(exits_ms), shares=tuple(shares))
 
 
 def leaving_shares(session: InferenceSession, images: Tensor, threshold: float | None) -> tuple[float, ...]:
@@ -76,23 +77,24 @@ def leaving_shares(session: InferenceSession, images: Tensor, threshold: float |
 def describe_exits(times: ExitTimes) -> str:
     """Say what leaving saves here, and from which share of the images on it pays."""
     first, last = (ms / times.whole_ms for ms in (times.exits_ms[0], times.exits_ms[-1]))
-    said = (
+    sentence = (
         f"Exits, in one file: an image that leaves at the first takes {first:.2f} of the time of the network "
         f"without exits, one that stays {last:.2f}"
     )
     if times.pays_from is None:
-        return f"{said}; they do not pay here, however many leave."
-    said += f"; they pay here if more than {times.pays_from:.0%} leave at the first."
+        return f"{sentence}; they do not pay here, however many leave."
+    sentence += f"; they pay here if more than {times.pays_from:.0%} leave at the first."
     if (expected := times.of_whole) is not None:
-        said += f" At the stored threshold {times.shares[0]:.0%} of the test images do: {expected:.2f} of it."
-    return said
+        share = times.shares[0]
+        sentence += f" At the stored threshold {share:.0%} of the test images do: {expected:.2f} of it."
+    return sentence
 
 
 def _without_exits(model: onnx.ModelProto) -> onnx.ModelProto:
-    whole = _copy(model)
-    del whole.graph.output[:-1]
-    clean(whole.graph)
-    return whole
+    last_only = _copy(model)
+    del last_only.graph.output[:-1]
+    clean(last_only.graph)
+    return last_only
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -86,8 +86,8 @@ class Edges:
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     """The value of an attribute of a node."""
-    found = (helper.get_attribute_value(one) for one in node.attribute if one.name == name)
-    return next(found, default)
+    values = (helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name)
+    return next(values, default)
 
 
 def constant(graph: onnx.GraphProto, name: str, value: Array | np.generic) -> str:
@@ -109,8 +109,8 @@ def clean(graph: onnx.GraphProto) -> None:
     nodes = [graph.node[place] for place in TopologicalSorter(dict(sorted(needs.items()))).static_order()]
     used = {name for node in nodes for name in node.input} | {output.name for output in graph.output}
     constants = [tensor for tensor in graph.initializer if tensor.name in used]
-    for field, kept in ((graph.node, nodes), (graph.initializer, constants)):
-        copies = [type(one).FromString(one.SerializeToString()) for one in kept]
+    for field, needed in ((graph.node, nodes), (graph.initializer, constants)):
+        copies = [type(message).FromString(message.SerializeToString()) for message in needed]
         del field[:]
         field.extend(copies)
     del graph.value_info[:]
@@ -179,12 +179,12 @@ def _average_as_pool(
     if rank == _FLATTENED and attribute(node, "keepdims", 1) == 1:
         return
     pooled = output if keeps else f"{output}_pooled"
-    made = [helper.make_node("GlobalAveragePool", [source], [pooled])]
+    pooling = [helper.make_node("GlobalAveragePool", [source], [pooled])]
     if not keeps:
-        made.append(helper.make_node("Flatten", [pooled], [output], axis=1))
+        pooling.append(helper.make_node("Flatten", [pooled], [output], axis=1))
     place = list(graph.node).index(node)
     graph.node.remove(node)
-    for step, new in enumerate(made):
+    for step, new in enumerate(pooling):
         graph.node.insert(place + step, new)
 
 
@@ -198,9 +198,9 @@ def _pool_as_stride(edges: Edges, pool: onnx.NodeProto) -> None:
     if attribute(conv, "kernel_shape") != [1, 1] or any(attribute(conv, "pads", [0])):
         return
     strides = attribute(pool, "strides", [1, 1])
-    for one in conv.attribute:
-        if one.name == "strides":
-            one.ints[:] = [a * b for a, b in zip(one.ints, strides, strict=True)]
+    for entry in conv.attribute:
+        if entry.name == "strides":
+            entry.ints[:] = [a * b for a, b in zip(entry.ints, strides, strict=True)]
     (rounding if rounding is not None else conv).input[0] = pool.input[0]
 
 
@@ -214,22 +214,22 @@ def write_roundings(graph: onnx.GraphProto) -> None:
         scale, low, high = (attribute(node, name) for name in ("scale", "low", "high"))
         (source,), (output,) = node.input, node.output
         kind = np.int8 if low < 0 else np.uint8
-        made = []
+        nodes = []
         if (low, high) not in ((0, 255), (-128, 127)):
             bounds = [
                 constant(graph, f"{output}_{name}", np.float32(level * scale))
                 for name, level in (("low", low), ("high", high))
             ]
-            made.append(helper.make_node("Clip", [source, *bounds], [f"{output}_clipped"]))
+            nodes.append(helper.make_node("Clip", [source, *bounds], [f"{output}_clipped"]))
             source = f"{output}_clipped"
         facts = [
             constant(graph, f"{output}_scale", np.float32(scale)),
             constant(graph, f"{output}_zero", kind(0)),
         ]
-        made.append(helper.make_node("QuantizeLinear", [source, *facts], [f"{output}_q"]))
-        made.append(helper.make_node("DequantizeLinear", [f"{output}_q", *facts], [output]))
+        nodes.append(helper.make_node("QuantizeLinear", [source, *facts], [f"{output}_q"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{output}_q", *facts], [output]))
         graph.node.remove(node)
-        graph.node.extend(made)
+        graph.node.extend(nodes)
     clean(graph)
 
 
@@ -248,13 +248,13 @@ def scaled_numbers(folded: Array, packed: PackedWeight, name: str) -> ScaledNumb
     scales = (np.abs(packed.values).max() / top * np.abs(factors)).astype(np.float32)
     largest = scales.max() if scales.max() > 0 else np.float32(1)
     silent = scales <= _TINY * largest
-    found = ScaledNumbers(
+    scaled = ScaledNumbers(
         numbers=numbers.astype(np.int64), scales=np.where(silent, largest, scales), silent=silent, top=top
     )
-    made = found.levels * _beside(found.scales, folded)
-    if not np.allclose(made, folded, rtol=1e-4, atol=1e-5 * float(np.abs(folded).max()) + 1e-12):
+    restored = scaled.levels * _beside(scaled.scales, folded)
+    if not np.allclose(restored, folded, rtol=1e-4, atol=1e-5 * float(np.abs(folded).max()) + 1e-12):
         raise ValueError(f"the weight {name} is no multiple of what was quantized")
-    return found
+    return scaled
 
 
 def store_levels(graph: onnx.GraphProto, name: str, levels: Array, scales: Array) -> str:
@@ -268,10 +268,10 @@ def store_levels(graph: onnx.GraphProto, name: str, levels: Array, scales: Array
     return scale
 
 
-def store_packed(graph: onnx.GraphProto, name: str, found: ScaledNumbers, bits: int) -> None:
+def store_packed(graph: onnx.GraphProto, name: str, scaled: ScaledNumbers, bits: int) -> None:
     """Store a weight as whole numbers of 2, 4 or 8 bits, unpacked by a scale and an offset a channel."""
     kinds = {2: TensorProto.UINT2, 4: TensorProto.UINT4, 8: TensorProto.UINT8}
-    numbers = np.where(_beside(found.silent, found.numbers), 0, found.numbers)
+    numbers = np.where(_beside(scaled.silent, scaled.numbers), 0, scaled.numbers)
     each = 8 // bits
     flat = numbers.astype(np.uint8).reshape(-1)
     rows = np.append(flat, np.zeros(-len(flat) % each, np.uint8)).reshape(-1, each)
@@ -279,8 +279,8 @@ def store_packed(graph: onnx.GraphProto, name: str, found: ScaledNumbers, bits: 
     graph.initializer.append(
         helper.make_tensor(f"{name}_q", kinds[bits], numbers.shape, packed.tobytes(), raw=True)
     )
-    scales = (2 * found.scales).astype(np.float32)
-    offsets = np.where(found.silent, 0, -found.top * found.scales).astype(np.float32)
+    scales = (2 * scaled.scales).astype(np.float32)
+    offsets = np.where(scaled.silent, 0, -scaled.top * scaled.scales).astype(np.float32)
     scale = constant(graph, f"{name}_scale", scales)
     offset = constant(graph, f"{name}_offset", _beside(offsets, numbers))
     graph.node.append(
@@ -307,11 +307,11 @@ def store_weights(
     for name, packed in weights.items():
         if name not in constants:
             continue
-        found = scaled_numbers(constants[name], packed, name)
+        scaled = scaled_numbers(constants[name], packed, name)
         if bits_of(packed):
-            store_packed(graph, name, found, bits_of(packed))
+            store_packed(graph, name, scaled, bits_of(packed))
         else:
-            store_levels(graph, name, *found.in_int8())
+            store_levels(graph, name, *scaled.in_int8())
     clean(graph)
 
 

@@ -27,11 +27,11 @@ def main() -> None:
         sys.exit("usage: python infer.py NETWORK.onnx [PARTS…] IMAGE…")
     network = Network(files)
     for first in range(0, len(images), BATCH):
-        some = images[first : first + BATCH]
-        found = network.predict_all(np.stack([network.read(file) for file in some]))
-        for file, one in zip(some, found, strict=True):
-            told = f"{file}: {network.describe(*one)}"
-            print("".join(one if one.isprintable() else ascii(one)[1:-1] for one in told))
+        batch = images[first : first + BATCH]
+        predictions = network.predict_all(np.stack([network.read(file) for file in batch]))
+        for file, prediction in zip(batch, predictions, strict=True):
+            line = f"{file}: {network.describe(*prediction)}"
+            print("".join(char if char.isprintable() else ascii(char)[1:-1] for char in line))
 
 
 class Network:
@@ -80,16 +80,17 @@ class Network:
 
     def _leave_between(self, images: np.ndarray) -> list[tuple[np.ndarray, float, int]]:
         """Parts, or a file with all exits, of which the first that is sure enough is told."""
-        told: dict[int, tuple[np.ndarray, float, int]] = {}
-        known, left, before, place = {"image": images}, np.arange(len(images)), None, 0
+        answers: dict[int, tuple[np.ndarray, float, int]] = {}
+        tensors, left, before, place = {"image": images}, np.arange(len(images)), None, 0
         agreeing, asked = np.zeros(len(images)), np.zeros(len(images))
         for session in self.sessions:
             names = [output.name for output in session.get_outputs()]
-            found = session.run(None, {one.name: known[one.name] for one in session.get_inputs()})
-            known.update(zip(names, found, strict=True))
+            inputs = [argument.name for argument in session.get_inputs()]
+            results = session.run(None, {name: tensors[name] for name in inputs})
+            tensors.update(zip(names, results, strict=True))
             exits = names if len(self.sessions) == 1 else names[:1]
             for name in exits:
-                logits = known[name]
+                logits = tensors[name]
                 sure = self._sureness(logits, before)
                 last = session is self.sessions[-1] and name == exits[-1]
                 threshold = np.inf if self.threshold is None else self.threshold
@@ -100,13 +101,13 @@ class Network:
                     later = np.ceil(threshold * (place + 1) / np.maximum(sure, 1e-12)) - 1
                     asked = np.where(place >= asked, later, asked)
                 for row in np.flatnonzero(leaves):
-                    told[int(left[row])] = (logits[row], float(sure[row]), place)
-                known = {key: value[~leaves] for key, value in known.items()}
+                    answers[int(left[row])] = (logits[row], float(sure[row]), place)
+                tensors = {key: value[~leaves] for key, value in tensors.items()}
                 left, before, place = left[~leaves], logits[~leaves], place + 1
                 agreeing, asked = agreeing[~leaves], asked[~leaves]
             if not len(left):
                 break
-        return [told[number] for number in range(len(images))]
+        return [answers[number] for number in range(len(images))]
 
     def _agreeing(self, before: np.ndarray, logits: np.ndarray, others: np.ndarray | None) -> np.ndarray:
         """How many exits in a row name the same class as the one before, shape (n,)."""

@@ -45,15 +45,15 @@ class Range:
 def points(graph: onnx.GraphProto, weights: Mapping[str, PackedWeight]) -> list[str]:
     """Names of the tensors that get a quantizer each, in the order in which they are made."""
     edges = Edges(graph)
-    found: dict[str, None] = {}
+    tensors: dict[str, None] = {}
     for node in graph.node:
         for place in _inputs_of(node, edges, weights):
             origin = origin_of(node.input[place], edges)[0]
             if origin not in edges.made_by or edges.made_by[origin].op_type != ROUNDING:
-                found.setdefault(origin)
+                tensors.setdefault(origin)
         if node.op_type in _COUNTED and _inputs_of(node, edges, weights):
-            found.setdefault(_behind_relu(node.output[0], edges))
-    return [name for name in found if name not in edges.outputs]
+            tensors.setdefault(_behind_relu(node.output[0], edges))
+    return [name for name in tensors if name not in edges.outputs]
 
 
 def choose_ranges(
@@ -67,12 +67,12 @@ def choose_ranges(
     edges = Edges(graph)
     ranges = {}
     for name in points(graph, weights):
-        found = _trained_range(name, edges)
-        if found is None:
+        chosen_range = _trained_range(name, edges)
+        if chosen_range is None:
             fine = [node for node in _roundings_of(name, edges) if _levels(node) >= _FINE]
             least = max((float(attribute(node, "scale")) for node in fine), default=0.0)
-            found = _best_range(samples[name], least, signed=bool(samples[name].min() < 0))
-        ranges[name] = found
+            chosen_range = _best_range(samples[name], least, signed=bool(samples[name].min() < 0))
+        ranges[name] = chosen_range
     return ranges
 
 
@@ -96,8 +96,8 @@ def _trained_range(name: str, edges: Edges) -> Range | None:
 def _best_range(values: Array, least: float, *, signed: bool) -> Range:
     """The range of smallest squared error, of a scale of at least `least`."""
     low, high = (min(float(values.min()), 0.0) if signed else 0.0), max(float(values.max()), 0.0)
-    whole = max((high - low) / _BYTE, least, 1e-9)
-    scales = sorted({max(step * whole, least) for step in _STEPS})
+    widest = max((high - low) / _BYTE, least, 1e-9)
+    scales = sorted({max(step * widest, least) for step in _STEPS})
     zero = round(_BYTE * -low / (high - low)) if signed else 0
     errors = []
     for scale in scales:
@@ -137,7 +137,7 @@ class _Writer:
     def __init__(self, graph: onnx.GraphProto, ranges: Mapping[str, Range]) -> None:
         self.graph, self.ranges, self.edges = graph, ranges, Edges(graph)
         self.range_of: dict[str, Range] = {}  # of what DequantizeLinear gives
-        self._made: dict[str, str] = {}
+        self._written: set[str] = set()
 
     def read(self, name: str) -> str:
         """What stands for a tensor, by the quantizer of what it comes from."""
@@ -145,22 +145,22 @@ class _Writer:
         if origin not in self.ranges:
             return name
         return self._once(
-            f"{name}_read", lambda made: self._dequantize(self._bytes(origin, path), origin, made)
+            f"{name}_read", lambda output: self._dequantize(self._bytes(origin, path), origin, output)
         )
 
     def replace_rounding(self, node: onnx.NodeProto) -> None:
         """Let what a layer reads come from the quantizer of the tensor, cut to the range that was trained."""
         origin, path = origin_of(node.input[0], self.edges)
-        (output,), found = node.output, self.ranges.get(origin)
+        (output,), qrange = node.output, self.ranges.get(origin)
         scale, low, high = (attribute(node, name) for name in ("scale", "low", "high"))
-        if found is None or found.scale < scale * (1 - 1e-6):  # rounded already, or finer: round once more
+        if qrange is None or qrange.scale < scale * (1 - 1e-6):  # rounded already, or finer: round once more
             again = Range(scale=scale, zero=_SIGNED_TOP + 1 if low < 0 else 0)
             self._quantize(self.read(node.input[0]), again, f"{output}_again")
             self._dequantize(self._cut(f"{output}_again", again, low, high, output), again, output)
         else:
-            share = scale / found.scale
+            share = scale / qrange.scale
             levels = round(low * share), round(high * share)
-            self._dequantize(self._cut(self._bytes(origin, path), found, *levels, output), origin, output)
+            self._dequantize(self._cut(self._bytes(origin, path), qrange, *levels, output), origin, output)
         self.graph.node.remove(node)
 
     def redirect(self, nodes: Sequence[onnx.NodeProto]) -> None:
@@ -171,35 +171,35 @@ class _Writer:
                     node.input[place] = self.read(name)
 
     def _bytes(self, origin: str, path: Sequence[onnx.NodeProto]) -> str:
-        found = self.ranges[origin]
+        qrange = self.ranges[origin]
         name = self._once(
-            f"{origin}_bytes", lambda made: self._quantize(self._before_clip(origin), found, made)
+            f"{origin}_bytes", lambda output: self._quantize(self._before_clip(origin), qrange, output)
         )
         for node in path:
             name = self._once(f"{node.output[0]}_bytes", partial(self._carry, node, name))
         return name
 
-    def _carry(self, node: onnx.NodeProto, name: str, made: str) -> None:
+    def _carry(self, node: onnx.NodeProto, name: str, output: str) -> None:
         copy = onnx.NodeProto.FromString(node.SerializeToString())
-        copy.input[0], copy.output[0], copy.name = name, made, ""
+        copy.input[0], copy.output[0], copy.name = name, output, ""
         self.graph.node.append(copy)
 
     def _before_clip(self, name: str) -> str:
         """The tensor before a ReLU whose clipping the quantizer does as well."""
-        node, found = self.edges.made_by.get(name), self.ranges[name]
-        if node is None or found.zero != 0 or self.edges.only_reader(node.input[0]) is None:
+        node, qrange = self.edges.made_by.get(name), self.ranges[name]
+        if node is None or qrange.zero != 0 or self.edges.only_reader(node.input[0]) is None:
             return name
         if node.op_type == "Relu":
             return str(node.input[0])
         if node.op_type == "Clip" and _clips_from_zero(node, self.edges):
             top = float(numpy_helper.to_array(self.edges.constants[node.input[2]]).item())
-            if _BYTE * found.scale <= top + found.scale / 2:
+            if _BYTE * qrange.scale <= top + qrange.scale / 2:
                 return str(node.input[0])
         return name
 
-    def _cut(self, name: str, found: Range, low: int, high: int, prefix: str) -> str:
+    def _cut(self, name: str, qrange: Range, low: int, high: int, prefix: str) -> str:
         """Bytes clipped to the levels from `low` to `high`, where they hold more."""
-        bottom, top = max(low + found.zero, 0), min(high + found.zero, _BYTE)
+        bottom, top = max(low + qrange.zero, 0), min(high + qrange.zero, _BYTE)
         if bottom <= 1 and top >= _BYTE:
             return name
         bounds = (
@@ -210,26 +210,26 @@ class _Writer:
         self.graph.node.append(helper.make_node(kind, inputs, [f"{prefix}_cut"]))
         return f"{prefix}_cut"
 
-    def _quantize(self, name: str, found: Range, made: str) -> None:
-        self.graph.node.append(helper.make_node("QuantizeLinear", [name, *self._facts(found, made)], [made]))
+    def _quantize(self, name: str, qrange: Range, output: str) -> None:
+        inputs = [name, *self._facts(qrange, output)]
+        self.graph.node.append(helper.make_node("QuantizeLinear", inputs, [output]))
 
-    def _dequantize(self, name: str, of: Range | str, made: str) -> str:
-        found = self.ranges[of] if isinstance(of, str) else of
-        self.graph.node.append(
-            helper.make_node("DequantizeLinear", [name, *self._facts(found, made)], [made])
-        )
-        self.range_of[made] = found
-        return made
+    def _dequantize(self, name: str, of: Range | str, output: str) -> str:
+        qrange = self.ranges[of] if isinstance(of, str) else of
+        inputs = [name, *self._facts(qrange, output)]
+        self.graph.node.append(helper.make_node("DequantizeLinear", inputs, [output]))
+        self.range_of[output] = qrange
+        return output
 
-    def _facts(self, found: Range, made: str) -> list[str]:
+    def _facts(self, qrange: Range, output: str) -> list[str]:
         return [
-            constant(self.graph, f"{made}_scale", np.float32(found.scale)),
-            constant(self.graph, f"{made}_zero", np.uint8(found.zero)),
+            constant(self.graph, f"{output}_scale", np.float32(qrange.scale)),
+            constant(self.graph, f"{output}_zero", np.uint8(qrange.zero)),
         ]
 
     def _once(self, name: str, make: Callable[[str], object]) -> str:
-        if name not in self._made:
-            self._made[name] = name
+        if name not in self._written:
+            self._written.add(name)
             make(name)
         return name
 
@@ -238,8 +238,8 @@ def _store_layer(writer: _Writer, node: onnx.NodeProto, packed: PackedWeight) ->
     """Weights as levels and the bias as whole numbers of 32 bits; whether the weights stay exact."""
     graph, name, edges = writer.graph, node.input[1], writer.edges
     folded = numpy_helper.to_array(edges.constants[name])
-    found = scaled_numbers(folded, packed, name)
-    levels, scales = found.in_int8()
+    scaled = scaled_numbers(folded, packed, name)
+    levels, scales = scaled.in_int8()
     if len(node.input) > 2 and node.input[0] in writer.range_of:
         bias = numpy_helper.to_array(edges.constants[node.input[2]]).astype(np.float64)
         unit = scales.astype(np.float64) * np.float64(np.float32(writer.range_of[node.input[0]].scale))
@@ -247,12 +247,12 @@ def _store_layer(writer: _Writer, node: onnx.NodeProto, packed: PackedWeight) ->
         levels = np.where(far.reshape(-1, *[1] * (levels.ndim - 1)), 0, levels)
         scales = np.where(far, np.abs(bias) / _MOST_BIAS / unit * scales * 2, scales).astype(np.float32)
         unit = scales.astype(np.float64) * np.float64(np.float32(writer.range_of[node.input[0]].scale))
-        made = f"{node.output[0]}_bias"
-        stored = constant(graph, f"{made}_q", np.rint(bias / unit).astype(np.int32))
-        scale = constant(graph, f"{made}_scale", unit.astype(np.float32))
-        zeros = constant(graph, f"{made}_zero", np.zeros(len(unit), np.int32))
-        graph.node.append(helper.make_node("DequantizeLinear", [stored, scale, zeros], [made], axis=0))
-        node.input[2] = made
+        bias_name = f"{node.output[0]}_bias"
+        stored = constant(graph, f"{bias_name}_q", np.rint(bias / unit).astype(np.int32))
+        scale = constant(graph, f"{bias_name}_scale", unit.astype(np.float32))
+        zeros = constant(graph, f"{bias_name}_zero", np.zeros(len(unit), np.int32))
+        graph.node.append(helper.make_node("DequantizeLinear", [stored, scale, zeros], [bias_name], axis=0))
+        node.input[2] = bias_name
     if any(tensor.name == name for tensor in graph.initializer):
         store_levels(graph, name, levels, scales)
     return packed.fits_int8
@@ -286,13 +286,13 @@ def _clips_from_zero(node: onnx.NodeProto, edges: Edges) -> bool:
 
 def _roundings_of(name: str, edges: Edges) -> list[onnx.NodeProto]:
     """Trained quantizers that read a tensor, also through what carries its levels."""
-    found: list[onnx.NodeProto] = []
+    readers: list[onnx.NodeProto] = []
     for node in edges.read_by[name]:
         if node.op_type == ROUNDING:
-            found.append(node)
+            readers.append(node)
         elif node.op_type in CARRIES:
-            found += _roundings_of(node.output[0], edges)
-    return found
+            readers += _roundings_of(node.output[0], edges)
+    return readers
 
 
 def _is_read_by(name: str, edges: Edges, readers: Sequence[onnx.NodeProto]) -> bool:

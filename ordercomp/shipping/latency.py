@@ -66,13 +66,13 @@ def fresh_baseline(network: CompressedNetwork) -> CompressedNetwork:
 
 
 def _untrained(architecture: Architecture, serving: Serving) -> CompressedNetwork:
-    made = CompressedNetwork.create(
+    network = CompressedNetwork.create(
         architecture.model,
         classes=architecture.classes,
         channels=architecture.channels,
         size=architecture.size,
     )
-    return replace(made, serving=serving)
+    return replace(network, serving=serving)
 
 
 def _normalization(network: CompressedNetwork) -> Serving:
@@ -94,4 +94,4 @@ def median_times(runs: Runs, repeats: int, batch: int) -> dict[str, float]:
                 for _ in range(inner):
                     run()
                 times[name].append((time.perf_counter() - start) / inner)
-    return {name: 1000 * statistics.median(found) for name, found in times.items()}
+    return {name: 1000 * statistics.median(seconds) for name, seconds in times.items()}

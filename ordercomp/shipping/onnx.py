@@ -112,7 +112,7 @@ def export_onnx(
         model, notes = _written(network, packed, purpose, version, images)
     onnx.checker.check_model(model)
     models = cut_at_exits(model) if segments else [model]
-    found = _compare(network, models, images).checked(_MOST_OF_INT8 if int8 else _MOST_DIFFERENCE)
+    difference = _compare(network, models, images).checked(_MOST_OF_INT8 if int8 else _MOST_DIFFERENCE)
     options = dict(SESSION_OPTIONS) if packed and purpose == "size" else {}
     integers, in_float = which_run_in_integers(models, options)
     if branches:
@@ -131,8 +131,8 @@ def export_onnx(
         integer_layers=integers,
         layers=integers + len(in_float),
         session_options=options,
-        largest_difference=found.largest,
-        same_labels=found.same_labels,
+        largest_difference=difference.largest,
+        same_labels=difference.same_labels,
     )
 
 
@@ -172,11 +172,11 @@ def _with_branches(
     spread = serving.scale[1] if serving.scale else 0.0
     branched = branch_at_exits(_copy(model), [serving.threshold] * len(network.exits), spread=spread)
     onnx.checker.check_model(branched)
-    whole, leaving = onnx_session(model.SerializeToString()), onnx_session(branched.SerializeToString())
+    all_exits, leaving = onnx_session(model.SerializeToString()), onnx_session(branched.SerializeToString())
     pixels = (noise(network, _CHECKED) if images is None else images[:_CHECKED].float()).contiguous().numpy()
     for image in pixels:
         logits, place = leaving.run(None, {"image": image[None]})
-        expected = whole.run(None, {"image": image[None]})[int(place)]
+        expected = all_exits.run(None, {"image": image[None]})[int(place)]
         if not np.allclose(logits, expected, atol=1e-3 * max(float(np.abs(expected).max()), 1.0)):
             raise RuntimeError("onnxruntime's branches give other logits than the whole; no file was written")
     return branched
@@ -258,12 +258,13 @@ def _written(
         samples = {} if images is None else _samples(traced, unknown, images[:IMAGES])
         model, notes = _integer(traced, packed, samples)
         finish(model, opset)
-        found = _compare(network, [model], images)
-        if found.same_labels >= _LEAST_SAME and found.share <= _MOST_DIFFERENCE:
+        difference = _compare(network, [model], images)
+        if difference.same_labels >= _LEAST_SAME and difference.share <= _MOST_DIFFERENCE:
             return model, notes
         notes = [
-            f"8-bit ranges between layers change {1 - found.same_labels:.0%} of the labels of example images "
-            f"and logits by {found.share:.0%} of their spread, so what lies between layers stays in float"
+            f"8-bit ranges between layers change {1 - difference.same_labels:.0%} of the labels of example "
+            f"images and logits by {difference.share:.0%} of their spread, so what lies between layers stays "
+            "in float"
         ]
     elif purpose == "speed" and packed:
         notes = ["what lies between layers stays in float: with --task its 8-bit ranges are chosen by images"]
@@ -304,25 +305,25 @@ def _integer(
 def _samples(traced: onnx.ModelProto, names: Sequence[str], images: Tensor) -> dict[str, Array]:
     """Some of the values that each tensor takes on these images, its extremes among them."""
     model = _copy(traced)
-    known = {output.name for output in model.graph.output} | {one.name for one in model.graph.input}
+    readable = {output.name for output in model.graph.output} | {source.name for source in model.graph.input}
     for name in names:
-        if name not in known:
+        if name not in readable:
             model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     write_roundings(model.graph)
     finish(model, TRACED_OPSET)
     session = onnx_session(model.SerializeToString())
     outputs = [output.name for output in session.get_outputs()]
     rng = np.random.default_rng(0)
-    found: dict[str, list[Array]] = {name: [] for name in names}
+    samples: dict[str, list[Array]] = {name: [] for name in names}
     for first in range(0, len(images), _BATCH):
         batch = images[first : first + _BATCH].float().contiguous()
         values = dict(zip(outputs, session.run(None, {"image": batch.numpy()}), strict=True))
         values["image"] = batch.numpy()
-        for name, kept in found.items():
+        for name, chunks in samples.items():
             flat = values[name].reshape(-1)
-            some = rng.choice(flat, min(_SAMPLED, flat.size), replace=False)
-            kept.append(np.append(some, [flat.min(), flat.max()]).astype(np.float32))
-    return {name: np.concatenate(kept) for name, kept in found.items()}
+            drawn = rng.choice(flat, min(_SAMPLED, flat.size), replace=False)
+            chunks.append(np.append(drawn, [flat.min(), flat.max()]).astype(np.float32))
+    return {name: np.concatenate(chunks) for name, chunks in samples.items()}
 
 
 def onnx_session(
@@ -332,26 +333,27 @@ def onnx_session(
 
     `options` are those that an export names; the graph as onnxruntime runs it is written to `optimized`.
     """
-    chosen = onnxruntime.SessionOptions()
-    chosen.intra_op_num_threads = threads
-    chosen.log_severity_level = 3
-    chosen.optimized_model_filepath = optimized
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = threads
+    session_options.log_severity_level = 3
+    session_options.optimized_model_filepath = optimized
     for name, value in (options or {}).items():
-        chosen.add_session_config_entry(name, value)
-    return onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"])
+        session_options.add_session_config_entry(name, value)
+    return onnxruntime.InferenceSession(model, session_options, providers=["CPUExecutionProvider"])
 
 
 def run_parts(
     sessions: Sequence[onnxruntime.InferenceSession], image: Array, *, last: int | None = None
 ) -> list[Array]:
     """Logits of the exits, from one session with all of them or from parts up to exit `last`."""
-    known = {"image": image}
+    tensors = {"image": image}
     logits: list[Array] = []
     for session in sessions[: None if last is None else last + 1]:
         names = [output.name for output in session.get_outputs()]
-        found = session.run(None, {one.name: known[one.name] for one in session.get_inputs()})
-        known |= dict(zip(names, found, strict=True))
-        logits += found if len(sessions) == 1 else found[:1]
+        inputs = [argument.name for argument in session.get_inputs()]
+        results = session.run(None, {name: tensors[name] for name in inputs})
+        tensors |= dict(zip(names, results, strict=True))
+        logits += results if len(sessions) == 1 else results[:1]
     return logits
 
 
@@ -431,9 +433,9 @@ def trace(shipped: ShippedNetwork, network: CompressedNetwork) -> onnx.ModelProt
             "images a batch holds"
         )
     simplify(model)
-    for one in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
-        del one.metadata_props[:]  # what tells of the code that a graph was traced from
-        one.ClearField("doc_string")
+    for message in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
+        del message.metadata_props[:]  # what tells of the code that a graph was traced from
+        message.ClearField("doc_string")
     return model
 
 

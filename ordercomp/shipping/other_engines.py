@@ -32,10 +32,10 @@ def openvino_run(model: onnx.ModelProto, images: Array, *, threads: int = 1) -> 
     except Exception as error:  # whatever it raises
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"OpenVINO refuses the network: {reason}") from None
-    kept = np.ascontiguousarray(images)
-    request.set_input_tensor(engine.Tensor(kept, shared_memory=True))
+    pixels = np.ascontiguousarray(images)
+    request.set_input_tensor(engine.Tensor(pixels, shared_memory=True))
 
-    def run(_kept: Array = kept) -> object:  # the request reads where the images lie, without a copy
+    def run(_pixels: Array = pixels) -> object:  # the request reads where the images lie, without a copy
         request.infer()
         return request.get_output_tensor(0).data
 

@@ -97,7 +97,9 @@ def save_packed(network: CompressedNetwork, path: Path | str) -> None:
     """
     module = network.module
     layers = {f"{name}.weight": layer for name, layer in weight_layers(module)}
-    formed = {n: one for n, one in layers.items() if network.coded or is_sparse(one) or is_shared(one)}
+    formed = layers
+    if not network.coded:
+        formed = {name: layer for name, layer in layers.items() if is_sparse(layer) or is_shared(layer)}
     bits = {
         name: layer.weight_bits
         for name, layer in layers.items()
@@ -128,7 +130,7 @@ def save_packed(network: CompressedNetwork, path: Path | str) -> None:
         "architecture": encode(network.architecture),
         "structure": structure,
         "packed": bits,
-        **({"forms": {name: stored_facts(one) for name, one in stored.items()}} if stored else {}),
+        **({"forms": {name: stored_facts(weight) for name, weight in stored.items()}} if stored else {}),
         "same": same,
         "serving": encode(network.serving),
     }
@@ -149,8 +151,8 @@ def _formed_weights(forms: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
     """The weights of what `_formed_tensors` or a coded stream holds."""
     torch.empty(sum(array_sizes(forms)))  # refused here if it is more than the file may ask for
     if CODED in tensors:
-        found = decode_weights(tensors[CODED], forms)
-        return {name: restore_weight(stored) for name, stored in found.items()}
+        decoded = decode_weights(tensors[CODED], forms)
+        return {name: restore_weight(stored) for name, stored in decoded.items()}
     weights: dict[str, Tensor] = {}
     for name, facts in forms.items():
         parts = {part: tensors[f"{name}.{part}"] for part in PARTS if part in facts}
@@ -198,8 +200,8 @@ def _assembled(
     for name, bits in packed.items():
         if name in values:
             numbers = unpack(tensors[name], bits, tuple(structure["shapes"][name]))
-            told = structure["quantized"][name.removesuffix(".weight")][3:]  # levels that are not uniform
-            values[name] = weight_of_numbers(numbers, tensors[name + _RANGE], bits, *told)
+            levels = structure["quantized"][name.removesuffix(".weight")][3:]  # levels that are not uniform
+            values[name] = weight_of_numbers(numbers, tensors[name + _RANGE], bits, *levels)
     formed = _formed_weights(facts.get("forms", {}), tensors)
     values |= formed
     values |= {name: values[other] for name, other in facts["same"].items()}

@@ -58,14 +58,14 @@ def plain_module(module: MultiExit, weights: Mapping[str, Tensor] | None = None)
     `weights` may give rounded weights by the name of their layer; others are rounded from what the layer has.
     """
     copy: MultiExit = blank_copy(module).eval().requires_grad_(False)
-    made: dict[int, nn.Module] = {}  # a layer that stands in several places stays one layer
+    plain_layers: dict[int, nn.Module] = {}  # a layer that stands in several places stays one layer
     for name, layer in list(copy.named_modules(remove_duplicate=False)):
         if isinstance(layer, QuantizedLayer) and isinstance(layer, nn.Module):
-            if id(layer) not in made:
-                made[id(layer)] = _plain_layer(layer, (weights or {}).get(name))
-            replace_module(copy, name, made[id(layer)])
+            if id(layer) not in plain_layers:
+                plain_layers[id(layer)] = _plain_layer(layer, (weights or {}).get(name))
+            replace_module(copy, name, plain_layers[id(layer)])
     copy.round_outputs(
-        {name: _plain_rounding(one) for name, one in zip(copy.rounded, copy.roundings, strict=True)}
+        {name: _plain_rounding(rounding) for name, rounding in zip(copy.rounded, copy.roundings, strict=True)}
     )
     return copy
 
@@ -219,12 +219,12 @@ class ShippedNetwork(nn.Module):
 
 def stored_images(network: CompressedNetwork, split: Split, count: int) -> tuple[Tensor, Tensor]:
     """The first images of a split as a shipped network takes them, (n, c, h, w), and their labels (n,)."""
-    images, labels, found = [], [], 0
+    images, labels, total = [], [], 0
     for batch in split.batches(min(count, 128)):
         images.append(batch.images)
         labels.append(split.labels[batch.index])
-        found += len(batch.index)
-        if found >= count:
+        total += len(batch.index)
+        if total >= count:
             break
     pixels = torch.cat(images)[:count]
     serving = network.serving

@@ -16,15 +16,16 @@ def describe_width_times(layers: Sequence[UnalignedLayer], *, repeats: int, thre
     """Time the convolution of most work beside a wider one of whole vectors; empty if there is none."""
     if not layers:
         return ""
-    layer = max(layers, key=lambda one: one.work * one.size[0] * one.size[1])
+    layer = max(layers, key=lambda candidate: candidate.work * candidate.size[0] * candidate.size[1])
     wider = layer.aligned
     sessions = {
         "as it is": _convolution(layer, layer.inputs, layer.outputs, layer.groups, threads),
         "wider": _convolution(layer, *wider, threads),
     }
+    shapes = {name: session.get_inputs()[0].shape[1:] for name, session in sessions.items()}
     runs = {
-        name: partial(one.run, None, {"x": np.full((1, *one.get_inputs()[0].shape[1:]), 100, np.uint8)})
-        for name, one in sessions.items()
+        name: partial(session.run, None, {"x": np.full((1, *shapes[name]), 100, np.uint8)})
+        for name, session in sessions.items()
     }
     own, aligned = (1000 * ms for ms in median_times(runs, repeats, 1).values())
     return (

@@ -40,7 +40,7 @@ def unaligned_layers(network: CompressedNetwork) -> tuple[list[UnalignedLayer], 
 
     The first layer, which reads the channels of the image, counts by what it makes.
     """
-    found: dict[str, UnalignedLayer] = {}
+    unaligned: dict[str, UnalignedLayer] = {}
     twin = network.copy()
     body = twin.module.eval()
     layers = {name: layer for name, layer in body.named_modules() if isinstance(layer, nn.Conv2d)}
@@ -49,13 +49,13 @@ def unaligned_layers(network: CompressedNetwork) -> tuple[list[UnalignedLayer], 
     def note(name: str, layer: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
         read = 0 if name == first else layer.in_channels
         if read % ALIGNED or layer.out_channels % ALIGNED:
-            found[name] = _facts(name, layer, inputs[0])
+            unaligned[name] = _facts(name, layer, inputs[0])
 
     for name, layer in layers.items():
         layer.register_forward_pre_hook(lambda module, inputs, name=name: note(name, module, inputs))
     with torch.no_grad():
         body(twin.example(1))
-    return list(found.values()), len(layers)
+    return list(unaligned.values()), len(layers)
 
 
 def _facts(name: str, layer: nn.Conv2d, values: Tensor) -> UnalignedLayer:
