@@ -41,7 +41,7 @@ import numpy as np
 
 from ordercomp.analysis.race import Cell, block_of, first_cells, look, next_cells
 from ordercomp.analysis.values import chain_values, networks_of
-from ordercomp.jobs.race import known, with_prefixes
+from ordercomp.jobs.race import only_trained, with_prefixes
 from ordercomp.records import Baseline, OperatingPoint, Record
 from ordercomp.running import workers as dispatch
 from ordercomp.running.jobs import Finished, NodeJob, Request
@@ -255,7 +255,7 @@ def race(stages: int, workers: int, *, seeds: int = SEEDS) -> dict[str, object]:
                 pass
             ran |= with_prefixes(block)
             networks = networks_of(simulated.file.records, letters)
-            looked = look(known(chain_values(networks, letters, loss=LOSS), ran))
+            looked = look(only_trained(chain_values(networks, letters, loss=LOSS), ran))
             block = next_cells(looked, ran, seeds=seeds, block=block_of(letters))
         assert looked is not None
         means = dict(zip(looked.orders, looked.pooled.mean(axis=0), strict=True))

@@ -109,8 +109,8 @@ class StepTimes:
     def of(self, sequence: StageSequence) -> float:
         """Expected seconds of the sequence's last stage; what pruning and distillation save is left out."""
         last = sequence.steps[-1].stage
-        whole = self.quantized_stage if "Q" in sequence.order else self.float_stage
-        return whole * (_HEADS_ONLY if known_stages()[last].dynamic else 1.0)
+        seconds = self.quantized_stage if "Q" in sequence.order else self.float_stage
+        return seconds * (_HEADS_ONLY if known_stages()[last].dynamic else 1.0)
 
     def total(self, nodes: Iterable[StageSequence]) -> float:
         """Expected seconds of training all nodes, one after the other."""

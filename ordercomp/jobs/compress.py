@@ -100,32 +100,32 @@ def compress(
         FailedRunError: a training failed, or the loss cannot be guaranteed; nothing is written then.
     """
     refuse_unguarded("compress")
-    chosen = load_task(task) if isinstance(task, str) else task
-    wanted = _complete(sequence, chosen)
+    task = load_task(task) if isinstance(task, str) else task
+    wanted = _complete(sequence, task)
     path = Path(out)
     _check(loss, threshold, path, guarantee=guarantee)
-    data = task_data(chosen, seed)
-    metric = task_metric(chosen, data)
+    data = task_data(task, seed)
+    metric = task_metric(task, data)
     if guarantee:
         check_guarantee(metric)
     log_notices(data)
-    network, _ = start_network(chosen, seed=seed)
-    judge_start(chosen, network, seed=seed)
+    network, _ = start_network(task, seed=seed)
+    judge_start(task, network, seed=seed)
     apply_untrained(network, wanted)  # what cannot be applied is told at once
     with tempfile.TemporaryDirectory(prefix="ordercomp-") as temporary:
         results = Store(Path(store or temporary))
-        chosen = settle_precision(chosen, results)
-        last = _train(chosen, Request(wanted, seed), results, report)
+        task = settle_precision(task, results)
+        last = _train(task, Request(wanted, seed), results, report)
         if last.error is not None:
             raise FailedRunError(last.error)
         if threshold is not None:
-            best: OperatingPoint | None = measure_at(chosen, results, last, threshold)
+            best: OperatingPoint | None = measure_at(task, results, last, threshold)
         elif guarantee:
-            best = _certified(chosen, results, last, loss)
+            best = _certified(task, results, last, loss)
         else:
-            best = _within(last, loss, chosen.cost)
+            best = _within(last, loss, task.cost)
         point = last.points[0] if best is None else best
-        key = str(key_of_record(chosen.digest, last))
+        key = str(key_of_record(task.digest, last))
         copy_with_threshold(results.network_path(key), path, point.threshold, point.extra.get("skip"))
     return Compressed(record=last, point=point, keeps_loss=best is not None, path=path)
 
@@ -153,8 +153,8 @@ def _check(loss: float, threshold: float | None, out: Path, *, guarantee: bool) 
 def _within(record: Record, loss: float, cost: CostName) -> OperatingPoint | None:
     """The most reduced point that is surely enough within the loss, as for the networks to take."""
     shares = [record.baseline.accuracy, *(point.accuracy for point in record.points)]
-    chosen = choose_point([record], loss, images=images_in(shares), cost=cost)
-    return None if chosen is None else chosen[1]
+    best = choose_point([record], loss, images=images_in(shares), cost=cost)
+    return None if best is None else best[1]
 
 
 def _certified(task: Task, store: Store, record: Record, loss: float) -> OperatingPoint:

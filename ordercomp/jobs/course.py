@@ -42,12 +42,12 @@ class Course:
             *([race.start] if race.start else []),
         )
         course = cls(race, study, key)
-        kept: Mapping[str, Any] = study.user_attrs.get(ATTRIBUTE, {}).get(key, {})
-        if kept:
-            course.race = replace(race, task=replace(task, settings=tuple(kept["settings"])))
-            course.why, course.left = kept["why"], kept["left"]
+        stored: Mapping[str, Any] = study.user_attrs.get(ATTRIBUTE, {}).get(key, {})
+        if stored:
+            course.race = replace(race, task=replace(task, settings=tuple(stored["settings"])))
+            course.why, course.left = stored["why"], stored["left"]
             blocks = [
-                [(chain, seed) for chain, seed in block if seed < race.seeds] for block in kept["blocks"]
+                [(chain, seed) for chain, seed in block if seed < race.seeds] for block in stored["blocks"]
             ]
             course.blocks = [tuple(block) for block in blocks if block]
         return course
@@ -55,7 +55,7 @@ class Course:
     @property
     def answered(self) -> str:
         """What the last answer was derived from; empty before the first."""
-        return str(self._kept().get("answered", ""))
+        return str(self._stored().get("answered", ""))
 
     @answered.setter
     def answered(self, digest: str) -> None:
@@ -81,9 +81,9 @@ class Course:
             idle = idle_setting(table.values, values, np.array([weight[order] for order in table.orders]))
             if idle is None:
                 return
-            kept = self._without(idle).task.settings
+            remaining = self._without(idle).task.settings
             self.settle(
-                kept,
+                remaining,
                 f"{self.why}; {described(self.race.task, settings[idle])} decides nothing there and stops",
             )
 
@@ -109,26 +109,25 @@ class Course:
 
     def _steps(self, settings: Iterable[Setting]) -> set[str]:
         task = self.race.task
-        return {str(step) for one in settings for step in task.sequence(task.stages, one).steps}
+        return {str(step) for setting in settings for step in task.sequence(task.stages, setting).steps}
 
     def _without(self, place: int) -> Race:
         settings = self.race.task.settings
         fewer = (*settings[:place], *settings[place + 1 :])
         return replace(self.race, task=replace(self.race.task, settings=fewer))
 
-    def _kept(self) -> dict[str, Any]:
-        kept: dict[str, Any] = self._study.user_attrs.get(ATTRIBUTE, {})
-        return dict(kept.get(self._key, {}))
+    def _stored(self) -> dict[str, Any]:
+        return dict(self._study.user_attrs.get(ATTRIBUTE, {}).get(self._key, {}))
 
     def _write(self, **further: str) -> None:
-        told = {
+        state = {
             "settings": encode(self.race.task.settings),
             "why": self.why,
             "left": encode(self.left),
             "blocks": encode(self.blocks),
         }
         courses = self._study.user_attrs.get(ATTRIBUTE, {})
-        self._study.set_user_attr(ATTRIBUTE, {**courses, self._key: {**self._kept(), **told, **further}})
+        self._study.set_user_attr(ATTRIBUTE, {**courses, self._key: {**self._stored(), **state, **further}})
 
 
 def _aligned(table: ValueTable, like: ValueTable) -> FloatArray:

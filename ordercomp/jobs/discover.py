@@ -160,8 +160,8 @@ def discover(
         check_guarantee(task_metric(task, task_data(task, 0)))
     store = open_store(folder / "store", store_url)
     task = settle_precision(task, store)
-    told = {} if hints is None else hints.at(task.loss)
-    race = Race(task=task, seeds=seeds, start=first_seed, told=told)
+    hinted = {} if hints is None else hints.at(task.loss)
+    race = Race(task=task, seeds=seeds, start=first_seed, hinted=hinted)
     file = RecordLog(folder / "records.jsonl", task=task)
     _warn_of_batches(file.records, task, folder)
     with Runner(
@@ -177,8 +177,8 @@ def _warn_of_batches(records: Sequence[Record], task: Task, folder: Path) -> Non
     """Say before anything is trained which records of the folder this run cannot go on with."""
     torch = importlib.metadata.version("torch").partition("+")[0]
     own = RecordBatch(results_of(code_version()), torch, task.recipe.precision)
-    if told := warn_of_others(records, own):
-        _log.warning("in %s %s", folder, told)
+    if warning := warn_of_others(records, own):
+        _log.warning("in %s %s", folder, warning)
 
 
 class _Run:
@@ -278,18 +278,18 @@ class _Run:
         requests = self.race.requests(cells)
         self._enqueue(requests)
         lacking = self.file.lacks(requests)
-        return [one for one in lacking if not self._spec.space.contains(one.sequence)]
+        return [request for request in lacking if not self._spec.space.contains(request.sequence)]
 
     def _so_far(self, blocks: int) -> SoFar:
         """Answer from the first blocks, and note what is to be trained last for that answer."""
         race, cells = self.race, with_prefixes(_cells(self.course.blocks[:blocks]))
-        answer = answer_of(race.table(self.records, cells).hinted(race.told))
+        answer = answer_of(race.table(self.records, cells).hinted(race.hinted))
         self.closing = closing_requests(race, answer)
         further = sorted(self._seeds())[1 : RULES.least_seeds]
         self.repeated = [
-            Request(one, race.start + seed)
+            Request(sequence, race.start + seed)
             for seed in further
-            for one in race.repetitions(answer.recommended or "")
+            for sequence in race.repetitions(answer.recommended or "")
         ]
         shown = Answer(asked=answer, metric=metric_of(self.records), cost=race.task.cost)
         return SoFar(answer=shown, stages=race.stages, seeds=len(self._seeds()), ladder=self.ladder)
@@ -299,11 +299,12 @@ class _Run:
 
     def _is_short_of_time(self) -> bool:
         """Whether what is left of the budget is needed for what is trained last."""
-        left, times = self.runner.seconds_left, [one.seconds for one in self.file.records if not one.error]
+        left = self.runner.seconds_left
+        times = [record.seconds for record in self.file.records if not record.error]
         if left is None or not times:
             return False
         usual = CAUTION * float(np.median(times)) / self.runner.workers
-        last, repeated = (usual * len(self.file.lacks(some)) for some in (self.closing, self.repeated))
+        last, repeated = (usual * len(self.file.lacks(part)) for part in (self.closing, self.repeated))
         affordable = repeated <= REPEATED * (left + self.runner.seconds)
         return left < last + (repeated if affordable else 0.0)
 
@@ -311,12 +312,12 @@ class _Run:
         """Controls at a second seed, where the first one says that training was short."""
         if not self.closing:
             return []
-        found = controls(RunTable.of(self.records))
-        short = {f"{control.sequence} {CONTROL}" for control in found if control.status == "under-trained"}
+        judged = controls(RunTable.of(self.records))
+        short = {f"{control.sequence} {CONTROL}" for control in judged if control.status == "under-trained"}
         return [
-            Request(one.sequence, self.race.start + 1)
-            for one in self.closing
-            if str(one.sequence) in short and self.course.ran_at(one.sequence, 1)
+            Request(request.sequence, self.race.start + 1)
+            for request in self.closing
+            if str(request.sequence) in short and self.course.ran_at(request.sequence, 1)
         ]
 
     def _train(self, requests: Sequence[Request]) -> None:
@@ -333,9 +334,9 @@ class _Run:
 
     def _enqueue(self, requests: Iterable[Request]) -> None:
         """Make trials of what the study searches: each stage once."""
-        for seed, some in itertools.groupby(requests, key=lambda one: one.seed):
-            whole = [one.sequence for one in some if self._spec.space.contains(one.sequence)]
-            enqueue_paired_design(self._study, self._spec.space, whole, [seed])
+        for seed, group in itertools.groupby(requests, key=lambda request: request.seed):
+            sequences = [request.sequence for request in group if self._spec.space.contains(request.sequence)]
+            enqueue_paired_design(self._study, self._spec.space, sequences, [seed])
 
     def _is_done(self, block: Sequence[Cell]) -> bool:
         requests = self.race.requests(block)
@@ -372,7 +373,7 @@ def _written(run: _Run, *, guarantee: bool) -> Discovery:
             raise KeyboardInterrupt
         raise FailedRunError(_nothing_measured(run.file.records, runner))
     source = digest_of(
-        code_version(), guarantee, run.race.told, sorted(str(record.to_json()) for record in records)
+        code_version(), guarantee, run.race.hinted, sorted(str(record.to_json()) for record in records)
     )
     file = kept_outcome(run.folder, records, runner) if run.course.answered == source else None
     if file is None:

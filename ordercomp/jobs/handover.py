@@ -44,11 +44,11 @@ class Handover:
 
     def tell(self, study: Study, space: Space, objectives: Objectives, *, seed: int) -> int:
         """Tell a study what the race measured at a seed, once; return how many networks are new there."""
-        known = {str(sequence) for sequence, at in measured_nodes(study) if at == seed}
+        measured = {str(sequence) for sequence, at in measured_nodes(study) if at == seed}
         new = [
             (sequence, record)
             for record in self.records
-            if record.seed == seed and record.points and record.sequence not in known
+            if record.seed == seed and record.points and record.sequence not in measured
             for sequence in [StageSequence.parse(record.sequence)]
             if space.contains(sequence)
         ]

@@ -44,11 +44,11 @@ def judge(race: Race, records: Iterable[Record], cells: Sequence[Cell]) -> Verdi
     """Say whether a pilot's chains of all stages lie on both sides of the loss."""
     task = race.task
     table = race.table(records := list(records), set(cells))
-    whole = list(table.whole)
-    orders = [table.orders[row] for row in whole]
+    rows = list(table.whole)
+    orders = [table.orders[row] for row in rows]
     ends = end_losses(race, records, orders, task.settings[-1])
     mild = sorted(orders, key=lambda order: (ends.get(order, 1.0), order))
-    within = float(np.mean(table.values[whole] > (table.floor or 0.0))) if whole else 0.0
+    within = float(np.mean(table.values[rows] > (table.floor or 0.0))) if rows else 0.0
     if within < ENOUGH_WITHIN:
         return Verdict("too hard", tuple(mild))
     if ends and np.quantile(list(ends.values()), 1 - ENOUGH_WITHIN) < NEAR * task.loss:
@@ -61,12 +61,12 @@ def end_losses(
 ) -> dict[Order, float]:
     """Loss on validation data at the end of the network, all images going there, by order, at a setting."""
     wanted = {str(race.task.sequence(order, setting)): order for order in orders}
-    found: dict[Order, list[float]] = {}
+    by_order: dict[Order, list[float]] = {}
     for record in records:
         if record.sequence in wanted and record.points:
             loss = record.baseline.accuracy - record.points[0].accuracy
-            found.setdefault(wanted[record.sequence], []).append(loss)
-    return {order: float(np.mean(losses)) for order, losses in found.items()}
+            by_order.setdefault(wanted[record.sequence], []).append(loss)
+    return {order: float(np.mean(losses)) for order, losses in by_order.items()}
 
 
 def moved(
@@ -77,17 +77,17 @@ def moved(
     Every static stage moves by a step, and the `offender`, which alone loses most, by two where it becomes
     gentler.
     """
-    made: dict[str, dict[str, KnobValue]] = {letter: dict(knobs) for letter, knobs in start.items()}
+    setting: dict[str, dict[str, KnobValue]] = {letter: dict(knobs) for letter, knobs in start.items()}
     changed = False
     for letter in task.ordered:
         if known_stages()[letter].dynamic:
             continue  # how early images leave is chosen later
         for _ in range(2 if gentler and letter == offender else 1):
-            step = _step(task, network, letter, made, gentler=gentler)
+            step = _step(task, network, letter, setting, gentler=gentler)
             if step is not None:
-                made.setdefault(letter, {}).update(step)
+                setting.setdefault(letter, {}).update(step)
                 changed = True
-    return made if changed else None
+    return setting if changed else None
 
 
 def _step(
@@ -96,7 +96,7 @@ def _step(
     """The knobs of one stage after a step along their grids; None where none of them can move."""
     now = _cost(network, task.sequence(letter, setting))
     here = task.sequence(letter, setting).steps[0].settings
-    found: dict[str, KnobValue] = {}
+    stepped: dict[str, KnobValue] = {}
     for name, knob in known_stages()[letter].knobs.items():
         for up in (True, False):
             value = _next(knob, here.get(name, knob.default), up=up)
@@ -107,9 +107,9 @@ def _step(
                     break
                 value = _next(knob, value, up=up)
             if value is not None and cost is not None and now is not None and (cost > now) == gentler:
-                found[name] = value
+                stepped[name] = value
                 break
-    return found or None
+    return stepped or None
 
 
 def _next(knob: Knob, value: KnobValue, *, up: bool) -> KnobValue | None:
@@ -187,5 +187,5 @@ def find_ladder(course: Course, records: Callable[[], Sequence[Record]]) -> Iter
         reason += f"; {MOST_STEPS} steps along the stages' grids do not suffice"
     settings = [last] if last in task.settings else [last, before]
     settings = settings if gentler else settings[::-1]
-    told = " and ".join(described(task, setting) for setting in settings)
-    course.settle(settings, f"for a loss of {percent} all chains run with {told}, {reason}")
+    words = " and ".join(described(task, setting) for setting in settings)
+    course.settle(settings, f"for a loss of {percent} all chains run with {words}, {reason}")

@@ -55,27 +55,27 @@ def law_of_records(
     """
     records, batches = one_batch(records)
     designed = [record for record in records if is_paired(record)]
-    chosen = [record for record in records if not is_paired(record) and record.points]
-    told = designed or chosen
-    if not told:
+    sampled = [record for record in records if not is_paired(record) and record.points]
+    used = designed or sampled
+    if not used:
         raise ValueError("records must hold at least one measured network, got none")
-    held = "".join(sorted({letter for record in told for letter in record.order}))
+    held = "".join(sorted({letter for record in used for letter in record.order}))
     if missing := set(stages or "") - set(held):
         raise ValueError(f"stages must be among those that occur, {held}, got {min(missing)!r}")
     hints = hints_in(copied, designed, stages or held, cost=cost) if copied and designed else None
     if prior and designed and hints is None:
         hints = recorded_hints(prior, stages or held, cost=cost)
-    posterior = posterior_of(told, stages=stages, loss=loss, cost=cost, hints=hints, sampled=not designed)
+    posterior = posterior_of(used, stages=stages, loss=loss, cost=cost, hints=hints, sampled=not designed)
     law = law_from(posterior, cost=cost)
     if not designed:
         nothing = Answer(asked=AnswerAt(loss=loss, seeds_needed=RULES.least_seeds), cost=cost)
-        return answered(LawFile(law=law), replace(nothing, batches=batches), chosen, store=store)
+        return answered(LawFile(law=law), replace(nothing, batches=batches), sampled, store=store)
     beside = None
-    if chosen and set(law.stages) <= {letter for record in chosen for letter in record.order}:
-        beside = derive_law(chosen, stages=law.stages, loss=loss, cost=cost, sampled=True)
+    if sampled and set(law.stages) <= {letter for record in sampled for letter in record.order}:
+        beside = derive_law(sampled, stages=law.stages, loss=loss, cost=cost, sampled=True)
     heard = () if hints is None else hints.names
     answer = replace(answer_from(posterior, cost=cost), batches=batches, prior=heard)
-    return answered(LawFile(law=law, adaptive=beside), answer, [*designed, *chosen], store=store)
+    return answered(LawFile(law=law, adaptive=beside), answer, [*designed, *sampled], store=store)
 
 
 def hints_in(folder: Path, records: Sequence[Record], stages: Order, *, cost: CostName) -> Hints | None:

@@ -109,14 +109,14 @@ def _keep_networks(folder: Path, networks: Sequence[Pick], records: Sequence[Rec
     refuse_link(folder)
     folder.mkdir(exist_ok=True)
     drop_drafts(folder)
-    known = {(record.sequence, record.seed): record for record in records}
+    record_of = {(record.sequence, record.seed): record for record in records}
     written: set[str] = set()
     for network in networks:
         name = network_name(network.loss)
         if name in written:
             continue
         written.add(name)
-        source = runner.whole_network(known[network.sequence, network.seed])
+        source = runner.whole_network(record_of[network.sequence, network.seed])
         if source is not None:
             copy_with_threshold(source, folder / name, network.threshold, network.skip)
 
@@ -150,8 +150,8 @@ class _Tested:
 
 
 def _latency_of(record: Record) -> ExitLatencies | None:
-    told = record.extra.get("latency")
-    return None if told is None else decode(told, ExitLatencies, "record key 'latency'")
+    stored = record.extra.get("latency")
+    return None if stored is None else decode(stored, ExitLatencies, "record key 'latency'")
 
 
 def guaranteed_networks(task: Task, store: Store, records: Sequence[Record], answer: Answer) -> list[Pick]:
@@ -172,14 +172,14 @@ def guaranteed_networks(task: Task, store: Store, records: Sequence[Record], ans
             own = [record for record in records if record.order == order]
             tested[order] = [_test(task, store, record) for record in own if _is_held(task, store, record)]
         if (best := _most_reduced(tested[order], loss, task.cost)) is not None:
-            chosen, point = best
+            network, point = best
             note = f"certified: it loses at most {100 * loss:g} % with {100 * (1 - ERROR):g} % confidence"
             picks.append(
                 Pick.of(
-                    chosen.record,
+                    network.record,
                     point,
                     loss=loss,
-                    images=chosen.unseen.correct.shape[1],
+                    images=network.unseen.correct.shape[1],
                     note=note,
                     store=store.folder,
                     exact=True,

@@ -37,7 +37,7 @@ def discover_by_proxy(
     *,
     out: Path | str,
     budget_seconds: float | None = 480.0,
-    started: Callable[[str], None] = lambda told: None,
+    started: Callable[[str], None] = lambda line: None,
     **options: Any,
 ) -> Discovery:
     """Like `discover`, with a race on a cheaper copy of the task before it, in the folder `proxy` of `out`.
@@ -58,8 +58,8 @@ def discover_by_proxy(
     copy, cheap = _usable(task, suggested(task) if proxy is None else proxy, folder)
     if not copy.changed:
         return discover(task, out=folder, budget_seconds=budget_seconds, **options)
-    whole = _baseline(task, folder)
-    errors = (baseline_error([whole]), baseline_error([_baseline(cheap, folder / PROXY_FOLDER)]))
+    baseline = _baseline(task, folder)
+    errors = (baseline_error([baseline]), baseline_error([_baseline(cheap, folder / PROXY_FOLDER)]))
     loss = matched_loss(task.loss, "error", errors=errors)
     started(
         f"raced first on a copy with {copy}, about {100 * copy.work:.3g} % of the work; its baseline errs in "
@@ -68,10 +68,10 @@ def discover_by_proxy(
     )
     part = None if budget_seconds is None else SHARE * budget_seconds
     first = discover(replace(cheap, loss=loss), out=folder / PROXY_FOLDER, budget_seconds=part, **options)
-    hints = Hints.of([whole], first.records, first.law.stages, cost=task.cost)
-    rest = None if budget_seconds is None else (1 - SHARE) * budget_seconds
-    chosen = replace(task, settings=first.settings, ladder="fixed")
-    return discover(chosen, out=folder, budget_seconds=rest, hints=hints, **options)
+    hints = Hints.of([baseline], first.records, first.law.stages, cost=task.cost)
+    remaining = None if budget_seconds is None else (1 - SHARE) * budget_seconds
+    settled = replace(task, settings=first.settings, ladder="fixed")
+    return discover(settled, out=folder, budget_seconds=remaining, hints=hints, **options)
 
 
 def suggested(task: Task) -> Proxy:

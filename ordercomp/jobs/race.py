@@ -42,7 +42,7 @@ class Race:
     task: Task
     seeds: int  # at most
     start: int = 0
-    told: Mapping[Order, float] = field(default_factory=dict)  # what was raced elsewhere says of each chain
+    hinted: Mapping[Order, float] = field(default_factory=dict)  # what was raced elsewhere says of each chain
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -63,8 +63,10 @@ class Race:
     def finals(self, chain: Order) -> list[StageSequence]:
         """The chain at every setting with the stages that can only come last; none if the task has none."""
         last = self.task.stages[len(self.stages) :]
-        steps = self.task.sequence(last).steps if last else ()
-        return [StageSequence((*one.steps, *steps)) for one in self.sequences([chain])] if last else []
+        if not last:
+            return []
+        steps = self.task.sequence(last).steps
+        return [StageSequence((*sequence.steps, *steps)) for sequence in self.sequences([chain])]
 
     @property
     def rungs(self) -> tuple[Setting, ...]:
@@ -83,7 +85,7 @@ class Race:
         task = self.task
         networks = networks_of(records, self.stages, cost=task.cost)
         table = chain_values(networks, self.stages, loss=task.loss, settings=self.rungs)
-        return known(replace(table, seeds=tuple(seed - self.start for seed in table.seeds)), ran)
+        return only_trained(replace(table, seeds=tuple(seed - self.start for seed in table.seeds)), ran)
 
     def next_cells(
         self, records: Iterable[Record], finished: Iterable[Cell], open_: Iterable[Cell] = ()
@@ -98,7 +100,7 @@ class Race:
         if not np.isfinite(table.values).any():
             return ()
         return next_cells(
-            look(table.hinted(self.told)),
+            look(table.hinted(self.hinted)),
             ran | with_prefixes(open_),
             seeds=self.seeds,
             settings=len(self.task.settings),
@@ -117,13 +119,13 @@ class Race:
     def sequences(self, orders: Iterable[Order]) -> list[StageSequence]:
         """Every order at every knob setting; shorter chains as prefixes of one of all stages."""
         task = self.task
-        found: dict[StageSequence, None] = {}
+        sequences: dict[StageSequence, None] = {}
         for order in orders:
-            rest = "".join(stage for stage in self.stages if stage not in order)
+            later = "".join(stage for stage in self.stages if stage not in order)
             for setting in task.settings:
-                whole = task.sequence(order + rest, setting)
-                found[StageSequence(whole.steps[: len(order)])] = None
-        return list(found)
+                steps = task.sequence(order + later, setting).steps
+                sequences[StageSequence(steps[: len(order)])] = None
+        return list(sequences)
 
     def controls(self, orders: Iterable[Order]) -> list[StageSequence]:
         """F after each static prefix of the orders, at every knob setting: was it trained to the end?"""
@@ -142,15 +144,15 @@ class Race:
         At the last knob setting, where a stage is as hard as the task makes it; Q goes from the bits of the
         first setting to those of the last. The order is followed by a stage at the first, gentlest setting.
         """
-        task, found = self.task, []
+        task, sequences = self.task, []
         for letter in order:
             if known_stages()[letter].repeatable:
                 light, hard = (task.sequence(2 * letter, task.settings[place]) for place in (0, -1))
                 first = light if letter == "Q" else hard
-                found.append(StageSequence((first.steps[0], hard.steps[1])))
+                sequences.append(StageSequence((first.steps[0], hard.steps[1])))
                 usual = task.sequence(letter, task.settings[-1])
-                found += [usual, *as_hard_at_once(usual), task.sequence(order + letter, task.settings[0])]
-        return list(dict.fromkeys(found))
+                sequences += [usual, *as_hard_at_once(usual), task.sequence(order + letter, task.settings[0])]
+        return list(dict.fromkeys(sequences))
 
     @property
     def extras(self) -> list[StageSequence]:
@@ -166,7 +168,7 @@ def with_prefixes(cells: Iterable[Cell]) -> set[Cell]:
     return {(prefix, seed) for chain, seed in cells for prefix in prefixes(chain)}
 
 
-def known(table: ValueTable, ran: Collection[Cell]) -> ValueTable:
+def only_trained(table: ValueTable, ran: Collection[Cell]) -> ValueTable:
     """The table without what a race did not train."""
     there = np.array([[(order, seed) in ran for seed in table.seeds] for order in table.orders])
     values = np.where(there.reshape(table.values.shape), table.values, np.nan)
@@ -212,11 +214,11 @@ class RacePlan:
     @property
     def seeds(self) -> Mapping[int, tuple[Order, ...]]:
         """The chains that run at each seed."""
-        found: defaultdict[int, dict[Order, None]] = defaultdict(dict)
+        chains: defaultdict[int, dict[Order, None]] = defaultdict(dict)
         for block in self.blocks:
             for chain, seed in block:
-                found[seed][chain] = None
-        return {seed: tuple(found[seed]) for seed in sorted(found)}
+                chains[seed][chain] = None
+        return {seed: tuple(chains[seed]) for seed in sorted(chains)}
 
     @property
     def nodes(self) -> list[StageSequence]:
@@ -259,8 +261,8 @@ def plan_race(race: Race, *, losing: bool) -> RacePlan:
 def _example(seeds: int, loss: float, cost: CostName, settings: int) -> tuple[tuple[Cell, ...], ...]:
     """The blocks of a race of D, P, Q and E in the recorded world."""
     records = load_recorded(EXAMPLE)
-    told: CostName = "bitops" if cost == "latency" and not holds_latency(records) else cost
-    networks = networks_of(records, EXAMPLE_STAGES, cost=told)
+    recorded_cost: CostName = "bitops" if cost == "latency" and not holds_latency(records) else cost
+    networks = networks_of(records, EXAMPLE_STAGES, cost=recorded_cost)
     world = chain_values(networks, EXAMPLE_STAGES, loss=loss)
     seeds = min(seeds, len(world.seeds))
     blocks: list[tuple[Cell, ...]] = []
@@ -268,5 +270,6 @@ def _example(seeds: int, loss: float, cost: CostName, settings: int) -> tuple[tu
     while block:
         blocks.append(block)
         ran = with_prefixes(cell for block in blocks for cell in block)
-        block = next_cells(look(known(world, ran)), ran, seeds=seeds, settings=settings, block=_EXAMPLE_BLOCK)
+        draws = look(only_trained(world, ran))
+        block = next_cells(draws, ran, seeds=seeds, settings=settings, block=_EXAMPLE_BLOCK)
     return tuple(blocks)

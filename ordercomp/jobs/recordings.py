@@ -44,10 +44,10 @@ def recorded_hints(names: Iterable[str], stages: Order, *, cost: CostName = "bit
     They hold no latency; bit operations speak for it. Raises ValueError for an unknown name, and for stages
     of which they know fewer than two.
     """
-    known = "".join(stage for stage in stages if stage in RACED_STAGES)
-    if len(known) < 2:
+    recorded_stages = "".join(stage for stage in stages if stage in RACED_STAGES)
+    if len(recorded_stages) < 2:
         raise ValueError(f"a prior from recordings needs two of the stages {RACED_STAGES}, got {stages!r}")
-    told: CostName = "bitops" if cost == "latency" else cost
+    recorded_cost: CostName = "bitops" if cost == "latency" else cost
     names = tuple(names)
-    sources = tuple(HintSource(tuple(networks_of(load_recorded(name), known, cost=told))) for name in names)
-    return Hints(sources, known, names)
+    tables = [networks_of(load_recorded(name), recorded_stages, cost=recorded_cost) for name in names]
+    return Hints(tuple(HintSource(tuple(networks)) for networks in tables), recorded_stages, names)

@@ -47,15 +47,15 @@ def choose_record(path: Path, *, line: int | None = None, sequence: str = "", se
         if not 1 <= line <= len(records):
             raise ValueError(f"line must be one of the {len(records)} records of {path}, got {line}")
         return records[line - 1]
-    chosen = [
+    matches = [
         record for record in records if record.seed == seed and sequence in (record.sequence, record.order)
     ]
-    if len(chosen) != 1:
+    if len(matches) != 1:
         raise ValueError(
-            f"{path} must hold one record of {sequence!r} at seed {seed}, it holds {len(chosen)}; "
+            f"{path} must hold one record of {sequence!r} at seed {seed}, it holds {len(matches)}; "
             "name a line, or the sequence with its knobs"
         )
-    return chosen[0]
+    return matches[0]
 
 
 def named_task(record: Record, *, trust: Collection[str] = ()) -> Task:
@@ -118,14 +118,14 @@ def rerun(
 
 def _places(record: Record) -> tuple[tuple[int, int], ...]:
     """Where each node's network was among those that it was trained side by side with, and their number."""
-    told = record.extra.get(SIDE_BY_SIDE, [])
-    whole = isinstance(told, list) and len(told) == len(record.order) + 1
-    pairs = [tuple(pair) for pair in told if isinstance(pair, list)] if whole else []
-    good = [pair for pair in pairs if len(pair) == 2 and all(type(one) is int for one in pair)]
-    if not all(0 <= place < count <= _MOST_BESIDE for place, count in good) or len(good) < len(told):
+    stored = record.extra.get(SIDE_BY_SIDE, [])
+    complete = isinstance(stored, list) and len(stored) == len(record.order) + 1
+    pairs = [tuple(pair) for pair in stored if isinstance(pair, list)] if complete else []
+    good = [pair for pair in pairs if len(pair) == 2 and all(type(number) is int for number in pair)]
+    if not all(0 <= place < count <= _MOST_BESIDE for place, count in good) or len(good) < len(stored):
         raise ValueError(
             f"{SIDE_BY_SIDE} of the record must hold a place and a number of seeds for the baseline and each "
-            f"stage, got {_short(told)}"
+            f"stage, got {_short(stored)}"
         )
     return tuple(good)
 
@@ -141,8 +141,8 @@ def _measured(record: Record) -> dict[str, Any]:
     """What a record says that was measured, as plain JSON."""
     data = record.to_json()
     points = [{key: value for key, value in point.items() if key not in _TIMED} for point in data["points"]]
-    kept = {name: data.get(name) for name in ("baseline", "epochs", "error", "costs", "achieved")}
-    return {**kept, "points": points}
+    measured = {name: data.get(name) for name in ("baseline", "epochs", "error", "costs", "achieved")}
+    return {**measured, "points": points}
 
 
 def _differences(place: str, there: Any, now: Any) -> list[str]:

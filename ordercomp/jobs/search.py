@@ -86,23 +86,23 @@ def first_sequences(task: Task, space: Space) -> list[StageSequence]:
 def _useful(letter: str, name: str, knob: Knob, network: CompressedNetwork) -> Knob:
     values = _listed(knob)
     before = _structure(network)
-    made: dict[str, list[KnobValue]] = {}
+    by_structure: dict[str, list[KnobValue]] = {}
     for value in values:
         try:
             result = apply_untrained(network, StageSequence((Step.of(letter, {name: value}),)))
         except StageError:
             continue
         if (structure := _structure(result)) != before:
-            made.setdefault(structure, []).append(value)
-    kept = [knob.default if knob.default in alike else alike[0] for alike in made.values()]
-    kept = [value for value in values if value in kept]
-    if not kept or len(kept) == len(values):
+            by_structure.setdefault(structure, []).append(value)
+    useful = [knob.default if knob.default in alike else alike[0] for alike in by_structure.values()]
+    useful = [value for value in values if value in useful]
+    if not useful or len(useful) == len(values):
         return knob
-    default = knob.default if knob.default in kept else _nearest(kept, knob.default)
-    place = values.index(kept[0])
-    if len(kept) > 1 and kept == values[place : place + len(kept)] and not knob.choices:
-        return replace(knob, default=default, low=_number(kept[0]), high=_number(kept[-1]))
-    return Knob(default=default, choices=tuple(kept), help=knob.help)
+    default = knob.default if knob.default in useful else _nearest(useful, knob.default)
+    place = values.index(useful[0])
+    if len(useful) > 1 and useful == values[place : place + len(useful)] and not knob.choices:
+        return replace(knob, default=default, low=_number(useful[0]), high=_number(useful[-1]))
+    return Knob(default=default, choices=tuple(useful), help=knob.help)
 
 
 def _listed(knob: Knob) -> list[KnobValue]:
@@ -134,10 +134,10 @@ def _moved(space: Space, sequence: StageSequence) -> StageSequence:
 
 def _nearest(values: Iterable[KnobValue], wanted: KnobValue) -> KnobValue:
     """The value closest to the one wanted, which itself is taken if it is there."""
-    chosen = list(values)
-    if wanted in chosen or isinstance(wanted, str):
-        return wanted if wanted in chosen else chosen[0]
-    return min(chosen, key=lambda value: abs(_number(value) - _number(wanted)))
+    candidates = list(values)
+    if wanted in candidates or isinstance(wanted, str):
+        return wanted if wanted in candidates else candidates[0]
+    return min(candidates, key=lambda value: abs(_number(value) - _number(wanted)))
 
 
 def _number(value: KnobValue) -> float | int:
@@ -211,9 +211,9 @@ def search(
     continues it, and trains nothing twice. More is set by a `SearchPlan`, for `run_search`. Raises
     ValueError for bad input.
     """
-    chosen = load_task(task) if isinstance(task, str) else task
+    task = load_task(task) if isinstance(task, str) else task
     plan = SearchPlan(
-        task=chosen, out=Path(out), stages=stages, trials=trials, sampler=sampler, storage=storage
+        task=task, out=Path(out), stages=stages, trials=trials, sampler=sampler, storage=storage
     )
     return run_search(plan)
 
@@ -306,13 +306,13 @@ def task_space(task: Task, stages: Order = "", *, optional: bool = True, repeats
     Raises ValueError for an unknown stage letter.
     """
     letters = stages or task.stages
-    known = known_stages()
-    declared = {letter: dict(stage.knobs) for letter, stage in known.items()}
+    available = known_stages()
+    declared = {letter: dict(stage.knobs) for letter, stage in available.items()}
     held: dict[str, dict[str, KnobValue]] = {
         letter: {name: value for name, value in values.items() if not _on_grid(declared[letter][name], value)}
         for letter, values in task.knobs.items()
     }
-    again = "".join(letter for letter in letters if letter in known and known[letter].repeatable)
+    again = "".join(letter for letter in letters if letter in available and available[letter].repeatable)
     return Space(letters, declared, optional, again, repeats, fixed=held, final=final_stages())
 
 

@@ -66,8 +66,8 @@ class Ranking:
 
     def front(self, points: Sequence[Candidate]) -> list[Candidate]:
         """The points that no other beats in all objectives, by falling cost; equal ones are all kept."""
-        kept = _undominated(points, [self._costs(candidate) for candidate in points])
-        return sorted(kept, key=self._rank, reverse=True)
+        undominated = _undominated(points, [self._costs(candidate) for candidate in points])
+        return sorted(undominated, key=self._rank, reverse=True)
 
     def best(self, points: Iterable[Candidate], tolerance: float) -> Candidate | None:
         """The point of least cost with a loss of at most `tolerance`; None if there is none.
@@ -174,17 +174,17 @@ class SearchResult:
     def progress(self) -> list[Progress]:
         """How the value grew, network by network."""
         own = {(record.sequence, record.seed): record.seconds for record in self.records}
-        known = {**self.seconds, **own}
+        seconds_of = {**self.seconds, **own}
         steps: list[Progress] = []
-        kept: list[Candidate] = []
+        outline: list[Candidate] = []
         paid: set[tuple[str, int]] = set()
         seconds = 0.0
         for count, record in enumerate(self.records, start=1):
             nodes = {(str(prefix), record.seed) for prefix in StageSequence.parse(record.sequence).prefixes}
-            seconds += sum(known.get(node, 0.0) for node in nodes - paid)
+            seconds += sum(seconds_of.get(node, 0.0) for node in nodes - paid)
             paid |= nodes
-            kept = self.ranking.outline([*kept, *self.ranking.candidates([record])])
-            value = self.ranking.value(kept)
+            outline = self.ranking.outline([*outline, *self.ranking.candidates([record])])
+            value = self.ranking.value(outline)
             steps.append(Progress(networks=count, trainings=len(paid), seconds=seconds, value=value))
         return steps
 
@@ -363,7 +363,8 @@ def report(folder: Path) -> Path:
     else:
         search = _decoded(outcome, SearchFile)
         best = {
-            loss: one and replace(one, compress=_marked(one.compress)) for loss, one in search.best.items()
+            loss: pick and replace(pick, compress=_marked(pick.compress))
+            for loss, pick in search.best.items()
         }
         shown = replace(search, best=best, dashboard=search.dashboard and _marked(search.dashboard))
         write_search_report(page, shown, map(search.objectives.restrict, measured))
@@ -392,10 +393,10 @@ def _marked(command: str) -> str:
         dict(zip(words[3::2], words[4::2], strict=False)),
     )
     compresses = first == ["ordercomp", "compress"] and not sequence.startswith("-") and len(words) % 2
-    known = options.keys() <= _OPTIONS and options.get("--task") in TASKS
+    ours = options.keys() <= _OPTIONS and options.get("--task") in TASKS
     here = Path(options.get("--out", "")).name == options.get("--out")
     looks = first[:1] == ["optuna-dashboard"] and len(words) == 2 and words[1].startswith("sqlite:///")
-    if shlex.join(words) == command and (looks or (compresses and known and here)):
+    if shlex.join(words) == command and (looks or (compresses and ours and here)):
         return command
     return f"# of whoever made these files, to be read before it is run: {' '.join(command.split())}"
 

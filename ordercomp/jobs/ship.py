@@ -15,15 +15,15 @@ def task_images(network: CompressedNetwork, task: Task | str) -> tuple[Tensor, t
 
     Raises ValueError if the network takes images of another shape, or other classes.
     """
-    chosen = load_task(task) if isinstance(task, str) else task
-    data = task_data(chosen, 0)
+    task = load_task(task) if isinstance(task, str) else task
+    data = task_data(task, 0)
     architecture = network.architecture
     wanted = (architecture.channels, *architecture.size, architecture.classes)
     came = (data.channels, *data.size, data.classes)
     if came != wanted:
         raise ValueError(
             f"--task must have images (channels, height, width) and classes of {wanted} for this network, "
-            f"those of {chosen.name} are {came}"
+            f"those of {task.name} are {came}"
         )
     training, _ = stored_images(network, data.train, TRAINING_IMAGES)
     return training, stored_images(network, data.test, TEST_IMAGES)

@@ -34,11 +34,11 @@ def show(what: Presentable | Iterable[Record | Candidate]) -> Shown:
         if not {"law", "pairs", "stages"} <= set(what):
             raise ValueError(f"show takes the content of a law.json, got a mapping of {', '.join(what)}")
         return shown_law(read_law(what))
-    chosen = list(what) if isinstance(what, Iterable) else [what]
-    records = [item for item in chosen if isinstance(item, Record)]
-    points = [item for item in chosen if isinstance(item, Candidate)]
-    if len(records) == len(chosen):
+    items = list(what) if isinstance(what, Iterable) else [what]
+    records = [item for item in items if isinstance(item, Record)]
+    points = [item for item in items if isinstance(item, Candidate)]
+    if len(records) == len(items):
         return shown_records(records)
-    if len(points) == len(chosen):
+    if len(points) == len(items):
         return shown_front(points)
-    raise ValueError(f"show takes results, records or the points of a front, got {type(chosen[0]).__name__}")
+    raise ValueError(f"show takes results, records or the points of a front, got {type(items[0]).__name__}")
