@@ -78,7 +78,7 @@ def _median_times(
             start = time.perf_counter()
             step()
             times[precision].append(time.perf_counter() - start)
-    return {precision: sorted(taken)[len(taken) // 2] for precision, taken in times.items()}
+    return {precision: sorted(durations)[len(durations) // 2] for precision, durations in times.items()}
 
 
 def _step(module: MultiExit, images: Tensor, labels: Tensor, precision: torch.dtype) -> None:

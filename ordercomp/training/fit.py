@@ -141,8 +141,8 @@ def _for_each_exit(targets: Sequence[Tensor], exits: int) -> Sequence[Tensor]:
 def batched(count: int, size: int, rng: torch.Generator, *, device: torch.device = _CPU) -> Iterator[Tensor]:
     """Shuffled indices of one epoch in batches; a smaller last one is left out unless it is alone."""
     order = torch.randperm(count, generator=rng).to(device)
-    whole = max(1, count // size) * size
-    for start in range(0, min(whole, count), size):
+    full = max(1, count // size) * size
+    for start in range(0, min(full, count), size):
         yield order[start : start + size]
 
 

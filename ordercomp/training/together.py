@@ -44,12 +44,12 @@ def together(works: Sequence[Callable[[], Result]], *, pays: bool = False) -> li
     `pays` is measured unless it is said to.
     """
     table = [_Seat(work, count=len(works)) for work in works]
-    for one in table:
-        one.go_on()
-    while waiting := [one for one in table if one.asked is not None]:
-        for one, answer in zip(waiting, _train(waiting, pays=pays), strict=True):
-            one.go_on(answer)
-    return [one.result for one in table]
+    for piece in table:
+        piece.go_on()
+    while waiting := [piece for piece in table if piece.asked is not None]:
+        for piece, answer in zip(waiting, _train(waiting, pays=pays), strict=True):
+            piece.go_on(answer)
+    return [piece.result for piece in table]
 
 
 def train_again(work: Callable[[], Result], *, place: int, count: int) -> Result | None:
@@ -58,12 +58,12 @@ def train_again(work: Callable[[], Result], *, place: int, count: int) -> Result
     The result has the same bits, since networks side by side share nothing. None as of `together`.
     """
     table = [_Seat(work, count=count) for _ in range(count)]
-    for one in table:
-        one.go_on()
-    if all(one.asked is not None for one in table):
+    for piece in table:
+        piece.go_on()
+    if all(piece.asked is not None for piece in table):
         answers = _train(table, pays=True)
-        for one in table:
-            one.go_on(answers[place] if one is table[place] else GivenBackError())
+        for piece in table:
+            piece.go_on(answers[place] if piece is table[place] else GivenBackError())
     return table[place].result
 
 
@@ -131,7 +131,7 @@ class _Seat(Generic[Result]):
 
 def _train(waiting: Sequence[_Seat[Any]], *, pays: bool) -> list[Answer | BaseException]:
     """Train what the seats ask for as one if that pays, else one after the other."""
-    fittings = [one.asked for one in waiting if one.asked is not None]
+    fittings = [piece.asked for piece in waiting if piece.asked is not None]
     start = time.perf_counter()
     try:
         joint = None if len(fittings) == 1 else _join_if_it_pays(fittings, pays=pays)
@@ -239,10 +239,10 @@ def _kind(fitting: Fitting[Any]) -> object:
 @contextmanager
 def _nothing_changed(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Put back what training steps without an optimizer change; the first module holds all the buffers."""
-    kept = [buffer.clone() for buffer in modules[0].buffers()]
+    saved = [buffer.clone() for buffer in modules[0].buffers()]
     with torch.random.fork_rng(devices=[]):
         yield
-    for buffer, before in zip(modules[0].buffers(), kept, strict=True):
+    for buffer, before in zip(modules[0].buffers(), saved, strict=True):
         buffer.copy_(before)
     for module in modules:
         module.zero_grad(set_to_none=True)

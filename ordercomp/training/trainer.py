@@ -145,16 +145,16 @@ class DataTrainer:
         module = network.module.to(self.device)
         new = False
         if network.bits is not None and network.bits.placement == "tensor":
-            new = place_roundings(module, self._some(2))
+            new = place_roundings(module, self._training_images(2))
         if new or not again or self.recipe.refit_ranges:
             self._fit_ranges(module)
 
     def _fit_ranges(self, module: nn.Module) -> None:
-        _calibrate(module.train(), self._some(_EVALUATION_BATCH))
+        _calibrate(module.train(), self._training_images(_EVALUATION_BATCH))
 
     def sample(self, network: CompressedNetwork) -> Tensor:
         """Some training images as the network takes them, shape (n, c, h, w), on its device."""
-        return self._some(_SAMPLE).to(network.device)
+        return self._training_images(_SAMPLE).to(network.device)
 
     def _fit(
         self,
@@ -204,7 +204,7 @@ class DataTrainer:
 
         return refit
 
-    def _some(self, count: int) -> Tensor:
+    def _training_images(self, count: int) -> Tensor:
         batches = self.data.train.batches(count, rng=self._generator(), device=self.device)
         return next(iter(batches)).images.contiguous(memory_format=torch.channels_last)
 
@@ -280,7 +280,7 @@ def _calibrate(module: nn.Module, inputs: Tensor) -> None:
         values = arguments[0]
         if layer in seen:
             values = torch.cat([seen[layer], _summary(values)])
-        layer.calibrate(values, [one.input_scale for one in seen if isinstance(one, Rounding)])
+        layer.calibrate(values, [earlier.input_scale for earlier in seen if isinstance(earlier, Rounding)])
         seen[layer] = _summary(values)
 
     layers = [layer for layer in module.modules() if isinstance(layer, RoundedInput)]
