@@ -47,7 +47,7 @@ class Node:
         self.needs = needs  # nodes whose networks it starts from: its prefix, maybe the baseline
         self.state = State.WAITING
         self.record: Record | None = None
-        self.told = job.parent_key is None  # whether it was yielded; a baseline never is
+        self.yielded = job.parent_key is None  # whether it was yielded; a baseline never is
         self.attempts = 0  # trainings in this run
         self.alone = False  # whether it is to be trained with nothing beside it, since memory was short
         self.apart = False  # whether it is to be trained as no part of a joint network
@@ -154,9 +154,9 @@ class Graph:
         """
         ready = [other for other in self._nodes.values() if other.state is State.READY and other.wanted]
         mates = [other for other in ready if _may_join(other, node) and other is not node]
-        chosen = sorted(mates, key=lambda other: other.rank)[: min(most, -(-len(ready) // workers)) - 1]
-        needed = (need.job.key for other in chosen for need in other.needs)
-        return [node, *chosen] if all(map(self._store.has_network, needed)) else [node]
+        joining = sorted(mates, key=lambda other: other.rank)[: min(most, -(-len(ready) // workers)) - 1]
+        needed = (need.job.key for other in joining for need in other.needs)
+        return [node, *joining] if all(map(self._store.has_network, needed)) else [node]
 
     def start(self, node: Node) -> None:
         """Note that a node is in training here."""
@@ -214,12 +214,12 @@ class Graph:
             need.followers[job.key] = node
         self._nodes[job.key] = node
         if bytes.fromhex(job.key) in self._forgotten:
-            node.told = True
+            node.yielded = True
         return node
 
     def _look_up(self, node: Node) -> list[Finished]:
-        known = bytes.fromhex(node.job.key) in self._forgotten
-        stored = self._store.get(node.job.key, check_network=not known)
+        forgotten = bytes.fromhex(node.job.key) in self._forgotten
+        stored = self._store.get(node.job.key, check_network=not forgotten)
         return [] if stored is None else self._settle(node, stored, reused=True, kept=True)
 
     def _finish(self, node: Node, record: Record, *, reused: bool, kept: bool) -> list[Finished]:
@@ -235,12 +235,12 @@ class Graph:
         return finished
 
     def _settle(self, node: Node, record: Record, *, reused: bool, kept: bool) -> list[Finished]:
-        told, node.told, node.record = node.told, True, record
+        yielded, node.yielded, node.record = node.yielded, True, record
         if record.error is None:
             self._move(node, State.DONE)
         else:
             self._move(node, State.FAILED if kept else State.FAILED_FOR_NOW)
-        return [] if told else [Finished(Request(node.job.sequence, node.job.seed), record, reused, kept)]
+        return [] if yielded else [Finished(Request(node.job.sequence, node.job.seed), record, reused, kept)]
 
     def _fail_rest(self, chains: Iterable[tuple[Node, ...]], failed: Node) -> list[Finished]:
         cause, kept = failed.record, failed.state is State.FAILED
@@ -299,7 +299,7 @@ class Graph:
             return
         if self._nodes.pop(node.job.key, None) is None:
             return
-        if node.told and node.job.parent_key is not None:
+        if node.yielded and node.job.parent_key is not None:
             self._forgotten.add(bytes.fromhex(node.job.key))
         for need in node.needs:
             need.followers.pop(node.job.key, None)
@@ -315,18 +315,18 @@ class Graph:
             return
         queued = {(rank, key) for rank, _, key in self._ready}
         for key, node in self._nodes.items():
-            told = f"{node.job.sequence or 'baseline'} is {node.state.value}"
-            assert node.wanted == sum(node in chain for chain in self._open.values()), told
-            assert all(self._nodes.get(need.job.key) is need for need in node.needs), told
-            assert all(need.followers.get(key) is node for need in node.needs), told
-            assert (node in self._elsewhere) == (node.state is State.ELSEWHERE), told
-            assert not node.over or (node.record is not None and node.told), told
-            assert node.failed == (node.record is not None and node.record.error is not None), told
+            words = f"{node.job.sequence or 'baseline'} is {node.state.value}"
+            assert node.wanted == sum(node in chain for chain in self._open.values()), words
+            assert all(self._nodes.get(need.job.key) is need for need in node.needs), words
+            assert all(need.followers.get(key) is node for need in node.needs), words
+            assert (node in self._elsewhere) == (node.state is State.ELSEWHERE), words
+            assert not node.over or (node.record is not None and node.yielded), words
+            assert node.failed == (node.record is not None and node.record.error is not None), words
             if node.state is State.READY:
-                assert node.can_start, told
-                assert not node.wanted or (node.rank, key) in queued, told
+                assert node.can_start, words
+                assert not node.wanted or (node.rank, key) in queued, words
             if node.state is State.WAITING and node.wanted:
-                assert not node.can_start, told
+                assert not node.can_start, words
         for number, chain in self._open.items():
             assert number in chain[-1].ends, number
             assert not chain[-1].over, number

@@ -118,8 +118,8 @@ def train_node(job: NodeJob) -> Record:
     else:
         train = functools.partial(_train_baseline, task, job.seed)
     try:
-        network, made = _within_memory(job, task, train)
-        record = _record(job, task, store, network, start, made)
+        network, facts = _within_memory(job, task, train)
+        record = _record(job, task, store, network, start, facts)
     except (StageError, DivergedError) as error:
         if not job.sequence.steps:
             raise
@@ -237,8 +237,8 @@ def _train_baseline(task: Task, seed: int, batch_size: int) -> CompressedNetwork
     network, _ = start_network(task, seed=seed)
     judge_start(task, network, seed=seed)
     if not task.weights or task.baseline_epochs:
-        whole = make_trainer(task, seed=seed, batch_size=batch_size)
-        trainer = whole.for_stage("baseline", epochs=task.baseline_epochs or 0.0)
+        trainer = make_trainer(task, seed=seed, batch_size=batch_size)
+        trainer = trainer.for_stage("baseline", epochs=task.baseline_epochs or 0.0)
         with name_model_in_errors(task):
             epochs = trainer.train(network, fresh=not task.weights)
         if epochs >= 1:  # less is a trial, of which nothing is expected
@@ -290,7 +290,7 @@ def _record(
     store: Store,
     network: CompressedNetwork,
     start: float,
-    made: Mapping[str, int],
+    facts: Mapping[str, int],
 ) -> Record:
     data = task_data(task, job.seed)
     shares = tuple(task.shrink.get(name, 1.0) for name in ("depth", "width"))
@@ -305,11 +305,11 @@ def _record(
         points = tuple(
             replace(point, extra={**point.extra, **latency.at(point.extra["shares"])}) for point in points
         )
-    whole = points[0]
+    full_run = points[0]
     baseline = (
         _baseline(job, task, store)
         if job.sequence.steps
-        else Baseline(accuracy=whole.accuracy, test_accuracy=whole.test_accuracy)
+        else Baseline(accuracy=full_run.accuracy, test_accuracy=full_run.test_accuracy)
     )
     return Record(
         order=job.sequence.order,
@@ -324,7 +324,7 @@ def _record(
             **metric_keys(metric),
             **({} if data.real else {"classes": data.classes}),
             **({"notices": list(data.notices)} if data.notices else {}),
-            **made,
+            **facts,
             **({} if latency is None else {"latency": encode(latency)}),
             **_provenance(job, task, store, start),
             "costs": _costs(cost, dense),
@@ -352,7 +352,7 @@ def check_latency(task: Task) -> None:
 def _exit_latencies() -> Callable[..., ExitLatencies]:
     """What measures exported networks; loaded where it is needed, since it belongs to an extra."""
     try:
-        found: Callable[..., ExitLatencies] = importlib.import_module(
+        exit_latencies: Callable[..., ExitLatencies] = importlib.import_module(
             "ordercomp.shipping.latency"
         ).exit_latencies
     except ImportError as error:
@@ -360,7 +360,7 @@ def _exit_latencies() -> Callable[..., ExitLatencies]:
             "latency is measured of exported networks, which needs the extra: pip install "
             f"'ordercomp[export]' ({one_line(error)})"
         ) from None
-    return found
+    return exit_latencies
 
 
 def _latencies(network: CompressedNetwork, data: ImageData) -> ExitLatencies:

@@ -109,8 +109,8 @@ class RecordLog:
         return ", ".join(f"{key} = {encode(then.get(key))!r}, not {now[key]!r}" for key in keys)
 
     def _is_there(self, record: Record) -> bool:
-        known = self._records.get(identity(record))
-        return known is not None and (known.error is None or record.error is not None)
+        stored = self._records.get(identity(record))
+        return stored is not None and (stored.error is None or record.error is not None)
 
     def _catch_up(self) -> None:
         """Read what others have written since the last look."""

@@ -319,7 +319,7 @@ class Runner:
         self._counted: set[int] = set()  # hashes of requests: a run may have millions
         self._started: float | None = None
         self._kill = False
-        self._said = False  # whether the log says that the run stops
+        self._said_stopping = False  # whether the log says that the run stops
 
     def __enter__(self) -> Self:
         return self
@@ -440,8 +440,8 @@ class Runner:
                 return
 
     def _say_when_stopping(self, load: int) -> None:
-        if self.interrupted and not self._said:
-            self._said = True
+        if self.interrupted and not self._said_stopping:
+            self._said_stopping = True
             _log.warning("stopping: %d running trainings are finished first; Ctrl-C again ends them", load)
 
     @property

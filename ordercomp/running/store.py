@@ -270,10 +270,10 @@ class SharedStore(Store):
         path = self.network_path(key)
         if not self._fetch(path):
             return False
-        whole = self.get(key) is not None
-        if not whole:
+        intact = self.get(key) is not None
+        if not intact:
             path.unlink(missing_ok=True)  # what came was damaged on its way
-        return whole and super().has_network(key)
+        return intact and super().has_network(key)
 
     def put(self, key: str, record: Record, write_network: Callable[[Path], None] | None = None) -> None:
         """As of any store, and then at the address, the record last."""

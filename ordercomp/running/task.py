@@ -114,8 +114,8 @@ class Task:
             raise ValueError("baseline_epochs = 0 needs weights: without them nothing would be trained")
         if self.trained_on and not self.weights:
             raise ValueError(f"trained_on = {self.trained_on!r} is about weights, and the task has none")
-        told = self.mean or self.normalize or self.weights in ("", PRETRAINED) or self.baseline_epochs
-        if not told:
+        normalized = self.mean or self.normalize or self.weights in ("", PRETRAINED) or self.baseline_epochs
+        if not normalized:
             raise ValueError(
                 f"weights {self.weights} need the normalization that they were trained with: set mean and "
                 "std, or normalize to 'imagenet', 'none' (images from 0 to 1 as they are, or normalized by a "
@@ -139,8 +139,8 @@ class Task:
         if self.within and self.metric == "accuracy":
             object.__setattr__(self, "metric", "within")
         if (self.within > 0) != (self.metric == "within"):
-            what = "needs within, an error" if self.metric == "within" else "does not go with within"
-            raise ValueError(f"metric {self.metric} {what}, got within = {self.within:g}")
+            fault = "needs within, an error" if self.metric == "within" else "does not go with within"
+            raise ValueError(f"metric {self.metric} {fault}, got within = {self.within:g}")
         if self.metric not in NUMBER_METRICS:
             class_metric(self.metric)
         check_criterion(self.criterion)
@@ -190,9 +190,9 @@ class Task:
         timed = self.latency and "exported"  # earlier records hold true, and other latencies
         facts: list[object] = [self.model, self.data, self.train_limit, timed]
         facts.append(dataclasses.asdict(self.recipe))
-        set_ = {name: getattr(self, name) for name in _HASHED_IF_SET}
-        if chosen := {name: str(value) for name, value in set_.items() if value != _DEFAULTS[name]}:
-            facts.append(chosen)
+        values = {name: getattr(self, name) for name in _HASHED_IF_SET}
+        if changed := {name: str(value) for name, value in values.items() if value != _DEFAULTS[name]}:
+            facts.append(changed)
         return digest_of(*facts)
 
     def sequence(
@@ -203,13 +203,13 @@ class Task:
         With accounting "total" the stages of every order share the epochs of as many stages as the task
         has, so that orders of different lengths cost the same training.
         """
-        chosen: dict[str, dict[str, KnobValue]] = {}
+        by_stage: dict[str, dict[str, KnobValue]] = {}
         for letter in order:
-            chosen[letter] = {**self.knobs.get(letter, {}), **(knobs or {}).get(letter, {})}
+            by_stage[letter] = {**self.knobs.get(letter, {}), **(knobs or {}).get(letter, {})}
             if self.accounting == "total" and letter in _trained(order):
                 share = len(_trained(self.stages)) / len(_trained(order))
-                chosen[letter]["epochs"] = self.recipe.epochs * share
-        return complete(StageSequence.from_order(order, chosen))
+                by_stage[letter]["epochs"] = self.recipe.epochs * share
+        return complete(StageSequence.from_order(order, by_stage))
 
     @classmethod
     def from_toml(cls, path: Path | str) -> "Task":

@@ -434,15 +434,15 @@ def watching(client: Any, address: str) -> Iterator[None]:
     over = threading.Event()
 
     def watch() -> None:
-        told = False
+        warned = False
         while not over.wait(_LOOK_SECONDS):
             with suppress(Exception):  # no answer: the scheduler is gone, of which the runner hears
                 lost = not client.nthreads()
-                if lost and not told:
+                if lost and not warned:
                     _log.warning(
                         "no worker is left at %s: waiting for one to join; Ctrl-C twice ends", address
                     )
-                told = lost
+                warned = lost
 
     threading.Thread(target=watch, daemon=True).start()
     try:
