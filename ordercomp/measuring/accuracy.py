@@ -123,8 +123,8 @@ NUMBER_METRICS = ("within", "r2")
 def class_metric(name: str) -> Metric:
     """The metric of that name for classes. Raises ValueError for a name that is none."""
     if name not in CLASS_METRICS:
-        known = ", ".join((*CLASS_METRICS, *NUMBER_METRICS))
-        raise ValueError(f"metric must be one of {known}, got {name!r}")
+        names = ", ".join((*CLASS_METRICS, *NUMBER_METRICS))
+        raise ValueError(f"metric must be one of {names}, got {name!r}")
     return CLASS_METRICS[name]
 
 
@@ -308,11 +308,11 @@ def measure(
     cost = measure_cost(network) if cost is None else cost
     skips = (0.0, *SKIPS) if gates(network.module) else (None,)
     seen = {skip: exit_outcome(with_skip(network, skip), validation, metric=metric) for skip in skips}
-    chosen = [(skips[0], np.inf)]
+    settings = [(skips[0], np.inf)]
     if cost.exits > 1 or len(skips) > 1:
-        chosen += _choose_settings(seen, cost, points)
+        settings += _choose_settings(seen, cost, points)
     result = []
-    for skip, own in itertools.groupby(chosen, key=lambda setting: setting[0]):
+    for skip, own in itertools.groupby(settings, key=lambda setting: setting[0]):
         bars = [bar for _, bar in own]
         unseen = exit_outcome(with_skip(network, skip), test, metric=metric)
         on_validation, on_test = sweep_thresholds(seen[skip], bars), sweep_thresholds(unseen, bars)
@@ -350,15 +350,15 @@ def _choose_settings(seen: Mapping[float | None, ExitOutcome], cost: Cost, point
         figures.append(sweep.accuracy)
         costs.append(sweep.bitops(cost, "paper"))
     figure, spent = np.concatenate(figures), np.concatenate(costs)
-    best, kept = -1.0, []
+    best, rows = -1.0, []
     for row in np.lexsort((-figure, spent)):  # cheap first
         if figure[row] > best:
             best = figure[row]
-            kept.append(row)
-    if len(kept) > points:
-        targets = np.linspace(spent[kept[0]], spent[kept[-1]], points)
-        kept = sorted({min(kept, key=lambda row: abs(spent[row] - target)) for target in targets})
-    return sorted((candidates[row] for row in kept), key=lambda setting: (setting[0] or 0.0, -setting[1]))
+            rows.append(row)
+    if len(rows) > points:
+        targets = np.linspace(spent[rows[0]], spent[rows[-1]], points)
+        rows = sorted({min(rows, key=lambda row: abs(spent[row] - target)) for target in targets})
+    return sorted((candidates[row] for row in rows), key=lambda setting: (setting[0] or 0.0, -setting[1]))
 
 
 def _candidates(outcome: ExitOutcome) -> _FLOATS:
@@ -410,14 +410,14 @@ def certified_threshold(
     for name, value in (("loss", loss), ("error", error)):
         if not 0 < value < 1:
             raise ValueError(f"{name} must lie in (0, 1), got {value}")
-    chosen = None
+    certified = None
     for threshold, p_value in zip(THRESHOLDS, threshold_p_values(outcome, right_before, loss), strict=True):
         if p_value > error:
             break
-        chosen = float(threshold)
+        certified = float(threshold)
         if outcome.correct.shape[0] == 1:
             break  # without exits all thresholds are the same
-    return chosen
+    return certified
 
 
 def threshold_p_values(outcome: ExitOutcome, right_before: _BOOLS, loss: float) -> _FLOATS:
@@ -426,6 +426,6 @@ def threshold_p_values(outcome: ExitOutcome, right_before: _BOOLS, loss: float) 
     if right_before.shape != (images,):
         raise ValueError(f"right_before must have shape ({images},), got {right_before.shape}")
     unharmed = replace(outcome, correct=outcome.correct | ~right_before, figure=_share_right)
-    kept = sweep_thresholds(unharmed, THRESHOLDS).accuracy
-    p_values: _FLOATS = special.bdtr(np.round((1 - kept) * images), images, loss)
+    unbroken = sweep_thresholds(unharmed, THRESHOLDS).accuracy
+    p_values: _FLOATS = special.bdtr(np.round((1 - unbroken) * images), images, loss)
     return p_values

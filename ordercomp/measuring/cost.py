@@ -201,15 +201,15 @@ def _in_float(layers: Sequence[LayerCost], counter: "_Counter") -> list[LayerCos
 
     Raises ValueError for a layer that multiplies less often than was counted.
     """
-    rest = counter.uncounted()
-    for (name, _), macs in rest.items():
+    uncounted = counter.uncounted()
+    for (name, _), macs in uncounted.items():
         if macs < 0:
             raise ValueError(
                 f"the cost of {name} is not known: it runs {-macs} multiply-accumulates fewer than its "
                 "weights and its output tell"
             )
-    own = {name for name, _ in rest}
-    known = [
+    own = {name for name, _ in uncounted}
+    counted = [
         replace(
             layer,
             macs=0,
@@ -225,9 +225,9 @@ def _in_float(layers: Sequence[LayerCost], counter: "_Counter") -> list[LayerCos
     ]
     extra = (
         LayerCost(name=name, segment=segment, macs=macs, reached=False)
-        for (name, segment), macs in rest.items()
+        for (name, segment), macs in uncounted.items()
     )
-    return [*known, *extra]
+    return [*counted, *extra]
 
 
 def _outside(network: CompressedNetwork, ran: nn.Module, counter: "_Counter") -> list[LayerCost]:
