@@ -99,9 +99,9 @@ def check(
 
 
 def _names(names: Iterable[str]) -> str:
-    given = list(names)
-    shown = ", ".join(given[:_MOST_NAMES]) + (", …" if len(given) > _MOST_NAMES else "")
-    return f"{len(given)}: {shown}" if given else "none"
+    listed = list(names)
+    shown = ", ".join(listed[:_MOST_NAMES]) + (", …" if len(listed) > _MOST_NAMES else "")
+    return f"{len(listed)}: {shown}" if listed else "none"
 
 
 def _facts(achieved: Mapping[str, Any]) -> str:
@@ -132,23 +132,23 @@ def plan(
     from ordercomp.studies.run import plan_experiments
 
     torch.set_num_threads(1)  # as workers do
-    chosen, many = load_task(task_file or task), workers or usable_workers()
+    loaded, many = load_task(task_file or task), workers or usable_workers()
     if stages is not None:
-        chosen = replace(chosen, stages=stages)
+        loaded = replace(loaded, stages=stages)
     if preset is not None:
-        planned = plan_experiments(task=chosen, preset=preset, workers=many)
+        planned = plan_experiments(task=loaded, preset=preset, workers=many)
         if as_json:
             print_json(planned)
         else:
             print_lines(planned.table.to_text())
         return
-    race = Race(task=chosen, seeds=seeds)
+    race = Race(task=loaded, seeds=seeds)
     worst, expected = plan_race(race, losing=False), plan_race(race, losing=True)
-    times = probe_steps(chosen)
+    times = probe_steps(loaded)
     summary = {
-        "task": chosen.name,
-        "stages": chosen.stages,
-        "knob_settings": len(chosen.settings),
+        "task": loaded.name,
+        "stages": loaded.stages,
+        "knob_settings": len(loaded.settings),
         "seeds": seeds,
         "orders_at_the_first_seed": len(worst.seeds[0]),
         "trainings_at_most": len(worst.nodes),
@@ -161,7 +161,7 @@ def plan(
         print_json(summary)
         return
     first = PrefixTrie(sequence.steps for sequence in race.sequences(worst.seeds[0]))
-    print_shown(_tree(f"{chosen.name}: {chosen.model} on {chosen.data}, first seed", first))
+    print_shown(_tree(f"{loaded.name}: {loaded.model} on {loaded.data}, first seed", first))
     print_lines(*(f"{name.replace('_', ' ')}: {value}" for name, value in summary.items()))
 
 
@@ -191,16 +191,16 @@ def cost(
     from ordercomp.stages.catalog import apply_untrained, cost_summary
 
     channels, height, width = parse_shape(shape)
-    chosen = parse_convention(convention)
+    counting = parse_convention(convention)
     network = CompressedNetwork.create(model, classes=classes, channels=channels, size=(height, width))
     baseline = measure_cost(network)
     compressed = apply_untrained(network, StageSequence.parse(sequence))
     log_stage_notices(compressed)
-    summary = cost_summary(measure_cost(compressed), baseline, chosen)
+    summary = cost_summary(measure_cost(compressed), baseline, counting)
     if as_json:
         print_json(summary)
     else:
-        print_pairs(f"{model} {compressed.sequence}, convention {chosen}", summary)
+        print_pairs(f"{model} {compressed.sequence}, convention {counting}", summary)
 
 
 def law(
@@ -334,14 +334,14 @@ def _answer_of_table(
         print_lines(*answer_lines(answer, results.stages))
 
 
-def _parse_columns(text: str, known: Sequence[str]) -> dict[str, str]:
+def _parse_columns(text: str, keys: Sequence[str]) -> dict[str, str]:
     """The names told as `order=stages,accuracy=score`. Raises ValueError."""
     names: dict[str, str] = {}
     for part in text.split(",") if text else ():
         column, _, name = (word.strip() for word in part.partition("="))
-        if column not in known or not name:
+        if column not in keys or not name:
             raise ValueError(
-                f"--columns must name some of {', '.join(known)} as in order=stages, got {part!r}"
+                f"--columns must name some of {', '.join(keys)} as in order=stages, got {part!r}"
             )
         names[column] = name
     return names
@@ -406,11 +406,11 @@ def _verify_store(folder: Path, cap: int, as_json: bool) -> None:
 
     held = find_store(folder)
     damaged = find_damaged(held)
-    whole = sum(entry.key not in damaged for entry in list_entries(held))
+    intact = sum(entry.key not in damaged for entry in list_entries(held))
     if as_json:
-        print_json({"folder": str(held.folder), "whole": whole, "damaged": damaged})
+        print_json({"folder": str(held.folder), "whole": intact, "damaged": damaged})
     else:
-        print_lines(f"{whole} results are whole")
+        print_lines(f"{intact} results are whole")
     if damaged:
         names = ", ".join(key[:12] for key in damaged[:5])
         raise FailedRunError(

@@ -91,10 +91,10 @@ def _describe(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted with partial results."""
     logging.lastResort = _LastResort(logging.WARNING)
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    argv = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        with redirect_stdout(_Aside(sys.stdout)) if "--json" in given else nullcontext():
-            status = app(args=given, standalone_mode=False)
+        with redirect_stdout(_Aside(sys.stdout)) if "--json" in argv else nullcontext():
+            status = app(args=argv, standalone_mode=False)
     except USAGE_ERROR as error:
         message = error.format_message()  # type: ignore[attr-defined]
         print(message, file=sys.stderr) if NO_ARGUMENTS in type(error).__name__ else _tell(message)

@@ -47,7 +47,7 @@ class View:
         self._running: dict[str, tuple[NodeJob, float]] = {}
         self._last = ""
         self._notes: list[str] = []
-        self._told = self._begun  # when a plain line last said how far the run is
+        self._told_at = self._begun  # when a plain line last said how far the run is
 
     def __call__(self, finished: Finished) -> None:
         """Take in a finished node."""
@@ -132,13 +132,13 @@ class View:
     @property
     def _times(self) -> str:
         elapsed = self._clock() - self._begun
-        said, left = min(self._estimates(elapsed).items(), key=lambda item: item[1], default=("", 0.0))
+        estimate, left = min(self._estimates(elapsed).items(), key=lambda item: item[1], default=("", 0.0))
         shown = duration_text(elapsed)
-        return f"{shown}, {said.format(duration_text(left))}" if left else shown
+        return f"{shown}, {estimate.format(duration_text(left))}" if left else shown
 
     def _say_how_far(self) -> None:
-        if self._clock() - self._told >= _PLAIN_SECONDS:
-            self._told = self._clock()
+        if self._clock() - self._told_at >= _PLAIN_SECONDS:
+            self._told_at = self._clock()
             self._say(f"{self._counts}, {self._times}")
 
     def _say(self, text: str) -> None:

@@ -99,7 +99,7 @@ def discover(
     from ordercomp.running.task import load_task
     from ordercomp.running.workers import executor_at
 
-    chosen = _asked(load_task(task_file or task), stages, loss, cost)
+    loaded = _asked(load_task(task_file or task), stages, loss, cost)
     seconds, tuning = parse_duration(budget), None if tune is None else parse_duration(tune, "--tune")
     with (
         executor_at(dask, workers=workers) as (executor, many),
@@ -110,8 +110,8 @@ def discover(
             words = answer_words(so_far.answer, so_far.stages)
             view.note(f"so far: {words.headline}", *filter(None, (words.cost, words.out, so_far.ladder)))
 
-        done = _racing(proxy, prior, chosen, started=view.note)(
-            chosen,
+        done = _racing(proxy, prior, loaded, started=view.note)(
+            loaded,
             out=out,
             seeds=seeds,
             first_seed=first_seed,
@@ -125,13 +125,13 @@ def discover(
         )
     if done.failures:
         print_lines(f"ordercomp: {done.failures}", stderr=True)
-    steps = _network_steps(out, chosen.model, chosen.loss)
+    steps = _network_steps(out, loaded.model, loaded.loss)
     lines = itertools.chain(law_lines(done.file), [Text(done.ladder)] if done.ladder else [])
     _tell(done.file, lines, out, steps, interrupted=done.interrupted, as_json=as_json)
     if done.failures:
         raise typer.Exit(1)
     if tune is not None:
-        _tuned(chosen, out, seconds=tuning, dask=dask, workers=workers, store=store, as_json=as_json)
+        _tuned(loaded, out, seconds=tuning, dask=dask, workers=workers, store=store, as_json=as_json)
 
 
 def _racing(
@@ -199,8 +199,8 @@ def within_loss(folder: Path, loss: float) -> Path | None:
     """The network to take at `loss`, a fraction; where there is none, the one of the next smaller loss."""
     named = {path: _NETWORK.fullmatch(path.name) for path in folder.glob("*.safetensors")}
     by_percent = {float(match[1]): path for path, match in named.items() if match}
-    kept = [percent for percent in by_percent if percent <= 100 * loss + 1e-9]
-    return by_percent[max(kept)] if kept else None
+    allowed = [percent for percent in by_percent if percent <= 100 * loss + 1e-9]
+    return by_percent[max(allowed)] if allowed else None
 
 
 def search(
@@ -330,12 +330,12 @@ def compress(
     from ordercomp.jobs import compress as job
     from ordercomp.running.task import load_task
 
-    chosen, tolerated = load_task(task), parse_loss(loss)
+    loaded, tolerated = load_task(task), parse_loss(loss)
     wanted = StageSequence.parse(sequence)
     with watching(len(wanted)) as view:
         done = job.compress(
             wanted,
-            chosen,
+            loaded,
             out=out,
             seed=seed,
             loss=tolerated,
@@ -350,7 +350,7 @@ def compress(
     print_pairs(f"{done.record.sequence} → {out}", done.numbers)
     for line in done.remarks(loss):
         console.print(line)
-    print_next(next_steps(out, chosen.model))
+    print_next(next_steps(out, loaded.model))
 
 
 def _parse_threshold(text: str) -> float:
@@ -380,7 +380,7 @@ def study(
     from ordercomp.running.workers import executor_at
     from ordercomp.studies.run import RunOptions, run_experiment
 
-    chosen = load_task(task)
+    loaded = load_task(task)
     seconds = parse_duration(budget)
     with (
         executor_at(dask, workers=workers) as (executor, many),
@@ -395,7 +395,7 @@ def study(
             planned=view.plan,
             executor=executor,
         )
-        outcome = run_experiment(name, task=chosen, preset=preset, out=out, options=options)
+        outcome = run_experiment(name, task=loaded, preset=preset, out=out, options=options)
     if as_json:
         print_json(outcome)
     else:
@@ -429,9 +429,9 @@ def rerun(
         raise ValueError("--line or --sequence must say which record to repeat, one of them")
     path = records / "records.jsonl" if records.is_dir() else records
     record = job.choose_record(path, line=line, sequence=sequence, seed=seed)
-    chosen = load_task(task) if task else job.named_task(record, trust=trust_model or ())
+    loaded = load_task(task) if task else job.named_task(record, trust=trust_model or ())
     with watching(len(StageSequence.parse(record.sequence))) as view:
-        done = job.rerun(record, chosen, report=view)
+        done = job.rerun(record, loaded, report=view)
     if as_json:
         outcome = {"equal": not done.differences, "differences": done.differences}
         print_json({**outcome, "same_setting": done.same_setting, "record": done.again.to_json()})

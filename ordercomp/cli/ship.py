@@ -51,15 +51,15 @@ def export(
     for name, file in (("--onnx", onnx), ("--packed", packed)):
         if file is not None and (file.is_dir() or not file.parent.is_dir()):
             raise ValueError(f"{name} must be a file in an existing folder, got {file}")
-    chosen = CompressedNetwork.load(network, trust=trust_model or ())
-    done: dict[str, Any] = {"network": str(network), "sequence": str(chosen.sequence)}
+    loaded = CompressedNetwork.load(network, trust=trust_model or ())
+    done: dict[str, Any] = {"network": str(network), "sequence": str(loaded.sequence)}
     if packed is not None:
-        save_packed(chosen, packed)
+        save_packed(loaded, packed)
         done["packed"] = {"file": str(packed), "bytes": packed.stat().st_size}
     if onnx is not None:
         options = {"purpose": purpose, "opset": opset, "segments": segments, "branches": branches}
         options["int8"] = form == "int8"
-        done["onnx"] = _write_onnx(chosen, onnx, task, options)
+        done["onnx"] = _write_onnx(loaded, onnx, task, options)
     if as_json:
         print_json(done)
         return
@@ -69,26 +69,26 @@ def export(
         _print_onnx(done["onnx"])
 
 
-def _write_onnx(chosen: Any, path: Path, task: str, options: dict[str, Any]) -> dict[str, Any]:
+def _write_onnx(loaded: Any, path: Path, task: str, options: dict[str, Any]) -> dict[str, Any]:
     from ordercomp.jobs.ship import task_images
 
     try:
         from ordercomp.shipping.onnx import export_onnx
     except Exception as error:  # whatever a broken installation raises
         raise _lacks_extra("--onnx", error) from None
-    images = task_images(chosen, task)[0] if task else None
+    images = task_images(loaded, task)[0] if task else None
     try:
-        exported = asdict(export_onnx(chosen, path, images=images, **options))
+        exported = asdict(export_onnx(loaded, path, images=images, **options))
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"the network cannot be exported: {reason}") from None
     return {**exported, "files": [str(file) for file in exported["files"]]}
 
 
-def _lacks_extra(what: str, error: Exception) -> ValueError:
+def _lacks_extra(feature: str, error: Exception) -> ValueError:
     reason = " ".join(str(error).split())
     return ValueError(
-        f"{what} needs the extra: pip install 'ordercomp[export]' ({type(error).__name__}: {reason})"
+        f"{feature} needs the extra: pip install 'ordercomp[export]' ({type(error).__name__}: {reason})"
     )
 
 
@@ -130,15 +130,15 @@ def bench(
     from ordercomp.jobs.ship import task_images
     from ordercomp.networks.network import CompressedNetwork
 
-    chosen = CompressedNetwork.load(network, trust=trust_model or ())
-    leaving = _parse_shares(shares, len(chosen.exits) + 1)
+    loaded = CompressedNetwork.load(network, trust=trust_model or ())
+    leaving = _parse_shares(shares, len(loaded.exits) + 1)
     try:
         from ordercomp.shipping import bench as job
     except Exception as error:  # whatever a broken installation raises
         raise _lacks_extra("bench", error) from None
-    images, test = task_images(chosen, task) if task else (None, None)
+    images, test = task_images(loaded, task) if task else (None, None)
     measured = job.bench(
-        chosen,
+        loaded,
         repeats=repeats,
         threads=threads,
         images=images,

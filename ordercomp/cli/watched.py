@@ -42,8 +42,8 @@ class _BestSoFar:
         self._view(finished)
         points = self._ranking.candidates([finished.record])
         for loss in NOTED_LOSSES:
-            known = [self._best[loss]] if loss in self._best else []
-            if (best := self._ranking.best([*known, *points], loss)) is not None:
+            former = [self._best[loss]] if loss in self._best else []
+            if (best := self._ranking.best([*former, *points], loss)) is not None:
                 self._best[loss] = best
         lines = []
         for best, losses in itertools.groupby(self._best, key=lambda loss: self._best[loss]):
