@@ -81,8 +81,8 @@ class Layout:
 Plan = tuple[Literal["one", "list", "table"], Any] | None
 
 
-def _default(one: "Field[Any]") -> Any:
-    return one.default if one.default_factory is MISSING else one.default_factory()
+def _default(field: "Field[Any]") -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 @cache
@@ -242,8 +242,8 @@ def format_json(value: Any, *, indent: int | None = None, compact: bool = False)
 
 def _checked(text: bytes) -> bytes:
     """The text of a file without its checksum, if it has one. Raises ValueError unless that is right."""
-    held, found, checksum = text.rpartition(_CHECKSUM.encode())
-    if not found:
+    held, marker, checksum = text.rpartition(_CHECKSUM.encode())
+    if not marker:
         return text
     if checksum.strip() != f'{checksum_of(held)}"\n}}'.encode():
         raise ValueError("its checksum says so, or it was changed by hand and should lose its last key")
@@ -313,8 +313,8 @@ def _gather(data: object, kind: Any, what: str, strict: bool) -> Any:
         elif key not in layout.derived:
             unknown[key] = value
     if unknown and layout.rest is None and strict:
-        known = ", ".join([*layout.read, *layout.parts])
-        raise ValueError(f"{what} has no setting {next(iter(unknown))!r}; its settings are: {known}")
+        settings = ", ".join([*layout.read, *layout.parts])
+        raise ValueError(f"{what} has no setting {next(iter(unknown))!r}; its settings are: {settings}")
     for key in layout.required:
         if layout.read[key].attribute not in gathered:
             raise ValueError(f"{what} lacks the key {key!r}")
@@ -329,13 +329,13 @@ def _gather_alike(tables: Sequence[Any], layout: Layout) -> list[dict[str, Any]]
     if not layout.is_simple or not all(type(data) is dict for data in tables):
         return None
     read, rest, required = layout.read, layout.rest, {*layout.required}
-    known = [{key: value for key, value in data.items() if key in read} for data in tables]
-    if not all(required <= one.keys() for one in known):
+    gathered = [{key: value for key, value in data.items() if key in read} for data in tables]
+    if not all(required <= table.keys() for table in gathered):
         return None
     if rest is not None:
-        for one, data in zip(known, tables, strict=True):
-            one[rest] = {key: value for key, value in data.items() if key not in read}
-    return known if rest is not None or known == tables else None
+        for table, data in zip(gathered, tables, strict=True):
+            table[rest] = {key: value for key, value in data.items() if key not in read}
+    return gathered if rest is not None or gathered == tables else None
 
 
 def _fit(value: Any, plan: Plan, what: str, strict: bool) -> Any:

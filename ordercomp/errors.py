@@ -30,20 +30,20 @@ class FailedRunError(RuntimeError):
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was short, in Python, in torch on any device, or in what the error came from."""
     return any(
-        isinstance(one, MemoryError)
-        or type(one).__name__ == "OutOfMemoryError"
-        or (isinstance(one, OSError) and one.errno == errno.ENOMEM)
-        or (isinstance(one, RuntimeError) and _says(one, _NO_MEMORY))
-        for one in _chain(error)
+        isinstance(cause, MemoryError)
+        or type(cause).__name__ == "OutOfMemoryError"
+        or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM)
+        or (isinstance(cause, RuntimeError) and _says(cause, _NO_MEMORY))
+        for cause in _chain(error)
     )
 
 
 def is_out_of_disk(error: BaseException) -> bool:
     """Whether a disk was full, over its quota or broken, as the error or what it came from says."""
     return any(
-        (isinstance(one, OSError) and one.errno in _DISK_ERRNOS)
-        or (not isinstance(one, ValueError) and _says(one, _NO_DISK))
-        for one in _chain(error)
+        (isinstance(cause, OSError) and cause.errno in _DISK_ERRNOS)
+        or (not isinstance(cause, ValueError) and _says(cause, _NO_DISK))
+        for cause in _chain(error)
     )
 
 
@@ -82,8 +82,8 @@ def _says(error: BaseException, phrases: tuple[str, ...]) -> bool:
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """The error and what it came from."""
     seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__ or one.__context__
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -150,8 +150,8 @@ def start_ticks(pid: int) -> int | None:
         after_name = (TABLE / str(pid) / "stat").read_text().rpartition(")")[2]
     except OSError:
         return None
-    state, *rest = after_name.split()
-    return None if state in "ZX" else int(rest[18])
+    state, *fields = after_name.split()
+    return None if state in "ZX" else int(fields[18])
 
 
 def is_running(pid: int) -> bool:

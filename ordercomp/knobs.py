@@ -41,12 +41,13 @@ class Knob:
                 if choice == value and isinstance(choice, bool) == isinstance(value, bool):
                     return choice
             raise ValueError(f"{name} must be one of {', '.join(map(str, self.choices))}, got {value!r}")
-        whole = self.integral
-        if isinstance(value, (bool, str)) or not math.isfinite(value) or (whole and value != int(value)):
-            raise ValueError(f"{name} must be {'a whole number' if whole else 'a number'}, got {value!r}")
+        integral = self.integral
+        if isinstance(value, (bool, str)) or not math.isfinite(value) or (integral and value != int(value)):
+            wanted = "a whole number" if integral else "a number"
+            raise ValueError(f"{name} must be {wanted}, got {value!r}")
         if not (self.low is not None and self.high is not None and self.low <= value <= self.high):
             raise ValueError(f"{name} must lie in [{self.low}, {self.high}], got {value!r}")
-        return int(value) if whole else float(value)
+        return int(value) if integral else float(value)
 
 
 def exact(value: float) -> Fraction:
@@ -55,17 +56,17 @@ def exact(value: float) -> Fraction:
 
 
 def check_knobs(
-    owner: str, declared: Mapping[str, Knob], given: Mapping[str, KnobValue]
+    owner: str, declared: Mapping[str, Knob], values: Mapping[str, KnobValue]
 ) -> dict[str, KnobValue]:
     """Fill in defaults and check values, in the order of declaration.
 
     Raises ValueError naming `owner`, the knob, what was expected and what came.
     """
-    unknown = [name for name in given if name not in declared]
+    unknown = [name for name in values if name not in declared]
     if unknown:
-        known = ", ".join(declared) or "none"
-        raise ValueError(f"{owner} has no knob {unknown[0]!r}; its knobs are: {known}")
+        names = ", ".join(declared) or "none"
+        raise ValueError(f"{owner} has no knob {unknown[0]!r}; its knobs are: {names}")
     return {
-        name: knob.check(f"{owner} knob {name}", given.get(name, knob.default))
+        name: knob.check(f"{owner} knob {name}", values.get(name, knob.default))
         for name, knob in declared.items()
     }

@@ -58,7 +58,7 @@ class Objectives:
             raise ValueError(
                 f"record of {record.sequence!r} has no operating points: {record.error or 'unknown'}"
             )
-        kept = [point for point in record.points if self._keeps_loss(record, point)] or record.points
+        candidates = [point for point in record.points if self._keeps_loss(record, point)] or record.points
         floor = record.baseline.accuracy - self.box_loss
 
         def worth(point: OperatingPoint) -> tuple[float, float, float]:
@@ -66,7 +66,7 @@ class Objectives:
             area = max(0.0, point.accuracy - floor) * max(0.0, gain)
             return area, point.accuracy, gain
 
-        return max(kept, key=worth)
+        return max(candidates, key=worth)
 
     def values(self, record: Record) -> list[float]:
         """Give the objective values to tell, in the order of `names`.
@@ -129,7 +129,7 @@ def storage_reduction(point: OperatingPoint, convention: str = "paper") -> float
     return _counted(point, convention, "cr", point.cr)
 
 
-def _found(convention: str, counted: Mapping[str, object]) -> str:
+def _countable(convention: str, counted: Mapping[str, object]) -> str:
     """The convention under which costs are found: where no weight is zero, `nonzero` is `honest`."""
     return "honest" if convention == "nonzero" and convention not in counted else convention
 
@@ -137,7 +137,7 @@ def _found(convention: str, counted: Mapping[str, object]) -> str:
 def _counted(point: OperatingPoint, convention: str, name: str, paper: float) -> float:
     if convention == "paper":
         return paper
-    counted = point.extra.get(_found(convention, point.extra))
+    counted = point.extra.get(_countable(convention, point.extra))
     if not isinstance(counted, Mapping) or name not in counted:
         raise ValueError(f"the operating point lacks {convention}.{name}; measure it or use convention paper")
     return float(counted[name])
@@ -159,7 +159,7 @@ def _latency(point: OperatingPoint, name: str) -> float:
 
 def _stored_bytes(record: Record, point: OperatingPoint, convention: str) -> float:
     costs = record.extra.get("costs")
-    convention = _found(convention, costs) if isinstance(costs, Mapping) else convention
+    convention = _countable(convention, costs) if isinstance(costs, Mapping) else convention
     if not isinstance(costs, Mapping) or convention not in costs:
         raise ValueError(f"record of {record.sequence!r} lacks costs.{convention}, which max_bytes needs")
     return float(costs[convention]["baseline_bits"]) / storage_reduction(point, convention) / 8

@@ -33,8 +33,8 @@ def rebuild_module(letter: str, module: nn.Module, facts: Mapping[str, Any]) -> 
             f"stage {letter} made layers of it, and no installed package offers that stage; "
             f"install the one that does (entry point {letter} in the group ordercomp.stages)"
         )
-    made: nn.Module = stage_plugins()[letter].rebuild(module, facts)
-    return made
+    rebuilt: nn.Module = stage_plugins()[letter].rebuild(module, facts)
+    return rebuilt
 
 
 # Functions by name: `package.module:function`, from installed packages or the working directory.

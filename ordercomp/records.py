@@ -221,10 +221,10 @@ def _collector_paused() -> Iterator[None]:
 
 def parse_record(line: bytes) -> Record:
     """The record in a line, whose checksum must be right if it has one. Raises RecordError."""
-    line, found, checksum = line.rpartition(_CHECKSUM) if _CHECKSUM in line else (line, b"", b"")
-    if found and checksum.strip() != _checksum(line):
+    line, marker, checksum = line.rpartition(_CHECKSUM) if _CHECKSUM in line else (line, b"", b"")
+    if marker and checksum.strip() != _checksum(line):
         raise RecordError("its checksum says that it was damaged, or changed by hand")
-    return Record.from_json(_object(line + b"}" if found else line))
+    return Record.from_json(_object(line + b"}" if marker else line))
 
 
 def append_record(path: Path | str, record: Record) -> None:
@@ -245,9 +245,9 @@ def append_record(path: Path | str, record: Record) -> None:
                 _mend_last_line(file)
         start = file.tell()
         try:
-            rest = memoryview(line)
-            while rest:
-                rest = rest[file.write(rest) :]
+            unwritten = memoryview(line)
+            while unwritten:
+                unwritten = unwritten[file.write(unwritten) :]
             os.fsync(file.fileno())
         except OSError:
             file.truncate(start)
@@ -276,9 +276,9 @@ def _checksum(text: bytes) -> bytes:
 def _mend_last_line(file: IO[bytes]) -> None:
     """Close a last line that lacks only its newline, cut off one that is torn."""
     file.seek(0)
-    whole = file.read()
-    start = whole.rfind(b"\n") + 1
-    if _is_json(whole[start:]):
+    content = file.read()
+    start = content.rfind(b"\n") + 1
+    if _is_json(content[start:]):
         file.write(b"\n")
     else:
         file.truncate(start)

@@ -60,7 +60,7 @@ def subsets(stages: Order, *, smallest: int = 1) -> list[Order]:
     if smallest < 1:
         raise ValueError(f"smallest must be at least 1, as no order is empty, got {smallest}")
     sizes = range(smallest, len(stages) + 1)
-    return ["".join(chosen) for size in sizes for chosen in itertools.combinations(stages, size)]
+    return ["".join(members) for size in sizes for members in itertools.combinations(stages, size)]
 
 
 def prefixes(order: Order) -> list[Order]:
@@ -93,8 +93,8 @@ class PrefixTrie(Generic[Item]):
 
     def add(self, sequence: Iterable[Item]) -> list[tuple[Item, ...]]:
         """Add all prefixes of `sequence` and return those that are new, shortest first."""
-        whole = tuple(sequence)
-        every = [whole[:length] for length in range(1, len(whole) + 1)]
+        items = tuple(sequence)
+        every = [items[:length] for length in range(1, len(items) + 1)]
         new = [prefix for prefix in every if prefix not in self._nodes]
         self._nodes.update(dict.fromkeys(new))
         return new

@@ -25,10 +25,10 @@ def declare_missing_operators() -> torch.library.Library | None:
     detection operators stay without an implementation; nothing in ordercomp calls them. Call it before
     anything imports torchvision. The declarations live as long as what it returns, which is kept.
     """
-    found = importlib.util.find_spec("torchvision")
-    if "torchvision" in sys.modules or found is None or found.origin is None:
+    spec = importlib.util.find_spec("torchvision")
+    if "torchvision" in sys.modules or spec is None or spec.origin is None:
         return None  # imported before, or about to fail with a clear error
-    for compiled in Path(found.origin).parent.glob("_C*"):
+    for compiled in Path(spec.origin).parent.glob("_C*"):
         try:
             torch.ops.load_library(str(compiled))  # type: ignore[no-untyped-call]
         except (ImportError, OSError):

@@ -71,11 +71,11 @@ def stage_checks(stage: type[Stage], *, orders: Sequence[Order] = ORDERS) -> lis
 def check_declaration(stage: type[Stage]) -> None:
     """Check what a class says of itself, and that it is found by its letter."""
     _require(len(stage.letter) == 1 and "A" <= stage.letter <= "Z", "letter must be one of A to Z")
-    known = known_stages().get(stage.letter)
+    registered = known_stages().get(stage.letter)
     _require(
-        known is stage,
-        f"the letter {stage.letter} gives {known}, not {stage}; install the package, with an entry point "
-        f"{stage.letter} in the group ordercomp.stages",
+        registered is stage,
+        f"the letter {stage.letter} gives {registered}, not {stage}; install the package, with an entry "
+        f"point {stage.letter} in the group ordercomp.stages",
     )
     _require(all(isinstance(knob, Knob) for knob in stage.knobs.values()), "knobs must map names to Knob")
     built = stage()
