@@ -255,9 +255,10 @@ def answer_from(
     asked = asked or AnswerAt(loss=loss)
     answer = Answer(asked=asked, metric=metric_of(posterior.runs.records.values()), cost=cost)
     if short and 2 * len(short) > len(table.orders):
-        said = f"{len(short)} of {len(table.orders)} chains gain from further epochs alone: train for longer"
+        share = f"{len(short)} of {len(table.orders)}"
+        withheld = f"{share} chains gain from further epochs alone: train for longer"
         silent = tuple(AnswerAt(loss=at.loss) for at in posterior.by_loss)
-        return replace(answer, asked=AnswerAt(loss=loss), by_loss=silent, withheld=said)
+        return replace(answer, asked=AnswerAt(loss=loss), by_loss=silent, withheld=withheld)
     costs = (*COSTS, *((LATENCY,) if holds_latency(posterior.runs.records.values()) else ()))
     others = [other for other in costs if other != cost and asked.recommended]
     tables = {
@@ -277,10 +278,9 @@ def answer_from(
             for other in others
         ],
     }
-    told = iter(
-        answers_of([one for some in tables.values() for one in some], effort=effort or BRIEF, short=short)
-    )
-    by_loss, by_setting, by_cost = (list(itertools.islice(told, len(some))) for some in tables.values())
+    flat = list(itertools.chain.from_iterable(tables.values()))
+    answers = iter(answers_of(flat, effort=effort or BRIEF, short=short))
+    by_loss, by_setting, by_cost = (list(itertools.islice(answers, len(group))) for group in tables.values())
     at_loss = {at.loss: at for at in (*by_loss, asked)}
     return replace(
         answer,
@@ -337,24 +337,24 @@ def _silent(table: ValueTable) -> AnswerAt | None:
 
 def read_answer(table: ValueTable, draws: Draws, *, short: Set[Order] = frozenset()) -> AnswerAt:
     """The answer that draws of the values of a table give, with that for the orders of all stages inside."""
-    values, whole = draws.pooled, list(table.whole)
+    values, full = draws.pooled, list(table.whole)
     answer = _read(table, draws, list(range(len(table.orders))))
     answer = replace(answer, pairs=pair_evidence(table, values, short=short))
-    blind = [k for k in whole or range(len(table.orders)) if _ever_reached(table, k)]
+    blind = [k for k in full or range(len(table.orders)) if _ever_reached(table, k)]
     behind = values.max(axis=1, keepdims=True) - values
     assert answer.regret is not None
     if blind:
         answer = replace(answer, regret=replace(answer.regret, random_order=float(behind[:, blind].mean())))
-    if len(whole) < 2:
+    if len(full) < 2:
         return answer
-    scores, p = _shares(draws, whole), order_matters(table.values[whole], draws.noise[whole])
-    means = values[:, whole].mean(axis=0)
+    scores, p = _shares(draws, full), order_matters(table.values[full], draws.noise[full])
+    means = values[:, full].mean(axis=0)
     matters = None if p is None else OrderMatters(p=p, spread=float(means.max() - means.min()))
     inside = None
-    if len(whole) < len(table.orders):
-        inside = AnswerAt(loss=table.loss, at_floor=_share_at_floor(table.values[whole], table.floor))
-        if _is_reached(table.values[whole], table.floor):
-            inside = replace(_read(table, draws, whole), worth={})
+    if len(full) < len(table.orders):
+        inside = AnswerAt(loss=table.loss, at_floor=_share_at_floor(table.values[full], table.floor))
+        if _is_reached(table.values[full], table.floor):
+            inside = replace(_read(table, draws, full), worth={})
     return replace(answer, order_matters=matters, scores_explain=scores, all_stages=inside)
 
 
@@ -377,16 +377,16 @@ def _read(table: ValueTable, draws: Draws, rows: Sequence[int]) -> AnswerAt:
         for k in np.argsort(-means, kind="stable")
     }
     ran = np.array([seeds[order] > 0 for order in orders])
-    taken = int(np.argmax(np.where(ran, means, -np.inf)))  # what a copy alone speaks for is no network yet
+    pick = int(np.argmax(np.where(ran, means, -np.inf)))  # what a copy alone speaks for is no network yet
     best_set = tuple(orders[k] for k in np.argsort(-chances, kind="stable") if least[k] == 0)
-    rhat, effective = mixing(behind[:, taken].reshape(draws.values.shape[:2]))
+    rhat, effective = mixing(behind[:, pick].reshape(draws.values.shape[:2]))
     return AnswerAt(
         loss=table.loss,
-        recommended=orders[taken],
+        recommended=orders[pick],
         best_set=best_set,
         regret=Regret(
-            expected=float(behind[:, taken].mean()),
-            upper95=float(upper[taken]),
+            expected=float(behind[:, pick].mean()),
+            upper95=float(upper[pick]),
             random_order=float(behind.mean()),
         ),
         standings=standings,
@@ -514,16 +514,16 @@ def _residual(
     gram = np.block(
         [
             [
-                np.bincount(one * wide + other, minlength=high * wide).reshape(high, wide)
+                np.bincount(factor * wide + other, minlength=high * wide).reshape(high, wide)
                 for other, wide in pairs
             ]
-            for one, high in pairs
+            for factor, high in pairs
         ]
     ).astype(np.float64)
-    pulls = np.concatenate([np.bincount(one, values, high) for one, high in pairs])
+    pulls = np.concatenate([np.bincount(factor, values, high) for factor, high in pairs])
     weights, _, rank, _ = np.linalg.lstsq(gram, pulls, rcond=1e-10)
     starts = np.cumsum([0, *levels[:-1]])
-    fitted = sum(weights[start + one] for start, one in zip(starts, factors, strict=True))
+    fitted = sum(weights[start + factor] for start, factor in zip(starts, factors, strict=True))
     return float(((values - fitted) ** 2).sum()), int(rank)
 
 
@@ -534,8 +534,8 @@ def _seeds(table: ValueTable) -> int:
 
 def _share_at_floor(values: FloatArray, floor: float | None) -> float | None:
     """Share of the values that say only that the network is best left alone; None without a floor."""
-    known = values[np.isfinite(values)]
-    return None if floor is None or not known.size else float((known <= floor + 1e-9).mean())
+    measured = values[np.isfinite(values)]
+    return None if floor is None or not measured.size else float((measured <= floor + 1e-9).mean())
 
 
 def _is_reached(values: FloatArray, floor: float | None) -> bool:
@@ -548,8 +548,8 @@ def _is_reached(values: FloatArray, floor: float | None) -> bool:
 
 
 def _ever_reached(table: ValueTable, row: int) -> bool:
-    known = table.values[row][np.isfinite(table.values[row])]
-    return table.floor is None or bool((known > table.floor + 1e-9).any())
+    measured = table.values[row][np.isfinite(table.values[row])]
+    return table.floor is None or bool((measured > table.floor + 1e-9).any())
 
 
 def _shares(draws: Draws, rows: Sequence[int]) -> float:
@@ -566,7 +566,7 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float) and np.isfinite(value):
         return round(value, 4) if abs(value) >= 0.001 or value == 0 else float(f"{value:.3g}")
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{one.name: _rounded(getattr(value, one.name)) for one in fields(value)})
+        return replace(value, **{key.name: _rounded(getattr(value, key.name)) for key in fields(value)})
     if isinstance(value, Mapping):
         return {key: _rounded(inner) for key, inner in value.items()}
     return tuple(map(_rounded, value)) if isinstance(value, tuple) else value

@@ -27,8 +27,8 @@ class RecordBatch(NamedTuple):
 
 def batch_of(record: Record) -> RecordBatch:
     """The batch that a record belongs to."""
-    said = record.extra.get("versions")
-    versions = said if isinstance(said, Mapping) else {}
+    stored = record.extra.get("versions")
+    versions = stored if isinstance(stored, Mapping) else {}
     build, torch = (str(versions.get(name, "")) for name in ("ordercomp", "torch"))
     return RecordBatch(results_of(build), torch.partition("+")[0], str(record.extra.get("precision", "")))
 
@@ -48,17 +48,17 @@ def one_batch(records: Iterable[Record]) -> tuple[list[Record], str]:
         return records, _pooled(records)
     last = {batch_of(record): place for place, record in enumerate(records)}
     sizes = {batch: _runs_at_whole_seeds(own, records) for batch, own in batches.items()}
-    kept = max(batches, key=lambda batch: (sizes[batch], len(batches[batch]), last[batch]))
-    told = [record for record in records if _is_silent(record) or batch_of(record) == kept]
-    others = {batch: own for batch, own in batches.items() if batch != kept}
-    rest = [f"{_described(own)} ({batch})" for batch, own in others.items()]
-    twice = set(map(_run, batches[kept])) & {_run(record) for own in others.values() for record in own}
+    larger = max(batches, key=lambda batch: (sizes[batch], len(batches[batch]), last[batch]))
+    used = [record for record in records if _is_silent(record) or batch_of(record) == larger]
+    others = {batch: own for batch, own in batches.items() if batch != larger}
+    left_out = [f"{_described(own)} ({batch})" for batch, own in others.items()]
+    twice = set(map(_run, batches[larger])) & {_run(record) for own in others.values() for record in own}
     again = f"; {len(twice)} of them at the same sequence and seed as one that is told" if twice else ""
-    said = (
-        f"Told are {_described(batches[kept])} ({kept}). Left out as another batch, which is never pooled "
-        f"with them: {'; '.join(rest)}{again}."
+    sentence = (
+        f"Told are {_described(batches[larger])} ({larger}). Left out as another batch, which is never "
+        f"pooled with them: {'; '.join(left_out)}{again}."
     )
-    return told, " ".join(filter(None, (said, _pooled(told))))
+    return used, " ".join(filter(None, (sentence, _pooled(used))))
 
 
 def warn_of_others(records: Iterable[Record], own: RecordBatch) -> str:
@@ -108,11 +108,11 @@ def seeds_text(seeds: Collection[int]) -> str:
             spans[-1] = spans[-1][0], seed
         else:
             spans.append((seed, seed))
-    said = [f"{low}" if low == high else f"{low} to {high}" for low, high in spans]
-    return f"seed{'s' if len(seeds) > 1 else ''} {' and '.join(said)}"
+    words = [f"{low}" if low == high else f"{low} to {high}" for low, high in spans]
+    return f"seed{'s' if len(seeds) > 1 else ''} {' and '.join(words)}"
 
 
 def _pooled(records: Iterable[Record]) -> str:
     """Say which hardware is pooled; empty where it is one."""
-    found = sorted({str(record.extra["hardware"]) for record in records if "hardware" in record.extra})
-    return f"Pooled over hardware: {'; '.join(found)}." if len(found) > 1 else ""
+    hardware = sorted({str(record.extra["hardware"]) for record in records if "hardware" in record.extra})
+    return f"Pooled over hardware: {'; '.join(hardware)}." if len(hardware) > 1 else ""

@@ -86,8 +86,8 @@ def exhaustive(
         return None
     value = dict(zip(orders, map(float, drawn.mean(axis=0)), strict=True))
     ranked = sorted(orders, key=lambda ran: -value[ran])
-    kept = [ran for ran in ranked if ran in set(sorts)]
-    tested = [order, *kept] if order in value else kept
+    keeping = [ran for ran in ranked if ran in set(sorts)]
+    tested = [order, *keeping] if order in value else keeping
     if not tested:
         return None
     order, best = tested[0], ranked[0]
@@ -96,8 +96,8 @@ def exhaustive(
     tau = kendall_tau([kendall_distance(ran, order) for ran in orders], list(value.values()))
     result = Exhaustive(
         order=order,
-        orders=tuple(kept),
-        ranks=tuple(ranked.index(ran) + 1 for ran in kept),
+        orders=tuple(keeping),
+        ranks=tuple(ranked.index(ran) + 1 for ran in keeping),
         best=best,
         rank=ranked.index(order) + 1,
         of=len(orders),
@@ -121,20 +121,20 @@ def _outcome(probability: float, seeds: int) -> Outcome:
 def _sentence(result: Exhaustive) -> str:
     sure = result.probability_best
     chance = "" if sure is None else f"the best with probability {sure:.2f}, "
-    kept = ""
+    keeping = ""
     if 0 < len(result.orders) < result.of:
         ranks = ", ".join(map(str, result.ranks[:MOST_RANKS])) + (
             ", …" if len(result.ranks) > MOST_RANKS else ""
         )
-        kept = f" The {len(result.orders)} that keep every decided pair have rank {ranks}."
+        keeping = f" The {len(result.orders)} that keep every decided pair have rank {ranks}."
         if len(result.orders) == 1:
-            kept = f" {result.orders[0]}, of rank {ranks}, alone keeps every decided pair."
+            keeping = f" {result.orders[0]}, of rank {ranks}, alone keeps every decided pair."
     verb = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}[result.outcome]
     seeds = f"{result.seeds} seed{'s' * (result.seeds != 1)}"
     return (
         f"{result.order} {verb}: rank {result.rank} of {result.of} orders that were run, over {seeds}, "
         f"{result.regret:.2f} doublings behind the best ({result.best}), {chance}Kendall tau "
-        f"{result.kendall_tau:+.2f} between distance and value.{kept}"
+        f"{result.kendall_tau:+.2f} between distance and value.{keeping}"
     )
 
 
@@ -170,7 +170,7 @@ def check_insertions(pairs: Sequence[Evidence]) -> list[Insertion]:
     A place holds if the order surely comes out first there, too, as pairs are decided, fails if the other one
     does, and is undecided otherwise. An insertion fails if any of its places does and holds if all do.
     """
-    found = []
+    insertions = []
     for pair in pairs:
         sign = 1 if pair.edge[0] == pair.first else -1
         stages = dict.fromkeys(group.stage for group in pair.groups or ())
@@ -186,8 +186,8 @@ def check_insertions(pairs: Sequence[Evidence]) -> list[Insertion]:
                 for group in pair.groups or ()
                 if group.stage == stage
             )
-            found.append(_insertion(*pair.edge[:2], stage, places))
-    return found
+            insertions.append(_insertion(*pair.edge[:2], stage, places))
+    return insertions
 
 
 _OUTCOMES: Mapping[int, Outcome] = {1: "holds", -1: "fails", 0: "undecided"}
@@ -243,7 +243,7 @@ def check_repetitions(table: RunTable, values: Mapping[Run, float]) -> list[Repe
         if len(run.order) <= 2:  # longer chains are compared with themselves, not by their reduction
             most = max(point.bitops_cr for point in table.records[run].points)
             reductions[run.accounting, run.text].append(math.log2(most))
-    reached = {key: float(np.mean(found)) for key, found in reductions.items()}
+    reached = {key: float(np.mean(logs)) for key, logs in reductions.items()}
     gains: dict[_Repeat, list[BySeed]] = defaultdict(list)
     for accounting, text in by_seed:
         order = parsed(text).order

@@ -55,7 +55,7 @@ def end_accuracy(record: Record) -> float:
 
 
 def short_chains(
-    table: RunTable, found: Sequence[Control], stages: Order, *, margin: float = MARGIN
+    table: RunTable, judged: Sequence[Control], stages: Order, *, margin: float = MARGIN
 ) -> frozenset[Order]:
     """The chains of `stages` that gain more than `margin` from F at half of their knob settings or more.
 
@@ -63,9 +63,9 @@ def short_chains(
     rest as it is. Without a control of its own it is judged by the mean gain after this stage. What lacked
     epochs on the way and got them by its end is not short: it is the chain that ends with them that is.
     """
-    own = {(control.accounting, control.sequence): control.gain for control in found}
+    own = {(control.accounting, control.sequence): control.gain for control in judged}
     by_stage: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for control in found:
+    for control in judged:
         by_stage[control.accounting, parsed(control.sequence).order[-1]].append(control.gain)
     settings: dict[Order, list[bool]] = defaultdict(list)
     for accounting, text in dict.fromkeys((run.accounting, run.text) for run in table.chains(stages)):

@@ -84,12 +84,12 @@ def _nondominated_of_two(rows: FloatArray) -> BoolArray:
 def _nondominated_of_many(rows: FloatArray) -> BoolArray:
     """Take the lexicographically first row left, drop what it dominates, repeat: one pass per row kept."""
     unique, inverse = np.unique(rows, axis=0, return_inverse=True)
-    kept = np.zeros(len(unique), dtype=np.bool_)
+    mask = np.zeros(len(unique), dtype=np.bool_)
     left = np.arange(len(unique))
     while left.size:
-        kept[left[0]] = True  # no row before it is left, and none after it can dominate it
+        mask[left[0]] = True  # no row before it is left, and none after it can dominate it
         left = left[1:][(unique[left[1:]] < unique[left[0]]).any(axis=1)]
-    return kept[inverse.reshape(-1)]
+    return mask[inverse.reshape(-1)]
 
 
 # Hypervolume: how much of the space up to a reference point is dominated (Zitzler and Thiele 1998).
@@ -229,12 +229,12 @@ def front_value(records: Iterable[Record], *, scale: Scale = DEFAULT_SCALE) -> f
     return value_of(front(records, scale=scale), scale=scale)
 
 
-def value_of(chosen: Sequence[Candidate], *, scale: Scale) -> float:
+def value_of(points: Sequence[Candidate], *, scale: Scale) -> float:
     """Value of a front that `front` made with this scale; see `front_value`."""
-    if not chosen:
+    if not points:
         return 0.0
-    weights = scale.weigh(np.array([point.reported_loss for point in chosen]))
-    reductions = np.array([point.log2_reduction for point in chosen])
+    weights = scale.weigh(np.array([point.reported_loss for point in points]))
+    reductions = np.array([point.log2_reduction for point in points])
     return hypervolume(np.column_stack([-weights, -reductions]), (0.0, 0.0))
 
 
@@ -322,7 +322,7 @@ def _values(records: Sequence[Record], scale: Scale) -> list[float]:
     """Value records that have points, all at once; the rows of all arrays are theirs."""
     reductions, seen, unseen = point_arrays(records, scale.convention)
     order = np.lexsort((seen, -reductions), axis=1)  # largest reduction first, of equal ones the least loss
-    reductions, seen, unseen = (np.take_along_axis(one, order, 1) for one in (reductions, seen, unseen))
+    reductions, seen, unseen = (np.take_along_axis(array, order, 1) for array in (reductions, seen, unseen))
     on_front = _front_mask(reductions, seen)
     heights = -np.diff(np.maximum(reductions, 0.0), append=0.0)
     losses = unseen if scale.split == "test" else seen

@@ -45,14 +45,14 @@ def matched_loss(
         errors: of the baselines of task and proxy, fractions; for `error`.
         networks: of task and proxy; for `quantile`.
     """
-    found = loss
+    matched = loss
     if rule == "error":
         full, cheap = errors
-        found = loss * cheap / full if full > 0 else loss
+        matched = loss * cheap / full if full > 0 else loss
     elif rule == "quantile":
-        whole, cheap_losses = map(_losses, networks)
-        found = float(np.quantile(cheap_losses, (whole <= loss).mean()))
-    return float(np.clip(found, loss / 4, LARGEST_LOSS))
+        full_losses, cheap_losses = map(_losses, networks)
+        matched = float(np.quantile(cheap_losses, (full_losses <= loss).mean()))
+    return float(np.clip(matched, loss / 4, LARGEST_LOSS))
 
 
 def _losses(networks: Sequence[ChainNetwork]) -> FloatArray:
@@ -104,11 +104,11 @@ class Hints:
         Empty where none tells anything. Chains that were never run there are told as the model expects them,
         with up to four stages.
         """
-        found = [told for source in self.sources if (told := source.at(loss, self.stages))]
-        if len(found) < 2:
-            return found[0] if found else {}
-        chains = [chain for chain in found[0] if all(chain in told for told in found)]
-        values = np.array([[told[chain] for chain in chains] for told in found])
+        expected = [by_chain for source in self.sources if (by_chain := source.at(loss, self.stages))]
+        if len(expected) < 2:
+            return expected[0] if expected else {}
+        chains = [chain for chain in expected[0] if all(chain in by_chain for by_chain in expected)]
+        values = np.array([[by_chain[chain] for chain in chains] for by_chain in expected])
         spreads = np.maximum(values.std(axis=1, keepdims=True), 1e-9)
         means = ((values - values.mean(axis=1, keepdims=True)) / spreads).mean(axis=0)
         return dict(zip(chains, map(float, means), strict=True))

@@ -106,26 +106,26 @@ class Law:
     def sentences(self) -> tuple[str, ...]:
         """What was checked and what came out, one sentence each, for people."""
         decided = sum(pair.decided for pair in self.pairs)
-        said = [
+        lines = [
             f"{decided} of {len(self.pairs)} pairs are decided; directions drawn by lot would be free of "
             f"cycles with probability {self.acyclic_by_chance:.3f}."
         ]
         if self.free_pairs:
             named = ", ".join("-".join(pair) for pair in self.free_pairs)
-            said.append(f"No decided pair orders these: {named}.")
+            lines.append(f"No decided pair orders these: {named}.")
         if self.convergence:
-            said.append(_about_convergence(self.convergence))
+            lines.append(_about_convergence(self.convergence))
         if self.verification is not None:
-            said.append(self.verification.sentence)
+            lines.append(self.verification.sentence)
         if self.insertion:
             outcomes = [check.outcome for check in self.insertion]
             holds, fails = outcomes.count("holds"), outcomes.count("fails")
             undecided = len(outcomes) - holds - fails
-            said.append(
+            lines.append(
                 f"Of {len(outcomes)} insertions {holds} hold, {fails} fail, {undecided} are undecided."
             )
-            said += [check.sentence for check in self.insertion if check.outcome == "fails"]
-        return (*said, *(check.sentence for check in self.repetition), *self.notes)
+            lines += [check.sentence for check in self.insertion if check.outcome == "fails"]
+        return (*lines, *(check.sentence for check in self.repetition), *self.notes)
 
 
 def _about_convergence(controls: Sequence[Control]) -> str:
@@ -168,11 +168,10 @@ def law_from(posterior: Posterior, *, cost: CostName = "bitops") -> Law:
     if not 2 <= len(stages) <= 10:
         raise ValueError(f"stages must be 2 to 10 letters, got {stages!r}")
     pairs = pair_evidence(table, values, short=posterior.short, grouped=True)
-    graph = precedence_graph(
-        stages, {(first, second): sure for first, second, sure in (one.edge for one in pairs if one.decided)}
-    )
+    decided = [pair.edge for pair in pairs if pair.decided]
+    graph = precedence_graph(stages, {(first, second): sure for first, second, sure in decided})
     orders, cycle = linear_extensions(graph, stages), find_cycle(graph)
-    support = {(one.first, one.second): _support(one) for one in pairs}
+    support = {(pair.first, pair.second): _support(pair) for pair in pairs}
     kemeny = kemeny_order(stages, support)
     guess = orders[0] if len(orders) == 1 else kemeny
     return Law(

@@ -119,14 +119,14 @@ def compress_command(
     The threshold that it stores follows from the loss, or is that of the `exact` point. `task` stands for the
     one that the record names; a `store` saves the trainings that it holds.
     """
-    told = ["--loss", f"{100 * loss:g}%"]
+    choice = ["--loss", f"{100 * loss:g}%"]
     if exact is not None:
-        told = ["--threshold", "none" if exact.threshold is None else f"{exact.threshold:.6g}"]
+        choice = ["--threshold", "none" if exact.threshold is None else f"{exact.threshold:.6g}"]
     words = [
         *("ordercomp", "compress", record.sequence),
         *("--task", task or str(record.extra.get("task_source", record.task)), "--seed", str(record.seed)),
         *(() if store is None else ("--store", str(store))),
-        *told,
+        *choice,
         *("--out", f"{record.order}-{network_name(loss)}"),
     ]
     return shlex.join(words)
@@ -155,10 +155,10 @@ def networks_to_take(
     for loss in sorted(asked):
 
         def take(wanted: Wanted, note: str = "", loss: float = loss) -> Pick | None:
-            if (chosen := points.first(loss, wanted)) is None:
+            if (best := points.first(loss, wanted)) is None:
                 return None
             exact = cost != "bitops"  # by which the command chooses the threshold
-            return Pick.of(*chosen, loss=loss, images=unseen, note=note, store=store, exact=exact)
+            return Pick.of(*best, loss=loss, images=unseen, note=note, store=store, exact=exact)
 
         rows = _at_loss(asked[loss], take, before, cost)
         picks += rows
@@ -168,26 +168,26 @@ def networks_to_take(
 
 
 def _at_loss(
-    told: AnswerAt,
+    at: AnswerAt,
     take: Callable[[Wanted, str], Pick | None],
     before: Pick | None,
     cost: CostName,
 ) -> list[Pick]:
-    if told.recommended is None:
+    if at.recommended is None:
         alone = take(_any, "the most compressed one measured; this says nothing about the order")
         return [] if alone is None else [alone]
-    own = take(lambda record: record.order == told.recommended, "")
+    own = take(lambda record: record.order == at.recommended, "")
     if before is not None and (own is None or before.reduced(cost) > own.reduced(cost)):
-        note = f"the network of {100 * before.loss:g} %: {told.recommended}'s reached less"
+        note = f"the network of {100 * before.loss:g} %: {at.recommended}'s reached less"
         same = (before.sequence, before.seed)
         own = take(lambda record: (record.sequence, record.seed) == same, note)
-    rest = take(lambda record: record.order != told.recommended, "")
+    other = take(lambda record: record.order != at.recommended, "")
     picks = [] if own is None else [own]
-    if rest is not None and (own is None or rest.reduced(cost) > MORE * own.reduced(cost)):
-        place = "may be the best order, too" if rest.order in told.best_set else "is out over all seeds"
-        if rest.order not in told.standings:
+    if other is not None and (own is None or other.reduced(cost) > MORE * own.reduced(cost)):
+        place = "may be the best order, too" if other.order in at.best_set else "is out over all seeds"
+        if other.order not in at.standings:
             place = "was not run like the others"
-        picks.append(replace(rest, note=f"{rest.order} {place}; this single network reached more"))
+        picks.append(replace(other, note=f"{other.order} {place}; this single network reached more"))
     return picks
 
 
@@ -218,7 +218,7 @@ class _Ranked:
     def first(self, loss: float, wanted: Wanted = _any) -> tuple[Record, OperatingPoint] | None:
         """The first point within `loss` of a record that is wanted."""
         within = map(self.points.__getitem__, self.ranking[self.losses <= loss + 1e-12])
-        return next((found for found in within if wanted(found[0])), None)
+        return next((candidate for candidate in within if wanted(candidate[0])), None)
 
 
 def _rank_points(records: Sequence[Record], images: int | None, cost: CostName) -> _Ranked:

@@ -92,9 +92,9 @@ def parts_of(orders: Sequence[Order], stages: Order) -> dict[str, FloatArray]:
     place = {pair: row for row, pair in enumerate(pairs)}
     threes = range(len(stages)) if len(stages) <= TRIPLETS_UP_TO else ()
     products = [
-        signs[:, place[one]] * signs[:, place[other]]
+        signs[:, place[pair]] * signs[:, place[other]]
         for a, b, c in itertools.combinations(threes, 3)
-        for one, other in (((a, b), (b, c)), ((a, b), (a, c)), ((a, c), (b, c)))
+        for pair, other in (((a, b), (b, c)), ((a, b), (a, c)), ((a, c), (b, c)))
     ]
     both = [present[:, first] * present[:, second] for first, second in pairs]
     columns = (
@@ -139,8 +139,8 @@ def draw_tables(
         raise ValueError("tables must hold at least one value each, got one with none")
     columns = parts_of(orders, stages)
     if hint is not None:
-        told = np.isfinite(hint)
-        column = np.where(told, hint, np.mean(hint, where=told) if told.any() else 0.0)
+        hinted = np.isfinite(hint)
+        column = np.where(hinted, hint, np.mean(hint, where=hinted) if hinted.any() else 0.0)
         columns[HINT] = _scaled(column.reshape(len(orders), 1))
     return _Sampler(tables, tuple(orders), columns, floor, effort or Effort()).run()
 
@@ -173,11 +173,11 @@ class _Effects:
 
     def draw_chains(self, values: FloatArray, precision: FloatArray) -> None:
         """Draw the chains' parts, the own ones integrated out of the draw of the others."""
-        known = precision.sum(axis=2)
+        information = precision.sum(axis=2)
         pull = (precision * (values - self.seeds[:, None])).sum(axis=2)
-        mean = pull / np.where(known > 0, known, 1.0)
+        mean = pull / np.where(information > 0, information, 1.0)
         prior = self.own_variance[:, None] * self.stretch
-        inverse = known / (1.0 + known * prior)  # of the variance of a mean around the columns
+        inverse = information / (1.0 + information * prior)  # of the variance of a mean around the columns
         columns = self.columns
         if columns.shape[1]:
             total = (columns.T[None] * inverse[:, None]) @ columns
@@ -188,11 +188,11 @@ class _Effects:
             half += self.rng.standard_normal(half.shape)
             self.weights = np.linalg.solve(np.swapaxes(root, 1, 2), half)[..., 0]
         fitted = self.weights @ columns.T
-        certainty = known + 1.0 / prior
-        own = (pull - known * fitted) / certainty
+        certainty = information + 1.0 / prior
+        own = (pull - information * fitted) / certainty
         own += self.rng.standard_normal(own.shape) / np.sqrt(certainty)
         self.chains = fitted + own
-        self._draw_variances(own, known > 0)
+        self._draw_variances(own, information > 0)
 
     def _draw_variances(self, own: FloatArray, seen: BoolArray) -> None:
         for part in range(self.variances.shape[1]):
@@ -244,18 +244,18 @@ class _Sampler:
     def run(self) -> list[Draws]:
         values, scores = [], []
         noise, variances = np.zeros_like(self.noise), 0.0 * self._variances()
-        kept = self.effort.draws
-        for sweep in range(self.effort.burn_in + kept):
+        draws = self.effort.draws
+        for sweep in range(self.effort.burn_in + draws):
             self._sweep()
             if sweep >= self.effort.burn_in:
                 values.append(self._expected())
                 scores.append(self._scores())
-                noise = noise + self.noise / kept
-                variances = variances + self._variances() / kept
+                noise = noise + self.noise / draws
+                variances = variances + self._variances() / draws
         scales = self.scales[:, None]
-        drawn, by_score = (self._by_table(np.stack(one, axis=1)) for one in (values, scores))
+        drawn, by_score = (self._by_table(np.stack(sweeps, axis=1)) for sweeps in (values, scores))
         noise, variances = (
-            self._by_table(np.asarray(one)).mean(axis=1) * scales**2 for one in (noise, variances)
+            self._by_table(np.asarray(total)).mean(axis=1) * scales**2 for total in (noise, variances)
         )
         names = [*(self.names or [PARTS[0]]), "own"]
         return [
@@ -272,9 +272,9 @@ class _Sampler:
     def _variances(self) -> FloatArray:
         return np.column_stack([self.value.variances, self.value.own_variance])
 
-    def _by_table(self, kept: FloatArray) -> FloatArray:
+    def _by_table(self, runs: FloatArray) -> FloatArray:
         """From (runs of all tables, ...) to (tables, runs, ...)."""
-        return kept.reshape(self.tables, self.effort.chains, *kept.shape[1:])
+        return runs.reshape(self.tables, self.effort.chains, *runs.shape[1:])
 
     def _sweep(self) -> None:
         precision = np.where(self.reached, 1.0 / (self.noise[:, :, None] * self.strays), 0.0)
@@ -289,8 +289,8 @@ class _Sampler:
         errors = self.values - self.value.chains[:, :, None] - self.value.seeds[:, None]
         ratios = errors**2 / self.noise[:, :, None]
         self.strays = draw_variance(self.stray_tails[:, None, None], 1.0, ratios, 1, self.rng)
-        known = np.where(self.reached, self.strays, 1.0).reshape(len(errors), -1)
-        self.stray_tails = draw_tails(STRAY_TAILS, known, np.ones(len(known)), self.rng)
+        strays = np.where(self.reached, self.strays, 1.0).reshape(len(errors), -1)
+        self.stray_tails = draw_tails(STRAY_TAILS, strays, np.ones(len(strays)), self.rng)
         squares = np.where(self.reached, errors**2 / self.strays, 0.0).sum(axis=2)
         tails, level = self.tails[:, None], self.level[:, None]
         drawn = draw_variance(tails, level, squares, self.reached.sum(axis=2), self.rng)
@@ -394,9 +394,9 @@ def _units(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     return np.nan_to_num(centers[:, 0, 0]), np.where(scales > 1e-9, scales, 1.0)
 
 
-def _rough_noise(values: FloatArray, known: BoolArray) -> FloatArray:
+def _rough_noise(values: FloatArray, reached: BoolArray) -> FloatArray:
     """A rough variance within chains and seeds of each table: where the weak prior of the noise stands."""
-    inside = np.where(known, values, np.nan)
+    inside = np.where(reached, values, np.nan)
     inside = inside - _mean(inside, 2)
     noise = _mean((inside - _mean(inside, 1)) ** 2, (1, 2))[:, 0, 0]
     noise *= values.shape[2] / max(values.shape[2] - 1, 1)

@@ -106,17 +106,17 @@ def pair_evidence(
     and the whole is undecided, otherwise "undecided", and always with fewer than three seeds at which both
     orders ran.
     """
-    sides = {pair: _sides(table, *pair) for pair in itertools.combinations(table.stages, 2)}
-    found = [_judge(table, values, pair, both, short) for pair, both in sides.items()]
-    surest = max((one.edge[2] for one in found if one.decided), default=0.0)
-    if (1 - surest) * len(found) > 2 * (1 - DECIDED):
-        found = [replace(one, verdict="undecided") if one.decided else one for one in found]
-    adjusted = holm([one.p_value or 0.0 for one in found])
-    found = [replace(one, adjusted_p=p_value) for one, p_value in zip(found, adjusted, strict=True)]
+    sides = {stages: _sides(table, *stages) for stages in itertools.combinations(table.stages, 2)}
+    pairs = [_judge(table, values, stages, both, short) for stages, both in sides.items()]
+    surest = max((pair.edge[2] for pair in pairs if pair.decided), default=0.0)
+    if (1 - surest) * len(pairs) > 2 * (1 - DECIDED):
+        pairs = [replace(pair, verdict="undecided") if pair.decided else pair for pair in pairs]
+    adjusted = holm([pair.p_value or 0.0 for pair in pairs])
+    pairs = [replace(pair, adjusted_p=p_value) for pair, p_value in zip(pairs, adjusted, strict=True)]
     if not grouped:
-        return tuple(found)
+        return tuple(pairs)
     return tuple(
-        _with_groups(one, table, values, both) for one, both in zip(found, sides.values(), strict=True)
+        _with_groups(pair, table, values, both) for pair, both in zip(pairs, sides.values(), strict=True)
     )
 
 

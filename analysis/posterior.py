@@ -63,27 +63,27 @@ def posterior_of(
     runs = RunTable.of(records, stages=stages)
     networks = networks_of(runs, runs.stages, cost=cost, convention=convention)
     if sampled:
-        table, *rest = [sampled_values(networks, runs.stages, loss=loss)]
+        table, *others = [sampled_values(networks, runs.stages, loss=loss)]
     else:
         losses = [loss, *_told_losses(runs)]
         tables = chain_tables(networks, runs.stages, losses=losses)
         if hints is not None:
             tables = [at.hinted(hints.at(lost)) for at, lost in zip(tables, losses, strict=True)]
-        table, *rest = tables
+        table, *others = tables
     draws = None
     if table.orders and any(len(network.reductions) for network in networks):
         draws = draw_values(
             table.values, table.orders, table.stages, floor=table.floor, hint=table.hint, effort=effort
         )
-    found = controls(runs)
+    judged = controls(runs)
     return Posterior(
         runs=runs,
         networks=tuple(networks),
         table=table,
-        by_loss=tuple(rest),
+        by_loss=tuple(others),
         draws=draws,
-        controls=found,
-        short=short_chains(runs, found, runs.stages),
+        controls=judged,
+        short=short_chains(runs, judged, runs.stages),
         sampled=sampled,
     )
 

@@ -122,12 +122,12 @@ def acyclic_by_chance(graph: Precedence) -> float:
         for subset in range(1 << len(nodes))
     ]
     count = [1] + [0] * ((1 << len(nodes)) - 1)
-    for whole in range(1, 1 << len(nodes)):
-        part = whole
+    for subset in range(1, 1 << len(nodes)):
+        part = subset
         while part:
             if independent[part]:
-                count[whole] += (-1) ** (part.bit_count() + 1) * count[whole ^ part]
-            part = (part - 1) & whole
+                count[subset] += (-1) ** (part.bit_count() + 1) * count[subset ^ part]
+            part = (part - 1) & subset
     return float(count[-1] / 2 ** graph.number_of_edges())
 
 

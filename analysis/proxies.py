@@ -31,14 +31,14 @@ class Agreement:
     random: float  # of a chain at random among those that reach the loss
 
 
-def compare(task: ValueTable, proxy: ValueTable, *, whole: bool = False) -> Agreement | None:
+def compare(task: ValueTable, proxy: ValueTable, *, all_stages: bool = False) -> Agreement | None:
     """Compare the tables of a task and its proxy over the chains that both have, or orders of all stages.
 
     None where fewer than three chains lie above the floor on either side, or the task has one seed.
     """
     assert task.loss is not None
     assert proxy.loss is not None
-    length = len(task.stages) if whole else 0
+    length = len(task.stages) if all_stages else 0
     chains = [chain for chain in task.orders if chain in proxy.orders and len(chain) >= length]
     full, cheap = (_rows(table, chains) for table in (task, proxy))
     means = cheap.mean(axis=1)
@@ -75,9 +75,9 @@ def agree(
     loss: float,
     rule: Matching,
     errors: tuple[float, float],
-    whole: bool = False,
+    all_stages: bool = False,
 ) -> Agreement | None:
     """Compare the networks of a task and its proxy at `loss`, matched by `rule`; see `compare`."""
     cheap = matched_loss(loss, rule, errors=errors, networks=(task, proxy))
     tables = chain_values(task, stages, loss=loss), chain_values(proxy, stages, loss=cheap)
-    return compare(*tables, whole=whole)
+    return compare(*tables, all_stages=all_stages)

@@ -98,8 +98,8 @@ def next_cells(
     may_win = lower_bounds(draws.pooled, _RISK) == 0
     doubt = {
         order: float(share)
-        for order, share, kept in zip(draws.orders, doubts(draws.pooled), may_win, strict=True)
-        if kept and share > 0
+        for order, share, possible in zip(draws.orders, doubts(draws.pooled), may_win, strict=True)
+        if possible and share > 0
     }
     return Trained.of(ran, settings=settings).choose(doubt, seeds=seeds, block=block)
 
@@ -172,7 +172,7 @@ class Trained:
     def choose(self, doubt: dict[Order, float], *, seeds: int, block: int) -> tuple[Cell, ...]:
         """Add chains, those first that settle most doubt per training; return them."""
         times = {chain: sum(chain in there for there in self.seeds) for chain in doubt}
-        chosen: list[Cell] = []
+        cells: list[Cell] = []
         spent = 0
         while spent < block:
             rates = {
@@ -187,9 +187,9 @@ class Trained:
             new = self.add(chain, seed)
             for prefix in new:
                 times[prefix] = times.get(prefix, 0) + 1
-            chosen.append((chain, seed))
+            cells.append((chain, seed))
             spent += len(new)
-        return tuple(chosen)
+        return tuple(cells)
 
     def add(self, chain: Order, seed: int) -> list[Order]:
         """Note a chain as run, and return what of it is new."""
@@ -225,32 +225,32 @@ def _confounding(orders: Sequence[Order], stages: Order) -> float:
 
 def _proposals(draws: Draws, stages: Order) -> tuple[Order, ...]:
     """The orders never run that the model expects most of, found by moving single stages, best first."""
-    known = draws.orders
+    drawn = draws.orders
     values: dict[Order, float] = {}
     means = draws.pooled.mean(axis=0)
-    whole = [k for k in np.argsort(-means, kind="stable") if len(known[k]) == len(stages)]
-    starts = [known[k] for k in whole[:4]]
+    full = [k for k in np.argsort(-means, kind="stable") if len(drawn[k]) == len(stages)]
+    starts = [drawn[k] for k in full[:4]]
     for start in starts:
         here, best = start, -np.inf
         while True:
             around = [order for order in _moved(here) if order not in values]
             if around:
                 values.update(zip(around, map(float, _predict(draws, stages, around)), strict=True))
-            found = max(_moved(here), key=lambda order: values[order])
-            if values[found] <= best:
+            top = max(_moved(here), key=lambda order: values[order])
+            if values[top] <= best:
                 break
-            here, best = found, values[found]
-    fresh = [order for order in values if order not in known]
+            here, best = top, values[top]
+    fresh = [order for order in values if order not in drawn]
     return tuple(sorted(fresh, key=lambda order: (-values[order], order))[:_PROPOSED])
 
 
 def _moved(order: Order) -> list[Order]:
     """The orders that one stage reaches by standing elsewhere, the order itself among them."""
-    found = {order}
+    orders = {order}
     for place, stage in enumerate(order):
-        rest = order[:place] + order[place + 1 :]
-        found |= {rest[:to] + stage + rest[to:] for to in range(len(order))}
-    return sorted(found)
+        others = order[:place] + order[place + 1 :]
+        orders |= {others[:to] + stage + others[to:] for to in range(len(order))}
+    return sorted(orders)
 
 
 def _predict(draws: Draws, stages: Order, orders: Sequence[Order]) -> FloatArray:

@@ -75,7 +75,7 @@ def rank_orders(
         )
         for order, by_seed in values.items()
     ]
-    return sorted(ranked, key=lambda one: (-one.value, one.order))
+    return sorted(ranked, key=lambda entry: (-entry.value, entry.order))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,8 +59,8 @@ class Results:
         seeds = tuple(sorted({seed for _, seed in self.rows}))
         values = np.full((len(orders), len(seeds)), np.nan)
         for (order, seed), rows in self.rows.items():
-            chosen = [row for row in rows if setting in (None, row.setting)]
-            values[orders.index(order), seeds.index(seed)] = self._value(chosen, seed, loss)
+            matching = [row for row in rows if setting in (None, row.setting)]
+            values[orders.index(order), seeds.index(seed)] = self._value(matching, seed, loss)
         floor = None if self.scored else FLOOR
         return ValueTable(self.stages, orders, seeds, values, floor, None if self.scored else loss)
 
@@ -120,19 +120,19 @@ def _grouped(
     """The rows of each order at each seed, one for each setting."""
     grouped: dict[tuple[Order, int], dict[str, _Row]] = defaultdict(dict)
     for row in networks:
-        told = grouped[row.order, row.seed]
-        if row.setting in told:
+        by_setting = grouped[row.order, row.seed]
+        if row.setting in by_setting:
             raise ValueError(
                 f"{path}, line {row.line}: order {row.order} at seed {row.seed} was told already, in line "
-                f"{told[row.setting].line}"
+                f"{by_setting[row.setting].line}"
             )
-        told[row.setting] = row
-    for (order, seed), told in grouped.items():
-        if lacking := [setting for setting in settings if setting not in told]:
+        by_setting[row.setting] = row
+    for (order, seed), by_setting in grouped.items():
+        if lacking := [setting for setting in settings if setting not in by_setting]:
             raise ValueError(
                 f"{path}: order {order} at seed {seed} lacks the setting {lacking[0]!r} that others have"
             )
-    return {key: tuple(told.values()) for key, told in grouped.items()}
+    return {key: tuple(by_setting.values()) for key, by_setting in grouped.items()}
 
 
 def answer_results(
@@ -147,7 +147,7 @@ def answer_results(
         raise ValueError(f"cost belongs to a column of reductions, got {cost!r} for a table of plain scores")
     losses = [] if results.scored else sorted({*LOSSES, check_loss(loss)})
     several = results.settings if len(results.settings) > 1 else ()
-    tables = [results.table(loss=one) for one in losses] or [results.table()]
+    tables = [results.table(loss=tolerated) for tolerated in losses] or [results.table()]
     alone = [results.table(loss=loss, setting=setting) for setting in several]
     answers = [answer_of(table, effort=effort or Effort()) for table in (*tables, *alone)]
     by_loss = dict(zip(losses, answers, strict=False))
@@ -155,8 +155,8 @@ def answer_results(
         asked=by_loss.get(loss, answers[0]),
         by_loss=tuple(by_loss[loss] for loss in LOSSES if loss in by_loss),
         by_setting=tuple(
-            replace(one, setting=setting)
-            for setting, one in zip(several, answers[len(tables) :], strict=True)
+            replace(answer, setting=setting)
+            for setting, answer in zip(several, answers[len(tables) :], strict=True)
         ),
         cost="score" if results.scored else cost or "cost",
     )

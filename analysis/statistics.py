@@ -154,7 +154,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def kendall_tau(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     """Kendall's tau-b of two rankings, shape (n,); NaN where one of them does not differ. O(n²)."""
-    signs = [np.sign(np.subtract.outer(one, one)) for one in map(np.asarray, (first, second))]
+    signs = [np.sign(np.subtract.outer(ranking, ranking)) for ranking in map(np.asarray, (first, second))]
     pairs = math.sqrt(int(np.count_nonzero(signs[0])) * int(np.count_nonzero(signs[1])))
     return float((signs[0] * signs[1]).sum() / pairs) if pairs else math.nan
 

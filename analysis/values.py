@@ -90,14 +90,14 @@ class ValueTable:
         """Whether every order was run at every seed."""
         return bool(np.isfinite(self.values).all())
 
-    def hinted(self, told: Mapping[Order, float]) -> "ValueTable":
+    def hinted(self, hints: Mapping[Order, float]) -> "ValueTable":
         """The same table with what a cheaper copy says of its chains, and of others, which join it."""
-        if not told:
+        if not hints:
             return self
-        more = tuple(order for order in told if order not in self.orders)
+        more = tuple(order for order in hints if order not in self.orders)
         unseen = np.full((len(more), len(self.seeds)), np.nan)
         orders = (*self.orders, *more)
-        hint = np.array([told.get(order, np.nan) for order in orders])
+        hint = np.array([hints.get(order, np.nan) for order in orders])
         return replace(self, orders=orders, values=np.vstack([self.values, unseen]), hint=hint)
 
     def at(self, seeds: Iterable[int]) -> "ValueTable":
@@ -184,7 +184,7 @@ def _points(
     """Log2 reductions of the operating points of each run, and losses on validation and on test images."""
     losses, counted = point_losses(list(runs.values()))
     lengths = counted.tolist()
-    seen, unseen = (split(one, lengths) for one in losses.T)
+    seen, unseen = (split(column, lengths) for column in losses.T)
     return _reductions_of(runs, lengths, cost, convention), (seen, unseen)
 
 
@@ -194,15 +194,15 @@ def _reductions_of(
     """Log2 reductions of the operating points of each run, of which there are `lengths`."""
     points = [point for record in runs.values() for point in record.points]
     if convention == "paper" and (plain := _PLAIN.get(cost)):
-        found = np.array(list(map(plain, points)))
+        reductions = np.array(list(map(plain, points)))
     else:
-        found = np.array([_READERS[cost](point, convention) for point in points])
-    bad = found[~((found > 0) & (found <= MOST_REDUCTION))]
+        reductions = np.array([_READERS[cost](point, convention) for point in points])
+    bad = reductions[~((reductions > 0) & (reductions <= MOST_REDUCTION))]
     if bad.size:
         raise ValueError(f"a reduction must lie in (0, {MOST_REDUCTION:g}], got {bad[0]:g} in a record")
     if cost == "macs":
-        found *= np.repeat([multiplication_bits(run.text) for run in runs], lengths)
-    return split(np.log2(found), lengths)
+        reductions *= np.repeat([multiplication_bits(run.text) for run in runs], lengths)
+    return split(np.log2(reductions), lengths)
 
 
 _PLAIN: Mapping[CostName, Callable[[OperatingPoint], float]] = {  # in the convention "paper"
@@ -284,13 +284,13 @@ def chain_tables(
             }
         if network.setting in wanted[letters]:
             groups[network.order, network.seed].append(network)
-    whole = {key: runs for key, runs in groups.items() if len(runs) == len(wanted[frozenset(key[0])])}
-    orders = _sorted({order for order, _ in whole}, stages)
-    seeds = tuple(sorted({seed for _, seed in whole}))
+    complete = {key: runs for key, runs in groups.items() if len(runs) == len(wanted[frozenset(key[0])])}
+    orders = _sorted({order for order, _ in complete}, stages)
+    seeds = tuple(sorted({seed for _, seed in complete}))
     values = np.full((len(losses), len(orders), len(seeds)), np.nan)
     rows, columns = ({name: k for k, name in enumerate(names)} for names in (orders, seeds))
-    places = [rows[order] for order, _ in whole], [columns[seed] for _, seed in whole]
-    fronts = [_fronts(list(whole.values()), half) for half in (0, 1)]
+    places = [rows[order] for order, _ in complete], [columns[seed] for _, seed in complete]
+    fronts = [_fronts(list(complete.values()), half) for half in (0, 1)]
     for values_at, loss in zip(values, losses, strict=True):
         values_at[places] = np.mean([_reductions(*front, loss) for front in fronts], axis=0)
     return [
@@ -307,8 +307,8 @@ def order_values(
     settings: Sequence[Setting] | None = None,
 ) -> ValueTable:
     """The rows of `chain_values` that hold all stages: what their order alone decides."""
-    whole = [network for network in networks if len(network.order) == len(stages)]
-    return chain_values(whole, stages, loss=loss, settings=settings)
+    complete = [network for network in networks if len(network.order) == len(stages)]
+    return chain_values(complete, stages, loss=loss, settings=settings)
 
 
 def run_values(
@@ -340,8 +340,8 @@ def sampled_values(networks: Sequence[ChainNetwork], stages: Order, *, loss: flo
         tuple(sorted({seed for _, seed in groups})),
     )
     values = np.full((len(orders), len(seeds)), np.nan)
-    for (order, seed), found in groups.items():
-        values[orders.index(order), seeds.index(seed)] = np.mean(found)
+    for (order, seed), at_seed in groups.items():
+        values[orders.index(order), seeds.index(seed)] = np.mean(at_seed)
     return ValueTable(stages, orders, seeds, values, FLOOR, loss)
 
 
@@ -386,10 +386,10 @@ def reduction_of(
 
     Raises ValueError for a convention that the point lacks, and a reduction that cannot be.
     """
-    found = _READERS[cost](point, convention)
-    if not 0 < found <= MOST_REDUCTION:
-        raise ValueError(f"a reduction must lie in (0, {MOST_REDUCTION:g}], got {found:g} in a record")
-    return found * multiplication_bits(sequence) if cost == "macs" else found
+    reduction = _READERS[cost](point, convention)
+    if not 0 < reduction <= MOST_REDUCTION:
+        raise ValueError(f"a reduction must lie in (0, {MOST_REDUCTION:g}], got {reduction:g} in a record")
+    return reduction * multiplication_bits(sequence) if cost == "macs" else reduction
 
 
 def holds_latency(records: Iterable[Record]) -> bool:

@@ -46,7 +46,7 @@ class Compared:
     seeds: int  # of the proxy
     work: float  # of training, as a share
     chains: Agreement
-    whole: Agreement | None  # of the orders of all stages alone
+    all_stages: Agreement | None  # of the orders of all stages alone
 
 
 def _plan(design: Design) -> list[Workload]:
@@ -98,12 +98,12 @@ def compare_all(records: Sequence[Record]) -> list[Compared]:
         name = cheap[0].task.partition(NAMED)[2]
         work = Proxy.parse(name).work
         for loss, rule in itertools.product(LOSSES, MATCHINGS):
-            chains, whole = (
-                agree(task, proxy, stages, loss=loss, rule=rule, errors=errors, whole=only)
+            chains, all_stages = (
+                agree(task, proxy, stages, loss=loss, rule=rule, errors=errors, all_stages=only)
                 for only in (False, True)
             )
             if chains is not None:
-                compared.append(Compared(name, rule, seeds, work, chains, whole))
+                compared.append(Compared(name, rule, seeds, work, chains, all_stages))
     return compared
 
 
@@ -170,7 +170,7 @@ def _row(copy: Compared) -> tuple[str, ...]:
         chains.pick,
         f"{chains.regret:+.2f}",
         f"{chains.random:.2f}",
-        "–" if copy.whole is None else f"{copy.whole.correlation:.2f}",
+        "–" if copy.all_stages is None else f"{copy.all_stages.correlation:.2f}",
         f"{100 * copy.work:.3g} %",
     )
 

@@ -117,7 +117,7 @@ def loss_views(answer: Answer, stages: str, picks: Mapping[float, Sequence[Pick]
         words = answer_words(
             answer if loss == asked else entry, stages, metric=answer.metric, cost=answer.cost
         )
-        network = _told(picks.get(loss, ()), answer)
+        network = _network_texts(picks.get(loss, ()), answer)
         views.append(_view(loss, entry, words, stages, network, chosen=loss == asked))
     return views
 
@@ -148,7 +148,7 @@ def _view(
     inside, out, orders = entry.best_set, entry.excluded, entry.standings
     longest = max((standing.interval[1] for standing in orders.values()), default=0.0) or 1.0
     regret = entry.regret
-    told = {
+    texts = {
         "headline": words.headline,
         "cost": words.cost,
         "out": words.out,
@@ -169,14 +169,14 @@ def _view(
         chosen=chosen,
         recommended=entry.recommended,
         best_set=inside,
-        told={**{place: tight(text) for place, text in told.items()}, **network},
+        told={**{place: tight(text) for place, text in texts.items()}, **network},
         orders={order: _cells(standing, longest) for order, standing in orders.items()},
         graph=precedence_svg(stages, list(entry.precedence)) if entry.precedence else Markup(),
         graph_caption=_graph_caption(entry),
     )
 
 
-def _told(picks: Sequence[Pick], answer: Answer) -> dict[str, str]:
+def _network_texts(picks: Sequence[Pick], answer: Answer) -> dict[str, str]:
     """What the page says of the networks to take."""
     if not picks:
         return {"network": "", "command": ""}
@@ -245,10 +245,10 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
         else tables.network_table(file.networks)
     )
     views = [] if answer is None else loss_views(answer, law.stages, _picks(file))
-    chosen = next((view for view in views if view.chosen), None)
+    opening = next((view for view in views if view.chosen), None)
     metric = metric_of(records)
     unit = COST_UNITS[answer.cost if answer else "bitops"]
-    asked = verdict.order if chosen is None or chosen.recommended is None else chosen.recommended
+    asked = verdict.order if opening is None or opening.recommended is None else opening.recommended
     return {
         "law": law,
         "metric": metric,
@@ -258,7 +258,7 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
         "prior": prior_words(answer) if answer else "",
         "caveat": training_caveat(law.convergence),
         "views": views,
-        "chosen": chosen,
+        "chosen": opening,
         "strip": strip_rows(views),
         "changes": where_it_changes(answer.by_loss) if answer else "",
         "cost_changes": where_costs_differ(answer) if answer else "",
@@ -267,7 +267,7 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
         "curves": _curves(chains, views, scale),
         "verification": "" if law.verification is None else law.verification.sentence,
         "notes": (*law.notes, *notices_of(records)),
-        "facts": _facts(law, records, chosen, unit),
+        "facts": _facts(law, records, opening, unit),
         "stages": [(stage, STAGE_NAMES.get(stage, "plug-in stage")) for stage in law.stages],
         "pictures": _pictures(law),
         "pair_table": tables.pair_table(law.pairs).about(metric),
@@ -294,15 +294,15 @@ def _picks(file: LawFile) -> dict[float, list[Pick]]:
     return picks
 
 
-def _facts(law: Law, records: Sequence[Record], chosen: LossView | None, unit: str) -> list[Fact]:
+def _facts(law: Law, records: Sequence[Record], opening: LossView | None, unit: str) -> list[Fact]:
     """What stands in large type below the answer; those with a place change with the loss that is chosen."""
     facts = []
-    if chosen is not None and chosen.recommended is not None:
+    if opening is not None and opening.recommended is not None:
         facts = [
-            Fact(chosen.told["left"], "chains may be the best", "left"),
-            Fact(chosen.told["expected"], f"{unit}, expected, against the best chain", "expected"),
-            Fact(chosen.told["upper"], "at most, with 95 % confidence", "upper"),
-            Fact(chosen.told["random"], "with an order taken at random", "random"),
+            Fact(opening.told["left"], "chains may be the best", "left"),
+            Fact(opening.told["expected"], f"{unit}, expected, against the best chain", "expected"),
+            Fact(opening.told["upper"], "at most, with 95 % confidence", "upper"),
+            Fact(opening.told["random"], "with an order taken at random", "random"),
         ]
     facts.append(Fact(str(len({record.seed for record in records})), "seeds"))
     facts.append(Fact(str(law.trainings.done), f"trainings, {duration_text(law.seconds)}"))
@@ -343,7 +343,7 @@ def _curves(records: Sequence[Record], views: Sequence[LossView], scale: Scale) 
         return None
     curves = reach_curves(records, scale=scale)
     axes = axes_of(curves)
-    chosen = next((view for view in views if view.chosen), None)
+    opening = next((view for view in views if view.chosen), None)
     reached = sorted(curves, key=lambda order: -float(curves[order].mean()))
     named = dict.fromkeys(row.order for row in strip_rows(views))
     ends = list(dict.fromkeys([*named, reached[0], reached[-1]]))[:MOST_NAMED]
@@ -363,10 +363,10 @@ def _curves(records: Sequence[Record], views: Sequence[LossView], scale: Scale) 
     picture = curves_svg(
         curves,
         axes=axes,
-        loss=chosen.loss if chosen else None,
+        loss=opening.loss if opening else None,
         named=ends,
-        best_set=chosen.best_set if chosen else (),
-        recommended=chosen.recommended if chosen else None,
+        best_set=opening.best_set if opening else (),
+        recommended=opening.recommended if opening else None,
         metric=metric_of(records),
     )
     return Curves(picture=picture, data=_script_json(data), orders=len(curves))

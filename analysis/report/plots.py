@@ -232,10 +232,10 @@ def search_plot(
     Points that lose more than `most_loss`, a fraction, are left out if there is one that loses less. Dotted
     lines mark the losses of 1 % and 2 %. Otherwise as `pareto_plot`.
     """
-    whole = front(records, scale=scale)
-    wanted = [point for point in whole if point.loss <= most_loss]
+    joint = front(records, scale=scale)
+    wanted = [point for point in joint if point.loss <= most_loss]
     near = [_without_far_points(record, most_loss) for record in records] if wanted else records
-    wanted = wanted or whole
+    wanted = wanted or joint
     figure = pareto_plot(near, highlights=highlights, scale=scale)
     axes = figure.axes[0]
     reductions, accuracies = [point.bitops_cr for point in wanted], [point.accuracy for point in wanted]
@@ -285,13 +285,13 @@ def _colors(highlights: Mapping[Order, str]) -> dict[Order, str]:
 
 def _fronts(by_seed: Mapping[int, Sequence[Record]], scale: Scale) -> list[list[Candidate]]:
     """The fronts of those seeds that have any point."""
-    return [chosen for records in by_seed.values() if (chosen := front(records, scale=scale))]
+    return [points for records in by_seed.values() if (points := front(records, scale=scale))]
 
 
 def _median_front(fronts: Sequence[Sequence[Candidate]]) -> FloatArray:
     """What half of the fronts attain: reductions and accuracies, shape (points, 2), by rising reduction."""
     costs = [
-        np.array([(-point.bitops_cr, -point.reported_accuracy) for point in chosen]) for chosen in fronts
+        np.array([(-point.bitops_cr, -point.reported_accuracy) for point in points]) for points in fronts
     ]
     surface: FloatArray = -attainment_surface(costs, 0.5)[::-1]
     return surface
@@ -302,8 +302,8 @@ def _draw_front(axes: Axes, fronts: Sequence[Sequence[Candidate]], color: str | 
 
     Without exits a seed has a single point, and the mean point stands for the front.
     """
-    dots = np.array([(point.bitops_cr, point.reported_accuracy) for chosen in fronts for point in chosen])
-    if all(len(chosen) == 1 for chosen in fronts):
+    dots = np.array([(point.bitops_cr, point.reported_accuracy) for points in fronts for point in points])
+    if all(len(points) == 1 for points in fronts):
         shape = np.array([[2 ** np.log2(dots[:, 0]).mean(), dots[:, 1].mean()]])
     else:
         shape = _median_front(fronts)
@@ -571,11 +571,11 @@ def _scale_reductions(axes: Axes, *, fine: bool) -> None:
 
 def _middle(records: Sequence[Record], scale: Scale) -> tuple[float, float]:
     """Geometric mean reduction and mean accuracy over seeds, each network at one operating point."""
-    chosen = []
+    picks = []
     for points in (candidates([record], scale=scale) for record in records if record.points):
         allowed = max(point.accuracy for point in points) - 0.02
-        chosen.append(
+        picks.append(
             max((point for point in points if point.accuracy >= allowed), key=lambda point: point.bitops_cr)
         )
-    reduction = 2.0 ** float(np.mean([point.log2_reduction for point in chosen]))
-    return reduction, float(np.mean([point.reported_accuracy for point in chosen]))
+    reduction = 2.0 ** float(np.mean([point.log2_reduction for point in picks]))
+    return reduction, float(np.mean([point.reported_accuracy for point in picks]))

@@ -42,10 +42,10 @@ def law_sentence(search: SearchFile) -> str:
     law = search.law
     if law is None:
         return ""
-    what = f"The {law.role} of the {law.evidence} evidence in this study is {law.order}"
+    subject = f"The {law.role} of the {law.evidence} evidence in this study is {law.order}"
     if law.rank is None:
-        return f"{what}; the search did not try it."
-    rank = f"{what}: rank {law.rank} of {law.of} tried orders of these stages"
+        return f"{subject}; the search did not try it."
+    rank = f"{subject}: rank {law.rank} of {law.of} tried orders of these stages"
     values = {score.order: score.value for score in search.orders if sorted(score.order) == sorted(law.order)}
     best = max(values, key=values.__getitem__)
     worth = f"worth {values[law.order]:.2f} doublings"

@@ -43,8 +43,8 @@ class Shown:
 def shown_law(file: LawFile) -> Shown:
     """The content of a law.json: the answer if it has one, the verdict on the pairs, and their table."""
     verdict = read_verdict(file.law)
-    said = () if file.answer is None else answer_words(file.answer, file.law.stages).lines
-    return Shown((*said, verdict.headline, verdict.detail), (pair_table(file.law.pairs).about(file.metric),))
+    lines = () if file.answer is None else answer_words(file.answer, file.law.stages).lines
+    return Shown((*lines, verdict.headline, verdict.detail), (pair_table(file.law.pairs).about(file.metric),))
 
 
 def shown_records(records: Iterable[Record]) -> Shown:

@@ -79,15 +79,15 @@ class Table:
 
     def without_empty_columns(self, *names: str) -> "Table":
         """The same without those columns of `names`, of all by default, in which no row says anything."""
-        kept = [
+        places = [
             place
             for place, name in enumerate(self.columns)
             if (names and name not in names) or not self.rows or any(row[place] for row in self.rows)
         ]
         return replace(
             self,
-            columns=tuple(self.columns[place] for place in kept),
-            rows=tuple(tuple(row[place] for place in kept) for row in self.rows),
+            columns=tuple(self.columns[place] for place in places),
+            rows=tuple(tuple(row[place] for place in places) for row in self.rows),
         )
 
     def about(self, metric: str) -> "Table":
@@ -95,15 +95,15 @@ class Table:
         if metric == "accuracy":
             return self
 
-        def told(text: str) -> str:
+        def renamed(text: str) -> str:
             return text.replace("accuracy", metric)
 
         return Table.of(
-            told(self.title),
-            map(told, self.columns),
+            renamed(self.title),
+            map(renamed, self.columns),
             self.rows,
-            left=set(map(told, self.left)),
-            note=told(self.note),
+            left=set(map(renamed, self.left)),
+            note=renamed(self.note),
             marked=self.marked,
         )
 

@@ -40,20 +40,20 @@ def answer_lines(
     answer: Answer, stages: Order, networks: Sequence[Pick] = (), controls: Sequence[Control] = ()
 ) -> Iterator[Text]:
     """The answer: order, in bold, cost, what is out, what holds anyway, network and command."""
-    headline, *rest = answer_words(answer, stages).lines
+    headline, *lines = answer_words(answer, stages).lines
     yield Text(headline, "bold")
     baseline, near_guessing = baseline_words(answer), is_near_guessing(answer)
     if near_guessing:
-        rest.insert(0, baseline)
+        lines.insert(0, baseline)
     if answer.recommended is not None:
         picks = [pick for pick in networks if pick.loss == answer.asked.loss]
-        rest += [training_caveat(controls), named_stages(stages)]
+        lines += [training_caveat(controls), named_stages(stages)]
         for pick in picks[:1]:
             words = network_words(pick, metric=answer.metric, cost=answer.cost)
-            rest += [f"The network: {words}", f"Make it: {pick.command}"]
-        rest += [other_network(picks, cost=answer.cost)]
-    rest += ["" if near_guessing else baseline, where_it_changes(answer.by_loss), where_costs_differ(answer)]
-    yield from (Text(line) for line in rest if line)
+            lines += [f"The network: {words}", f"Make it: {pick.command}"]
+        lines += [other_network(picks, cost=answer.cost)]
+    lines += ["" if near_guessing else baseline, where_it_changes(answer.by_loss), where_costs_differ(answer)]
+    yield from (Text(line) for line in lines if line)
 
 
 def law_lines(file: LawFile) -> Iterator[Text]:

@@ -128,7 +128,7 @@ def where_it_changes(by_loss: Sequence[AnswerAt]) -> str:
     if len(recommending) < 2:
         return ""
     blind = [loss_text(entry.loss or 0.0) for entry in recommending if not entry.excluded]
-    rest = f" At {listed(blind)} nothing is out." if blind else ""
+    remark = f" At {listed(blind)} nothing is out." if blind else ""
     first, last = loss_text(recommending[0].loss or 0.0), loss_text(recommending[-1].loss or 0.0)
     current, changes = recommending[0], []
     for entry in recommending[1:]:
@@ -136,8 +136,8 @@ def where_it_changes(by_loss: Sequence[AnswerAt]) -> str:
             current = entry
             changes.append(f"{entry.recommended} from {loss_text(entry.loss or 0.0)} on")
     if not changes:
-        return f"From a tolerated loss of {first} to {last} the sets that may be best overlap.{rest}"
-    return f"At a tolerated loss of {first} take {recommending[0].recommended}, {', '.join(changes)}.{rest}"
+        return f"From a tolerated loss of {first} to {last} the sets that may be best overlap.{remark}"
+    return f"At a tolerated loss of {first} take {recommending[0].recommended}, {', '.join(changes)}.{remark}"
 
 
 def baseline_words(answer: Answer) -> str:
@@ -145,12 +145,13 @@ def baseline_words(answer: Answer) -> str:
     if answer.baseline is None:
         return ""
     baseline = percent_text(answer.baseline)
-    said = f"Uncompressed it reaches {baseline} {answer.metric} on test data, mean over seeds."
+    sentence = f"Uncompressed it reaches {baseline} {answer.metric} on test data, mean over seeds."
     if answer.guessing is None or not is_near_guessing(answer):
-        return said
+        return sentence
     return (
-        f"Warning: {said[:1].lower()}{said[1:-1]}, where guessing gets {percent_text(answer.guessing)}: what "
-        "such a network loses by compression says nothing. Train it for longer first."
+        f"Warning: {sentence[:1].lower()}{sentence[1:-1]}, where guessing gets "
+        f"{percent_text(answer.guessing)}: what such a network loses by compression says nothing. "
+        "Train it for longer first."
     )
 
 
@@ -279,8 +280,8 @@ def _worth(answer: AnswerAt, cost: str) -> str:
     ]
     least = 0.0 if cost == "score" else NOTHING
     idle = [stage for stage, worth in ranked if worth.interval[1] <= least]
-    rest = f" {listed(idle)} bring{'s' if len(idle) == 1 else ''} nothing here." if idle else ""
-    return f"What leaving a stage out costs, in {_unit(cost)} [95 %]: {', '.join(parts)}.{rest}"
+    remark = f" {listed(idle)} bring{'s' if len(idle) == 1 else ''} nothing here." if idle else ""
+    return f"What leaving a stage out costs, in {_unit(cost)} [95 %]: {', '.join(parts)}.{remark}"
 
 
 def _unit(cost: str) -> str:
@@ -289,25 +290,25 @@ def _unit(cost: str) -> str:
 
 def _together(answer: AnswerAt, stages: str, cost: str) -> str:
     """The order question for all stages together."""
-    whole = answer.all_stages
-    if whole is None:
+    full = answer.all_stages
+    if full is None:
         return ""
-    if whole.recommended is None:
+    if full.recommended is None:
         return f"If all of {stages} are used: hardly any network of all stages loses so little."
-    if whole.recommended == answer.recommended:
+    if full.recommended == answer.recommended:
         lead = f"If all of {stages} are used, it is the best guess, too"
     else:
-        lead = f"If all of {stages} are used: {' → '.join(whole.recommended)}"
-        behind = answer.standings[whole.recommended].behind
+        lead = f"If all of {stages} are used: {' → '.join(full.recommended)}"
+        behind = answer.standings[full.recommended].behind
         lead += f", {behind:.2f} {_unit(cost)} behind the best chain"
-    rivals = len(whole.best_set) - 1
-    every = len(whole.standings)
+    rivals = len(full.best_set) - 1
+    every = len(full.standings)
     return f"{lead}; {rivals} other{'' if rivals == 1 else 's'} of {every} orders may be as good."
 
 
 def _road(at: AnswerAt) -> str:
     """The paper's road at this loss: decided pairs, their topological sorts, and whether these are best."""
-    whole, sorts = at.all_stages or at, at.sorts
+    full, sorts = at.all_stages or at, at.sorts
     if not at.decided:
         return "Pair by pair no order is decided at this loss." if at.pairs else ""
     pairs = listed([f"{first} before {second} ({chance:.2f})" for first, second, chance in at.decided])
@@ -317,9 +318,9 @@ def _road(at: AnswerAt) -> str:
     ranks = listed([str(rank) for rank in list(sorts.values())[:MOST_NAMED]])
     more = " and so on" if len(sorts) > MOST_NAMED else ""
     keep = "keeps" if len(sorts) == 1 else "keep"
-    inside = sum(order in whole.best_set for order in sorts)
+    inside = sum(order in full.best_set for order in sorts)
     return (
-        f"{lead} Of {len(whole.standings)} orders {len(sorts)} {keep} them, of rank {ranks}{more}; "
+        f"{lead} Of {len(full.standings)} orders {len(sorts)} {keep} them, of rank {ranks}{more}; "
         f"{inside} of these may be the best."
     )
 
