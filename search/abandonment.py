@@ -32,14 +32,14 @@ class Abandonment:
         if self.evidence < 1:
             raise ValueError(f"evidence must be at least 1, got {self.evidence}")
 
-    def reason(self, prefix: Record, rest: Order, attained: "Attained") -> str | None:
-        """Say why the pipeline should end after `prefix`, with the stages `rest` to come; None to go on."""
-        if not prefix.points or not rest:
+    def reason(self, prefix: Record, remaining: Order, attained: "Attained") -> str | None:
+        """Say why the pipeline should end after `prefix`, with the stages `remaining`; None to go on."""
+        if not prefix.points or not remaining:
             return None
         accuracy = max(point.accuracy for point in prefix.points) + self.recovery
         if accuracy < prefix.baseline.accuracy - self.tolerance:
             return f"accuracy after {prefix.order} can recover to {accuracy:.4f} at most"
-        bound = attained.bound(rest, slack=self.slack, evidence=self.evidence)
+        bound = attained.bound(remaining, slack=self.slack, evidence=self.evidence)
         reduction = bound + max(gain for _, gain in attained.places(prefix))
         if attained.dominates(accuracy, reduction):
             return f"after {prefix.order}, {accuracy:.4f} at 2^{reduction:.2f} at most is behind the front"
@@ -74,11 +74,11 @@ class Attained:
             self._gains[record.order[-1]].append(largest - before)
         self._places += places
 
-    def bound(self, rest: Order, *, slack: float, evidence: int) -> float:
-        """Bound log2 of what the stages `rest` can still reduce; infinite while one is little known."""
-        if any(len(self._gains[stage]) < evidence for stage in rest):
+    def bound(self, remaining: Order, *, slack: float, evidence: int) -> float:
+        """Bound log2 of what the stages `remaining` can still reduce; infinite while one is little known."""
+        if any(len(self._gains[stage]) < evidence for stage in remaining):
             return math.inf
-        return sum(max(0.0, *self._gains[stage]) + slack for stage in rest)
+        return sum(max(0.0, *self._gains[stage]) + slack for stage in remaining)
 
     def dominates(self, accuracy: float, log2_reduction: float) -> bool:
         """Whether some measured point is at least as good in both and better in one."""

@@ -126,8 +126,8 @@ class _Driver:
         self._more = more
         self._spec = spec
         self._trials = trials
-        known = records_from_study(study) if spec.abandonment is not None else []
-        self._attained = Attained.of(known, spec.objectives.convention)
+        records = records_from_study(study) if spec.abandonment is not None else []
+        self._attained = Attained.of(records, spec.objectives.convention)
         self._nodes: dict[Request, Finished] = {}
         self._lost: set[int] = set()  # trials that failed in this run for a passing reason
         self._open: defaultdict[Request, list[Trial]] = defaultdict(list)  # by the node that ends the trial
@@ -135,7 +135,7 @@ class _Driver:
         self._ready: deque[Request] = deque()  # next prefixes of open trials
         self._ended = False  # whether the last generator of requests came to its end
         self._sought = False  # whether lost prefixes were looked for
-        self._told: set[tuple[object, object]] = set()  # results that the study holds, as far as seen
+        self._held: set[tuple[object, object]] = set()  # results that the study holds, as far as seen
         self._seen = 0  # trials in the study, as far as known
         self._counted = trials or 0  # of those that take part of the number; full until the first look
 
@@ -202,10 +202,10 @@ class _Driver:
         self._requested.discard(node)
         self._attained.add(finished.record)
         if node in self._open:
-            self._told.add(key)
+            self._held.add(key)
             for trial in self._open.pop(node):
                 self._tell(trial, finished)
-        elif finished.record.error is None and key not in self._told:
+        elif finished.record.error is None and key not in self._held:
             self._add_prefix(node.sequence, finished.record)
         if self._spec.abandonment is not None:
             for end in list(self._open):
@@ -290,7 +290,7 @@ class _Driver:
         trials = self._study.get_trials(deepcopy=False)
         self._seen = len(trials)
         self._counted = sum(map(self._counts, trials))
-        self._told.update(node_of(trial) for trial in trials if trial.state == TrialState.COMPLETE)
+        self._held.update(node_of(trial) for trial in trials if trial.state == TrialState.COMPLETE)
         return trials
 
     def _is_surplus(self, trial: Trial) -> bool:

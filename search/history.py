@@ -34,8 +34,8 @@ class Front:
     def add(self, point: FrontPoint) -> None:
         """Take in a point and drop what it beats."""
         if self.gain(point.accuracy, point.reduction) > 0:
-            rest = [p for p in self.points if p.accuracy > point.accuracy or p.reduction > point.reduction]
-            self.points = sorted([*rest, point], key=lambda p: (p.accuracy, p.reduction), reverse=True)
+            others = [p for p in self.points if p.accuracy > point.accuracy or p.reduction > point.reduction]
+            self.points = sorted([*others, point], key=lambda p: (p.accuracy, p.reduction), reverse=True)
 
     def leader(self, accuracy: float) -> StageSequence | None:
         """The most compressed of the sequences that are at least so accurate; None if none is."""
@@ -106,9 +106,9 @@ class History:
         for point in record.points:
             reduction = math.log2(self._objectives.reduction(point))
             self.front.add(FrontPoint(point.accuracy, reduction, sequence))
-        chosen = self._objectives.choose(record)
+        best = self._objectives.choose(record)
         self.inputs.append(features(self._space, sequence))
-        self.outputs.append([chosen.accuracy, math.log2(self._objectives.reduction(chosen))])
+        self.outputs.append([best.accuracy, math.log2(self._objectives.reduction(best))])
 
     def _mean_seconds(self, stage: str) -> float:
         own = self._seconds.get(stage)

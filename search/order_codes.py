@@ -55,13 +55,13 @@ class OrderRules:
 
     def letters(self) -> Iterator[Order]:
         """Yield the multisets of letters that an order can hold, each as a string in the order of stages."""
-        for chosen in subsets(self.stages) if self.optional else [self.stages]:
-            again = [letter for letter in chosen if letter in self.repeatable]
+        for subset in subsets(self.stages) if self.optional else [self.stages]:
+            again = [letter for letter in subset if letter in self.repeatable]
             for extra in range(self.repeats + 1):
                 for more in itertools.combinations_with_replacement(again, extra):
-                    if sum(letter in self.final for letter in (*chosen, *more)) > 1:
+                    if sum(letter in self.final for letter in (*subset, *more)) > 1:
                         continue
-                    yield "".join(letter * (1 + more.count(letter)) for letter in chosen)
+                    yield "".join(letter * (1 + more.count(letter)) for letter in subset)
 
     def count(self) -> int:
         """Count the orders without listing them."""
@@ -126,9 +126,9 @@ class LehmerOrders:
 
     def draw(self, suggest: Suggest) -> Order:
         """Give the order of the flags, repeats and digits that are asked for on the way."""
-        chosen = self._draw_subset(suggest)
+        subset = self._draw_subset(suggest)
         again = self._draw_repeats(suggest)
-        left = [letter for letter in chosen for _ in range(1 + again.count(letter))]
+        left = [letter for letter in subset for _ in range(1 + again.count(letter))]
         order = []
         while len(left) > 1:
             order.append(left.pop(suggest(f"pick.{len(left)}", IntDistribution(0, len(left) - 1))))
@@ -147,8 +147,8 @@ class LehmerOrders:
             elif kind == "again":
                 value = [*again, _NONE][int(which) - 1]
             else:
-                rest = order[-int(which) :]
-                value = sorted(rest, key=self.rules.stages.index).index(rest[0])
+                tail = order[-int(which) :]
+                value = sorted(tail, key=self.rules.stages.index).index(tail[0])
             parameters[name] = Parameter(distribution, value)
             return value
 
@@ -169,10 +169,10 @@ class LehmerOrders:
         if not self.rules.optional:
             return self.rules.stages
         others, last = self.rules.stages[:-1], self.rules.stages[-1]
-        chosen = [letter for letter in others if suggest(f"with.{letter}", _FLAG)]
-        if not chosen or suggest(f"with.{last}", _FLAG):
-            chosen.append(last)  # at least one stage: the last is there if no other is
-        return "".join(chosen)
+        subset = [letter for letter in others if suggest(f"with.{letter}", _FLAG)]
+        if not subset or suggest(f"with.{last}", _FLAG):
+            subset.append(last)  # at least one stage: the last is there if no other is
+        return "".join(subset)
 
     def _draw_repeats(self, suggest: Suggest) -> list[str]:
         again: list[str] = []

@@ -62,8 +62,8 @@ class _Wrapper(BaseSampler):
         while RETRY in trial.user_attrs:
             trial = study.get_trials(deepcopy=False)[trial.user_attrs[RETRY]]
         if trial.number >= len(self._before):
-            known = len(self._before) - 1
-            for earlier in study.get_trials(deepcopy=False)[known : trial.number]:
+            counted = len(self._before) - 1
+            for earlier in study.get_trials(deepcopy=False)[counted : trial.number]:
                 self._before.append(self._before[-1] + _was_proposed(earlier))
         before = self._before[trial.number]
         if trial.number == len(self._before) - 1:
@@ -119,7 +119,7 @@ class SequenceSampler(_Wrapper):
 
     def __init__(self, within: BaseSampler, space: Space, *, objectives: Objectives, seed: int) -> None:
         super().__init__(within, seed=seed)
-        self._chosen: dict[int, StageSequence] = {}  # by trial, between the two calls that Optuna makes
+        self._proposed: dict[int, StageSequence] = {}  # by trial, between the two calls that Optuna makes
         self.space = space
         self.history = History(space, objectives, seed)
         self.rng = np.random.default_rng(seed)
@@ -161,11 +161,11 @@ class SequenceSampler(_Wrapper):
     def untried(self, study: Study, sequences: Iterable[StageSequence]) -> list[StageSequence]:
         """Those that are neither trained nor being trained and did not fail for good, each once."""
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        taken = {*self.history.trained, *(trial.user_attrs.get("sequence") for trial in running)}
+        tried = {*self.history.trained, *(trial.user_attrs.get("sequence") for trial in running)}
         return [
             sequence
             for sequence in dict.fromkeys(sequences)
-            if str(sequence) not in taken and not self.history.is_hopeless(sequence)
+            if str(sequence) not in tried and not self.history.is_hopeless(sequence)
         ]
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -173,16 +173,16 @@ class SequenceSampler(_Wrapper):
         if "fixed_params" in trial.system_attrs:
             return {}
         self.history.update(study)
-        chosen = self.choose(study, trial)
-        self._chosen[trial.number] = chosen
-        return self.space.distributions(chosen)
+        sequence = self.choose(study, trial)
+        self._proposed[trial.number] = sequence
+        return self.space.distributions(sequence)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Give the parameters of the chosen sequence."""
-        chosen = self._chosen.pop(trial.number, None)
-        return {} if chosen is None else self.space.params(chosen)
+        sequence = self._proposed.pop(trial.number, None)
+        return {} if sequence is None else self.space.params(sequence)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Take up the stream of the trial, and let the sampler within prepare."""
@@ -225,7 +225,7 @@ class Unfailed(SequenceSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Give the parameters of the chosen sequence, or those of the sampler within."""
-        if trial.number in self._chosen:
+        if trial.number in self._proposed:
             return super().sample_relative(study, trial, search_space)
         return self._within.sample_relative(study, trial, search_space)
 
@@ -319,8 +319,8 @@ def _notches(knob: Knob, value: KnobValue) -> list[KnobValue]:
         step = knob.step or (1 if knob.integral else tenth)
         notch = step * max(1, round(tenth / step))
         beside = [value - notch, value + notch]
-    kept = [number for number in beside if knob.low - 1e-9 <= number <= knob.high + 1e-9]
-    return [math.floor(number) if knob.integral else round(number, 9) for number in kept]
+    inside = [number for number in beside if knob.low - 1e-9 <= number <= knob.high + 1e-9]
+    return [math.floor(number) if knob.integral else round(number, 9) for number in inside]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

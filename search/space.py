@@ -65,8 +65,8 @@ class Space:
         if len(set(self.stages)) != len(self.stages):
             raise ValueError(f"stages must be distinct letters, got {self.stages!r}")
         if unknown := [stage for stage in self.stages if stage not in self.knobs]:
-            known = ", ".join(self.knobs) or "none"
-            raise ValueError(f"stages has no stage {unknown[0]!r}; known stages are: {known}")
+            letters = ", ".join(self.knobs) or "none"
+            raise ValueError(f"stages has no stage {unknown[0]!r}; known stages are: {letters}")
         if self.repeats < 0:
             raise ValueError(f"repeats must not be negative, got {self.repeats}")
         if self.repeats and not set(self.repeatable) & set(self.stages):
@@ -234,8 +234,8 @@ class Space:
         searched = self.searched(stage)
         values = [_values(f"{stage}.{name}", knob) for name, knob in searched.items()]
         return [
-            self._step(stage, {**self._held(stage), **dict(zip(searched, chosen, strict=True))})
-            for chosen in itertools.product(*values)
+            self._step(stage, {**self._held(stage), **dict(zip(searched, combination, strict=True))})
+            for combination in itertools.product(*values)
         ]
 
 
@@ -275,8 +275,8 @@ def _bounds(knob: Knob) -> tuple[float, float]:
 def _snap(knob: Knob, value: Any) -> KnobValue:
     """Move a number to the nearest point of the grid, free of the noise of adding up steps."""
     if knob.choices:
-        chosen: KnobValue = value
-        return chosen
+        choice: KnobValue = value
+        return choice
     snapped = _on_grid(knob, value)
     return int(snapped) if knob.integral else float(snapped)
 

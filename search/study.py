@@ -77,13 +77,13 @@ def open_storage(storage: str | Path | BaseStorage | None) -> BaseStorage:
 
 
 @contextlib.contextmanager
-def naming_the_storage(what: str) -> Iterator[None]:
-    """Turn what a damaged or failing storage raises into an OSError of one line that names `what`."""
+def naming_the_storage(owner: str) -> Iterator[None]:
+    """Turn what a damaged or failing storage raises into an OSError of one line that names `owner`."""
     try:
         yield
     except (StorageInternalError, SQLAlchemyError, sqlite3.Error) as error:
         reason = " ".join(str(error.__cause__ or error).split())
-        raise OSError(f"the storage of {what} failed: {_without_password(reason)}") from error
+        raise OSError(f"the storage of {owner} failed: {_without_password(reason)}") from error
 
 
 def place_of(study: Study) -> str:
@@ -191,9 +191,9 @@ def _mend_last_line(path: Path, lock: JournalFileOpenLock) -> None:
     if not path.exists() or not os.access(path, os.W_OK):
         return
     with get_lock_file(lock), path.open("r+b") as file:
-        whole = file.read()
-        if whole.startswith(_JOURNAL_START) and not whole.endswith(b"\n"):
-            file.truncate(whole.rfind(b"\n") + 1)
+        content = file.read()
+        if content.startswith(_JOURNAL_START) and not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
 
 
 def _check_folder(path: Path) -> None:
@@ -305,13 +305,13 @@ def enqueue_paired_design(
     What the study already holds of the design, waiting, running or finished, is not enqueued again; a stage
     that failed stays failed. Raises ValueError, and enqueues nothing, if a sequence lies outside the space.
     """
-    chosen = [space.complete(sequence) for sequence in sequences]
+    completed = [space.complete(sequence) for sequence in sequences]
     there = {
         node_of(trial)
         for trial in study.get_trials(deepcopy=False)
         if design_of(trial) == PAIRED and not is_void(trial)
     }
-    wanted = [(sequence, seed) for seed in seeds for sequence in chosen]
+    wanted = [(sequence, seed) for seed in seeds for sequence in completed]
     return _enqueue(study, space, [node for node in wanted if (str(node[0]), node[1]) not in there], PAIRED)
 
 
@@ -321,15 +321,15 @@ def enqueue_first(study: Study, space: Space, sequences: Iterable[StageSequence]
     A study that held trials before is no new one. One whose first process died in here gets what it lacks of
     the sequences that it began with. Raises ValueError if a sequence lies outside the space.
     """
-    chosen = [space.complete(sequence) for sequence in sequences]
-    for sequence in chosen:
+    completed = [space.complete(sequence) for sequence in sequences]
+    for sequence in completed:
         space.params(sequence)  # raises before the study is changed
     trials = study.get_trials(deepcopy=False)
     if not trials:
-        study.set_user_attr(_FIRST, list(map(str, chosen)))
+        study.set_user_attr(_FIRST, list(map(str, completed)))
     wanted = set(study.user_attrs.get(_FIRST, ())) - {trial.user_attrs.get("sequence") for trial in trials}
     return _enqueue(
-        study, space, [(sequence, seed) for sequence in chosen if str(sequence) in wanted], ADAPTIVE
+        study, space, [(sequence, seed) for sequence in completed if str(sequence) in wanted], ADAPTIVE
     )
 
 

@@ -154,12 +154,12 @@ def _enqueue_again(study: optuna.Study, trial: FrozenTrial | Trial, space: Space
     attributes: dict[str, Any] = {"design": ADAPTIVE, **trial.user_attrs}
     if attributes["design"] not in (PAIRED, ADAPTIVE):
         return
-    kept: dict[str, Any] = {
+    carried: dict[str, Any] = {
         name: attributes[name] for name in ("sequence", "seed", "design") if name in attributes
     }
-    sequence = kept.get("sequence")  # a trial may hold a part of its parameters
+    sequence = carried.get("sequence")  # a trial may hold a part of its parameters
     params = {} if sequence is None else space.params(StageSequence.parse(sequence))
-    study.enqueue_trial(params, user_attrs={**kept, RETRY: trial.number})
+    study.enqueue_trial(params, user_attrs={**carried, RETRY: trial.number})
 
 
 def _age_seconds(trial: FrozenTrial) -> float:
