@@ -92,13 +92,13 @@ def even_out(first: Sequence[Record], second: Sequence[Record]) -> tuple[list[Re
         return record.points[0].bitops_cr if record.points else 0.0, record.sequence
 
     sides = by_seed(first), by_seed(second)
-    kept: tuple[list[Record], list[Record]] = ([], [])
+    evened: tuple[list[Record], list[Record]] = ([], [])
     for seed in sorted(sides[0].keys() & sides[1].keys()):
         count = min(len(side[seed]) for side in sides)
-        for chosen, side in zip(kept, sides, strict=True):
+        for part, side in zip(evened, sides, strict=True):
             rising = sorted(side[seed], key=place)
-            chosen += [rising[(len(rising) - 1) // 2]] if count == 1 else evenly(rising, count)
-    return kept
+            part += [rising[(len(rising) - 1) // 2]] if count == 1 else evenly(rising, count)
+    return evened
 
 
 def longest(records: Sequence[Record]) -> list[Record]:

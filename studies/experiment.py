@@ -92,11 +92,11 @@ class Design:
             controlled: add control arms if the preset has them.
             total: mark the records as accounted by total epochs.
         """
-        whole = _distinct(wanted)
-        whole += controls(whole) if controlled and self.preset.controls else []
+        sequences = _distinct(wanted)
+        sequences += controls(sequences) if controlled and self.preset.controls else []
         return Workload(
             task=replace(self.task, accounting="total") if total else self.task,
-            requests=self.requests(whole),
+            requests=self.requests(sequences),
         )
 
     def requests(self, wanted: Iterable[StageSequence]) -> tuple[Request, ...]:

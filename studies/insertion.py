@@ -42,20 +42,20 @@ class Placement:
     def orders(self) -> tuple[Order, Order]:
         """The two orders that are compared, the paper's first."""
         place = PLACES.index(self.where)
-        kept, turned = (
+        straight, turned = (
             pair[:place] + self.stage + pair[place:]
             for pair in (self.first + self.second, self.second + self.first)
         )
-        return kept, turned
+        return straight, turned
 
     @property
     def claim(self) -> str:
         """What is claimed, in words."""
         better, worse = self.orders
-        said = {"before": "before them", "between": "between them", "after": "after them"}[self.where]
+        words = {"before": "before them", "between": "between them", "after": "after them"}[self.where]
         return (
             f"{self.first}[{self.stage}]{self.second}: {self.first} before {self.second} stays better "
-            f"with {self.stage} {said} ({better} over {worse})"
+            f"with {self.stage} {words} ({better} over {worse})"
         )
 
     @property
@@ -136,7 +136,7 @@ def _placements(stages: Order) -> list[Placement]:
 
 def _together(decided: Sequence[tuple[Placement, Finding]]) -> Finding:
     """That no inserted stage in any place turns any pair around."""
-    measured = [one for one in decided if one[1].verdict != "true by construction"]
+    measured = [pair for pair in decided if pair[1].verdict != "true by construction"]
     verdicts = [finding.verdict for _, finding in measured]
     turned = [
         placement.orders[1]

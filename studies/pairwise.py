@@ -48,11 +48,11 @@ def _decide_single(records: Sequence[Record]) -> Conclusion:
     """What section 3.1 says about single stages, front against front of equally many networks."""
     alone = _alone(records)
     claims = []
-    for pair, said in PAPER.singles.items():
+    for pair, quote in PAPER.singles.items():
         first, second = tuple(pair)
         if first in alone and second in alone:
             sides = even_out(alone[first], alone[second])
-            claims.append(Claim(text=said.words, first=sides[0], second=sides[1], kind=said.relation))
+            claims.append(Claim(text=quote.words, first=sides[0], second=sides[1], kind=quote.relation))
     every = [record for front in alone.values() for record in front]
     return Conclusion(
         findings=tuple(decide_claims(claims, convergence(records))),
@@ -62,7 +62,7 @@ def _decide_single(records: Sequence[Record]) -> Conclusion:
             words_table(
                 "The paper, section 3.1 (ResNet34, CIFAR-10; read off scatter plots, no numbers are printed)",
                 ("stages", "in its words"),
-                ((", ".join(pair), said.words) for pair, said in PAPER.singles.items()),
+                ((", ".join(pair), quote.words) for pair, quote in PAPER.singles.items()),
             ),
         ),
     )
@@ -197,11 +197,11 @@ def _one_setting(pair: Sequence[Record]) -> list[Record]:
 
 def _same_setting(pair: Sequence[Record], alone: Sequence[Record]) -> list[Record]:
     """At every seed of the pair the single stage with the knobs that it has there."""
-    chosen = []
+    singles = []
     for record in pair:
         steps = {str(step) for step in StageSequence.parse(record.sequence).steps}
-        chosen += [single for single in alone if single.seed == record.seed and single.sequence in steps]
-    return chosen
+        singles += [single for single in alone if single.seed == record.seed and single.sequence in steps]
+    return singles
 
 
 PAIRWISE = Experiment(

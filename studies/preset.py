@@ -54,8 +54,8 @@ class Preset:
         for name in ("settings", "ladder"):
             for letter, listed in getattr(self, name).items():
                 if letter not in known_stages():
-                    known = ", ".join(known_stages())
-                    raise ValueError(f"{name} must hold stages among {known}, got {letter!r}")
+                    letters = ", ".join(known_stages())
+                    raise ValueError(f"{name} must hold stages among {letters}, got {letter!r}")
                 if not listed:
                     raise ValueError(f"{name} of {letter} must hold at least one setting, got none")
 
@@ -83,7 +83,7 @@ class Preset:
             longest = max(sizes, key=lambda letter: sizes[letter])
             sizes[longest] -= 1
         thinned = [evenly(listed[letter], size) for letter, size in sizes.items()]
-        return [dict(zip(sizes, chosen, strict=True)) for chosen in product(*thinned)]
+        return [dict(zip(sizes, combination, strict=True)) for combination in product(*thinned)]
 
     def alone(self, stage: str) -> list[Setting]:
         """The knob settings of `stage` where it stands alone, at most as many as `most_settings` allows."""

@@ -60,7 +60,7 @@ def _decide(records: Sequence[Record]) -> Conclusion:
             words_table(
                 "The paper, figure 5 (in words; no numbers are printed)",
                 ("stage", "twice", "after the law"),
-                ((stage, said.twice, said.after_law) for stage, said in PAPER.repetitions.items()),
+                ((stage, quote.twice, quote.after_law) for stage, quote in PAPER.repetitions.items()),
             ),
         ),
         notes=(
@@ -118,8 +118,8 @@ def _twice_claims(runs: Mapping[str, Sequence[Record]]) -> list[Claim]:
         last = str(StageSequence.parse(text).steps[-1])
         once = closest_harder(reductions[text], reductions.get(before, math.nan), singles, last=last)
         if once is not None:
-            said = PAPER.repetitions.get(stage)
-            words = said.twice if said else "no better than once but harder"
+            quote = PAPER.repetitions.get(stage)
+            words = quote.twice if quote else "no better than once but harder"
             claim = f"{2 * stage} is {words} ({text} against {once})"
             kind = TWICE.get(stage, "not better")
             claims.append(Claim(text=claim, first=own, second=runs[once], kind=kind))
@@ -131,13 +131,13 @@ def _after_claims(runs: Mapping[str, Sequence[Record]], law: Order) -> list[Clai
     claims = []
     for text, own in runs.items():
         stage, before = own[0].order[-1], _before(text)
-        said = PAPER.repetitions.get(stage)
-        if own[0].order[:-1] != law or said is None or before not in runs:
+        quote = PAPER.repetitions.get(stage)
+        if own[0].order[:-1] != law or quote is None or before not in runs:
             continue
         if _log2_reduction(own) > _log2_reduction(runs[before]) + LEAST_CUT:  # not so where one is NaN
             kind = AFTER[stage]
             claim = (
-                f"{StageSequence.parse(text).steps[-1]} after {short_name(before)}: {said.after_law}, "
+                f"{StageSequence.parse(text).steps[-1]} after {short_name(before)}: {quote.after_law}, "
                 f"so {kind.replace('not ', 'no ')} in value than without it"
             )
             claims.append(Claim(text=claim, first=own, second=runs[before], kind=kind))

@@ -192,17 +192,17 @@ def _read(path: Path, kind: type[T]) -> T:
 def _is_ours(path: Path, marker: Marker) -> bool:
     """Whether a folder that lost its marker holds nothing but what an experiment on these tasks leaves."""
     names, suffixes = ("records.jsonl", "outcome.json", "outcome.md"), (".svg", ".lock", ".part")
-    known = all(file.name in names or file.suffix in suffixes for file in path.iterdir())
+    ours = all(file.name in names or file.suffix in suffixes for file in path.iterdir())
     log = path / "records.jsonl"
-    return known and (not log.exists() or all(record.task in marker.tasks for record in read_records(log)))
+    return ours and (not log.exists() or all(record.task in marker.tasks for record in read_records(log)))
 
 
 def _check(path: Path, held: Marker, marker: Marker) -> None:
     for name in _KIND:
         there, here = getattr(held, name), getattr(marker, name)
         if there != here:
-            what = f"results of {_in_words(name, there)}, not {_in_words(name, here)}"
-            raise ValueError(f"{path} holds {what}; choose another --out")
+            contents = f"results of {_in_words(name, there)}, not {_in_words(name, here)}"
+            raise ValueError(f"{path} holds {contents}; choose another --out")
 
 
 def _in_words(name: str, value: str | Mapping[str, str]) -> str:

@@ -51,7 +51,7 @@ class Arm:
     """Another way of training, beside the plain one."""
 
     name: str
-    what: str  # in words, after "the recommended order survives"
+    words: str  # in words, after "the recommended order survives"
     vary: Callable[[Task], Task]  # the plain task, or one of another name and digest
     knobs: Setting = field(default_factory=dict)  # over each setting
 
@@ -74,11 +74,11 @@ def _other_ranges(task: Task) -> Task:
 
 
 ARMS = (
-    Arm(name="rate", what="another rate of fine-tuning, 0.1 against 1", vary=_other_rate),
-    Arm(name="ranges", what="activation ranges that are not fitted again", vary=_other_ranges),
+    Arm(name="rate", words="another rate of fine-tuning, 0.1 against 1", vary=_other_rate),
+    Arm(name="ranges", words="activation ranges that are not fitted again", vary=_other_ranges),
     Arm(
         name="joint",
-        what="exits that are trained jointly with the body",
+        words="exits that are trained jointly with the body",
         vary=lambda task: task,
         knobs={"E": {"train": "joint"}},
     ),
@@ -117,7 +117,7 @@ def _decide(arm: Arm, records: Sequence[Record]) -> Conclusion:
 
 
 def _survives(arm: Arm, plain: AnswerAt, varied: AnswerAt) -> Finding:
-    claim = f"the recommended order survives {arm.what}"
+    claim = f"the recommended order survives {arm.words}"
     order = plain.recommended
     seeds = max((standing.seeds for standing in varied.standings.values()), default=0)
     if order is None or order not in varied.standings:
@@ -225,8 +225,8 @@ def _draw(records: Sequence[Record]) -> dict[str, str]:
     panels = []
     for task, own in group(records, lambda record: record.task).items():
         most = max(len(record.order) for record in own)
-        whole = by_order(record for record in own if len(record.order) == most)
-        panels.append(Panel(title=task, series=dict(list(whole.items())[:_DRAWN])))
+        full = by_order(record for record in own if len(record.order) == most)
+        panels.append(Panel(title=task, series=dict(list(full.items())[:_DRAWN])))
     return {"fronts": to_svg(panels_plot(panels))}
 
 
@@ -234,7 +234,7 @@ def _experiment(arm: Arm) -> Experiment:
     return Experiment(
         name=f"robust-{arm.name}",
         section="beyond the paper",
-        question=f"does the recommended order survive {arm.what}?",
+        question=f"does the recommended order survive {arm.words}?",
         plan=partial(_plan, arm),
         rule=partial(_decide, arm),
         draw=_draw,

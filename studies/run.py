@@ -121,14 +121,14 @@ def run_experiment(
         OSError: `out` cannot be written.
     """
     experiment = find_experiment(name)
-    chosen = load_preset(preset) if isinstance(preset, str) else preset
+    preset = load_preset(preset) if isinstance(preset, str) else preset
     options = RunOptions() if options is None else options
     check_task(task)
     store = open_store(Path(out) / "store" if options.store is None else options.store, options.store_url)
     parts = [
-        replace(part, task=settle_precision(part.task, store)) for part in experiment.parts(task, chosen)
+        replace(part, task=settle_precision(part.task, store)) for part in experiment.parts(task, preset)
     ]
-    marker = describe(name, chosen.name, parts)
+    marker = describe(name, preset.name, parts)
     folder = ResultFolder(place_of(Path(out), options.date, marker), marker)
     wanted = {(part.task.name, str(node), seed) for part in parts for node, seed in part.nodes}
     options.planned(len(wanted))
@@ -139,7 +139,7 @@ def run_experiment(
         section=experiment.section,
         question=experiment.question,
         task=task.name,
-        preset=chosen.name,
+        preset=preset.name,
         findings=conclusion.findings,
         tables=conclusion.tables,
         notes=conclusion.notes,
@@ -280,18 +280,18 @@ def plan_experiments(
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    chosen = load_preset(preset) if isinstance(preset, str) else preset
-    known = dict(times or {})
+    preset = load_preset(preset) if isinstance(preset, str) else preset
+    measured = dict(times or {})
     done: set[tuple[str, str, int]] = set()  # digest of the task, sequence text, seed
     planned = []
     for name in list(names) or list(EXPERIMENTS):
-        parts = find_experiment(name).parts(task, chosen)
+        parts = find_experiment(name).parts(task, preset)
         seconds: dict[tuple[str, str, int], float] = {}
         for part in parts:
-            if part.task.digest not in known:
-                known[part.task.digest] = _probe(part.task)
+            if part.task.digest not in measured:
+                measured[part.task.digest] = _probe(part.task)
             for node, seed in part.nodes:
-                spent = _seconds(part.task, node, known[part.task.digest])
+                spent = _seconds(part.task, node, measured[part.task.digest])
                 seconds[part.task.digest, str(node), seed] = spent / workers
         new = [node for node in seconds if node not in done]
         planned.append(
@@ -305,7 +305,7 @@ def plan_experiments(
             )
         )
         done.update(new)
-    return ExperimentPlan(task=task.name, preset=chosen.name, workers=workers, experiments=tuple(planned))
+    return ExperimentPlan(task=task.name, preset=preset.name, workers=workers, experiments=tuple(planned))
 
 
 def _probe(task: Task) -> StepTimes:

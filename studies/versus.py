@@ -46,9 +46,9 @@ def _sequences(design: Design, method: CitedMethod) -> list[StageSequence]:
         (stage, knob, values) for stage, knobs in method.grid.items() for knob, values in knobs.items()
     ]
     sequences = []
-    for chosen in product(*(values for *_, values in choices)):
+    for point in product(*(values for *_, values in choices)):
         sequence = with_knobs(plain, method.knobs)
-        for (stage, knob, _), value in zip(choices, chosen, strict=True):
+        for (stage, knob, _), value in zip(choices, point, strict=True):
             sequence = with_knobs(sequence, {stage: {knob: value}})
         sequences.append(sequence)
     return sequences
