@@ -54,12 +54,12 @@ def answer_picture() -> Figure:
     figure.suptitle(words.headline, x=0.02, ha="left", fontsize=17, fontweight="bold")
     axes.set_title(f"{words.out}\n{words.holds}", loc="left", fontsize=9.5, color=SLATE, pad=14)
     curves: dict[Order, list[tuple[float, float]]] = {}
-    for told in answer.by_loss:
-        for order, standing in told.standings.items():
-            if told.loss is not None and told.loss >= LEAST_SHOWN:
-                curves.setdefault(order, []).append((100 * told.loss, standing.value))
-    kept = [order for order in answer.best_set if order != answer.recommended]
-    colors = {**dict.fromkeys(kept, GREEN), answer.recommended: BLUE}
+    for at in answer.by_loss:
+        for order, standing in at.standings.items():
+            if at.loss is not None and at.loss >= LEAST_SHOWN:
+                curves.setdefault(order, []).append((100 * at.loss, standing.value))
+    rivals = [order for order in answer.best_set if order != answer.recommended]
+    colors = {**dict.fromkeys(rivals, GREEN), answer.recommended: BLUE}
     for order, curve in sorted(curves.items(), key=lambda item: item[0] in colors):
         losses, values = zip(*curve, strict=True)
         color = colors.get(order)
@@ -92,12 +92,12 @@ def prefix_picture() -> Figure:
             ]
             places[node] = float(np.mean(children))
     for node in sorted(nodes, key=lambda node: (followed.startswith(node), node)):
-        taken = followed.startswith(node)
+        on_path = followed.startswith(node)
         if node:
             x = [len(node) - 1, len(node)]
-            axes.plot(x, [places[node[:-1]], places[node]], color=BLUE if taken else GREY, zorder=1)
-        box = {"boxstyle": "round,pad=0.4", "facecolor": BLUE if taken else PALE, "edgecolor": "none"}
-        color = "white" if taken else INK
+            axes.plot(x, [places[node[:-1]], places[node]], color=BLUE if on_path else GREY, zorder=1)
+        box = {"boxstyle": "round,pad=0.4", "facecolor": BLUE if on_path else PALE, "edgecolor": "none"}
+        color = "white" if on_path else INK
         axes.text(
             len(node), places[node], node or "baseline", ha="center", va="center", color=color, bbox=box
         )
@@ -116,17 +116,17 @@ def prefix_picture() -> Figure:
 def front_picture() -> Figure:
     """The networks of one order of the recorded digits at one seed: points, front, value at a loss."""
     order, loss, most = "DPQE", 0.05, 0.12
-    records = [one for one in recorded("digits") if one.order == order and one.seed == 0]
-    best = [one for one in front(records) if one.loss < most]
-    beaten = [one for one in candidates(records) if one.loss < most and one not in best]
+    records = [record for record in recorded("digits") if record.order == order and record.seed == 0]
+    best = [point for point in front(records) if point.loss < most]
+    beaten = [point for point in candidates(records) if point.loss < most and point not in best]
     losses, reductions = (
-        np.array([getattr(one, name) for one in best]) for name in ("loss", "log2_reduction")
+        np.array([getattr(point, name) for point in best]) for name in ("loss", "log2_reduction")
     )
     value = front_reduction(losses, reductions, loss=loss)
     figure, axes = _canvas(8.4, 3.9)
     axes.axvspan(50 * loss, 150 * loss, color=BLUE, alpha=0.1, linewidth=0)
     axes.axvline(100 * loss, color=BLUE, linestyle="--", linewidth=1.2)
-    axes.scatter([100 * one.loss for one in beaten], [one.log2_reduction for one in beaten], s=14, color=GREY)
+    axes.scatter([100 * p.loss for p in beaten], [p.log2_reduction for p in beaten], s=14, color=GREY)
     axes.step(100 * losses, reductions, where="post", color=BLUE, linewidth=2.2, marker="o", markersize=4)
     axes.plot([50 * loss, 150 * loss], [value, value], color=GREEN, linewidth=2.6)
     low = float(reductions.min())

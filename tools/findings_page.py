@@ -141,8 +141,8 @@ def joint_table(recordings: Mapping[str, Sequence[Record]], losses: Sequence[flo
         joint = [record for record in records if JOINTLY in record.sequence]
         alone = [record for record in records if JOINTLY not in record.sequence]
         for loss in losses:
-            told = [_lead(some, loss) for some in (alone, joint)]
-            rows.append((name, loss_text(loss), *told, str(len({record.seed for record in records}))))
+            leads = [_lead(group, loss) for group in (alone, joint)]
+            rows.append((name, loss_text(loss), *leads, str(len({record.seed for record in records}))))
     names = ("data", "tolerated loss", "heads alone", "jointly", "seeds")
     return Table.of(
         "How far EP is ahead of PE",
@@ -191,12 +191,12 @@ def _latency_row(name: str, records: Sequence[Record], loss: float) -> tuple[str
         chain_values(networks_of(records, letters, cost=cost), letters, loss=loss)
         for cost in ("bitops", "latency")
     )
-    whole = np.isfinite(bitops.values).all(axis=0)
-    fewest, fastest = (table.values[:, whole].mean(axis=1) for table in (bitops, latency))
+    complete = np.isfinite(bitops.values).all(axis=0)
+    fewest, fastest = (table.values[:, complete].mean(axis=1) for table in (bitops, latency))
     by_bits, by_time = (int(np.argmax(values)) for values in (fewest, fastest))
-    told = [(bitops.orders[k], f"{2 ** fastest[k]:.2f}") for k in (by_bits, by_time)]
+    picks = [(bitops.orders[k], f"{2 ** fastest[k]:.2f}") for k in (by_bits, by_time)]
     tau = kendall_tau(fewest, fastest)
-    return name, loss_text(loss), *told[0], *told[1], f"{tau:+.2f}", str(int(whole.sum()))
+    return name, loss_text(loss), *picks[0], *picks[1], f"{tau:+.2f}", str(int(complete.sum()))
 
 
 # The claims of the paper's experiments beside each other on several data sets, by the one decision rule.
@@ -209,13 +209,13 @@ def verdict_table(
 
     A cell holds the verdict, with the effect in doublings and its interval where the claim is about one.
     """
-    found: dict[str, dict[str, Finding]] = {}
+    by_claim: dict[str, dict[str, Finding]] = {}
     for name, records in recordings.items():
         for finding in decide(records).findings:
-            found.setdefault(finding.claim, {})[name] = finding
+            by_claim.setdefault(finding.claim, {})[name] = finding
     rows = [
         (claim, *(_cell(by_name[name]) if name in by_name else LEFT_OUT for name in recordings))
-        for claim, by_name in found.items()
+        for claim, by_name in by_claim.items()
     ]
     columns = ("claim", *recordings)
     return Table.of(title, columns, rows, left=columns)
@@ -241,7 +241,7 @@ class Recording:
 
     def at(self, loss: float) -> AnswerAt:
         """The answer at one of the losses that all answers tell."""
-        return next(one for one in self.answer.by_loss if one.loss == loss)
+        return next(entry for entry in self.answer.by_loss if entry.loss == loss)
 
 
 def findings_page(
@@ -306,14 +306,14 @@ def _copies(name: str, records: Sequence[Record]) -> list[str]:
 def _copies_table(name: str, compared: Sequence[Compared]) -> Table:
     """One row for each copy, with losses matched by the error of the baselines."""
     rows: dict[str, list[str]] = {}
-    for one in compared:
-        if one.rule == "error":
-            start = [one.proxy, f"{100 * one.work:.3g} %", str(one.seeds)]
-            at = one.chains
-            row = rows.setdefault(one.proxy, start)
+    for copy in compared:
+        if copy.rule == "error":
+            start = [copy.proxy, f"{100 * copy.work:.3g} %", str(copy.seeds)]
+            at = copy.chains
+            row = rows.setdefault(copy.proxy, start)
             row += [f"{at.correlation:.2f} of {at.reliability:.2f}", f"{at.regret:+.2f} of {at.random:.2f}"]
-    told = [text for loss in SHOWN for text in (f"rank, {loss_text(loss)}", f"regret, {loss_text(loss)}")]
-    columns = ("copy", "work", "seeds", *told)
+    headings = [text for loss in SHOWN for text in (f"rank, {loss_text(loss)}", f"regret, {loss_text(loss)}")]
+    columns = ("copy", "work", "seeds", *headings)
     return Table.of(
         f"Chains of {_title(name)} on cheaper copies", columns, map(tuple, rows.values()), left=columns
     )
@@ -336,10 +336,10 @@ def _data_table(recordings: Sequence[Recording]) -> Table:
                 _title(recording.name),
                 str(len(seeds)),
                 str(len(recording.records)),
-                f"{100 * mean(one.accuracy for one in accuracies):.1f} %",
-                f"{100 * mean(one.test_accuracy for one in accuracies):.1f} %",
-                "; ".join(sorted({str(one.extra.get("hardware")) for one in measured})),
-                ", ".join(sorted({str(one.extra.get("precision")) for one in measured})),
+                f"{100 * mean(baseline.accuracy for baseline in accuracies):.1f} %",
+                f"{100 * mean(baseline.test_accuracy for baseline in accuracies):.1f} %",
+                "; ".join(sorted({str(record.extra.get("hardware")) for record in measured})),
+                ", ".join(sorted({str(record.extra.get("precision")) for record in measured})),
             )
         )
     names = ("data", "seeds", "records", "baseline, validation", "test", "hardware", "precision")
@@ -352,11 +352,10 @@ def _claim_table(recordings: Sequence[Recording], loss: float) -> Table:
         (claim.text, claim.who, *(str(read_claim(claim, recording.at(loss))) for recording in recordings))
         for claim in CLAIMS
     ]
-    weaker = [OrderClaim(one.weaker or "None", "", is_order(one.weaker)) for one in recordings]
-    own = [
-        f"{claim.text}: {read_claim(claim, recording.at(loss))}"
-        for claim, recording in zip(weaker, recordings, strict=True)
-    ]
+    own = []
+    for recording in recordings:
+        weaker = OrderClaim(recording.weaker or "None", "", is_order(recording.weaker))
+        own.append(f"{weaker.text}: {read_claim(weaker, recording.at(loss))}")
     rows.append(("weaker first", "a rival: by the loss of each stage alone", *own))
     return Table.of(f"Where {loss_text(loss)} may be lost", columns, rows, left=columns)
 
@@ -372,9 +371,10 @@ def _law_table(recording: Recording) -> Table:
         "spread",
         "p",
     )
-    rows = [_law_row(loss_text(one.loss or 0.0), one) for one in recording.answer.by_loss]
+    rows = [_law_row(loss_text(entry.loss or 0.0), entry) for entry in recording.answer.by_loss]
     rows += [
-        _law_row(f"{one.setting}, {loss_text(one.loss or 0.0)}", one) for one in recording.answer.by_setting
+        _law_row(f"{entry.setting}, {loss_text(entry.loss or 0.0)}", entry)
+        for entry in recording.answer.by_setting
     ]
     return Table.of(
         f"{_title(recording.name)}: by loss over all rungs, then each rung alone",
@@ -385,19 +385,19 @@ def _law_table(recording: Recording) -> Table:
     )
 
 
-def _law_row(name: str, one: AnswerAt) -> tuple[str, ...]:
-    if one.seeds_needed:
-        return (name, LEFT_OUT, f"it takes {one.seeds_needed} seeds", *[LEFT_OUT] * 5)
-    if one.recommended is None or one.regret is None or not is_told(one):
+def _law_row(name: str, entry: AnswerAt) -> tuple[str, ...]:
+    if entry.seeds_needed:
+        return (name, LEFT_OUT, f"it takes {entry.seeds_needed} seeds", *[LEFT_OUT] * 5)
+    if entry.recommended is None or entry.regret is None or not is_told(entry):
         return (name, LEFT_OUT, "hardly any network loses so little", *[LEFT_OUT] * 5)
-    inside = list(one.best_set)
+    inside = list(entry.best_set)
     named = ", ".join(inside[:6]) + (
-        f", … ({len(inside)} of {len(one.standings)})" if len(inside) > 6 else ""
+        f", … ({len(inside)} of {len(entry.standings)})" if len(inside) > 6 else ""
     )
-    regret, matters = one.regret, one.order_matters
+    regret, matters = entry.regret, entry.order_matters
     return (
         name,
-        one.recommended,
+        entry.recommended,
         named,
         f"{regret.expected:.2f}",
         f"{regret.upper95:.2f}",
@@ -409,12 +409,12 @@ def _law_row(name: str, one: AnswerAt) -> tuple[str, ...]:
 def _sentences(recording: Recording) -> list[str]:
     """Where the recommendation changes, and which precedences hold at which losses."""
     lines = [f"- {recording.answer.batches}"] if recording.answer.batches else []
-    if changes := where_it_changes([one for one in recording.answer.by_loss if is_told(one)]):
+    if changes := where_it_changes([entry for entry in recording.answer.by_loss if is_told(entry)]):
         lines.append(f"- {changes}")
     held: dict[tuple[str, str], list[str]] = {}
-    for one in recording.answer.by_loss:
-        for pair in one.precedence:
-            held.setdefault(pair, []).append(loss_text(one.loss or 0.0))
+    for entry in recording.answer.by_loss:
+        for pair in entry.precedence:
+            held.setdefault(pair, []).append(loss_text(entry.loss or 0.0))
     for (first, second), losses in sorted(held.items(), key=lambda item: -len(item[1])):
         lines.append(f"- {first} before {second} in every order that may be best at {', '.join(losses)}.")
     flips = [pair for pair in held if pair[::-1] in held and pair < pair[::-1]]
@@ -438,23 +438,23 @@ def _open(recordings: Sequence[Recording]) -> list[str]:
     ]
 
 
-def _told_apart(one: AnswerAt) -> str:
+def _told_apart(entry: AnswerAt) -> str:
     """How many rivals there are and what it takes to exclude the last and the nearest of them."""
-    if not is_told(one):
+    if not is_told(entry):
         return "nothing can be told."
-    rivals = [order for order in one.best_set if order != one.recommended]
+    rivals = [order for order in entry.best_set if order != entry.recommended]
     if not rivals:
-        return f"{one.recommended} alone is left."
+        return f"{entry.recommended} alone is left."
     needed = []
     for order in rivals:
-        standing = one.standings[order]
+        standing = entry.standings[order]
         half = max(0.0, standing.interval[1] - standing.behind)
         share = half / max(standing.behind, 1e-9)
         needed.append((standing.seeds * max(1.0, share**2) + 1, order))
     (fewest, easy), (most, hard) = min(needed), max(needed)
     ends = f", {hard} some {_round(most)}" if most < 200 else f", {hard} more than 200, a tie in practice"
     return (
-        f"{len(rivals)} beside {one.recommended} may be best; to exclude {easy} would take some "
+        f"{len(rivals)} beside {entry.recommended} may be best; to exclude {easy} would take some "
         f"{_round(fewest)} seeds{ends if hard != easy else ''}."
     )
 
@@ -521,10 +521,11 @@ _LIMITS = """## Limits
 def main(target: Path) -> None:
     """Read all recordings and write the page to `target`, and its pictures into `figures` beside it."""
     others = (JOINT, TIMED, COPIES)
-    benchmarks = [one for one in recorded_names() if one not in NOT_BENCHMARKS and not one.startswith(others)]
+    names = recorded_names()
+    benchmarks = [name for name in names if name not in NOT_BENCHMARKS and not name.startswith(others)]
     recordings = [_answered(name) for name in benchmarks]
     exits, timed, copies = (
-        {name.removeprefix(kind): load_recorded(name) for name in recorded_names() if name.startswith(kind)}
+        {name.removeprefix(kind): load_recorded(name) for name in names if name.startswith(kind)}
         for kind in (JOINT, TIMED, COPIES)
     )
     (target.parent / "figures").mkdir(parents=True, exist_ok=True)
@@ -545,9 +546,9 @@ def _answered(name: str) -> Recording:
 def _curves(answer: Answer) -> Mapping[Order, list[tuple[float, float]]]:
     """Each order's value by loss, where it can be told."""
     curves: dict[Order, list[tuple[float, float]]] = {}
-    for one in answer.by_loss:
-        for order, standing in one.standings.items():
-            curves.setdefault(order, []).append((one.loss or 0.0, standing.value))
+    for entry in answer.by_loss:
+        for order, standing in entry.standings.items():
+            curves.setdefault(order, []).append((entry.loss or 0.0, standing.value))
     return curves
 
 

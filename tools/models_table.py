@@ -130,30 +130,30 @@ def main() -> None:
     parser.add_argument("--only", help="networks whose name holds this text")
     parser.add_argument("--stages", help="the one column to measure, such as P; others stay as they are")
     parser.add_argument("--one", help="print what becomes of this network, as JSON")
-    given = parser.parse_args()
-    if given.one:
+    options = parser.parse_args()
+    if options.one:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
-        print(json.dumps(try_stages(given.one, given.stages)))
+        print(json.dumps(try_stages(options.one, options.stages)))
         return
-    found: dict[str, dict[str, str]] = json.loads(given.json.read_text()) if given.json.exists() else {}
+    results: dict[str, dict[str, str]] = json.loads(options.json.read_text()) if options.json.exists() else {}
     for name in NETWORKS:
-        known = found.get(name, {})
-        if (given.only or "") in name and (given.stages or "") not in known and (given.stages or not known):
-            found[name] = known | _in_a_process(name, given.stages)
-            given.json.write_text(json.dumps(found, indent=1))
-            print(name, found[name], flush=True)
-    if given.docs:
+        row = results.get(name, {})
+        if (options.only or "") in name and (options.stages or "") not in row and (options.stages or not row):
+            results[name] = row | _in_a_process(name, options.stages)
+            options.json.write_text(json.dumps(results, indent=1))
+            print(name, results[name], flush=True)
+    if options.docs:
         libraries = ("torch", "torchvision", "timm")
-        versions = ", ".join(f"{one} {version(one).partition('+')[0]}" for one in libraries)
-        given.docs.write_text(page(found, versions))
+        versions = ", ".join(f"{library} {version(library).partition('+')[0]}" for library in libraries)
+        options.docs.write_text(page(results, versions))
 
 
 def try_stages(name: str, stages: str | None = None) -> dict[str, str]:
     """`works` with the reduction of BitOps, or why not, for the cost and each sequence, or one of them."""
     signal.signal(signal.SIGPROF, _too_long)
     side = SIZES.get(name.partition(":")[2].partition("(")[0], 64)
-    found: dict[str, str] = {}
+    row: dict[str, str] = {}
     dense: list[Any] = []
 
     def cost() -> str:
@@ -170,14 +170,14 @@ def try_stages(name: str, stages: str | None = None) -> dict[str, str]:
         part = f", of {reached:.0%}" if reached < 0.995 else ""
         return f"{dense[1].bitops() / measure_cost(small).bitops():.2f}×{exits}{part}"
 
-    found["cost"] = _attempt(cost)
-    if found["cost"].startswith(("no: ", "CRASH")):
-        return found
+    row["cost"] = _attempt(cost)
+    if row["cost"].startswith(("no: ", "CRASH")):
+        return row
     for column, sequence in SEQUENCES.items():
-        replaced = [one for one, other in INSTEAD.items() if other == column]
-        if stages in (None, column, *replaced) and all(found[one].startswith("no: ") for one in replaced):
-            found[column] = _attempt(lambda sequence=sequence: stage(sequence))
-    return found
+        replaced = [key for key, other in INSTEAD.items() if other == column]
+        if stages in (None, column, *replaced) and all(row[key].startswith("no: ") for key in replaced):
+            row[column] = _attempt(lambda sequence=sequence: stage(sequence))
+    return row
 
 
 def _attempt(work: Any) -> str:
@@ -210,24 +210,24 @@ def _in_a_process(name: str, stages: str | None) -> dict[str, str]:
     return result
 
 
-def page(found: dict[str, dict[str, str]], versions: str) -> str:
+def page(results: dict[str, dict[str, str]], versions: str) -> str:
     """The table, and below it the reasons of the refusals; `versions` of the libraries, in words."""
     reasons: dict[str, int] = {}
-    columns = [one for one in SEQUENCES if one not in INSTEAD.values()]
+    columns = [column for column in SEQUENCES if column not in INSTEAD.values()]
     lines = [
-        INTRODUCTION.format(count=len(found), versions=versions),
+        INTRODUCTION.format(count=len(results), versions=versions),
         f"| network | MACs | {' | '.join(columns)} |",
         "|---|---|" + "---|" * len(columns),
     ]
-    for name, row in found.items():
+    for name, row in results.items():
         cells = [_cell(row, key, name, reasons) for key in ("cost", *columns)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    told = [row[key] for row in found.values() for key in ("cost", *columns) if row.get(key, "–") != "–"]
-    crashes = sum(text.startswith("CRASH") for text in told)
-    works = sum(not text.startswith(("no: ", "CRASH")) for text in told)
+    texts = [row[key] for row in results.values() for key in ("cost", *columns) if row.get(key, "–") != "–"]
+    crashes = sum(text.startswith("CRASH") for text in texts)
+    works = sum(not text.startswith(("no: ", "CRASH")) for text in texts)
     lines += [
         "",
-        f"{works} of {len(told)} entries work, {len(told) - works - crashes} are refused, {crashes} crash.",
+        f"{works} of {len(texts)} entries work, {len(texts) - works - crashes} are refused, {crashes} crash.",
         "",
         *(f"{number}. {reason}" for reason, number in reasons.items()),
         "",

@@ -79,7 +79,7 @@ if __name__ == "__main__":
 )
 
 
-def made() -> nbformat.NotebookNode:
+def blank_notebook() -> nbformat.NotebookNode:
     """The notebook without outputs: text and code in turn, as they begin."""
     cells = [
         new_markdown_cell(text, id=f"cell-{place}")
@@ -93,7 +93,7 @@ def made() -> nbformat.NotebookNode:
 
 def executed() -> nbformat.NotebookNode:
     """The notebook with the outputs of its cells, run one after another. Raises the error of a cell."""
-    notebook = made()
+    notebook = blank_notebook()
     NotebookClient(notebook, timeout=300, record_timing=False).execute()
     notebook.metadata.pop("language_info", None)  # names this Python's patch version
     for cell in notebook.cells:

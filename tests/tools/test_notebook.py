@@ -7,14 +7,14 @@ import pytest
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("nbclient")
 
-from tools.notebook import FILE, executed, made  # noqa: E402
+from tools.notebook import FILE, blank_notebook, executed  # noqa: E402
 
 
 def test_the_notebook_holds_the_cells_of_its_program_with_outputs() -> None:
     kept = nbformat.read(FILE, as_version=4)
     nbformat.validate(kept)
     assert [(cell.id, cell.source) for cell in kept.cells] == [
-        (cell.id, cell.source) for cell in made().cells
+        (cell.id, cell.source) for cell in blank_notebook().cells
     ]
     code = [cell for cell in kept.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
