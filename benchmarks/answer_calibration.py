@@ -54,7 +54,7 @@ class Score:
 
 def score_of(
     world: World,
-    taken: int,
+    pick: int,
     inside: Sequence[bool],
     stated: float = np.nan,
     upper: float = np.nan,
@@ -62,12 +62,12 @@ def score_of(
 ) -> Score:
     """Set a choice and its set beside the true values."""
     truth, orders = world.truth(), world.orders
-    realized = float(truth.max() - truth[taken])
+    realized = float(truth.max() - truth[pick])
     near = [order for order, value in zip(orders, truth, strict=True) if value >= truth.max() - TIE]
-    best_set = [order for order, kept in zip(orders, inside, strict=True) if kept]
-    kept = {*precedence_of(best_set, world.stages)}
+    best_set = [order for order, may_win in zip(orders, inside, strict=True) if may_win]
+    held = {*precedence_of(best_set, world.stages)}
     broken, misjudged = (
-        any((second, first) in edges for first, second in _pairs(near)) for edges in (kept, decided or ())
+        any((second, first) in edges for first, second in _pairs(near)) for edges in (held, decided or ())
     )
     return Score(
         held=float(np.mean([order in best_set for order in near])),
@@ -91,9 +91,9 @@ def of_answer(world: World, answer: AnswerAt) -> Score | None:
     if answer.recommended is None or answer.regret is None:
         return None
     inside = [order in answer.best_set for order in world.orders]
-    taken = world.orders.index(answer.recommended)
+    pick = world.orders.index(answer.recommended)
     decided = {(first, second) for first, second, _ in answer.decided}
-    return score_of(world, taken, inside, answer.regret.expected, answer.regret.upper95, decided)
+    return score_of(world, pick, inside, answer.regret.expected, answer.regret.upper95, decided)
 
 
 def table_of(world: World, columns: FloatArray) -> ValueTable:
@@ -113,7 +113,7 @@ def full_designs(
     """All chains at all seeds: ours and the rivals' scores, by number of seeds and name."""
     rng = np.random.default_rng(1)
     worlds = [make(rng) for _ in range(simulations)]
-    found: dict[int, dict[str, list[Score | None]]] = {}
+    scores: dict[int, dict[str, list[Score | None]]] = {}
     for seeds in numbers:
         columns = [np.stack([world.seed(rng) for _ in range(seeds)], axis=1) for world in worlds]
         ours: list[Score | None] = []
@@ -123,13 +123,13 @@ def full_designs(
                 worlds[part], columns[part], looks(worlds[part], columns[part]), strict=True
             ):
                 ours.append(of_answer(world, read_answer(table_of(world, seen), draws)))
-        found[seeds] = {OURS: ours}
+        scores[seeds] = {OURS: ours}
         for name, choose in RIVALS.items():
-            found[seeds][name] = [
+            scores[seeds][name] = [
                 score_of(world, *choose(seen, world.orders, world.stages))
                 for world, seen in zip(worlds, columns, strict=True)
             ]
-    return found
+    return scores
 
 
 def races(
@@ -140,7 +140,7 @@ def races(
     At 0 stand the first answers of all races. Races side by side are fitted together.
     """
     rng = np.random.default_rng(2)
-    found: dict[int, dict[str, list[Score | None]]] = {}
+    scores: dict[int, dict[str, list[Score | None]]] = {}
     live = [_Raced(make(rng)) for _ in range(simulations)]
     for raced in live:
         raced.train(first_cells(raced.world.stages), rng)
@@ -150,14 +150,14 @@ def races(
             if (np.isfinite(raced.values).sum(axis=0) > 1).sum() >= LEAST_SEEDS:
                 score, place = raced.score(draws), STOPS * -(-raced.trainings // STOPS)
                 for stop in (place, *(() if raced.answered else (0,))):
-                    found.setdefault(stop, {OURS: []})[OURS].append(score)
+                    scores.setdefault(stop, {OURS: []})[OURS].append(score)
                 raced.answered = True
             cells = next_cells(draws, raced.ran, seeds=SEEDS[-1]) if raced.trainings < STOPS * stops else ()
             if cells:
                 raced.train(cells, rng)
                 going.append(raced)
         live = going
-    return dict(sorted(found.items()))
+    return dict(sorted(scores.items()))
 
 
 def of_many_stages(stages: Order, budget: int, simulations: int) -> dict[str, float]:
@@ -167,19 +167,19 @@ def of_many_stages(stages: Order, budget: int, simulations: int) -> dict[str, fl
     `regret` is how far the recommended one lies behind the best of all that there are, as a share of what a
     chain at random loses; `best_ran` how often that best one, or its like, was among those that ran.
     """
-    rng, make, found = np.random.default_rng(3), Planted(stages=stages, chains=True), []
+    rng, make, rows = np.random.default_rng(3), Planted(stages=stages, chains=True), []
     for _ in range(simulations):
         raced = _Raced(make(rng))
         cells = first_cells(stages)
         while cells and raced.trainings < budget:
             raced.train(cells, rng)
-            cells = next_cells(look(raced.known), raced.ran, seeds=SEEDS[-1], block=block_of(stages))
-        truth, table = raced.world.truth(), raced.known
+            cells = next_cells(look(raced.table), raced.ran, seeds=SEEDS[-1], block=block_of(stages))
+        truth, table = raced.world.truth(), raced.table
         ran = truth[[raced.world.orders.index(order) for order in table.orders]]
         score = of_answer(World(stages, table.orders, raced.world.seed, None, ran), answer_of(table))
         assert score is not None
         behind = truth.max() - ran.max() + score.realized
-        found.append(
+        rows.append(
             {
                 **asdict(score),
                 "regret": behind / (truth.max() - truth.mean()),
@@ -189,7 +189,7 @@ def of_many_stages(stages: Order, budget: int, simulations: int) -> dict[str, fl
                 "trainings": raced.trainings,
             }
         )
-    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
 @dataclass(slots=True)
@@ -215,10 +215,10 @@ class _Raced:
         return np.where(there, np.stack(self.columns, axis=1), np.nan)
 
     @property
-    def known(self) -> ValueTable:
+    def table(self) -> ValueTable:
         """The table of the chains that ran."""
-        told = {order for order, _ in self.ran}
-        rows = [row for row, order in enumerate(self.world.orders) if order in told]
+        chains = {order for order, _ in self.ran}
+        rows = [row for row, order in enumerate(self.world.orders) if order in chains]
         orders, seeds = tuple(self.world.orders[row] for row in rows), tuple(range(len(self.columns)))
         there = [[(order, seed) in self.ran for seed in seeds] for order in orders]
         values = np.where(there, np.stack([column[rows] for column in self.columns], axis=1), np.nan)
@@ -226,7 +226,7 @@ class _Raced:
 
     def score(self, draws: Draws) -> Score | None:
         """Set the answer for the chains that ran beside the truth about these."""
-        table = self.known
+        table = self.table
         rows = [self.world.orders.index(order) for order in table.orders]
         own = replace(
             draws,
@@ -248,9 +248,9 @@ def _looked(races: Sequence[_Raced]) -> Iterator[tuple[_Raced, Draws]]:
     groups: dict[int, list[_Raced]] = {}
     for raced in races:
         groups.setdefault(len(raced.columns), []).append(raced)
-    for some in groups.values():
-        for start in range(0, len(some), TOGETHER):
-            part, first = some[start : start + TOGETHER], some[start].world
+    for group in groups.values():
+        for start in range(0, len(group), TOGETHER):
+            part, first = group[start : start + TOGETHER], group[start].world
             tables = np.stack([raced.values for raced in part])
             drawn = draw_tables(tables, first.orders, first.stages, floor=first.floor, effort=LOOK)
             yield from zip(part, drawn, strict=True)
@@ -258,12 +258,12 @@ def _looked(races: Sequence[_Raced]) -> Iterator[tuple[_Raced, Draws]]:
 
 def summary(scores: Sequence[Score | None]) -> dict[str, float]:
     """Means over the simulations in which something was recommended."""
-    told = [score for score in scores if score is not None]
-    means: dict[str, float] = {"told": len(told) / len(scores)}
+    answered = [score for score in scores if score is not None]
+    means: dict[str, float] = {"told": len(answered) / len(scores)}
     for name in (
-        ("held", "left", "stated", "realized", "bounded", "false_edges", "false_pairs") if told else ()
+        ("held", "left", "stated", "realized", "bounded", "false_edges", "false_pairs") if answered else ()
     ):
-        means[name] = float(np.mean([getattr(score, name) for score in told]))
+        means[name] = float(np.mean([getattr(score, name) for score in answered]))
     return means
 
 
@@ -301,12 +301,12 @@ def main() -> None:
     for name in options.worlds:
         started = time.perf_counter()
         make, simulations = WORLDS[name](), options.simulations
-        found = (
+        results = (
             races(make, simulations, options.stops)
             if options.race
             else full_designs(make, simulations, options.seeds)
         )
-        for seeds, by_way in found.items():
+        for seeds, by_way in results.items():
             for way, scores in by_way.items():
                 means = summary(scores)
                 lines.append({"world": name, "seeds": seeds, "way": way, **means})

@@ -37,7 +37,7 @@ def empirical_bayes(values: FloatArray, orders: tuple[Order, ...], stages: Order
     center = np.eye(count) - 1 / count
     kernels = [center @ (part @ part.T) @ center for part in (*columns, np.eye(count))]
     moments = np.outer(means, means) - noise * center
-    gram = np.array([[(one * other).sum() for other in kernels] for one in kernels])
+    gram = np.array([[(kernel * other).sum() for other in kernels] for kernel in kernels])
     pulls = np.array([(moments * kernel).sum() for kernel in kernels])
     sizes, _ = optimize.nnls(gram + 1e-9 * np.eye(3), pulls)
     prior = sum(size * kernel for size, kernel in zip(sizes, kernels, strict=True)) + 1e-9 * np.eye(count)

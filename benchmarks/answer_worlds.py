@@ -75,7 +75,7 @@ class Planted:
     ceiling: float | None = None
 
     def __call__(self, rng: np.random.Generator) -> World:
-        orders, parts, shared = _known(self.stages, self.chains, self.fraction)
+        orders, parts, shared = _chains_and_parts(self.stages, self.chains, self.fraction)
         value = self._values(orders, parts, rng)
         noise = np.full(len(orders), self.noise)
         noise[[self.stages[-1] in order[:2] for order in orders]] *= self.wild
@@ -100,8 +100,8 @@ class Planted:
             return drawn if self.ceiling is None else np.minimum(drawn, self.ceiling)
 
         bent = self.diverged or self.floor is not None or self.ceiling is not None
-        kept = (1 - 2 * self.reversed) * (value - value.mean()) + value.mean() + self.level
-        return World(self.stages, orders, seed, self.floor, None if bent else kept)
+        expected = (1 - 2 * self.reversed) * (value - value.mean()) + value.mean() + self.level
+        return World(self.stages, orders, seed, self.floor, None if bent else expected)
 
     def _values(
         self, orders: tuple[Order, ...], parts: Mapping[str, FloatArray], rng: np.random.Generator
@@ -122,7 +122,7 @@ class Planted:
 
 
 @cache
-def _known(
+def _chains_and_parts(
     stages: Order, chains: bool, fraction: bool
 ) -> tuple[tuple[Order, ...], dict[str, FloatArray], npt.NDArray[np.int64]]:
     """Chains, columns of the model's parts, and the prefixes of each, the same for all worlds drawn."""

@@ -44,12 +44,12 @@ def main() -> None:
     for bits in (2, 4, 8):
         module = network.quantized(Bits(bits, 8)).module.eval()
         weights = {name: store_weight(layer) for name, layer in weight_layers(module)}
-        least = sum(entropy_bytes(one.numbers["index"]) for one in weights.values())
-        plain = b"".join(pack_bits(one.numbers["index"], bits).tobytes() for one in weights.values())
+        least = sum(entropy_bytes(weight.numbers["index"]) for weight in weights.values())
+        plain = b"".join(pack_bits(weight.numbers["index"], bits).tobytes() for weight in weights.values())
         start = time.process_time()
         stream = code_weights(weights)
         middle = time.process_time()
-        decode_weights(stream, {name: stored_facts(one) for name, one in weights.items()})
+        decode_weights(stream, {name: stored_facts(weight) for name, weight in weights.items()})
         seconds = time.process_time() - middle
         print(
             f"{bits} bits: stream {stream.numel():,} bytes, entropy {least:,.0f} "

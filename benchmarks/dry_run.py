@@ -21,10 +21,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--size", type=int, default=32)
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     start, busy = time.perf_counter(), time.process_time()
-    network = CompressedNetwork.create(given.model, classes=10, size=(given.size, given.size))
+    network = CompressedNetwork.create(options.model, classes=10, size=(options.size, options.size))
     dry_run(network)
     print(f"{'the network':>12} {time.perf_counter() - start:6.2f} s")
     for sequence in SEQUENCES:

@@ -96,7 +96,7 @@ def check_logits(sizes: Sizes) -> dict[str, Any]:
     """Relative distance of logits from those of the CPU in float32, for a float and a quantized network."""
     device, data = choose_device(), noise(256)
     images = next(iter(data.train.batches(256))).images
-    found: dict[str, Any] = {}
+    distances: dict[str, Any] = {}
     for kind in ("float", "QAT 4w8a"):
         network = CompressedNetwork.create(sizes.models[0], classes=10, channels=3, size=data.size)
         if kind != "float":
@@ -105,8 +105,8 @@ def check_logits(sizes: Sizes) -> dict[str, Any]:
         expected = _logits(network, images, CPU, torch.float32)
         for precision in (torch.float32, torch.bfloat16):
             distance = (_logits(network, images, device, precision) - expected).norm() / expected.norm()
-            found[f"{kind} {precision}"] = round(float(distance), 7)
-    return found
+            distances[f"{kind} {precision}"] = round(float(distance), 7)
+    return distances
 
 
 def _logits(
@@ -122,8 +122,8 @@ def check_batches(_sizes: Sizes) -> dict[str, Any]:
     data, device = noise(512), choose_device()
     pairs = zip(
         *(
-            data.train.batches(100, rng=torch.Generator().manual_seed(3), augment=True, device=one)
-            for one in (CPU, device)
+            data.train.batches(100, rng=torch.Generator().manual_seed(3), augment=True, device=place)
+            for place in (CPU, device)
         ),
         strict=True,
     )
@@ -138,7 +138,7 @@ def check_stage(sizes: Sizes) -> dict[str, Any]:
     """Mean accuracies along one order on digits: CPU in float32, then the device in both precisions."""
     device, data = choose_device(), load_data("digits")
     recipe = replace(TASKS["digits"].recipe, epochs=sizes.epochs)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name, place, precision, graphs in (
         ("CPU float32", CPU, torch.float32, ""),
         ("float32 eager", device, torch.float32, "off"),
@@ -150,12 +150,12 @@ def check_stage(sizes: Sizes) -> dict[str, Any]:
         for seed in range(1 if sizes.tiny else 2):
             trainer = DataTrainer(data=data, recipe=recipe, seed=seed, device=place, precision=precision)
             rows.append(_along(ORDER, trainer))
-        found[name] = {
+        results[name] = {
             "accuracies": [round(statistics.mean(column), 4) for column in zip(*rows, strict=True)],
             "seconds": round(time.perf_counter() - start, 2),
         }
     os.environ[GRAPHS_VARIABLE] = ""
-    return found
+    return results
 
 
 def _along(order: str, trainer: DataTrainer) -> list[float]:
@@ -164,12 +164,12 @@ def _along(order: str, trainer: DataTrainer) -> list[float]:
         TASKS["digits"].model, classes=10, channels=1, size=(8, 8), seed=trainer.seed
     )
     trainer.for_stage("baseline").train(network, fresh=True)
-    found = [accuracy(network, trainer.data.validation)]
+    accuracies = [accuracy(network, trainer.data.validation)]
     for step in StageSequence.parse(order).steps:
         network.module.cpu()  # where a stage finds a network that comes from the store
         network = make_stage(step).apply(network, trainer=trainer.for_stage(step.stage))
-        found.append(accuracy(network, trainer.data.validation))
-    return found
+        accuracies.append(accuracy(network, trainer.data.validation))
+    return accuracies
 
 
 def check_full(sizes: Sizes) -> dict[str, Any]:
@@ -223,19 +223,19 @@ def check_rates(sizes: Sizes) -> list[dict[str, Any]]:
 
 def check_shares(sizes: Sizes) -> dict[str, Any]:
     """The naive loop's rate and the share of convolutions in ours."""
-    device, data, found = choose_device(), noise(sizes.images // 4), {}
+    device, data, results = choose_device(), noise(sizes.images // 4), {}
     pictures = _Pictures(data, len(data.train))
     for model in sizes.models[:2]:
         for quantized in (False, True):
             kind = "QAT 4w4a" if quantized else "float"
             settings = {"quantized": quantized, "device": device}
-            found[f"{model} {kind}"] = {
+            results[f"{model} {kind}"] = {
                 "naive_images_per_second": round(naive_rate(model, data, pictures, **settings)),
                 "convolution_share": round(
                     convolution_share(model, data, precision=torch.bfloat16, **settings), 3
                 ),
             }
-    return found
+    return results
 
 
 def check_workers(sizes: Sizes) -> dict[str, Any]:
@@ -249,17 +249,17 @@ def check_workers(sizes: Sizes) -> dict[str, Any]:
     ]
     for process in processes:
         process.start()
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     try:
         for size in sizes.workers:
             total = sum(counts.get(timeout=90) for _ in range(size))
-            found[f"{size} workers"] = round(total)
+            results[f"{size} workers"] = round(total)
             print(f"{size} workers: {total:.0f} images/s", flush=True)
     finally:
         for process in processes:
             process.join(timeout=10)
             process.kill()
-    return found
+    return results
 
 
 def _train_for_a_while(place: int, sizes: Sizes, barrier: Any, counts: Any) -> None:
@@ -312,20 +312,20 @@ def main() -> None:
     if not options.tiny:
         workers = tuple(int(size) for size in options.workers.split(","))
         sizes = Sizes(workers=workers, models=Sizes().models[: options.models])
-    found: dict[str, Any] = {"facts": facts()}
+    results: dict[str, Any] = {"facts": facts()}
     start = time.perf_counter()
     for name in options.only.split(","):
         if time.perf_counter() - start > 60 * options.minutes:
-            found[name] = "there was no time for it"
+            results[name] = "there was no time for it"
             continue
         begun = time.perf_counter()
         try:
-            found[name] = PARTS[name](sizes)
+            results[name] = PARTS[name](sizes)
         except Exception:
-            found[name] = {"failed": traceback.format_exc()[-1500:]}
-        found[f"{name}_seconds"] = round(time.perf_counter() - begun, 1)
-        print(name, json.dumps(found[name], indent=1), found[f"{name}_seconds"], "s", flush=True)
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+            results[name] = {"failed": traceback.format_exc()[-1500:]}
+        results[f"{name}_seconds"] = round(time.perf_counter() - begun, 1)
+        print(name, json.dumps(results[name], indent=1), results[f"{name}_seconds"], "s", flush=True)
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -76,17 +76,17 @@ def reached(records: list[Record], tolerance: float) -> Reached:
 def by_hand(task: Task, runner: Runner, seed: int, seconds: float, tolerance: float) -> list[Record]:
     """Turn knobs until the time is up."""
     end = time.monotonic() + seconds
-    found: dict[str, Record] = {}
+    records: dict[str, Record] = {}
 
     def gain(places: tuple[int, ...]) -> float:
         knobs = {
             letter: dict(notches[place]) for (letter, notches), place in zip(NOTCHES, places, strict=True)
         }
         sequence = task.sequence(ORDER, knobs)
-        if str(sequence) not in found:
+        if str(sequence) not in records:
             for finished in runner.run([Request(sequence, seed)]):
-                found[finished.record.sequence] = finished.record
-        best = best_of([found[str(sequence)]], tolerance) if str(sequence) in found else None
+                records[finished.record.sequence] = finished.record
+        best = best_of([records[str(sequence)]], tolerance) if str(sequence) in records else None
         return best.bitops_cr if best is not None else 0.0
 
     for start in STARTS:
@@ -100,7 +100,7 @@ def by_hand(task: Task, runner: Runner, seed: int, seconds: float, tolerance: fl
                 if (value := gain(harder)) > best:
                     places, best, turned = harder, value, True
                     break
-    return list(found.values())
+    return list(records.values())
 
 
 def _harder(places: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -116,19 +116,19 @@ def plain(task: Task, runner: Runner, seed: int, seconds: float) -> list[Record]
     study = optuna.create_study(
         directions=["maximize", "maximize"], sampler=optuna.samplers.TPESampler(seed=seed)
     )
-    found: dict[str, Record] = {}
+    records: dict[str, Record] = {}
     while time.monotonic() < end:
         trial = study.ask()
         places = {letter: trial.suggest_int(letter, 0, len(notches) - 1) for letter, notches in NOTCHES}
         sequence = task.sequence(ORDER, {letter: notches[places[letter]] for letter, notches in NOTCHES})
         for finished in runner.run([Request(sequence, seed)]):
-            found[finished.record.sequence] = finished.record
-        record = found.get(str(sequence))
+            records[finished.record.sequence] = finished.record
+        record = records.get(str(sequence))
         if record is None or not record.points:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
             study.tell(trial, Objectives().values(record))
-    return list(found.values())
+    return list(records.values())
 
 
 def by_search(plan: SearchPlan, seconds: float, *, race: bool) -> list[Record]:
@@ -167,12 +167,12 @@ def main() -> None:
     for seed, way in itertools.product(options.seeds, options.ways):
         with tempfile.TemporaryDirectory() as folder:
             records = found_by(way, task, Path(folder), seed, 60 * options.minutes)
-        one = reached(records, options.loss)
-        lines.append({"seed": seed, "by": way, **{key: getattr(one, key) for key in one.__slots__}})
+        outcome = reached(records, options.loss)
+        lines.append({"seed": seed, "by": way, **{key: getattr(outcome, key) for key in outcome.__slots__}})
         if not options.json:
             print(
-                f"seed {seed} {way:13} {one.reduction:8.0f}x  loss {100 * one.loss:.2f} %, on test data "
-                f"{100 * one.test_loss:.2f} %  {one.networks} networks  {one.sequence}",
+                f"seed {seed} {way:13} {outcome.reduction:8.0f}x  loss {100 * outcome.loss:.2f} %, on test "
+                f"data {100 * outcome.test_loss:.2f} %  {outcome.networks} networks  {outcome.sequence}",
                 flush=True,
             )
     if options.json:

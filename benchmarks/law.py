@@ -28,13 +28,13 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=10_000, help="of the copies of digits; 0: no copies")
     parser.add_argument("--former", type=Path, help="the program ordercomp of another build")
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    options = parser.parse_args()
     programs = [Path(shutil.which("ordercomp", path=Path(sys.executable).parent) or "ordercomp")]
-    programs += [] if given.former is None else [given.former.absolute()]
+    programs += [] if options.former is None else [options.former.absolute()]
     with tempfile.TemporaryDirectory() as folder:
-        copies = [] if given.records == 0 else [_copies(Path(folder) / "copies.jsonl", given.records)]
-        for file in (*given.files, *copies):
-            rounds = [[seconds_of(program, file) for program in programs] for _ in range(given.rounds)]
+        copies = [] if options.records == 0 else [_copies(Path(folder) / "copies.jsonl", options.records)]
+        for file in (*options.files, *copies):
+            rounds = [[seconds_of(program, file) for program in programs] for _ in range(options.rounds)]
             seconds = [min(column) for column in zip(*rounds, strict=True)]
             records = sum(1 for line in read_bytes(file).split(b"\n") if line)
             former = [f"former {other:6.2f} s, {other / seconds[0]:4.1f} times" for other in seconds[1:]]

@@ -44,13 +44,13 @@ def main() -> None:
     parser.add_argument("data", nargs="*", default=[*TASKS])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--bits", default="4,8", help="of weights and activations")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     print(
         "| data | placement | accuracy, exported | labels equal | layers in integers |\n|---|---|---|---|---|"
     )
-    for data in given.data:
-        rows = [list(measured(TASKS[data], seed, given.bits)) for seed in range(given.seeds)]
+    for data in options.data:
+        rows = [list(measured(TASKS[data], seed, options.bits)) for seed in range(options.seeds)]
         for place, placement in enumerate(PLACEMENTS):
             accuracies, same, integers = zip(*(row[place] for row in rows), strict=True)
             spread = f" ± {stdev(accuracies):.2%}" if len(rows) > 1 else ""

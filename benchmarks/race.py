@@ -69,31 +69,30 @@ class World:
         """The world of a recording, by the seeds at which all its chains were run."""
         networks = networks_of(load_recorded(name), STAGES)
         settings = settings_of(networks)
-        whole = chain_values(networks, STAGES, loss=loss, settings=settings)
+        full = chain_values(networks, STAGES, loss=loss, settings=settings)
         seeds = [
-            seed
-            for seed, column in zip(whole.seeds, whole.values.T, strict=True)
-            if np.isfinite(column).all()
+            seed for seed, column in zip(full.seeds, full.values.T, strict=True) if np.isfinite(column).all()
         ]
         sizes = range(len(settings), 0, -1)
-        subsets = [some for size in sizes for some in itertools.combinations(range(len(settings)), size)]
+        subsets = [subset for size in sizes for subset in itertools.combinations(range(len(settings)), size)]
         tables = []
-        for some in subsets:
-            table = chain_values(networks, STAGES, loss=loss, settings=[settings[k] for k in some]).at(seeds)
-            tables.append(table.values[[table.orders.index(order) for order in whole.orders]])
+        for subset in subsets:
+            some_settings = [settings[place] for place in subset]
+            table = chain_values(networks, STAGES, loss=loss, settings=some_settings).at(seeds)
+            tables.append(table.values[[table.orders.index(order) for order in full.orders]])
         lacks, means = tables[0] - np.array(tables), tables[0].mean(axis=1)
         around = (tables[0] - means[:, None]) / np.sqrt(len(seeds) - 1)
         chance = np.random.default_rng(7).standard_normal((len(seeds), 4000))
         truth = np.maximum(means[:, None] + around @ chance, 0.0).mean(axis=1)
-        told = recorded_hints(raced_elsewhere(RACED[name]), STAGES).at(loss)
-        prior = np.array([told[order] for order in whole.orders])
-        return cls(whole.orders, tuple(subsets), means, around, lacks, truth, prior)
+        hints = recorded_hints(raced_elsewhere(RACED[name]), STAGES).at(loss)
+        prior = np.array([hints[order] for order in full.orders])
+        return cls(full.orders, tuple(subsets), means, around, lacks, truth, prior)
 
     def seed(self, rng: np.random.Generator) -> FloatArray:
         """What a new seed gives, shape (subsets, orders)."""
         number = self.around.shape[1]
-        whole = np.maximum(self.means + self.around @ rng.standard_normal(number), 0.0)
-        return np.maximum(whole - self.lacks[:, :, rng.integers(number)], 0.0)
+        values = np.maximum(self.means + self.around @ rng.standard_normal(number), 0.0)
+        return np.maximum(values - self.lacks[:, :, rng.integers(number)], 0.0)
 
 
 @dataclass(slots=True)
@@ -104,7 +103,7 @@ class Run:
     rng: np.random.Generator
     columns: list[FloatArray] = field(default_factory=list)  # what each seed would give
     ran: set[Cell] = field(default_factory=set)
-    kept: int = 0  # place of the subset of settings that are trained
+    subset: int = 0  # place of the subset of settings that are trained
     trainings: int = 0
     lost: set[Order] = field(default_factory=set)  # chains that left, where they do
     regrets: list[tuple[int, float]] = field(default_factory=list)  # trainings, regret
@@ -112,7 +111,7 @@ class Run:
     @property
     def settings(self) -> int:
         """How many settings are trained."""
-        return len(self.world.subsets[self.kept])
+        return len(self.world.subsets[self.subset])
 
     def train(self, cells: Sequence[Cell]) -> None:
         """Add chains at seeds, with their prefixes and baselines."""
@@ -124,35 +123,35 @@ class Run:
             self.ran |= new
             self.trainings += self.settings * len(new)
 
-    def values(self, kept: int | None = None) -> FloatArray:
+    def values(self, subset: int | None = None) -> FloatArray:
         """What is known, shape (orders, seeds), NaN where not run."""
-        place = self.kept if kept is None else kept
-        known = np.array(
+        place = self.subset if subset is None else subset
+        ran = np.array(
             [[(order, seed) in self.ran for seed in range(len(self.columns))] for order in self.world.orders]
         )
-        return np.where(known, np.stack([column[place] for column in self.columns], axis=1), np.nan)
+        return np.where(ran, np.stack([column[place] for column in self.columns], axis=1), np.nan)
 
     def drop_idle(self, draws: Draws) -> None:
         """Leave out settings that decide nothing."""
         weights, subsets = doubts(draws.pooled), self.world.subsets
         while True:
-            kept = subsets[self.kept]
-            fewer = [subsets.index(tuple(set(kept) - {one})) for one in kept] if len(kept) > 1 else []
+            subset = subsets[self.subset]
+            fewer = [subsets.index(tuple(set(subset) - {k})) for k in subset] if len(subset) > 1 else []
             idle = idle_setting(self.values(), [self.values(place) for place in fewer], weights)
             if idle is None:
                 return
-            self.kept = fewer[idle]
+            self.subset = fewer[idle]
 
     def judge(self, draws: Draws) -> None:
         """Set the best guess beside the truth."""
         truth = self.world.truth
-        taken = int(draws.pooled.mean(axis=0).argmax())
-        self.regrets.append((self.trainings, float(truth.max() - truth[taken])))
+        pick = int(draws.pooled.mean(axis=0).argmax())
+        self.regrets.append((self.trainings, float(truth.max() - truth[pick])))
 
     def regret_after(self, trainings: int) -> float:
         """Of the best guess that stood then; an order at random before the first."""
-        known = [regret for at, regret in self.regrets if at <= trainings]
-        return known[-1] if known else float(self.world.truth.max() - self.world.truth[-24:].mean())
+        regrets = [regret for at, regret in self.regrets if at <= trainings]
+        return regrets[-1] if regrets else float(self.world.truth.max() - self.world.truth[-24:].mean())
 
 
 Choice = Callable[[Run, Draws], Sequence[Cell]]
@@ -179,7 +178,8 @@ def seed_by_seed(run: Run, draws: Draws) -> Sequence[Cell]:
         behind = lower_bounds(draws.pooled, BAND / 8)
         lost |= {order for order, least in zip(draws.orders, behind, strict=True) if least > 0}
     left = [order for order in run.world.orders if order not in lost]
-    longest = [one for one in left if not any(other != one and other.startswith(one) for other in left)]
+    begun = {order[:length] for order in left for length in range(1, len(order))}
+    longest = [order for order in left if order not in begun]
     if len(left) < 2 or done >= SEEDS:
         return ()
     half = starting_orders(STAGES, done)
@@ -224,9 +224,9 @@ def _looks(runs: Sequence[Run], hint: FloatArray | None) -> Iterator[tuple[Run, 
     groups: defaultdict[int, list[Run]] = defaultdict(list)
     for run in runs:
         groups[len(run.columns)].append(run)
-    for some in groups.values():
-        for start in range(0, len(some), TOGETHER):
-            part = some[start : start + TOGETHER]
+    for group in groups.values():
+        for start in range(0, len(group), TOGETHER):
+            part = group[start : start + TOGETHER]
             tables = np.stack([run.values() for run in part])
             drawn = draw_tables(tables, part[0].world.orders, STAGES, floor=0.0, hint=hint, effort=LOOK)
             yield from zip(part, drawn, strict=True)
@@ -237,8 +237,8 @@ def trainings_to(runs: Sequence[Run], regret: float, most: int) -> int | None:
     places = range(STEP, most + 1, STEP)
     means = [np.mean([run.regret_after(place) for run in runs]) for place in places]
     large = [place for place, mean in zip(places, means, strict=True) if mean > regret]
-    found = max(large, default=0) + STEP
-    return found if found <= most else None
+    trainings = max(large, default=0) + STEP
+    return trainings if trainings <= most else None
 
 
 def main() -> None:
@@ -267,9 +267,9 @@ def main() -> None:
             needed = trainings_to(runs, regret, most)
             lines.append({"world": name, "loss": loss, "way": way, "regret": regret, "trainings": needed})
             if not options.json:
-                told = needed or f"more than {most}"
+                words = needed or f"more than {most}"
                 print(
-                    f"{name}, {100 * loss:g} %, {way:24} {regret:.2f} after {told} trainings; {after}",
+                    f"{name}, {100 * loss:g} %, {way:24} {regret:.2f} after {words} trainings; {after}",
                     flush=True,
                 )
     if options.json:

@@ -30,19 +30,19 @@ INTEGER = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger")
 
 def make(folder: Path) -> None:
     """Train a small network a little, and write all forms of it with test images."""
-    from shipping import SEQUENCES, TASK, made
+    from shipping import SEQUENCES, TASK, trained_network
 
     from ordercomp.jobs.ship import task_images
     from ordercomp.shipping.onnx import export_onnx, finish, trace, without_quantizers
 
     task = replace(TASK, train_limit=512)  # whatever it learns
-    network = made("DPQ-16", SEQUENCES["DPQ-16"], task, folder)
+    network = trained_network("DPQ-16", SEQUENCES["DPQ-16"], task, folder)
     training, (images, _) = task_images(network, task)
     images = images[:IMAGES].float().contiguous()
     np.save(folder / "images.npy", images.numpy())
     for purpose in ("speed", "size", "any"):
-        chosen = None if purpose == "size" else training
-        export_onnx(network, folder / f"{purpose}.onnx", purpose=purpose, images=chosen)
+        examples = None if purpose == "size" else training
+        export_onnx(network, folder / f"{purpose}.onnx", purpose=purpose, images=examples)
     model = trace(without_quantizers(network), network)
     finish(model, 13)
     (folder / "float.onnx").write_bytes(model.SerializeToString())
@@ -58,9 +58,9 @@ def onnxruntime(file: str) -> tuple[Run, str]:
     options.optimized_model_filepath = f"{file}.optimized"
     session = engine.InferenceSession(file, options)
     kinds = [node.op_type for node in onnx.load(f"{file}.optimized").graph.node]
-    whole = sum(kind in INTEGER for kind in kinds)
-    layers = whole + sum("Conv" in kind or "Gemm" in kind for kind in kinds if kind not in INTEGER)
-    return lambda images: session.run(None, {"image": images})[-1], f"{whole} of {layers}"
+    integers = sum(kind in INTEGER for kind in kinds)
+    layers = integers + sum("Conv" in kind or "Gemm" in kind for kind in kinds if kind not in INTEGER)
+    return lambda images: session.run(None, {"image": images})[-1], f"{integers} of {layers}"
 
 
 def openvino(file: str) -> tuple[Run, str]:
@@ -77,7 +77,7 @@ def openvino(file: str) -> tuple[Run, str]:
         for fact in facts
         if fact["layerType"].value in ("Convolution", "FullyConnected", "MatMul")
     ]
-    whole = sum(kind in ("u8", "i8") for kind in kinds)
+    integers = sum(kind in ("u8", "i8") for kind in kinds)
     request = compiled.create_infer_request()
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -85,7 +85,7 @@ def openvino(file: str) -> tuple[Run, str]:
         request.infer()
         return request.get_output_tensor(len(compiled.outputs) - 1).data.copy()
 
-    return run, f"{whole} of {len(kinds)}"
+    return run, f"{integers} of {len(kinds)}"
 
 
 def tinygrad(file: str) -> tuple[Run, str]:
@@ -133,11 +133,11 @@ def tvm(file: str) -> tuple[Run, str]:
     built = engine.compile(relax.transform.LegalizeOps()(module), "llvm")
     machine = relax.VirtualMachine(built, engine.cpu())
 
-    def one(image: np.ndarray) -> np.ndarray:
-        found = machine["main"](engine.runtime.tensor(image))
-        return (found if hasattr(found, "numpy") else found[-1]).numpy()
+    def infer(image: np.ndarray) -> np.ndarray:
+        outputs = machine["main"](engine.runtime.tensor(image))
+        return (outputs if hasattr(outputs, "numpy") else outputs[-1]).numpy()
 
-    return lambda images: np.concatenate([one(image[None]) for image in images]), ""
+    return lambda images: np.concatenate([infer(image[None]) for image in images]), ""
 
 
 def litert(file: str) -> tuple[Run, str]:
@@ -149,14 +149,14 @@ def litert(file: str) -> tuple[Run, str]:
     onnx2tf.convert(input_onnx_file_path=file, output_folder_path=folder, non_verbose=True, batch_size=1)
     interpreter = Interpreter(str(next(Path(folder).glob("*float32.tflite"))), num_threads=1)
     interpreter.allocate_tensors()
-    (given,), found = interpreter.get_input_details(), interpreter.get_output_details()[-1]
+    (source,), target = interpreter.get_input_details(), interpreter.get_output_details()[-1]
 
-    def one(image: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(given["index"], image[None].transpose(0, 2, 3, 1))
+    def infer(image: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(source["index"], image[None].transpose(0, 2, 3, 1))
         interpreter.invoke()
-        return np.array(interpreter.get_tensor(found["index"]))
+        return np.array(interpreter.get_tensor(target["index"]))
 
-    return lambda images: np.concatenate([one(image) for image in images]), ""
+    return lambda images: np.concatenate([infer(image) for image in images]), ""
 
 
 def ncnn(file: str) -> tuple[Run, str]:
@@ -171,12 +171,12 @@ def ncnn(file: str) -> tuple[Run, str]:
     if net.load_param(f"{stem}.ncnn.param") or net.load_model(f"{stem}.ncnn.bin"):
         raise ValueError("pnnx wrote no file that ncnn loads")
 
-    def one(image: np.ndarray) -> np.ndarray:
+    def infer(image: np.ndarray) -> np.ndarray:
         with net.create_extractor() as extractor:
             extractor.input("in0", engine.Mat(np.ascontiguousarray(image)))
             return np.array(extractor.extract("out0")[1])[None]
 
-    return lambda images: np.concatenate([one(image) for image in images]), ""
+    return lambda images: np.concatenate([infer(image) for image in images]), ""
 
 
 READERS: dict[str, tuple[Callable[[str], tuple[Run, str]], str]] = {
@@ -203,10 +203,10 @@ def read(folder: Path, names: Sequence[str]) -> None:
             print(f"| {name} | | not installed | | | |")
             continue
         for form in FORMS:
-            print(f"| {name} {version} | `{form}` | {_told(name, folder / f'{form}.onnx')} |", flush=True)
+            print(f"| {name} {version} | `{form}` | {_cells(name, folder / f'{form}.onnx')} |", flush=True)
 
 
-def _told(name: str, file: Path) -> str:
+def _cells(name: str, file: Path) -> str:
     context = multiprocessing.get_context("spawn")
     answers: Any = context.Queue()
     process = context.Process(target=_answer, args=(name, str(file), answers))
@@ -214,13 +214,13 @@ def _told(name: str, file: Path) -> str:
     end = time.monotonic() + SECONDS
     while process.is_alive() and answers.empty() and time.monotonic() < end:
         time.sleep(0.1)
-    told = answers.get(timeout=1) if not answers.empty() else ""
+    cells = answers.get(timeout=1) if not answers.empty() else ""
     if process.is_alive():
         process.join(2)
         process.kill()
-        told = told or f"no answer in {SECONDS} s | | |"
+        cells = cells or f"no answer in {SECONDS} s | | |"
     process.join()
-    return told or f"ends the process ({process.exitcode}) | | |"
+    return cells or f"ends the process ({process.exitcode}) | | |"
 
 
 def _answer(name: str, file: str, answers: Any) -> None:
@@ -235,10 +235,10 @@ def _answer(name: str, file: str, answers: Any) -> None:
         times: dict[str, list[float]] = {}
         runs = {"own": run, "reference": reference}
         for _ in range(ROUNDS):
-            for one, call in runs.items():
+            for part, call in runs.items():
                 start = time.perf_counter()
                 call(images[:1])
-                times.setdefault(one, []).append(time.perf_counter() - start)
+                times.setdefault(part, []).append(time.perf_counter() - start)
         own, other = (f"{1000 * statistics.median(values):.3f}" for values in times.values())
         answers.put(f"{same:.1%} | {layers} | {own} | {other}")
     except BaseException as error:  # whatever a reader raises

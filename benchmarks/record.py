@@ -41,31 +41,31 @@ def design(task: Task, orders: Sequence[str] = ()) -> list[StageSequence]:
 
 def controls(sequences: Sequence[StageSequence]) -> list[StageSequence]:
     """F after every prefix of static stages."""
-    found = [
+    arms = [
         prefix + Step("F")
         for sequence in sequences
         for prefix in sequence.prefixes
         if not any(known_stages()[step.stage].dynamic for step in prefix.steps)
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(arms))
 
 
 def requests(task: Task, orders: Sequence[str], seeds: Sequence[int], controlled: int) -> Iterator[Request]:
     """One seed after the other."""
-    whole = design(task, orders)
+    sequences = design(task, orders)
     for place, seed in enumerate(seeds):
-        for sequence in (*whole, *(controls(whole) if place < controlled else ())):
+        for sequence in (*sequences, *(controls(sequences) if place < controlled else ())):
             yield Request(sequence, seed)
 
 
 def summary(records: Sequence[Record], seconds: float) -> dict[str, Any]:
     """What was measured, in numbers: baselines, seconds of a node, what F adds."""
     measured = [record for record in records if record.points]
-    whole = {(record.sequence, record.seed): record.points[0].accuracy for record in measured}
+    accuracies = {(record.sequence, record.seed): record.points[0].accuracy for record in measured}
     gains = [
-        whole[name, seed] - whole[name.removesuffix(" F"), seed]
-        for name, seed in whole
-        if name.endswith(" F") and (name.removesuffix(" F"), seed) in whole
+        accuracies[name, seed] - accuracies[name.removesuffix(" F"), seed]
+        for name, seed in accuracies
+        if name.endswith(" F") and (name.removesuffix(" F"), seed) in accuracies
     ]
     return {
         "records": len(records),
@@ -91,7 +91,7 @@ def record(task: Task, options: argparse.Namespace) -> dict[str, Any]:
     first, _, last = options.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     file = RecordLog(options.out, task=task)
-    start, told = time.monotonic(), 0.0
+    start, printed = time.monotonic(), 0.0
     budget = max(1.0, min(options.minutes * 60, (options.until or math.inf) - time.time()))
     store = Store(options.store or options.out.with_suffix(".store"))
     with (
@@ -103,9 +103,9 @@ def record(task: Task, options: argparse.Namespace) -> dict[str, Any]:
             file.add(finished)
             if not finished.kept:
                 print(task.name, finished.request, finished.record.error, flush=True)
-            if time.monotonic() - told > 10:
-                told = time.monotonic()
-                print(_progress(task, finished, len(file.records), told - start), flush=True)
+            if time.monotonic() - printed > 10:
+                printed = time.monotonic()
+                print(_progress(task, finished, len(file.records), printed - start), flush=True)
     return {"task": task.name, **summary(file.records, time.monotonic() - start)}
 
 

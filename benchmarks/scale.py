@@ -70,7 +70,7 @@ class World:
         """What the training of a node would have measured."""
         order, seed = job.sequence.order, job.seed
         wrong = sum(
-            self.law.index(one) > self.law.index(other) for one, other in itertools.combinations(order, 2)
+            self.law.index(first) > self.law.index(other) for first, other in itertools.combinations(order, 2)
         )
         accuracy = 0.95 - 0.002 * len(order) - 0.004 * wrong + 0.002 * _normal(f"{order} {seed}")
         reduction = 4.0 ** len(order)
@@ -108,7 +108,7 @@ class VirtualCluster(Executor):
         self.driver_cpu = 0.0  # of a processor, which other programs on the machine do not lengthen
         self.ended = 0
         self._running: list[tuple[float, int, Future[Any], Callable[..., Any], tuple[Any, ...]]] = []
-        self._told: deque[Future[Any]] = deque()
+        self._finished: deque[Future[Any]] = deque()
         self._count = itertools.count()
         self.restart()
 
@@ -124,24 +124,24 @@ class VirtualCluster(Executor):
 
     def put(self, future: Future[Any]) -> None:
         """Note that a job has ended; the part of a queue that the dispatcher uses."""
-        self._told.append(future)
+        self._finished.append(future)
 
     def get(self, timeout: float) -> Future[Any]:
         """The next job to end, however far away that is."""
         del timeout
         self._pass()
-        if not self._told:
+        if not self._finished:
             self.now = max(self.now, self._running[0][0])
             while self._running and self._running[0][0] <= self.now:
                 self._end()
         self.restart()  # what the workers did took no time of the driver
-        return self._told.popleft()
+        return self._finished.popleft()
 
     def get_nowait(self) -> Future[Any]:
         """Another job that has ended by now."""
-        if not self._told:
+        if not self._finished:
             raise queue.Empty
-        return self._told.popleft()
+        return self._finished.popleft()
 
     @property
     def idle(self) -> bool:
@@ -312,24 +312,24 @@ def _held(trainings: int, workers: int) -> tuple[int, int]:
 
 def _normal(text: str) -> float:
     """A standard normal number drawn from a text."""
-    one, two = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], np.uint64) / 2**64
-    return math.sqrt(-2 * math.log(1 - float(one))) * math.cos(2 * math.pi * float(two))
+    first, second = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], np.uint64) / 2**64
+    return math.sqrt(-2 * math.log(1 - float(first))) * math.cos(2 * math.pi * float(second))
 
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _measured(chosen: argparse.Namespace) -> Iterator[dict[str, object]]:
-    if chosen.only in (None, "load"):
-        for stages in chosen.stages or (4, 10):
-            for workers in chosen.workers or (1, 16, 256, 1024):
+def _measured(options: argparse.Namespace) -> Iterator[dict[str, object]]:
+    if options.only in (None, "load"):
+        for stages in options.stages or (4, 10):
+            for workers in options.workers or (1, 16, 256, 1024):
                 yield load(stages, workers)
-    if chosen.only in (None, "race"):
-        for stages in chosen.stages or (4, 5, 6, 10):
-            for workers in chosen.workers or (1, 16, 256):
+    if options.only in (None, "race"):
+        for stages in options.stages or (4, 5, 6, 10):
+            for workers in options.workers or (1, 16, 256):
                 yield race(stages, workers)
-    if chosen.only in (None, "memory"):
+    if options.only in (None, "memory"):
         yield memory()
 
 
@@ -340,12 +340,12 @@ def main() -> int:
     parser.add_argument("--stages", type=int, action="append")
     parser.add_argument("--workers", type=int, action="append")
     parser.add_argument("--json", type=Path, help="a file that the lines are added to, too")
-    chosen = parser.parse_args()
-    for found in _measured(chosen):
-        line = json.dumps(found)
+    options = parser.parse_args()
+    for row in _measured(options):
+        line = json.dumps(row)
         print(line, flush=True)
-        if chosen.json is not None:
-            with chosen.json.open("a") as file:
+        if options.json is not None:
+            with options.json.open("a") as file:
                 file.write(line + "\n")
     return 0
 

@@ -96,7 +96,7 @@ def curve(
         if paid > budget:
             break
         values += [values[-1]] * (paid + 1 - len(values))
-        best = _kept([*best, record])
+        best = _on_front([*best, record])
         values[paid] = front_value(best, scale=SCALE)
     return values + [values[-1]] * (budget + 1 - len(values))
 
@@ -139,7 +139,8 @@ def _fixed(
     method: Method, space: Space, oracle: Oracle, seed: int, budget: int, in_seconds: bool
 ) -> Iterator[tuple[int, Record]]:
     """Yield every node that plain Optuna trains in tuning one order, all exit thresholds swept."""
-    ends = [one for one in replace(space, optional=False).sequences() if one.order == method.order]
+    sequences = replace(space, optional=False).sequences()
+    ends = [sequence for sequence in sequences if sequence.order == method.order]
     study = optuna.create_study(directions=["maximize", "maximize"], sampler=FLAT[method.sampler](seed))
     knobs: dict[str, dict[KnobValue, None]] = {}
     for sequence in ends:
@@ -149,9 +150,9 @@ def _fixed(
     trained, paid = dict[str, Record](), 0.0
     for _ in range(MOST_TRIALS * len(ends)):  # it proposes some of them again
         trial = study.ask()
-        chosen = {name: trial.suggest_categorical(name, list(values)) for name, values in knobs.items()}
+        proposal = {name: trial.suggest_categorical(name, list(values)) for name, values in knobs.items()}
         sequence = next(
-            one for one in ends if all(_knob(one, name) == value for name, value in chosen.items())
+            end for end in ends if all(_knob(end, name) == value for name, value in proposal.items())
         )
         for prefix in sequence.prefixes:
             if str(prefix) not in trained:
@@ -173,8 +174,8 @@ FLAT: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
 }
 
 
-def _kept(records: list[Record]) -> list[Record]:
-    return list({id(one.record): one.record for one in front(records, scale=SCALE)}.values())
+def _on_front(records: list[Record]) -> list[Record]:
+    return list({id(point.record): point.record for point in front(records, scale=SCALE)}.values())
 
 
 @contextmanager
@@ -216,23 +217,23 @@ def main() -> None:
     parser.add_argument("--in-seconds", action="store_true", help="the budget is seconds of training")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with ExitStack() as stack:
         space, oracle = SPACE, SyntheticWorld()
-        if chosen.task is not None:
-            task = load_task(chosen.task)
-            space, oracle = task_space(task), stack.enter_context(trained(task, Store(chosen.store)))
-        elif chosen.records is not None:
-            records = [record for record in read_records(chosen.records) if record.seed == 0]
+        if options.task is not None:
+            task = load_task(options.task)
+            space, oracle = task_space(task), stack.enter_context(trained(task, Store(options.store)))
+        elif options.records is not None:
+            records = [record for record in read_records(options.records) if record.seed == 0]
             space, oracle = space_of(records), oracle_of(records)
         compare(
-            chosen.methods,
+            options.methods,
             space,
             oracle,
-            seeds=chosen.seeds,
-            budget=chosen.budget,
-            in_seconds=chosen.in_seconds,
+            seeds=options.seeds,
+            budget=options.budget,
+            in_seconds=options.in_seconds,
         )
 
 

@@ -100,9 +100,10 @@ def _reduction(step: Step) -> float:
 
 
 def _point(threshold: float | None, accuracy: float, reduction: float) -> OperatingPoint:
-    kept = min(1.0, max(0.0, accuracy))
+    accuracy = min(1.0, max(0.0, accuracy))
+    cr = math.sqrt(reduction)
     return OperatingPoint(
-        threshold=threshold, accuracy=kept, test_accuracy=kept, bitops_cr=reduction, cr=math.sqrt(reduction)
+        threshold=threshold, accuracy=accuracy, test_accuracy=accuracy, bitops_cr=reduction, cr=cr
     )
 
 
@@ -116,8 +117,8 @@ def open_world(
     storage: str | None, sampler: str = "random", *, name: str = "world", space: Space = SPACE, seed: int = 0
 ) -> Study:
     """A study with the default objectives, and a sampler by name."""
-    made = make_sampler(sampler, space, seed=seed)
-    return open_study(storage, name=name, space=space, objectives=Objectives(), sampler=made, task="world")
+    built = make_sampler(sampler, space, seed=seed)
+    return open_study(storage, name=name, space=space, objectives=Objectives(), sampler=built, task="world")
 
 
 # A runner without training: it counts the stage trainings that a real one would have paid for.

@@ -81,23 +81,23 @@ def main() -> None:
     parser.add_argument("--network", choices=list(TASKS), default="w16")
     parser.add_argument("--brief", action="store_true")
     parser.add_argument("--images", type=int, help="to train on, and nothing is evaluated: for times alone")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    task = TASKS[given.network]
-    make = made
-    if given.images:
-        task, make = replace(task, train_limit=given.images), hardly_trained
+    task = TASKS[options.network]
+    make = trained_network
+    if options.images:
+        task, make = replace(task, train_limit=options.images), hardly_trained
     with TemporaryDirectory() as temporary:
-        folder = (given.folder or Path(temporary)) / given.network
+        folder = (options.folder or Path(temporary)) / options.network
         folder.mkdir(parents=True, exist_ok=True)
-        names = BRIEF if given.brief else tuple(SEQUENCES)
+        names = BRIEF if options.brief else tuple(SEQUENCES)
         networks = {name: make(name, SEQUENCES[name], task, folder) for name in names}
         training, test = task_images(networks[FLOAT], task)
         sessions: dict[str, InferenceSession] = {}
         add_float(sessions, FLOAT, networks.pop(FLOAT), training)
         for name, network in networks.items():
-            add_forms(sessions, name, network, training, Path(temporary), brief=given.brief)
-        print_table(sessions, test, evaluated=not given.images)
+            add_forms(sessions, name, network, training, Path(temporary), brief=options.brief)
+        print_table(sessions, test, evaluated=not options.images)
         leaving = make("DPQE-16", f"{SEQUENCES['DPQ-16']} E(exits=2)", task, folder)
         print_exits(leaving, training, Path(temporary))
 
@@ -137,12 +137,12 @@ def print_table(
 def print_exits(network: CompressedNetwork, training: torch.Tensor, folder: Path) -> None:
     """What leaving early saves, and the time if half of the images leave at the first exit."""
     exported = export_onnx(network, folder / "exits.onnx", images=training)
-    found = measure_exits(onnx.load(exported.files[0]), training[:1].numpy(), repeats=ROUNDS)
-    half = replace(found, shares=(0.5, *[0.0] * (len(network.exits) - 1), 0.5))
-    print(f"\n{describe_exits(found)} If half of the images do: {half.of_whole:.2f} of that time.")
+    times = measure_exits(onnx.load(exported.files[0]), training[:1].numpy(), repeats=ROUNDS)
+    half = replace(times, shares=(0.5, *[0.0] * (len(network.exits) - 1), 0.5))
+    print(f"\n{describe_exits(times)} If half of the images do: {half.of_whole:.2f} of that time.")
 
 
-def made(name: str, sequence: str, task: Task, folder: Path) -> CompressedNetwork:
+def trained_network(name: str, sequence: str, task: Task, folder: Path) -> CompressedNetwork:
     """The network of a sequence, trained unless the folder holds it."""
     file = folder / f"{name}.safetensors"
     if not file.exists():
@@ -191,8 +191,9 @@ def add_forms(
         sessions[f"{name}, `--for size`, option set"] = onnx_session(size, options=SESSION_OPTIONS)
         export_onnx(network, file)
         sessions[f"{name}, `--for speed`"] = onnx_session(file.read_bytes())
-    found = export_onnx(network, file, images=training)
-    facts = f"{found.integer_layers} of {found.layers} in integers, {found.same_labels:.1%} of labels equal"
+    exported = export_onnx(network, file, images=training)
+    layers = f"{exported.integer_layers} of {exported.layers} in integers"
+    facts = f"{layers}, {exported.same_labels:.1%} of labels equal"
     sessions[f"{name}, `--for speed --task` ({facts})"] = onnx_session(file.read_bytes())
 
 

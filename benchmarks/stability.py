@@ -45,22 +45,22 @@ def answer_after(world: World, rng: np.random.Generator, trainings: int) -> Answ
 def trained(task: str, budget: str, run: int) -> tuple[AnswerAt, int]:
     """Run the main job at seeds of its own; give its answer and how much it trained."""
     with tempfile.TemporaryDirectory() as folder:
-        found = discover(
+        discovery = discover(
             load_task(task),
             out=folder,
             first_seed=SEEDS * run,
             budget_seconds=parse_duration(budget),
             workers=1,
         )
-        return found.answer.asked, found.trainings.done
+        return discovery.answer.asked, discovery.trainings.done
 
 
 def alike(answers: Sequence[AnswerAt]) -> dict[str, object]:
     """How far the answers of several runs agree."""
-    taken = [str(answer.recommended) for answer in answers]
-    (common, times), *_ = Counter(taken).most_common(1)
+    recommended = [str(answer.recommended) for answer in answers]
+    (common, times), *_ = Counter(recommended).most_common(1)
     return {
-        "recommended": taken,
+        "recommended": recommended,
         "the same": f"{times} of {len(answers)}",
         f"sets that hold {common}": sum(common in answer.best_set for answer in answers),
         "chains in a set": [len(answer.best_set) for answer in answers],

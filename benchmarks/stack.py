@@ -62,21 +62,20 @@ def main() -> None:
                 if node.key in seen:
                     continue
                 seen.add(node.key)
-                made: dict[str, list[Record]] = {}
+                records: dict[str, list[Record]] = {}
                 for name, arm in arms.items():
                     start = time.process_time()
-                    made[name] = arm([chain[place] for chain in chains[name]])
+                    records[name] = arm([chain[place] for chain in chains[name]])
                     seconds[name][node.sequence.order[-1:] or "baseline"] += time.process_time() - start
-                pairs = zip(made["in turn"], made["side by side"], strict=True)
-                gaps += [two.points[0].accuracy - one.points[0].accuracy for one, two in pairs if one.points]
-                joined = sum(SIDE_BY_SIDE in record.extra for record in made["side by side"])
+                pairs = zip(records["in turn"], records["side by side"], strict=True)
+                gaps += [b.points[0].accuracy - a.points[0].accuracy for a, b in pairs if a.points]
+                joined = sum(SIDE_BY_SIDE in record.extra for record in records["side by side"])
                 print(f"{joined} of {args.seeds} joined: {node.sequence or 'baseline'}", flush=True)
     for stage, alone in seconds["in turn"].items():
         print(f"{stage}: {alone:.1f} s in turn, {seconds['side by side'][stage]:.1f} s side by side")
-    one, two = (sum(seconds[name].values()) for name in arms)
-    print(
-        f"{len(seen)} nodes of {args.seeds} seeds: {one:.1f} and {two:.1f} s, {one / two:.2f} times the pace"
-    )
+    apart, joint = (sum(seconds[name].values()) for name in arms)
+    pace = f"{apart:.1f} and {joint:.1f} s, {apart / joint:.2f} times the pace"
+    print(f"{len(seen)} nodes of {args.seeds} seeds: {pace}")
     error = statistics.stdev(gaps) / len(gaps) ** 0.5
     print(f"validation accuracy side by side less in turn: {statistics.mean(gaps):+.4f} ± {error:.4f}")
 

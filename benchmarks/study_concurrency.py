@@ -39,9 +39,10 @@ def measure(storage: str, workers: int, *, seeds: int) -> dict[str, object]:
         open_world(storage, name=name), SPACE, map(StageSequence.parse, ORDERS), range(seeds)
     )
     facts = _run(storage, name, workers, None)
-    told = Counter(_told(open_world(storage, name=name)))
-    doubled = sum(count - 1 for count in told.values())
-    return {**facts, "trials": sum(told.values()), "lost": (24 + 40) * seeds - len(told), "doubled": doubled}
+    counts = Counter(_results(open_world(storage, name=name)))
+    doubled = sum(count - 1 for count in counts.values())
+    lost = (24 + 40) * seeds - len(counts)
+    return {**facts, "trials": sum(counts.values()), "lost": lost, "doubled": doubled}
 
 
 def measure_sampled(storage: str, workers: int, *, trials: int) -> dict[str, object]:
@@ -49,13 +50,13 @@ def measure_sampled(storage: str, workers: int, *, trials: int) -> dict[str, obj
     name = f"sampled-{uuid.uuid4()}"
     open_world(storage, name=name)
     facts = _run(storage, name, workers, trials)
-    told = Counter(_told(open_world(storage, name=name)))
-    sampled = sum(count for (_, _, design), count in told.items() if design == ADAPTIVE)
-    distinct = sum(design == ADAPTIVE for _, _, design in told)
-    doubled = sum(count - 1 for (_, _, design), count in told.items() if design == PREFIX)
+    counts = Counter(_results(open_world(storage, name=name)))
+    sampled = sum(count for (_, _, design), count in counts.items() if design == ADAPTIVE)
+    distinct = sum(design == ADAPTIVE for _, _, design in counts)
+    doubled = sum(count - 1 for (_, _, design), count in counts.items() if design == PREFIX)
     return {
         **facts,
-        "trials": sum(told.values()),
+        "trials": sum(counts.values()),
         "lost": max(0, trials - sampled),
         "doubled": doubled + max(0, sampled - trials),
         "distinct": distinct,
@@ -83,7 +84,7 @@ def _run(storage: str, name: str, workers: int, trials: int | None) -> dict[str,
     }
 
 
-def _told(study: optuna.Study) -> list[tuple[object, ...]]:
+def _results(study: optuna.Study) -> list[tuple[object, ...]]:
     return [
         tuple(trial.user_attrs[key] for key in ("sequence", "seed", "design"))
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -103,13 +104,13 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=25)
     parser.add_argument("--sampled", type=int, default=0, help="trials of a second study")
     parser.add_argument("--storage")
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
-        storage = chosen.storage or f"{folder}/study.log"
-        lines = [measure(storage, chosen.workers, seeds=chosen.seeds)]
-        if chosen.sampled:
-            lines.append(measure_sampled(storage, chosen.workers, trials=chosen.sampled))
+        storage = options.storage or f"{folder}/study.log"
+        lines = [measure(storage, options.workers, seeds=options.seeds)]
+        if options.sampled:
+            lines.append(measure_sampled(storage, options.workers, trials=options.sampled))
     for line in lines:
         print(json.dumps(line), flush=True)
     bad = ("workers_failed", "lost", "doubled", "unfinished")

@@ -70,13 +70,13 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--sampler", choices=[*SAMPLERS, "all"], default="tpe")
     parser.add_argument("--storage")
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for sampler in SAMPLERS if chosen.sampler == "all" else [chosen.sampler]:
+    for sampler in SAMPLERS if options.sampler == "all" else [options.sampler]:
         with tempfile.TemporaryDirectory() as folder:
-            storage = chosen.storage or str(Path(folder) / "study.db")
-            found = measure(storage, sampler, chosen.trials)
-        print(json.dumps(found), flush=True)
+            storage = options.storage or str(Path(folder) / "study.db")
+            facts = measure(storage, sampler, options.trials)
+        print(json.dumps(facts), flush=True)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ def main() -> None:
     outcome = ExitOutcome(confidence, rng.random((EXITS, IMAGES)) < confidence)
     bars = np.linspace(0.0, 1.0, THRESHOLDS)
     ours = median_ms(lambda: sweep_thresholds(outcome, bars), REPEATS)
-    some = bars[:: THRESHOLDS // LOOPED]
-    loop = median_ms(lambda: loop_over(outcome, some), 1) * THRESHOLDS / len(some)
-    assert np.allclose(loop_over(outcome, some), sweep_thresholds(outcome, some).accuracy, atol=1e-12)
+    looped = bars[:: THRESHOLDS // LOOPED]
+    loop = median_ms(lambda: loop_over(outcome, looped), 1) * THRESHOLDS / len(looped)
+    assert np.allclose(loop_over(outcome, looped), sweep_thresholds(outcome, looped).accuracy, atol=1e-12)
     print(
         json.dumps(
             {

@@ -179,8 +179,8 @@ def compare_loops(data: ImageData, rounds: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for model in MODELS:
         network = CompressedNetwork.create(model, classes=10, channels=data.channels, size=data.size)
-        chosen = probe_precision(network, batch_size=BATCH).precision
-        precision = torch.bfloat16 if chosen == "bfloat16" else torch.float32
+        probed = probe_precision(network, batch_size=BATCH).precision
+        precision = torch.bfloat16 if probed == "bfloat16" else torch.float32
         for quantized in (False, True):
             pairs = [
                 (
@@ -194,14 +194,14 @@ def compare_loops(data: ImageData, rounds: int) -> list[dict[str, Any]]:
             share = convolution_share(model, data, quantized=quantized, precision=precision, device=device)
             kind = "QAT 4w4a" if quantized else "float"
             print(
-                f"{model:19} {kind:9} {chosen:9} {naive:7.0f} {ours:7.0f}  {ratio:5.2f}  {share:.2f}",
+                f"{model:19} {kind:9} {probed:9} {naive:7.0f} {ours:7.0f}  {ratio:5.2f}  {share:.2f}",
                 flush=True,
             )
             rows.append(
                 {
                     "model": model,
                     "kind": kind,
-                    "precision": chosen,
+                    "precision": probed,
                     "naive_images_per_second": round(naive),
                     "images_per_second": round(ours),
                     "ratio": round(ratio, 2),
@@ -242,9 +242,10 @@ def compare_workers(images: int, rounds: int) -> None:
     def median(measure: Callable[[], float]) -> float:
         return statistics.median(measure() for _ in range(rounds))
 
-    two, one = median(lambda: rate(2, 1)), median(lambda: rate(1, 2))
+    two_workers, one_worker = median(lambda: rate(2, 1)), median(lambda: rate(1, 2))
     print(
-        f"two workers of one thread {two:.0f}/s, one worker of two threads {one:.0f}/s, ratio {two / one:.2f}"
+        f"two workers of one thread {two_workers:.0f}/s, one worker of two threads {one_worker:.0f}/s, "
+        f"ratio {two_workers / one_worker:.2f}"
     )
 
 

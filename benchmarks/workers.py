@@ -58,16 +58,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Seconds until a worker is there.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--method", choices=METHODS)
-    chosen = parser.parse_args()
-    if chosen.method is not None:
-        run_round(chosen.method)
+    options = parser.parse_args()
+    if options.method is not None:
+        run_round(options.method)
         return
     rows: dict[str, list[tuple[float, ...]]] = {method: [] for method in METHODS}
-    for _ in range(chosen.rounds):
+    for _ in range(options.rounds):
         for method in METHODS:
             command = [sys.executable, __file__, "--method", method]
-            told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-            rows[method].append(tuple(map(float, told)))
+            seconds = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+            rows[method].append(tuple(map(float, seconds)))
     for method in METHODS:
         first, again = (statistics.median(column) for column in zip(*rows[method], strict=True))
         print(f"{method:10}  first job after {first:5.2f} s  next after a death {again:5.2f} s")

@@ -104,7 +104,7 @@ def _noise(truth: Planted, node: Order, noise: Mapping[Order, float], rng: np.ra
 
 def _record(node: Order, seed: int, value: float, knobs: Knobs, *, truth: Planted, failed: bool) -> Record:
     accuracy = ACCURACY - LOST_BY_LACK * truth.lacking(node)
-    whole = ACCURACY - LOST_BY_LACK * sum(truth.under_trained.values())  # no network loses against this
+    best = ACCURACY - LOST_BY_LACK * sum(truth.under_trained.values())  # no network loses against this
     reduction = 2.0 ** max(value, 0.0)
     point = OperatingPoint(
         threshold=None, accuracy=accuracy, test_accuracy=accuracy, bitops_cr=reduction, cr=reduction
@@ -116,7 +116,7 @@ def _record(node: Order, seed: int, value: float, knobs: Knobs, *, truth: Plante
         seed=seed,
         epochs=10.0 * len(node),
         seconds=1.0,
-        baseline=Baseline(accuracy=whole, test_accuracy=whole),
+        baseline=Baseline(accuracy=best, test_accuracy=best),
         points=() if failed else (point,),
         error="loss became NaN" if failed else None,
     )
