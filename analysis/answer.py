@@ -338,7 +338,7 @@ def _silent(table: ValueTable) -> AnswerAt | None:
 def read_answer(table: ValueTable, draws: Draws, *, short: Set[Order] = frozenset()) -> AnswerAt:
     """The answer that draws of the values of a table give, with that for the orders of all stages inside."""
     values, full = draws.pooled, list(table.whole)
-    answer = _read(table, draws, list(range(len(table.orders))))
+    answer = _answer_of_rows(table, draws, list(range(len(table.orders))))
     answer = replace(answer, pairs=pair_evidence(table, values, short=short))
     blind = [k for k in full or range(len(table.orders)) if _ever_reached(table, k)]
     behind = values.max(axis=1, keepdims=True) - values
@@ -354,11 +354,11 @@ def read_answer(table: ValueTable, draws: Draws, *, short: Set[Order] = frozense
     if len(full) < len(table.orders):
         inside = AnswerAt(loss=table.loss, at_floor=_share_at_floor(table.values[full], table.floor))
         if _is_reached(table.values[full], table.floor):
-            inside = replace(_read(table, draws, full), worth={})
+            inside = replace(_answer_of_rows(table, draws, full), worth={})
     return replace(answer, order_matters=matters, scores_explain=scores, all_stages=inside)
 
 
-def _read(table: ValueTable, draws: Draws, rows: Sequence[int]) -> AnswerAt:
+def _answer_of_rows(table: ValueTable, draws: Draws, rows: Sequence[int]) -> AnswerAt:
     """The answer for some rows of a table."""
     orders, values = [table.orders[row] for row in rows], draws.pooled[:, rows]
     behind = values.max(axis=1, keepdims=True) - values

@@ -146,7 +146,7 @@ def races(
         raced.train(first_cells(raced.world.stages), rng)
     while live:
         going = []
-        for raced, draws in _looked(live):
+        for raced, draws in _with_draws(live):
             if (np.isfinite(raced.values).sum(axis=0) > 1).sum() >= LEAST_SEEDS:
                 score, place = raced.score(draws), STOPS * -(-raced.trainings // STOPS)
                 for stop in (place, *(() if raced.answered else (0,))):
@@ -244,7 +244,7 @@ class _Raced:
             self.columns.append(self.world.seed(rng))
 
 
-def _looked(races: Sequence[_Raced]) -> Iterator[tuple[_Raced, Draws]]:
+def _with_draws(races: Sequence[_Raced]) -> Iterator[tuple[_Raced, Draws]]:
     groups: dict[int, list[_Raced]] = {}
     for raced in races:
         groups.setdefault(len(raced.columns), []).append(raced)

@@ -210,7 +210,7 @@ def races(world: World, way: str, *, number: int, most: int) -> list[Run]:
     live = list(runs)
     while live:
         going = []
-        for run, draws in _looks(live, world.prior if way == PRIOR else None):
+        for run, draws in _with_draws(live, world.prior if way == PRIOR else None):
             run.judge(draws)
             cells = choose(run, draws) if run.trainings < most else ()
             if cells:
@@ -220,7 +220,7 @@ def races(world: World, way: str, *, number: int, most: int) -> list[Run]:
     return runs
 
 
-def _looks(runs: Sequence[Run], hint: FloatArray | None) -> Iterator[tuple[Run, Draws]]:
+def _with_draws(runs: Sequence[Run], hint: FloatArray | None) -> Iterator[tuple[Run, Draws]]:
     groups: defaultdict[int, list[Run]] = defaultdict(list)
     for run in runs:
         groups[len(run.columns)].append(run)

@@ -129,7 +129,7 @@ def storage_reduction(point: OperatingPoint, convention: str = "paper") -> float
     return _counted(point, convention, "cr", point.cr)
 
 
-def _countable(convention: str, counted: Mapping[str, object]) -> str:
+def _convention_in(convention: str, counted: Mapping[str, object]) -> str:
     """The convention under which costs are found: where no weight is zero, `nonzero` is `honest`."""
     return "honest" if convention == "nonzero" and convention not in counted else convention
 
@@ -137,7 +137,7 @@ def _countable(convention: str, counted: Mapping[str, object]) -> str:
 def _counted(point: OperatingPoint, convention: str, name: str, paper: float) -> float:
     if convention == "paper":
         return paper
-    counted = point.extra.get(_countable(convention, point.extra))
+    counted = point.extra.get(_convention_in(convention, point.extra))
     if not isinstance(counted, Mapping) or name not in counted:
         raise ValueError(f"the operating point lacks {convention}.{name}; measure it or use convention paper")
     return float(counted[name])
@@ -159,7 +159,7 @@ def _latency(point: OperatingPoint, name: str) -> float:
 
 def _stored_bytes(record: Record, point: OperatingPoint, convention: str) -> float:
     costs = record.extra.get("costs")
-    convention = _countable(convention, costs) if isinstance(costs, Mapping) else convention
+    convention = _convention_in(convention, costs) if isinstance(costs, Mapping) else convention
     if not isinstance(costs, Mapping) or convention not in costs:
         raise ValueError(f"record of {record.sequence!r} lacks costs.{convention}, which max_bytes needs")
     return float(costs[convention]["baseline_bits"]) / storage_reduction(point, convention) / 8

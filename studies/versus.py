@@ -96,13 +96,13 @@ def _runs(records: Sequence[Record]) -> Mapping[str, list[Record]]:
     """By the letter of a method its measured network at each seed, those that were not run left out."""
     runs = {}
     for method in PAPER.table_3.methods:
-        own = longest([record for record in records if record.points and _shows(record, method)])
+        own = longest([record for record in records if record.points and _is_of(record, method)])
         if own:
             runs[method.key] = [max(same_seed, key=_worth) for same_seed in by_seed(own).values()]
     return runs
 
 
-def _shows(record: Record, method: CitedMethod) -> bool:
+def _is_of(record: Record, method: CitedMethod) -> bool:
     """Whether a record has the order and the knobs of a method."""
     if record.order != method.order:
         return False

@@ -157,9 +157,9 @@ def _view(
         "together": words.together,
         "road": words.road,
         "doubt": words.doubt,
-        "expected": "–" if regret is None else _more(regret.expected),
-        "upper": "–" if regret is None else _more(regret.upper95),
-        "random": "–" if regret is None else _more(regret.random_order),
+        "expected": "–" if regret is None else _cost_more(regret.expected),
+        "upper": "–" if regret is None else _cost_more(regret.upper95),
+        "random": "–" if regret is None else _cost_more(regret.random_order),
         "left": f"{len(inside)} of {len(inside) + len(out)}" if inside else "–",
         "matters": _matters(entry.order_matters),
     }
@@ -209,7 +209,7 @@ def _cells(standing: Standing, longest: float) -> Cells:
     )
 
 
-def _more(doublings: float) -> str:
+def _cost_more(doublings: float) -> str:
     return cost_text(doublings).removeprefix("about ")
 
 

@@ -441,9 +441,9 @@ def paths_plot(paths: Sequence[Path], *, scale: Scale = DEFAULT_SCALE) -> Figure
     """
     figure, axes = _canvas(8.6, 4.8)
     for place, path in enumerate(paths):
-        color, marker = _look(place)
+        color, marker = _style(place)
         reached = [
-            (label, _middle(records, scale))
+            (label, _mean_point(records, scale))
             for label, records in path.steps
             if any(record.points for record in records)
         ]
@@ -494,7 +494,7 @@ def loss_plot(curves: Mapping[Order, Sequence[tuple[float, float]]]) -> Figure:
     )
     for order in [*(order for order in curves if order not in leaders), *leaders]:
         leads = order in leaders
-        color, marker = _look(leaders.index(order)) if leads else (GREY, "")
+        color, marker = _style(leaders.index(order)) if leads else (GREY, "")
         points = sorted(curves[order])
         axes.plot(
             [100 * loss for loss, _ in points],
@@ -519,7 +519,7 @@ def _draw_panel(axes: Axes, panel: Panel, scale: Scale) -> None:
     every = candidates([record for records in panel.series.values() for record in records], scale=scale)
     seen = [point for point in every if point.reported_loss <= MOST_LOST] or every
     for place, (name, records) in enumerate(panel.series.items()):
-        color, marker = _look(place)
+        color, marker = _style(place)
         _draw_series(axes, records, scale, color=color, marker=marker, name=name)
     if not seen:
         return
@@ -547,7 +547,7 @@ def _draw_series(
     axes.plot(*line.T, marker, color=color, markersize=5, linestyle="-", linewidth=1.4, label=name)
 
 
-def _look(place: int) -> tuple[str, str]:
+def _style(place: int) -> tuple[str, str]:
     """Color and marker of a series; after each round of colors the markers move on by one."""
     turn, color = divmod(place, len(COLORS))
     return COLORS[color], MARKERS[(color + turn) % len(MARKERS)]
@@ -569,7 +569,7 @@ def _scale_reductions(axes: Axes, *, fine: bool) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: times_text(value)))
 
 
-def _middle(records: Sequence[Record], scale: Scale) -> tuple[float, float]:
+def _mean_point(records: Sequence[Record], scale: Scale) -> tuple[float, float]:
     """Geometric mean reduction and mean accuracy over seeds, each network at one operating point."""
     picks = []
     for points in (candidates([record], scale=scale) for record in records if record.points):

@@ -91,7 +91,7 @@ def prior_words(answer: Answer) -> str:
 def _words(answer: AnswerAt, stages: str, metric: str, cost: str, withheld: str = "") -> AnswerWords:
     loss = "" if answer.loss is None else loss_text(answer.loss)
     if answer.recommended is None or answer.regret is None:
-        return AnswerWords(headline=_nothing(answer, loss, withheld), cost="", out="", holds="")
+        return AnswerWords(headline=_no_answer(answer, loss, withheld), cost="", out="", holds="")
     of_what = "" if metric == "accuracy" else f" of {metric}"
     tolerated = f" if a loss of {loss}{of_what} is tolerated" if loss else ""
     rivals = len(answer.best_set) - (answer.recommended in answer.best_set)
@@ -99,8 +99,8 @@ def _words(answer: AnswerAt, stages: str, metric: str, cost: str, withheld: str 
     return AnswerWords(
         headline=f"Take {' → '.join(answer.recommended)}{tolerated}{doubt}.",
         cost=_cost(answer, cost),
-        out=_out(answer),
-        holds=_holds(answer, stages),
+        out=_excluded(answer),
+        holds=_precedences(answer, stages),
         worth=_worth(answer, cost),
         together=_together(answer, stages, cost),
         road=_road(answer),
@@ -208,7 +208,7 @@ def other_network(picks: Sequence[Pick], *, cost: str = "bitops") -> str:
     )
 
 
-def _nothing(answer: AnswerAt, loss: str, withheld: str) -> str:
+def _no_answer(answer: AnswerAt, loss: str, withheld: str) -> str:
     where = f" at a tolerated loss of {loss}" if loss else ""
     if withheld:
         return f"These records cannot tell which order to take{where}: {withheld}."
@@ -252,7 +252,7 @@ def _names(answer: AnswerAt) -> str:
     return "chains" if answer.all_stages is not None else "orders"
 
 
-def _out(answer: AnswerAt) -> str:
+def _excluded(answer: AnswerAt) -> str:
     inside, excluded, names = answer.best_set, answer.excluded, _names(answer)
     every = len(inside) + len(excluded)
     ran = sum(standing.seeds > 0 for standing in answer.standings.values())
@@ -334,7 +334,7 @@ def _doubt(answer: AnswerAt) -> str:
     )
 
 
-def _holds(answer: AnswerAt, stages: str) -> str:
+def _precedences(answer: AnswerAt, stages: str) -> str:
     """The precedences that hold in every chain of the best set, without those that follow from others."""
     pairs = set(answer.precedence)
     if len(answer.best_set) == 1 or not answer.excluded:

@@ -268,7 +268,7 @@ def _law_of_paths(
     measured = [record for path in paths for record in _measured(path)]
     gc.freeze()  # they stay until the end, so that no search for garbage need pass through them
     asked, by, prior = (
-        (loss, cost, ()) if loss is not None and cost is not None else _asked(folder / "law.json")
+        (loss, cost, ()) if loss is not None and cost is not None else _question_of(folder / "law.json")
     )
     return law_of_records(
         measured,
@@ -292,7 +292,7 @@ def _measured(path: Path) -> list[Record]:
     return records
 
 
-def _asked(path: Path) -> tuple[float, CostName, tuple[str, ...]]:
+def _question_of(path: Path) -> tuple[float, CostName, tuple[str, ...]]:
     """What the law.json of a folder was asked for, loss, cost and prior; the defaults without one."""
     if not path.exists():
         return LOSS, COST, ()

@@ -99,7 +99,7 @@ def discover(
     from ordercomp.running.task import load_task
     from ordercomp.running.workers import executor_at
 
-    loaded = _asked(load_task(task_file or task), stages, loss, cost)
+    loaded = _with_options(load_task(task_file or task), stages, loss, cost)
     seconds, tuning = parse_duration(budget), None if tune is None else parse_duration(tune, "--tune")
     with (
         executor_at(dask, workers=workers) as (executor, many),
@@ -110,7 +110,7 @@ def discover(
             words = answer_words(so_far.answer, so_far.stages)
             view.note(f"so far: {words.headline}", *filter(None, (words.cost, words.out, so_far.ladder)))
 
-        done = _racing(proxy, prior, loaded, started=view.note)(
+        done = _race_by(proxy, prior, loaded, started=view.note)(
             loaded,
             out=out,
             seeds=seeds,
@@ -134,7 +134,7 @@ def discover(
         _tuned(loaded, out, seconds=tuning, dask=dask, workers=workers, store=store, as_json=as_json)
 
 
-def _racing(
+def _race_by(
     proxy: str | None, prior: str | None, task: Any, *, started: Callable[[str], None]
 ) -> Callable[..., Any]:
     """What runs a race: on a cheaper copy first, or told what was recorded, where that is asked for."""
@@ -155,7 +155,7 @@ def _racing(
     return functools.partial(discover_by_proxy, proxy=copy, started=started)
 
 
-def _asked(task: Any, stages: str | None, loss: str | None, cost: str | None) -> Any:
+def _with_options(task: Any, stages: str | None, loss: str | None, cost: str | None) -> Any:
     """The task with what the options say."""
     if stages is not None:
         task = replace(task, stages=stages)
@@ -442,7 +442,7 @@ def rerun(
         raise FailedRunError(
             f"{record.sequence} at seed {record.seed} differs on "
             f"{_setting_words(same_setting=done.same_setting, same_hardware=done.same_hardware)}: "
-            f"{_first(done.differences)}"
+            f"{_first_differences(done.differences)}"
         )
 
 
@@ -452,7 +452,7 @@ def _setting_words(*, same_setting: bool, same_hardware: bool) -> str:
     return "other code than then" if same_hardware else "other hardware, where bits may differ"
 
 
-def _first(differences: Sequence[str]) -> str:
+def _first_differences(differences: Sequence[str]) -> str:
     more = len(differences) - _MOST_DIFFERENCES
     text = "; ".join(differences[:_MOST_DIFFERENCES])
     return f"{text} and {more} more" if more > 0 else text

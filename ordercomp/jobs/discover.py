@@ -170,7 +170,7 @@ def discover(
         run = _Run(race, hints, runner, file, folder, report)
         for so_far in run.train():
             answered(so_far)
-        return _written(run, guarantee=guarantee)
+        return _finish(run, guarantee=guarantee)
 
 
 def _warn_of_batches(records: Sequence[Record], task: Task, folder: Path) -> None:
@@ -208,7 +208,7 @@ class _Run:
         self._settle_ladder()
         self._train(self._raced)  # what an earlier run did not come to
         done, new = 0, 0
-        for finished in run_study(self._study, self.runner, self._spec, more=self._more):
+        for finished in run_study(self._study, self.runner, self._spec, more=self._next_requests):
             self._keep(finished)
             new += 1
             while done < len(self.course.blocks) and self._is_done(self.course.blocks[done]):
@@ -222,7 +222,7 @@ class _Run:
         elif not self.stopped and self.course.blocks:
             self._so_far(len(self.course.blocks))  # what is trained last
         self._train(self.closing)
-        self._train(self._again())
+        self._train(self._second_controls())
         self._train(self.repeated)
 
     @property
@@ -265,7 +265,7 @@ class _Run:
         if not self.stopped:
             course.add(self.race.first)
 
-    def _more(self) -> list[Request] | None:
+    def _next_requests(self) -> list[Request] | None:
         """What a study that waits for nothing trains next; None where the race is over or time is short."""
         if self.stopped or self._is_short_of_time():
             return None
@@ -308,7 +308,7 @@ class _Run:
         affordable = repeated <= REPEATED * (left + self.runner.seconds)
         return left < last + (repeated if affordable else 0.0)
 
-    def _again(self) -> list[Request]:
+    def _second_controls(self) -> list[Request]:
         """Controls at a second seed, where the first one says that training was short."""
         if not self.closing:
             return []
@@ -365,7 +365,7 @@ def _cells(blocks: Iterable[Sequence[Cell]]) -> list[Cell]:
     return [cell for block in blocks for cell in block]
 
 
-def _written(run: _Run, *, guarantee: bool) -> Discovery:
+def _finish(run: _Run, *, guarantee: bool) -> Discovery:
     """Derive answer and law from what there is, and write them down; what was derived before is read."""
     records, runner = run.records, run.runner
     if not any(record.points for record in records):
@@ -377,7 +377,7 @@ def _written(run: _Run, *, guarantee: bool) -> Discovery:
     )
     file = kept_outcome(run.folder, records, runner) if run.course.answered == source else None
     if file is None:
-        file = _derived(run, records, guarantee=guarantee)
+        file = _write_law(run, records, guarantee=guarantee)
         run.course.answered = source
     assert file.answer is not None
     return Discovery(
@@ -393,7 +393,7 @@ def _written(run: _Run, *, guarantee: bool) -> Discovery:
     )
 
 
-def _derived(run: _Run, records: Sequence[Record], *, guarantee: bool) -> LawFile:
+def _write_law(run: _Run, records: Sequence[Record], *, guarantee: bool) -> LawFile:
     """The content of law.json, written with all that belongs to it."""
     task, runner = run.race.task, run.runner
     posterior = posterior_of(records, stages=run.race.stages, loss=task.loss, cost=task.cost, hints=run.hints)

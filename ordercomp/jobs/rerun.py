@@ -111,7 +111,7 @@ def rerun(
         record=record,
         again=again,
         differences=tuple(_differences("", _measured(record), _measured(again))),
-        same_setting=_setting(record) == _setting(again),
+        same_setting=_circumstances(record) == _circumstances(again),
         same_hardware=record.extra.get("hardware") == again.extra.get("hardware"),
     )
 
@@ -125,7 +125,7 @@ def _places(record: Record) -> tuple[tuple[int, int], ...]:
     if not all(0 <= place < count <= _MOST_BESIDE for place, count in good) or len(good) < len(stored):
         raise ValueError(
             f"{SIDE_BY_SIDE} of the record must hold a place and a number of seeds for the baseline and each "
-            f"stage, got {_short(stored)}"
+            f"stage, got {_shortened(stored)}"
         )
     return tuple(good)
 
@@ -152,10 +152,10 @@ def _differences(place: str, there: Any, now: Any) -> list[str]:
     if isinstance(there, list) and isinstance(now, list) and len(there) == len(now):
         pairs = enumerate(zip(there, now, strict=True))
         return [line for at, (old, new) in pairs for line in _differences(f"{place} {at}", old, new)]
-    return [] if there == now else [f"{place.strip()}: {_short(there)} there, {_short(now)} now"]
+    return [] if there == now else [f"{place.strip()}: {_shortened(there)} there, {_shortened(now)} now"]
 
 
-def _short(value: object) -> str:
+def _shortened(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -165,5 +165,5 @@ def _made_with(record: Record) -> Plain:
     return versions if isinstance(versions, Mapping) else {}
 
 
-def _setting(record: Record) -> Sequence[object]:
+def _circumstances(record: Record) -> Sequence[object]:
     return [_made_with(record), record.extra.get("hardware")]

@@ -79,12 +79,12 @@ def first_sequences(task: Task, space: Space) -> list[StageSequence]:
     )
     orders = [order, order[1:]] if space.optional and len(order) > 1 else [order]
     settings = task.settings or ({},)
-    moved = [_moved(space, task.sequence(letters, setting)) for letters in orders for setting in settings]
-    return [sequence for sequence in dict.fromkeys(moved) if space.contains(sequence)]
+    snapped = [_snapped(space, task.sequence(letters, setting)) for letters in orders for setting in settings]
+    return [sequence for sequence in dict.fromkeys(snapped) if space.contains(sequence)]
 
 
 def _useful(letter: str, name: str, knob: Knob, network: CompressedNetwork) -> Knob:
-    values = _listed(knob)
+    values = _listed_values(knob)
     before = _structure(network)
     by_structure: dict[str, list[KnobValue]] = {}
     for value in values:
@@ -105,7 +105,7 @@ def _useful(letter: str, name: str, knob: Knob, network: CompressedNetwork) -> K
     return Knob(default=default, choices=tuple(useful), help=knob.help)
 
 
-def _listed(knob: Knob) -> list[KnobValue]:
+def _listed_values(knob: Knob) -> list[KnobValue]:
     """The values of a knob that a search may try; none if they are not listed."""
     if knob.choices:
         return list(knob.choices)
@@ -120,14 +120,14 @@ def _structure(network: CompressedNetwork) -> str:
     return json.dumps(describe(network.module, network.dropped, network.rebuilt), sort_keys=True)
 
 
-def _moved(space: Space, sequence: StageSequence) -> StageSequence:
+def _snapped(space: Space, sequence: StageSequence) -> StageSequence:
     """The sequence with each listed or bounded knob at the nearest value of the space."""
     steps = []
     for step in sequence.steps:
         settings = dict(step.settings)
         for name, knob in space.knobs[step.stage].items():
             if name in settings and knob.searched and name not in space.fixed.get(step.stage, {}):
-                settings[name] = _nearest(_listed(knob) or [settings[name]], settings[name])
+                settings[name] = _nearest(_listed_values(knob) or [settings[name]], settings[name])
         steps.append(Step.of(step.stage, settings))
     return space.complete(StageSequence(tuple(steps)))
 
@@ -277,10 +277,10 @@ def run_search(
         for finished in _recorded(itertools.chain(used.run(lost) if lost else (), trials), study, log):
             on_finished(finished)
             on_trials(count_ended(study))
-        return _written(plan, study, log, used)
+        return _write_result(plan, study, log, used)
 
 
-def _written(plan: SearchPlan, study: Study, log: RecordLog, runner: RunsRequests) -> SearchResult:
+def _write_result(plan: SearchPlan, study: Study, log: RecordLog, runner: RunsRequests) -> SearchResult:
     """What the study holds, written into the folder of the search."""
     result = SearchResult(
         study=study,

@@ -252,7 +252,7 @@ class SharedStore(Store):
         super().__init__(folder, cap_bytes=cap_bytes)
         self.url = url
         self._files, self._root = _open(url)
-        self._often(lambda: self._files.makedirs(self._root, exist_ok=True))
+        self._retry(lambda: self._files.makedirs(self._root, exist_ok=True))
 
     def get(self, key: str, *, check_network: bool = True) -> Record | None:
         """As of any store; a record that the folder lacks is fetched."""
@@ -287,7 +287,7 @@ class SharedStore(Store):
         there = f"{self._root}/{path.name}"
         try:
             with replacing(path) as draft:
-                self._often(lambda: self._files.get_file(there, str(draft)))
+                self._retry(lambda: self._files.get_file(there, str(draft)))
         except FileNotFoundError:
             return False
         return True
@@ -301,9 +301,9 @@ class SharedStore(Store):
             self._files.put_file(str(path), draft)
             self._files.mv(draft, there)
 
-        self._often(send)
+        self._retry(send)
 
-    def _often(self, act: Callable[[], Answer]) -> Answer:
+    def _retry(self, act: Callable[[], Answer]) -> Answer:
         """Try again where an address does not answer. Raises FileNotFoundError at once."""
         for pause in (*_PAUSES, None):
             try:

@@ -259,7 +259,7 @@ def _as_latencies(contenders: Sequence[Contender], batches: Sequence[int], threa
 
 
 def _latency(engine: str, batch: int, medians: Mapping[str, float], threads: int) -> Latency:
-    """The two networks' medians of `medians`, by name."""
+    """The two networks' times among `medians`, which are by name."""
     baseline, shipped = medians[BASELINE], medians[SHIPPED]
     return Latency(engine=engine, batch=batch, baseline_ms=baseline, compressed_ms=shipped, threads=threads)
 

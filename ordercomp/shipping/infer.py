@@ -61,12 +61,12 @@ class Network:
 
     def predict_all(self, images: np.ndarray) -> list[tuple[np.ndarray, float, int]]:
         """The same for each of some images (n, c, h, w); a later part runs for those alone that stay."""
-        images = self._fitting(images).astype(np.float32)
+        images = self._checked(images).astype(np.float32)
         if any(output.name == "exit" for output in self.sessions[0].get_outputs()):
             return [self._leave_inside(image) for image in images]
         return self._leave_between(images)
 
-    def _fitting(self, images: np.ndarray) -> np.ndarray:
+    def _checked(self, images: np.ndarray) -> np.ndarray:
         if images.shape[1:] != self.shape:
             raise ValueError(
                 f"must have the shape (channels, height, width) {self.shape}, got {images.shape[1:]}"
@@ -126,7 +126,7 @@ class Network:
     def read(self, file: str) -> np.ndarray:
         """The image in a file, which ends the program if it does not fit."""
         try:
-            return np.asarray(self._fitting(read_image(file)[None])[0])
+            return np.asarray(self._checked(read_image(file)[None])[0])
         except (OSError, ValueError) as error:
             sys.exit(f"{file}: {error}")
 

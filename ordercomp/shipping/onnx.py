@@ -109,7 +109,7 @@ def export_onnx(
     if int8 and images is not None:
         model, notes = _plain_int8(network, images, version)
     else:
-        model, notes = _written(network, packed, purpose, version, images)
+        model, notes = _for_purpose(network, packed, purpose, version, images)
     onnx.checker.check_model(model)
     models = cut_at_exits(model) if segments else [model]
     difference = _compare(network, models, images).checked(_MOST_OF_INT8 if int8 else _MOST_DIFFERENCE)
@@ -126,7 +126,7 @@ def export_onnx(
         purpose=purpose,
         opset=version,
         quantizers=_quantizers(model),
-        weights="8-bit weights, by onnxruntime" if int8 else _words(network, packed, purpose, version),
+        weights="8-bit weights, by onnxruntime" if int8 else _weight_words(network, packed, purpose, version),
         notes=tuple(notes),
         integer_layers=integers,
         layers=integers + len(in_float),
@@ -244,7 +244,7 @@ def _choose_opset(packed: Mapping[str, PackedWeight], purpose: Purpose, opset: i
     return opset
 
 
-def _written(
+def _for_purpose(
     network: CompressedNetwork,
     packed: Mapping[str, PackedWeight],
     purpose: Purpose,
@@ -256,7 +256,7 @@ def _written(
     unknown = untrained(traced.graph, packed)
     if purpose != "size" and packed and (images is not None or not unknown):
         samples = {} if images is None else _samples(traced, unknown, images[:IMAGES])
-        model, notes = _integer(traced, packed, samples)
+        model, notes = _in_integers(traced, packed, samples)
         finish(model, opset)
         difference = _compare(network, [model], images)
         if difference.same_labels >= _LEAST_SAME and difference.share <= _MOST_DIFFERENCE:
@@ -291,7 +291,7 @@ def _stored_bits(weight: PackedWeight, purpose: Purpose, opset: int) -> int:
     return 4 if bits <= 4 else 8
 
 
-def _integer(
+def _in_integers(
     traced: onnx.ModelProto, packed: Mapping[str, PackedWeight], samples: Mapping[str, Array]
 ) -> tuple[onnx.ModelProto, list[str]]:
     """The network in integers throughout, with ranges by values that tensors take on images, and notes."""
@@ -407,7 +407,7 @@ def trace(shipped: ShippedNetwork, network: CompressedNetwork) -> onnx.ModelProt
 
     Raises ValueError in one line if torch cannot trace it with a batch of any size.
     """
-    shipped, example = _marked(shipped), noise(network, 2).contiguous()
+    shipped, example = _for_exporter(shipped), noise(network, 2).contiguous()
     places = [f"exit{place}" for place in range(1, len(network.exits) + 1)]
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -439,7 +439,7 @@ def trace(shipped: ShippedNetwork, network: CompressedNetwork) -> onnx.ModelProt
     return model
 
 
-def _marked(shipped: ShippedNetwork) -> ShippedNetwork:
+def _for_exporter(shipped: ShippedNetwork) -> ShippedNetwork:
     """The same network, which is changed, laid out as the exporter needs it to leave averages as they are."""
     for name, module in list(shipped.named_modules(remove_duplicate=False)):
         if isinstance(module, InputRounding) and -128 <= module.low <= module.high <= 255:
@@ -454,12 +454,12 @@ def finish(model: onnx.ModelProto, opset: int = TRACED_OPSET) -> None:
     if opset > TRACED_OPSET:
         model.CopyFrom(onnx.version_converter.convert_version(model, opset))
     elif opset < TRACED_OPSET:
-        _lower(model, opset)
+        _lower_opset(model, opset)
     model.ir_version = helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
     model.producer_name, model.producer_version = "ordercomp", ""
 
 
-def _lower(model: onnx.ModelProto, opset: int) -> None:
+def _lower_opset(model: onnx.ModelProto, opset: int) -> None:
     """Bring a graph to an opset from before the exporter's, in place.
 
     Most operators have been the same since 13; others are told. Raises ValueError for them.
@@ -503,7 +503,7 @@ def _packed_weights(network: CompressedNetwork) -> dict[str, PackedWeight]:
     return packed
 
 
-def _words(
+def _weight_words(
     network: CompressedNetwork, packed: Mapping[str, PackedWeight], purpose: Purpose, opset: int
 ) -> str:
     if network.bits is None or not packed:

@@ -100,10 +100,10 @@ class DataTrainer:
 
         batches = self._batches()
         if fresh and any(True for _ in network.quantized_layers()):
-            batches = _telling(self._refitting(network), batches)
+            batches = _numbered(self._refitting(network), batches)
         if before_step is not None:
             steps = self._steps()[1]
-            batches = _telling(lambda step: before_step(step / steps), batches)
+            batches = _numbered(lambda step: before_step(step / steps), batches)
         epochs = self._fit(
             module, batches, lambda batch: (batch.images,), loss_of, example=self._example, fresh=fresh
         )
@@ -243,7 +243,7 @@ class DataTrainer:
         return torch.Generator().manual_seed(self.seed)
 
 
-def _telling(tell: Callable[[int], None], batches: Batches) -> Batches:
+def _numbered(tell: Callable[[int], None], batches: Batches) -> Batches:
     """The same batches; before each its number, from 0 and on through the epochs, is told."""
     steps = itertools.count()
 
