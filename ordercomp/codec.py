@@ -208,6 +208,11 @@ def decode(data: object, kind: type[T], what: str, *, strict: bool = True) -> T:
         raise ValueError(f"{what} is nested too deeply") from None
 
 
+def read_as(path: Path, kind: type[T]) -> T:
+    """Build a `kind` from a JSON file, leaving out unknown keys. Raises as `read_json` and `decode` do."""
+    return decode(read_json(path), kind, str(path), strict=False)
+
+
 def check(data: Mapping[str, Any], kind: type, what: str) -> None:
     """Raise ValueError, as `decode` does, unless a table holds what a TypedDict says; other keys are free."""
     try:
@@ -299,7 +304,7 @@ def _table(value: Any) -> dict[str, Any]:
 def _gather(data: object, kind: Any, what: str, strict: bool) -> Any:
     """The data by fields instead of keys, unknown ones in the field for the rest, in nested parts, too."""
     if not isinstance(data, Mapping):
-        raise ValueError(f"{what} must be a table of settings, got {_short(data)}")
+        raise ValueError(f"{what} must be a table of settings, got {short_text(data)}")
     layout = layout_of(kind)
     gathered: dict[str, Any] = {}
     unknown: dict[str, Any] = {}
@@ -367,7 +372,7 @@ def _in_our_words(problem: str, data: Any, kind: Any, what: str) -> str:
         words = " or ".join(_WORDS.get(word, word) for word in kinds if word != "int" or "float" not in kinds)
     else:
         return f"{what} key {shown!r}: {problem[: at.start() if at else None]}"
-    return f"{what} key {shown!r} must be {words}, got {_short(_value_at(data, path))}"
+    return f"{what} key {shown!r} must be {words}, got {short_text(_value_at(data, path))}"
 
 
 def _follow(path: str, kind: Any) -> tuple[str, Any]:
@@ -396,7 +401,8 @@ def _value_at(data: Any, path: str) -> Any:
     return data
 
 
-def _short(value: object) -> str:
+def short_text(value: object) -> str:
+    """A value as an error shows it, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, TypeVar, get_args
+from typing import ClassVar, get_args
 
 from ordercomp.analysis.report.tables import Table
-from ordercomp.codec import Plain, decode, encode, read_json, write_json
+from ordercomp.codec import Plain, encode, read_as, write_json
 from ordercomp.files import replace_file
 from ordercomp.records import Record, TrainingCount, read_records
 from ordercomp.running.jobs import Finished
@@ -104,9 +104,6 @@ class Marker:
     hardware: str = ""
 
 
-T = TypeVar("T", Marker, Outcome)
-
-
 def describe(experiment: str, preset: str, parts: Sequence[Workload]) -> Marker:
     """What identifies the results of an experiment that starts now."""
     tasks = [part.task for part in parts]
@@ -134,7 +131,7 @@ class ResultFolder:
         self.path = path
         self._marker = marker
         if self._marker_path.exists():
-            _check(path, _read(self._marker_path, Marker), marker)
+            _check(path, read_as(self._marker_path, Marker), marker)
         elif path.exists() and not _is_ours(path, marker):
             raise ValueError(f"{path} holds other files, without an experiment.json; choose another --out")
         self._mark()
@@ -171,7 +168,7 @@ def place_of(out: Path, date: str, marker: Marker) -> Path:
     """
     for path in sorted(out.glob(f"*_{marker.experiment}/experiment.json"), reverse=True):
         with suppress(OSError, ValueError):  # a damaged one is told where it is to be used
-            held = _read(path, Marker)
+            held = read_as(path, Marker)
             if all(getattr(held, name) == getattr(marker, name) for name in (*_KIND, "code")):
                 return path.parent
     return out / f"{date}_{marker.experiment}"
@@ -182,11 +179,7 @@ def read_folder(path: Path | str) -> tuple[str, list[Record]]:
     marker, records = Path(path) / "experiment.json", Path(path) / "records.jsonl"
     if not marker.is_file() or not records.is_file():
         raise ValueError(f"{path} must hold experiment.json and records.jsonl, as an experiment leaves them")
-    return _read(marker, Marker).experiment, read_records(records)
-
-
-def _read(path: Path, kind: type[T]) -> T:
-    return decode(read_json(path), kind, str(path), strict=False)
+    return read_as(marker, Marker).experiment, read_records(records)
 
 
 def _is_ours(path: Path, marker: Marker) -> bool:
@@ -214,7 +207,7 @@ def _in_words(name: str, value: str | Mapping[str, str]) -> str:
 def write_index(out: Path) -> None:
     """Write `out`/index.md anew from the outcomes in `out`, with the claims that were decided."""
     files = sorted(marker.parent / "outcome.json" for marker in out.glob("*/experiment.json"))
-    outcomes = {path.parent.name: _read(path, Outcome) for path in files if path.exists()}
+    outcomes = {path.parent.name: read_as(path, Outcome) for path in files if path.exists()}
     verdicts: tuple[str, ...] = get_args(ClaimVerdict)
     about = ("experiment", "paper", "asks", "task", "preset")
     table = Table.of(

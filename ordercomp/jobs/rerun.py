@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ordercomp.codec import Plain
+from ordercomp.codec import Plain, short_text
 from ordercomp.errors import FailedRunError
 from ordercomp.plugins import refuse_untrusted
 from ordercomp.records import Record, read_records
@@ -125,7 +125,7 @@ def _places(record: Record) -> tuple[tuple[int, int], ...]:
     if not all(0 <= place < count <= _MOST_BESIDE for place, count in good) or len(good) < len(stored):
         raise ValueError(
             f"{SIDE_BY_SIDE} of the record must hold a place and a number of seeds for the baseline and each "
-            f"stage, got {_shortened(stored)}"
+            f"stage, got {short_text(stored)}"
         )
     return tuple(good)
 
@@ -152,12 +152,7 @@ def _differences(place: str, there: Any, now: Any) -> list[str]:
     if isinstance(there, list) and isinstance(now, list) and len(there) == len(now):
         pairs = enumerate(zip(there, now, strict=True))
         return [line for at, (old, new) in pairs for line in _differences(f"{place} {at}", old, new)]
-    return [] if there == now else [f"{place.strip()}: {_shortened(there)} there, {_shortened(now)} now"]
-
-
-def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return [] if there == now else [f"{place.strip()}: {short_text(there)} there, {short_text(now)} now"]
 
 
 def _made_with(record: Record) -> Plain:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from ordercomp.analysis.report.result_files import (
 from ordercomp.analysis.report.search_page import write_search_report
 from ordercomp.analysis.report.shown import Shown, shown_front
 from ordercomp.analysis.report.text import read_verdict
-from ordercomp.codec import decode, read_json, write_json
+from ordercomp.codec import read_as, write_json
 from ordercomp.files import drop_drafts, refuse_link
 from ordercomp.jobs.law import law_of_records
 from ordercomp.objectives import OBJECTIVES, Objectives
@@ -339,9 +339,6 @@ def _keep_networks(result: SearchResult, folder: Path, network_of: Callable[[Rec
             copy_with_threshold(network, folder / network_name(tolerance), best.point.threshold, skip)
 
 
-T = TypeVar("T", LawFile, SearchFile)
-
-
 def report(folder: Path) -> Path:
     """Write report.html of a folder of `discover` or `search` anew, from its records and its JSON; return it.
 
@@ -357,11 +354,11 @@ def report(folder: Path) -> Path:
     if outcome is None:
         raise ValueError(f"{folder} holds records but neither law.json nor search.json to report on")
     if outcome.name == "law.json":
-        law = _decoded(outcome, LawFile)
+        law = read_as(outcome, LawFile)
         picks = law.networks and tuple(replace(pick, command=_marked(pick.command)) for pick in law.networks)
         write_report(page, replace(law, networks=picks), one_batch(measured)[0])
     else:
-        search = _decoded(outcome, SearchFile)
+        search = read_as(outcome, SearchFile)
         best = {
             loss: pick and replace(pick, compress=_marked(pick.compress))
             for loss, pick in search.best.items()
@@ -399,7 +396,3 @@ def _marked(command: str) -> str:
     if shlex.join(words) == command and (looks or (compresses and ours and here)):
         return command
     return f"# of whoever made these files, to be read before it is run: {' '.join(command.split())}"
-
-
-def _decoded(path: Path, kind: type[T]) -> T:
-    return decode(read_json(path), kind, str(path), strict=False)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ordercomp.shipping.exit_graphs import branch_at_exits
 from ordercomp.shipping.graph import Array, clean
 from ordercomp.shipping.latency import median_times
-from ordercomp.shipping.onnx import onnx_session
+from ordercomp.shipping.onnx import copy_model, onnx_session
 
 ALWAYS, NEVER = -1.0, 2.0  # thresholds of a largest softmax
 
@@ -53,7 +53,7 @@ def measure_exits(
     models = [_without_exits(model)]
     for place in range(last + 1):
         bars = [NEVER] * place + [ALWAYS] * (last - place)
-        models.append(branch_at_exits(_copy(model), bars))
+        models.append(branch_at_exits(copy_model(model), bars))
     sessions = [onnx_session(variant.SerializeToString(), threads=threads) for variant in models]
     inputs = {"image": image}
     runs = {str(place): partial(session.run, None, inputs) for place, session in enumerate(sessions)}
@@ -91,13 +91,7 @@ def describe_exits(times: ExitTimes) -> str:
 
 
 def _without_exits(model: onnx.ModelProto) -> onnx.ModelProto:
-    last_only = _copy(model)
+    last_only = copy_model(model)
     del last_only.graph.output[:-1]
     clean(last_only.graph)
     return last_only
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy

@@ -170,7 +170,7 @@ def _with_branches(
     serving = network.serving
     assert serving.threshold is not None
     spread = serving.scale[1] if serving.scale else 0.0
-    branched = branch_at_exits(_copy(model), [serving.threshold] * len(network.exits), spread=spread)
+    branched = branch_at_exits(copy_model(model), [serving.threshold] * len(network.exits), spread=spread)
     onnx.checker.check_model(branched)
     all_exits, leaving = onnx_session(model.SerializeToString()), onnx_session(branched.SerializeToString())
     pixels = (noise(network, _CHECKED) if images is None else images[:_CHECKED].float()).contiguous().numpy()
@@ -268,7 +268,7 @@ def _for_purpose(
         ]
     elif purpose == "speed" and packed:
         notes = ["what lies between layers stays in float: with --task its 8-bit ranges are chosen by images"]
-    model = _copy(traced)
+    model = copy_model(traced)
     wide = sum(not weight.fits_int8 for weight in packed.values())
     if wide and purpose != "size":
         notes.append(
@@ -295,7 +295,7 @@ def _in_integers(
     traced: onnx.ModelProto, packed: Mapping[str, PackedWeight], samples: Mapping[str, Array]
 ) -> tuple[onnx.ModelProto, list[str]]:
     """The network in integers throughout, with ranges by values that tensors take on images, and notes."""
-    model = _copy(traced)
+    model = copy_model(traced)
     rounded = make_integer(model.graph, choose_ranges(model.graph, samples, packed), packed)
     if not rounded:
         return model, []
@@ -304,7 +304,7 @@ def _in_integers(
 
 def _samples(traced: onnx.ModelProto, names: Sequence[str], images: Tensor) -> dict[str, Array]:
     """Some of the values that each tensor takes on these images, its extremes among them."""
-    model = _copy(traced)
+    model = copy_model(traced)
     readable = {output.name for output in model.graph.output} | {source.name for source in model.graph.input}
     for name in names:
         if name not in readable:
@@ -476,7 +476,8 @@ def _lower_opset(model: onnx.ModelProto, opset: int) -> None:
         ) from None
 
 
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+def copy_model(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph, which may be changed by itself."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     return copy
