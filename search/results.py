@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from ordercomp.objectives import Objectives
 from ordercomp.records import ADAPTIVE, PAIRED, Record, RecordError
 from ordercomp.search.space import Space
-from ordercomp.search.study import Study, naming_the_storage, place_of
+from ordercomp.search.study import Study, naming_damage, naming_the_storage, place_of
 from ordercomp.search.trials import PREFIX, design_of, node_of, this_worker, was_released
 from ordercomp.sequence import StageSequence
 
@@ -129,7 +129,8 @@ def records_from_study(study: Study) -> list[Record]:
         raise ValueError(f"no trial of study {study.study_name!r} has a record; ordercomp did not run it")
     if foreign := len(trials) - len(ours):
         _log.warning("study %r: %d trials without a record are left out", study.study_name, foreign)
-    designed = designed_nodes(ours)
+    with naming_damage(place_of(study)):
+        designed = designed_nodes(ours)
     records: dict[tuple[str, int], Record] = {}
     for trial in ours:
         record = _record(trial.user_attrs.get("record"), f"trial {trial.number}", study.study_name)

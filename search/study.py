@@ -238,20 +238,22 @@ def open_study(
         if name in _names(opened, file):
             there = _load(opened, name, file)
             _check_identity(there, identity, objectives.directions)
-        study = optuna.create_study(
-            study_name=name,
-            storage=opened,
-            sampler=sampler,
-            directions=objectives.directions,
-            load_if_exists=True,
-        )
+        with naming_damage(file):
+            study = optuna.create_study(
+                study_name=name,
+                storage=opened,
+                sampler=sampler,
+                directions=objectives.directions,
+                load_if_exists=True,
+            )
         if _IDENTITY not in study.user_attrs:
             study.set_user_attr(_IDENTITY, identity)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 study.set_metric_names(list(objectives.names))
-        release_stale_trials(study, space)
-        retry_lost_trials(study, space)
+        with naming_damage(file):
+            release_stale_trials(study, space)
+            retry_lost_trials(study, space)
     return study
 
 
@@ -275,24 +277,24 @@ def find_study(storage: str | Path, name: str | None = None) -> Study:
 
 
 def _names(storage: BaseStorage, file: str) -> list[str]:
-    with _naming_damage(file):
+    with naming_damage(file):
         return optuna.get_all_study_names(storage)
 
 
 def _load(storage: BaseStorage, name: str, file: str) -> Study:
     """Load a study, and read all of it once."""
-    with _naming_damage(file):
+    with naming_damage(file):
         study = optuna.load_study(study_name=name, storage=storage)
         study.get_trials(deepcopy=False)
     return study
 
 
 @contextlib.contextmanager
-def _naming_damage(file: str) -> Iterator[None]:
+def naming_damage(file: str) -> Iterator[None]:
     """Name the storage where a letter has changed: a database does not notice, and Optuna trips over it."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
         shown = _without_password(file)
         raise ValueError(f"storage {shown!r} is damaged and cannot be read: {one_line(error)}") from None
 
