@@ -45,9 +45,9 @@ def run(study: optuna.Study, trials: int | None = None) -> None:
     list(run_study(study, TableRunner(SyntheticWorld()), ASKED, trials=trials))
 
 
-def paired_study(storage: Path | None, count: int = 4) -> optuna.Study:
+def paired_study(storage: Path | None, count: int = 4, seeds: int = 1) -> optuna.Study:
     study = opened(storage)
-    enqueue_paired_design(study, SPACE, ORDERS[:count], [0])
+    enqueue_paired_design(study, SPACE, ORDERS[:count], range(seeds))
     return study
 
 

@@ -17,6 +17,7 @@ import io
 import json
 import random
 import shutil
+import sqlite3
 import sys
 import tempfile
 import time
@@ -30,6 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from builders import make_record
 from page_data import a_search, law_file
+from studies_on_disk import paired_study
+from studies_on_disk import run as run_study
 
 from ordercomp.analysis import answer, order_model
 from ordercomp.analysis.order_model import Effort
@@ -139,7 +142,28 @@ def make_files(folder: Path) -> list[Kind]:
         Kind("stored network", store.network_path(KEY), verify, checked=True),
         Kind("task", task, partial(read_file, load_task, task), checked=False),
         Kind("table", folder / "table.csv", law_csv, checked=False),
+        make_study(folder / "study.db"),
+        make_study(folder / "study.journal"),
     ]
+
+
+def make_study(path: Path) -> Kind:
+    """A study in a database or a journal, and how the law of its trials is told."""
+    run_study(paired_study(path, seeds=2))
+    if path.suffix == ".db":
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # all of it in this file
+    return Kind(path.name, path, partial(read_study, path), checked=False)
+
+
+def read_study(path: Path) -> tuple[object, str, str]:
+    """The law of a study, of whose files this one is left; of a copy, as connections outlive the command."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        copy = shutil.copy(path, folder)
+        code, output, errors = run_command(
+            ["law", "--storage", str(copy), "--loss", "2%", "--cost", "bitops"]
+        )
+    return code, output.replace(folder, ""), errors
 
 
 def read_file(reader: Callable[[str], object], path: Path) -> tuple[object, str, str]:
