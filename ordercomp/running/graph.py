@@ -40,7 +40,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 class Node:
     """One sequence at one seed, as far as a run knows it."""
 
-    __slots__ = tuple("alone apart attempts ends followers job needs rank record state told wanted".split())  # noqa: SIM905
+    __slots__ = "alone apart attempts ends followers job needs rank record state wanted yielded".split()  # noqa: SIM905
 
     def __init__(self, job: NodeJob, needs: tuple["Node", ...], *, rank: int) -> None:
         self.job = job
