@@ -265,6 +265,8 @@ def find_study(storage: str | Path, name: str | None = None) -> Study:
     file = str(storage).removeprefix("sqlite:///")
     if "://" not in file and not Path(file).exists():
         raise ValueError(f"storage {str(storage)!r} does not exist")
+    if not _holds_studies(file):
+        raise ValueError(f"storage {str(storage)!r} holds no studies of Optuna")
     opened = open_storage(storage)
     with naming_the_storage(file):
         names = _names(opened, file)
@@ -274,6 +276,19 @@ def find_study(storage: str | Path, name: str | None = None) -> Study:
             listed = ", ".join(names) or "none"
             raise ValueError(f"study must name one of those in the storage ({listed}), got {name!r}")
         return _load(opened, name, file)
+
+
+def _holds_studies(file: str) -> bool:
+    """Whether a database has tables of studies: Optuna would make them in whatever it opens."""
+    if "://" in file or file.endswith(_JOURNAL_ENDINGS):
+        return True
+    with contextlib.closing(
+        sqlite3.connect(f"{Path(file).absolute().as_uri()}?mode=ro", uri=True)
+    ) as database:
+        try:
+            return bool(database.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchall())
+        except sqlite3.Error:
+            return True  # which opening it tells better
 
 
 def _names(storage: BaseStorage, file: str) -> list[str]:

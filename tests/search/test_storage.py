@@ -128,6 +128,20 @@ def test_a_changed_letter_in_a_database_is_told_with_its_file(tmp_path: Path, co
             read(path)
 
 
+@pytest.mark.parametrize("foreign", [True, False])
+def test_a_database_of_something_else_is_left_as_it_was(tmp_path: Path, foreign: bool) -> None:
+    path = tmp_path / "photos.db"
+    path.touch()
+    if foreign:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE photos (name TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"storage '.*photos\.db' holds no studies of Optuna"):
+        find_study(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["photos.db"]
+
+
 def test_a_journal_whose_last_line_was_cut_is_read_and_written_on(tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
     run(paired_study(path, count=1))
