@@ -268,7 +268,6 @@ class _Counter:
         self.segment = 0
         self.stored: set[int] = set()  # identities of parameters
         self.flops = operation_counter()
-        self._counted: set[nn.Module] = set()
         self._quantized = quantized
         self._running: list[str] = []
         self._seen = 0  # operations that are told apart already
@@ -305,9 +304,8 @@ class _Counter:
         self._seen = total
 
     def _count(self, name: str, layer: nn.Module, output: Any) -> None:
-        # A layer that runs again is stored once; files hold weights that two layers share for each.
-        new = [] if layer in self._counted else [*layer.parameters(recurse=False)]
-        self._counted.add(layer)
+        # What several layers share, or one that runs again, is shipped once.
+        new = [own for own in layer.parameters(recurse=False) if id(own) not in self.stored]
         self.stored.update(map(id, new))
         first = not self.layers
         cost = _layer_cost(name, layer, output, self.segment, reads_image=first, new=new)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ordercomp.errors import one_line
+
 _COMPUTE_WEIGHTS = ("torch.nn.utils.weight_norm", "torch.nn.utils.spectral_norm", "torch.nn.utils.prune")
 _CONTIGUOUS = "_ordercomp_keeps_rows"  # attribute of a body
 
@@ -47,11 +49,51 @@ def check_own_modules(body: nn.Module, model: str) -> None:
                 "which no stage can cut or round; remove that before you return the network, for example by "
                 "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.prune.remove"
             )
-        if type(module).get_extra_state is not nn.Module.get_extra_state:
-            raise ValueError(
-                f"{where} keeps a state of its own beside its tensors (get_extra_state), which no file of a "
-                "network holds; return it without"
+    tensors = (*body.named_parameters(remove_duplicate=False), *body.named_buffers(remove_duplicate=False))
+    for key in body.state_dict().keys() - dict(tensors).keys():
+        raise ValueError(
+            f"{key.rpartition('.')[0] or 'the network'} of {model} keeps a state of its own beside its "
+            "tensors (get_extra_state or the like), which no file of a network holds; return it without"
+        )
+
+
+@torch.no_grad()
+def check_made_again(body: nn.Module, again: nn.Module, images: Tensor, model: str) -> None:
+    """Raise ValueError unless `again`, of other weights, gives the logits of `body` once it has its tensors.
+
+    Files hold tensors alone: what a function draws beside them is lost, and another when it is called again.
+    A network that disagrees with itself is left to the stages. Both end in evaluation mode.
+    """
+    try:
+        again.load_state_dict(body.state_dict(), strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{model} makes other layers each time it is called: {one_line(error)}") from None
+    logits = body.eval()(images)
+    if _alike(logits, body(images)) and not _alike(logits, again.eval()(images)):
+        culprit = next(_drawn_anew(body, again), "something")
+        raise ValueError(
+            f"{model} makes another network each time it is called: {culprit} is in no file of it and comes "
+            "out differently; make it a persistent buffer, or draw it from a seed of its own"
+        )
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, rtol=0, atol=1e-3 * float(one.abs().max()), equal_nan=True)
+
+
+def _drawn_anew(body: nn.Module, again: nn.Module) -> Iterator[str]:
+    """Attributes and buffers, with the names of their modules, that differ though all saved tensors agree."""
+    for (name, one), two in zip(body.named_modules(), again.modules(), strict=False):
+        others = {**vars(two), **two._buffers}
+        for key, value in {**vars(one), **one._buffers}.items():
+            other = others.get(key)
+            differs = (
+                isinstance(other, Tensor) and not torch.equal(value, other)
+                if isinstance(value, Tensor)
+                else _is_plain(value) and value != other
             )
+            if differs:
+                yield f"{key} of {name or 'the network'}"
 
 
 @torch.no_grad()
@@ -59,12 +101,19 @@ def needs_contiguous(body: nn.Module, images: Tensor) -> bool:
     """Whether `body`, in evaluation mode, runs, but not with weights and images laid out channels last."""
     last = torch.channels_last
     twin: nn.Module = copy.deepcopy(body, kept_results(body))
-    twin.to(memory_format=last)  # type: ignore[call-overload]
+    lay_out(twin, last)
     try:
         twin(images.contiguous(memory_format=last))
     except RuntimeError as error:
         return "view size is not compatible" in str(error)
     return False
+
+
+def lay_out(module: nn.Module, layout: torch.memory_format) -> None:
+    """Lay out, in place, all tensors of four dimensions; torch's own `to` fails where one has five."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(memory_format=layout)
 
 
 def mark_contiguous(body: nn.Module) -> None:

@@ -16,6 +16,7 @@ from ordercomp.networks.compat import (
     Dropped,
     check_own_modules,
     kept_results,
+    lay_out,
     mark_contiguous,
     marked_contiguous,
     needs_contiguous,
@@ -162,7 +163,9 @@ class MultiExit(nn.Module):
             final = self.body(images)
         if not isinstance(final, Tensor):
             kind = type(final).__name__
-            raise ValueError(f"a model must give a tensor of logits in training too, got {kind}")
+            raise ValueError(
+                f"{type(self.body).__name__} must give a tensor of logits in training, too, got {kind}"
+            )
         return [read[name] for name in self.split_points], final
 
 
@@ -246,7 +249,8 @@ def channels_last(module: MultiExit) -> MultiExit:
     A body that needs rows laid out one after the other, as `x.view(n, -1)` does, keeps them.
     """
     layout = torch.contiguous_format if marked_contiguous(module.body) else torch.channels_last
-    return module.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+    lay_out(module, layout)
+    return module
 
 
 def blank_copy(module: nn.Module) -> Any:

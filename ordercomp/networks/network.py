@@ -20,6 +20,7 @@ from torch.nn.modules.conv import _ConvNd
 from ordercomp.codec import OMITTED, decode, encode
 from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.networks.bounded import bounded
+from ordercomp.networks.compat import check_made_again
 from ordercomp.networks.exits import (
     Architecture,
     Bits,
@@ -252,12 +253,19 @@ class CompressedNetwork:
     ) -> "CompressedNetwork":
         """An untrained network from a model name, initialized from `seed`.
 
-        Raises ValueError if the model is unknown or does not map such images to logits, shape (n, classes).
+        Raises ValueError if the model is unknown, does not map such images to logits, shape (n, classes), or
+        is another network of the same weights when it is made again.
         """
         architecture = Architecture(model=model, classes=classes, channels=channels, size=size)
         with torch.random.fork_rng(devices=[]):
+            if ":" in model:
+                torch.manual_seed(seed + 1)
+                again = architecture.build()
             torch.manual_seed(seed)
             body = architecture.build()
+        if ":" in model:
+            check_made_again(body, again, architecture.example(), model)
+            body.train()
         return cls(module=channels_last(MultiExit(body)), architecture=architecture)
 
     @property

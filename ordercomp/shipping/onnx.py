@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ordercomp.errors import one_line
 from ordercomp.files import replacing
 from ordercomp.networks.exits import replace_module
-from ordercomp.networks.layers import EVEN, even_steps, weight_numbers, weight_of_numbers
+from ordercomp.networks.layers import EVEN, QuantizedLayer, even_steps, weight_numbers, weight_of_numbers
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.shipping import infer
 from ordercomp.shipping.exit_graphs import branch_at_exits, cut_at_exits
@@ -488,9 +488,11 @@ def _quantizers(model: onnx.ModelProto) -> int:
 
 
 def _packed_weights(network: CompressedNetwork) -> dict[str, PackedWeight]:
-    """Weights of at most 8 bits in even steps, by their name in the graph; others stay in float there."""
+    """Weights of at most 8 bits in even steps, by all names that a graph may have for them; no others."""
     packed = {}
-    for name, layer in network.quantized_layers():
+    for name, layer in network.module.named_modules(remove_duplicate=False):
+        if not isinstance(layer, QuantizedLayer):
+            continue
         bits, levels = layer.weight_bits, layer.levels
         zero = levels != "uniform" and bits > 1  # among the levels
         if bits <= 8 and (levels in EVEN or bits == 1) and (zero or not layer.sparse):

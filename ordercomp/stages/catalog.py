@@ -163,6 +163,11 @@ def dry_run(network: CompressedNetwork) -> None:
         twin.module.train()
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             logits = twin.module(network.architecture.example(2))
+            if logits[-1].shape != (2, network.architecture.classes):
+                raise ValueError(
+                    f"{model} must give logits of shape (2, {network.architecture.classes}) of two images in "
+                    f"training, too, got a tensor of shape {tuple(logits[-1].shape)}"
+                )
             sum(exit_.square().sum() for exit_ in logits).backward()
     with _naming(f"{model} cannot be copied{after}"):
         again = twin.copy().rebuild(seed=0)

@@ -175,7 +175,7 @@ def _reach(network: CompressedNetwork, cuts: Sequence[Cut]) -> dict[str, Any]:
     whole = {
         layer.name: layer.macs
         for layer in cost.layers
-        if not layer.normalization and (layer.weights == 0 or layer.name not in touched)
+        if not layer.normalization and layer.name not in touched
     }
     if not sum(whole.values()):
         return {}

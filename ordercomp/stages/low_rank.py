@@ -70,15 +70,15 @@ class LowRank:
 
 
 def _factorable(network: CompressedNetwork) -> dict[str, nn.Conv2d | nn.Linear]:
-    """Layers of the body by name, without the first, those that give logits and those in several places."""
+    """Layers of the body by name, without the first, those that give logits and those that share weights."""
     kept, module = classifiers(network), network.module
-    times = Counter(id(layer) for _, layer in module.named_modules(remove_duplicate=False))
+    times = Counter(id(weights) for _, weights in module.named_parameters(remove_duplicate=False))
     found: dict[str, nn.Conv2d | nn.Linear] = {}
     for name in running_order(module, network.architecture)[1:]:
         layer = module.get_submodule(name)
         assert isinstance(layer, nn.Conv2d | nn.Linear)
         grouped = isinstance(layer, nn.Conv2d) and layer.groups > 1
-        alone = name.startswith("body.") and times[id(layer)] == 1
+        alone = name.startswith("body.") and all(times[id(weights)] == 1 for weights in layer.parameters())
         if alone and layer not in kept and not grouped and has_plain_forward(layer):
             found[name] = layer
     return found

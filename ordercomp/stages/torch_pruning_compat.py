@@ -127,7 +127,7 @@ def _map_once(graph: Any) -> None:
     for updates in ({tp.ops.OPTYPE.SPLIT: _size_split}, _UPDATES):
         for node in nodes:
             if node.type in updates:
-                with suppress(ZeroDivisionError):  # stays unmapped, and the checks tell where that is wrong
+                with suppress(ZeroDivisionError, IndexError):  # unmapped; the checks tell where that is wrong
                     updates[node.type](graph, node)
 
 

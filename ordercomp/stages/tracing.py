@@ -144,7 +144,7 @@ def merged(cuts: Sequence[Cut], *, outputs: bool) -> dict[str, list[int]]:
 
 
 def apply_cuts(module: nn.Module, cuts: Sequence[Cut]) -> None:
-    """Make all cuts, in place; parameters that were shared stay shared.
+    """Make all cuts, in place; parameters and buffers that were shared stay shared.
 
     Raises ValueError if shared ones would lose different channels, and whatever a layer does that has no such
     channels.
@@ -157,12 +157,12 @@ def apply_cuts(module: nn.Module, cuts: Sequence[Cut]) -> None:
     ]
     for prune, channels in work:
         prune(channels)
+    tensors = _named_tensors(module)
     for first, *others in shared:
-        kept = module.get_parameter(first)
         for other in others:
-            if not torch.equal(kept, module.get_parameter(other)):
+            if not torch.equal(tensors[first], tensors[other]):
                 raise ValueError(f"{first} and {other} are shared, and would lose different channels")
-            _set(module, other, kept)
+            _set(module, other, tensors[first])
 
 
 def _pruner_of(module: nn.Module, name: str, *, outputs: bool) -> Callable[[list[int]], object]:
@@ -217,16 +217,23 @@ def layer_width(layer: nn.Conv2d | nn.Linear, *, outputs: bool) -> int:
     return layer.out_features if outputs else layer.in_features
 
 
-def _set(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+def _set(module: nn.Module, name: str, tensor: Tensor) -> None:
     path, _, own = name.rpartition(".")
-    setattr(module.get_submodule(path), own, parameter)
+    setattr(module.get_submodule(path), own, tensor)
+
+
+def _named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by all of their names."""
+    return dict(module.named_parameters(remove_duplicate=False)) | dict(
+        module.named_buffers(remove_duplicate=False)
+    )
 
 
 def _shared_names(module: nn.Module) -> list[list[str]]:
-    """Names of parameters that are one and the same, in lists of two or more."""
+    """Names of parameters, and of buffers, that are one and the same, in lists of two or more."""
     names: dict[int, list[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
+    for name, tensor in _named_tensors(module).items():
+        names.setdefault(id(tensor), []).append(name)
     return [places for places in names.values() if len(places) > 1]
 
 

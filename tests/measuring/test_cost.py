@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sibling_nets import cases
 from tiny_networks import apply, tiny_network
 from torch import nn
 
@@ -11,6 +12,7 @@ from ordercomp.measuring.cost import CONVENTIONS, Cost, counted_macs, measure_co
 from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.weights import read_checkpoint
+from ordercomp.shipping.packed import save_packed
 
 
 def cifar(model: str) -> CompressedNetwork:
@@ -104,12 +106,26 @@ def test_a_layer_that_runs_twice_by_hand() -> None:
     assert quantized.bits("honest") == (72 + 576 + 80) * 2 + (8 + 8 + 10 + 5) * 32
 
 
-def test_tied_weights_are_counted_as_files_hold_them(tmp_path: Path) -> None:
-    network = tiny_network("user_nets:tied_weights")
-    assert measure_cost(network).parameters == 80 + 576 + 8 + 576 + 8 + 90
-    network.save(tmp_path / "network")
+@pytest.mark.parametrize(("model", "parameters"), cases("TIED"))
+def test_what_layers_share_is_counted_as_it_is_shipped(model: str, parameters: int, tmp_path: Path) -> None:
+    network = tiny_network(model)
+    assert measure_cost(network).parameters == parameters
+    network.module.eval()
+    save_packed(network, tmp_path / "network")
     tensors, _ = read_checkpoint(tmp_path / "network")
-    assert sum(tensor.numel() for tensor in tensors.values()) == measure_cost(network).parameters
+    assert sum(tensor.numel() for name, tensor in tensors.items() if "running" not in name) == parameters
+
+
+@pytest.mark.parametrize(("model", "macs", "behind"), cases("OUTSIDE"))
+def test_layers_that_no_quantizer_reaches_run_in_float_and_the_others_do_not(
+    model: str, macs: int, behind: int
+) -> None:
+    network = tiny_network(model)
+    reached = 64 * 8 * 9 + behind + 60
+    assert measure_cost(network).macs == reached + macs
+    quantized = apply("Q", network, weights=8, activations=8)
+    assert measure_cost(quantized).bitops() == reached * 64 + macs * 1024
+    assert quantized.lineage[-1].achieved["reached"] == round(reached / (reached + macs), 4)
 
 
 def test_batch_normalization_costs_only_in_the_honest_convention() -> None:

@@ -225,7 +225,7 @@ def test_models_that_give_no_logits_are_refused_in_one_line(model: str, message:
 
 def test_a_model_that_gives_more_than_logits_in_training_is_named() -> None:
     network = tiny_network("user_nets:pair_in_training")
-    with pytest.raises(ValueError, match="a tensor of logits in training too, got tuple"):
+    with pytest.raises(ValueError, match="a tensor of logits in training, too, got tuple"):
         network.module.train()(network.architecture.example())
 
 

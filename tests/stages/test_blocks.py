@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+from sibling_nets import cases
 from tiny_networks import apply, logits, tiny_network
 
 from ordercomp.networks.network import CompressedNetwork
@@ -133,6 +134,14 @@ def test_a_network_in_a_container_shows_the_blocks_inside(name: str, inside: str
         f"{inside}.1.1",
         f"{inside}.2.1",
     ]
+
+
+@pytest.mark.parametrize(("model", "inside"), cases("CONTAINERS"))
+def test_exits_and_blocks_to_drop_of_a_network_in_a_container_are_its_own(model: str, inside: str) -> None:
+    bare, wrapped = tiny_network("resnet14(width=4)"), tiny_network(model)
+    for network, prefix in ((bare, ""), (wrapped, inside)):
+        assert apply("E", network).exits == (f"{prefix}stages.0.1", f"{prefix}stages.1.1")
+        assert apply("D", network).dropped == tuple(f"{prefix}stages.{stage}.1" for stage in range(3))
 
 
 def test_exits_sit_nearest_to_equal_shares_of_the_cost() -> None:

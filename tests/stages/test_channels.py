@@ -9,6 +9,8 @@ import pytest
 import torch
 import torch_pruning as tp
 import user_nets
+from sibling_nets import cases
+from silencing import close, exact, silenced, unique_network
 from tiny_networks import apply, logits, snapshot, tiny_network
 from torch import nn
 
@@ -291,6 +293,30 @@ def test_the_width_that_a_student_keeps_is_exact() -> None:
 def test_global_pruning_cannot_round() -> None:
     with pytest.raises(StageError, match="round_to=8 needs scope=local"):
         apply("P", tiny_network(), scope="global", round_to=8)
+
+
+@pytest.mark.parametrize(("model", "shapes"), cases("PARTS"))
+def test_parts_of_networks_are_pruned_to_what_is_left_of_them_by_hand(
+    model: str, shapes: dict[str, tuple[int, int]]
+) -> None:
+    network = unique_network(model)
+    pruned = apply("P", network, ratio=0.5)
+    state = pruned.module.state_dict()
+    assert {one: tuple(state[f"body.{one}.weight"].shape[:2]) for one in shapes} == shapes
+    assert close(silenced(network, pruned), exact(pruned))
+
+
+@pytest.mark.parametrize(("model", "_macs", "_behind"), cases("OUTSIDE"))
+def test_layers_beside_those_that_are_not_reached_are_pruned(model: str, _macs: int, _behind: int) -> None:
+    network = unique_network(model)
+    pruned = apply("P", network, ratio=0.5)
+    cost, cut = measure_cost(network), measure_cost(pruned)
+    assert close(silenced(network, pruned), exact(pruned))
+    assert pruned.module.get_parameter("body.out.weight").shape[0] == 3
+    before = {layer.name: layer.macs for layer in cost.layers if layer.macs}
+    after = {layer.name: layer.macs for layer in cut.layers if layer.macs}
+    reached = sum(macs for name, macs in before.items() if after[name] < macs)
+    assert pruned.lineage[-1].achieved.get("reached", 1) == round(reached / cost.macs, 4)
 
 
 def test_layers_that_are_too_narrow_to_be_pruned_are_named() -> None:

@@ -1,12 +1,14 @@
 """A dry run without training: networks as users write them work, or are refused in one line."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 import torch
+from sibling_nets import cases
 from tiny_networks import apply, logits, tiny_network, tiny_trainer
 
 from ordercomp.cli.main import main
@@ -59,6 +61,25 @@ def test_a_dropped_block_keeps_its_attributes_and_takes_keywords() -> None:
 def test_weights_that_are_computed_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"0 of odd_nets:{name} computes its weight from others"):
         tiny_network(f"odd_nets:{name}")
+
+
+@pytest.mark.parametrize("model", cases("COMPUTED"))
+def test_masks_and_parametrizations_of_any_kind_are_refused(model: str) -> None:
+    with pytest.raises(ValueError, match=f"2 of {re.escape(model)} computes its weight from others"):
+        tiny_network(model)
+
+
+@pytest.mark.parametrize("model", cases("UNSAVED"))
+def test_what_no_file_would_hold_is_refused_by_name(model: str) -> None:
+    told = r"^1 of \S+ keeps a state|makes another network each time it is called: drawn of 1 is in no file"
+    with pytest.raises(ValueError, match=told):
+        tiny_network(model)
+
+
+@pytest.mark.parametrize(("model", "came"), cases("AUXILIARY"))
+def test_outputs_beside_logits_in_training_are_refused_before_anything_trains(model: str, came: str) -> None:
+    with pytest.raises(ValueError, match=rf"must give .*logits.* in training, too, got .*{re.escape(came)}$"):
+        dry_run(tiny_network(model))
 
 
 def test_a_module_with_a_state_beside_its_tensors_is_refused() -> None:

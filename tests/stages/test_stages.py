@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sibling_nets import cases
 from tiny_networks import NoTrainer, apply, logits, snapshot, tiny_network, tiny_trainer
 from torch import nn
 
@@ -205,7 +206,28 @@ def test_a_fresh_student_cannot_have_a_frozen_parameter_of_another_width() -> No
         apply("D", pruned, depth=0.6, student="fresh")
 
 
-@pytest.mark.parametrize("letter", ["Q", "F", "K"])
-def test_tied_weights_stay_tied(letter: str) -> None:
-    body = apply(letter, tiny_network("user_nets:tied_weights"), tiny_trainer(epochs=1)).module.body
-    assert body.one.weight is body.two.weight  # type: ignore[union-attr]
+def shared(network: CompressedNetwork) -> set[tuple[str, ...]]:
+    """Names of parameters and statistics that are one and the same; scales of quantizers aside."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in network.module.state_dict(keep_vars=True).items():
+        if not name.endswith("_scale"):
+            names.setdefault(id(tensor), []).append(name)
+    return {tuple(same) for same in names.values() if len(same) > 1}
+
+
+@pytest.mark.parametrize("letter", ["D", "P", "Q", "U"])
+@pytest.mark.parametrize(("model", "_parameters"), cases("TIED"))
+def test_what_layers_share_stays_shared(letter: str, model: str, _parameters: int, tmp_path: Path) -> None:
+    network = tiny_network(model)
+    knobs = {"D": {"depth": 1.0, "width": 0.5}, "P": {"ratio": 0.5}}.get(letter, {})
+    changed = apply(letter, network, tiny_trainer(), **knobs)
+    changed.module.eval()
+    changed.save(tmp_path / "network")
+    loaded = CompressedNetwork.load(tmp_path / "network", trust=["sibling_nets:make"])
+    assert shared(changed) == shared(loaded) == shared(network) != set()
+    assert all(torch.equal(one, two) for one, two in zip(logits(changed), logits(loaded), strict=True))
+
+
+def test_layers_that_share_weights_are_not_factored_one_by_one() -> None:
+    with pytest.raises(StageError, match="finds no layer"):
+        apply("L", tiny_network("common_nets:tied_branches"))
