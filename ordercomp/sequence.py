@@ -37,7 +37,8 @@ def check_order(order: Order) -> Order:
 
 def _meant(order: str) -> str:
     """What to write instead of stage letters that are small, or have arrows and the like between them."""
-    plain = re.fullmatch(r"[\sA-Za-z→>,;|/+-]*[A-Za-z][\s→>,;|/+-]*", order)
+    between = r"[\s→>=,;.|/+_[\]-]"
+    plain = re.fullmatch(rf"{between}*([A-Za-z]+|[A-Za-z]({between}+[A-Za-z])+){between}*", order)
     return f"; write {''.join(filter(str.isalpha, order)).upper()}" if plain else ""
 
 

@@ -192,7 +192,10 @@ CONTAINERS: dict[str, tuple[Make, str]] = {
         _around(lambda net: nn.Sequential(_Normalize(), nn.Sequential(nn.Identity(), net))),
         "1.1.",
     ),
-    "named parts": (_around(lambda net: nn.Sequential(OrderedDict(scale=nn.Upsample(), net=net))), "net."),
+    "named parts": (
+        _around(lambda net: nn.Sequential(OrderedDict(scale=nn.Upsample(scale_factor=2), net=net))),
+        "net.",
+    ),
     "a module with its loss": (_around(_Wrapper), "parts.model."),
     "DataParallel": (_around(nn.DataParallel), "module."),
     "an average of weights": (_around(AveragedModel), "module."),

@@ -46,6 +46,12 @@ def test_a_sequence_reads_as_people_write_it() -> None:
     [
         ("D p", 3, "expected a stage letter A to Z, got 'p'; write DP"),
         ("D, P", 2, "expected a stage letter A to Z, got ','; write DP"),
+        ("[D, P]", 1, "expected a stage letter A to Z, got '['; write DP"),
+        ("D=>P", 2, "expected a stage letter A to Z, got '='; write DP"),
+        ("D → P", 3, "expected a stage letter A to Z, got '→'; write DP"),
+        ("DPQ.", 4, "expected a stage letter A to Z, got '.'; write DPQ"),
+        ("d_p", 1, "expected a stage letter A to Z, got 'd'; write DP"),
+        ("distill prune", 1, "expected a stage letter A to Z, got 'd'"),  # no order of those letters
         ("D(depth=0.5 P", 2, "unclosed or nested parenthesis"),
         ("P(ratio=(1))", 2, "unclosed or nested parenthesis"),
         ("D P(ratio)", 5, "expected knob=value, got 'ratio'"),

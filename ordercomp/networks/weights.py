@@ -83,6 +83,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ValueError("its content is not what its digest says")
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file: {one_line(error)}") from None
+    if facts is None:
+        raise CheckpointError(
+            f"{path} holds tensors that ordercomp did not write; a task's `weights` may start from them"
+        )
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise CheckpointError(f"{path} was not written by this version of ordercomp (format {FORMAT})")
     return tensors, facts
@@ -131,6 +135,7 @@ _NO_WEIGHTS: Final = {  # what files hold instead, by how they begin
     b"<": "it is a web page, as a failed download leaves it",
     b"\x1f\x8b": "it is compressed by gzip; unpack it first",
     b"\x89HDF": "it is HDF5, as Keras writes it",
+    b"{": "it is JSON, such as the index of several files or what a server said instead",
 }
 
 # Trained weights from elsewhere: found on disk, read without pickle's code
@@ -181,13 +186,13 @@ def _file_digest(path: str, _size: int, _changed: int) -> str:
 
 
 def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
-    """Read tensors by name: safetensors, or what torch saved, with `weights_only=True`.
+    """Read tensors by name: safetensors, or what torch saved, with `weights_only=True`, however it is called.
 
     Returns every state in the file by the keys that lead to it, "" for the file itself: a training checkpoint
     may hold several, as under `model` and `model_ema`. Raises ValueError if the file is damaged or has none.
     """
     try:
-        if path.suffix == ".safetensors":
+        if _begins_as_safetensors(path):
             content: Any = load_file(path)
         else:
             with torch.serialization.safe_globals(_PLAIN):
@@ -201,6 +206,12 @@ def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
     keys = _listed([str(key) for key in content]) if isinstance(content, Mapping) else ""
     kind = f"a mapping with the keys {keys}" if isinstance(content, Mapping) else type(content).__name__
     raise ValueError(f"weights {path} must hold tensors by name, got {kind}")
+
+
+def _begins_as_safetensors(path: Path) -> bool:
+    """Whether JSON follows the eight bytes that tell its length."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
@@ -220,6 +231,8 @@ def _why_unreadable(path: Path, error: Exception) -> str:
             return "it is a zip file that torch did not write"
         if "constants.pkl" in names:
             return "it is TorchScript; save `torch.jit.load(FILE).state_dict()`"
+    if not start.startswith((b"PK", b"\x80")) and start[8:9] != b"{":
+        return "it is neither safetensors nor a file of torch"
     found = one_line(error).partition(". ")[0][:200]
     with suppress(Exception), torch.serialization.safe_globals(_PLAIN):  # it may be damaged in any way
         if objects := sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path)):

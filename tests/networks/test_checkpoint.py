@@ -82,7 +82,9 @@ def test_a_damaged_header_is_refused(path: Path) -> None:
 
 def test_safetensors_files_of_others_are_refused(tmp_path: Path) -> None:
     save_file({"weight": torch.ones(2)}, tmp_path / "plain")
-    refused(tmp_path / "plain", "was not written by this version of ordercomp")
+    refused(
+        tmp_path / "plain", "holds tensors that ordercomp did not write; a task's `weights` may start from"
+    )
     save_file({"weight": torch.ones(2)}, tmp_path / "other", metadata={"ordercomp": "[1]"})
     refused(tmp_path / "other", "was not written by this version of ordercomp")
     save_file({"weight": torch.ones(2)}, tmp_path / "broken", metadata={"ordercomp": "{"})

@@ -261,6 +261,14 @@ def test_other_contents_are_refused_in_one_line(tmp_path: Path, content: object,
         (gzip.compress(b"weights", mtime=0), "it is compressed by gzip"),
         (b"", "it is empty"),
         (b"PK\3\4 cut short", "it is cut short"),
+        (
+            b'{"weight_map": {"conv.weight": "model-00001-of-00002.safetensors"}}',
+            "it is JSON, such as the index",
+        ),
+        (bytes(5000), "it is neither safetensors nor a file of torch"),  # a download that never came
+        (b"GGUF" + bytes(60), "it is neither safetensors nor a file of torch"),
+        (b"7z" + bytes(60), "it is neither safetensors nor a file of torch"),
+        (b"\x93NUMPY" + bytes(60), "it is neither safetensors nor a file of torch"),
     ],
 )
 def test_files_that_hold_no_weights_are_told_by_what_they_are(
@@ -271,6 +279,15 @@ def test_files_that_hold_no_weights_are_told_by_what_they_are(
         with pytest.raises(ValueError, match=told) as error:
             read_weights(weights_path(str(tmp_path / name), "resnet8"))
         assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.ckpt", "w.safetensors", "w.bin", "pytorch_model.pth"])
+def test_a_file_is_read_by_what_it_holds_not_by_its_name(name: str, tmp_path: Path) -> None:
+    wanted = {key: value.contiguous() for key, value in state(body(seed=1)).items()}
+    for write in (torch.save, save_file):
+        write(wanted, tmp_path / name)
+        (found,) = read_weights(tmp_path / name).values()
+        assert all(torch.equal(found[key], value) for key, value in wanted.items())
 
 
 def test_torchscript_is_told_as_such(tmp_path: Path) -> None:
