@@ -195,8 +195,11 @@ def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
         if _begins_as_safetensors(path):
             content: Any = load_file(path)
         else:
-            with torch.serialization.safe_globals(_PLAIN):
-                content = torch.load(path, map_location="cpu", weights_only=True)
+            with (
+                torch.serialization.safe_globals(_PLAIN),
+                path.open("rb") as file,
+            ):  # names mean more to torch
+                content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the readers raise anything
         if is_out_of_memory(error):
             raise
