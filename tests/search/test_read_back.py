@@ -5,6 +5,8 @@ from pathlib import Path
 import optuna
 import pytest
 from builders import make_record
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
 
 from benchmarks.search_worlds import SYNTHETIC_KNOBS, SyntheticWorld, TableRunner
 from ordercomp.objectives import Objectives
@@ -19,6 +21,7 @@ from ordercomp.sequence import StageSequence, permutations
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 SPACE = Space("DPQ", SYNTHETIC_KNOBS, optional=True)
+RATE = {"lr": FloatDistribution(0.01, 1.0)}
 
 
 def study_with(storage: Path | None, *, orders: list[str], trials: int) -> optuna.Study:
@@ -83,12 +86,30 @@ def test_a_foreign_study_is_refused() -> None:
         records_from_study(study)
 
 
-def test_trials_that_others_added_are_left_out_with_a_line(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("trial", "told"),
+    [
+        pytest.param({"values": [1.0, 1.0]}, True, id="a result"),
+        pytest.param(
+            {"values": [1.0, 1.0], "user_attrs": {"sequence": "D P"}}, True, id="a sequence by hand"
+        ),
+        pytest.param({"values": [1.0, 1.0], "params": {"lr": 0.1}, "distributions": RATE}, True, id="knobs"),
+        pytest.param({"state": TrialState.FAIL}, False, id="a failure"),
+        pytest.param({"state": TrialState.PRUNED}, False, id="one that was given up"),
+        pytest.param({"state": TrialState.RUNNING}, False, id="one that runs elsewhere"),
+    ],
+)
+def test_trials_that_others_added_are_left_out_with_a_line_and_the_search_goes_on(
+    trial: dict[str, object], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     study = study_with(None, orders=["DP"], trials=2)
     ours = records_from_study(study)
-    study.add_trial(optuna.trial.create_trial(values=[1.0] * len(study.directions)))
+    study.add_trial(optuna.trial.create_trial(**trial))
     assert records_from_study(study) == ours
-    assert "1 trials without a record are left out" in caplog.text
+    assert ("1 trials without a record are left out" in caplog.text) == told
+    spec = StudySpec(space=SPACE, objectives=Objectives())
+    list(run_study(study, TableRunner(SyntheticWorld()), spec, trials=8))
+    assert len(records_from_study(study)) > len(ours)
 
 
 def test_records_of_no_trial_are_kept_beside_and_read_back() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import optuna
@@ -49,11 +50,21 @@ def test_every_sampler_fills_a_study_alike_for_the_same_seed(name: str) -> None:
     assert len(proposed(one)) == 12
 
 
-def failing(sequence: StageSequence, seed: int) -> Record:
-    """A world in which whatever prunes a share above a half fails for good."""
-    record = SyntheticWorld()(sequence, seed)
-    bad = any(float(step.settings.get("ratio", 0)) > 0.5 for step in sequence.steps)
-    return replace(record, points=(), error="cannot be pruned") if bad else record
+def failing_where(bad: Callable[[StageSequence], bool]) -> Callable[[StageSequence, int], Record]:
+    """A world in which such sequences fail for good."""
+
+    def world(sequence: StageSequence, seed: int) -> Record:
+        record = SyntheticWorld()(sequence, seed)
+        return replace(record, points=(), error="cannot be made") if bad(sequence) else record
+
+    return world
+
+
+def prunes_much(sequence: StageSequence) -> bool:
+    return any(float(step.settings.get("ratio", 0)) > 0.5 for step in sequence.steps)
+
+
+failing = failing_where(prunes_much)
 
 
 @pytest.mark.integration
@@ -74,6 +85,35 @@ def test_what_failed_for_good_is_never_proposed_again(name: str, cost: CostOptio
         if trial.state == optuna.trial.TrialState.FAIL:
             failed.add(sequence)
     assert failed
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(lambda sequence: "P" in sequence.order, id="a stage"),
+        pytest.param(lambda sequence: sequence.order == "PD", id="an order"),
+        pytest.param(lambda sequence: sequence.order == "DP", id="what is best otherwise"),
+        pytest.param(lambda sequence: len(sequence.order) == 2, id="two stages"),
+        pytest.param(lambda sequence: len(str(sequence)) % 2 == 0, id="here and there"),
+    ],
+)
+@pytest.mark.parametrize("name", ["tpe", "neighbors", "nsga2", "random"])
+def test_what_failed_is_not_proposed_by_a_later_run_either(
+    name: str, bad: Callable[[StageSequence], bool]
+) -> None:
+    space = Space("DP", {name: SYNTHETIC_KNOBS[name] for name in "DP"}, optional=True)
+    study = None
+    for _ in range(2):
+        made = make_sampler(name, space, trials=24)
+        study = study or open_study(
+            None, name="s", space=space, objectives=Objectives(), sampler=made, task="t"
+        )
+        study.sampler = made  # which knows no more of the study than its trials tell
+        spec = StudySpec(space=space, objectives=Objectives())
+        list(run_study(study, TableRunner(failing_where(bad)), spec, trials=6))
+    failed = [one.user_attrs["sequence"] for one in study.trials if one.state == optuna.trial.TrialState.FAIL]
+    assert len(failed) == len(set(failed))
 
 
 def test_a_dense_space_lets_genes_be_inherited() -> None:

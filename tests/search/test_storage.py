@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -142,11 +143,24 @@ def test_a_database_of_something_else_is_left_as_it_was(tmp_path: Path, foreign:
     assert [file.name for file in tmp_path.iterdir()] == ["photos.db"]
 
 
-def test_a_journal_whose_last_line_was_cut_is_read_and_written_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "tail",
+    [
+        pytest.param(lambda line: line[: len(line) // 2], id="half a line"),
+        pytest.param(lambda line: line[:-1], id="a line without its end"),
+        pytest.param(lambda line: line[:1], id="a brace"),
+        pytest.param(lambda line: line[:20] + b"\xc3", id="half a letter"),
+        pytest.param(lambda line: bytes(len(line)), id="zeros of a power failure"),
+        pytest.param(lambda line: line[:30] + bytes(4096), id="a line that ends in zeros"),
+    ],
+)
+def test_a_journal_whose_last_line_was_cut_is_read_and_written_on(
+    tail: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
     path = tmp_path / "study.journal"
     run(paired_study(path, count=1))
     whole = records_from_study(find_study(path))
-    path.write_bytes(path.read_bytes() + b'{"op_code":5,"worker_id":"ab')
+    path.write_bytes(path.read_bytes() + tail(path.read_bytes().splitlines(keepends=True)[-1]))
     assert records_from_study(find_study(path)) == whole
     run(paired_study(path, count=2))
     assert len(records_from_study(find_study(path))) > len(whole)
