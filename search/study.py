@@ -36,6 +36,7 @@ from ordercomp.sequence import StageSequence
 
 Storage = BaseStorage  # for those above this layer, who only pass them on
 Study = optuna.Study
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, AssertionError)  # what Optuna trips with
 
 _JOURNAL_ENDINGS = (".log", ".journal")
 _JOURNAL_START = b'{"op_code":'
@@ -182,8 +183,10 @@ def _open_journal(path: Path) -> BaseStorage:
         lock = JournalFileOpenLock(file)
         _mend_last_line(path, lock)
         return JournalStorage(JournalFileBackend(file, lock))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"storage {file!r} is not a readable journal of studies: {error}") from None
+    except (OSError, *_DAMAGE) as error:
+        raise ValueError(
+            f"storage {file!r} is not a readable journal of studies: {one_line(error)}"
+        ) from None
 
 
 def _mend_last_line(path: Path, lock: JournalFileOpenLock) -> None:
@@ -309,7 +312,7 @@ def naming_damage(file: str) -> Iterator[None]:
     """Name the storage where a letter has changed: a database does not notice, and Optuna trips over it."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+    except _DAMAGE as error:
         shown = _without_password(file)
         raise ValueError(f"storage {shown!r} is damaged and cannot be read: {one_line(error)}") from None
 

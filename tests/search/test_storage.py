@@ -129,6 +129,16 @@ def test_a_changed_letter_in_a_database_is_told_with_its_file(tmp_path: Path, co
             read(path)
 
 
+@pytest.mark.parametrize("key", ["op_code", "study_id", "trial_id", "user_attr"])
+def test_a_changed_letter_in_a_journal_is_told_with_its_file(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "study.journal"
+    run(paired_study(path, count=1))
+    path.write_bytes(path.read_bytes().replace(b'"%b"' % key.encode(), b'"x%b"' % key[1:].encode(), 1))
+    for read in (opened, find_study):
+        with pytest.raises(ValueError, match=r"storage '.*study\.journal' is "):
+            read(path)
+
+
 @pytest.mark.parametrize("foreign", [True, False])
 def test_a_database_of_something_else_is_left_as_it_was(tmp_path: Path, foreign: bool) -> None:
     path = tmp_path / "photos.db"
