@@ -412,3 +412,21 @@ def depthwise_upsampling(classes: int, channels: int) -> nn.Module:
     """A transposed convolution for each channel alone."""
     up = nn.Conv2d(channels, 8, 3, padding=1), nn.ConvTranspose2d(8, 8, 2, stride=2, groups=8), nn.ReLU()
     return nn.Sequential(*up, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))
+
+
+class _Frames(nn.Module):
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 8, 3, padding=1)
+        self.across = nn.Conv3d(1, 1, 3, padding=1)
+        self.classifier = nn.Linear(8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.across(self.stem(x).relu()[:, None])[:, 0]
+        out: Tensor = self.classifier(x.mean((2, 3)))
+        return out
+
+
+def frames(classes: int, channels: int) -> nn.Module:
+    """Takes channels for a third dimension, as networks of videos do."""
+    return _Frames(classes, channels)

@@ -125,15 +125,21 @@ def _seen_twice(source: Source, parts: tuple[Tree, Tree, Tree]) -> tuple[str, ..
 def _without_seen(source: Source, trees: Mapping[str, Tree], seen: Path) -> dict[str, Tree]:
     """The trees without held-out files that are also in the folder `seen`, in bytes; of "all", those train.
 
-    Raises DataError if that is no folder, or if nothing is left.
+    Raises DataError if that is no folder, if it has none of the images, or if nothing is left.
     """
     if not seen.is_dir():
         raise DataError(f"trained_on must be train, unknown, elsewhere or a folder, got {str(seen)!r}")
-    known = {_file_digest(path) for path in seen.rglob("*") if path.is_file()}
+    walk = os.walk(seen, followlinks=True)  # as classes are read, too
+    known = {_file_digest(Path(folder, name)) for folder, _, names in walk for name in names}
     found = {
         name: np.array([_file_digest(Path(path)) in known for path in tree.paths])
         for name, tree in trees.items()
     }
+    if not any(marks.any() for marks in found.values()):
+        raise DataError(
+            f"no image of {source.name} is in trained_on = {str(seen)!r}, byte for byte: 'elsewhere' says "
+            "that the weights were trained on other images, 'unknown' that nobody knows"
+        )
     if "all" in trees:
         parts = {name: trees["all"][np.flatnonzero(found["all"] == (name == "train"))] for name in _DRAWN}
     else:

@@ -370,16 +370,22 @@ def _checked(convention: Convention) -> Convention:
 
 
 def operation_counter() -> FlopCounterMode:
-    """Torch's own counter of operations, to which a matrix times a vector is not free."""
+    """Torch's own counter of operations, to which no product of matrices, vectors or distances is free."""
+    ops = torch.ops.aten
     return FlopCounterMode(
         display=False,
         custom_mapping={
-            torch.ops.aten.dot: lambda first, _second, **_kwargs: 2 * math.prod(first),
-            torch.ops.aten.mv: lambda matrix, _vector, **_kwargs: 2 * math.prod(matrix),
-            torch.ops.aten.addmv: lambda _sum, matrix, _vector, **_kwargs: 2 * math.prod(matrix),
-            torch.ops.aten._trilinear: lambda first, weight, *_rest, **_kwargs: (
-                2 * first[0] * math.prod(weight)
+            **dict.fromkeys((ops.dot, ops.vdot, ops.mv), lambda first, *_, **_k: 2 * math.prod(first)),
+            **dict.fromkeys(
+                (ops.addbmm, ops._sparse_addmm),
+                lambda _sum, first, second, **_k: 2 * math.prod(first) * second[-1],
             ),
+            **dict.fromkeys(
+                (ops._cdist_forward, ops._euclidean_dist),
+                lambda first, second, *_, **_k: 2 * math.prod(first) * second[-2],
+            ),
+            ops.addmv: lambda _sum, matrix, *_, **_k: 2 * math.prod(matrix),
+            ops._trilinear: lambda first, weight, *_, **_k: 2 * first[0] * math.prod(weight),
         },
     )
 

@@ -85,10 +85,7 @@ def torchvision_weights(name: str) -> Path:
 
     Raises ValueError if torchvision has none, or the file is not there: it says from where to get it.
     """
-    try:
-        entry = torchvision_compat.models.get_model_weights(name)["DEFAULT"]
-    except (KeyError, ValueError):
-        raise ValueError(f"torchvision has no trained weights for {name!r}") from None
+    entry = _torchvision_entry(name)
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path: Path = folder / str(entry.url).rpartition("/")[2]
     if not path.is_file():
@@ -100,8 +97,16 @@ def _torchvision_normalization(spelled: str) -> Normalization:
     name, options = parse_call(spelled)
     if name in _NORMALIZED_INSIDE and not options.get("transform_input", False):
         return (0.5,) * 3, (0.5,) * 3
-    preset = torchvision_compat.models.get_model_weights(name)["DEFAULT"].transforms()
+    preset = _torchvision_entry(name).transforms()
     return tuple(preset.mean), tuple(preset.std)
+
+
+def _torchvision_entry(name: str) -> Any:
+    """What torchvision knows of its best weights for `name`. Raises ValueError if it has none."""
+    try:
+        return torchvision_compat.models.get_model_weights(name)["DEFAULT"]
+    except (KeyError, ValueError):
+        raise ValueError(f"torchvision has no trained weights for {name!r}") from None
 
 
 def timm_model(name: str, *, classes: int, channels: int, **options: KnobValue) -> nn.Module:
@@ -129,11 +134,7 @@ def timm_weights(name: str) -> Path:
 
     Raises ValueError if timm is not installed or has none, or the file is not there: it says how to get it.
     """
-    timm = _timm()
-    _check_name(timm, name)
-    entry = timm.get_pretrained_cfg(name)
-    if entry is None or not (entry.hf_hub_id or entry.url):
-        raise ValueError(f"timm has no trained weights for {name!r}")
+    entry = _timm_entry(name)
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     if entry.hf_hub_id:
         snapshots = _hub_folder() / f"models--{entry.hf_hub_id.replace('/', '--')}" / "snapshots"
@@ -148,8 +149,18 @@ def timm_weights(name: str) -> Path:
 
 
 def _timm_normalization(spelled: str) -> Normalization:
-    entry = _timm().get_pretrained_cfg(parse_call(spelled)[0])
+    entry = _timm_entry(parse_call(spelled)[0])
     return tuple(entry.mean), tuple(entry.std)
+
+
+def _timm_entry(name: str) -> Any:
+    """What timm knows of its weights for `name`. Raises ValueError if it is not installed or has none."""
+    timm = _timm()
+    _check_name(timm, name)
+    entry = timm.get_pretrained_cfg(name)
+    if entry is None or not (entry.hf_hub_id or entry.url):
+        raise ValueError(f"timm has no trained weights for {name!r}")
+    return entry
 
 
 def _timm() -> Any:

@@ -5,12 +5,14 @@ A convolution is factored in one of two forms: `channels`, a convolution of fewe
 layers have the first form alone.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ordercomp.knobs import exact
 from ordercomp.networks.held import Layer
 
 Form = Literal["channels", "space"]
@@ -38,7 +40,7 @@ def form_of(layer: Layer, share: float) -> tuple[Form, int] | None:
     forms: tuple[Form, ...] = ("channels", "space") if window else ("channels",)
     for form in forms:
         whole, each = layer.weight.numel(), _of_one_rank(layer, form)
-        rank = max(1, int(share * whole / each + 1e-9))
+        rank = max(1, math.floor(exact(share) * whole / each))
         if rank * each >= whole:
             continue
         values = torch.linalg.svdvals(_matrix(layer.weight.detach(), form))

@@ -88,6 +88,9 @@ def shrink(
     smaller = network.copy()
     blocks = find_blocks(smaller)
     dropped = blocks_to_drop(blocks, depth)
+    rounded = math.ceil(exact(depth) * len(blocks))
+    if depth < 1 and rounded == len(blocks) and any(block.droppable for block in blocks):
+        raise StageError(f"D(depth={depth}) keeps all {rounded} blocks, rounded up; take less")
     if depth < 1 and not dropped:
         raise StageError(
             f"D(depth={depth}) found no droppable block among the {len(blocks)} blocks of "

@@ -70,7 +70,7 @@ class LowRank:
 
 
 def _factorable(network: CompressedNetwork) -> dict[str, nn.Conv2d | nn.Linear]:
-    """Layers of the body by name, without the first, those that give logits and those that share weights."""
+    """Layers of the body by name, but the first, frozen ones, those of logits and those that share weights."""
     kept, module = classifiers(network), network.module
     times = Counter(id(weights) for _, weights in module.named_parameters(remove_duplicate=False))
     found: dict[str, nn.Conv2d | nn.Linear] = {}
@@ -79,6 +79,7 @@ def _factorable(network: CompressedNetwork) -> dict[str, nn.Conv2d | nn.Linear]:
         assert isinstance(layer, nn.Conv2d | nn.Linear)
         grouped = isinstance(layer, nn.Conv2d) and layer.groups > 1
         alone = name.startswith("body.") and all(times[id(weights)] == 1 for weights in layer.parameters())
-        if alone and layer not in kept and not grouped and has_plain_forward(layer):
+        trained = all(weights.requires_grad for weights in layer.parameters())
+        if alone and trained and layer not in kept and not grouped and has_plain_forward(layer):
             found[name] = layer
     return found

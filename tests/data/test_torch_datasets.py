@@ -70,6 +70,9 @@ def test_images_of_every_form_are_the_same_data(form: str) -> None:
     assert (data.classes, data.channels, data.size) == (4, 3, (6, 5))
     assert [len(part) for part in (data.train, data.validation, data.test)] == [24, 8, 8]
     assert data.digest == from_datasets(Made(plain), SOURCE).digest
+    assert {batch.images.dtype for batch in data.train.batches(9)} == {
+        torch.float32
+    }  # statistics are doubles
 
 
 def test_parts_that_are_drawn_have_the_shares_of_the_classes() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from built_nets import PRODUCTS
 from sibling_nets import cases
 from tiny_networks import apply, tiny_network
 from torch import nn
@@ -233,6 +234,22 @@ def test_what_no_quantizer_reaches_is_counted_in_float(name: str, place: str, ma
     quantized = measure_cost(apply("Q", network, weights=4, activations=4))
     rest = cost.macs - sum(one["macs"] for one in cost.unreached.values())
     assert quantized.bitops() == rest * 16 + (cost.macs - rest) * 32**2
+
+
+@pytest.mark.parametrize("kind", PRODUCTS)
+def test_products_outside_of_layers_are_counted(kind: str) -> None:
+    network = tiny_network(f"built_nets:product(kind={kind})")
+    _, macs, _ = PRODUCTS[kind]
+    cost = measure_cost(network)
+    assert cost.unreached["body"]["macs"] == macs
+    classifier = network.module.get_submodule("body.classifier").weight  # type: ignore[union-attr]
+    assert cost.macs == counted_macs(network) == 64 * 8 * 9 + macs + classifier.numel()  # type: ignore[operator]
+
+
+def test_convolutions_of_three_dimensions_are_counted() -> None:
+    cost = measure_cost(tiny_network("user_nets:frames"))
+    assert cost.macs == 64 * 8 * 9 + 8 * 64 * 27 + 80
+    assert cost.unreached == {"body.across": {"weights": 28, "macs": 8 * 64 * 27}}
 
 
 def test_a_layer_that_reads_a_view_of_a_parameter_is_counted() -> None:

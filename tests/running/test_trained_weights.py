@@ -1,6 +1,7 @@
 """Tasks that start from trained weights: which images decide, the normalization, what the weights know."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_data import write_cifar10, write_image_tree
+from PIL import Image
+from tiny_data import (
+    write_cifar10,
+    write_cifar100,
+    write_cinic10,
+    write_fashion_mnist,
+    write_image_tree,
+    write_svhn,
+)
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
@@ -60,14 +69,38 @@ def test_both_held_out_folders_stay_what_they_are(tmp_path: Path) -> None:
     assert [len(part) for part in (data.train, data.validation, data.test)] == [16, 6, 8]
 
 
-def test_official_parts_and_datasets_are_halved_alike(tmp_path: Path) -> None:
-    write_cifar10(tmp_path)
-    official = load_data("cifar10", root=tmp_path, options=SEEN)
-    assert [len(part) for part in (official.train, official.validation, official.test)] == [200, 20, 20]
-    pixels, labels = torch.rand(60, 3, 8, 8), torch.arange(60) % 2
-    own = {"train": TensorDataset(pixels[:40], labels[:40]), "test": TensorDataset(pixels[40:], labels[40:])}
-    data = from_datasets(own, source("own:data"))
+OFFICIAL: dict[str, tuple[Callable[[Path], None], list[int]]] = {
+    "cifar10": (write_cifar10, [200, 20, 20]),
+    "cifar100": (write_cifar100, [200, 100, 100]),
+    "svhn": (write_svhn, [100, 50, 50]),
+    "fashion-mnist": (write_fashion_mnist, [100, 50, 50]),
+    "cinic10": (write_cinic10, [40, 40, 40]),  # which has three parts
+}
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_of_official_training_images_none_decides(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ordercomp.data.builtin._FOLDERS", ("fashion-mnist",))
+    write, sizes = OFFICIAL[name]
+    write(tmp_path)
+    data, again = (load_data(name, root=tmp_path, options=SEEN, split_seed=seed) for seed in (0, 3))
+    assert [len(part) for part in (data.train, data.validation, data.test)] == sizes
+    assert images(data, "validation") == images(again, "validation")
+
+
+@pytest.mark.parametrize("targets", [torch.arange(60) % 2, torch.linspace(0, 1, 60).double()])
+def test_held_out_datasets_are_halved(targets: Tensor) -> None:
+    pixels = torch.rand(60, 3, 8, 8)
+    own = {
+        "train": TensorDataset(pixels[:40], targets[:40]),
+        "test": TensorDataset(pixels[40:], targets[40:]),
+    }
+    data, again = (from_datasets(own, source("own:data", seed=seed)) for seed in (0, 3))
     assert [len(part) for part in (data.train, data.validation, data.test)] == [40, 10, 10]
+    assert torch.equal(data.validation.labels, again.validation.labels)
+    assert data.train.labels.dtype == (torch.float32 if data.real else torch.int64)
 
 
 def test_images_without_parts_are_told_to_be_known(tmp_path: Path) -> None:
@@ -92,6 +125,48 @@ def test_images_of_the_folder_that_weights_were_trained_on_only_train(kind: str,
     assert images(trained, "train") == images(data, "train")
     with pytest.raises(DataError, match="has no image for the part test"):
         load_data(f"{kind}:{tmp_path / 'all'}", options=ImageOptions(trained_on=str(tmp_path / "all")))
+
+
+def link(seen: Path, to: Path) -> None:
+    """A folder of links to what a folder holds."""
+    to.mkdir()
+    for path in seen.iterdir():
+        (to / path.name).symlink_to(path)
+
+
+SEEN_FOLDERS: dict[str, Callable[[Path, Path], object]] = {
+    "flat": lambda seen, to: shutil.copytree(seen / "class1", to),
+    "deep": lambda seen, to: shutil.copytree(seen, to / "2024" / "spring"),
+    "linked": lambda seen, to: to.symlink_to(seen),
+    "of linked folders": link,
+    "of linked files": lambda seen, to: link(seen / "class1", to),
+}
+
+
+@pytest.mark.parametrize("layout", SEEN_FOLDERS)
+def test_seen_images_are_found_however_their_folder_is_laid_out(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part, count in (("train", 8), ("test", 6)):
+        write_image_tree(tmp_path / "all" / part, classes=2, per_class=count)
+    (tmp_path / "copy" / "class1").mkdir(parents=True)
+    for number in range(2):
+        shutil.copy(tmp_path / "all" / "test" / "class1" / f"{number}.png", tmp_path / "copy" / "class1")
+    SEEN_FOLDERS[layout](tmp_path / "copy", tmp_path / "seen")
+    monkeypatch.chdir(tmp_path)
+    data = load_data("folder:all", options=ImageOptions(trained_on="seen"))
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [16, 5, 5]
+    known = {np.asarray(Image.open(path)).tobytes() for path in tmp_path.glob("copy/*/*.png")}
+    assert not known & (images(data, "validation") | images(data, "test"))
+
+
+@pytest.mark.parametrize("parts", [("train", "test"), ("",)])
+def test_a_folder_without_any_of_the_images_is_no_answer(parts: tuple[str, ...], tmp_path: Path) -> None:
+    for part in parts:
+        write_image_tree(tmp_path / "all" / part, classes=2, per_class=6)
+    write_image_tree(tmp_path / "val", classes=2, per_class=3)
+    with pytest.raises(DataError, match=r"no image of folder:.* is in trained_on = .*val', byte for byte"):
+        load_data(f"folder:{tmp_path / 'all'}", options=ImageOptions(trained_on=str(tmp_path / "val")))
 
 
 @pytest.mark.parametrize("name", ["digits", "nowhere.py:data"])
@@ -133,6 +208,73 @@ def test_networks_that_normalize_by_themselves_get_what_they_were_trained_with(n
     assert torch.allclose((pixels - mean) / std, inside(usual), atol=1e-5)
     told = pretrained_normalization(f"torchvision:{name}(transform_input=true)")
     assert told == IMAGENET
+
+
+HALF, CLIP = (
+    ((0.5,) * 3, (0.5,) * 3),
+    ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "numbers"),
+    [
+        ("timm:vit_tiny_patch16_224.augreg_in21k_ft_in1k(img_size=64)", HALF),
+        ("timm:mixer_b16_224", HALF),
+        ("timm:inception_v3.tf_adv_in1k", HALF),
+        ("timm:vit_base_patch16_clip_224.openai", CLIP),
+        ("timm:resnet18.a1_in1k", IMAGENET),
+        ("torchvision:vit_b_16(image_size=64)", IMAGENET),
+    ],
+)
+def test_every_weights_of_a_library_have_their_own_normalization(model: str, numbers: object) -> None:
+    pytest.importorskip("timm")
+    assert pretrained_normalization(model) == numbers
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("timm:mnv4", "timm has no network 'mnv4'"),
+        ("timm:resnet18.a9", "timm has no weights 'a9' of resnet18"),
+        ("torchvision:resnet19", "torchvision has no trained weights for 'resnet19'"),
+    ],
+)
+def test_normalizations_of_no_weights_are_refused(model: str, told: str) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(ValueError, match=told):
+        pretrained_normalization(model)
+
+
+SHOWN = torch.linspace(0, 1, 40 * 48).view(40, 3, 4, 4)  # white is 1
+
+
+@pytest.mark.parametrize(
+    ("made", "told", "warned"),
+    [
+        (SHOWN, {"mean": (0.5,) * 3, "std": (0.5,) * 3}, False),
+        (2 * SHOWN - 1, {"normalize": "none"}, False),
+        (2 * SHOWN - 1, {"mean": (0.5,) * 3, "std": (0.5,) * 3}, True),  # by a transform, and again
+        ((SHOWN - 0.45) / 0.22, {"normalize": "imagenet"}, True),
+        (255 * SHOWN, {"normalize": "imagenet"}, True),
+        (255 * SHOWN, {"mean": (0.5,) * 3, "std": (0.5,) * 3}, True),
+        (1.1 * SHOWN - 0.05, {"normalize": "imagenet"}, False),  # a smooth resize overshoots
+    ],
+)
+def test_pixels_that_are_not_from_black_to_white_are_told_where_these_count(
+    made: Tensor, told: dict[str, Any], warned: bool
+) -> None:
+    pictures = TensorDataset(made, torch.arange(40) % 2)
+    data = from_datasets(pictures, source("own:data", options=ImageOptions(**told)))
+    assert any("before the task's normalization, with white as 1" in one for one in data.notices) == warned
+
+
+def test_pixels_from_0_to_255_are_a_normalization_too() -> None:
+    told = ImageOptions(mean=(0.0,) * 3, std=(1 / 255,) * 3)
+    data = from_datasets(TensorDataset(SHOWN, torch.arange(40) % 2), source("own:data", options=told))
+    (batch,) = data.train.batches(100)
+    assert float(batch.images.max()) == pytest.approx(255, abs=10)
+    assert batch.images.dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", ["folder", "photos"])

@@ -186,3 +186,8 @@ def test_blocks_outside_of_containers_are_found() -> None:
 def test_a_student_that_saves_next_to_nothing_is_refused() -> None:
     with pytest.raises(StageError, match=r"D was to save 50% of odd_nets:norms_between and saves \d.\d%"):
         apply("D", tiny_network("odd_nets:norms_between"), depth=0.5)
+
+
+def test_a_depth_that_rounds_up_to_all_blocks_is_told_as_that() -> None:
+    with pytest.raises(StageError, match=r"D\(depth=0.9\) keeps all 9 blocks, rounded up; take less"):
+        apply("D", tiny_network("resnet20(width=2)"), depth=0.9)

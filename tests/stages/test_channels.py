@@ -2,13 +2,16 @@
 
 import gc
 import inspect
+import math
 import weakref
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
 import torch_pruning as tp
 import user_nets
+from built_nets import HEADS
 from sibling_nets import cases
 from silencing import close, exact, silenced, unique_network
 from tiny_networks import apply, logits, snapshot, tiny_network
@@ -270,6 +273,32 @@ def test_a_ratio_leaves_exactly_its_decimal_share(ratio: float, round_to: int, l
     assert kept == dict(zip((40, 80, 160), left, strict=True))
 
 
+@pytest.mark.parametrize("ratio", ["0.8", "0.9", "0.55", "0.35"])
+@pytest.mark.parametrize("width", [10, 60])
+@pytest.mark.parametrize("stage", ["P", "P global", "D", "P of groups", "P after Q"])
+def test_every_share_of_channels_is_exact(stage: str, width: int, ratio: str) -> None:
+    model = f"built_nets:chain(width={width},groups={2 if stage == 'P of groups' else 1})"
+    network = tiny_network(model)
+    left = width * (1 - Fraction(ratio))
+    knobs = {"scope": "global"} if stage == "P global" else {}
+    if stage == "D":
+        student = apply("D", network, depth=1.0, width=float(1 - Fraction(ratio)))
+    else:
+        network = apply("Q", network) if stage == "P after Q" else network
+        student = apply("P", network, ratio=float(ratio), **knobs)
+    half = stage == "P of groups"  # half of a width goes with the other half, to the nearest of both
+    expected = 2 * math.floor((math.floor(left) + 1) / 2) if half else math.floor(left)
+    assert widths(student)["body.0"] == expected
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_layers_of_logits_stay_and_do_not_count(kind: str) -> None:
+    before, after = (network := tiny_network(f"built_nets:head(kind={kind})")), apply("P", network, ratio=0.5)
+    assert after.lineage[-1].achieved["ratio"] == 0.5
+    assert after.lineage[-1].achieved["channels"] == 4
+    assert widths(after) == {**widths(before), "body.stem": 4}
+
+
 def test_layers_that_never_run_do_not_count() -> None:
     achieved = narrow_channels(user_network("unused_head"), 0.5)
     assert achieved == {"ratio": 0.5, "channels": 4}  # of 8; 1000 classes of another head are no channels
@@ -282,12 +311,6 @@ def test_transposed_depthwise_convolutions_stay_depthwise(tmp_path: Path) -> Non
     pruned.save(tmp_path / "n")
     loaded = CompressedNetwork.load(tmp_path / "n", trust=["user_nets:depthwise_upsampling"])
     assert all(torch.equal(one, two) for one, two in zip(logits(pruned), logits(loaded), strict=True))
-
-
-def test_the_width_that_a_student_keeps_is_exact() -> None:
-    network = tiny_network("resnet8(width=40)")
-    student = widths(apply("D", network, depth=1.0, width=0.1))
-    assert sorted(set(student.values())) == [4, 8, 10, 16]  # 10 classes
 
 
 def test_global_pruning_cannot_round() -> None:

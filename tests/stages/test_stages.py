@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from built_nets import FROZEN
 from sibling_nets import cases
 from tiny_networks import NoTrainer, apply, logits, snapshot, tiny_network, tiny_trainer
 from torch import nn
@@ -198,6 +199,35 @@ def test_frozen_parameters_stay_frozen_through_every_stage_and_file(letter: str,
         if "P" not in letter:
             assert all(torch.equal(parameters[name], before[name]) for name in frozen)
         assert not torch.equal(parameters["body.classifier.bias"], before["body.classifier.bias"])
+
+
+@pytest.mark.parametrize("letters", ["DQE", "L", "S", "U", "FK"])
+@pytest.mark.parametrize("kind", FROZEN)
+def test_what_is_frozen_is_never_trained(kind: str, letters: str, tmp_path: Path) -> None:
+    network = tiny_network(f"built_nets:frozen(kind={kind})")
+    before = {name: one.clone() for name, one in network.module.named_parameters()}
+    fixed = [before[name] for name in frozen_names(network.module)]
+    assert fixed
+    if letters == "L" and kind in ("backbone", "biases"):
+        with pytest.raises(StageError, match="finds no layer"):
+            apply(letters, network)
+        return
+    knobs = {"D": {"depth": 0.6}, "E": {"train": "joint"}, "U": {"sparsity": 0.3, "scope": "local"}}
+    for letter in letters:
+        network = apply(letter, network, tiny_trainer(epochs=1), **knobs.get(letter, {}))
+    network.save(tmp_path / "network")
+    for kept in (network, CompressedNetwork.load(tmp_path / "network", trust=["built_nets:frozen"])):
+        now = dict(kept.module.named_parameters())
+        frozen = [now[name] for name in frozen_names(kept.module)]
+        dropped = "D" in letters and kind in ("backbone", "norms", "biases")
+        assert len(frozen) == len(fixed) if not dropped else 0 < len(frozen) < len(fixed)
+        assert all(any(_is_of(one, old) for old in fixed) for one in frozen)
+        assert any(not torch.equal(one, before[name]) for name, one in now.items() if name in before)
+
+
+def _is_of(now: torch.Tensor, before: torch.Tensor) -> bool:
+    """Whether a parameter is another one, or that with zeros of U."""
+    return now.shape == before.shape and bool(((now == before) | (now == 0)).all())
 
 
 def test_a_fresh_student_cannot_have_a_frozen_parameter_of_another_width() -> None:
