@@ -70,7 +70,7 @@ class LowRank:
 
 
 def _factorable(network: CompressedNetwork) -> dict[str, nn.Conv2d | nn.Linear]:
-    """Layers of the body by name, but the first, frozen ones, those of logits and those that share weights."""
+    """Layers of the body by name, but the first, frozen ones, those of logits and of shared weights."""
     kept, module = classifiers(network), network.module
     times = Counter(id(weights) for _, weights in module.named_parameters(remove_duplicate=False))
     found: dict[str, nn.Conv2d | nn.Linear] = {}
