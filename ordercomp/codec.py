@@ -409,7 +409,7 @@ def short_text(value: object) -> str:
 
 def parse_share(text: str, name: str) -> float:
     """A fraction in `2%` or `0.02`. Raises ValueError, on behalf of `name`, outside of 0 to 100 %."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
+    match = re.fullmatch(r"((?:\d+\.?\d*|\.\d+)(?:[eE]-?\d+)?)\s*(%?)", text.strip())
     share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
     if not 0 <= share <= 1:
         raise ValueError(f"{name} must be a share in (0, 100 %], such as 2% or 0.02, got {text!r}")

@@ -17,6 +17,7 @@ from ordercomp.codec import (
     format_json,
     named,
     parse_json,
+    parse_share,
     read_json,
     write_json,
 )
@@ -157,3 +158,14 @@ def test_a_file_carries_a_checksum_that_finds_each_changed_byte(tmp_path: Path) 
 def test_a_number_that_is_not_finite_is_told_whatever_its_key(key: str) -> None:
     with pytest.raises(ValueError, match="must be finite, got nan"):
         parse_json(f'{{"list": [{{"{key}": NaN}}]}}'.encode())
+
+
+@pytest.mark.parametrize("text", ["2%", "2 %", " 2.0% ", "0.02", ".02", "2e-2", "0.2E1 %"])
+def test_a_share_reads_as_people_write_it(text: str) -> None:
+    assert parse_share(text, "loss") == 0.02
+
+
+@pytest.mark.parametrize("text", ["2", "200%", "-1%", "%", "2%%", "2,5%", "two", "2 percent", "nan", "1e999"])
+def test_what_is_no_share_is_refused_with_how_to_write_one(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^loss must be a share in \(0, 100 %\], such as 2% or 0.02, got '"):
+        parse_share(text, "loss")
