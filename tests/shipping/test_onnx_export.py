@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sibling_nets import cases
 from tiny_networks import apply, tiny_network, tiny_trainer
 from torch import Tensor, nn
 
@@ -216,6 +217,22 @@ def test_layers_that_stay_in_float_are_named(tmp_path: Path) -> None:
     assert left > 0
     (note,) = exported.notes
     assert note.startswith(f"{left} layers stay in float: body.stages.")
+
+
+@pytest.mark.parametrize(("model", "_parameters"), cases("TIED"))
+def test_weights_in_several_places_are_packed_in_all(model: str, _parameters: int, tmp_path: Path) -> None:
+    network = CompressedNetwork.create(model, classes=10, channels=1, size=(8, 8))
+    network = apply("Q", network, tiny_trainer(), weights=4, activations=8)
+    network.module.eval()
+    export_onnx(network, tmp_path / "n.onnx", purpose="size")
+    graph = onnx.load(tmp_path / "n.onnx").graph
+    kinds = [tensor.data_type for tensor in graph.initializer if np.prod(tensor.dims[1:]) > 1]
+    assert set(kinds) == {onnx.TensorProto.UINT4}
+    images = network.architecture.example(5)
+    with torch.no_grad():
+        ours = ship(network)(images)[0].numpy()
+    (theirs,) = run_parts([onnx_session((tmp_path / "n.onnx").read_bytes())], images.numpy())
+    assert np.abs(ours - theirs).max() < 0.05 * ours.std()
 
 
 def test_the_command_writes_both_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
