@@ -29,8 +29,10 @@ _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 def replacing(path: Path) -> Iterator[Path]:
     """Give a name of this process's own beside `path`; what is written there replaces `path` at the end.
 
-    If the block fails, the draft is removed and `path` stays as it was.
+    If the block fails, the draft is removed and `path` stays as it was. Raises ValueError for a device or a
+    pipe, which would be replaced as well.
     """
+    refuse_device(path)
     draft = path.with_name(f"{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield draft

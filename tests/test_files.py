@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,15 @@ def test_a_link_is_replaced_and_its_target_stays(tmp_path: Path) -> None:
 
 def _append(path: Path) -> None:
     append_record(path, load_recorded("digits")[0])
+
+
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="is a pipe, a device or a socket"):
+        replace_file(path, "mine")
+    assert path.is_fifo()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.integration

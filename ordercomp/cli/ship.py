@@ -44,13 +44,15 @@ def export(
 ) -> None:
     """Write a network for use: as ONNX, checked by onnxruntime, or packed, a 2-bit weight taking 2 bits."""
     from ordercomp.networks.network import CompressedNetwork
+    from ordercomp.networks.weights import check_output
     from ordercomp.shipping.packed import save_packed
 
     if onnx is None and packed is None:
         raise ValueError("export needs --onnx FILE or --packed FILE")
-    for name, file in (("--onnx", onnx), ("--packed", packed)):
-        if file is not None and (file.is_dir() or not file.parent.is_dir()):
-            raise ValueError(f"{name} must be a file in an existing folder, got {file}")
+    if onnx is not None and (onnx.suffix != ".onnx" or onnx.is_dir() or not onnx.parent.is_dir()):
+        raise ValueError(f"--onnx must be a file FILE.onnx in an existing folder, got {onnx}")
+    if packed is not None:
+        check_output(packed, "--packed")
     loaded = CompressedNetwork.load(network, trust=trust_model or ())
     done: dict[str, Any] = {"network": str(network), "sequence": str(loaded.sequence)}
     if packed is not None:

@@ -10,6 +10,7 @@ from ordercomp.analysis.networks import choose_point
 from ordercomp.analysis.values import images_in
 from ordercomp.errors import FailedRunError
 from ordercomp.jobs.law_folder import certified_point, measure_at, settle_precision
+from ordercomp.networks.weights import check_output
 from ordercomp.records import CostName, OperatingPoint, Record
 from ordercomp.running.jobs import Finished, Request, key_of_record
 from ordercomp.running.node import (
@@ -181,11 +182,8 @@ def _train(task: Task, request: Request, store: Store, report: Callable[[Finishe
 
 
 def _check_writable(out: Path) -> None:
-    """Raise ValueError unless a file can be written there."""
-    if not out.parent.is_dir():
-        raise ValueError(f"--out must lie in an existing folder, got {out}")
-    if out.is_dir():
-        raise ValueError(f"--out must be a file, got the folder {out}")
+    """Raise ValueError unless a network can be written there."""
+    check_output(out, "--out")
     try:
         with tempfile.TemporaryFile(dir=out.parent):
             pass

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ordercomp.codec import parse_json
 from ordercomp.errors import is_out_of_memory, one_line
-from ordercomp.files import replacing
+from ordercomp.files import refuse_device, replacing
 from ordercomp.models.external import LIBRARIES, Library, Normalization
 
 _log = logging.getLogger(__name__)
@@ -37,6 +37,9 @@ _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 _COUNTERS = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")  # that tools leave behind
 _OPTIONAL = "num_batches_tracked"  # counters that files written long ago do not have
 _SHOWN = 5  # names in a message
+_OTHERS = frozenset(
+    {".pt", ".pth", ".ckpt", ".bin", ".onnx", ".toml", ".json", ".jsonl", ".csv", ".py", ".db"}
+)
 
 # Networks as files: one safetensors file with JSON in its header, no pickle, replaced atomically
 
@@ -90,6 +93,29 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise CheckpointError(f"{path} was not written by this version of ordercomp (format {FORMAT})")
     return tensors, facts
+
+
+def check_output(path: Path, name: str) -> None:
+    """Raise ValueError, on behalf of `name`, unless a network may be written there: a new file, or ours."""
+    if not path.parent.is_dir():
+        raise ValueError(f"{name} must lie in an existing folder, got {path}")
+    if path.is_dir():
+        raise ValueError(f"{name} must be a file, got the folder {path}")
+    refuse_device(path)
+    if path.suffix in _OTHERS:
+        raise ValueError(f"{name} must be a safetensors file, which {path.suffix} does not stand for: {path}")
+    if path.exists() and path.stat().st_size and not _is_ours(path):
+        raise ValueError(
+            f"{name} must be a new file or one that ordercomp wrote, got {path}, which is neither"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "ordercomp" in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def is_sealed(path: Path) -> bool:
