@@ -84,6 +84,13 @@ def lock_of(path: Path) -> FileLock:
     return lock
 
 
+def make_folder(path: Path, name: str) -> None:
+    """Make a folder that a user named, if need be. Raises ValueError, on behalf of `name`, for a file."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{name} must be a folder, got the file {path}")
+    path.mkdir(parents=True, exist_ok=True)
+
+
 def refuse_device(path: Path) -> None:
     """Raise ValueError for a pipe, a device or a socket, since reading one might never end."""
     if path.exists() and not path.is_file() and not path.is_dir():

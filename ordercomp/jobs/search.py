@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ordercomp.files import refuse_link
+from ordercomp.files import make_folder, refuse_link
 from ordercomp.jobs.check import check_task
 from ordercomp.jobs.handover import Handover
 from ordercomp.jobs.law_folder import settle_precision
@@ -327,7 +327,7 @@ def _on_grid(knob: Knob, value: KnobValue) -> bool:
 def _open_storage(plan: SearchPlan) -> Storage:
     """Open the study's storage, which may lie in `plan.out`; one that is refused leaves no new folder."""
     fresh = not plan.out.exists()
-    plan.out.mkdir(parents=True, exist_ok=True)
+    make_folder(plan.out, "out")
     try:
         return open_storage(plan.storage or plan.out / "study.db")
     except ValueError:

@@ -72,3 +72,19 @@ def test_a_packed_network_replaces_an_older_one(tmp_path: Path, capfd: pytest.Ca
         with pytest.raises(SystemExit, match="0"):
             main(["export", str(tmp_path / "net"), "--packed", str(tmp_path / "small.packed")])
         assert "load_network reads it" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["init"], ["search", "--trials", "1", "--out"], ["discover", "--out"], ["study", "single", "--out"]],
+)
+def test_a_file_in_the_place_of_a_folder_is_left(
+    command: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for job in ("search", "discover"):
+        monkeypatch.setattr(f"ordercomp.jobs.{job}.check_task", lambda task: None)
+    monkeypatch.setattr("ordercomp.studies.run.check_task", lambda task: None)
+    path = tmp_path / "mine.toml"
+    path.write_text("keep")
+    assert "folder" in refusal([*command, str(path)], capfd)
+    assert path.read_text() == "keep"

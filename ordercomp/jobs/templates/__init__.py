@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from ordercomp.files import make_folder
+
 TEMPLATES = ("task.toml", "my_model.py", "my_data.py")
 
 
@@ -14,7 +16,7 @@ def write_templates(folder: Path) -> list[Path]:
     for path in paths:
         if path.exists():
             raise ValueError(f"{path} is there already and is left as it is; name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "folder")
     for path in paths:
         path.write_text((Path(__file__).parent / path.name).read_text(encoding="utf-8"), encoding="utf-8")
     return paths
