@@ -11,7 +11,6 @@ MOVED: Mapping[str, str] = {
         "data.augmentation": "data.splits",
         "data.balance": "data.assemble",
         "data.folders": "data.images",
-        "data.pixels": "data.images",
         "data.transforms": "data.images",
         "failures": "errors",
         "layout": "codec",

@@ -88,9 +88,9 @@ def naming_the_storage(owner: str) -> Iterator[None]:
 
 
 def place_of(study: Study) -> str:
-    """A study's name and the file or database that it lies in, without a password."""
-    backend = getattr(study._storage, "_backend", study._storage)
-    return f"study {study.study_name!r} in {_without_password(str(getattr(backend, 'url', 'its storage')))}"
+    """A study's name, and the database that it lies in, without a password."""
+    url = getattr(getattr(study._storage, "_backend", None), "url", "")
+    return f"study {study.study_name!r}" + (f" in {_without_password(url)}" if url else "")
 
 
 def _open_database(url: str) -> BaseStorage:

@@ -22,7 +22,7 @@ def assert_works_or_refuses(name: str) -> dict[str, str]:
 
 def test_a_small_network_goes_through_all_stages() -> None:
     found = assert_works_or_refuses("odd_nets:gated")
-    assert found["D"].startswith("no: D(depth=0.5) found no droppable block")
+    assert found["D"].startswith("no: D(depth=0.5) keeps all 1 blocks")
     assert found["D by width"].endswith("×")
     assert found["P"].endswith("×")
     assert found["Q"] == "128.00×"
