@@ -288,7 +288,7 @@ def _start_worker(place: int, work: Callable[[Any], Any]) -> _Worker:
     arguments = (theirs, dict(os.environ), code_version(), place, work)
     process = context.Process(target=_serve, args=arguments)  # type: ignore[attr-defined]
     context.set_forkserver_preload([__name__, *_LATE, *({work.__module__} - {"__main__"})])
-    with theirs, _shield_from_interrupt():
+    with theirs, _same_path(), _shield_from_interrupt():
         process.start()
     return _Worker(process, pipe)
 
@@ -303,6 +303,23 @@ def _kill(process: BaseProcess) -> None:
     """Kill a process, unless it has ended: its number may be another one's by then."""
     if process.is_alive():
         process.kill()
+
+
+@contextmanager
+def _same_path() -> Iterator[None]:
+    """Let processes that are started inside find modules where this one does.
+
+    Python would look in the working folder first, where a clone of another version may lie, or a torch.py.
+    """
+    names = ("PYTHONSAFEPATH", "PYTHONPATH")
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    os.environ.update(zip(names, ("1", os.pathsep.join(sys.path)), strict=True))
+    try:
+        yield
+    finally:
+        for name in names:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextmanager
