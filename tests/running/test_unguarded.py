@@ -1,4 +1,4 @@
-"""What workers import: an unguarded script is told of itself, and modules are not those of the working folder."""
+"""What workers import: an unguarded script is told of itself; modules are not those of the working folder."""
 
 import subprocess
 import sys
