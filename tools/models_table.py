@@ -119,7 +119,7 @@ P leaves channels that cannot be followed; "of 43%" is the share of the multipli
 A dash was not measured with the present form of the stages (`--only NAME` measures it), and says nothing of
 what would come out.
 """
-SECONDS, GIGABYTES = 120, 12  # for each entry of the table, and for a network
+SECONDS, GIGABYTES = 400, 12  # for each entry of the table, and for a network
 
 
 def main() -> None:
