@@ -129,7 +129,7 @@ def records_from_study(study: Study) -> list[Record]:
         raise ValueError(f"no trial of study {study.study_name!r} has a record; ordercomp did not run it")
     if foreign := len(trials) - len(ours):
         _log.warning("study %r: %d trials without a record are left out", study.study_name, foreign)
-    with naming_damage(place_of(study)):
+    with naming_damage(study._storage):
         designed = designed_nodes(ours)
     records: dict[tuple[str, int], Record] = {}
     for trial in ours:

@@ -88,9 +88,18 @@ def naming_the_storage(owner: str) -> Iterator[None]:
 
 
 def place_of(study: Study) -> str:
-    """A study's name, and the database that it lies in, without a password."""
-    url = getattr(getattr(study._storage, "_backend", None), "url", "")
-    return f"study {study.study_name!r}" + (f" in {_without_password(url)}" if url else "")
+    """A study's name, and the file or database that it lies in, without a password."""
+    return _place(study.study_name, study._storage)
+
+
+def _place(name: str, storage: BaseStorage) -> str:
+    return f"study {name!r}" + (f" in {address}" if (address := _address(storage)) else "")
+
+
+def _address(storage: BaseStorage) -> str:
+    """The database or the file of an open storage, without a password; empty for memory."""
+    backend = getattr(storage, "_backend", None)
+    return _without_password(str(getattr(backend, "url", "") or getattr(backend, "_file_path", "")))
 
 
 def _open_database(url: str) -> BaseStorage:
@@ -236,12 +245,10 @@ def open_study(
     """
     opened = open_storage(storage)
     identity = {"task": task, "space": space.describe(), "objectives": encode(objectives)}
-    file = "memory" if storage is None else str(storage)
-    with naming_the_storage(f"study {name!r} in {file}"):
-        if name in _names(opened, file):
-            there = _load(opened, name, file)
-            _check_identity(there, identity, objectives.directions)
-        with naming_damage(file):
+    with naming_the_storage(_place(name, opened)):
+        if name in _names(opened):
+            _check_identity(_load(opened, name), identity, objectives.directions)
+        with naming_damage(opened):
             study = optuna.create_study(
                 study_name=name,
                 storage=opened,
@@ -254,7 +261,7 @@ def open_study(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 study.set_metric_names(list(objectives.names))
-        with naming_damage(file):
+        with naming_damage(opened):
             release_stale_trials(study, space)
             retry_lost_trials(study, space)
     return study
@@ -271,14 +278,14 @@ def find_study(storage: str | Path, name: str | None = None) -> Study:
     if not _holds_studies(file):
         raise ValueError(f"storage {str(storage)!r} holds no studies of Optuna")
     opened = open_storage(storage)
-    with naming_the_storage(file):
-        names = _names(opened, file)
+    with naming_the_storage(_address(opened)):
+        names = _names(opened)
         if name is None and len(names) == 1:
             name = names[0]
         if name not in names:
             listed = ", ".join(names) or "none"
             raise ValueError(f"study must name one of those in the storage ({listed}), got {name!r}")
-        return _load(opened, name, file)
+        return _load(opened, name)
 
 
 def _holds_studies(file: str) -> bool:
@@ -294,27 +301,27 @@ def _holds_studies(file: str) -> bool:
             return True  # which opening it tells better
 
 
-def _names(storage: BaseStorage, file: str) -> list[str]:
-    with naming_damage(file):
+def _names(storage: BaseStorage) -> list[str]:
+    with naming_damage(storage):
         return optuna.get_all_study_names(storage)
 
 
-def _load(storage: BaseStorage, name: str, file: str) -> Study:
+def _load(storage: BaseStorage, name: str) -> Study:
     """Load a study, and read all of it once."""
-    with naming_damage(file):
+    with naming_damage(storage):
         study = optuna.load_study(study_name=name, storage=storage)
         study.get_trials(deepcopy=False)
     return study
 
 
 @contextlib.contextmanager
-def naming_damage(file: str) -> Iterator[None]:
+def naming_damage(storage: BaseStorage) -> Iterator[None]:
     """Name the storage where a letter has changed: a database does not notice, and Optuna trips over it."""
     try:
         yield
     except _DAMAGE as error:
-        shown = _without_password(file)
-        raise ValueError(f"storage {shown!r} is damaged and cannot be read: {one_line(error)}") from None
+        reason = f"is damaged and cannot be read: {one_line(error)}"
+        raise ValueError(f"storage {_address(storage)!r} {reason}") from None
 
 
 def enqueue_paired_design(

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from benchmarks.search_worlds import SyntheticWorld, TableRunner
 from ordercomp.search.drive import run_study
 from ordercomp.search.results import records_from_study
-from ordercomp.search.study import find_study, open_storage
+from ordercomp.search.study import find_study, naming_damage, open_storage, place_of
 from tests.studies_on_disk import ASKED, opened, paired_study, run
 
 pytestmark = pytest.mark.integration
@@ -127,6 +128,17 @@ def test_a_changed_letter_in_a_database_is_told_with_its_file(tmp_path: Path, co
     for read in (opened, find_study):
         with pytest.raises(ValueError, match=r"storage '.*study\.db' is damaged and cannot be read: "):
             read(path)
+
+
+def test_a_storage_that_is_open_already_is_told_by_its_place_without_a_password() -> None:
+    opened_before = open_storage(None)
+    opened_before._backend = SimpleNamespace(url="postgresql://user:secret@host/db")  # type: ignore[attr-defined]
+    study = optuna.create_study(storage=opened_before, study_name="test")
+    assert place_of(study) == "study 'test' in postgresql://user:***@host/db"
+    told = r"storage 'postgresql://user:\*\*\*@host/db' is damaged"
+    with pytest.raises(ValueError, match=told) as caught, naming_damage(opened_before):
+        raise KeyError("state")
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["op_code", "study_id", "trial_id", "user_attr"])
