@@ -258,14 +258,12 @@ class CompressedNetwork:
         """
         architecture = Architecture(model=model, classes=classes, channels=channels, size=size)
         with torch.random.fork_rng(devices=[]):
-            if ":" in model:
-                torch.manual_seed(seed + 1)
-                again = architecture.build()
             torch.manual_seed(seed)
             body = architecture.build()
-        if ":" in model:
-            check_made_again(body, again, architecture.example(), model)
-            body.train()
+            if ":" in model:
+                torch.manual_seed(seed + 1)
+                check_made_again(body, architecture.build(), architecture.example(), model)
+                body.train()
         return cls(module=channels_last(MultiExit(body)), architecture=architecture)
 
     @property
