@@ -235,7 +235,7 @@ def search(
     from ordercomp.cli.watched import watched_search
     from ordercomp.jobs.search import SearchPlan
     from ordercomp.running.task import load_task
-    from ordercomp.search.abandonment import Abandonment
+    from ordercomp.search.drive import Abandonment
     from ordercomp.search.samplers import CostOptions
 
     plan = SearchPlan(

@@ -35,9 +35,8 @@ from ordercomp.codec import encode
 from ordercomp.errors import FailedRunError
 from ordercomp.files import digest_of, refuse_link
 from ordercomp.jobs.check import check_task
-from ordercomp.jobs.course import Course, Setting
 from ordercomp.jobs.defaults import SEEDS
-from ordercomp.jobs.ladder import find_ladder
+from ordercomp.jobs.ladder import Course, Setting, find_ladder
 from ordercomp.jobs.law_folder import guaranteed_networks, kept_outcome, settle_precision, write_outcome
 from ordercomp.jobs.race import CONTROL, Race, with_prefixes
 from ordercomp.jobs.search import task_space

@@ -15,9 +15,14 @@ from ordercomp.analysis.values import reduction_of
 from ordercomp.codec import decode, encode, read_json, write_json
 from ordercomp.files import drop_drafts, refuse_link
 from ordercomp.jobs.law import answered
-from ordercomp.measuring.accuracy import ExitOutcome, certified_threshold, exit_outcome, sweep_thresholds
+from ordercomp.measuring.accuracy import (
+    ExitLatencies,
+    ExitOutcome,
+    certified_threshold,
+    exit_outcome,
+    sweep_thresholds,
+)
 from ordercomp.measuring.cost import Cost, measure_cost
-from ordercomp.measuring.latency import ExitLatencies
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import CostName, OperatingPoint, Record
 from ordercomp.running.fingerprint import fingerprint_task

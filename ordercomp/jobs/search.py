@@ -12,15 +12,16 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ordercomp.analysis.report.result_files import read_law
+from ordercomp.codec import read_json
 from ordercomp.files import make_folder, refuse_link
 from ordercomp.jobs.check import check_task
-from ordercomp.jobs.handover import Handover
 from ordercomp.jobs.law_folder import settle_precision
 from ordercomp.jobs.search_folder import SearchResult, write_search_outcome
 from ordercomp.knobs import Knob
 from ordercomp.networks.network import CompressedNetwork, describe
 from ordercomp.objectives import Objectives
-from ordercomp.records import ADAPTIVE, PAIRED
+from ordercomp.records import ADAPTIVE, PAIRED, Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import create_network, train_node
 from ordercomp.running.record_log import RecordLog
@@ -28,9 +29,14 @@ from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store, open_store
 from ordercomp.running.task import Task, load_task
 from ordercomp.running.workers import refuse_unguarded
-from ordercomp.search.abandonment import Abandonment
-from ordercomp.search.drive import RunsRequests, StudySpec, run_study
-from ordercomp.search.results import count_ended, designed_nodes, measured_nodes, records_from_study
+from ordercomp.search.drive import Abandonment, RunsRequests, StudySpec, run_study
+from ordercomp.search.results import (
+    add_prefix_trial,
+    count_ended,
+    designed_nodes,
+    measured_nodes,
+    records_from_study,
+)
 from ordercomp.search.samplers import DENSE_SAMPLERS, CostOptions, make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.study import Storage, Study, enqueue_first, naming_the_storage, open_storage, open_study
@@ -38,6 +44,8 @@ from ordercomp.sequence import KnobValue, Order, StageSequence, Step
 from ordercomp.stages.catalog import apply_untrained, final_stages, known_stages
 from ordercomp.stages.stage import StageError
 
+MOST_ORDERS = 4  # whose knobs a search tries first
+LEAST_CHANCE = 0.02  # of an order that the race left out, against those that may be best
 _COARSE_FIRST = ("architecture", "neuron", "sub-neuron", "none")
 
 
@@ -142,6 +150,56 @@ def _nearest(values: Iterable[KnobValue], wanted: KnobValue) -> KnobValue:
 
 def _number(value: KnobValue) -> float | int:
     return value if isinstance(value, int | float) else 0
+
+
+# What a search takes over from a race
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A finished race as a search sees it."""
+
+    folder: Path
+    records: tuple[Record, ...]
+    chances: Mapping[Order, float]  # of being best, most probable first; empty where nothing was recommended
+
+    @classmethod
+    def of(cls, folder: Path, task: Task) -> "Handover":
+        """Read a folder of `discover`. Raises ValueError if it is none, or of another task."""
+        try:
+            file = read_law(read_json(folder / "law.json"), str(folder / "law.json"))
+        except FileNotFoundError:
+            raise ValueError(
+                f"from must be a folder that discover wrote, got {folder} without law.json"
+            ) from None
+        records = RecordLog(folder / "records.jsonl", task=task).records
+        asked = None if file.answer is None else file.answer.asked
+        best = [] if asked is None else asked.best_set
+        chances = {order: max(asked.probability_best[order], LEAST_CHANCE) for order in best} if asked else {}
+        return cls(folder, tuple(records), chances)
+
+    def tell(self, study: Study, space: Space, objectives: Objectives, *, seed: int) -> int:
+        """Tell a study what the race measured at a seed, once; return how many networks are new there."""
+        measured = {str(sequence) for sequence, at in measured_nodes(study) if at == seed}
+        new = [
+            (sequence, record)
+            for record in self.records
+            if record.seed == seed and record.points and record.sequence not in measured
+            for sequence in [StageSequence.parse(record.sequence)]
+            if space.contains(sequence)
+        ]
+        for sequence, record in new:
+            add_prefix_trial(study, space, objectives, sequence, record)
+        return len(new)
+
+    def first(self, space: Space) -> list[StageSequence]:
+        """The orders that may be best, at every knob setting at which the race ran them at some seed."""
+        orders = list(self.chances)[:MOST_ORDERS]
+        ran = sorted({record.sequence for record in self.records if record.order in orders and record.points})
+        return [sequence for text in ran if space.contains(sequence := StageSequence.parse(text))]
+
+
+# The search itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

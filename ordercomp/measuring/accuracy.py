@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import special
 from torch import Tensor
 
+from ordercomp.codec import Number
 from ordercomp.data.splits import Split
 from ordercomp.measuring.cost import Cost, measure_cost, told_conventions
 from ordercomp.networks.exits import MultiExit, agreement
@@ -429,3 +430,19 @@ def threshold_p_values(outcome: ExitOutcome, right_before: _BOOLS, loss: float) 
     unbroken = sweep_thresholds(unharmed, THRESHOLDS).accuracy
     p_values: _FLOATS = special.bdtr(np.round((1 - unbroken) * images), images, loss)
     return p_values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitLatencies:
+    """Median milliseconds of one image, exported, in onnxruntime on one thread, all measured in turns."""
+
+    exits_ms: tuple[Number, ...]  # if it leaves at exit 1, 2, …, last, heads before it included
+    baseline_ms: Number  # of the uncompressed network in float
+
+    def at(self, shares: Sequence[float]) -> dict[str, float]:
+        """What a point tells whose `shares` of the images leave at each exit.
+
+        `latency_ms` of an image, and `latency_cr`: how many times faster it is than uncompressed.
+        """
+        expected = sum(share * ms for share, ms in zip(shares, self.exits_ms, strict=True))
+        return {"latency_ms": expected, "latency_cr": self.baseline_ms / expected}

@@ -200,7 +200,7 @@ class Rounding(RoundedInput, nn.Module):
 class QuantizedLayer(RoundedInput):
     """What quantized convolutions and linear layers share: bit widths and the range of their input.
 
-    A layer may hold several `nets` side by side, which share nothing: see `ordercomp.networks.side_by_side`.
+    A layer may hold several `nets` side by side, which share nothing: see `ordercomp.training.together`.
     """
 
     weight: Tensor

@@ -19,13 +19,13 @@ from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.measuring.accuracy import (
     ACCURACY,
     NUMBER_METRICS,
+    ExitLatencies,
     Metric,
     class_metric,
     measure,
     number_metric,
 )
 from ordercomp.measuring.cost import Cost, measure_cost, told_conventions
-from ordercomp.measuring.latency import ExitLatencies
 from ordercomp.measuring.start import judge_baseline, judge_weights
 from ordercomp.networks.network import CompressedNetwork, Serving
 from ordercomp.networks.weights import (

@@ -13,7 +13,7 @@ import torch
 from onnxruntime import InferenceSession
 from torch import Tensor
 
-from ordercomp.measuring.latency import ExitLatencies
+from ordercomp.measuring.accuracy import ExitLatencies
 from ordercomp.networks.exits import Architecture
 from ordercomp.networks.network import CompressedNetwork, Serving
 from ordercomp.shipping.onnx import export_onnx, finish, onnx_session, run_parts, trace, without_quantizers

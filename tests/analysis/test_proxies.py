@@ -5,10 +5,10 @@ import pytest
 from builders import make_record
 
 from ordercomp.analysis.hints import LARGEST_LOSS, Hints, HintSource, baseline_error, matched_loss
-from ordercomp.analysis.proxies import agree, compare
 from ordercomp.analysis.values import ValueTable, networks_of
 from ordercomp.jobs.recordings import load_recorded
 from ordercomp.sequence import permutations
+from ordercomp.studies.proxies import agree, compare
 
 ORDERS = tuple(permutations("DPQ"))
 

@@ -12,8 +12,7 @@ from page_data import a_law
 from ordercomp.analysis.answer import Answer, AnswerAt, Standing
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.codec import write_json
-from ordercomp.jobs.handover import LEAST_CHANCE, Handover
-from ordercomp.jobs.search import SearchPlan, run_search, task_space
+from ordercomp.jobs.search import LEAST_CHANCE, Handover, SearchPlan, run_search, task_space
 from ordercomp.objectives import DEFAULT_OBJECTIVES
 from ordercomp.records import write_records
 from ordercomp.running.task import TASKS

@@ -7,8 +7,7 @@ import optuna
 import pytest
 from builders import make_record
 
-from ordercomp.jobs.course import Course
-from ordercomp.jobs.ladder import MOST_STEPS, find_ladder, moved
+from ordercomp.jobs.ladder import MOST_STEPS, Course, find_ladder, moved
 from ordercomp.jobs.race import Race
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Record

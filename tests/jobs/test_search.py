@@ -16,7 +16,7 @@ from ordercomp.jobs.search_folder import SearchResult, write_search_outcome
 from ordercomp.objectives import Objectives
 from ordercomp.records import Record, read_records
 from ordercomp.running.task import load_task
-from ordercomp.search.abandonment import Abandonment
+from ordercomp.search.drive import Abandonment
 from ordercomp.search.samplers import CostOptions, make_sampler
 from ordercomp.search.study import enqueue_paired_design, find_study, open_study
 from ordercomp.sequence import StageSequence

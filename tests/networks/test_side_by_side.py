@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ordercomp.networks.exits import Bits
 from ordercomp.networks.layers import Levels, dorefa_weight
-from ordercomp.networks.side_by_side import UnlikeError, join, separate
+from ordercomp.training.together import UnlikeError, join, separate
 
 SEEDS = range(3)
 

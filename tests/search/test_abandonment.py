@@ -5,7 +5,7 @@ import math
 import pytest
 from builders import make_record
 
-from ordercomp.search.abandonment import Abandonment, Attained
+from ordercomp.search.drive import Abandonment, Attained
 
 RULE = Abandonment(tolerance=0.1, recovery=0.05, slack=0.5, evidence=2)
 

@@ -19,8 +19,7 @@ from ordercomp.records import Record
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
-from ordercomp.search.abandonment import Abandonment
-from ordercomp.search.drive import StudySpec, run_study
+from ordercomp.search.drive import Abandonment, StudySpec, run_study
 from ordercomp.search.samplers import make_sampler
 from ordercomp.search.space import Space
 from ordercomp.search.study import enqueue_paired_design, open_study

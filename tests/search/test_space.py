@@ -13,8 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FixedTrial
 
 from ordercomp.knobs import Knob
-from ordercomp.search.order_codes import OrderRules
-from ordercomp.search.space import Space
+from ordercomp.search.space import OrderRules, Space
 from ordercomp.sequence import StageSequence
 from ordercomp.stages.catalog import complete, known_stages
 

@@ -8,7 +8,7 @@ pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 
-from ordercomp.measuring.latency import ExitLatencies
+from ordercomp.measuring.accuracy import ExitLatencies
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.shipping import latency
 from ordercomp.shipping.latency import exit_latencies

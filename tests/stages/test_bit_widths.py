@@ -10,7 +10,7 @@ from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.exits import Bits
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.shipping.packed import load_network, save_packed
-from ordercomp.stages.bit_widths import allocate_bits
+from ordercomp.stages.quantize import allocate_bits
 
 
 def widths(network: CompressedNetwork) -> dict[str, int]:
