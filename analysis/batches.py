@@ -9,8 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ordercomp.builds import results_of
-from ordercomp.records import Record, is_paired
+from ordercomp.records import Record, is_paired, results_of
 
 
 class RecordBatch(NamedTuple):

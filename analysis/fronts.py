@@ -13,11 +13,11 @@ et al. (2007).
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from operator import attrgetter
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,8 @@ from ordercomp.sequence import Order
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
+Item = TypeVar("Item")
+Key = TypeVar("Key")
 _AT_ONCE = 1024  # records, or pairs of them, whose points are looked at together
 
 
@@ -181,20 +183,23 @@ class Candidate:
         return math.log2(self.bitops_cr)
 
 
+def group(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """The items of each key, keys and items in the order in which they come."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
 def group_by_seed(records: Iterable[Record]) -> dict[int, list[Record]]:
     """The records of each seed, in their order."""
-    groups: dict[int, list[Record]] = {}
-    for record in records:
-        groups.setdefault(record.seed, []).append(record)
-    return groups
+    return group(records, attrgetter("seed"))
 
 
 def group_by_order(records: Iterable[Record]) -> dict[Order, dict[int, list[Record]]]:
     """The records of each order, by seed."""
-    groups: dict[Order, list[Record]] = {}
-    for record in records:
-        groups.setdefault(record.order, []).append(record)
-    return {order: group_by_seed(group) for order, group in groups.items()}
+    by_order: dict[Order, list[Record]] = group(records, attrgetter("order"))
+    return {order: group_by_seed(own) for order, own in by_order.items()}
 
 
 def candidates(records: Iterable[Record], *, scale: Scale = DEFAULT_SCALE) -> list[Candidate]:

@@ -29,7 +29,7 @@ class Columns:
     seed: str = "seed"
     accuracy: str = "accuracy"  # or the score, where there is no reduction
     reduction: str = "reduction"  # of the cost, against the uncompressed network; may be missing
-    setting: str = "setting"  # of the knobs, the rung; may be missing
+    setting: str = "setting"  # of the knobs; may be missing
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ import torch
 
 from ordercomp import CompressedNetwork
 from ordercomp.networks.bits import pack_bits
+from ordercomp.networks.constraints import weight_layers
 from ordercomp.networks.exits import Bits
-from ordercomp.networks.held import weight_layers
 from ordercomp.networks.stored import code_weights, decode_weights, store_weight, stored_facts
 
 

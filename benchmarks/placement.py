@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from ordercomp.jobs.ship import task_images
+from ordercomp.jobs.compress import task_images
 from ordercomp.running.node import create_network, make_trainer
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence

@@ -32,7 +32,7 @@ def make(folder: Path) -> None:
     """Train a small network a little, and write all forms of it with test images."""
     from shipping import SEQUENCES, TASK, trained_network
 
-    from ordercomp.jobs.ship import task_images
+    from ordercomp.jobs.compress import task_images
     from ordercomp.shipping.onnx import export_onnx, finish, trace, without_quantizers
 
     task = replace(TASK, train_limit=512)  # whatever it learns

@@ -24,8 +24,7 @@ from torch.utils.data import TensorDataset
 
 from ordercomp.data.catalog import load_data
 from ordercomp.data.splits import Split
-from ordercomp.jobs.compress import compress
-from ordercomp.jobs.ship import task_images
+from ordercomp.jobs.compress import compress, task_images
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.node import create_network, make_trainer
 from ordercomp.running.task import Task

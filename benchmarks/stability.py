@@ -23,8 +23,8 @@ from ordercomp.analysis.answer import AnswerAt, answer_of
 from ordercomp.analysis.race import first_cells, look
 from ordercomp.analysis.values import ValueTable
 from ordercomp.cli.output import parse_duration
-from ordercomp.jobs.defaults import SEEDS
 from ordercomp.jobs.discover import discover
+from ordercomp.objectives import SEEDS
 from ordercomp.running.task import load_task
 
 

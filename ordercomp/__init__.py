@@ -9,47 +9,6 @@ from typing import Any
 
 from ordercomp.former import name_new_places
 
-__all__ = [
-    "CompressedNetwork",
-    "Objectives",
-    "OperatingPoint",
-    "Recipe",
-    "Record",
-    "Request",
-    "Runner",
-    "SearchPlan",
-    "StageSequence",
-    "Store",
-    "Task",
-    "apply_untrained",
-    "bench",
-    "check",
-    "collect_garbage",
-    "compress",
-    "discover",
-    "encode",
-    "export_onnx",
-    "find_damaged",
-    "find_store",
-    "fingerprint_task",
-    "law_of_records",
-    "law_of_study",
-    "list_entries",
-    "load_network",
-    "load_task",
-    "measure_cost",
-    "plan_experiments",
-    "read_law",
-    "read_records",
-    "record_rows",
-    "report",
-    "rerun",
-    "run_experiment",
-    "run_search",
-    "save_packed",
-    "show",
-]
-
 _HOMES = {
     "CompressedNetwork": "ordercomp.networks.network",
     "Objectives": "ordercomp.objectives",
@@ -73,7 +32,7 @@ _HOMES = {
     "find_store": "ordercomp.running.store",
     "fingerprint_task": "ordercomp.running.fingerprint",
     "law_of_records": "ordercomp.jobs.law",
-    "law_of_study": "ordercomp.jobs.study_law",
+    "law_of_study": "ordercomp.jobs.search_folder",
     "list_entries": "ordercomp.running.store",
     "load_network": "ordercomp.shipping.packed",
     "load_task": "ordercomp.running.task",
@@ -90,6 +49,8 @@ _HOMES = {
     "save_packed": "ordercomp.shipping.packed",
     "show": "ordercomp.jobs.show",
 }
+
+__all__ = sorted(_HOMES)
 
 name_new_places()
 

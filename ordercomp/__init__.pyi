@@ -9,9 +9,9 @@ from ordercomp.jobs.law import law_of_records as law_of_records
 from ordercomp.jobs.rerun import rerun as rerun
 from ordercomp.jobs.search import SearchPlan as SearchPlan
 from ordercomp.jobs.search import run_search as run_search
+from ordercomp.jobs.search_folder import law_of_study as law_of_study
 from ordercomp.jobs.search_folder import report as report
 from ordercomp.jobs.show import show as show
-from ordercomp.jobs.study_law import law_of_study as law_of_study
 from ordercomp.measuring.cost import measure_cost as measure_cost
 from ordercomp.networks.network import CompressedNetwork as CompressedNetwork
 from ordercomp.objectives import Objectives as Objectives

@@ -145,6 +145,12 @@ def checksum_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
+def file_digest(path: Path | str) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def digest_of(*parts: object) -> str:
     """SHA-256, in hexadecimal, of plain data as JSON."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

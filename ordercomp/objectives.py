@@ -12,7 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from ordercomp.codec import Number
-from ordercomp.records import Convention, OperatingPoint, Record
+from ordercomp.records import Convention, CostName, OperatingPoint, Record
+
+LOSS = 0.02  # tolerated, a fraction of accuracy
+SEEDS = 12  # at most; only chains that stay in doubt come so far
+COST: CostName = "bitops"  # whose reduction the answer is about
+
 
 Direction = Literal["minimize", "maximize"]
 

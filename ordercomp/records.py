@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Literal, NotRequired, TypedDict, cast, get_args
 
 from ordercomp.codec import OMITTED, REST, Number, Plain, check, decode, encode, format_json, parse_json
@@ -325,3 +326,14 @@ def _check_accuracies(what: str, accuracy: float, test_accuracy: float) -> None:
     for name, value in (("accuracy", accuracy), ("test_accuracy", test_accuracy)):
         if not 0 <= value <= 1:
             raise RecordError(f"{what} key {name!r} must be a fraction in [0, 1], got {value!r}")
+
+
+# Builds of this package, as records name them: which make the same results
+
+# Builds that named results by a hash over their source, and what the same results were called later.
+RENAMED: Mapping[str, str] = MappingProxyType({"0.1.0+bbcba8a9b22a0d95": "3526b5f9fa08"})
+
+
+def results_of(build: str) -> str:
+    """What the results of a build, such as "0.2.0+3526b5f9fa08", are known by: those of a name are equal."""
+    return RENAMED.get(build, build.partition("+")[2] or build)

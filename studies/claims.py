@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ordercomp.analysis.checks import Exhaustive, exhaustive
 from ordercomp.analysis.convergence import MARGIN, Control, controls
-from ordercomp.analysis.fronts import Candidate, candidates, front_value
+from ordercomp.analysis.fronts import Candidate, candidates, front_value, group_by_seed
 from ordercomp.analysis.posterior import posterior_of
 from ordercomp.analysis.report.tables import Table
 from ordercomp.analysis.run_table import CONTROL, RunTable
@@ -31,7 +31,6 @@ from ordercomp.sequence import Order, StageSequence
 from ordercomp.studies.experiment import (
     ClaimVerdict,
     Finding,
-    by_seed,
     effect_text,
     interval_of,
     restrict,
@@ -91,7 +90,7 @@ def even_out(first: Sequence[Record], second: Sequence[Record]) -> tuple[list[Re
     def place(record: Record) -> tuple[float, str]:
         return record.points[0].bitops_cr if record.points else 0.0, record.sequence
 
-    sides = by_seed(first), by_seed(second)
+    sides = group_by_seed(first), group_by_seed(second)
     evened: tuple[list[Record], list[Record]] = ([], [])
     for seed in sorted(sides[0].keys() & sides[1].keys()):
         count = min(len(side[seed]) for side in sides)
@@ -154,7 +153,7 @@ def decide_claims(claims: Sequence[Claim], guard: Iterable[Control] = ()) -> lis
 
 def _scores(claim: Claim) -> FloatArray:
     """What the claim says is larger, at every seed that both sides have with equally many networks."""
-    first, second = by_seed(claim.first), by_seed(claim.second)
+    first, second = group_by_seed(claim.first), group_by_seed(claim.second)
     seeds = sorted(first.keys() & second.keys())
     fair = [seed for seed in seeds if len(first[seed]) == len(second[seed])]
     gains = np.array([front_value(first[seed]) - front_value(second[seed]) for seed in fair])

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from ordercomp.analysis.checks import Exhaustive
-from ordercomp.analysis.fronts import front
+from ordercomp.analysis.fronts import front, group_by_seed
 from ordercomp.analysis.ranking import permutation_records, rank_orders
 from ordercomp.analysis.report.plots import (
     Panel,
@@ -46,7 +46,6 @@ from ordercomp.studies.experiment import (
     Finding,
     Workload,
     by_order,
-    by_seed,
     restrict,
 )
 from ordercomp.studies.facts import PAPER
@@ -118,7 +117,7 @@ def _reachable(orders: Mapping[Order, Sequence[Record]], law: Order) -> list[Fin
 
 def _best_accuracy(records: Sequence[Record]) -> dict[int, float]:
     """Test accuracy of the most accurate point on validation data, at every seed."""
-    fronts = {seed: front(own) for seed, own in by_seed(records).items()}
+    fronts = {seed: front(own) for seed, own in group_by_seed(records).items()}
     return {
         seed: max(points, key=lambda point: point.accuracy).reported_accuracy
         for seed, points in fronts.items()

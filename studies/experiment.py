@@ -3,8 +3,9 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Literal
 
+from ordercomp.analysis.fronts import group
 from ordercomp.analysis.report.tables import Table
 from ordercomp.analysis.statistics import Effect
 from ordercomp.records import Record
@@ -17,7 +18,6 @@ from ordercomp.studies.preset import Preset, Setting
 
 ClaimVerdict = Literal["agree", "disagree", "undecided", "true by construction"]
 CONTROL = Step("F")  # more training without compression
-Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,22 +215,9 @@ def latest(records: Iterable[Record]) -> list[Record]:
     return [by_run[run] for run in sorted(by_run, key=place)]
 
 
-def group(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
-    """The records of each key, keys and records in the order in which they come."""
-    groups: dict[Key, list[Record]] = {}
-    for record in records:
-        groups.setdefault(key(record), []).append(record)
-    return groups
-
-
 def by_order(records: Iterable[Record]) -> dict[Order, list[Record]]:
     """The records of each order."""
     return group(records, lambda record: record.order)
-
-
-def by_seed(records: Iterable[Record]) -> dict[int, list[Record]]:
-    """The records of each seed."""
-    return group(records, lambda record: record.seed)
 
 
 def by_sequence(records: Iterable[Record]) -> dict[str, list[Record]]:

@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from ordercomp.analysis.fronts import group
 from ordercomp.analysis.hints import MATCHINGS, Matching, baseline_error, matched_loss
 from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Table
 from ordercomp.analysis.values import FLOOR, ChainNetwork, ValueTable, chain_values, networks_of, settings_of
+from ordercomp.jobs.proxy import NAMED, Proxy, proxy_task
 from ordercomp.jobs.race import Race
 from ordercomp.records import Record
-from ordercomp.running.proxy import NAMED, Proxy, proxy_task
 from ordercomp.sequence import Order, permutations
 from ordercomp.studies.claims import stages_of
 from ordercomp.studies.experiment import (
@@ -25,7 +26,6 @@ from ordercomp.studies.experiment import (
     Finding,
     Workload,
     by_order,
-    group,
 )
 
 FloatArray = npt.NDArray[np.float64]

@@ -56,12 +56,6 @@ class Outcome:
         part = "" if self.complete else f" Only {self.measured} of {self.planned} trainings are done."
         return f"{self.experiment} on {self.task}: of {len(verdicts)} claims {counts or 'none'}.{part}"
 
-    def to_text(self) -> str:
-        """Verdict, findings, tables and notes for a terminal."""
-        findings = "\n".join(finding.sentence for finding in self.findings)
-        tables = [table.to_text() for table in self.tables]
-        return "\n\n".join(block for block in (self.verdict, findings, *tables, *self.notes) if block)
-
     def to_markdown(self) -> str:
         """The content of outcome.md."""
         lines = [f"# {self.experiment}: {self.question}", "", f"Paper: {self.section}. {self.verdict}", ""]

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.answer import AnswerAt, derive_answer
+from ordercomp.analysis.fronts import group, group_by_seed
 from ordercomp.analysis.race import starting_orders
 from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
 from ordercomp.analysis.statistics import RULES, interval_alone
@@ -31,8 +32,6 @@ from ordercomp.studies.experiment import (
     Finding,
     Workload,
     by_order,
-    by_seed,
-    group,
     restrict,
 )
 from ordercomp.studies.preset import Setting
@@ -203,7 +202,7 @@ def _rival_values(rivals: Sequence[Record], plain: Sequence[Record]) -> FloatArr
     """The rival's value at each seed, against the plain task's uncompressed network of that seed."""
     dense = {record.seed: record for record in reversed(plain) if _dense_bitops(record)}
     values = []
-    for seed, own in sorted(by_seed(filter(_dense_bitops, rivals)).items()):
+    for seed, own in sorted(group_by_seed(filter(_dense_bitops, rivals)).items()):
         points = [(record, point) for record in own for point in record.points]
         if seed not in dense or not points:
             continue

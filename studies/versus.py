@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import product
 
+from ordercomp.analysis.fronts import group_by_seed
 from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Table
 from ordercomp.records import Record
@@ -23,7 +24,6 @@ from ordercomp.studies.experiment import (
     Experiment,
     Workload,
     by_order,
-    by_seed,
     by_sequence,
     with_knobs,
 )
@@ -98,7 +98,7 @@ def _runs(records: Sequence[Record]) -> Mapping[str, list[Record]]:
     for method in PAPER.table_3.methods:
         own = longest([record for record in records if record.points and _is_of(record, method)])
         if own:
-            runs[method.key] = [max(same_seed, key=_worth) for same_seed in by_seed(own).values()]
+            runs[method.key] = [max(same_seed, key=_worth) for same_seed in group_by_seed(own).values()]
     return runs
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ordercomp.analysis.fronts import Candidate, best_reductions
+from ordercomp.analysis.fronts import Candidate, best_reductions, group, group_by_seed
 from ordercomp.analysis.report.plots import Panel, panels_plot, to_svg
 from ordercomp.analysis.report.tables import Table
 from ordercomp.analysis.statistics import RULES, Rules, decide_alone, estimate_all
@@ -21,8 +21,6 @@ from ordercomp.studies.experiment import (
     Finding,
     Workload,
     by_order,
-    by_seed,
-    group,
     interval_of,
 )
 from ordercomp.studies.facts import LAW, PAPER, LawResult
@@ -112,7 +110,7 @@ def _whole_orders(records: Sequence[Record]) -> list[Record]:
 
 def _best(records: Sequence[Record], tolerance: float) -> list[Candidate | None]:
     """At every seed the largest reduction within the tolerated validation loss."""
-    seeds = by_seed(records).values()
+    seeds = group_by_seed(records).values()
     return [best_reductions(own, tolerances=[tolerance])[tolerance] for own in seeds]
 
 

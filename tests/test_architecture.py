@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,6 @@ MAY_IMPORT = {
     "cli": {"cli", "studies", "jobs", "search", "analysis", "core"},
 }
 PLAIN = {
-    "ordercomp.builds",
     "ordercomp.codec",
     "ordercomp.files",
     "ordercomp.sequence",
@@ -37,6 +37,7 @@ ONLY_IN = {
     "pickle": ("ordercomp.data.builtin",),  # that data comes pickled; read there with plain arrays only
 }
 MOST_LINES, MOST_FUNCTION_LINES = 600, 60
+LEAST_SHARED_LINES = 60  # of a module that one other alone imports
 
 
 def _module_name(path: Path) -> str:
@@ -185,3 +186,57 @@ def test_records_can_be_read_and_analyzed_without_torch() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.stderr, done.stdout.strip()) == ("", "")
+
+
+def _names_used(tree: ast.Module) -> set[str]:
+    """Names and attributes that a module reads, and what it imports by name."""
+    names = {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+    names.update(node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names.update(alias.name for alias in node.names)
+    return names
+
+
+def _top_names(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def test_every_public_name_is_used_or_documented() -> None:
+    """What nothing but tests reaches goes, with its tests."""
+    further = [
+        ast.parse(path.read_text())
+        for folder in ("tools", "benchmarks")
+        for path in (ROOT / folder).glob("*.py")
+    ]
+    used = set().union(*map(_names_used, [*TREES.values(), *further]))
+    named = {node.value for node in ast.walk(TREES["ordercomp"]) if isinstance(node, ast.Constant)}
+    texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    documented = set(re.findall(r"\w+", " ".join(path.read_text(encoding="utf-8") for path in texts)))
+    idle = [
+        f"{module}.{name}"
+        for module, tree in TREES.items()
+        for name in _top_names(tree)
+        if not name.startswith("_") and name not in used | named | documented
+    ]
+    assert idle == []
+
+
+def test_a_small_module_belongs_to_more_than_one() -> None:
+    """A few lines that one neighbor alone imports are a part of that one; a stage is one by itself."""
+    importers = {module: [other for other, names in OURS.items() if module in names] for module in FILES}
+    small = [
+        f"{module} belongs into {importers[module][0]}"
+        for module, path in FILES.items()
+        if len(path.read_text(encoding="utf-8").splitlines()) < LEAST_SHARED_LINES
+        and len(importers[module]) == 1
+        and importers[module][0].rpartition(".")[0] == module.rpartition(".")[0]
+        and not module.startswith("ordercomp.stages.")
+    ]
+    assert small == []

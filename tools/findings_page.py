@@ -377,7 +377,7 @@ def _law_table(recording: Recording) -> Table:
         for entry in recording.answer.by_setting
     ]
     return Table.of(
-        f"{_title(recording.name)}: by loss over all rungs, then each rung alone",
+        f"{_title(recording.name)}: by loss over all knob settings, then each setting alone",
         names,
         rows,
         left=names[:3],
@@ -511,7 +511,7 @@ _LIMITS = """## Limits
 - CIFAR-10 is read from JPEG copies of quality 75, not from the original files.
 - The two recordings of Fashion-MNIST were made with different states of the code; they stand apart. The
   raced one holds two batches, of which the larger is told: four seeds of all orders, on a GPU in bfloat16.
-- Knobs are those of the two or three rungs; a law may change beyond them, as it changes between them.
+- Knobs are those of the two or three settings; a law may change beyond them, as it changes between them.
 - E trains heads on a frozen body. An early E is tuned together with the body by every later stage, a late one
   never: part of what E gains by coming early is joint tuning.
 - The numbers of seeds above are rough: they take intervals to shrink with the root of their number.

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from markupsafe import Markup
 
 from ordercomp.analysis.answer import Answer, AnswerAt, OrderMatters, Standing
 from ordercomp.analysis.convergence import Control
-from ordercomp.analysis.fronts import DEFAULT_SCALE, TOLERANCES, Scale
+from ordercomp.analysis.fronts import DEFAULT_SCALE, TOLERANCES, Scale, group
 from ordercomp.analysis.law import Law
 from ordercomp.analysis.networks import Pick
 from ordercomp.analysis.ranking import chain_records, read_softly
@@ -244,7 +245,11 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
         if file.networks is None
         else tables.network_table(file.networks)
     )
-    views = [] if answer is None else loss_views(answer, law.stages, _picks(file))
+    views = (
+        []
+        if answer is None
+        else loss_views(answer, law.stages, group(file.networks or (), attrgetter("loss")))
+    )
     opening = next((view for view in views if view.chosen), None)
     metric = metric_of(records)
     unit = COST_UNITS[answer.cost if answer else "bitops"]
@@ -263,7 +268,7 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
         "changes": where_it_changes(answer.by_loss) if answer else "",
         "cost_changes": where_costs_differ(answer) if answer else "",
         "unit": unit,
-        "rungs": setting_rows(answer, law.stages) if answer else [],
+        "settings": setting_rows(answer, law.stages) if answer else [],
         "curves": _curves(chains, views, scale),
         "verification": "" if law.verification is None else law.verification.sentence,
         "notes": (*law.notes, *notices_of(records)),
@@ -284,14 +289,6 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
         ],
         "provenance": _provenance(law, records, scale),
     }
-
-
-def _picks(file: LawFile) -> dict[float, list[Pick]]:
-    """The networks told at each loss."""
-    picks: dict[float, list[Pick]] = {}
-    for pick in file.networks or ():
-        picks.setdefault(pick.loss, []).append(pick)
-    return picks
 
 
 def _facts(law: Law, records: Sequence[Record], opening: LossView | None, unit: str) -> list[Fact]:

@@ -79,20 +79,20 @@
       this.scale = bounds.width / data.axes.size[0];
       this.canvas.width = bounds.width * ratio;
       this.canvas.height = bounds.height * ratio;
-      const pen = this.canvas.getContext("2d");
-      pen.scale(ratio * this.scale, ratio * this.scale);
+      const context = this.canvas.getContext("2d");
+      context.scale(ratio * this.scale, ratio * this.scale);
       const style = getComputedStyle(document.body);
       const [plain, strong] = [style.getPropertyValue("--dot"), style.getPropertyValue("--picked")];
       this.cells = new Map();
       const points = data.points, count = points.x.length, size = Math.max(1.2, Math.min(2.4, 2.4 - Math.log10(count / 1000)));
       for (const pass of [false, true]) {
-        pen.fillStyle = pass ? strong : plain;
+        context.fillStyle = pass ? strong : plain;
         for (let index = 0; index < count; index++) {
           const mine = chosen.order !== null && data.orders[points.order[index]] === chosen.order;
           if (mine !== pass) continue;
           const [left, top] = this.place(index);
           if (points.x[index] > data.axes.x[1] || top < data.axes.box[1] || top > data.axes.box[3]) continue;
-          pen.fillRect(left - size / 2, top - size / 2, pass ? size * 1.6 : size, pass ? size * 1.6 : size);
+          context.fillRect(left - size / 2, top - size / 2, pass ? size * 1.6 : size, pass ? size * 1.6 : size);
           const key = `${Math.floor(left / 12)},${Math.floor(top / 12)}`;
           if (!this.cells.has(key)) this.cells.set(key, []);
           this.cells.get(key).push(index);

@@ -32,7 +32,7 @@ from ordercomp.cli.output import (
 )
 from ordercomp.codec import read_json
 from ordercomp.errors import FailedRunError
-from ordercomp.jobs.defaults import COST, LOSS, SEEDS
+from ordercomp.objectives import COST, LOSS, SEEDS
 from ordercomp.records import CostName, Record, check_cost, read_records
 from ordercomp.sequence import PrefixTrie, StageSequence, Step
 
@@ -245,7 +245,7 @@ def law(
     if columns is not None or baseline is not None or lower_is_better:
         raise ValueError("--columns, --baseline and --lower-is-better belong to a table, a .csv file")
     if storage is not None:
-        from ordercomp.jobs.study_law import law_of_study
+        from ordercomp.jobs.search_folder import law_of_study
 
         asked = LOSS if tolerated is None else tolerated
         file: Any = law_of_study(storage, study, stages=stages, loss=asked, cost=counted or COST)

@@ -3,10 +3,12 @@
 The view hears of finished nodes from the caller, of what workers train from the log of the runner.
 """
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,7 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ordercomp.analysis.report.tables import duration_text
+from ordercomp.analysis.fronts import Candidate
+from ordercomp.analysis.report.tables import duration_text, loss_text, times_text
 from ordercomp.cli.output import console
 from ordercomp.running.jobs import Finished, NodeJob
 from ordercomp.running.runner import ENDED, STARTED, node_label
@@ -158,6 +161,35 @@ def watching(total: int | None = None, *, budget_seconds: float | None = None) -
             return
         with Live(view, console=console, refresh_per_second=4):
             yield view
+
+
+NOTED_LOSSES = (0.01, 0.02)  # whose best network is shown while a search goes on
+
+
+class BestSoFar:
+    """Passes nodes on to the view, and notes there the best network of this run."""
+
+    def __init__(self, view: View, ranking: Any) -> None:
+        """Prepare; `ranking` is a `jobs.search_folder.Ranking`, which is heavy to import."""
+        self._view, self._ranking = view, ranking
+        self._best: dict[float, Candidate] = {}
+
+    def __call__(self, finished: Finished) -> None:
+        """Take in a finished node."""
+        self._view(finished)
+        points = self._ranking.candidates([finished.record])
+        for loss in NOTED_LOSSES:
+            former = [self._best[loss]] if loss in self._best else []
+            if (best := self._ranking.best([*former, *points], loss)) is not None:
+                self._best[loss] = best
+        lines = []
+        for best, losses in itertools.groupby(self._best, key=lambda loss: self._best[loss]):
+            within = ", ".join(map(loss_text, losses))
+            lines.append(
+                f"best so far, losing up to {within}: {times_text(best.bitops_cr)} fewer bit operations, "
+                f"{times_text(best.cr)} less storage, {best.record.sequence}"
+            )
+        self._view.note(*lines)
 
 
 def _line(text: str, style: str) -> Text:

@@ -35,7 +35,7 @@ from ordercomp.cli.output import (
     print_pairs,
 )
 from ordercomp.errors import FailedRunError
-from ordercomp.jobs.defaults import SEEDS
+from ordercomp.objectives import SEEDS
 from ordercomp.records import check_cost
 from ordercomp.sequence import StageSequence
 
@@ -139,9 +139,8 @@ def _race_by(
 ) -> Callable[..., Any]:
     """What runs a race: on a cheaper copy first, or told what was recorded, where that is asked for."""
     from ordercomp.jobs.discover import discover as race
-    from ordercomp.jobs.proxy import discover_by_proxy
+    from ordercomp.jobs.proxy import Proxy, discover_by_proxy
     from ordercomp.jobs.recordings import raced_elsewhere, recorded_hints
-    from ordercomp.running.proxy import Proxy
 
     if prior is not None:
         if prior != "recorded" or proxy is not None:
@@ -176,7 +175,6 @@ def _tuned(
 ) -> None:
     """Tune the knobs of the best chains of a race for so long, and end with the network to take."""
     from ordercomp.analysis.report.terminal import search_lines
-    from ordercomp.cli.watched import watched_search
     from ordercomp.jobs.search import SearchPlan
 
     plan = SearchPlan(
@@ -188,7 +186,7 @@ def _tuned(
         store_url=store or "",
         budget_seconds=seconds,
     )
-    done = watched_search(plan, dask=dask, workers=workers)
+    done = _watched_search(plan, dask=dask, workers=workers)
     steps = _network_steps(plan.out, task.model, task.loss)
     if as_json:  # law.json was printed
         return
@@ -232,7 +230,6 @@ def search(
 ) -> None:
     """Search jointly over stages, their order and their knobs for the best compressed networks."""
     from ordercomp.analysis.report.terminal import search_lines
-    from ordercomp.cli.watched import watched_search
     from ordercomp.jobs.search import SearchPlan
     from ordercomp.running.task import load_task
     from ordercomp.search.drive import Abandonment
@@ -257,10 +254,30 @@ def search(
         abandonment=Abandonment() if abandon else None,
         budget_seconds=parse_duration(budget),
     )
-    done = watched_search(plan, dask=dask, workers=workers)
+    done = _watched_search(plan, dask=dask, workers=workers)
     dashboard = [(_DASHBOARD, shlex.split(done.dashboard_line))] if done.dashboard_line else []
     steps = _network_steps(out, plan.task.model, plan.task.loss) + dashboard
     _tell(done.file, search_lines(done.file), out, steps, interrupted=done.interrupted, as_json=as_json)
+
+
+def _watched_search(plan: Any, *, dask: str | None, workers: int | None) -> Any:
+    """Run a `SearchPlan` on `workers` processes, or on a Dask scheduler; None: as many as are good for it."""
+    from ordercomp.cli.progress import BestSoFar, watching
+    from ordercomp.jobs.search import run_search
+    from ordercomp.jobs.search_folder import Ranking
+    from ordercomp.running.workers import executor_at
+
+    with (
+        executor_at(dask, workers=workers) as (executor, many),
+        watching(budget_seconds=plan.budget_seconds) as view,
+    ):
+        view.count(0, plan.trials, "trials")
+        return run_search(
+            replace(plan, workers=many if workers else min(many, plan.trials)),
+            executor=executor,
+            on_finished=BestSoFar(view, Ranking(plan.objectives)),
+            on_trials=lambda ended: view.count(ended, plan.trials, "trials"),
+        )
 
 
 def _objectives(

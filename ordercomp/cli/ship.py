@@ -72,7 +72,7 @@ def export(
 
 
 def _write_onnx(loaded: Any, path: Path, task: str, options: dict[str, Any]) -> dict[str, Any]:
-    from ordercomp.jobs.ship import task_images
+    from ordercomp.jobs.compress import task_images
 
     try:
         from ordercomp.shipping.onnx import export_onnx
@@ -129,7 +129,7 @@ def bench(
     as_json: JsonFlag = False,
 ) -> None:
     """Measure the shipped network beside the float baseline and plain int8 of both, batch 1 and 64."""
-    from ordercomp.jobs.ship import task_images
+    from ordercomp.jobs.compress import task_images
     from ordercomp.networks.network import CompressedNetwork
 
     loaded = CompressedNetwork.load(network, trust=trust_model or ())

@@ -1,6 +1,5 @@
 """Images in folders, one for each class: files, trees of them, and data sets that are read into memory."""
 
-import hashlib
 import os
 import re
 import textwrap
@@ -25,6 +24,7 @@ from ordercomp.data.source import DataError, Source, find_folder
 from ordercomp.data.splits import Augmentation, ImageData
 from ordercomp.data.torch_datasets import as_pixels, from_datasets
 from ordercomp.errors import is_out_of_memory, one_line
+from ordercomp.files import file_digest
 from ordercomp.plugins import load_function
 
 _SUFFIXES = (
@@ -114,7 +114,7 @@ def _seen_twice(source: Source, parts: tuple[Tree, Tree, Tree]) -> tuple[str, ..
     sizes = [[os.path.getsize(path) for path in tree.paths] for tree in parts]
     common = {size for size, times in Counter(s for one in map(set, sizes) for s in one).items() if times > 1}
     digests = [
-        {_file_digest(Path(path)) for path, size in zip(tree.paths, own, strict=True) if size in common}
+        {file_digest(path) for path, size in zip(tree.paths, own, strict=True) if size in common}
         for tree, own in zip(parts, sizes, strict=True)
     ]
     count = len(digests[0] & digests[1]) + len((digests[0] | digests[1]) & digests[2])
@@ -130,10 +130,9 @@ def _without_seen(source: Source, trees: Mapping[str, Tree], seen: Path) -> dict
     if not seen.is_dir():
         raise DataError(f"trained_on must be train, unknown, elsewhere or a folder, got {str(seen)!r}")
     walk = os.walk(seen, followlinks=True)  # as classes are read, too
-    known = {_file_digest(Path(folder, name)) for folder, _, names in walk for name in names}
+    known = {file_digest(Path(folder, name)) for folder, _, names in walk for name in names}
     found = {
-        name: np.array([_file_digest(Path(path)) in known for path in tree.paths])
-        for name, tree in trees.items()
+        name: np.array([file_digest(path) in known for path in tree.paths]) for name, tree in trees.items()
     }
     if not any(marks.any() for marks in found.values()):
         raise DataError(
@@ -149,11 +148,6 @@ def _without_seen(source: Source, trees: Mapping[str, Tree], seen: Path) -> dict
         if not tree.paths:
             raise DataError(f"{source.name} has no image for the part {name}, by the files in {seen}")
     return parts
-
-
-def _file_digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _check_classes(source: Source, trees: Mapping[str, Tree]) -> None:

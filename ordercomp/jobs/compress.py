@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from ordercomp.analysis.networks import choose_point
 from ordercomp.analysis.values import images_in
 from ordercomp.errors import FailedRunError
 from ordercomp.jobs.law_folder import certified_point, measure_at, settle_precision
+from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.weights import check_output
 from ordercomp.records import CostName, OperatingPoint, Record
 from ordercomp.running.jobs import Finished, Request, key_of_record
@@ -28,6 +31,7 @@ from ordercomp.running.task import Task, load_task
 from ordercomp.running.workers import refuse_unguarded
 from ordercomp.sequence import StageSequence
 from ordercomp.shipping.packed import copy_with_threshold
+from ordercomp.shipping.plain import stored_images
 from ordercomp.stages.catalog import apply_untrained, complete
 
 _NO_THRESHOLD = "; no exit threshold is stored, so every image takes the last exit"
@@ -189,3 +193,27 @@ def _check_writable(out: Path) -> None:
             pass
     except OSError as error:
         raise ValueError(f"--out must be a file that can be written, got {out}: {error.strerror}") from None
+
+
+# Images for a network that is shipped
+
+TRAINING_IMAGES, TEST_IMAGES = 256, 1000
+
+
+def task_images(network: CompressedNetwork, task: Task | str) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Training images of a task, stored pixel values (n, c, h, w), and test images with their labels.
+
+    Raises ValueError if the network takes images of another shape, or other classes.
+    """
+    task = load_task(task) if isinstance(task, str) else task
+    data = task_data(task, 0)
+    architecture = network.architecture
+    wanted = (architecture.channels, *architecture.size, architecture.classes)
+    came = (data.channels, *data.size, data.classes)
+    if came != wanted:
+        raise ValueError(
+            f"--task must have images (channels, height, width) and classes of {wanted} for this network, "
+            f"those of {task.name} are {came}"
+        )
+    training, _ = stored_images(network, data.train, TRAINING_IMAGES)
+    return training, stored_images(network, data.test, TEST_IMAGES)

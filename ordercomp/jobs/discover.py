@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,18 +29,15 @@ from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.shown import Shown, shown_law
 from ordercomp.analysis.run_table import RunTable
 from ordercomp.analysis.statistics import RULES
-from ordercomp.builds import results_of
-from ordercomp.codec import encode
 from ordercomp.errors import FailedRunError
 from ordercomp.files import digest_of, refuse_link
 from ordercomp.jobs.check import check_task
-from ordercomp.jobs.defaults import SEEDS
-from ordercomp.jobs.ladder import Course, Setting, find_ladder
+from ordercomp.jobs.ladder import RaceState, Setting, find_ladder
 from ordercomp.jobs.law_folder import guaranteed_networks, kept_outcome, settle_precision, write_outcome
 from ordercomp.jobs.race import CONTROL, Race, with_prefixes
 from ordercomp.jobs.search import task_space
-from ordercomp.objectives import Objectives
-from ordercomp.records import Record, TrainingCount, metric_of
+from ordercomp.objectives import SEEDS, Objectives
+from ordercomp.records import Record, TrainingCount, metric_of, results_of
 from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import check_guarantee, task_data, task_metric, train_node
 from ordercomp.running.record_log import RecordLog
@@ -88,12 +84,6 @@ class Discovery:
             return ""
         (reason, _), *_ = reasons.most_common(1)
         return f"{failed} of {len(self.records)} networks failed, most of all because {reason}"
-
-    @property
-    def law_json(self) -> dict[str, Any]:
-        """The content of law.json as plain data."""
-        data: dict[str, Any] = encode(self.file)
-        return data
 
     def __rich__(self) -> Shown:
         return shown_law(self.file)
@@ -196,7 +186,7 @@ class _Run:
         self._report = report
         self._spec = StudySpec(space=task_space(race.task, optional=False), objectives=Objectives())
         self._study = self._open_study(race.task)
-        self.course = Course.of(race, self._study)
+        self.state = RaceState.of(race, self._study)
         self._ended: set[Request] = set()  # in this run, well or badly
         self.closing: list[Request] = []  # what the answer needs at the end
         self.repeated: list[Request] = []  # and what decides whether a repetition is worth anything
@@ -210,40 +200,40 @@ class _Run:
         for finished in run_study(self._study, self.runner, self._spec, more=self._next_requests):
             self._keep(finished)
             new += 1
-            while done < len(self.course.blocks) and self._is_done(self.course.blocks[done]):
+            while done < len(self.state.blocks) and self._is_done(self.state.blocks[done]):
                 done += 1
             if new >= TELL:
                 new = 0
                 yield self._so_far(done)
         self._train(self._raced)
         if new:
-            yield self._so_far(len(self.course.blocks))
-        elif not self.stopped and self.course.blocks:
-            self._so_far(len(self.course.blocks))  # what is trained last
+            yield self._so_far(len(self.state.blocks))
+        elif not self.stopped and self.state.blocks:
+            self._so_far(len(self.state.blocks))  # what is trained last
         self._train(self.closing)
         self._train(self._second_controls())
         self._train(self.repeated)
 
     @property
     def _raced(self) -> list[Request]:
-        return self.race.requests(_cells(self.course.blocks))
+        return self.race.requests(_cells(self.state.blocks))
 
     @property
     def race(self) -> Race:
         """The race at the settings of its ladder."""
-        return self.course.race
+        return self.state.race
 
     @property
     def ladder(self) -> str:
         """The knob settings that were chosen, and why; empty where the task fixes them."""
-        if not self.course.blocks and self.stopped:
+        if not self.state.blocks and self.stopped:
             return "the run ended in the pilot, before knob settings were chosen: the same command goes on"
-        return self.course.why
+        return self.state.why
 
     @property
     def records(self) -> list[Record]:
         """What was measured, of one batch, without settings that the ladder left."""
-        return [record for record in one_batch(self.file.records)[0] if self.course.holds(record)]
+        return [record for record in one_batch(self.file.records)[0] if self.state.holds(record)]
 
     @property
     def stopped(self) -> bool:
@@ -252,28 +242,28 @@ class _Run:
 
     def _settle_ladder(self) -> None:
         """Find the settings of the ladder, train the pilot there, and drop those that decide nothing."""
-        course = self.course
-        if course.blocks or self.stopped:
+        state = self.state
+        if state.blocks or self.stopped:
             return
-        if course.race.task.ladder != "fixed":
-            for requests in find_ladder(course, lambda: one_batch(self.file.records)[0]):
+        if state.race.task.ladder != "fixed":
+            for requests in find_ladder(state, lambda: one_batch(self.file.records)[0]):
                 self._train(requests)
             self._train(self.race.requests(self.race.first))
             if not self.stopped:
-                course.drop_idle(self.records)
+                state.drop_idle(self.records)
         if not self.stopped:
-            course.add(self.race.first)
+            state.add(self.race.first)
 
     def _next_requests(self) -> list[Request] | None:
         """What a study that waits for nothing trains next; None where the race is over or time is short."""
         if self.stopped or self._is_short_of_time():
             return None
-        blocks = self.course.blocks
+        blocks = self.state.blocks
         done = blocks[: max(1, len(blocks) - 1)]  # what the workers still train is not waited for
         cells = self.race.next_cells(self.records, _cells(done), _cells(blocks[len(done) :]))
         if not cells:
             return None
-        self.course.add(cells)
+        self.state.add(cells)
         requests = self.race.requests(cells)
         self._enqueue(requests)
         lacking = self.file.lacks(requests)
@@ -281,7 +271,7 @@ class _Run:
 
     def _so_far(self, blocks: int) -> SoFar:
         """Answer from the first blocks, and note what is to be trained last for that answer."""
-        race, cells = self.race, with_prefixes(_cells(self.course.blocks[:blocks]))
+        race, cells = self.race, with_prefixes(_cells(self.state.blocks[:blocks]))
         answer = answer_of(race.table(self.records, cells).hinted(race.hinted))
         self.closing = closing_requests(race, answer)
         further = sorted(self._seeds())[1 : RULES.least_seeds]
@@ -294,7 +284,7 @@ class _Run:
         return SoFar(answer=shown, stages=race.stages, seeds=len(self._seeds()), ladder=self.ladder)
 
     def _seeds(self) -> set[int]:
-        return {seed for block in self.course.blocks for _, seed in block}
+        return {seed for block in self.state.blocks for _, seed in block}
 
     def _is_short_of_time(self) -> bool:
         """Whether what is left of the budget is needed for what is trained last."""
@@ -316,7 +306,7 @@ class _Run:
         return [
             Request(request.sequence, self.race.start + 1)
             for request in self.closing
-            if str(request.sequence) in short and self.course.ran_at(request.sequence, 1)
+            if str(request.sequence) in short and self.state.ran_at(request.sequence, 1)
         ]
 
     def _train(self, requests: Sequence[Request]) -> None:
@@ -374,10 +364,10 @@ def _finish(run: _Run, *, guarantee: bool) -> Discovery:
     source = digest_of(
         code_version(), guarantee, run.race.hinted, sorted(str(record.to_json()) for record in records)
     )
-    file = kept_outcome(run.folder, records, runner) if run.course.answered == source else None
+    file = kept_outcome(run.folder, records, runner) if run.state.answered == source else None
     if file is None:
         file = _write_law(run, records, guarantee=guarantee)
-        run.course.answered = source
+        run.state.answered = source
     assert file.answer is not None
     return Discovery(
         answer=file.answer,

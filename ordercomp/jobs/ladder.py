@@ -33,11 +33,11 @@ from ordercomp.stages.stage import StageError
 FloatArray = npt.NDArray[np.float64]
 Setting = Mapping[str, Mapping[str, KnobValue]]
 
-ATTRIBUTE = "race"  # of the study: the courses by the question that they answer
+ATTRIBUTE = "race"  # of the study: the states by the question that they answer
 
 
 @dataclass(slots=True)
-class Course:
+class RaceState:
     """What a race has decided so far; every change is written into the study."""
 
     race: Race  # at the settings that were settled
@@ -48,23 +48,23 @@ class Course:
     left: list[Setting] = field(default_factory=list)  # settings that were tried and stopped
 
     @classmethod
-    def of(cls, race: Race, study: Study) -> "Course":
-        """The course of a race of the same question in a study; a new one where there is none."""
+    def of(cls, race: Race, study: Study) -> "RaceState":
+        """The state of a race of the same question in a study; a new one where there is none."""
         task = race.task
         key = digest_of(
             *(task.stages, task.loss, task.cost, encode(task.settings), task.accounting, task.ladder),
             *([race.start] if race.start else []),
         )
-        course = cls(race, study, key)
+        state = cls(race, study, key)
         stored: Mapping[str, Any] = study.user_attrs.get(ATTRIBUTE, {}).get(key, {})
         if stored:
-            course.race = replace(race, task=replace(task, settings=tuple(stored["settings"])))
-            course.why, course.left = stored["why"], stored["left"]
+            state.race = replace(race, task=replace(task, settings=tuple(stored["settings"])))
+            state.why, state.left = stored["why"], stored["left"]
             blocks = [
                 [(chain, seed) for chain, seed in block if seed < race.seeds] for block in stored["blocks"]
             ]
-            course.blocks = [tuple(block) for block in blocks if block]
-        return course
+            state.blocks = [tuple(block) for block in blocks if block]
+        return state
 
     @property
     def answered(self) -> str:
@@ -134,14 +134,14 @@ class Course:
         return dict(self._study.user_attrs.get(ATTRIBUTE, {}).get(self._key, {}))
 
     def _write(self, **further: str) -> None:
-        state = {
+        stored = {
             "settings": encode(self.race.task.settings),
             "why": self.why,
             "left": encode(self.left),
             "blocks": encode(self.blocks),
         }
-        courses = self._study.user_attrs.get(ATTRIBUTE, {})
-        self._study.set_user_attr(ATTRIBUTE, {**courses, self._key: {**self._stored(), **state, **further}})
+        states = self._study.user_attrs.get(ATTRIBUTE, {})
+        self._study.set_user_attr(ATTRIBUTE, {**states, self._key: {**self._stored(), **stored, **further}})
 
 
 def _aligned(table: ValueTable, like: ValueTable) -> FloatArray:
@@ -279,17 +279,17 @@ def suits(race: Race, setting: Setting, records: Sequence[Record], verdict: Verd
     return bool((values > 0).any())
 
 
-def find_ladder(course: Course, records: Callable[[], Sequence[Record]]) -> Iterator[list[Request]]:
+def find_ladder(state: RaceState, records: Callable[[], Sequence[Record]]) -> Iterator[list[Request]]:
     """Judge a pilot, and make settings until one suits; yields what is to be trained for that.
 
-    `records` gives what is known by now. Then `course` has its settings, and says why.
+    `records` gives what is known by now. Then `state` has its settings, and says why.
     """
-    race = course.race
+    race = state.race
     task = race.task
     verdict = judge(race, records(), race.first)
     percent = f"{100 * task.loss:g} %"
     if not verdict.fault:
-        course.settle(task.settings, f"the task's knob settings bracket a loss of {percent}")
+        state.settle(task.settings, f"the task's knob settings bracket a loss of {percent}")
         return
     gentler = verdict.fault == "too hard"
     network = create_network(task, seed=0)
@@ -314,4 +314,4 @@ def find_ladder(course: Course, records: Callable[[], Sequence[Record]]) -> Iter
     settings = [last] if last in task.settings else [last, before]
     settings = settings if gentler else settings[::-1]
     words = " and ".join(described(task, setting) for setting in settings)
-    course.settle(settings, f"for a loss of {percent} all chains run with {words}, {reason}")
+    state.settle(settings, f"for a loss of {percent} all chains run with {words}, {reason}")

@@ -5,13 +5,15 @@ says of each chain joins the answer for the task itself as a hint, whose weight 
 that both have: a copy that misleads is not believed, and the risk that is stated is that of the task.
 """
 
+import dataclasses
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ordercomp.analysis.hints import Hints, baseline_error, matched_loss
+from ordercomp.codec import Number, parse_share
 from ordercomp.jobs.check import check_task
 from ordercomp.jobs.discover import Discovery, discover
 from ordercomp.jobs.law import PROXY_FOLDER
@@ -20,10 +22,93 @@ from ordercomp.measuring.start import chance, is_near_chance
 from ordercomp.records import Record
 from ordercomp.running.jobs import Request, job_chain
 from ordercomp.running.node import task_data, train_node
-from ordercomp.running.proxy import Proxy, proxy_task
 from ordercomp.running.store import Store, open_store
-from ordercomp.running.task import Task
+from ordercomp.running.task import SHRINKABLE, Task
 from ordercomp.sequence import StageSequence
+
+NAMED = " at "  # in a task's name, between the task's own and what the proxy changes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """Shares of what the task has, each in (0, 1]; with all of them 1 it is the task itself.
+
+    Raises ValueError for other shares.
+    """
+
+    epochs: Number = 1.0  # of the baseline and of each stage
+    images: Number = 1.0  # for training, of every class alike
+    depth: Number = 1.0  # blocks of the network
+    width: Number = 1.0  # channels of each of its layers
+    size: Number = 1.0  # height and width of the images
+
+    def __post_init__(self) -> None:
+        for name, share in dataclasses.asdict(self).items():
+            if not 0 < share <= 1:
+                raise ValueError(f"{name} of a proxy must be a share in (0, 1], got {share:g}")
+
+    @property
+    def changed(self) -> Mapping[str, float]:
+        """The shares below 1, by name."""
+        return {name: share for name, share in dataclasses.asdict(self).items() if share < 1}
+
+    @property
+    def doubled(self) -> "Proxy":
+        """The copy with every share doubled, at most to 1."""
+        return Proxy(**{name: min(1.0, 2 * share) for name, share in dataclasses.asdict(self).items()})
+
+    @property
+    def work(self) -> float:
+        """Multiplications of training, about, as a share of the task's."""
+        return self.epochs * self.images * self.depth * self.width**2 * self.size**2
+
+    def __str__(self) -> str:
+        return ",".join(f"{name}={share:g}" for name, share in self.changed.items()) or "full"
+
+    @classmethod
+    def parse(cls, text: str) -> "Proxy":
+        """Read `epochs=0.25,width=0.5`, as it formats itself. Raises ValueError that says what is wrong."""
+        names = [entry.name for entry in dataclasses.fields(cls)]
+        shares: dict[str, float] = {}
+        for part in text.split(",") if text != "full" else ():
+            name, _, share = part.partition("=")
+            if name.strip() not in names:
+                raise ValueError(
+                    f"proxy must be shares of {', '.join(names)}, such as epochs=0.25,width=0.5, got {text!r}"
+                )
+            shares[name.strip()] = parse_share(share, name.strip())
+        return cls(**shares)
+
+
+def proxy_task(task: Task, proxy: Proxy) -> Task:
+    """The cheaper copy of the task, named after what is changed; with nothing changed the task itself.
+
+    Raises ValueError if the task starts from trained weights and the proxy has another network, or if there
+    would be fewer training images than two of each class.
+    """
+    changed = proxy.changed
+    if not changed:
+        return task
+    recipe = replace(task.recipe, epochs=task.recipe.epochs * proxy.epochs)
+    baseline = None if task.baseline_epochs is None else task.baseline_epochs * proxy.epochs
+    limit = task.train_limit
+    if proxy.images < 1:
+        data = task_data(task, 0)
+        limit = round(len(data.train) * proxy.images)
+        if limit < 2 * data.classes:
+            raise ValueError(
+                f"images = {proxy.images:g} of a proxy leaves {limit} images of {data.name} for "
+                f"{data.classes} classes; it takes at least two of each"
+            )
+    return replace(
+        task,
+        name=f"{task.name}{NAMED}{proxy}",
+        recipe=recipe,
+        baseline_epochs=baseline,
+        train_limit=limit,
+        shrink={**task.shrink, **{name: changed[name] for name in SHRINKABLE if name in changed}},
+    )
+
 
 SHARE = 0.4  # of the budget that the copy gets
 LEAST_EPOCHS = 0.5  # of a stage, that a suggested copy keeps

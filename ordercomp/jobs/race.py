@@ -69,7 +69,7 @@ class Race:
         return [StageSequence((*sequence.steps, *steps)) for sequence in self.sequences([chain])]
 
     @property
-    def rungs(self) -> tuple[Setting, ...]:
+    def settings(self) -> tuple[Setting, ...]:
         """The knob settings that every order is run with."""
         sequences = (self.task.sequence(self.stages, setting) for setting in self.task.settings)
         steps = (tuple(map(str, sequence.steps)) for sequence in sequences)
@@ -84,7 +84,7 @@ class Race:
         """Values of the chains that the race trained, at their seeds; other records take no part."""
         task = self.task
         networks = networks_of(records, self.stages, cost=task.cost)
-        table = chain_values(networks, self.stages, loss=task.loss, settings=self.rungs)
+        table = chain_values(networks, self.stages, loss=task.loss, settings=self.settings)
         return only_trained(replace(table, seeds=tuple(seed - self.start for seed in table.seeds)), ran)
 
     def next_cells(

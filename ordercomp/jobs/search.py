@@ -71,7 +71,7 @@ def useful_space(space: Space, network: CompressedNetwork) -> Space:
 def first_sequences(task: Task, space: Space) -> list[StageSequence]:
     """What somebody would try first: static before dynamic, coarse before fine, with the knobs of the task.
 
-    All stages and, where they may be left out, all but the first, at each rung; knobs are moved to the
+    All stages and, where they may be left out, all but the first, at each setting; knobs are moved to the
     nearest value that the space holds.
     """
     stages = known_stages()

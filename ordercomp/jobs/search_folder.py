@@ -33,10 +33,10 @@ from ordercomp.codec import read_as, write_json
 from ordercomp.files import drop_drafts, refuse_link
 from ordercomp.jobs.law import law_of_records
 from ordercomp.objectives import OBJECTIVES, Objectives
-from ordercomp.records import Record, read_records
+from ordercomp.records import CostName, Record, read_records
 from ordercomp.running.task import TASKS, Task
-from ordercomp.search.results import count_states, parameter_importances
-from ordercomp.search.study import Study
+from ordercomp.search.results import count_states, parameter_importances, records_from_study
+from ordercomp.search.study import Study, find_study
 from ordercomp.sequence import Order, StageSequence
 from ordercomp.shipping.packed import copy_with_threshold
 
@@ -396,3 +396,22 @@ def _marked(command: str) -> str:
     if shlex.join(words) == command and (looks or (compresses and ours and here)):
         return command
     return f"# of whoever made these files, to be read before it is run: {' '.join(command.split())}"
+
+
+def law_of_study(
+    storage: str | Path,
+    study: str | None = None,
+    *,
+    stages: Order | None = None,
+    loss: float = 0.02,
+    cost: CostName = "bitops",
+) -> LawFile:
+    """Give the law.json that a study supports, as `law_of_records` reads its trials.
+
+    `study` may be left out if the storage holds only one. Raises ValueError if the storage cannot be read,
+    the study is not there or not ours, or holds nothing measured.
+    """
+    records = records_from_study(find_study(storage, study))
+    if not records:
+        raise ValueError(f"the study in {str(storage)!r} holds no finished trial to derive a law from")
+    return law_of_records(records, stages=stages, loss=loss, cost=cost)

@@ -15,10 +15,9 @@ from torch import Tensor
 from ordercomp.codec import Number
 from ordercomp.data.splits import Split
 from ordercomp.measuring.cost import Cost, measure_cost, told_conventions
-from ordercomp.networks.exits import MultiExit, agreement
+from ordercomp.networks.exits import MultiExit, Policy, agreeing, agreement, predictive_exits
 from ordercomp.networks.gates import gates
 from ordercomp.networks.network import CompressedNetwork, with_skip
-from ordercomp.networks.policies import Policy, agreeing, predictive_exits
 from ordercomp.records import Convention, OperatingPoint
 from ordercomp.training.fit import DivergedError
 

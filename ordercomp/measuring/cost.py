@@ -11,7 +11,7 @@ counts 32 · 32. The conventions differ in the bits they assume:
 - `nonzero`: as `honest`, without the multiplications by weights that U has set to zero, which kernels for
   dense weights, and so the other conventions, run all the same.
 
-Weights without zeros, or with a table of shared values, are stored in the form that `networks.forms` counts,
+Weights without zeros, or with a table of shared values, are stored in the form that `networks.stored` counts,
 whatever the convention.
 
 What is multiplied outside of those layers (weights that a module multiplies by itself, attention by `@`) is
@@ -33,12 +33,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ordercomp.networks.constraints import is_shared, is_sparse, weight_layers
 from ordercomp.networks.exits import Bits, MultiExit, thawed
-from ordercomp.networks.forms import Form, form_of
-from ordercomp.networks.held import is_shared, is_sparse, weight_layers
 from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.networks.stored import coded_bits
+from ordercomp.networks.stored import Form, coded_bits, form_of
 from ordercomp.records import Convention
 
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)

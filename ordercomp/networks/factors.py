@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ordercomp.knobs import exact
-from ordercomp.networks.held import Layer
+from ordercomp.networks.constraints import Layer
 
 Form = Literal["channels", "space"]
 

@@ -19,9 +19,10 @@ from torch.nn.modules.conv import _ConvNd
 
 from ordercomp.codec import OMITTED, decode, encode
 from ordercomp.errors import is_out_of_memory, one_line
-from ordercomp.networks.bounded import bounded
 from ordercomp.networks.compat import check_made_again
+from ordercomp.networks.constraints import mark, marks
 from ordercomp.networks.exits import (
+    POLICIES,
     Architecture,
     Bits,
     MultiExit,
@@ -36,11 +37,9 @@ from ordercomp.networks.exits import (
 )
 from ordercomp.networks.factors import make_factors
 from ordercomp.networks.gates import GatedBlock, gates
-from ordercomp.networks.held import mark, marks
 from ordercomp.networks.layers import Levels, QuantizedLayer, head_kind, make_head
-from ordercomp.networks.policies import POLICIES
 from ordercomp.networks.roundings import make_roundings, signs
-from ordercomp.networks.weights import CheckpointError, read_checkpoint, write_checkpoint
+from ordercomp.networks.weights import CheckpointError, bounded, read_checkpoint, write_checkpoint
 from ordercomp.plugins import rebuild_module, refuse_untrusted
 from ordercomp.sequence import StageSequence, Step
 

@@ -92,11 +92,6 @@ class Graph:
         return len(self._open)
 
     @property
-    def live_nodes(self) -> int:
-        """How many nodes are kept in memory."""
-        return len(self._nodes)
-
-    @property
     def waits_for_others(self) -> bool:
         """Whether a node was left to another runner that holds its claim."""
         return bool(self._elsewhere)

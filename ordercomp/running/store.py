@@ -24,7 +24,15 @@ from filelock import FileLock, Timeout
 
 from ordercomp.codec import read_json, write_json
 from ordercomp.errors import FailedRunError, one_line
-from ordercomp.files import drop_drafts, is_digest, is_draft, refuse_link, replace_file, replacing
+from ordercomp.files import (
+    drop_drafts,
+    file_digest,
+    is_digest,
+    is_draft,
+    refuse_link,
+    replace_file,
+    replacing,
+)
 from ordercomp.networks.weights import is_sealed
 from ordercomp.records import Record, RecordError
 from ordercomp.running.jobs import key_of_record
@@ -222,9 +230,7 @@ def _checksum(entry: dict[str, Any]) -> str:
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"sha256": digest, "bytes": path.stat().st_size}
+    return {"sha256": file_digest(path), "bytes": path.stat().st_size}
 
 
 class SharedStoreError(FailedRunError):

@@ -1,5 +1,7 @@
 """Measured latency and accuracy of a network beside its baseline and beside plain int8 of both."""
 
+import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +18,7 @@ from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.exits import run_until
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.shipping.exit_times import ExitTimes, describe_exits, leaving_shares, measure_exits
+from ordercomp.shipping.graph import Array
 from ordercomp.shipping.int8 import static_int8
 from ordercomp.shipping.latency import fresh_baseline, median_times
 from ordercomp.shipping.onnx import (
@@ -29,7 +32,6 @@ from ordercomp.shipping.onnx import (
     trace,
     without_quantizers,
 )
-from ordercomp.shipping.other_engines import has_openvino, openvino_run
 from ordercomp.shipping.plain import ShippedNetwork, ship
 from ordercomp.shipping.width_times import describe_width_times
 from ordercomp.shipping.widths import describe_widths, unaligned_layers
@@ -311,3 +313,38 @@ def _onnx_exits(
     pixels = image.contiguous().numpy()
     runs = {str(last): partial(run_parts, parts, pixels, last=last) for last in range(len(parts))}
     return tuple(median_times(runs, repeats, 1).values())
+
+
+# OpenVINO, an engine that is not required
+
+# Where a processor has AMX, OpenVINO computes floats in bf16 unless it is told not to.
+FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def has_openvino() -> bool:
+    """Whether OpenVINO can be loaded."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def openvino_run(model: onnx.ModelProto, images: Array, *, threads: int = 1) -> Callable[[], object]:
+    """A call of a network in OpenVINO on images (n, c, h, w), float32; 0 threads are all.
+
+    Raises ValueError, in one line, if OpenVINO refuses the network.
+    """
+    engine = importlib.import_module("openvino")
+    options = {**FLOAT32, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+    try:
+        read = engine.Core().read_model(model.SerializeToString())
+        read.reshape({"image": list(images.shape)})
+        request = engine.Core().compile_model(read, "CPU", options).create_infer_request()
+    except Exception as error:  # whatever it raises
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"OpenVINO refuses the network: {reason}") from None
+    pixels = np.ascontiguousarray(images)
+    request.set_input_tensor(engine.Tensor(pixels, shared_memory=True))
+
+    def run(_pixels: Array = pixels) -> object:  # the request reads where the images lie, without a copy
+        request.infer()
+        return request.get_output_tensor(0).data
+
+    return run

@@ -19,9 +19,8 @@ from torch import Tensor
 from ordercomp.codec import decode, encode
 from ordercomp.errors import is_out_of_memory, one_line
 from ordercomp.networks.bits import pack_bits, unpack_bits
-from ordercomp.networks.bounded import bounded
+from ordercomp.networks.constraints import is_shared, is_sparse, weight_layers
 from ordercomp.networks.exits import Architecture, MultiExit, channels_last
-from ordercomp.networks.held import is_shared, is_sparse, weight_layers
 from ordercomp.networks.layers import (
     FLOAT_BITS,
     QuantizedLayer,
@@ -48,7 +47,7 @@ from ordercomp.networks.stored import (
     store_weight,
     stored_facts,
 )
-from ordercomp.networks.weights import CheckpointError, read_checkpoint, write_checkpoint
+from ordercomp.networks.weights import CheckpointError, bounded, read_checkpoint, write_checkpoint
 from ordercomp.shipping.plain import ShippedNetwork, plain_module, ship
 
 CODED = "coded"  # the name of the stream of all weights

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ordercomp.data.splits import Split
-from ordercomp.networks.exits import MultiExit, agreement, blank_copy, replace_module, run_until
+from ordercomp.networks.exits import ExitRule, MultiExit, agreement, blank_copy, replace_module, run_until
 from ordercomp.networks.layers import FLOAT_BITS, QuantizedLayer, activation_range
 from ordercomp.networks.network import CompressedNetwork, Serving
-from ordercomp.networks.policies import ExitRule
 
 
 class InputRounding(nn.Module):

@@ -9,8 +9,8 @@ import torch
 
 from ordercomp.knobs import Knob, exact
 from ordercomp.measuring.cost import measure_cost
+from ordercomp.networks.constraints import is_sparse, mark, weight_layers
 from ordercomp.networks.exits import drop_module
-from ordercomp.networks.held import is_sparse, mark, weight_layers
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.blocks import blocks_to_drop, find_blocks
 from ordercomp.stages.channels import narrow_channels

@@ -7,10 +7,9 @@ from typing import ClassVar, Literal
 import torch
 
 from ordercomp.knobs import Knob
-from ordercomp.networks.exits import attach_heads, quantize_layers
+from ordercomp.networks.exits import POLICIES, Policy, attach_heads, quantize_layers
 from ordercomp.networks.layers import HeadKind
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.networks.policies import POLICIES, Policy
 from ordercomp.stages.blocks import Block, split_candidates
 from ordercomp.stages.stage import EPOCHS, Granularity, StageError, finish
 from ordercomp.training.trainer import Trainer

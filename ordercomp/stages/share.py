@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ordercomp.knobs import Knob
-from ordercomp.networks.forms import index_bits
-from ordercomp.networks.held import is_shared, is_sparse, mark, weight_layers
+from ordercomp.networks.constraints import is_shared, is_sparse, mark, weight_layers
 from ordercomp.networks.network import CompressedNetwork
+from ordercomp.networks.stored import index_bits
 from ordercomp.stages.stage import EPOCHS, TEACHER, Granularity, StageError, finish, teacher_of
 from ordercomp.training.trainer import Trainer
 

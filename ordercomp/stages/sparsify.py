@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ordercomp.knobs import Knob, exact
-from ordercomp.networks.held import is_shared, mark, weight_layers
+from ordercomp.networks.constraints import is_shared, mark, weight_layers
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.stages.stage import EPOCHS, TEACHER, Granularity, StageError, finish, teacher_of
 from ordercomp.training.trainer import Trainer
 
 _RAMP = 0.5  # share of the training in which the sparsity rises
-_RUNGS = 20  # in which it rises
+_STEPS = 20  # in which it rises
 _FLOOR = 0.2  # of the share of weights that is kept: what each layer keeps at least
 
 
@@ -69,8 +69,8 @@ class Sparsify:
 
         def thin(done: float) -> None:
             """Zero what the ramp asks for at this share of the training."""
-            rung = min(math.ceil(min(done / _RAMP, 1.0) * _RUNGS), _RUNGS)
-            target = self.sparsity + (start - self.sparsity) * (1 - rung / _RUNGS) ** 3
+            step = min(math.ceil(min(done / _RAMP, 1.0) * _STEPS), _STEPS)
+            target = self.sparsity + (start - self.sparsity) * (1 - step / _STEPS) ** 3
             if target > zero_share(weights):
                 zero_smallest(weights, target, together=self.scope == "global")
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ordercomp.data.splits import Batch
 from ordercomp.errors import is_out_of_memory, one_line
-from ordercomp.networks.held import Held
+from ordercomp.networks.constraints import WeightConstraints
 from ordercomp.networks.layers import RoundedInput
 from ordercomp.training.recipe import Recipe
 
@@ -53,7 +53,7 @@ class EagerSteps:
             momentum=recipe.momentum,
             nesterov=True,
         )
-        self._train = partial(_train, loss_of, self._optimizer, autocast, Held(module))
+        self._train = partial(_train, loss_of, self._optimizer, autocast, WeightConstraints(module))
 
     def take(self, item: Any, rate: float) -> Tensor:
         """Train on `item`, as Steps says."""
@@ -87,7 +87,7 @@ class GraphedSteps:
         self._rate = torch.zeros((), device=next(module.parameters()).device)
         groups = parameter_groups(module, recipe.weight_decay)
         self._optimizer = TensorRateSGD(groups, momentum=recipe.momentum, rate=self._rate)
-        self._train = partial(_train, loss_of, self._optimizer, autocast, Held(module))
+        self._train = partial(_train, loss_of, self._optimizer, autocast, WeightConstraints(module))
         self._quantized = [layer for layer in module.modules() if isinstance(layer, RoundedInput)]
         self._capture, self._wait = capture, wait
         self._facts: object = None  # what the steps since the last warm-up have in common
@@ -156,14 +156,14 @@ def _train(
     loss_of: Callable[[Any], Tensor],
     optimizer: "torch.optim.SGD | TensorRateSGD",
     autocast: torch.autocast,
-    held: Held,
+    constraints: WeightConstraints,
     item: Any,
 ) -> Tensor:
     with autocast:
         loss = loss_of(item)
     optimizer.zero_grad()
     loss.sum().backward()  # type: ignore[no-untyped-call]
-    held.over(optimizer.step)
+    constraints.over(optimizer.step)
     return loss.detach()
 
 

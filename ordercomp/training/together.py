@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from ordercomp.errors import one_line
+from ordercomp.networks.constraints import is_shared, is_sparse
 from ordercomp.networks.exits import blank_copy
-from ordercomp.networks.held import is_shared, is_sparse
 from ordercomp.networks.layers import (
     QuantConv2d,
     QuantizedLayer,

@@ -6,9 +6,8 @@ from builders import make_record
 
 from ordercomp.analysis.batches import RecordBatch, batch_of, one_batch, warn_of_others
 from ordercomp.analysis.report.text import baseline_words
-from ordercomp.builds import RENAMED
 from ordercomp.jobs.law import law_of_records
-from ordercomp.records import Record
+from ordercomp.records import RENAMED, Record
 from ordercomp.sequence import permutations
 
 NEW: dict[str, Any] = {"versions": {"ordercomp": "0.2.0+new", "torch": "2.13.0+cpu"}, "precision": "float32"}

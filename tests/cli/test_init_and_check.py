@@ -9,8 +9,8 @@ import torch
 from program import run
 from safetensors.torch import save_file
 
-from ordercomp.jobs.defaults import SEEDS
 from ordercomp.jobs.templates import TEMPLATES, write_templates
+from ordercomp.objectives import SEEDS
 from ordercomp.running.task import Task
 
 SMALL = 'model = "resnet8(width=4)"\n'

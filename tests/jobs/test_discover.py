@@ -24,7 +24,7 @@ from ordercomp.jobs.law import answered, law_of_records
 from ordercomp.jobs.law_folder import guaranteed_networks
 from ordercomp.jobs.recordings import recorded_hints
 from ordercomp.jobs.search import SearchPlan, run_search
-from ordercomp.jobs.study_law import law_of_study
+from ordercomp.jobs.search_folder import law_of_study
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import read_records, write_records
 from ordercomp.running.store import Store
@@ -393,7 +393,7 @@ def test_recorded_tasks_are_heard_and_named_in_a_race_at_later_seeds(tmp_path: P
     )
     assert {record.seed for record in found.records} == {7, 8}
     assert found.answer.prior == ("cifar10",)
-    assert found.law_json["answer"]["prior"] == ["cifar10"]
+    assert encode(found.file)["answer"]["prior"] == ["cifar10"]
     told = law_of_records(found.records, loss=0.5, prior=["cifar10"]).answer
     assert told is not None
     assert (told.recommended, told.best_set) == (found.answer.recommended, found.answer.best_set)

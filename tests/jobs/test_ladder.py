@@ -7,7 +7,7 @@ import optuna
 import pytest
 from builders import make_record
 
-from ordercomp.jobs.ladder import MOST_STEPS, Course, find_ladder, moved
+from ordercomp.jobs.ladder import MOST_STEPS, RaceState, find_ladder, moved
 from ordercomp.jobs.race import Race
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import Record
@@ -52,55 +52,55 @@ def network() -> CompressedNetwork:
     return create_network(TASKS["digits"], seed=0)
 
 
-def found(task: Task, loss: Callable[[StageSequence], float]) -> tuple[Course, int]:
-    """The course after its ladder was found in a world of these losses, and the rounds of probes it took."""
+def found(task: Task, loss: Callable[[StageSequence], float]) -> tuple[RaceState, int]:
+    """The state after its ladder was found in a world of these losses, and the rounds of probes it took."""
     race = Race(task=task, seeds=3)
     study = optuna.create_study()
-    course = Course.of(race, study)
+    state = RaceState.of(race, study)
     records = train(race.requests(race.first), loss)
     rounds = 0
-    for requests in find_ladder(course, records.copy):
+    for requests in find_ladder(state, records.copy):
         rounds += 1
         records += train(requests, loss)
-    again = Course.of(race, study)
-    assert (again.why, again.race, again.left) == (course.why, course.race, course.left)
-    return course, rounds
+    again = RaceState.of(race, study)
+    assert (again.why, again.race, again.left) == (state.why, state.race, state.left)
+    return state, rounds
 
 
 def test_settings_on_both_sides_of_the_loss_stay() -> None:
-    course, rounds = found(replace(TASK, loss=0.06), loss_by_bits(0.01))
-    assert (course.race.task.settings, rounds) == (TASK.settings, 0)
-    assert course.why == "the task's knob settings bracket a loss of 6 %"
+    state, rounds = found(replace(TASK, loss=0.06), loss_by_bits(0.01))
+    assert (state.race.task.settings, rounds) == (TASK.settings, 0)
+    assert state.why == "the task's knob settings bracket a loss of 6 %"
 
 
 @pytest.mark.integration
 def test_gentler_settings_are_made_where_hardly_any_order_keeps_to_the_loss() -> None:
-    course, rounds = found(replace(TASK, loss=0.03), loss_by_bits(0.01))
-    gentle, before = course.race.task.settings
+    state, rounds = found(replace(TASK, loss=0.03), loss_by_bits(0.01))
+    gentle, before = state.race.task.settings
     assert rounds == 1
     assert gentle["P"]["ratio"] < before["P"]["ratio"] == 0.4
     assert float(gentle["Q"]["weights"]) > 4 == before["Q"]["weights"]
-    assert course.left == [HARD]
-    assert course.why.startswith(
+    assert state.left == [HARD]
+    assert state.why.startswith(
         "for a loss of 3 % all chains run with P 0.2, Q 8/16 and P 0.4, Q 4/8, as hardly"
     )
 
 
 def test_harder_settings_are_made_where_all_orders_lose_much_less() -> None:
-    course, _ = found(replace(TASK, loss=0.3), loss_by_bits(0.01))
-    before, hard = course.race.task.settings
+    state, _ = found(replace(TASK, loss=0.3), loss_by_bits(0.01))
+    before, hard = state.race.task.settings
     assert before == HARD
     assert hard["P"]["ratio"] > 0.6
     assert hard["Q"]["weights"] == 1
-    assert course.left == [LIGHT]
+    assert state.left == [LIGHT]
 
 
 @pytest.mark.integration
 def test_grids_at_their_end_are_told_and_the_gentlest_is_taken() -> None:
-    course, rounds = found(replace(TASK, loss=0.0001), lambda _: 0.5)
+    state, rounds = found(replace(TASK, loss=0.0001), lambda _: 0.5)
     assert rounds <= MOST_STEPS
-    assert course.why.endswith("; they cannot be made gentler, all grids are at their end")
-    assert len(course.race.task.settings) == 2
+    assert state.why.endswith("; they cannot be made gentler, all grids are at their end")
+    assert len(state.race.task.settings) == 2
 
 
 @pytest.mark.integration
@@ -117,8 +117,8 @@ def test_a_step_moves_each_static_stage_that_can_and_the_worst_one_by_two(networ
 
 def test_a_setting_that_decides_nothing_stops_and_its_records_no_longer_speak() -> None:
     race = Race(task=replace(TASK, loss=0.3), seeds=3)
-    course = Course.of(race, optuna.create_study())
-    course.settle(TASK.settings, "as told")
+    state = RaceState.of(race, optuna.create_study())
+    state.settle(TASK.settings, "as told")
     records = train(race.requests(race.first), loss_by_bits(0.01))
     harder = [  # of the two settings the one of 2 bits reduces more, and all keep to the loss
         replace(one, points=tuple(replace(point, bitops_cr=2 * point.bitops_cr) for point in one.points))
@@ -126,10 +126,10 @@ def test_a_setting_that_decides_nothing_stops_and_its_records_no_longer_speak() 
         else one
         for one in records
     ]
-    course.drop_idle(harder)
-    assert course.race.task.settings == (HARD,)
-    assert course.why == "as told; P 0.4, Q 4/8 decides nothing there and stops"
-    held = {one.sequence: course.holds(one) for one in harder}
+    state.drop_idle(harder)
+    assert state.race.task.settings == (HARD,)
+    assert state.why == "as told; P 0.4, Q 4/8 decides nothing there and stops"
+    held = {one.sequence: state.holds(one) for one in harder}
     assert not held[str(TASK.sequence("PQ", LIGHT))]
     assert held[str(TASK.sequence("PQ", HARD))]
-    assert Course.of(race, course._study).left == [LIGHT]
+    assert RaceState.of(race, state._study).left == [LIGHT]

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from ordercomp.jobs import proxy as job
-from ordercomp.jobs.proxy import discover_by_proxy, suggested
+from ordercomp.jobs.proxy import Proxy, discover_by_proxy, suggested
 from ordercomp.records import read_records
-from ordercomp.running.proxy import Proxy
 from ordercomp.running.task import TASKS, Task
 from ordercomp.training.recipe import Recipe
 

@@ -7,9 +7,8 @@ from tiny_networks import apply, digits, tiny_network, tiny_trainer
 
 from ordercomp.measuring.accuracy import exit_outcome, measure, sweep_thresholds
 from ordercomp.measuring.cost import measure_cost
-from ordercomp.networks.exits import run_until
+from ordercomp.networks.exits import ExitRule, Policy, agreeing, next_asked, predictive_exits, run_until
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.networks.policies import ExitRule, Policy, agreeing, next_asked, predictive_exits
 from ordercomp.shipping.plain import ship
 from ordercomp.stages.stage import StageError
 

@@ -20,9 +20,8 @@ from ordercomp import plugins
 from ordercomp.cli.main import main
 from ordercomp.jobs.rerun import named_task
 from ordercomp.models.catalog import build_model
-from ordercomp.networks.bounded import bounded
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.networks.weights import CheckpointError
+from ordercomp.networks.weights import CheckpointError, bounded
 from ordercomp.records import write_records
 from ordercomp.shipping.packed import load_network, save_packed
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from ordercomp.jobs.proxy import Proxy, proxy_task
 from ordercomp.measuring.cost import measure_cost
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.jobs import NodeJob, node_key
 from ordercomp.running.node import create_network, task_data, train_node
-from ordercomp.running.proxy import Proxy, proxy_task
 from ordercomp.running.task import Task
 from ordercomp.sequence import StageSequence
 from ordercomp.training.recipe import Recipe

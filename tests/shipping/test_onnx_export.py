@@ -21,9 +21,14 @@ onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 
-from ordercomp.shipping.bench import Bench, Contender, bench, describe_bench  # noqa: E402
+from ordercomp.shipping.bench import (  # noqa: E402
+    Bench,
+    Contender,
+    bench,
+    describe_bench,
+    has_openvino,
+)
 from ordercomp.shipping.onnx import Purpose, export_onnx, onnx_session, run_parts  # noqa: E402
-from ordercomp.shipping.other_engines import has_openvino  # noqa: E402
 
 pytestmark = pytest.mark.integration
 

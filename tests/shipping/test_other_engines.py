@@ -11,7 +11,7 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 
-from ordercomp.shipping.other_engines import has_openvino, openvino_run  # noqa: E402
+from ordercomp.shipping.bench import has_openvino, openvino_run  # noqa: E402
 
 
 def network() -> Any:

@@ -10,10 +10,9 @@ from torch import nn
 
 from ordercomp.measuring.accuracy import exit_outcome, measure, sweep_thresholds
 from ordercomp.measuring.cost import measure_cost
-from ordercomp.networks.exits import run_until
+from ordercomp.networks.exits import ExitRule, run_until
 from ordercomp.networks.gates import Gate, gates
 from ordercomp.networks.network import CompressedNetwork, with_skip
-from ordercomp.networks.policies import ExitRule
 from ordercomp.shipping.packed import load_network, save_packed
 from ordercomp.stages.skip import residual_blocks
 from ordercomp.stages.stage import StageError

@@ -10,10 +10,19 @@ import torch
 from tiny_networks import apply, logits, tiny_network, tiny_trainer
 
 from ordercomp.measuring.cost import CONVENTIONS, measure_cost, told_conventions
-from ordercomp.networks.forms import Form, decode_gaps, encode_gaps, form_of, gap_count, places_bits
-from ordercomp.networks.held import weight_layers
+from ordercomp.networks.constraints import weight_layers
 from ordercomp.networks.network import CompressedNetwork
-from ordercomp.networks.stored import coded_bits, restore_weight, store_weight
+from ordercomp.networks.stored import (
+    Form,
+    coded_bits,
+    decode_gaps,
+    encode_gaps,
+    form_of,
+    gap_count,
+    places_bits,
+    restore_weight,
+    store_weight,
+)
 from ordercomp.networks.weights import read_checkpoint
 from ordercomp.sequence import StageSequence
 from ordercomp.shipping.packed import load_network, save_packed

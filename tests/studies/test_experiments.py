@@ -128,7 +128,6 @@ def test_every_experiment_runs_decides_and_draws(
     figures = list(Path(outcome.folder).glob("*.svg"))
     assert figures
     assert all(figure.read_text().startswith("<?xml") for figure in figures)
-    assert outcome.to_text().startswith(outcome.verdict)
     records = read_records(Path(outcome.folder) / "records.jsonl")
     random.Random(0).shuffle(records)  # nothing depends on which training ended first
     again = EXPERIMENTS[name].decide(records)

@@ -43,7 +43,7 @@ def marks(module: nn.Module) -> dict[str, list[bool]]:
     }
 
 
-class Held:
+class WeightConstraints:
     """Holds the weights of a module's marked layers while it trains."""
 
     def __init__(self, module: nn.Module) -> None:
