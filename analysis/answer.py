@@ -319,7 +319,13 @@ def answers_of(
     for places in alike.values():
         first, values = tables[places[0]], np.stack([tables[place].values for place in places])
         drawn = draw_tables(
-            values, first.orders, first.stages, floor=first.floor, hint=first.hint, effort=effort
+            values,
+            first.orders,
+            first.stages,
+            floor=first.floor,
+            hint=first.hint,
+            slope=first.slope,
+            effort=effort,
         )
         for place, draws in zip(places, drawn, strict=True):
             answers[place] = read_answer(tables[place], draws, short=short)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.order_model import Effort, draw_values
-from ordercomp.analysis.values import FLOOR, ChainNetwork, chain_values, networks_of
+from ordercomp.analysis.values import FLOOR, ChainNetwork, Hint, chain_values, networks_of
 from ordercomp.records import CostName, Record
 from ordercomp.sequence import Order, permutations, subsets
 
@@ -98,17 +98,18 @@ class Hints:
         networks = tuple(networks_of(copy, stages, cost=cost))
         return cls((HintSource(networks, (baseline_error(task), baseline_error(copy))),), stages)
 
-    def at(self, loss: float) -> dict[Order, float]:
-        """What is expected of each chain, in doublings; of several sources the mean, each in its own spread.
+    def at(self, loss: float) -> Hint:
+        """What is expected of each chain; of several sources the mean, each in its own spread.
 
-        Empty where none tells anything. Chains that were never run there are told as the model expects them,
-        with up to four stages.
+        A doubling on a copy of the task stands for one on the task, one of other tasks for none. Empty where
+        nothing is told. Chains that were never run there are told as the model expects them, with up to four
+        stages.
         """
         expected = [by_chain for source in self.sources if (by_chain := source.at(loss, self.stages))]
         if len(expected) < 2:
-            return expected[0] if expected else {}
+            return Hint(expected[0] if expected else {}, slope=0.0 if self.names else 1.0)
         chains = [chain for chain in expected[0] if all(chain in by_chain for by_chain in expected)]
         values = np.array([[by_chain[chain] for chain in chains] for by_chain in expected])
         spreads = np.maximum(values.std(axis=1, keepdims=True), 1e-9)
         means = ((values - values.mean(axis=1, keepdims=True)) / spreads).mean(axis=0)
-        return dict(zip(chains, map(float, means), strict=True))
+        return Hint(dict(zip(chains, map(float, means), strict=True)))

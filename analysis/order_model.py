@@ -114,15 +114,17 @@ def draw_values(
     *,
     floor: float | None,
     hint: FloatArray | None = None,
+    slope: float = 0.0,
     effort: Effort | None = None,
 ) -> Draws:
     """Fit a table of `values`, shape (orders, seeds), NaN where an order was not run at a seed.
 
     `orders` may hold orders that were never run; they are predicted. `floor` is the value of a network that
     does not reach the loss, `hint`, shape (orders,), what is expected of each order up to a shift and a
-    factor, NaN where nothing is. The same table gives the same draws. Raises ValueError if it holds no value.
+    factor, NaN where nothing is; the factor is guessed to be `slope`, and learned. The same table gives the
+    same draws. Raises ValueError if it holds no value.
     """
-    return draw_tables(values[None], orders, stages, floor=floor, hint=hint, effort=effort)[0]
+    return draw_tables(values[None], orders, stages, floor=floor, hint=hint, slope=slope, effort=effort)[0]
 
 
 def draw_tables(
@@ -132,17 +134,19 @@ def draw_tables(
     *,
     floor: float | None,
     hint: FloatArray | None = None,
+    slope: float = 0.0,
     effort: Effort | None = None,
 ) -> list[Draws]:
     """Fit several tables at once, shape (tables, orders, seeds), as `draw_values` fits one."""
     if not np.isfinite(tables).any(axis=(1, 2)).all():
         raise ValueError("tables must hold at least one value each, got one with none")
-    columns = parts_of(orders, stages)
+    columns, expected = parts_of(orders, stages), np.zeros(len(orders))
     if hint is not None:
         hinted = np.isfinite(hint)
         column = np.where(hinted, hint, np.mean(hint, where=hinted) if hinted.any() else 0.0)
         columns[HINT] = _scaled(column.reshape(len(orders), 1))
-    return _Sampler(tables, tuple(orders), columns, floor, effort or Effort()).run()
+        expected = slope * (column - column.mean())
+    return _Sampler(tables, tuple(orders), columns, floor, expected, effort or Effort()).run()
 
 
 class _Effects:
@@ -216,13 +220,15 @@ class _Sampler:
         orders: tuple[Order, ...],
         columns: dict[str, FloatArray],
         floor: float | None,
+        expected: FloatArray,
         effort: Effort,
     ) -> None:
-        self.orders, self.effort, self.tables = orders, effort, len(tables)
+        self.orders, self.effort, self.tables, self.expected = orders, effort, len(tables), expected
         self.rng = np.random.default_rng(0)
         ran = np.isfinite(tables)
         missed = ran & (tables <= floor + 1e-9) if floor is not None else np.zeros_like(ran)
         self.floor = 0.0 if floor is None else floor
+        tables = tables - expected[:, None]  # the model tells how values differ from what was expected
         self.centers, self.scales = _units(np.where(missed, np.nan, tables))
         scaled = (tables - self.centers[:, None, None]) / self.scales[:, None, None]
         repeat = effort.chains
@@ -324,9 +330,8 @@ class _Sampler:
         """Expected value of each chain at a new seed of average level, shape (runs of all tables, chains)."""
         repeat = self.effort.chains
         level = self.value.chains + self.value.seeds.mean(axis=1)[:, None]
-        values: FloatArray = (
-            level * np.repeat(self.scales, repeat)[:, None] + np.repeat(self.centers, repeat)[:, None]
-        )
+        values: FloatArray = level * np.repeat(self.scales, repeat)[:, None] + self.expected
+        values += np.repeat(self.centers, repeat)[:, None]
         if not self.two_parts.any():
             return values
         ease = (self.usual[:, None] + self.reaching.chains) / np.sqrt(1.0 + self.unlike)[:, None]

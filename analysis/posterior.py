@@ -73,7 +73,13 @@ def posterior_of(
     draws = None
     if table.orders and any(len(network.reductions) for network in networks):
         draws = draw_values(
-            table.values, table.orders, table.stages, floor=table.floor, hint=table.hint, effort=effort
+            table.values,
+            table.orders,
+            table.stages,
+            floor=table.floor,
+            hint=table.hint,
+            slope=table.slope,
+            effort=effort,
         )
     judged = controls(runs)
     return Posterior(

@@ -8,7 +8,7 @@ A chain that was measured at many seeds gains less by another one. Orders that w
 model expects them. The choice is a function of the values and of what is in training alone.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,14 +33,22 @@ _RISK = BAND / 8  # of leaving out the best chain, at a single look
 _QUARTER = ("DPQE", "EQPD", "QEDP", "PDEQ", "DQEP", "PEQD")
 _HALF = ("DPQE", "DEPQ", "DEQP", "PDQE", "PEQD", "PEDQ", "QDPE", "QPDE", "QEPD", "QEDP", "EDQP", "EPQD")
 _FRACTION = {5: 12, 6: 24, 7: 30, 8: 36, 9: 42, 10: 48}  # orders that start, by the number of stages
+_HINTED = 4  # chains that start where a hint tells which are good
 _PROPOSED = 6  # orders that were never run and are looked at beside the others
 _TRIES = 400  # of the search for a balanced fraction
 
 
-def first_cells(stages: Order) -> tuple[Cell, ...]:
-    """The orders that start, at their seeds. Raises ValueError for fewer than two or more than ten stages."""
+def first_cells(stages: Order, hints: Mapping[Order, float] | None = None) -> tuple[Cell, ...]:
+    """The orders that start, at their seeds: with `hints` the chains that these expect most of, at the first.
+
+    Raises ValueError for fewer than two or more than ten stages.
+    """
     if not 2 <= len(stages) <= max(_FRACTION):
         raise ValueError(f"stages must be 2 to {max(_FRACTION)} letters for a race, got {stages!r}")
+    if hints:
+        return tuple(
+            (order, 0) for order in sorted(hints, key=lambda order: (-hints[order], order))[:_HINTED]
+        )
     if len(stages) == ALL_UP_TO:
         letters = str.maketrans("DPQE", stages)
         return tuple((order.translate(letters), 0) for order in _QUARTER)
@@ -213,7 +221,9 @@ def _draw(table: ValueTable, unseen: Sequence[Order], effort: Effort) -> Draws:
     values = np.full((len(orders), len(table.seeds)), np.nan)
     values[: len(table.orders)] = table.values
     hint = None if table.hint is None else np.append(table.hint, np.full(len(unseen), np.nan))
-    return draw_values(values, orders, table.stages, floor=table.floor, hint=hint, effort=effort)
+    return draw_values(
+        values, orders, table.stages, floor=table.floor, hint=hint, slope=table.slope, effort=effort
+    )
 
 
 def _confounding(orders: Sequence[Order], stages: Order) -> float:

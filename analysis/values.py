@@ -13,7 +13,7 @@ Control arms and repeated stages are no chains and take no part.
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from operator import attrgetter
 
@@ -48,6 +48,16 @@ class ChainNetwork:
 
 
 @dataclass(frozen=True, slots=True)
+class Hint:
+    """What is expected of chains before any is trained, in doublings up to a shift."""
+
+    chains: Mapping[Order, float] = field(default_factory=dict)
+    slope: float = (
+        0.0  # doublings here that one there stands for, as a guess that is corrected by what is trained
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ValueTable:
     """Values of chains at seeds, in doublings, larger is better; NaN where a chain was not run at a seed."""
 
@@ -58,7 +68,10 @@ class ValueTable:
     floor: float | None = FLOOR  # a value here says "this or less"; None: the scale has no floor
     loss: float | None = None  # tolerated, a fraction; None for values that came from elsewhere
     settings: tuple[Setting, ...] = ()  # of the knobs; each value is that of all of them together
-    hint: FloatArray | None = None  # shape (orders,): what a cheaper copy says of each, NaN where nothing
+    hint: FloatArray | None = (
+        None  # shape (orders,): what is expected of each beforehand, NaN where nothing is
+    )
+    slope: float = 0.0  # of the hint, see `Hint`
 
     def __post_init__(self) -> None:
         shape = (len(self.orders), len(self.seeds))
@@ -90,15 +103,16 @@ class ValueTable:
         """Whether every order was run at every seed."""
         return bool(np.isfinite(self.values).all())
 
-    def hinted(self, hints: Mapping[Order, float]) -> "ValueTable":
-        """The same table with what a cheaper copy says of its chains, and of others, which join it."""
-        if not hints:
+    def hinted(self, told: Hint) -> "ValueTable":
+        """The same table with what is told of its chains, and of others, which join it."""
+        if not told.chains:
             return self
-        more = tuple(order for order in hints if order not in self.orders)
+        more = tuple(order for order in told.chains if order not in self.orders)
         unseen = np.full((len(more), len(self.seeds)), np.nan)
         orders = (*self.orders, *more)
-        hint = np.array([hints.get(order, np.nan) for order in orders])
-        return replace(self, orders=orders, values=np.vstack([self.values, unseen]), hint=hint)
+        hint = np.array([told.chains.get(order, np.nan) for order in orders])
+        values = np.vstack([self.values, unseen])
+        return replace(self, orders=orders, values=values, hint=hint, slope=told.slope)
 
     def at(self, seeds: Iterable[int]) -> "ValueTable":
         """The same table at some of its seeds, in its own order."""
@@ -115,6 +129,7 @@ class ValueTable:
             loss=self.loss,
             settings=self.settings,
             hint=None if self.hint is None else self.hint[rows],
+            slope=self.slope,
         )
 
 

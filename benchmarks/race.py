@@ -36,6 +36,7 @@ from ordercomp.analysis.race import (
 )
 from ordercomp.analysis.values import chain_values, networks_of, settings_of
 from ordercomp.jobs.recordings import RACED, load_recorded, raced_elsewhere, recorded_hints
+from ordercomp.records import Record
 from ordercomp.sequence import Order, prefixes
 
 FloatArray = npt.NDArray[np.float64]
@@ -67,7 +68,15 @@ class World:
     @classmethod
     def recorded(cls, name: str, loss: float) -> "World":
         """The world of a recording, by the seeds at which all its chains were run."""
-        networks = networks_of(load_recorded(name), STAGES)
+        hints = recorded_hints(raced_elsewhere(RACED[name]), STAGES).at(loss).chains
+        return cls.of(load_recorded(name), loss, hints)
+
+    @classmethod
+    def of(
+        cls, records: Sequence[Record], loss: float, hints: Mapping[Order, float] | None = None
+    ) -> "World":
+        """The world of records, likewise; `hints` are what is expected of each chain beforehand."""
+        networks = networks_of(records, STAGES)
         settings = settings_of(networks)
         full = chain_values(networks, STAGES, loss=loss, settings=settings)
         seeds = [
@@ -84,8 +93,7 @@ class World:
         around = (tables[0] - means[:, None]) / np.sqrt(len(seeds) - 1)
         chance = np.random.default_rng(7).standard_normal((len(seeds), 4000))
         truth = np.maximum(means[:, None] + around @ chance, 0.0).mean(axis=1)
-        hints = recorded_hints(raced_elsewhere(RACED[name]), STAGES).at(loss)
-        prior = np.array([hints[order] for order in full.orders])
+        prior = np.array([(hints or {}).get(order, 0.0) for order in full.orders])
         return cls(full.orders, tuple(subsets), means, around, lacks, truth, prior)
 
     def seed(self, rng: np.random.Generator) -> FloatArray:

@@ -29,6 +29,7 @@ from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.shown import Shown, shown_law
 from ordercomp.analysis.run_table import RunTable
 from ordercomp.analysis.statistics import RULES
+from ordercomp.analysis.values import Hint
 from ordercomp.errors import FailedRunError
 from ordercomp.files import digest_of, refuse_link
 from ordercomp.jobs.check import check_task
@@ -149,8 +150,8 @@ def discover(
         check_guarantee(task_metric(task, task_data(task, 0)))
     store = open_store(folder / "store", store_url)
     task = settle_precision(task, store)
-    hinted = {} if hints is None else hints.at(task.loss)
-    race = Race(task=task, seeds=seeds, start=first_seed, hinted=hinted)
+    hint = Hint() if hints is None else hints.at(task.loss)
+    race = Race(task=task, seeds=seeds, start=first_seed, hint=hint)
     file = RecordLog(folder / "records.jsonl", task=task)
     _warn_of_batches(file.records, task, folder)
     with Runner(
@@ -272,7 +273,7 @@ class _Run:
     def _so_far(self, blocks: int) -> SoFar:
         """Answer from the first blocks, and note what is to be trained last for that answer."""
         race, cells = self.race, with_prefixes(_cells(self.state.blocks[:blocks]))
-        answer = answer_of(race.table(self.records, cells).hinted(race.hinted))
+        answer = answer_of(race.table(self.records, cells).hinted(race.hint))
         self.closing = closing_requests(race, answer)
         further = sorted(self._seeds())[1 : RULES.least_seeds]
         self.repeated = [
@@ -361,9 +362,8 @@ def _finish(run: _Run, *, guarantee: bool) -> Discovery:
         if runner.interrupted:
             raise KeyboardInterrupt
         raise FailedRunError(_nothing_measured(run.file.records, runner))
-    source = digest_of(
-        code_version(), guarantee, run.race.hinted, sorted(str(record.to_json()) for record in records)
-    )
+    told = {**run.race.hint.chains}, run.race.hint.slope
+    source = digest_of(code_version(), guarantee, told, sorted(str(record.to_json()) for record in records))
     file = kept_outcome(run.folder, records, runner) if run.state.answered == source else None
     if file is None:
         file = _write_law(run, records, guarantee=guarantee)

@@ -18,7 +18,7 @@ from ordercomp.analysis.race import (
     starting_orders,
 )
 from ordercomp.analysis.run_table import Setting
-from ordercomp.analysis.values import ValueTable, chain_values, holds_latency, networks_of
+from ordercomp.analysis.values import Hint, ValueTable, chain_values, holds_latency, networks_of
 from ordercomp.jobs.recordings import load_recorded
 from ordercomp.records import CostName, Record
 from ordercomp.running.jobs import Request
@@ -42,7 +42,7 @@ class Race:
     task: Task
     seeds: int  # at most
     start: int = 0
-    hinted: Mapping[Order, float] = field(default_factory=dict)  # what was raced elsewhere says of each chain
+    hint: Hint = field(default_factory=Hint)  # what was raced elsewhere says of each chain
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -78,7 +78,7 @@ class Race:
     @property
     def first(self) -> tuple[Cell, ...]:
         """What starts."""
-        return tuple(cell for cell in first_cells(self.stages) if cell[1] < self.seeds)
+        return tuple(cell for cell in first_cells(self.stages, self.hint.chains) if cell[1] < self.seeds)
 
     def table(self, records: Iterable[Record], ran: Collection[Cell]) -> ValueTable:
         """Values of the chains that the race trained, at their seeds; other records take no part."""
@@ -100,7 +100,7 @@ class Race:
         if not np.isfinite(table.values).any():
             return ()
         return next_cells(
-            look(table.hinted(self.hinted)),
+            look(table.hinted(self.hint)),
             ran | with_prefixes(open_),
             seeds=self.seeds,
             settings=len(self.task.settings),

@@ -20,7 +20,7 @@ from ordercomp.analysis.answer import (
     stage_worth,
 )
 from ordercomp.analysis.order_model import Effort
-from ordercomp.analysis.values import LOSSES, ValueTable
+from ordercomp.analysis.values import LOSSES, Hint, ValueTable
 from ordercomp.codec import decode, encode, format_json
 from ordercomp.jobs.recordings import load_recorded
 from ordercomp.sequence import permutations, subsets
@@ -289,11 +289,11 @@ def test_a_chain_that_a_copy_alone_speaks_for_competes_and_is_not_recommended() 
     ran, best = rise[:-1], rise[-1]
     values = (truth[:, None] + rng.normal(0, 0.2, (24, 3)))[ran]
     told = ValueTable("DPQE", tuple(ORDERS[k] for k in ran), (0, 1, 2), values, floor=None)
-    hinted = told.hinted(dict(zip(ORDERS, truth + 10, strict=True)))
+    hinted = told.hinted(Hint(dict(zip(ORDERS, truth + 10, strict=True))))
     answer = answer_of(hinted)
     assert answer.recommended == ORDERS[rise[-2]]
     assert answer.standings[ORDERS[best]].seeds == 0
     assert answer.probability_best[ORDERS[best]] > 0.5
     assert answer.regret is not None
     assert answer.regret.expected > 0.2  # the best may be the one that was not run
-    assert told.hinted({}) is told
+    assert told.hinted(Hint()) is told

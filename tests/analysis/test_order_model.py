@@ -158,6 +158,22 @@ def test_a_hint_without_sense_is_not_believed() -> None:
     assert np.corrcoef(means, values.mean(axis=1))[0, 1] > 0.98
 
 
+def test_doublings_of_a_copy_are_taken_for_doublings_until_data_say_otherwise() -> None:
+    orders = tuple(permutations("DPQE"))
+    rng = np.random.default_rng(6)
+    truth = 8 + rng.standard_normal(len(orders))
+    few = np.where(np.arange(len(orders)) < 4, truth, np.nan)[:, None]
+
+    def error(hint: FloatArray, values: FloatArray, slope: float) -> float:
+        draws = draw_values(values, orders, "DPQE", floor=None, hint=hint, slope=slope)
+        return float(np.abs((draws.pooled.mean(axis=0) - truth)[4:]).mean())
+
+    told, misled = truth + 0.1 * rng.standard_normal(len(orders)), -truth
+    assert error(told, few, 1.0) < 0.2 < error(told, few, 0.0)
+    many = truth[:, None] + 0.3 * rng.standard_normal((len(orders), 6))
+    assert error(misled, many, 1.0) < 0.2
+
+
 def test_a_hint_may_know_nothing_of_some_orders() -> None:
     orders = list(permutations("DPQ"))
     values = np.arange(6.0)[:, None] + np.random.default_rng(5).normal(0, 0.1, (6, 3))

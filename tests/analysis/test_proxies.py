@@ -70,7 +70,7 @@ def test_hints_tell_of_every_chain_at_the_matched_loss() -> None:
     records = [record for record in load_recorded("cifar10") if record.order not in ("DPQE", "QE")]
     networks = tuple(networks_of(records, "DPQE"))
     hints, direct = (
-        Hints((HintSource(networks, errors),), "DPQE").at(loss)
+        Hints((HintSource(networks, errors),), "DPQE").at(loss).chains
         for errors, loss in (((0.12, 0.24), 0.01), ((0.24, 0.24), 0.02))
     )
     assert len(hints) == 64  # those that were left out, too
@@ -81,7 +81,7 @@ def test_hints_tell_of_every_chain_at_the_matched_loss() -> None:
 def test_a_copy_that_reaches_nothing_gives_no_hint() -> None:
     networks = networks_of(load_recorded("cifar10"), "DPQE")
     whole = tuple(network for network in networks if network.order == "PEQD")
-    assert Hints((HintSource(whole),), "DPQE").at(0.001) == {}
+    assert Hints((HintSource(whole),), "DPQE").at(0.001).chains == {}
 
 
 def test_several_sources_are_told_as_their_mean_each_in_its_own_spread() -> None:
@@ -94,9 +94,9 @@ def test_several_sources_are_told_as_their_mean_each_in_its_own_spread() -> None
         return HintSource(tuple(networks_of(records, "PQ")))
 
     wide, narrow = (source({"P": 4 + step, "Q": 4.0, "PQ": 4.0, "QP": 4 - step}) for step in (3.0, 0.3))
-    told = Hints((wide, narrow), "PQ").at(0.02)
-    alone = Hints((narrow,), "PQ").at(0.02)
+    told = Hints((wide, narrow), "PQ").at(0.02).chains
+    alone = Hints((narrow,), "PQ").at(0.02).chains
     assert sum(told.values()) == pytest.approx(0, abs=1e-6)
     assert sorted(told, key=lambda chain: told[chain]) == sorted(alone, key=lambda chain: alone[chain])
-    reversed_ = Hints((wide, source({"P": 3.7, "Q": 4.0, "PQ": 4.0, "QP": 4.3})), "PQ").at(0.02)
+    reversed_ = Hints((wide, source({"P": 3.7, "Q": 4.0, "PQ": 4.0, "QP": 4.3})), "PQ").at(0.02).chains
     assert max(map(abs, reversed_.values())) < 0.2 * max(map(abs, told.values()))

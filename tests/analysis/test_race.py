@@ -170,3 +170,14 @@ def test_five_stages_come_close_to_the_best_of_120_orders() -> None:
 def test_too_few_or_too_many_stages_are_refused(stages: str) -> None:
     with pytest.raises(ValueError, match="stages must be 2 to 10 letters"):
         first_cells(stages)
+
+
+@pytest.mark.parametrize("stages", ["DPQE", "DLPQE"])
+def test_a_race_that_was_told_of_good_chains_starts_with_these(stages: str) -> None:
+    hints = {order: float(len(order)) for order in permutations(stages[:3])} | {"E": 9.0, "D": 0.0}
+    cells = first_cells(stages, hints)
+    assert cells[0] == ("E", 0)
+    assert {seed for _, seed in cells} == {0}
+    assert ("D", 0) not in cells
+    assert len(cells) < len(first_cells(stages))
+    assert first_cells(stages, {}) == first_cells(stages)

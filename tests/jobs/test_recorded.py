@@ -109,7 +109,7 @@ def test_recordings_of_other_data_are_a_hint_for_the_stages_that_they_know() -> 
     assert names == ("fashion-mnist-raced", "cifar10")
     hints = recorded_hints(names, "LQE", cost="latency")
     assert (hints.stages, hints.names) == ("QE", names)
-    assert set(hints.at(0.02)) == {"Q", "E", "QE", "EQ"}
+    assert set(hints.at(0.02).chains) == {"Q", "E", "QE", "EQ"}
     assert len(raced_elsewhere("folder:mine")) == 3
 
 

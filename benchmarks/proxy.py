@@ -1,0 +1,168 @@
+"""What does a race on a cheaper copy save, and does the answer that hears it tell the truth?
+
+    python benchmarks/proxy.py                      # 40 races with each recorded copy
+    python benchmarks/proxy.py --pace digits        # seconds of the same networks on the task and its copies
+
+Worlds are fitted to recordings of a task and of its copies, as in `race.py`. A race on the copy's world, cut
+off after so many trainings, tells the race on the task's world what to expect of each chain. Told are the
+trainings of the task, those of the copy counted by their seconds, until the recommended chain lies no more
+than so many doublings behind the best on average, beside the race alone; and of all answers on the way
+whether the best chains were held, what regret was stated and what came, and how often the bound held.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from answer_calibration import Score, of_answer, summary
+from answer_worlds import World as KnownWorld
+from ordercomp.running.proxy import NAMED, Proxy, proxy_task
+from race import SEEDS, STAGES, STEP, Run, World
+
+from ordercomp.analysis.answer import read_answer
+from ordercomp.analysis.hints import baseline_error, matched_loss
+from ordercomp.analysis.race import BLOCK, first_cells, look, next_cells
+from ordercomp.analysis.values import Hint, ValueTable
+from ordercomp.jobs.law_folder import settle_precision
+from ordercomp.jobs.recordings import load_recorded
+from ordercomp.running.jobs import Request, job_chain
+from ordercomp.running.node import train_node
+from ordercomp.running.store import Store
+from ordercomp.running.task import load_task
+from ordercomp.sequence import Order
+
+LOSS, REGRET = 0.02, 0.3
+MOST = 400  # trainings of the task after which a race is given up
+# Recordings of a task and of its copies, and the share of the seconds that a training takes there (`--pace`).
+CASES: Mapping[str, tuple[str, Mapping[str, float]]] = {
+    "digits": ("proxies-digits", {"epochs=0.25": 0.45, "images=0.25": 0.45}),
+}
+
+
+@dataclass(slots=True)
+class Copied(Run):
+    """A race on a task, which may hear what a race on a copy said before."""
+
+    hint: Hint = field(default_factory=Hint)
+    spent: float = 0.0  # on the copy, in trainings of the task
+    answers: list[tuple[float, Score]] = field(default_factory=list)  # after how many trainings, and its fate
+
+    def race(self, most: float) -> "Copied":
+        """Train block after block, and set each answer beside the truth."""
+        cells: Sequence[tuple[Order, int]] = first_cells(STAGES, self.hint.chains)
+        while cells and self.spent + self.trainings < most:
+            self.train(cells)
+            table = self.table.hinted(self.hint)
+            draws = look(table)
+            answer = read_answer(table, draws)
+            places = [self.world.orders.index(order) for order in table.orders]
+            known = KnownWorld(STAGES, table.orders, lambda _: np.zeros(0), 0.0, self.world.truth[places])
+            if (score := of_answer(known, answer)) is not None:
+                behind = float(self.world.truth.max() - self.world.truth[places].max())
+                self.regrets.append((self.trainings, score.realized + behind))
+                self.answers.append((self.spent + self.trainings, score))
+            cells = next_cells(draws, self.ran, seeds=SEEDS, settings=self.settings, block=2 * BLOCK)
+        return self
+
+    @property
+    def table(self) -> ValueTable:
+        """What is known."""
+        values = self.values()
+        rows = np.flatnonzero(np.isfinite(values).any(axis=1))
+        orders = tuple(self.world.orders[row] for row in rows)
+        return ValueTable(STAGES, orders, tuple(range(values.shape[1])), values[rows])
+
+    @property
+    def expected(self) -> dict[Order, float]:
+        """What is to be expected of each chain by all that is known."""
+        draws = look(self.table)
+        return dict(zip(draws.orders, map(float, draws.pooled.mean(axis=0)), strict=True))
+
+
+def copies_of(name: str) -> Iterator[tuple[str, World, float]]:
+    """Each copy with a pace: its name, its world at the loss that matches `LOSS`, and its pace."""
+    recording, paces = CASES[name]
+    task, records = load_recorded(name), load_recorded(recording)
+    for copy, pace in paces.items():
+        own = [record for record in records if record.task.partition(NAMED)[2] == copy]
+        errors = baseline_error(task), baseline_error(own)
+        yield copy, World.of(own, matched_loss(LOSS, "error", errors=errors)), pace
+
+
+def needed(runs: Sequence[Copied], regret: float) -> int | None:
+    """Trainings from which on the mean regret is as small, those on the copy among them."""
+    places = range(STEP, MOST + 1, STEP)
+    means = [np.mean([run.regret_after(place - round(run.spent)) for run in runs]) for place in places]
+    large = [place for place, mean in zip(places, means, strict=True) if mean > regret]
+    trainings = max(large, default=0) + STEP
+    return trainings if trainings <= MOST else None
+
+
+def told(name: str, runs: Sequence[Copied], regret: float) -> str:
+    """A line about races: what they needed, their first answers, and all answers on the way."""
+    after = needed(runs, regret)
+    first = summary([run.answers[0][1] for run in runs])
+    every = summary([score for run in runs for _, score in run.answers])
+    fates = [
+        f"held {100 * of['held']:.0f} %, {of['left']:.1f} left, regret stated {of['stated']:.2f}, "
+        f"realized {of['realized']:.2f}, bound held {100 * of['bounded']:.0f} %"
+        for of in (first, every)
+    ]
+    words = "more" if after is None else str(after)
+    return f"{name}: {regret:g} after {words} trainings; first answers {fates[0]}; all {fates[1]}"
+
+
+def pace(name: str) -> None:
+    """Print processor seconds of some networks of the task and of the same ones on its copies, in turn."""
+    torch.set_num_threads(1)
+    task = load_task(str(Path(__file__).parents[1] / "studies" / "recordings" / f"{name}.toml"))
+    proxies = ["full", *CASES[name][1]]
+    seconds = dict.fromkeys(proxies, 0.0)
+    with TemporaryDirectory() as folder:
+        stores = {proxy: Store(Path(folder) / str(place)) for place, proxy in enumerate(proxies)}
+        for order in ("DPQE", "EQPD"):
+            for proxy, store in stores.items():
+                cheap = settle_precision(proxy_task(task, Proxy.parse(proxy)), store)
+                for setting in cheap.settings:
+                    for job in job_chain(cheap, Request(cheap.sequence(order, setting), 0), store.folder):
+                        if store.get(job.key) is None:
+                            started = time.process_time()
+                            train_node(job)
+                            seconds[proxy] += time.process_time() - started
+    for proxy in proxies:
+        print(f"{name} {proxy}: {seconds[proxy]:.1f} s, {seconds[proxy] / seconds['full']:.2f}")
+
+
+def main() -> None:
+    """Race and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=list(CASES))
+    parser.add_argument("--races", type=int, default=40)
+    parser.add_argument("--on-the-copy", type=int, nargs="*", default=[60, 120], help="trainings of it")
+    parser.add_argument("--regret", type=float, default=REGRET)
+    parser.add_argument("--pace", action="store_true", help="time networks instead")
+    options = parser.parse_args()
+    for name in options.names:
+        if options.pace:
+            pace(name)
+            continue
+        world, rng = World.of(load_recorded(name), LOSS), np.random.default_rng(0)
+        alone = [Copied(world, rng).race(MOST) for _ in range(options.races)]
+        print(told(f"{name} alone", alone, options.regret), flush=True)
+        for copy, cheap, share in copies_of(name):
+            for most in options.on_the_copy:
+                runs = []
+                for _ in range(options.races):
+                    first = Copied(cheap, rng).race(most)
+                    hint, spent = Hint(first.expected, slope=1.0), share * first.trainings
+                    runs.append(Copied(world, rng, hint=hint, spent=spent).race(MOST))
+                print(told(f"{name} after {most} on {copy}", runs, options.regret), flush=True)
+
+
+if __name__ == "__main__":
+    main()
