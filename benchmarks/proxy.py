@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from answer_calibration import Score, of_answer, summary
 from answer_worlds import World as KnownWorld
-from ordercomp.running.proxy import NAMED, Proxy, proxy_task
 from race import SEEDS, STAGES, STEP, Run, World
 
 from ordercomp.analysis.answer import read_answer
@@ -29,6 +28,7 @@ from ordercomp.analysis.hints import baseline_error, matched_loss
 from ordercomp.analysis.race import BLOCK, first_cells, look, next_cells
 from ordercomp.analysis.values import Hint, ValueTable
 from ordercomp.jobs.law_folder import settle_precision
+from ordercomp.jobs.proxy import NAMED, Proxy, proxy_task
 from ordercomp.jobs.recordings import load_recorded
 from ordercomp.running.jobs import Request, job_chain
 from ordercomp.running.node import train_node
