@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import ordercomp
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ordercomp"
 UPPER = ("analysis", "search", "jobs", "studies", "cli")
@@ -226,6 +228,33 @@ def test_every_public_name_is_used_or_documented() -> None:
         if not name.startswith("_") and name not in used | named | documented
     ]
     assert idle == []
+
+
+@pytest.mark.parametrize("folder", ["tools", "benchmarks", "examples", "tests/stress"])
+def test_programs_beside_the_package_import_what_is_there(folder: str) -> None:
+    """No test runs them all, so that a moved module would be missed first by whoever runs one."""
+    lost = [
+        f"{path.name}: {node.module}.{alias.name}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "ordercomp"
+        for alias in node.names
+        if f"{node.module}.{alias.name}" not in TREES
+        and (node.module not in TREES or alias.name not in _names_held(TREES[str(node.module)]))
+        and not (node.module == "ordercomp" and alias.name in ordercomp.__all__)
+    ]
+    assert lost == []
+
+
+def _names_held(tree: ast.Module) -> set[str]:
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    stored = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return imported | stored | set(_top_names(tree))
 
 
 def test_a_small_module_belongs_to_more_than_one() -> None:
