@@ -20,6 +20,7 @@ from ordercomp.sequence import Order, permutations, subsets
 FloatArray = npt.NDArray[np.float64]
 Matching = Literal["same", "error", "quantile"]
 MATCHINGS: tuple[Matching, ...] = ("same", "error", "quantile")
+COPY_SLOPE = 0.75  # doublings of a task for one of its copy: the median over recorded copies of digits
 LARGEST_LOSS = 0.5  # a copy may not lose more, whatever its baseline
 _EFFORT = Effort(chains=2, burn_in=50, draws=100)
 
@@ -101,13 +102,13 @@ class Hints:
     def at(self, loss: float) -> Hint:
         """What is expected of each chain; of several sources the mean, each in its own spread.
 
-        A doubling on a copy of the task stands for one on the task, one of other tasks for none. Empty where
+        A doubling on a copy stands for `COPY_SLOPE` of the task, one of other tasks for none. Empty where
         nothing is told. Chains that were never run there are told as the model expects them, with up to four
         stages.
         """
         expected = [by_chain for source in self.sources if (by_chain := source.at(loss, self.stages))]
         if len(expected) < 2:
-            return Hint(expected[0] if expected else {}, slope=0.0 if self.names else 1.0)
+            return Hint(expected[0] if expected else {}, slope=0.0 if self.names else COPY_SLOPE)
         chains = [chain for chain in expected[0] if all(chain in by_chain for by_chain in expected)]
         values = np.array([[by_chain[chain] for chain in chains] for by_chain in expected])
         spreads = np.maximum(values.std(axis=1, keepdims=True), 1e-9)

@@ -24,7 +24,7 @@ from answer_worlds import World as KnownWorld
 from race import SEEDS, STAGES, STEP, Run, World
 
 from ordercomp.analysis.answer import read_answer
-from ordercomp.analysis.hints import baseline_error, matched_loss
+from ordercomp.analysis.hints import COPY_SLOPE, baseline_error, matched_loss
 from ordercomp.analysis.race import BLOCK, first_cells, look, next_cells
 from ordercomp.analysis.values import Hint, ValueTable
 from ordercomp.jobs.law_folder import settle_precision
@@ -40,7 +40,7 @@ LOSS, REGRET = 0.02, 0.3
 MOST = 400  # trainings of the task after which a race is given up
 # Recordings of a task and of its copies, and the share of the seconds that a training takes there (`--pace`).
 CASES: Mapping[str, tuple[str, Mapping[str, float]]] = {
-    "digits": ("proxies-digits", {"epochs=0.25": 0.45, "images=0.25": 0.45}),
+    "digits": ("proxies-digits", {"epochs=0.25": 0.37, "images=0.25": 0.35}),
 }
 
 
@@ -159,7 +159,7 @@ def main() -> None:
                 runs = []
                 for _ in range(options.races):
                     first = Copied(cheap, rng).race(most)
-                    hint, spent = Hint(first.expected, slope=1.0), share * first.trainings
+                    hint, spent = Hint(first.expected, slope=COPY_SLOPE), share * first.trainings
                     runs.append(Copied(world, rng, hint=hint, spent=spent).race(MOST))
                 print(told(f"{name} after {most} on {copy}", runs, options.regret), flush=True)
 
