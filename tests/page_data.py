@@ -96,11 +96,11 @@ def law_file(
 ) -> LawFile:
     """A law.json with an answer, in which `changes` are those of the loss that is asked for."""
     default = (answer_at(0.02), answer_at(0.08, best="QPD", more="QDP"))
-    rungs = (answer_at(0.02, setting="light <knobs>"),)
+    settings = (answer_at(0.02, setting="light <knobs>"),)
     answer = Answer(
         asked=replace(answer_at(0.02), **changes),
         by_loss=default if by_loss is None else tuple(by_loss),
-        by_setting=rungs if by_setting is None else tuple(by_setting),
+        by_setting=settings if by_setting is None else tuple(by_setting),
     )
     picks = (pick(0.02, "DPQ"), pick(0.08, "QPD"))
     if command is not None:

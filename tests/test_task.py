@@ -41,7 +41,7 @@ def test_tasks_on_cifar10_take_every_stage_and_say_where_missing_images_come_fro
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_built_in_tasks_have_a_light_and_a_hard_rung(name: str) -> None:
+def test_built_in_tasks_have_a_light_and_a_hard_setting(name: str) -> None:
     task = load_task(name)
     light, hard = (task.sequence("Q", case).steps[0].settings for case in task.settings)
     assert (light["weights"], light["activations"]) == (4, 8)

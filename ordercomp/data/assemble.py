@@ -101,11 +101,11 @@ def _range_notice(source: Source, images: npt.NDArray[Any]) -> tuple[str, ...]:
     """Say that images use few of the values of a byte, or are not from 0 to 1 where white is to be 1."""
     low, high, options = images.min(), images.max(), source.options
     if images.dtype != np.uint8 and (options.mean or options.normalize == "imagenet"):
-        told = (
+        notice = (
             f"{source.name}: images lie between {low:.3g} and {high:.3g} before the task's normalization,"
             " with white as 1; if a transform has normalized them, normalize = 'none' leaves it at that"
         )
-        return (told,) if low < -_BEYOND or high > 1 + _BEYOND else ()
+        return (notice,) if low < -_BEYOND or high > 1 + _BEYOND else ()
     if images.dtype != np.uint8 or high - low > _FEW or ":" not in source.name:
         return ()
     return (

@@ -122,8 +122,8 @@ def _named(data: ImageData, options: ImageOptions) -> ImageData:
         for folder, other in zip(data.names, counted, strict=True)
         if folder != other
     ]
-    told = f"{data.name}: folders are numbered by their letters, 10 before 2, so that {', '.join(odd[:3])}"
-    return replace(data, names=options.class_names, notices=(*data.notices, *((told,) if odd else ())))
+    notice = f"{data.name}: folders are numbered by their letters, 10 before 2, so that {', '.join(odd[:3])}"
+    return replace(data, names=options.class_names, notices=(*data.notices, *((notice,) if odd else ())))
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:

@@ -69,17 +69,17 @@ def find_parts(source: Source, folder: Path) -> tuple[tuple[Tree, Tree, Tree], t
     """
     if not folder.is_dir():
         raise DataError(f"{source.name} not found: {folder} is no folder")
-    found = _part_folders(folder)
-    names = [*found.values()]
+    parts_of = _part_folders(folder)
+    names = [*parts_of.values()]
     if not names:
         trees = {"all": _read_tree(source, folder)}
     elif names not in (["train", "val"], ["train", "test"], ["train", "val", "test"]):
         raise DataError(
             f"{source.name}: {folder} must hold train and beside it val, test, or both, "
-            f"got {', '.join(found)}"
+            f"got {', '.join(parts_of)}"
         )
     else:
-        trees = {part: _read_tree(source, folder / one) for one, part in found.items()}
+        trees = {part: _read_tree(source, folder / name) for name, part in parts_of.items()}
     _check_classes(source, trees)
     if source.options.trained_on not in ("", "train", "unknown"):
         trees = _without_seen(source, trees, Path(source.options.trained_on).expanduser())
@@ -101,7 +101,9 @@ def _part_folders(folder: Path) -> dict[str, str]:
 
     Or all folders, where each name has the word for another part, as seg_train and seg_test.
     """
-    names = [one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith((".", "__"))]
+    names = [
+        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))
+    ]
     words = {name: [*filter(None, map(_PARTS.get, re.findall("[a-z]+", name.lower())))] for name in names}
     parts = {name: part[0] for name, part in words.items() if len(part) == 1}
     if len(parts) < len(names) or len(set(parts.values())) < max(2, len(parts)):
@@ -112,14 +114,16 @@ def _part_folders(folder: Path) -> dict[str, str]:
 def _seen_twice(source: Source, parts: tuple[Tree, Tree, Tree]) -> tuple[str, ...]:
     """A notice if files of a held-out part are also in another part, in bytes."""
     sizes = [[os.path.getsize(path) for path in tree.paths] for tree in parts]
-    common = {size for size, times in Counter(s for one in map(set, sizes) for s in one).items() if times > 1}
+    common = {
+        size for size, times in Counter(s for part in map(set, sizes) for s in part).items() if times > 1
+    }
     digests = [
         {file_digest(path) for path, size in zip(tree.paths, own, strict=True) if size in common}
         for tree, own in zip(parts, sizes, strict=True)
     ]
     count = len(digests[0] & digests[1]) + len((digests[0] | digests[1]) & digests[2])
-    told = f"{source.name}: images of held-out parts are also in another part, byte for byte: {count}"
-    return (told,) if count else ()
+    notice = f"{source.name}: images of held-out parts are also in another part, byte for byte: {count}"
+    return (notice,) if count else ()
 
 
 def _without_seen(source: Source, trees: Mapping[str, Tree], seen: Path) -> dict[str, Tree]:
@@ -131,18 +135,18 @@ def _without_seen(source: Source, trees: Mapping[str, Tree], seen: Path) -> dict
         raise DataError(f"trained_on must be train, unknown, elsewhere or a folder, got {str(seen)!r}")
     walk = os.walk(seen, followlinks=True)  # as classes are read, too
     known = {file_digest(Path(folder, name)) for folder, _, names in walk for name in names}
-    found = {
+    marked = {
         name: np.array([file_digest(path) in known for path in tree.paths]) for name, tree in trees.items()
     }
-    if not any(marks.any() for marks in found.values()):
+    if not any(marks.any() for marks in marked.values()):
         raise DataError(
             f"no image of {source.name} is in trained_on = {str(seen)!r}, byte for byte: 'elsewhere' says "
             "that the weights were trained on other images, 'unknown' that nobody knows"
         )
     if "all" in trees:
-        parts = {name: trees["all"][np.flatnonzero(found["all"] == (name == "train"))] for name in _DRAWN}
+        parts = {name: trees["all"][np.flatnonzero(marked["all"] == (name == "train"))] for name in _DRAWN}
     else:
-        parts = {name: tree[np.flatnonzero(~found[name])] for name, tree in trees.items() if name != "train"}
+        parts = {name: tree[np.flatnonzero(~marked[name])] for name, tree in trees.items() if name != "train"}
         parts["train"] = trees["train"]
     for name, tree in parts.items():
         if not tree.paths:
@@ -299,8 +303,8 @@ def _load(source: Source, folder: Path, augmentation: Augmentation) -> ImageData
     if colored not in ("", trees[0].paths[0]):
         notices += (f"{source.name}: gray and color are mixed, and all are read in color, as {colored} is",)
     if source.options.transforms:
-        told = replace(source, options=replace(source.options, trained_on=""))
-        data = from_datasets(_transformed(source.options.transforms, trees, mode), told)
+        asked = replace(source, options=replace(source.options, trained_on=""))
+        data = from_datasets(_transformed(source.options.transforms, trees, mode), asked)
         return replace(data, names=trees[0].classes, notices=(*notices, *data.notices))
     side = source.options.image_size
     first = read_pixels(trees[0].paths[0], mode, side=side)

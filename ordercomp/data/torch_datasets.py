@@ -90,21 +90,23 @@ def _target_kind(source: Source, parts: Sequence[Labels]) -> tuple[int, tuple[st
     kinds = {labels.dtype.kind for labels in parts}
     if len(kinds) > 1:
         raise DataError(f"{source.name} must have class numbers or real targets in all parts, got both")
-    found = np.unique(np.concatenate(parts))
+    values = np.unique(np.concatenate(parts))
     if kinds == {"f"}:
-        whole = len(found) <= _FEW and not (found % 1).any()
-        told = f"{source.name}: targets are floats, so real numbers; int() makes {len(found)} classes of them"
-        return 0, (told,) if whole else ()
-    if len(found) == 1:
+        whole = len(values) <= _FEW and not (values % 1).any()
+        notice = (
+            f"{source.name}: targets are floats, so real numbers; int() makes {len(values)} classes of them"
+        )
+        return 0, (notice,) if whole else ()
+    if len(values) == 1:
         raise DataError(f"{source.name} must have images of at least two classes, got one")
-    classes, named = 1 + int(found[-1]), len(source.options.class_names)
-    if len(found) == classes or found[0] < 0:
+    classes, named = 1 + int(values[-1]), len(source.options.class_names)
+    if len(values) == classes or values[0] < 0:
         return classes, ()
     if not named:
         raise DataError(
-            f"labels of {source.name} must be 0 to {len(found) - 1}, one for each class that has images, got "
-            f"{', '.join(map(str, found[:5]))}{', …' if len(found) > 5 else ''}: number them anew, or name "
-            "all classes by class_names"
+            f"labels of {source.name} must be 0 to {len(values) - 1}, one for each class that has images, "
+            f"got {', '.join(map(str, values[:5]))}{', …' if len(values) > 5 else ''}: number them anew, or "
+            "name all classes by class_names"
         )
     return max(classes, named), ()
 

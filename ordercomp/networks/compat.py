@@ -77,15 +77,15 @@ def check_made_again(body: nn.Module, again: nn.Module, images: Tensor, model: s
         )
 
 
-def _alike(one: Tensor, other: Tensor) -> bool:
-    return torch.allclose(one, other, rtol=0, atol=1e-3 * float(one.abs().max()), equal_nan=True)
+def _alike(logits: Tensor, others: Tensor) -> bool:
+    return torch.allclose(logits, others, rtol=0, atol=1e-3 * float(logits.abs().max()), equal_nan=True)
 
 
 def _drawn_anew(body: nn.Module, again: nn.Module) -> Iterator[str]:
     """Attributes and buffers, with the names of their modules, that differ though all saved tensors agree."""
-    for (name, one), two in zip(body.named_modules(), again.modules(), strict=False):
-        others = {**vars(two), **two._buffers}
-        for key, value in {**vars(one), **one._buffers}.items():
+    for (name, module), module_again in zip(body.named_modules(), again.modules(), strict=False):
+        others = {**vars(module_again), **module_again._buffers}
+        for key, value in {**vars(module), **module._buffers}.items():
             other = others.get(key)
             differs = (
                 isinstance(other, Tensor) and not torch.equal(value, other)

@@ -175,7 +175,7 @@ class RoundedInput:
         levels = activation_range(self.activation_bits, signed=self.signed)[1]
         sample = values[:: max(1, len(values) // 16384)]
         candidates = top * torch.linspace(0.1, 1.0, 19, device=values.device) / max(levels, 1)
-        candidates = next((one.reshape(1) for one in scales if not self._error(sample, one)), candidates)
+        candidates = next((step.reshape(1) for step in scales if not self._error(sample, step)), candidates)
         errors = [self._error(sample, scale) for scale in candidates]
         self.input_scale.copy_(candidates[int(torch.stack(errors).argmin())])
 

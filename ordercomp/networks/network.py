@@ -121,8 +121,8 @@ def _other_levels(levels: Levels) -> list[Levels]:
 
 def _told_bits(bits: Bits) -> list[Any]:
     """Bits as files tell them: the last ones where they are not the usual ones."""
-    told = astuple(bits)
-    return [*told] if bits.placement != "layer" else [*told[:2], *_other_levels(bits.levels)]
+    fields = astuple(bits)
+    return [*fields] if bits.placement != "layer" else [*fields[:2], *_other_levels(bits.levels)]
 
 
 def assemble(architecture: Architecture, structure: Mapping[str, Any]) -> MultiExit:

@@ -36,8 +36,8 @@ def make_roundings(signed: Mapping[str, bool], device: torch.device | None = Non
 def signs(module: MultiExit) -> dict[str, bool]:
     """By the name of a module whose output is rounded, whether its levels reach below zero."""
     return {
-        name: isinstance(one, Rounding) and one.signed
-        for name, one in zip(module.rounded, module.roundings, strict=True)
+        name: isinstance(rounding, Rounding) and rounding.signed
+        for name, rounding in zip(module.rounded, module.roundings, strict=True)
     }
 
 
@@ -94,13 +94,13 @@ class _Log(TorchDispatchMode):  # type: ignore[no-untyped-call]
         needed = {self._origin(made) for made in self._needed | set(map(self._behind, self._sources))}
         rounded = [made for made in sorted(needed) if self._readers(made) not in ([], [_LAYER])]
         names = [[name for name in self._owners[made] if self._runs[name] == 1] for made in rounded]
-        return list(dict.fromkeys(found[0] for found in names if found))
+        return list(dict.fromkeys(aliases[0] for aliases in names if aliases))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         first = output[0] if isinstance(output, tuple | list) and output else output
         if not self._inside and isinstance(first, Tensor):
-            read = [self._number[id(one)] for one in tree_leaves(args) if id(one) in self._number]
+            read = [self._number[id(leaf)] for leaf in tree_leaves(args) if id(leaf) in self._number]
             self._note(func.overloadpacket.__name__, read, first)
         return output
 
@@ -153,7 +153,7 @@ class _Log(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _readers(self, made: int) -> list[str]:
         """Kinds of those who read a tensor, also through what carries its levels."""
-        found: list[str] = []
+        readers: list[str] = []
         for kind, output in self._reads[made]:
-            found += self._readers(output) if kind in _CARRIES else [kind]
-        return found
+            readers += self._readers(output) if kind in _CARRIES else [kind]
+        return readers

@@ -249,9 +249,9 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     """What is in a file instead of tensors, and what to do, as far as its first bytes and its names tell."""
     with path.open("rb") as file:
         start = file.read(40)
-    for begins, told in _NO_WEIGHTS.items():
+    for begins, words in _NO_WEIGHTS.items():
         if start.startswith(begins):
-            return told
+            return words
     if not start:
         return "it is empty"
     if start.startswith(b"PK"):
@@ -264,11 +264,11 @@ def _why_unreadable(path: Path, error: Exception) -> str:
             return "it is TorchScript; save `torch.jit.load(FILE).state_dict()`"
     if not start.startswith((b"PK", b"\x80")) and start[8:9] != b"{":
         return "it is neither safetensors nor a file of torch"
-    found = one_line(error).partition(". ")[0][:200]
+    reason = one_line(error).partition(". ")[0][:200]
     with suppress(Exception), torch.serialization.safe_globals(_PLAIN):  # it may be damaged in any way
         if objects := sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path)):
-            found = f"it holds Python objects, which could run code: {_listed(objects)}"
-    return f"{found}; save `module.state_dict()`, not the module"
+            reason = f"it holds Python objects, which could run code: {_listed(objects)}"
+    return f"{reason}; save `module.state_dict()`, not the module"
 
 
 def _states(content: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -375,10 +375,10 @@ def _unwrapped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mappin
 def _prefixes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
     """What wrappers of modules may have put before the names of `own`."""
     probe = max(own, key=lambda name: (not name.endswith(_OPTIONAL), name.count("."), len(name)))
-    found = {name.removesuffix(probe): 0 for name in state if name == probe or name.endswith(f".{probe}")}
+    prefixes = {name.removesuffix(probe): 0 for name in state if name == probe or name.endswith(f".{probe}")}
     return [
         "",
-        *sorted(found.keys() - {""}, key=lambda prefix: (_is_average(prefix), [*found].index(prefix))),
+        *sorted(prefixes.keys() - {""}, key=lambda prefix: (_is_average(prefix), [*prefixes].index(prefix))),
     ]
 
 
@@ -394,8 +394,8 @@ def _kind(tensor: Tensor) -> str:
     return "floats" if tensor.is_floating_point() and tensor.itemsize > 1 else str(tensor.dtype)
 
 
-def _alike(given: Mapping[str, Tensor], one: str, other: str) -> bool:
-    return one == other or torch.equal(given[one].float(), given[other].float())
+def _alike(given: Mapping[str, Tensor], first: str, second: str) -> bool:
+    return first == second or torch.equal(given[first].float(), given[second].float())
 
 
 def _is_classifier(own: Tensor, given: Tensor, classes: int | None) -> bool:

@@ -78,13 +78,13 @@ def split_candidates(network: CompressedNetwork) -> list[Block]:
     if not outermost:
         flat = (*_ACTIVATIONS, *_POOLING)
         return places({name: part for name, part in body.named_modules() if isinstance(part, flat)})
-    found = first = places(outermost)
-    while not _early(found) and (inner := _opened(body, image, outermost)):
+    candidates = first = places(outermost)
+    while not _early(candidates) and (inner := _opened(body, image, outermost)):
         outermost = inner
-        found = places(outermost)
-    if not _early(found):
-        found = max([found, *map(places, _by_kind(body))], key=lambda kind: len(_early(kind)))
-    return found if _early(found) else first
+        candidates = places(outermost)
+    if not _early(candidates):
+        candidates = max([candidates, *map(places, _by_kind(body))], key=lambda kind: len(_early(kind)))
+    return candidates if _early(candidates) else first
 
 
 def _early(blocks: list[Block]) -> list[Block]:

@@ -86,13 +86,13 @@ def _sound_cuts(
             kept = classifiers(network)
             ranked = [*_rank(tracer, kept, importance)]
             if scope == "local":
-                found = [one.weakest(tracer, ratio, round_to) for one in ranked]
+                followed = [group.weakest(tracer, ratio, round_to) for group in ranked]
             else:
-                found = [cut for same in _scopes(ranked) for cut in _weakest_of_all(tracer, same, ratio)]
+                followed = [cut for same in _scopes(ranked) for cut in _weakest_of_all(tracer, same, ratio)]
     except Exception as error:
         raise StageError(f"channels of {model} cannot be pruned: {reason_lost(error)}") from error
     network.module.zero_grad(set_to_none=True)
-    cuts = [cut for cut in found if cut]
+    cuts = [cut for cut in followed if cut]
     sound, wrong = sound_cuts(network, cuts)
     if not sound:
         reasons = [*tracer.lost.values(), *wrong.values()]
@@ -149,20 +149,20 @@ def _left(width: int, ratio: float, step: int) -> int:
 def _scopes(ranked: Sequence[_Ranked]) -> list[list[_Ranked]]:
     """Groups in which the same kinds of layers follow one another, whose channels can be compared."""
     scopes: dict[tuple[object, ...], list[_Ranked]] = {}
-    for one in ranked:
-        kinds = ((type(dep.source.module), type(dep.target.module), dep.handler) for dep, _ in one.group)
-        scopes.setdefault((*kinds,), []).append(one)
+    for entry in ranked:
+        kinds = ((type(dep.source.module), type(dep.target.module), dep.handler) for dep, _ in entry.group)
+        scopes.setdefault((*kinds,), []).append(entry)
     return [*scopes.values()]
 
 
 def _weakest_of_all(tracer: Tracer, scope: Sequence[_Ranked], ratio: float) -> list[Cut]:
     """Cuts of the weakest channels of several groups together."""
-    values = torch.cat([one.importance for one in scope])
+    values = torch.cat([group.importance for group in scope])
     count = len(values) - _left(len(values), ratio, 0)
     if not count:
         return []
     threshold = values.topk(count, largest=False).values[-1]
-    return [one.cut(tracer, int((one.importance <= threshold).sum())) for one in scope]
+    return [group.cut(tracer, int((group.importance <= threshold).sum())) for group in scope]
 
 
 def _reach(network: CompressedNetwork, cuts: Sequence[Cut]) -> dict[str, Any]:

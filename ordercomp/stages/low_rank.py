@@ -49,12 +49,12 @@ class LowRank:
         """Return a factored, fine-tuned copy. Raises StageError if no layer can be."""
         low, made = network.copy(), []
         for name, layer in _factorable(low).items():
-            found = form_of(layer, self.rank)
-            if found is None:
+            form = form_of(layer, self.rank)
+            if form is None:
                 continue
-            facts = dict(zip(("form", "rank"), found, strict=True))
+            facts = dict(zip(("form", "rank"), form, strict=True))
             pair = make_factors(layer, facts).to(layer.weight.device)
-            fill_factors(pair, layer, found[0])
+            fill_factors(pair, layer, form[0])
             replace_module(low.module, name, pair)
             made.append(Rebuilt("L", name.removeprefix("body."), facts))
         if not made:
@@ -73,7 +73,7 @@ def _factorable(network: CompressedNetwork) -> dict[str, nn.Conv2d | nn.Linear]:
     """Layers of the body by name, but the first, frozen ones, those of logits and of shared weights."""
     kept, module = classifiers(network), network.module
     times = Counter(id(weights) for _, weights in module.named_parameters(remove_duplicate=False))
-    found: dict[str, nn.Conv2d | nn.Linear] = {}
+    factorable: dict[str, nn.Conv2d | nn.Linear] = {}
     for name in running_order(module, network.architecture)[1:]:
         layer = module.get_submodule(name)
         assert isinstance(layer, nn.Conv2d | nn.Linear)
@@ -81,5 +81,5 @@ def _factorable(network: CompressedNetwork) -> dict[str, nn.Conv2d | nn.Linear]:
         alone = name.startswith("body.") and all(times[id(weights)] == 1 for weights in layer.parameters())
         trained = all(weights.requires_grad for weights in layer.parameters())
         if alone and trained and layer not in kept and not grouped and has_plain_forward(layer):
-            found[name] = layer
-    return found
+            factorable[name] = layer
+    return factorable

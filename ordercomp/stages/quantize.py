@@ -124,8 +124,8 @@ def _in_float(quantized: CompressedNetwork) -> dict[str, object]:
     if cost.reached > _NEARLY_ALL:
         return facts
     most = max(cost.unreached, key=lambda name: cost.unreached[name]["macs"]).removeprefix("body.")
-    said = f"reaches {cost.reached:.0%} of the multiplications; the others stay in float, most in {most}"
-    return {**facts, "notice": said}
+    notice = f"reaches {cost.reached:.0%} of the multiplications; the others stay in float, most in {most}"
+    return {**facts, "notice": notice}
 
 
 # Bit widths of single layers: more for those whose rounding changes the outputs more, within a budget
@@ -187,11 +187,11 @@ def _errors(network: CompressedNetwork, images: Tensor) -> dict[str, list[float]
     wanted = torch.stack(twin.module(images))
     errors: dict[str, list[float]] = {}
     for name, layer in layers.items():
-        found: list[float] = []
+        by_width: list[float] = []
         for width in range(1, MOST_LEVEL_BITS + 1):
             layer.set_bits(width, FLOAT_BITS)
             error = float((torch.stack(twin.module(images)) - wanted).square().mean())
-            found.append(min([error, *found]))
+            by_width.append(min([error, *by_width]))
         layer.set_bits(FLOAT_BITS, FLOAT_BITS)
-        errors[name] = found
+        errors[name] = by_width
     return errors

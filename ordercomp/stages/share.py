@@ -47,7 +47,7 @@ class Share:
         Raises StageError if no layer has more weights than values, or all have so few different ones before.
         """
         shared = network.copy()
-        found = 0
+        layers = 0
         for _, layer in weight_layers(shared.module):
             weight = layer.weight.detach()
             if int(weight.count_nonzero() if is_sparse(layer) else weight.numel()) <= self.values:
@@ -56,14 +56,14 @@ class Share:
                 continue
             share_values(weight, self.values, zeros=is_sparse(layer))
             mark(layer, sparse=is_sparse(layer), shared=True)
-            found += 1
-        if not found:
+            layers += 1
+        if not layers:
             raise StageError(
                 f"W(values={self.values}) finds no layer of {network.architecture.model} with more weights "
                 "than that, or with more different ones"
             )
         epochs = trainer.train(shared, fresh=False, teacher=teacher_of(self.teacher, trainer))
-        return finish(shared, self, epochs, {"layers": found, **self._saves_nothing(shared)})
+        return finish(shared, self, epochs, {"layers": layers, **self._saves_nothing(shared)})
 
     def _saves_nothing(self, network: CompressedNetwork) -> dict[str, object]:
         """A notice if quantized weights take no more bits than the number of a shared value."""

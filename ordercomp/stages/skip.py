@@ -50,7 +50,7 @@ class Skip:
                 "of the same shape, when its weights are zero"
             )
         gated = network.copy()
-        made = [Rebuilt("S", one.name, {"channels": one.channels, "skip": self.skip}) for one in blocks]
+        made = [Rebuilt("S", block.name, {"channels": block.channels, "skip": self.skip}) for block in blocks]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(trainer.seed)
             for part in made:
@@ -61,13 +61,13 @@ class Skip:
         gated = replace(gated, module=channels_last(gated.module), rebuilt=(*network.rebuilt, *made))
         trainer.calibrate(gated, again=True)
         epochs = trainer.train(gated, fresh=False)
-        return finish(gated, self, epochs, {"gates": [one.name for one in blocks]})
+        return finish(gated, self, epochs, {"gates": [block.name for block in blocks]})
 
 
 def residual_blocks(network: CompressedNetwork) -> list[Block]:
     """Blocks whose output is their input, of the same shape, when all their weights are zero."""
     body = network.copy().module.body.eval()
-    found = []
+    residual = []
     for block in find_blocks(network):
         if not (block.droppable and block.features):
             continue
@@ -78,8 +78,8 @@ def residual_blocks(network: CompressedNetwork) -> list[Block]:
             body(network.example())
             hook.remove()
             if hands_on(module, seen[0]):
-                found.append(block)
-    return found
+                residual.append(block)
+    return residual
 
 
 @torch.no_grad()

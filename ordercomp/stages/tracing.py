@@ -202,10 +202,15 @@ def _own_dims(layer: nn.Module, *, outputs: bool) -> dict[str, int]:
     if not isinstance(layer, (nn.Conv2d, nn.Linear)) or has_plain_forward(layer):
         return dims
     width = layer_width(layer, outputs=outputs)
-    for name, one in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
-        row = one.dim() > 1 and one.shape[0] == 1
+    for name, tensor in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
+        row = tensor.dim() > 1 and tensor.shape[0] == 1
         dim = int(row or not outputs)
-        if name not in ("weight", "bias") and one.dim() > dim and one.shape[dim] == width and outputs >= row:
+        if (
+            name not in ("weight", "bias")
+            and tensor.dim() > dim
+            and tensor.shape[dim] == width
+            and outputs >= row
+        ):
             dims[name] = dim
     return dims
 

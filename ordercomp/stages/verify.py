@@ -86,15 +86,15 @@ def _keep(cuts: Sequence[Cut], flaw: Callable[[Sequence[Cut]], str]) -> tuple[li
     """
     kept: list[Cut] = []
     rest, flaws = list(cuts), dict[str, str]()
-    while rest and (found := flaw([*kept, *rest])):
+    while rest and (fault := flaw([*kept, *rest])):
         right, wrong = 0, len(rest)
         while wrong - right > 1:
             middle = (right + wrong) // 2
             if now := flaw([*kept, *rest[:middle]]):
-                wrong, found = middle, now
+                wrong, fault = middle, now
             else:
                 right = middle
-        flaws[rest[right][0].name] = found
+        flaws[rest[right][0].name] = fault
         kept += rest[:right]
         rest = rest[wrong:]
     return kept + rest, flaws

@@ -52,7 +52,7 @@ def test_a_score_needs_no_reduction_and_may_be_better_when_lower(tmp_path: Path)
     assert (lower.asked.loss, lower.by_loss) == (None, ())
 
 
-def test_settings_are_rungs_of_one_front(tmp_path: Path) -> None:
+def test_settings_belong_to_one_front(tmp_path: Path) -> None:
     lines = [f"{line},{name}" for line in rows() for name in ("light", "hard") if line.split(",")[0]]
     path = written(tmp_path, *lines, header="order,seed,accuracy,reduction,setting")
     answer = answer_results(read_results(path, baseline=0.9), effort=QUICK)

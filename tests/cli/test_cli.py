@@ -162,7 +162,7 @@ def test_plan_counts_the_race(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 0
     plan = json.loads(out)
     assert plan["orders_at_the_first_seed"] == 24
-    assert plan["trainings_at_most"] == 2 * 127 + 2 * 11  # two rungs that share E, and controls
+    assert plan["trainings_at_most"] == 2 * 127 + 2 * 11  # two settings that share E, and controls
     assert plan["trainings_expected"] < plan["trainings_at_most"]
     assert plan["seconds_expected"] > 0
 
