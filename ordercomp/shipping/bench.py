@@ -125,7 +125,7 @@ def bench(
             *_openvino_latencies(floats, shipped, batches, repeats, threads),
         ]
         image = network.architecture.example(1)
-        exits = {"torch": _torch_exits(ship(network), image, repeats)}
+        exits = {"torch": _torch_exits(ship(network), image, repeats, threads)}
         leaving = None
         if network.exits:
             exits["onnxruntime"] = _onnx_exits(network, images, image, repeats, threads)
@@ -209,7 +209,7 @@ def _contenders(
     for batch in batches:
         images = network.architecture.example(batch).contiguous().numpy()
         runs = {name: partial(session.run, None, {"image": images}) for name, session in sessions.items()}
-        for name, median in median_times(runs, repeats, batch).items():
+        for name, median in median_times(runs, repeats, batch, threads=threads).items():
             milliseconds[name][f"{batch}x{threads}"] = median
     contenders = []
     for name, session in sessions.items():
@@ -274,7 +274,9 @@ def _torch_latencies(
     for batch in batches:
         images = network.architecture.example(batch).contiguous(memory_format=torch.channels_last)
         runs = {name: partial(module, images) for name, module in modules.items()}
-        latencies.append(_latency("torch", batch, median_times(runs, repeats, batch), threads))
+        latencies.append(
+            _latency("torch", batch, median_times(runs, repeats, batch, threads=threads), threads)
+        )
     return latencies
 
 
@@ -290,18 +292,20 @@ def _openvino_latencies(
             name: openvino_run(model, images, threads=threads)
             for name, model in ((BASELINE, baseline), (SHIPPED, shipped))
         }
-        latencies.append(_latency("openvino", batch, median_times(runs, repeats, batch), threads))
+        latencies.append(
+            _latency("openvino", batch, median_times(runs, repeats, batch, threads=threads), threads)
+        )
     return latencies
 
 
-def _torch_exits(shipped: ShippedNetwork, image: Tensor, repeats: int) -> tuple[float, ...]:
+def _torch_exits(shipped: ShippedNetwork, image: Tensor, repeats: int, threads: int) -> tuple[float, ...]:
     def until(last: int) -> Callable[[], object]:
         return lambda: run_until(
             shipped.network, shipped.normalize(image), lambda place, _logits: place == last
         )
 
     runs = {str(place): until(place) for place in range(len(shipped.network.split_points) + 1)}
-    return tuple(median_times(runs, repeats, 1).values())
+    return tuple(median_times(runs, repeats, 1, threads=threads).values())
 
 
 def _onnx_exits(
@@ -312,7 +316,7 @@ def _onnx_exits(
         parts = [onnx_session(file.read_bytes(), threads=threads) for file in exported.files]
     pixels = image.contiguous().numpy()
     runs = {str(last): partial(run_parts, parts, pixels, last=last) for last in range(len(parts))}
-    return tuple(median_times(runs, repeats, 1).values())
+    return tuple(median_times(runs, repeats, 1, threads=threads).values())
 
 
 # OpenVINO, an engine that is not required

@@ -10,18 +10,25 @@ from onnx import TensorProto, helper, numpy_helper
 def cut_at_exits(model: onnx.ModelProto) -> list[onnx.ModelProto]:
     """One model for each output: what is still to be computed for it, given what those before it hand on.
 
-    Each takes, by name, the image or outputs of earlier parts, and gives its logits first.
+    Each takes, by name, the image or outputs of earlier parts, and gives its logits first. Bytes are handed
+    on as such: a layer runs in integers where it stands beside what reads its bytes.
     """
     graph = model.graph
     fixed = {tensor.name for tensor in graph.initializer}
+    exits = {output.name for output in graph.output}
     parts: list[list[onnx.NodeProto]] = []
     done: set[str] = set()
-    for output in graph.output:
-        wanted, part = {output.name}, []
+    for place, output in enumerate(graph.output):
+        wanted, part, again = {output.name}, [], set[str]()
         for node in reversed(graph.node):
-            if wanted & set(node.output) and not done & set(node.output):
-                part.append(node)
+            names = set(node.output)
+            if wanted & names and (not done & names or _reads_bytes(node, fixed | exits)):
+                part.append(onnx.NodeProto.FromString(node.SerializeToString()))
                 wanted |= set(node.input)
+                again |= done & names
+        for node in part:
+            for names in (node.input, node.output):
+                names[:] = [f"{name}_{place}" if name in again else name for name in names]
         done |= {name for node in part for name in node.output}
         parts.append(part[::-1])
     kinds = _kinds(model)
@@ -44,6 +51,10 @@ def cut_at_exits(model: onnx.ModelProto) -> list[onnx.ModelProto]:
             helper.make_model(cut, opset_imports=list(model.opset_import), ir_version=model.ir_version)
         )
     return models
+
+
+def _reads_bytes(node: onnx.NodeProto, others: set[str]) -> bool:
+    return node.op_type == "DequantizeLinear" and not others & {node.input[0], node.output[0]}
 
 
 def _inputs(part: Sequence[onnx.NodeProto], fixed: set[str]) -> list[str]:
@@ -74,6 +85,7 @@ def branch_at_exits(
     exits = [part.graph.output[0].name for part in parts[:-1]] + [_LAST]
     shape = [1, model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value]
     graphs = [part.graph for part in parts]
+    _hand_on_channels_last(graphs)
     outer: set[str] = set()
     for graph in graphs:  # a constant that several parts read lies in the first
         constants = [tensor for tensor in graph.initializer if tensor.name not in outer]
@@ -93,6 +105,25 @@ def branch_at_exits(
 
 
 _LAST = "last_logits"
+_IMAGE_DIMS = 4
+
+
+def _hand_on_channels_last(graphs: Sequence[onnx.GraphProto]) -> None:
+    """Hand bytes on, in place, as integer kernels lay them out; onnxruntime turns none inside a graph."""
+    for place, graph in enumerate(graphs):
+        for info in graph.output[1:]:
+            kind, laid = info.type.tensor_type, f"{info.name}_nhwc"
+            if kind.elem_type != TensorProto.UINT8 or len(kind.shape.dim) != _IMAGE_DIMS:
+                continue
+            graph.node.append(helper.make_node("Transpose", [info.name], [laid], perm=(0, 2, 3, 1)))
+            for later in graphs[place + 1 :]:
+                own = f"{laid}_{later.name}"
+                readers = [node for node in later.node if info.name in node.input]
+                for node in readers:
+                    node.input[:] = [own if name == info.name else name for name in node.input]
+                if readers:
+                    turn = helper.make_node("Transpose", [laid], [own], perm=(0, 3, 1, 2))
+                    later.node.insert(0, turn)
 
 
 def _branch(

@@ -57,7 +57,7 @@ def measure_exits(
     sessions = [onnx_session(variant.SerializeToString(), threads=threads) for variant in models]
     inputs = {"image": image}
     runs = {str(place): partial(session.run, None, inputs) for place, session in enumerate(sessions)}
-    whole_ms, *exits_ms = median_times(runs, repeats, 1).values()
+    whole_ms, *exits_ms = median_times(runs, repeats, 1, threads=threads).values()
     return ExitTimes(whole_ms=whole_ms, exits_ms=tuple(exits_ms), shares=tuple(shares))
 
 

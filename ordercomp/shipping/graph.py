@@ -17,7 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 Array = NDArray[Any]
 ROUNDING = "Rounding"  # in the domain of ours: attributes scale, low and high
-CARRIES = ("Flatten", "Reshape", "Identity", "MaxPool")  # what acts on levels as on what they stand for
+CARRIES = (
+    "Flatten",
+    "Reshape",
+    "Squeeze",
+    "Identity",
+    "MaxPool",
+)  # what acts on levels as on what they stand for
 _FLATTENED = 3  # dimensions of features whose places were flattened
 _MOST_LEVEL, _SAFE_LEVEL = 127, 63
 _TINY = 1e-6  # of the largest scale of a layer: channels below it compute nothing but their bias
@@ -129,6 +135,7 @@ def simplify(model: onnx.ModelProto) -> None:
             _average_as_pool(model.graph, edges, shapes, node)
         elif node.op_type == "AveragePool":
             _pool_as_stride(edges, node)
+    _squeeze_averages(model.graph, shapes)
     _round_once(model.graph)
     clean(model.graph)
 
@@ -186,6 +193,21 @@ def _average_as_pool(
     graph.node.remove(node)
     for step, new in enumerate(pooling):
         graph.node.insert(place + step, new)
+
+
+def _squeeze_averages(graph: onnx.GraphProto, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Flatten averages, in place, by an operator before which engines need not turn channels to the front."""
+    edges = Edges(graph)
+    for node in graph.node:
+        if node.op_type not in ("Flatten", "Reshape") or len(shapes.get(node.output[0], ())) != 2:
+            continue
+        before = edges.made_by.get(node.input[0])
+        if before is not None and before.op_type == ROUNDING:
+            before = edges.made_by.get(before.input[0])
+        if before is not None and before.op_type == "GlobalAveragePool":
+            axes = constant(graph, f"{node.output[0]}_axes", np.array([2, 3]))
+            new = helper.make_node("Squeeze", [node.input[0], axes], node.output, name=node.name)
+            node.CopyFrom(new)
 
 
 def _pool_as_stride(edges: Edges, pool: onnx.NodeProto) -> None:

@@ -107,13 +107,19 @@ def _best_range(values: Array, least: float, *, signed: bool) -> Range:
 
 
 def make_integer(
-    graph: onnx.GraphProto, ranges: Mapping[str, Range], weights: Mapping[str, PackedWeight]
+    graph: onnx.GraphProto,
+    ranges: Mapping[str, Range],
+    weights: Mapping[str, PackedWeight],
+    *,
+    clips: bool = True,
 ) -> list[str]:
     """Let every sum, average and layer of quantized weights read and make bytes, in place.
 
+    Without `clips` a layer of 8 bits whose tensor has a wider range than Q trained it with reads that.
+
     Returns the names of weights of 8 bits, whose 256 levels were rounded once more, to 255.
     """
-    writer = _Writer(graph, ranges)
+    writer = _Writer(graph, ranges, clips=clips)
     edges = writer.edges
     work = [(node, _inputs_of(node, edges, weights)) for node in graph.node]
     rounded = []
@@ -134,8 +140,8 @@ def make_integer(
 class _Writer:
     """Adds quantizers to a graph, one for each tensor, and what reads their bytes."""
 
-    def __init__(self, graph: onnx.GraphProto, ranges: Mapping[str, Range]) -> None:
-        self.graph, self.ranges, self.edges = graph, ranges, Edges(graph)
+    def __init__(self, graph: onnx.GraphProto, ranges: Mapping[str, Range], *, clips: bool) -> None:
+        self.graph, self.ranges, self.edges, self.clips = graph, ranges, Edges(graph), clips
         self.range_of: dict[str, Range] = {}  # of what DequantizeLinear gives
         self._written: set[str] = set()
 
@@ -160,7 +166,10 @@ class _Writer:
         else:
             share = scale / qrange.scale
             levels = round(low * share), round(high * share)
-            self._dequantize(self._cut(self._bytes(origin, path), qrange, *levels, output), origin, output)
+            name = self._bytes(origin, path)
+            if self.clips or _levels(node) < _FINE:
+                name = self._cut(name, qrange, *levels, output)
+            self._dequantize(name, origin, output)
         self.graph.node.remove(node)
 
     def redirect(self, nodes: Sequence[onnx.NodeProto]) -> None:

@@ -1,6 +1,7 @@
 """Measures latency: a network is exported and run in onnxruntime, in turns with the uncompressed one."""
 
 import functools
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -20,16 +21,18 @@ from ordercomp.shipping.onnx import export_onnx, finish, onnx_session, run_parts
 
 Runs = Mapping[str, Callable[[], object]]
 _WARMUP = 3
+_ROUNDS = 15
 
 
 def exit_latencies(
-    network: CompressedNetwork, *, images: Tensor | None = None, repeats: int = 15
+    network: CompressedNetwork, *, images: Tensor | None = None, seconds: float = 0.25
 ) -> ExitLatencies:
     """Export a network for speed, run it in default sessions and measure it beside its baseline.
 
     A network with exits is cut at them. `images` are training images, stored pixel values (n, c, h, w), that
-    choose the ranges of what lies between layers; without them that stays in float. Raises ValueError if the
-    network cannot be exported.
+    choose the ranges of what lies between layers; without them that stays in float. They take turns for
+    `seconds` at least, since another program may hold the processor for longer than a few calls take. Raises
+    ValueError if the network cannot be exported.
     """
     twin = network.copy()
     twin.module.cpu().eval()
@@ -45,7 +48,7 @@ def exit_latencies(
     image = twin.architecture.example(1).contiguous().numpy()
     runs = {str(last): partial(run_parts, parts, image, last=last) for last in range(len(parts))}
     *exits, dense = median_times(
-        {**runs, "baseline": partial(run_parts, [baseline], image)}, repeats, 1
+        {**runs, "baseline": partial(run_parts, [baseline], image)}, _ROUNDS, 1, seconds=seconds
     ).values()
     return ExitLatencies(exits_ms=tuple(exits), baseline_ms=dense)
 
@@ -79,19 +82,31 @@ def _normalization(network: CompressedNetwork) -> Serving:
     return replace(network.serving, threshold=None, names=())
 
 
-def median_times(runs: Runs, repeats: int, batch: int) -> dict[str, float]:
-    """Median milliseconds of each run, all taking turns, so that what slows the machine slows all."""
+def median_times(
+    runs: Runs, repeats: int, batch: int, *, threads: int = 1, seconds: float = 0.0
+) -> dict[str, float]:
+    """Median milliseconds of a call of each run, all taking turns, so that what slows the machine slows all.
+
+    There are as many rounds as `repeats` asks for, a fifth in batches, and as many as `seconds` hold. On one
+    thread it is time of the processor: else what other programs take falls on the slowest run, whose calls
+    they interrupt most often.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
     rounds = repeats if batch == 1 else max(3, repeats // 5)
-    inner = 10 if batch == 1 else 1  # calls of a turn: a cold cache is not what is measured
+    inner = (
+        10 if batch == 1 else 1
+    )  # calls of a turn: the first finds a cold cache, which the median leaves out
+    clock = time.process_time if threads == 1 and os.name == "posix" else time.perf_counter
     with torch.inference_mode():
         for run in runs.values():
             for _ in range(_WARMUP if batch == 1 else 1):
                 run()
-        for _ in range(rounds):
+        began = clock()
+        while rounds > 0 or clock() < began + seconds:
+            rounds -= 1
             for name, run in runs.items():
-                start = time.perf_counter()
                 for _ in range(inner):
+                    start = clock()
                     run()
-                times[name].append((time.perf_counter() - start) / inner)
+                    times[name].append(clock() - start)
     return {name: 1000 * statistics.median(seconds) for name, seconds in times.items()}

@@ -256,11 +256,12 @@ def _for_purpose(
     unknown = untrained(traced.graph, packed)
     if purpose != "size" and packed and (images is not None or not unknown):
         samples = {} if images is None else _samples(traced, unknown, images[:IMAGES])
-        model, notes = _in_integers(traced, packed, samples)
-        finish(model, opset)
-        difference = _compare(network, [model], images)
-        if difference.same_labels >= _LEAST_SAME and difference.share <= _MOST_DIFFERENCE:
-            return model, notes
+        for clips, least, most in ((False, 0.99, 0.05), (True, _LEAST_SAME, _MOST_DIFFERENCE)):
+            model, notes = _in_integers(traced, packed, samples, clips=clips)
+            finish(model, opset)
+            difference = _compare(network, [model], images)
+            if difference.same_labels >= least and difference.share <= most:
+                return model, notes
         notes = [
             f"8-bit ranges between layers change {1 - difference.same_labels:.0%} of the labels of example "
             f"images and logits by {difference.share:.0%} of their spread, so what lies between layers stays "
@@ -292,11 +293,15 @@ def _stored_bits(weight: PackedWeight, purpose: Purpose, opset: int) -> int:
 
 
 def _in_integers(
-    traced: onnx.ModelProto, packed: Mapping[str, PackedWeight], samples: Mapping[str, Array]
+    traced: onnx.ModelProto,
+    packed: Mapping[str, PackedWeight],
+    samples: Mapping[str, Array],
+    *,
+    clips: bool,
 ) -> tuple[onnx.ModelProto, list[str]]:
     """The network in integers throughout, with ranges by values that tensors take on images, and notes."""
     model = copy_model(traced)
-    rounded = make_integer(model.graph, choose_ranges(model.graph, samples, packed), packed)
+    rounded = make_integer(model.graph, choose_ranges(model.graph, samples, packed), packed, clips=clips)
     if not rounded:
         return model, []
     return model, [f"{len(rounded)} weights of 8 bits are rounded once more, to 255 levels that fit INT8"]

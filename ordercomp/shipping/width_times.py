@@ -27,7 +27,7 @@ def describe_width_times(layers: Sequence[UnalignedLayer], *, repeats: int, thre
         name: partial(session.run, None, {"x": np.full((1, *shapes[name]), 100, np.uint8)})
         for name, session in sessions.items()
     }
-    own, aligned = (1000 * ms for ms in median_times(runs, repeats, 1).values())
+    own, aligned = (1000 * ms for ms in median_times(runs, repeats, 1, threads=threads).values())
     return (
         f"In int8 {layer.name} ({layer.inputs} to {layer.outputs} channels) takes {own:.0f} µs here, "
         f"{wider[0]} to {wider[1]} channels {aligned:.0f} µs."

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,13 @@ from tiny_networks import apply, tiny_network, tiny_trainer
 from ordercomp.networks.network import CompressedNetwork, Serving
 from ordercomp.shipping.plain import ship
 
-pytest.importorskip("onnx", reason="the extra `export` is not installed")
+onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 
-from ordercomp.shipping.exit_times import ExitTimes, describe_exits, leaving_shares, measure_exits
-from ordercomp.shipping.infer import Network, read_image
-from ordercomp.shipping.onnx import export_onnx, finish, onnx_session, trace, without_quantizers
+from ordercomp.shipping.exit_times import ExitTimes, describe_exits, leaving_shares, measure_exits  # noqa: E402
+from ordercomp.shipping.infer import Network, read_image  # noqa: E402
+from ordercomp.shipping.onnx import export_onnx, finish, onnx_session, trace, without_quantizers  # noqa: E402
 
 
 def with_exits(**serving: object) -> CompressedNetwork:
@@ -73,6 +74,38 @@ def test_the_program_beside_an_export_says_what_predict_says(
         assert sure == pytest.approx(alone[1], abs=1e-4)
     with pytest.raises(ValueError, match="must have the shape"):
         reader.predict(images[0][:, 1:])
+
+
+def operators(graph: onnx.GraphProto) -> Counter[str]:
+    """How often each operator stands in a graph and its branches."""
+    counts = Counter(node.op_type for node in graph.node)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                counts += operators(attribute.g)
+    return counts
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("placement", ["layer", "tensor"])
+def test_exits_leave_everything_in_integers_and_turn_no_features(placement: str, tmp_path: Path) -> None:
+    network = tiny_network("resnet14(width=16)")
+    for letter, knobs in (("Q", {"weights": 4, "placement": placement}), ("E", {"exits": 2})):
+        network = apply(letter, network, **knobs)
+    network = replace(network, serving=replace(network.serving, threshold=0.5))
+    network.module.eval()
+    counts = {}
+    for form in ("whole", "segments", "branches"):
+        options = {} if form == "whole" else {form: True}
+        images = network.architecture.example(32)
+        exported = export_onnx(network, tmp_path / f"{form}.onnx", images=images, **options)
+        counts[form] = Counter[str]()
+        for file in exported.files:
+            onnx_session(str(file), optimized=str(tmp_path / "optimized.onnx"))
+            counts[form] += operators(onnx.load(tmp_path / "optimized.onnx").graph)
+    for kind in ("QLinearConv", "QLinearAdd", "QGemm", "QuantizeLinear", "Add"):
+        assert {form[kind] for form in counts.values()} == {counts["whole"][kind]}, kind
+    assert counts["branches"]["Transpose"] <= counts["whole"]["Transpose"] + 2
 
 
 @pytest.mark.integration

@@ -66,6 +66,21 @@ def test_every_layer_runs_in_integers_and_labels_stay(name: str, bits: Bits, tmp
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_trained_range_is_kept_where_labels_need_it(narrow: bool, tmp_path: Path) -> None:
+    network = quantized("resnet8(width=8)", Bits(4, 8), size=(32, 32))
+    if narrow:  # layers clip most of what a skip connection or another layer reads, too
+        for name, layer in network.quantized_layers():
+            layer.input_scale.mul_(0.05 if name.endswith("conv1") else 1.0)
+    images = network.architecture.example(128)
+    exported = export_onnx(network, tmp_path / "n.onnx", images=images)
+    kinds = [node.op_type for node in onnx.load(tmp_path / "n.onnx").graph.node]
+    assert exported.integer_layers == exported.layers
+    assert ("Min" in kinds) == narrow
+    assert exported.same_labels >= (0.9 if narrow else 0.99)
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize("weights", [1, 2])
 def test_two_bits_hold_what_four_bits_hold(weights: int, tmp_path: Path) -> None:
     network = quantized("resnet8(width=8)", Bits(weights, 8))
