@@ -16,6 +16,7 @@ from tools.findings_page import (
     before,
     findings_page,
     is_order,
+    latency_words,
     read_claim,
     verdict_table,
 )
@@ -132,6 +133,19 @@ def timed() -> list[Record]:
     ]
 
 
+def test_where_latency_counts_the_rival_is_told_beside_the_orders_of_all_stages() -> None:
+    reached = {"P": 1.1, "PQ": 1.2, "PQD": 3.0, "DPQ": 6.0, "QPD": 2.0}
+    records = [make_record(order, 0, 0.975, 8.0) for order in reached]
+    records = [
+        replace(one, points=(replace(one.points[0], extra={"latency_cr": reached[one.order]}),))
+        for one in records
+    ]
+    words = latency_words("digits", records, 0.02)
+    assert words.startswith("- digits, 2 %: the 3 orders of D, P, Q need 8 times fewer bit operations ")
+    assert "and are 2 to 6 times faster; PQD, the best of arXiv 2604.04988 by" in words
+    assert words.endswith("is 3 times faster, rank 2.")
+
+
 def test_the_page_tells_law_claims_and_what_is_open_for_each_recording() -> None:
     plain = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
     flipped = {**plain, 0.05: answer(0.05, ("EPQD",), {"EPQD": 0.1, "DPQE": 1.1, "DQPE": 1.3})}
@@ -146,6 +160,8 @@ def test_the_page_tells_law_claims_and_what_is_open_for_each_recording() -> None
     assert "- digits: Take D → P → Q → E if a loss of 2 % is tolerated" in page
     assert "- digits, 2 %: 1 beside DPQE may be best" in page
     assert "| digits | 2 % | PQ | 2.00 | QP | 4.00 | +0.33 | 2 |" in page
+    assert "- digits, 2 %: the 2 orders of P, Q need 32 to 64 times fewer bit operations" in page
+    assert "and are 2 to 4 times faster.\n" in page
     assert "| CIFAR-10 (JPEG copies) | 5 % | +2.00 [+2.00, +2.00] | +0.00 [+0.00, +0.00] | 3 |" in page
     weaker = "| weaker first | a rival: by the loss of each stage alone |"
     assert f"{weaker} DQPE: open (0.50, costs 0.20) | DQPE: fails (0.00, costs 1.20) |" in page
