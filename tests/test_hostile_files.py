@@ -45,6 +45,7 @@ READERS: dict[str, tuple[str, bytes, Callable[[Path], object], type[Exception]]]
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", READERS)
 @QUICK
 @given(data=st.data())

@@ -269,6 +269,7 @@ def test_the_recordings_hold_an_answer_at_every_loss() -> None:
     assert told["by_rung"][0]["rung"].startswith("D(depth=0.5)")
 
 
+@pytest.mark.integration
 def test_an_answer_is_written_and_read_back_whole() -> None:
     answer = rounded(
         derive_answer(load_recorded("fashion-mnist"), stages="DPQE", effort=Effort(chains=2, draws=60))

@@ -81,6 +81,7 @@ def test_ten_thousand_rows_of_a_front_take_a_tenth_of_a_second() -> None:
     assert time.process_time() - start < 0.1
 
 
+@pytest.mark.integration
 def test_a_million_points_take_less_than_a_second_for_front_and_hypervolume() -> None:
     costs = np.random.default_rng(0).random((1_000_000, 2))
     start = time.process_time()

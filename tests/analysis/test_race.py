@@ -84,6 +84,7 @@ def test_a_race_is_over_once_the_best_chain_is_plain() -> None:
     assert len({seed for block in blocks for _, seed in block}) >= 3  # two tell no noise from a difference
 
 
+@pytest.mark.integration
 def test_a_short_chain_is_trained_without_the_orders_that_it_starts() -> None:
     truth = {order: float(order.index("E")) for order in ORDERS} | {"QD": 8.0, "QP": 8.0}
     blocks = run("DPQE", truth, seeds=4, blocks=8)
@@ -92,6 +93,7 @@ def test_a_short_chain_is_trained_without_the_orders_that_it_starts() -> None:
     assert most in ("QD", "QP")
 
 
+@pytest.mark.integration
 def test_the_race_takes_the_same_way_again() -> None:
     truth = {order: float(order.index("E")) for order in ORDERS}
     assert run("DPQE", truth, seeds=5, blocks=3) == run("DPQE", truth, seeds=5, blocks=3)

@@ -70,6 +70,7 @@ def test_a_planted_cycle_is_no_contradiction_as_each_order_of_it_is_as_good() ->
     assert len(likely) > 1
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("heavy", [False, True])
 def test_a_diverged_seed_and_heavy_tails_make_no_nonsense(heavy: bool) -> None:
     truth = replace(

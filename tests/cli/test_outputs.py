@@ -66,6 +66,7 @@ def test_tensors_of_others_are_not_replaced(
     assert f"{option} must be a new file or one that ordercomp wrote, got trained.safetensors" in told
 
 
+@pytest.mark.integration
 def test_a_packed_network_replaces_an_older_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     tiny_network().save(tmp_path / "net")
     for _ in range(2):
@@ -74,6 +75,7 @@ def test_a_packed_network_replaces_an_older_one(tmp_path: Path, capfd: pytest.Ca
         assert "load_network reads it" in capfd.readouterr().out
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "command",
     [["init"], ["search", "--trials", "1", "--out"], ["discover", "--out"], ["study", "single", "--out"]],

@@ -1,12 +1,12 @@
 """Stages that nothing may follow: their place is known, needs no training, and no order breaks it."""
 
 import pytest
-from ordercomp.search.order_codes import ExplicitOrders, LehmerOrders, OrderRules
 
 from ordercomp.jobs.discover import closing_requests
 from ordercomp.jobs.race import Race, plan_race
 from ordercomp.jobs.search import first_sequences, task_space
 from ordercomp.running.task import Task
+from ordercomp.search.space import ExplicitOrders, LehmerOrders, OrderRules
 from ordercomp.stages.catalog import final_stages
 
 

@@ -86,6 +86,7 @@ def test_gentler_settings_are_made_where_hardly_any_order_keeps_to_the_loss() ->
     )
 
 
+@pytest.mark.integration
 def test_harder_settings_are_made_where_all_orders_lose_much_less() -> None:
     state, _ = found(replace(TASK, loss=0.3), loss_by_bits(0.01))
     before, hard = state.race.task.settings

@@ -84,6 +84,7 @@ def test_the_terminal_names_the_metric(tmp_path: Path, capsys: pytest.CaptureFix
     assert "accuracy" not in out
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("task", "options", "message"),
     [

@@ -78,6 +78,7 @@ def test_a_copy_is_suggested_that_keeps_half_an_epoch() -> None:
     assert suggested(short) == Proxy(images=0.25)
 
 
+@pytest.mark.integration
 def test_a_copy_that_cannot_be_built_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"images = 0\.01 of a proxy leaves 4 images of digits"):
         discover_by_proxy(TINY, Proxy(images=0.01), out=tmp_path)

@@ -65,6 +65,7 @@ def test_a_foreign_folder_is_refused_in_one_line(tmp_path: Path, files: dict[str
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -90,6 +91,7 @@ def test_a_damaged_law_is_refused_by_its_checksum(tmp_path: Path) -> None:
         report(tmp_path)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("command", "ours"),
     [

@@ -47,6 +47,7 @@ def test_a_sampler_s_networks_order_the_stages_that_they_are_asked_for() -> None
         law_of_records(records, stages="DD")
 
 
+@pytest.mark.integration
 def test_a_design_outranks_a_sampler_whose_reading_stands_beside_it() -> None:
     designed, chosen = networks(["D", "P", "DP", "PD"]), networks(["DP", "PD"], [9], design="adaptive")
     law = law_of_records([*designed, *chosen])

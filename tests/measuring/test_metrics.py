@@ -109,6 +109,7 @@ def test_balanced_accuracy_of_a_network_that_sees_one_class_only() -> None:
         assert sweep_thresholds(outcome, [np.inf]).accuracy == pytest.approx([expected])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", sorted(CLASS_METRICS))
 def test_operating_points_hold_the_metric_on_both_held_out_parts(name: str) -> None:
     trainer = tiny_trainer(epochs=5, learning_rate=0.1)

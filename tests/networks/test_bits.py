@@ -70,6 +70,7 @@ def test_a_damaged_stream_is_told() -> None:
         decode(stream[:-2], [20_000], [4])
 
 
+@pytest.mark.integration
 def test_four_million_numbers_are_decoded_fast() -> None:
     """11 million, of a ResNet-18, take 0.25 s on an idle core; the bound is for a busy machine."""
     numbers = (np.random.default_rng(0).geometric(0.3, 4_000_000).clip(1, 16) - 1).astype(np.uint8)

@@ -47,6 +47,7 @@ def test_heads_pool_unless_told_otherwise() -> None:
     assert head_kind(grown("E(head=bof)").module.heads) == "bof"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "text",
     [

@@ -73,6 +73,7 @@ def test_a_sweep_tells_what_each_image_does_alone(policy: Policy) -> None:
         assert sweep.bitops(cost, "paper")[0] == pytest.approx(spent / len(split), rel=0.01)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("policy", ["patience", "predictive"])
 @pytest.mark.parametrize("order", ["E", "EP", "EQ", "ED", "QE"])
 def test_a_policy_stays_through_later_stages_files_and_use(policy: Policy, order: str, tmp_path) -> None:  # type: ignore[no-untyped-def]

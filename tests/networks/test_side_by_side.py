@@ -23,6 +23,7 @@ def run_joint(joint: nn.Module) -> list[tuple[Tensor, ...]]:
     return list(zip(*(output.chunk(len(SEEDS), 1) for output in outputs), strict=True))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("model", ["resnet8(width=4)", "vgg8(width=4)", "mobilenet_v2(width=0.25)"])
 @pytest.mark.parametrize("bits", [None, Bits(2, 4), Bits(1, 8)])
 def test_a_joint_network_computes_what_its_parts_compute(model: str, bits: Bits | None) -> None:

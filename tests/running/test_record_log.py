@@ -42,6 +42,7 @@ def run_together(*calls: tuple[object, ...]) -> None:
     assert [process.exitcode for process in processes] == [0] * len(processes)
 
 
+@pytest.mark.integration
 def test_no_line_is_lost_or_torn_when_six_processes_append(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     run_together(*((append_many, path, process, 60) for process in range(6)))

@@ -114,6 +114,7 @@ def test_a_golden_training_that_changes_names_the_version_to_bump() -> None:
     )
 
 
+@pytest.mark.integration
 def test_an_edit_to_any_module_leaves_every_key(tmp_path: Path) -> None:
     """What shapes a training is told by declared versions, so that no edit alone makes a store worthless."""
     package = tmp_path / "ordercomp"

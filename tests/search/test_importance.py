@@ -19,6 +19,7 @@ def study_of(trials: int) -> optuna.Study:
     return study
 
 
+@pytest.mark.integration
 def test_a_parameter_matters_where_the_objective_depends_on_it() -> None:
     study = study_of(40)
     assert parameter_importances(study, 0)["x"] > 0.9

@@ -131,6 +131,7 @@ def test_the_gaussian_process_fills_a_study() -> None:
     assert len(proposed(run("gp", Space("DP", SYNTHETIC_KNOBS), trials=6)[0])) == 6
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["tpe", "neighbors", "nsga2", "nsga3", "random"])
 def test_cost_aware_samplers_propose_alike_for_the_same_seed(name: str) -> None:
     cost = CostOptions(startup=4, candidates=4, trees=4)

@@ -24,6 +24,7 @@ def content(database: Path) -> list[str]:
         return list(connection.iterdump())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("file", ["study.db", "study.log", "study.journal"])
 def test_a_study_in_a_file_is_found_again(tmp_path: Path, file: str) -> None:
     run(opened(tmp_path / file), trials=3)
@@ -33,6 +34,7 @@ def test_a_study_in_a_file_is_found_again(tmp_path: Path, file: str) -> None:
     assert len(find_study(tmp_path / file).trials) == len(again.trials)
 
 
+@pytest.mark.integration
 def test_plain_optuna_reads_what_we_wrote(tmp_path: Path) -> None:
     run(opened(tmp_path / "study.db"), trials=3)
     plain = optuna.load_study(study_name="test", storage=f"sqlite:///{tmp_path / 'study.db'}")
@@ -99,6 +101,7 @@ def test_nothing_is_enqueued_if_one_sequence_lies_outside() -> None:
     assert not study.trials
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("change", "message"),
     [

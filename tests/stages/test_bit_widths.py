@@ -17,6 +17,7 @@ def widths(network: CompressedNetwork) -> dict[str, int]:
     return {name: layer.weight_bits for name, layer in network.quantized_layers()}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("budget", [1, 2, 3, 6])
 def test_layers_share_out_a_budget_of_weights_and_of_multiplications(budget: int) -> None:
     network = tiny_network().quantized(Bits(budget, 8))

@@ -136,6 +136,7 @@ def test_a_network_in_a_container_shows_the_blocks_inside(name: str, inside: str
     ]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("model", "inside"), cases("CONTAINERS"))
 def test_exits_and_blocks_to_drop_of_a_network_in_a_container_are_its_own(model: str, inside: str) -> None:
     bare, wrapped = tiny_network("resnet14(width=4)"), tiny_network(model)

@@ -22,6 +22,7 @@ from ordercomp.stages.stage import StageError
 from ordercomp.training.recipe import Recipe
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", ["views", "keyworded"])
 def test_what_users_write_goes_through_all_stages_and_a_file(name: str, channels: int, tmp_path) -> None:

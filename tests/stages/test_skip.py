@@ -78,6 +78,7 @@ def test_gates_live_through_every_stage_and_file(order: str, tmp_path: Path) -> 
         assert torch.equal(one, three)
 
 
+@pytest.mark.integration
 def test_what_is_skipped_is_counted_image_by_image() -> None:
     """The expected BitOps against a walk of every image alone, where layers that are skipped do not run."""
     network = with_skip(gated("SE"), 0.5)

@@ -182,6 +182,7 @@ def test_epochs_of_all_stages_add_up() -> None:
     assert network.epochs == 2.5
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("letter", ["D", "P", "Q", "E", "F", "K", "DPQE"])
 def test_frozen_parameters_stay_frozen_through_every_stage_and_file(letter: str, tmp_path: Path) -> None:
     network = tiny_network("user_nets:frozen_filters")
@@ -201,6 +202,7 @@ def test_frozen_parameters_stay_frozen_through_every_stage_and_file(letter: str,
         assert not torch.equal(parameters["body.classifier.bias"], before["body.classifier.bias"])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("letters", ["DQE", "L", "S", "U", "FK"])
 @pytest.mark.parametrize("kind", FROZEN)
 def test_what_is_frozen_is_never_trained(kind: str, letters: str, tmp_path: Path) -> None:

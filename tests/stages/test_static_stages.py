@@ -73,6 +73,7 @@ def test_equal_weights_are_thinned_to_the_share_asked_for() -> None:
     assert int(weights[0].count_nonzero()) == 25
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "order", ["U", "UF", "UK", "UP", "PU", "UQ", "QU", "UE", "EU", "UD", "UW", "WU", "LU", "UQPE"]
 )
@@ -144,6 +145,7 @@ def test_more_values_never_err_more_and_zeros_may_stay() -> None:
     assert errors == sorted(errors, reverse=True)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("order", ["W", "WF", "WP", "WQ", "QW", "WE", "UW", "WU", "LW"])
 def test_equal_weights_stay_equal_in_training_whatever_follows(order: str) -> None:
     network = chain(order, trained=True)
@@ -152,6 +154,7 @@ def test_equal_weights_stay_equal_in_training_whatever_follows(order: str) -> No
         assert len(layer.weight.unique()) <= 17 or layer.weight.numel() <= 16
 
 
+@pytest.mark.integration
 def test_training_moves_a_shared_value_by_the_mean_step_of_its_weights() -> None:
     shared, free = chain("W"), chain("W")
     for _, layer in weight_layers(free.module):
@@ -216,6 +219,7 @@ ORDERS = (
 )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("order", ORDERS)
 def test_files_hold_the_same_network(order: str, tmp_path: Path) -> None:
     network = chain(order)
@@ -231,6 +235,7 @@ def test_files_hold_the_same_network(order: str, tmp_path: Path) -> None:
         assert torch.equal(one, three)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("bits", [1, 2, 3, 8, 16, 32])
 @pytest.mark.parametrize("order", ["Q", "UQ", "WQ", "UWQ"])
 def test_a_weight_is_stored_and_restored_bit_for_bit(order: str, bits: int) -> None:
@@ -243,6 +248,7 @@ def test_a_weight_is_stored_and_restored_bit_for_bit(order: str, bits: int) -> N
         assert torch.equal(restore_weight(store_weight(layer)), rounded)  # type: ignore[arg-type]
 
 
+@pytest.mark.integration
 def test_the_packed_file_takes_what_the_cost_says(tmp_path: Path) -> None:
     network = tiny_network("resnet14(width=16)")
     for order in ("U", "UW", "W", "UQ"):
@@ -254,6 +260,7 @@ def test_the_packed_file_takes_what_the_cost_says(tmp_path: Path) -> None:
         assert (tmp_path / "p").stat().st_size - 3 * header < 1.1 * measure_cost(found).bits("honest") / 8
 
 
+@pytest.mark.integration
 def test_h_counts_the_stream_in_every_convention_and_bitops_stay() -> None:
     before, after = chain("UQ"), chain("UQH")
     assert after.coded
@@ -268,6 +275,7 @@ def test_h_counts_the_stream_in_every_convention_and_bitops_stay() -> None:
     assert two.bits("paper") == stream + others
 
 
+@pytest.mark.integration
 def test_a_stream_is_smaller_than_what_xz_makes_of_the_same_bits(tmp_path: Path) -> None:
     network = tiny_network("resnet14(width=32)")
     for letter, knobs in (("Q", {"weights": 4}), ("U", {"sparsity": 0.5})):

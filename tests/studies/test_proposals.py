@@ -35,6 +35,7 @@ def values(space: Space, letter: str, name: str) -> list[object]:
     return [one.steps[0].settings[name] for one in only.sequences()]
 
 
+@pytest.mark.integration
 def test_depths_that_drop_no_block_or_the_same_ones_are_left_out(
     network: CompressedNetwork, space: Space
 ) -> None:

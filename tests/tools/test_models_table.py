@@ -20,6 +20,7 @@ def assert_works_or_refuses(name: str) -> dict[str, str]:
     return found
 
 
+@pytest.mark.integration
 def test_a_small_network_goes_through_all_stages() -> None:
     found = assert_works_or_refuses("odd_nets:gated")
     assert found["D"].startswith("no: D(depth=0.5) keeps all 1 blocks")

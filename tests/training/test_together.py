@@ -51,6 +51,7 @@ def test_seeds_learn_together_what_they_learn_alone(bits: Bits | None) -> None:
         assert network.module.body.conv.weight.untyped_storage().nbytes() == 4 * 4 * 9  # its own memory
 
 
+@pytest.mark.integration
 def test_a_seed_is_trained_again_with_copies_for_the_others_bit_for_bit() -> None:
     joined = together(works(), pays=True)
     for place in range(3):

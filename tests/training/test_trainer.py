@@ -194,6 +194,7 @@ def test_a_layer_that_runs_twice_gets_one_range_for_both_runs() -> None:
         assert float(layer.input_scale) * 255 == pytest.approx(50, rel=0.02)
 
 
+@pytest.mark.integration
 def test_pruning_fits_ranges_again_unless_the_recipe_keeps_them() -> None:
     quantized = apply("Q", tiny_network(), tiny_trainer())
     before = {name: layer.input_scale for name, layer in quantized.quantized_layers()}
@@ -208,6 +209,7 @@ def test_pruning_fits_ranges_again_unless_the_recipe_keeps_them() -> None:
     assert not moved(tiny_trainer(refit_ranges=False))
 
 
+@pytest.mark.integration
 def test_a_quantized_student_gets_ranges_again_at_the_peak_of_the_rate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
