@@ -28,7 +28,8 @@ class Gate(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (n, channels, h, w) to ones for images that need the block, and zeros, shape (n,)."""
-        score = features.float().mean((2, 3)) @ self.weight
+        # A gate learns which images need its block; features that learned from it, too, would diverge.
+        score = features.detach().float().mean((2, 3)) @ self.weight
         quantiles = self._follow(score.detach()) if self.training else self.quantiles
         place = self.share * _STEPS
         low = min(int(place), _STEPS - 1)

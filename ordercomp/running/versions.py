@@ -15,7 +15,7 @@ from types import MappingProxyType
 from ordercomp.errors import FailedRunError
 
 RESULT_VERSIONS: Mapping[str, int] = MappingProxyType(
-    {"data": 2, "models": 1, "networks": 1, "training": 1, "stages": 3, "measuring": 1}
+    {"data": 2, "models": 1, "networks": 1, "training": 1, "stages": 4, "measuring": 1}
 )
 
 # Builds that named results by a hash over their source, and whose results are those of the numbers above.

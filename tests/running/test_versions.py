@@ -34,6 +34,7 @@ from ordercomp.running.store import Store
 from ordercomp.running.task import Task
 from ordercomp.running.versions import RESULT_VERSIONS, code_version
 from ordercomp.sequence import StageSequence
+from ordercomp.stages.catalog import STAGES
 from ordercomp.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +46,7 @@ TASK = Task(
     recipe=Recipe(epochs=1.5, batch_size=32, learning_rate=0.05, precision="float32"),
     train_limit=96,
 )
-ORDERS = ("", "D", "P", "Q", "E", "F", "K", "DPQE")
+ORDERS = ("", *STAGES, "DPQE", "EDS")
 TOLERANCE = 1e-3  # of a vector's length: what processors may differ in after a few steps
 FORMER = "0.0.9+0123456789abcdef"
 THREAD = ThreadPoolExecutor(1)

@@ -50,6 +50,15 @@ def test_gradients_tell_a_gate_which_images_need_the_block() -> None:
     assert (gate(features) == wanted).float().mean() > 0.9
 
 
+def test_what_a_gate_learns_leaves_the_features_before_it_alone() -> None:
+    """Features that are nearly alike would get gradients without bound."""
+    gate, features = Gate(4, share=0.5), (1 + 1e-4 * torch.randn(64, 4, 2, 2)).requires_grad_()
+    gate(features).sum().backward()
+    assert features.grad is None
+    assert gate.weight.grad is not None
+    assert gate.weight.grad.abs().sum() > 0
+
+
 def test_only_residual_blocks_that_keep_their_shape_get_gates() -> None:
     assert [block.name for block in residual_blocks(tiny_network())] == [
         "stages.0.0",
