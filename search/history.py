@@ -85,11 +85,11 @@ class History:
             elif "sequence" in facts and ("record" in facts or "abandoned" in facts):
                 self.failed.add(facts["sequence"])
 
-    def is_hopeless(self, sequence: StageSequence) -> bool:
+    def has_failed(self, sequence: StageSequence) -> bool:
         """Whether it failed for good, or begins with what did."""
         return any(str(prefix) in self.failed for prefix in sequence.prefixes)
 
-    def price(self, sequence: StageSequence) -> float:
+    def missing_seconds(self, sequence: StageSequence) -> float:
         """Seconds that the untrained stages of `sequence` will take, by the mean of each stage so far."""
         missing = [prefix.order[-1] for prefix in sequence.prefixes if str(prefix) not in self.trained]
         return sum(self._mean_seconds(stage) for stage in missing)

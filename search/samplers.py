@@ -136,7 +136,7 @@ class SequenceSampler(_Wrapper):
         random = RandomSampler(seed=int(self.rng.integers(2**31)))
         for place in range(_REDRAWS):
             drawn = self._draw(study, trial, random if place >= _INSISTING else self._within)
-            if not self.history.is_hopeless(drawn):
+            if not self.history.has_failed(drawn):
                 break
         return drawn
 
@@ -165,7 +165,7 @@ class SequenceSampler(_Wrapper):
         return [
             sequence
             for sequence in dict.fromkeys(sequences)
-            if str(sequence) not in tried and not self.history.is_hopeless(sequence)
+            if str(sequence) not in tried and not self.history.has_failed(sequence)
         ]
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -217,7 +217,7 @@ class Unfailed(SequenceSampler):
         if self.history.failed and "fixed_params" not in trial.system_attrs:
             first = self._draw(study, trial, self._within)
             self._within.before_trial(study, trial)  # its stream begins anew
-            if self.history.is_hopeless(first):
+            if self.history.has_failed(first):
                 return super().infer_relative_search_space(study, trial)
         return self._within.infer_relative_search_space(study, trial)
 
@@ -267,7 +267,7 @@ class Neighbors(SequenceSampler):
         untried = [] if leader is None else self.untried(study, neighbors(self.space, leader))
         if not untried:
             return self.draw(study, trial)
-        speeds = np.array([1 / self.history.price(sequence) for sequence in untried])
+        speeds = np.array([1 / self.history.missing_seconds(sequence) for sequence in untried])
         if self._chances:
             least = min(self._chances.values()) / 2
             speeds *= [self._chances.get(sequence.order, least) for sequence in untried]
@@ -367,7 +367,7 @@ class CostAware(SequenceSampler):
         if not new:
             return drawn[0]
         gains = self._expected_gains(new)
-        prices = np.array([self.history.price(sequence) for sequence in new])
+        prices = np.array([self.history.missing_seconds(sequence) for sequence in new])
         scores = gains / prices**self._options.exponent
         return new[int(np.argmax(scores))] if scores.max() > 0 else new[0]
 

@@ -33,7 +33,7 @@ RETRY = "retry_of"  # attribute of a trial that was enqueued again, so proposed 
 RELEASER = "released_by"  # attribute of a trial that was failed to be enqueued again: who did so
 
 BEAT_SECONDS = 30.0
-SILENT_SECONDS = 300.0  # a worker unheard for longer counts as dead; generous, for clocks that disagree
+DEAD_SECONDS = 300.0  # a worker unheard for longer counts as dead; generous, for clocks that disagree
 
 
 def node_of(trial: FrozenTrial) -> tuple[object, object]:
@@ -71,7 +71,7 @@ def is_alive(worker: str, study: optuna.Study) -> bool:
     if host == platform.node() and (TABLE / "self" / "stat").exists():
         return start_ticks(int(pid)) == (int(started) or None)
     beat = study.user_attrs.get(f"heartbeat:{worker}")
-    return isinstance(beat, (int, float)) and time.time() - beat < SILENT_SECONDS
+    return isinstance(beat, (int, float)) and time.time() - beat < DEAD_SECONDS
 
 
 class Heartbeat(AbstractContextManager["Heartbeat"]):
@@ -115,9 +115,7 @@ def release_trial(study: optuna.Study, trial: FrozenTrial | Trial, space: Space)
     return True
 
 
-def release_stale_trials(
-    study: optuna.Study, space: Space, *, unsigned_seconds: float = SILENT_SECONDS
-) -> int:
+def release_stale_trials(study: optuna.Study, space: Space, *, unsigned_seconds: float = DEAD_SECONDS) -> int:
     """Fail the running trials of processes that are gone, enqueue them again, and return how many there were.
 
     What such a process had finished training lies in the store, so the new trial starts from there. A trial

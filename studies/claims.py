@@ -113,7 +113,9 @@ def convergence(records: Sequence[Record]) -> tuple[Control, ...]:
     return controls(RunTable.of(records))
 
 
-def leans_on(first: Sequence[Record], second: Sequence[Record], guard: Iterable[Control]) -> list[str]:
+def under_trained_prefixes(
+    first: Sequence[Record], second: Sequence[Record], guard: Iterable[Control]
+) -> list[str]:
     """The under-trained prefixes that at least half of the networks of a side pass through, alone.
 
     Prefixes that both sides share are passed over: what they lack, both lack.
@@ -165,7 +167,7 @@ def _finding(
 ) -> Finding:
     verdict: ClaimVerdict = decision.verdict
     caveat = decision.caveat
-    if short := leans_on(claim.first, claim.second, guard):
+    if short := under_trained_prefixes(claim.first, claim.second, guard):
         verdict, caveat = "undecided", f"This leans on under-trained prefixes: {'; '.join(short[:3])}."
     if has_fresh_student(claim.first) and _hides(claim.second) and not _hides(claim.first):
         verdict, caveat = "true by construction", CONSTRUCTION

@@ -16,8 +16,8 @@ from ordercomp.networks.network import CompressedNetwork
 from ordercomp.running.node import (
     LEAST_BATCH,
     check_latency,
+    check_start,
     create_network,
-    judge_start,
     log_notices,
     log_stage_notices,
     make_trainer,
@@ -63,7 +63,7 @@ def dry_runs(task: Task) -> Iterator[CompressedNetwork]:
             getattr(split, "check")()  # noqa: B009
     network, _ = start_network(task, seed=0)
     alone = {task.sequence(letter, setting) for letter in task.stages for setting in task.settings}
-    judge_start(task, network, seed=0)
+    check_start(task, network, seed=0)
     if frozen := frozen_names(network.module):
         _log.warning("%d frozen parameters of %s stay frozen, such as %s", len(frozen), task.model, frozen[0])
     trainer = _one_step(task)

@@ -18,7 +18,7 @@ from ordercomp.records import CostName, OperatingPoint, Record
 from ordercomp.running.jobs import Finished, Request, key_of_record
 from ordercomp.running.node import (
     check_guarantee,
-    judge_start,
+    check_start,
     log_notices,
     start_network,
     task_data,
@@ -115,7 +115,7 @@ def compress(
         check_guarantee(metric)
     log_notices(data)
     network, _ = start_network(task, seed=seed)
-    judge_start(task, network, seed=seed)
+    check_start(task, network, seed=seed)
     apply_untrained(network, wanted)  # what cannot be applied is told at once
     with tempfile.TemporaryDirectory(prefix="ordercomp-") as temporary:
         results = Store(Path(store or temporary))

@@ -159,14 +159,14 @@ _PART = 0.1  # of a knob's range that a step takes at least
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Assessment:
     """How the settings of a pilot stand to the tolerated loss."""
 
     fault: str  # "too hard", "too mild", or empty
     orders: tuple[Order, ...]  # of all stages, those that lose least first
 
 
-def judge(race: Race, records: Iterable[Record], cells: Sequence[Cell]) -> Verdict:
+def assess(race: Race, records: Iterable[Record], cells: Sequence[Cell]) -> Assessment:
     """Say whether a pilot's chains of all stages lie on both sides of the loss."""
     task = race.task
     table = race.table(records := list(records), set(cells))
@@ -176,10 +176,10 @@ def judge(race: Race, records: Iterable[Record], cells: Sequence[Cell]) -> Verdi
     mild = sorted(orders, key=lambda order: (ends.get(order, 1.0), order))
     within = float(np.mean(table.values[rows] > (table.floor or 0.0))) if rows else 0.0
     if within < ENOUGH_WITHIN:
-        return Verdict("too hard", tuple(mild))
+        return Assessment("too hard", tuple(mild))
     if ends and np.quantile(list(ends.values()), 1 - ENOUGH_WITHIN) < NEAR * task.loss:
-        return Verdict("too mild", tuple(mild))
-    return Verdict("", tuple(mild))
+        return Assessment("too mild", tuple(mild))
+    return Assessment("", tuple(mild))
 
 
 def end_losses(
@@ -263,15 +263,15 @@ def _cost(network: CompressedNetwork, sequence: StageSequence) -> float | None:
         return None
 
 
-def probes(race: Race, setting: Setting, verdict: Verdict) -> list[Request]:
+def probe_requests(race: Race, setting: Setting, assessment: Assessment) -> list[Request]:
     """A few orders at a new setting, at the first seed."""
-    return [Request(race.task.sequence(order, setting), race.start) for order in verdict.orders[:PROBES]]
+    return [Request(race.task.sequence(order, setting), race.start) for order in assessment.orders[:PROBES]]
 
 
-def suits(race: Race, setting: Setting, records: Sequence[Record], verdict: Verdict) -> bool:
+def is_suitable(race: Race, setting: Setting, records: Sequence[Record], assessment: Assessment) -> bool:
     """Whether a probed setting lies on the side of the loss where its predecessors do not."""
-    orders = verdict.orders[:PROBES]
-    if verdict.fault == "too mild":
+    orders = assessment.orders[:PROBES]
+    if assessment.fault == "too mild":
         ends = end_losses(race, records, orders, setting)
         return bool(ends) and max(ends.values()) >= NEAR * race.task.loss
     alone = replace(race, task=replace(race.task, settings=(setting,)))
@@ -280,18 +280,18 @@ def suits(race: Race, setting: Setting, records: Sequence[Record], verdict: Verd
 
 
 def find_ladder(state: RaceState, records: Callable[[], Sequence[Record]]) -> Iterator[list[Request]]:
-    """Judge a pilot, and make settings until one suits; yields what is to be trained for that.
+    """Judge a pilot, and make settings until one is_suitable; yields what is to be trained for that.
 
     `records` gives what is known by now. Then `state` has its settings, and says why.
     """
     race = state.race
     task = race.task
-    verdict = judge(race, records(), race.first)
+    assessment = assess(race, records(), race.first)
     percent = f"{100 * task.loss:g} %"
-    if not verdict.fault:
+    if not assessment.fault:
         state.settle(task.settings, f"the task's knob settings bracket a loss of {percent}")
         return
-    gentler = verdict.fault == "too hard"
+    gentler = assessment.fault == "too hard"
     network = create_network(task, seed=0)
     last = task.settings[0 if gentler else -1]
     alone = end_losses(race, records(), race.stages, last)
@@ -305,9 +305,9 @@ def find_ladder(state: RaceState, records: Callable[[], Sequence[Record]]) -> It
                 f"; they cannot be made {'gentler' if gentler else 'harder'}, all grids are at their end"
             )
             break
-        yield probes(race, setting, verdict)
+        yield probe_requests(race, setting, assessment)
         before, last = last, setting
-        if suits(race, setting, records(), verdict):
+        if is_suitable(race, setting, records(), assessment):
             break
     else:
         reason += f"; {MOST_STEPS} steps along the stages' grids do not suffice"

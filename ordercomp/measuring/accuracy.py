@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ordercomp.codec import Number
 from ordercomp.data.splits import Split
-from ordercomp.measuring.cost import Cost, measure_cost, told_conventions
+from ordercomp.measuring.cost import Cost, measure_cost, recorded_conventions
 from ordercomp.networks.exits import MultiExit, Policy, agreeing, agreement, predictive_exits
 from ordercomp.networks.gates import gates
 from ordercomp.networks.network import CompressedNetwork, with_skip
@@ -317,7 +317,7 @@ def measure(
         unseen = exit_outcome(with_skip(network, skip), test, metric=metric)
         on_validation, on_test = sweep_thresholds(seen[skip], bars), sweep_thresholds(unseen, bars)
         reductions = {
-            name: _reductions(cost, baseline, name, on_validation) for name in told_conventions(cost)
+            name: _reductions(cost, baseline, name, on_validation) for name in recorded_conventions(cost)
         }
         for row, bar in enumerate(bars):
             result.append(

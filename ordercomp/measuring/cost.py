@@ -157,7 +157,7 @@ class Cost:
         return self.nominal
 
 
-def told_conventions(cost: Cost) -> tuple[Convention, ...]:
+def recorded_conventions(cost: Cost) -> tuple[Convention, ...]:
     """The conventions in which a record tells a cost: `nonzero` is `honest` where no weight is zero."""
     return tuple(name for name in CONVENTIONS if name != "nonzero" or cost.sparse)
 

@@ -14,7 +14,7 @@ _ERRORS = 3.0  # standard errors, and
 _GAP = 0.01  # points, by which validation must be ahead of test to be told
 
 
-def judge_weights(network: CompressedNetwork, data: ImageData) -> tuple[str, ...]:
+def check_weights(network: CompressedNetwork, data: ImageData) -> tuple[str, ...]:
     """Tell, a line each, what a network gets right in each part, and if it seems to know validation images.
 
     Up to 1000 images of each part are read; the share is the mean over classes, or R² of real targets.
@@ -39,7 +39,7 @@ def judge_weights(network: CompressedNetwork, data: ImageData) -> tuple[str, ...
     )
 
 
-def judge_baseline(network: CompressedNetwork, data: ImageData) -> None:
+def check_baseline(network: CompressedNetwork, data: ImageData) -> None:
     """Raise ValueError if a trained network gets hardly more validation images right than by guessing."""
     share, variance = _share(*_outputs(network, data.validation), data)
     if is_near_chance(share, data, _ERRORS * variance**0.5 if data.classes > 1 else 0.0):

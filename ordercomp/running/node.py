@@ -25,8 +25,8 @@ from ordercomp.measuring.accuracy import (
     measure,
     number_metric,
 )
-from ordercomp.measuring.cost import Cost, measure_cost, told_conventions
-from ordercomp.measuring.start import judge_baseline, judge_weights
+from ordercomp.measuring.cost import Cost, measure_cost, recorded_conventions
+from ordercomp.measuring.start import check_baseline, check_weights
 from ordercomp.networks.network import CompressedNetwork, Serving
 from ordercomp.networks.weights import (
     PRETRAINED,
@@ -148,13 +148,13 @@ def start_network(task: Task, *, seed: int) -> tuple[CompressedNetwork, tuple[st
     return network, tuple(new)
 
 
-def judge_start(task: Task, network: CompressedNetwork, *, seed: int) -> None:
+def check_start(task: Task, network: CompressedNetwork, *, seed: int) -> None:
     """Log what the task's weights get right before anything trains.
 
     Raises ValueError if that is next to nothing. Weights that are trained on first are not judged.
     """
     if task.weights and not task.baseline_epochs:
-        for notice in judge_weights(network, task_data(task, seed)):
+        for notice in check_weights(network, task_data(task, seed)):
             _log.warning("%s: %s", task.weights, notice)
 
 
@@ -235,14 +235,14 @@ def _within_memory(
 
 def _train_baseline(task: Task, seed: int, batch_size: int) -> CompressedNetwork:
     network, _ = start_network(task, seed=seed)
-    judge_start(task, network, seed=seed)
+    check_start(task, network, seed=seed)
     if not task.weights or task.baseline_epochs:
         trainer = make_trainer(task, seed=seed, batch_size=batch_size)
         trainer = trainer.for_stage("baseline", epochs=task.baseline_epochs or 0.0)
         with name_model_in_errors(task):
             epochs = trainer.train(network, fresh=not task.weights)
         if epochs >= 1:  # less is a trial, of which nothing is expected
-            judge_baseline(network, task_data(task, seed))
+            check_baseline(network, task_data(task, seed))
     network.module.eval()
     return network
 
@@ -421,5 +421,5 @@ def _costs(cost: Cost, dense: Cost) -> dict[str, dict[str, float]]:
             "baseline_bitops": dense.bitops(name),
             "baseline_bits": dense.bits(name),
         }
-        for name in told_conventions(cost)
+        for name in recorded_conventions(cost)
     }

@@ -77,13 +77,13 @@ def residual_blocks(network: CompressedNetwork) -> list[Block]:
         with torch.no_grad():
             body(network.example())
             hook.remove()
-            if hands_on(module, seen[0]):
+            if is_identity(module, seen[0]):
                 residual.append(block)
     return residual
 
 
 @torch.no_grad()
-def hands_on(block: nn.Module, features: Tensor) -> bool:
+def is_identity(block: nn.Module, features: Tensor) -> bool:
     """Whether a block, whose weights become zero, maps features between 0 and 1 to themselves."""
     for parameter in block.parameters():
         parameter.zero_()

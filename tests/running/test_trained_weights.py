@@ -28,9 +28,9 @@ from ordercomp.data.catalog import load_data
 from ordercomp.data.source import IMAGENET, DataError, ImageOptions, Source
 from ordercomp.data.splits import ImageData
 from ordercomp.data.torch_datasets import from_datasets
-from ordercomp.measuring.start import judge_baseline, judge_weights
+from ordercomp.measuring.start import check_baseline, check_weights
 from ordercomp.networks.weights import pretrained_normalization
-from ordercomp.running.node import judge_start, task_data
+from ordercomp.running.node import check_start, task_data
 from ordercomp.running.task import Task
 
 SEEN = ImageOptions(trained_on="train")
@@ -327,7 +327,7 @@ def network(module: Any = reader) -> Any:
 
 
 def test_what_weights_get_right_is_told_before_anything_trains() -> None:
-    (told,) = judge_weights(network(), readable(1.0, 0.85, 0.84))
+    (told,) = check_weights(network(), readable(1.0, 0.85, 0.84))
     assert told == (
         "the weights get 100.0 % of training, 85.0 % of validation, 84.0 % of test images right before any "
         "training"
@@ -335,20 +335,20 @@ def test_what_weights_get_right_is_told_before_anything_trains() -> None:
 
 
 def test_a_gap_between_images_that_weights_know_and_others_warns() -> None:
-    *_, gap = judge_weights(network(), readable(0.95, 0.95, 0.8))
+    *_, gap = check_weights(network(), readable(0.95, 0.95, 0.8))
     assert "validation images are 15.0 points more often right than test images" in gap
 
 
 @pytest.mark.parametrize("right", [0.0, 0.25, 0.3])
 def test_weights_near_chance_stop_the_run(right: float) -> None:
     with pytest.raises(ValueError, match=r"where guessing gets 25.0 %: are mean and std"):
-        judge_weights(network(), readable(1.0, right, right))
+        check_weights(network(), readable(1.0, right, right))
 
 
 def test_a_baseline_near_chance_ends_the_run() -> None:
     with pytest.raises(ValueError, match=r"gets 27.0 % of the validation images .* gets 25.0 %"):
-        judge_baseline(network(), readable(1.0, 0.27, 1.0))
-    judge_baseline(network(), readable(0.0, 0.8, 0.0))
+        check_baseline(network(), readable(1.0, 0.27, 1.0))
+    check_baseline(network(), readable(0.0, 0.8, 0.0))
 
 
 def test_real_targets_are_judged_by_their_variance() -> None:
@@ -357,11 +357,11 @@ def test_real_targets_are_judged_by_their_variance() -> None:
     def exact(images: Tensor) -> tuple[Tensor]:
         return (((images[:, :1, 0, 0] * 10).double() - data.center) / data.spread,)
 
-    assert "100.0 % of validation" in judge_weights(network(exact), data)[0]
+    assert "100.0 % of validation" in check_weights(network(exact), data)[0]
     with pytest.raises(ValueError, match=r"guessing gets 0.0 %"):
-        judge_weights(network(lambda images: (torch.zeros(len(images), 1),)), data)
+        check_weights(network(lambda images: (torch.zeros(len(images), 1),)), data)
 
 
 def test_weights_that_are_trained_on_are_not_judged() -> None:
     task = Task(name="t", model="resnet8(width=4)", data="digits", weights="w.pt", baseline_epochs=1)
-    judge_start(task, network(lambda images: (torch.zeros(len(images), 10),)), seed=0)
+    check_start(task, network(lambda images: (torch.zeros(len(images), 10),)), seed=0)

@@ -226,14 +226,14 @@ def test_a_price_counts_only_untrained_stages() -> None:
     study = run("random", SUBSETS, trials=6)[0]
     history.update(study)
     known = StageSequence.parse(proposed(study)[0])
-    assert history.price(known) == 0.0
+    assert history.missing_seconds(known) == 0.0
     assert all(str(prefix) in history.trained for prefix in known.prefixes)
     fresh = next(
         one
         for one in SUBSETS.sequences()
         if one.order == "ED" and str(one.prefixes[0]) not in history.trained
     )
-    assert history.price(fresh) == sum(world(prefix, 0).seconds for prefix in fresh.prefixes)
+    assert history.missing_seconds(fresh) == sum(world(prefix, 0).seconds for prefix in fresh.prefixes)
 
 
 def test_features_tell_orders_and_knobs_apart() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_networks import apply, logits, tiny_network, tiny_trainer
 
-from ordercomp.measuring.cost import CONVENTIONS, measure_cost, told_conventions
+from ordercomp.measuring.cost import CONVENTIONS, measure_cost, recorded_conventions
 from ordercomp.networks.constraints import weight_layers
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.networks.stored import (
@@ -118,8 +118,8 @@ def test_u_is_dense_to_all_conventions_but_its_own() -> None:
     normalization = sum(layer.macs * 1024 for layer in dense.layers if layer.normalization)
     own = (sparse.bitops("nonzero") - normalization) / (dense.bitops("nonzero") - normalization)
     assert 0.05 < own < 0.5
-    assert "nonzero" in told_conventions(sparse)
-    assert "nonzero" not in told_conventions(dense)
+    assert "nonzero" in recorded_conventions(sparse)
+    assert "nonzero" not in recorded_conventions(dense)
     assert dense.bitops("nonzero") == dense.bitops("honest")
 
 

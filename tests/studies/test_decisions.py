@@ -21,7 +21,7 @@ from ordercomp.running.task import TASKS
 from ordercomp.sequence import StageSequence, permutations
 from ordercomp.stages.blocks import blocks_to_drop, find_blocks
 from ordercomp.studies import insertion, zoo
-from ordercomp.studies.claims import Claim, convergence, decide_claims, even_out, leans_on
+from ordercomp.studies.claims import Claim, convergence, decide_claims, even_out, under_trained_prefixes
 from ordercomp.studies.experiment import ClaimVerdict, Conclusion, latest, with_knobs
 from ordercomp.studies.facts import LAW, PAPER
 from ordercomp.studies.preset import load_preset
@@ -107,8 +107,8 @@ def test_shared_prefixes_excuse_both_sides() -> None:
     records = simulate(truth, seeds=3, rng=np.random.default_rng(0))
     guard = convergence(records)
     by_order = {order: [r for r in records if r.order == order] for order in permutations("PQE")}
-    assert "P" in leans_on(by_order["PQE"], by_order["QPE"], guard)
-    assert "P" not in leans_on(by_order["PQE"], by_order["PEQ"], guard)
+    assert "P" in under_trained_prefixes(by_order["PQE"], by_order["QPE"], guard)
+    assert "P" not in under_trained_prefixes(by_order["PQE"], by_order["PEQ"], guard)
 
 
 def test_of_two_records_of_a_run_the_later_one_counts() -> None:
