@@ -282,10 +282,7 @@ def _candidate(record: Record, point: OperatingPoint, scale: Scale) -> Candidate
 def _cost(record: Record, point: OperatingPoint, convention: Convention) -> dict[str, float]:
     where = f"record {record.order!r} (seed {record.seed})"
     try:
-        cost = {
-            "bitops_cr": bitops_reduction(point, convention),
-            "cr": storage_reduction(point, convention),
-        }
+        cost = {"bitops_cr": bitops_reduction(point, convention), "cr": storage_reduction(point, convention)}
     except ValueError:
         raise ValueError(
             f"convention {convention!r} must be in every point, but {where} has one without"

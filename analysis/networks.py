@@ -168,10 +168,7 @@ def networks_to_take(
 
 
 def _at_loss(
-    at: AnswerAt,
-    take: Callable[[Wanted, str], Pick | None],
-    before: Pick | None,
-    cost: CostName,
+    at: AnswerAt, take: Callable[[Wanted, str], Pick | None], before: Pick | None, cost: CostName
 ) -> list[Pick]:
     if at.recommended is None:
         alone = take(_any, "the most compressed one measured; this says nothing about the order")
@@ -227,8 +224,7 @@ def _rank_points(records: Sequence[Record], images: int | None, cost: CostName) 
     errors = [(1 - record.baseline.accuracy) + (1 - point.accuracy) for record, point in points]
     lost = losses[:, 0]
     by_tie = sorted(
-        range(len(records)),
-        key=lambda k: (len(records[k].order), records[k].sequence, records[k].seed),
+        range(len(records)), key=lambda k: (len(records[k].order), records[k].sequence, records[k].seed)
     )
     ties = np.empty(len(records), dtype=np.int64)
     ties[by_tie] = np.arange(len(records))

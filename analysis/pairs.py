@@ -131,11 +131,7 @@ def _sides(table: ValueTable, first: str, second: str) -> tuple[Rows, Rows]:
 
 
 def _judge(
-    table: ValueTable,
-    values: FloatArray,
-    pair: tuple[str, str],
-    sides: tuple[Rows, Rows],
-    short: Set[Order],
+    table: ValueTable, values: FloatArray, pair: tuple[str, str], sides: tuple[Rows, Rows], short: Set[Order]
 ) -> Evidence:
     scores = _scores(table, sides)
     effect = _effect(table, values, sides, len(scores))

@@ -263,11 +263,7 @@ def decide_alone(hypothesis: Hypothesis, effect: Effect, seeds: int, *, rules: R
 
 
 def decide_together(
-    hypotheses: Sequence[Hypothesis],
-    effects: Sequence[Effect],
-    seeds: Sequence[int],
-    *,
-    rules: Rules = RULES,
+    hypotheses: Sequence[Hypothesis], effects: Sequence[Effect], seeds: Sequence[int], *, rules: Rules = RULES
 ) -> list[Decision]:
     """Decide a family of claims together, on effects of which positive ones speak for the claim.
 

@@ -25,7 +25,7 @@ from optuna.storages.journal._file import get_lock_file
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from ordercomp.codec import encode
+from ordercomp.codec import differences, encode
 from ordercomp.errors import one_line
 from ordercomp.files import lock_of, refuse_link
 from ordercomp.objectives import Direction, Objectives
@@ -378,18 +378,9 @@ def _check_identity(study: Study, wanted: dict[str, Any], directions: list[Direc
             f"study {name!r} has {len(study.trials)} trials that ordercomp did not make; choose another name"
         )
     there = [direction.name.lower() for direction in study.directions]
-    differences = [f"directions {there} there, {directions} now"] if there != directions else []
-    differences += _differences("", identity, wanted)
-    if differences:
+    changes = [f"directions: {there} there, {directions} now"] if there != directions else []
+    changes += differences(identity, wanted)
+    if changes:
         raise ValueError(
-            f"study {name!r} asks another question: {'; '.join(differences[:5])}; "
-            "choose another name or storage"
+            f"study {name!r} asks another question: {'; '.join(changes[:5])}; choose another name or storage"
         )
-
-
-def _differences(place: str, there: Any, now: Any) -> list[str]:
-    """Say where two JSON values differ, innermost keys only."""
-    if isinstance(there, dict) and isinstance(now, dict):
-        keys = sorted({*there, *now})
-        return [line for key in keys for line in _differences(f"{place}{key} ", there.get(key), now.get(key))]
-    return [] if there == now else [f"{place}is {there!r} there, {now!r} now"]

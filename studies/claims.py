@@ -18,23 +18,10 @@ from ordercomp.analysis.fronts import Candidate, candidates, front_value, group_
 from ordercomp.analysis.posterior import posterior_of
 from ordercomp.analysis.report.tables import Table
 from ordercomp.analysis.run_table import CONTROL, RunTable
-from ordercomp.analysis.statistics import (
-    RULES,
-    Decision,
-    Effect,
-    Hypothesis,
-    decide_together,
-    estimate_all,
-)
+from ordercomp.analysis.statistics import RULES, Decision, Effect, Hypothesis, decide_together, estimate_all
 from ordercomp.records import Record
 from ordercomp.sequence import Order, StageSequence
-from ordercomp.studies.experiment import (
-    ClaimVerdict,
-    Finding,
-    effect_text,
-    interval_of,
-    restrict,
-)
+from ordercomp.studies.experiment import ClaimVerdict, Finding, effect_text, interval_of, restrict
 from ordercomp.studies.facts import LAW
 from ordercomp.studies.preset import evenly
 

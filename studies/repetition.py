@@ -10,14 +10,7 @@ from ordercomp.records import Record
 from ordercomp.sequence import Order, StageSequence, Step
 from ordercomp.stages.catalog import known_stages
 from ordercomp.studies.claims import Claim, Kind, decide_claims, law_of, measured_table, short_name
-from ordercomp.studies.experiment import (
-    Conclusion,
-    Design,
-    Experiment,
-    Workload,
-    by_sequence,
-    words_table,
-)
+from ordercomp.studies.experiment import Conclusion, Design, Experiment, Workload, by_sequence, words_table
 from ordercomp.studies.facts import PAPER
 
 LEAST_CUT = 0.05  # doublings that a further stage must save to count as a repetition

@@ -35,14 +35,7 @@ from ordercomp.studies import (
 )
 from ordercomp.studies.experiment import Conclusion, Experiment, Workload
 from ordercomp.studies.preset import Preset, load_preset
-from ordercomp.studies.results import (
-    Outcome,
-    ResultFolder,
-    describe,
-    place_of,
-    read_folder,
-    write_index,
-)
+from ordercomp.studies.results import Outcome, ResultFolder, describe, place_of, read_folder, write_index
 
 EXPERIMENTS: Mapping[str, Experiment] = {
     experiment.name: experiment
@@ -95,12 +88,7 @@ def find_experiment(name: str) -> Experiment:
 
 
 def run_experiment(
-    name: str,
-    *,
-    task: Task,
-    preset: Preset | str,
-    out: Path | str,
-    options: RunOptions | None = None,
+    name: str, *, task: Task, preset: Preset | str, out: Path | str, options: RunOptions | None = None
 ) -> Outcome:
     """Run an experiment and leave records, verdict and figures in `out/<date>_<name>`.
 

@@ -101,10 +101,7 @@ def discover(
 
     loaded = _with_options(load_task(task_file or task), stages, loss, cost)
     seconds, tuning = parse_duration(budget), None if tune is None else parse_duration(tune, "--tune")
-    with (
-        executor_at(dask, workers=workers) as (executor, many),
-        watching(budget_seconds=seconds) as view,
-    ):
+    with executor_at(dask, workers=workers) as (executor, many), watching(budget_seconds=seconds) as view:
 
         def answered(so_far: job.SoFar) -> None:
             words = answer_words(so_far.answer, so_far.stages)
@@ -399,10 +396,7 @@ def study(
 
     loaded = load_task(task)
     seconds = parse_duration(budget)
-    with (
-        executor_at(dask, workers=workers) as (executor, many),
-        watching(budget_seconds=seconds) as view,
-    ):
+    with executor_at(dask, workers=workers) as (executor, many), watching(budget_seconds=seconds) as view:
         options = RunOptions(
             workers=many,
             budget_seconds=seconds,

@@ -36,8 +36,7 @@ def export(
         bool, typer.Option("--segments", help="cut the ONNX network at its exits, one file for each part")
     ] = False,
     branches: Annotated[
-        bool,
-        typer.Option("--branches", help="one file for one image at a time, which leaves inside it"),
+        bool, typer.Option("--branches", help="one file for one image at a time, which leaves inside it")
     ] = False,
     trust_model: TrustOption = None,
     as_json: JsonFlag = False,

@@ -405,11 +405,7 @@ def closing_requests(race: Race, answer: AnswerAt) -> list[Request]:
     chances = answer.probability_best
     likely = [chain for chain in answer.best_set if chances[chain] >= LIKELY]
     chains = list(dict.fromkeys([answer.recommended, *likely]))[:MOST_CONTROLLED]
-    last = [
-        *race.finals(answer.recommended),
-        *race.controls(chains),
-        *race.repetitions(answer.recommended),
-    ]
+    last = [*race.finals(answer.recommended), *race.controls(chains), *race.repetitions(answer.recommended)]
     return [Request(sequence, race.start) for sequence in last]
 
 

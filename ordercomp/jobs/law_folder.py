@@ -1,6 +1,6 @@
 """What an experiment leaves in its folder: records as they come, then law, report and the best networks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def write_outcome(
     path = folder / "law.json"
     if trainings.done == 0:
         file = _same(path, file) or file
-    _keep_networks(folder / "networks", file.networks or (), records, runner)
+    _keep_picks(folder, file.networks or (), records, runner)
     write_report(folder / "report.html", file, records)
     write_json(path, file)
     return file
@@ -94,7 +94,7 @@ def kept_outcome(folder: Path, records: Sequence[Record], runner: Runner) -> Law
         return None
     if file.answer is None:
         return None
-    _keep_networks(folder / "networks", file.networks or (), records, runner)
+    _keep_picks(folder, file.networks or (), records, runner)
     write_report(folder / "report.html", file, records)
     return file
 
@@ -109,21 +109,32 @@ def _same(path: Path, file: LawFile) -> LawFile | None:
     return there if encode(there) == encode(now) else None
 
 
-def _keep_networks(folder: Path, networks: Sequence[Pick], records: Sequence[Record], runner: Runner) -> None:
-    """Copy the network to take at each tolerated loss, with its threshold; what is damaged is made anew."""
-    refuse_link(folder)
-    folder.mkdir(exist_ok=True)
-    drop_drafts(folder)
+def _keep_picks(folder: Path, picks: Sequence[Pick], records: Sequence[Record], runner: Runner) -> None:
+    """Keep the first network told at each tolerated loss; what is damaged is made anew."""
     record_of = {(record.sequence, record.seed): record for record in records}
-    written: set[str] = set()
-    for network in networks:
-        name = network_name(network.loss)
-        if name in written:
-            continue
-        written.add(name)
-        source = runner.whole_network(record_of[network.sequence, network.seed])
-        if source is not None:
-            copy_with_threshold(source, folder / name, network.threshold, network.skip)
+    first = {pick.loss: pick for pick in reversed(picks)}
+    wanted = {
+        loss: (record_of[pick.sequence, pick.seed], pick.threshold, pick.skip) for loss, pick in first.items()
+    }
+    keep_networks(folder / "networks", wanted, network_of=runner.whole_network)
+
+
+def keep_networks(
+    folder: Path,
+    wanted: Mapping[float, tuple[Record, float | None, float | None]],
+    *,
+    network_of: Callable[[Record], Path | None],
+) -> None:
+    """Copy the network to take at each tolerated loss into a folder, with its threshold and skipped share.
+
+    `network_of` finds the file of a record. Raises ValueError if the folder is a link, OSError.
+    """
+    refuse_link(folder)
+    drop_drafts(folder)
+    for loss, (record, threshold, skip) in wanted.items():
+        if (source := network_of(record)) is not None:
+            folder.mkdir(exist_ok=True)
+            copy_with_threshold(source, folder / network_name(loss), threshold, skip)
 
 
 ERROR = 0.05  # of a certified loss

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ordercomp.codec import Plain, short_text
+from ordercomp.codec import Plain, differences, short_text
 from ordercomp.errors import FailedRunError
 from ordercomp.plugins import refuse_untrusted
 from ordercomp.records import Record, read_records
@@ -71,10 +71,7 @@ def named_task(record: Record, *, trust: Collection[str] = ()) -> Task:
 
 
 def rerun(
-    record: Record,
-    task: Task,
-    *,
-    report: Callable[[Finished], None] = lambda finished: None,
+    record: Record, task: Task, *, report: Callable[[Finished], None] = lambda finished: None
 ) -> Repeated:
     """Train the record's node again, from the baseline on, in a store of its own, and compare.
 
@@ -110,7 +107,7 @@ def rerun(
     return Repeated(
         record=record,
         again=again,
-        differences=tuple(_differences("", _measured(record), _measured(again))),
+        differences=tuple(differences(_measured(record), _measured(again))),
         same_setting=_circumstances(record) == _circumstances(again),
         same_hardware=record.extra.get("hardware") == again.extra.get("hardware"),
     )
@@ -143,16 +140,6 @@ def _measured(record: Record) -> dict[str, Any]:
     points = [{key: value for key, value in point.items() if key not in _TIMED} for point in data["points"]]
     measured = {name: data.get(name) for name in ("baseline", "epochs", "error", "costs", "achieved")}
     return {**measured, "points": points}
-
-
-def _differences(place: str, there: Any, now: Any) -> list[str]:
-    if isinstance(there, Mapping) and isinstance(now, Mapping):
-        keys = sorted({*there, *now})
-        return [line for key in keys for line in _differences(f"{place} {key}", there.get(key), now.get(key))]
-    if isinstance(there, list) and isinstance(now, list) and len(there) == len(now):
-        pairs = enumerate(zip(there, now, strict=True))
-        return [line for at, (old, new) in pairs for line in _differences(f"{place} {at}", old, new)]
-    return [] if there == now else [f"{place.strip()}: {short_text(there)} there, {short_text(now)} now"]
 
 
 def _made_with(record: Record) -> Plain:

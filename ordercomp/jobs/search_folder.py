@@ -13,7 +13,7 @@ import numpy as np
 
 from ordercomp.analysis.batches import one_batch
 from ordercomp.analysis.fronts import TOLERANCES, Candidate, Scale, candidates, hypervolume, is_nondominated
-from ordercomp.analysis.networks import compress_command, network_name
+from ordercomp.analysis.networks import compress_command
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.analysis.report.result_files import (
     BestPoint,
@@ -30,15 +30,14 @@ from ordercomp.analysis.report.search_page import write_search_report
 from ordercomp.analysis.report.shown import Shown, shown_front
 from ordercomp.analysis.report.text import read_verdict
 from ordercomp.codec import read_as, write_json
-from ordercomp.files import drop_drafts, refuse_link
 from ordercomp.jobs.law import law_of_records
+from ordercomp.jobs.law_folder import keep_networks
 from ordercomp.objectives import OBJECTIVES, Objectives
 from ordercomp.records import CostName, Record, read_records
 from ordercomp.running.task import TASKS, Task
 from ordercomp.search.results import count_states, parameter_importances, records_from_study
 from ordercomp.search.study import Study, find_study
 from ordercomp.sequence import Order, StageSequence
-from ordercomp.shipping.packed import copy_with_threshold
 
 COSTS: tuple[Cost, ...] = get_args(Cost)
 
@@ -267,12 +266,7 @@ class SearchResult:
             objectives=self.objectives,
             cost=self.ranking.cost,
             loss=self.task.loss,
-            trials=TrialCount(
-                complete=states["complete"],
-                pruned=states["pruned"],
-                fail=states["fail"],
-                waiting=states["waiting"],
-            ),
+            trials=TrialCount(**{name: states[name] for name in ("complete", "pruned", "fail", "waiting")}),
             networks=len(self.records),
             value=self.value,
             front=tuple(map(_point, self.front)),
@@ -324,19 +318,12 @@ def write_search_outcome(result: SearchResult, *, network_of: Callable[[Record],
     file = result.file
     write_json(result.out / "search.json", file)
     write_search_report(result.out / "report.html", file, map(result.objectives.restrict, result.records))
-    _keep_networks(result, result.out / "networks", network_of)
-
-
-def _keep_networks(result: SearchResult, folder: Path, network_of: Callable[[Record], Path | None]) -> None:
-    """Copy the best network of each tolerance out of the store, where one is there."""
-    refuse_link(folder)
-    drop_drafts(folder)
-    for tolerance, best in result.best_by_tolerance.items():
-        network = None if best is None else network_of(best.record)
-        if best is not None and network is not None:
-            folder.mkdir(exist_ok=True)
-            skip = best.point.extra.get("skip")
-            copy_with_threshold(network, folder / network_name(tolerance), best.point.threshold, skip)
+    wanted = {
+        tolerance: (best.record, best.point.threshold, best.point.extra.get("skip"))
+        for tolerance, best in result.best_by_tolerance.items()
+        if best is not None
+    }
+    keep_networks(result.out / "networks", wanted, network_of=network_of)
 
 
 def report(folder: Path) -> Path:
@@ -368,14 +355,8 @@ def report(folder: Path) -> Path:
     return page
 
 
-_OPTIONS = {
-    "--task",
-    "--seed",
-    "--store",
-    "--loss",
-    "--threshold",
-    "--out",
-}  # of what `compress_command` makes
+# of what `compress_command` makes
+_OPTIONS = {"--task", "--seed", "--store", "--loss", "--threshold", "--out"}
 
 
 def _marked(command: str) -> str:
@@ -384,11 +365,8 @@ def _marked(command: str) -> str:
         words = shlex.split(command)
     except ValueError:
         words = []
-    first, sequence, options = (
-        words[:2],
-        "".join(words[2:3]),
-        dict(zip(words[3::2], words[4::2], strict=False)),
-    )
+    first, sequence = words[:2], "".join(words[2:3])
+    options = dict(zip(words[3::2], words[4::2], strict=False))
     compresses = first == ["ordercomp", "compress"] and not sequence.startswith("-") and len(words) % 2
     ours = options.keys() <= _OPTIONS and options.get("--task") in TASKS
     here = Path(options.get("--out", "")).name == options.get("--out")

@@ -315,13 +315,7 @@ class _Counter:
 
 
 def _layer_cost(
-    name: str,
-    layer: nn.Module,
-    output: Any,
-    segment: int,
-    *,
-    reads_image: bool,
-    new: Sequence[nn.Parameter],
+    name: str, layer: nn.Module, output: Any, segment: int, *, reads_image: bool, new: Sequence[nn.Parameter]
 ) -> LayerCost:
     plain = isinstance(layer, (nn.Conv2d, nn.Linear))
     if isinstance(layer, _UNCOUNTED):

@@ -182,10 +182,7 @@ class MultiExit(nn.Module):
     """A body with heads after some of its modules; without heads, just the body."""
 
     def __init__(
-        self,
-        body: nn.Module,
-        exits: Mapping[str, nn.Module] | None = None,
-        policy: Policy = "confidence",
+        self, body: nn.Module, exits: Mapping[str, nn.Module] | None = None, policy: Policy = "confidence"
     ) -> None:
         super().__init__()
         self.policy = policy

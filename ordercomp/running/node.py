@@ -285,12 +285,7 @@ def _load(key: str, task: Task, store: Store) -> CompressedNetwork:
 
 
 def _record(
-    job: NodeJob,
-    task: Task,
-    store: Store,
-    network: CompressedNetwork,
-    start: float,
-    facts: Mapping[str, int],
+    job: NodeJob, task: Task, store: Store, network: CompressedNetwork, start: float, facts: Mapping[str, int]
 ) -> Record:
     data = task_data(task, job.seed)
     shares = tuple(task.shrink.get(name, 1.0) for name in ("depth", "width"))

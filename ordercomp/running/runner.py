@@ -409,13 +409,7 @@ class Runner:
         return path if self.store.has_network(key) else None
 
     def _start_nodes(
-        self,
-        dispatcher: Dispatcher,
-        graph: Graph,
-        source: Iterator[Request],
-        lookahead: int,
-        *,
-        ahead: bool,
+        self, dispatcher: Dispatcher, graph: Graph, source: Iterator[Request], lookahead: int, *, ahead: bool
     ) -> Iterator[Finished]:
         """Give every idle worker a node, or several side by side, taking requests until there is one.
 

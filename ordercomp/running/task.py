@@ -262,10 +262,7 @@ _DIGITS_SETTINGS: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = (
     {"D": {"depth": 0.7}, "P": {"ratio": 0.2}, "Q": {"weights": 4, "activations": 8}},
     {},
 )
-_SETTINGS: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = (
-    {"Q": {"weights": 4, "activations": 8}},
-    {},
-)
+_SETTINGS: tuple[Mapping[str, Mapping[str, KnobValue]], ...] = ({"Q": {"weights": 4, "activations": 8}}, {})
 TASKS: Mapping[str, Task] = {
     "digits": Task(
         name="digits",

@@ -204,10 +204,7 @@ def _check_files(result: CompressedNetwork) -> None:
         "the facts of the network are others after saving and loading",
     )
     _require(repr(loaded.module) == repr(result.module), "layers are others after saving and loading")
-    _require(
-        _equal(outputs, shipped),
-        "the packed network computes something else",
-    )
+    _require(_equal(outputs, shipped), "the packed network computes something else")
 
 
 def _logits(network: CompressedNetwork) -> tuple[Tensor, ...]:

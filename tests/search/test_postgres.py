@@ -96,7 +96,7 @@ def test_a_study_on_a_server_is_filled_resumed_and_guarded(url: str) -> None:
     assert len({trial.user_attrs["sequence"] for trial in told}) >= 8
     assert [trial.user_attrs["design"] for trial in told].count("paired") == 4
     assert not again.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
-    with pytest.raises(ValueError, match="task is 'synthetic' there, 'other' now"):
+    with pytest.raises(ValueError, match="task: 'synthetic' there, 'other' now"):
         opened(url, task="other")
 
 

@@ -105,13 +105,13 @@ def test_nothing_is_enqueued_if_one_sequence_lies_outside() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task": "other"}, "task is 'synthetic' there, 'other' now"),
-        ({"space": Space("DPQ", SYNTHETIC_KNOBS, optional=True)}, "space stages is 'DPQE' there, 'DPQ' now"),
-        ({"space": Space("DPQE", SYNTHETIC_KNOBS)}, "space optional is True there, False now"),
-        ({"objectives": Objectives(max_loss=0.01)}, "objectives max_loss is None there, 0.01 now"),
+        ({"task": "other"}, "task: 'synthetic' there, 'other' now"),
+        ({"space": Space("DPQ", SYNTHETIC_KNOBS, optional=True)}, "space stages: 'DPQE' there, 'DPQ' now"),
+        ({"space": Space("DPQE", SYNTHETIC_KNOBS)}, "space optional: True there, False now"),
+        ({"objectives": Objectives(max_loss=0.01)}, "objectives max_loss: None there, 0.01 now"),
         (
             {"objectives": Objectives(names=("accuracy", "latency_ms"))},
-            r"directions \['maximize', 'maximize'\] there, \['maximize', 'minimize'\] now",
+            r"directions: \['maximize', 'maximize'\] there, \['maximize', 'minimize'\] now",
         ),
     ],
 )
