@@ -85,7 +85,15 @@ def _normalization(network: CompressedNetwork) -> Serving:
 def median_times(
     runs: Runs, repeats: int, batch: int, *, threads: int = 1, seconds: float = 0.0
 ) -> dict[str, float]:
-    """Median milliseconds of a call of each run, all taking turns, so that what slows the machine slows all.
+    """Median milliseconds of a call of each run, see `call_times`."""
+    times = call_times(runs, repeats, batch, threads=threads, seconds=seconds)
+    return {name: statistics.median(milliseconds) for name, milliseconds in times.items()}
+
+
+def call_times(
+    runs: Runs, repeats: int, batch: int, *, threads: int = 1, seconds: float = 0.0
+) -> dict[str, list[float]]:
+    """Milliseconds of the calls of each run, all taking turns, so that what slows the machine slows all.
 
     There are as many rounds as `repeats` asks for, a fifth in batches, and as many as `seconds` hold. On one
     thread it is time of the processor: else what other programs take falls on the slowest run, whose calls
@@ -93,9 +101,7 @@ def median_times(
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     rounds = repeats if batch == 1 else max(3, repeats // 5)
-    inner = (
-        10 if batch == 1 else 1
-    )  # calls of a turn: the first finds a cold cache, which the median leaves out
+    inner = 10 if batch == 1 else 1  # calls of a turn: the first finds a cold cache
     clock = time.process_time if threads == 1 and os.name == "posix" else time.perf_counter
     with torch.inference_mode():
         for run in runs.values():
@@ -108,5 +114,5 @@ def median_times(
                 for _ in range(inner):
                     start = clock()
                     run()
-                    times[name].append(clock() - start)
-    return {name: 1000 * statistics.median(seconds) for name, seconds in times.items()}
+                    times[name].append(1000 * (clock() - start))
+    return times

@@ -1,5 +1,8 @@
 """Latency is that of the exported network in onnxruntime, beside its baseline, and it grows with the exit."""
 
+import os
+import time
+
 import pytest
 import torch
 from tiny_networks import apply, tiny_network
@@ -11,12 +14,20 @@ pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 from ordercomp.measuring.accuracy import ExitLatencies
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.shipping import latency
-from ordercomp.shipping.latency import exit_latencies
+from ordercomp.shipping.latency import exit_latencies, median_times
 
 
 def test_a_point_tells_what_its_shares_make_of_the_exits() -> None:
     found = ExitLatencies(exits_ms=(0.2, 0.6), baseline_ms=0.8)
     assert found.at((0.5, 0.5)) == {"latency_ms": 0.4, "latency_cr": 2.0}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the clock's time is told there")
+def test_time_that_the_processor_spends_elsewhere_is_left_out() -> None:
+    runs = {"waits": lambda: time.sleep(0.001), "computes": lambda: sum(range(10_000))}
+    alone, together = (median_times(runs, 3, 1, threads=threads) for threads in (1, 2))
+    assert alone["waits"] < alone["computes"]
+    assert together["waits"] >= 1.0
 
 
 @pytest.mark.integration
