@@ -532,7 +532,8 @@ _LATENCY_NOTE = """D, P and Q, all orders and their prefixes, each exported and 
 In onnxruntime a multiplication of 4 by 8 bits takes as long as one of 8 by 8, and a layer takes time that no
 bit operation tells, so the reductions by latency are far smaller than those by bit operations. Orders of the
 same stages end in networks of one shape: their times differ by what measuring leaves and by the channels that
-P takes, so where all keep the accuracy, latency does not tell them apart."""
+P takes, so where all keep the accuracy, latency does not tell them apart. In arXiv 2604.04988 D is a recovery
+of the same network, here it is a smaller student."""
 
 
 _COPIES_NOTE = """All chains of D, P, Q and E on copies of the task with a share of its epochs, images,
