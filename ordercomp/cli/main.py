@@ -100,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(message, file=sys.stderr) if NO_ARGUMENTS in type(error).__name__ else _tell(message)
         status = BAD_INPUT
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        failed = _is_failure(error)
+        # the input was right, and the run failed all the same
+        failed = isinstance(error, FailedRunError) or is_out_of_memory(error) or is_out_of_disk(error)
         if not failed and isinstance(error, RuntimeError):
             raise
         _tell(str(error) or type(error).__name__)
@@ -135,11 +136,6 @@ class _Aside(io.TextIOBase):
 
     def flush(self) -> None:
         sys.stderr.flush()
-
-
-def _is_failure(error: BaseException) -> bool:
-    """Whether the input was right and the run failed all the same."""
-    return isinstance(error, FailedRunError) or is_out_of_memory(error) or is_out_of_disk(error)
 
 
 if __name__ == "__main__":

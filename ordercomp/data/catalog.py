@@ -73,9 +73,10 @@ def load_data(
         )
     if split_seed < 0:
         raise DataError(f"split_seed must not be negative, got {split_seed}")
+    usual = os.environ.get("ORDERCOMP_DATA") or Path.home() / ".cache" / "ordercomp" / "data"
     source = Source(
         name=name,
-        root=_default_root() if root is None else root,
+        root=Path(usual) if root is None else root,
         split_seed=split_seed,
         train_limit=train_limit,
         augmentation=augmentation,
@@ -143,7 +144,3 @@ def _call_own(path: str, source: Source) -> ImageData:
         if is_out_of_memory(error) or is_out_of_disk(error):
             raise
         raise DataError(f"{path} failed: {type(error).__name__}: {one_line(error)}") from error
-
-
-def _default_root() -> Path:
-    return Path(os.environ.get("ORDERCOMP_DATA") or Path.home() / ".cache" / "ordercomp" / "data")

@@ -292,7 +292,8 @@ def as_pixels(image: Any, what: str) -> npt.NDArray[Any]:
         image = (image.float() if image.is_floating_point() else image).numpy()
         image = image.transpose(1, 2, 0) if image.ndim == 3 else image
     pixels = image[..., None] if isinstance(image, np.ndarray) and image.ndim == 2 else image
-    if not isinstance(pixels, np.ndarray) or pixels.ndim != 3 or not _is_pixel(pixels.dtype):
+    is_array = isinstance(pixels, np.ndarray) and pixels.ndim == 3
+    if not is_array or (pixels.dtype not in (np.uint8, np.uint16) and pixels.dtype.kind not in "bf"):
         came = f"{pixels.dtype} of {pixels.shape}" if isinstance(pixels, np.ndarray) else type(image).__name__
         raise DataError(
             f"the image of {what} must be a PIL image, a tensor (c, h, w) or an array (h, w, c), uint8, "
@@ -308,10 +309,6 @@ def as_pixels(image: Any, what: str) -> npt.NDArray[Any]:
     if pixels.dtype == np.uint16:
         return pixels / np.float32(np.iinfo(np.uint16).max)
     return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
-
-
-def _is_pixel(kind: np.dtype[Any]) -> bool:
-    return kind in (np.uint8, np.uint16) or kind.kind in "bf"
 
 
 def _is_turned(shape: tuple[int, ...]) -> bool:

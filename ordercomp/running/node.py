@@ -72,11 +72,6 @@ def task_metric(task: Task, data: ImageData) -> Metric:
     return metric
 
 
-def metric_keys(metric: Metric) -> dict[str, str]:
-    """The key of a record that names its metric; accuracy goes without saying."""
-    return {} if metric.name == ACCURACY.name else {"metric": metric.name}
-
-
 def check_guarantee(metric: Metric) -> None:
     """Raise ValueError unless a loss of the metric can be certified by counting images."""
     if not metric.share:
@@ -316,7 +311,7 @@ def _record(
         baseline=baseline,
         points=points,
         extra={
-            **metric_keys(metric),
+            **({} if metric.name == ACCURACY.name else {"metric": metric.name}),
             **({} if data.real else {"classes": data.classes}),
             **({"notices": list(data.notices)} if data.notices else {}),
             **facts,
