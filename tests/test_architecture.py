@@ -1,6 +1,7 @@
 """The layer rule, read from the imports: data flows one way, and heavy libraries stay where they belong."""
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -190,16 +191,16 @@ def test_records_can_be_read_and_analyzed_without_torch() -> None:
     assert (done.stderr, done.stdout.strip()) == ("", "")
 
 
-def _names_used(tree: ast.Module) -> set[str]:
+def _names_used(tree: ast.Module) -> Iterator[str]:
     """Names and attributes that a module reads, and what it imports by name."""
-    names = {
-        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    }
-    names.update(node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute))
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            names.update(alias.name for alias in node.names)
-    return names
+        if isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Load):
+                yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.ImportFrom):
+            yield from (alias.name for alias in node.names)
 
 
 def _top_names(tree: ast.Module) -> Iterator[str]:
@@ -217,15 +218,16 @@ def test_every_public_name_is_used_or_documented() -> None:
         for folder in ("tools", "benchmarks")
         for path in (ROOT / folder).glob("*.py")
     ]
-    used = set().union(*map(_names_used, [*TREES.values(), *further]))
+    used = {name for tree in (*TREES.values(), *further) for name in _names_used(tree)}
     named = {node.value for node in ast.walk(TREES["ordercomp"]) if isinstance(node, ast.Constant)}
     texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     documented = set(re.findall(r"\w+", " ".join(path.read_text(encoding="utf-8") for path in texts)))
+    known = used | named | documented
     idle = [
         f"{module}.{name}"
         for module, tree in TREES.items()
         for name in _top_names(tree)
-        if not name.startswith("_") and name not in used | named | documented
+        if not name.startswith("_") and name not in known
     ]
     assert idle == []
 
@@ -246,6 +248,7 @@ def test_programs_beside_the_package_import_what_is_there(folder: str) -> None:
     assert lost == []
 
 
+@functools.cache
 def _names_held(tree: ast.Module) -> set[str]:
     imported = {
         alias.asname or alias.name

@@ -37,6 +37,7 @@ def measured(race: Race, cells: list[Cell], value: Mapping[str, float]) -> list[
     return records
 
 
+@pytest.mark.integration
 def test_a_quarter_starts_at_all_settings_and_the_rest_follows_where_the_doubt_is() -> None:
     race = Race(task=DIGITS, seeds=8)
     value = {order: 5.0 + order.index("E") for order in permutations("DPQE")}

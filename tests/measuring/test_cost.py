@@ -20,6 +20,7 @@ def cifar(model: str) -> CompressedNetwork:
     return CompressedNetwork.create(model, classes=10)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("model", "parameters", "megamacs"),
     [

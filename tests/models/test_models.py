@@ -86,6 +86,7 @@ def test_sizes_for_a_hundred_classes(spec: str, parameters: int) -> None:
     assert count_parameters(build_model(spec, classes=100)) == parameters
 
 
+@pytest.mark.integration
 def test_torchvision_imagenet_sizes_are_met() -> None:
     model = build_model("torchvision:resnet18", classes=1000)
     assert round(count_parameters(model) / 1e6, 2) == 11.69

@@ -70,6 +70,7 @@ def test_roundings_follow_the_stages_and_files_keep_them(order: str, tmp_path: P
             assert all(torch.equal(*pair) for pair in zip(ours, other(images), strict=True))
 
 
+@pytest.mark.integration
 def test_roundings_are_counted_and_go_with_fresh_students() -> None:
     network = apply("Q", tiny_network(), tiny_trainer(), **TENSOR)
     plain = apply("Q", tiny_network(), tiny_trainer(), **{**TENSOR, "placement": "layer"})

@@ -136,6 +136,7 @@ def test_timm_reads_no_file_that_a_model_names() -> None:
         build_model("timm:resnet18(checkpoint_path=evil.pth)", classes=10)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", LOADERS)
 @pytest.mark.parametrize(
     "changed",

@@ -96,6 +96,7 @@ def measured(record: Record) -> list[float]:
     return [float(one) for one in np.mean(points, axis=0)]
 
 
+@pytest.mark.integration
 def test_a_golden_training_that_changes_names_the_version_to_bump() -> None:
     kept = json.loads(GOLDEN.read_text(encoding="utf-8"))
     now = golden_results()

@@ -44,6 +44,7 @@ def test_depths_that_drop_no_block_or_the_same_ones_are_left_out(
     assert len(smaller.dropped) == 1
 
 
+@pytest.mark.integration
 def test_exits_are_as_many_as_the_network_has_places(network: CompressedNetwork, space: Space) -> None:
     assert values(space, "E", "exits") == list(range(1, len(split_candidates(network)) + 1))
 
