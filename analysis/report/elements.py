@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from ordercomp.records import Record
 
 _FILES = {"style": "style.css", "script": "page.js"}
+_LOADER = PackageLoader("ordercomp.analysis.report", package_path="")
+_TEMPLATES = Environment(
+    loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +36,21 @@ class Fact:
 
 def render(template: str, content: Mapping[str, object]) -> str:
     """Fill a template of this folder with `content` and with `style` and `script`, those of the page."""
-    loader = PackageLoader("ordercomp.analysis.report", package_path="")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["tight"] = tight
-    files = {name: loader.get_source(environment, file)[0] for name, file in _FILES.items()}
-    return environment.get_template(template).render(**content, **files)
+    files = {name: _LOADER.get_source(_TEMPLATES, file)[0] for name, file in _FILES.items()}
+    return str(fill(template, **content, **files))
+
+
+def fill(template: str, **content: object) -> Markup:
+    """Fill a template of this folder; every text in it is escaped."""
+    return Markup(_TEMPLATES.get_template(template).render(**content))
 
 
 def tight(text: str) -> str:
     """The text with its percentages kept whole: no line ends before the sign."""
     return text.replace(" %", "\u00a0%")
+
+
+_TEMPLATES.filters["tight"] = tight
 
 
 def inline(svg: str, caption: str) -> Picture:

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import networkx as nx
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ordercomp.analysis.fronts import Candidate, FloatArray, Scale, candidates, group_by_order
+from ordercomp.analysis.report.elements import fill
 from ordercomp.records import Record
 from ordercomp.sequence import Order
 
@@ -79,62 +80,24 @@ def curves_svg(
         )
         for order in curves
     }
-    parts = [
-        f'<svg class="curves" viewBox="0 0 {_SIZE[0]:g} {_SIZE[1]:g}" role="img" '
-        'aria-label="log2 reduction of bit operations against tolerated loss, one curve per order">',
-        _grid(axes, metric),
-    ]
-    if loss is not None:
-        low, at, high = axes.left(loss / 2), axes.left(loss), axes.left(1.5 * loss)
-        parts += [
-            f'<rect class="band" x="{low}" y="{_BOX[1]}" width="{high - low:.1f}" '
-            f'height="{_BOX[3] - _BOX[1]}"/>',
-            f'<line class="at" x1="{at}" x2="{at}" y1="{_BOX[1]}" y2="{_BOX[3]}"/>',
-        ]
-    for order in sorted(curves, key=lambda order: (order == recommended, order in best_set)):
-        curve = curves[order]
-        places = " ".join(
-            f"{axes.left(at)},{axes.top(height)}" for at, height in zip(LOSS_GRID, curve, strict=True)
-        )
-        parts.append(
-            f'<g class="{looks[order]}" data-order="{escape(order)}"><title>{escape(order)}</title>'
-            f'<polyline class="reach" points="{places}"/><polyline class="curve" points="{places}"/></g>'
-        )
     ends = {order: axes.top(float(curves[order][-1])) for order in named if order in curves}
-    heights = _apart(ends, 15.0)
-    parts += [
-        f'<line class="leader {looks[order]}" data-order="{escape(order)}" '
-        f'x1="{_BOX[2]}" x2="{_BOX[2] + 14}" y1="{ends[order]}" y2="{height:.1f}"/>'
-        f'<text class="name {looks[order]}" data-order="{escape(order)}" '
-        f'x="{_BOX[2] + 17}" y="{height + 4:.1f}">'
-        f"{escape(order)}</text>"
-        for order, height in heights.items()
-    ]
-    return Markup("".join(parts) + "</svg>")  # every text in it was escaped
 
+    def points(curve: FloatArray) -> str:
+        return " ".join(f"{axes.left(at)},{axes.top(top)}" for at, top in zip(LOSS_GRID, curve, strict=True))
 
-def _grid(axes: Axes, metric: str) -> str:
-    lines = []
-    steps = range(0, int(axes.y[1]) + 1, 2 if axes.y[1] > 7 else 1)
-    for step in steps:
-        top = axes.top(step)
-        lines.append(f'<line class="grid" x1="{_BOX[0]}" x2="{_BOX[2]}" y1="{top}" y2="{top}"/>')
-        lines.append(
-            f'<text class="tick" text-anchor="end" x="{_BOX[0] - 8}" y="{top + 4}">{2**step}×</text>'
-        )
-    for loss in _TICKS:
-        left = axes.left(loss)
-        lines.append(f'<line class="grid" x1="{left}" x2="{left}" y1="{_BOX[1]}" y2="{_BOX[3]}"/>')
-        lines.append(
-            f'<text class="tick" text-anchor="middle" x="{left}" y="{_BOX[3] + 20}">{100 * loss:g} %</text>'
-        )
-    middle = (_BOX[0] + _BOX[2]) / 2
-    lines.append(f'<text class="axis" x="2" y="{_BOX[1] - 12}">times fewer bit operations</text>')
-    lines.append(
-        f'<text class="axis" text-anchor="middle" x="{middle}" y="{_SIZE[1] - 6}">'
-        f"tolerated loss of {escape(metric)}</text>"
+    return fill(
+        "curves.html.j2",
+        axes=axes,
+        metric=metric,
+        loss=loss,
+        ticks=_TICKS,
+        looks=looks,
+        lines=[
+            (order, points(curves[order]))
+            for order in sorted(curves, key=lambda order: (order == recommended, order in best_set))
+        ],
+        ends=[(order, ends[order], height) for order, height in _apart(ends, 15.0).items()],
     )
-    return "".join(lines)
 
 
 def _apart(tops: Mapping[Order, float], gap: float) -> dict[Order, float]:
@@ -172,31 +135,25 @@ def precedence_svg(stages: str, precedence: Sequence[tuple[str, str]]) -> Markup
         ", ".join(f"{first} before {second}" for first, second in precedence) or "no pair is settled"
     )
     arrows = sorted(nx.transitive_reduction(graph).edges, key=lambda edge: tuple(map(stages.index, edge)))
-    circles = [
-        f'<circle cx="{x}" cy="{y:g}" r="{_RADIUS}"/><text x="{x}" y="{y + 6:g}">{escape(stage)}</text>'
-        for stage, (x, y) in places.items()
-    ]
-    return Markup(  # every text in it was escaped
-        f'<svg class="precedence" viewBox="0 0 {width} {height}" width="{width}" role="img" '
-        f'aria-label="{escape(description)}"><title>{escape(description)}</title>'
-        + "".join(_arrow(places[first], places[second]) for first, second in arrows)
-        + "".join(circles)
-        + "</svg>"
+    return fill(
+        "precedence.html.j2",
+        width=width,
+        height=height,
+        radius=_RADIUS,
+        description=description,
+        arrows=[_arrow(places[first], places[second]) for first, second in arrows],
+        places=places.items(),
     )
 
 
-def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
-    """A line with a head, from the edge of one circle almost to that of the other."""
+def _arrow(start: tuple[float, float], end: tuple[float, float]) -> tuple[Sequence[float], ...]:
+    """From the edge of one circle almost to that of the other: tail, end of the line, corners of the head."""
     a, b = np.array(start), np.array(end)
     along = (b - a) / np.linalg.norm(b - a)
     across = np.array([-along[1], along[0]])
     tail, tip = a + _RADIUS * along, b - (_RADIUS + 2) * along
     back = tip - 10 * along
-    head = " ".join(f"{x:.1f},{y:.1f}" for x, y in (tip, back + 5 * across, back - 5 * across))
-    return (
-        f'<line x1="{tail[0]:.1f}" y1="{tail[1]:.1f}" x2="{back[0]:.1f}" y2="{back[1]:.1f}"/>'
-        f'<polygon points="{head}"/>'
-    )
+    return tail, back, (tip, back + 5 * across, back - 5 * across)
 
 
 # What the networks of each order reach: a curve per order over tolerated losses, and a dot per network.
