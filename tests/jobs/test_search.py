@@ -100,7 +100,7 @@ def test_networks_are_named_by_percent_and_files_of_former_names_stay(
     former.parent.mkdir()
     former.write_bytes(b"there before")
     monkeypatch.setattr(
-        "ordercomp.jobs.search_folder.copy_with_threshold", lambda source, path, *_: path.touch()
+        "ordercomp.jobs.law_folder.copy_with_threshold", lambda source, path, *_: path.touch()
     )
     write_search_outcome(replace(result, out=tmp_path), network_of=lambda _: Path("in the store"))
     assert former.read_bytes() == b"there before"
