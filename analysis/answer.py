@@ -49,6 +49,7 @@ BAND = 0.05  # error of the band: the chance of leaving out a chain that is as g
 BOUND = 0.99  # quantile of the posterior that bounds a regret with 95 % in benchmarks/answer_calibration.py
 LEAST_SEEDS = 2
 FEW_BAND, FEW_BOUND = 0.01, 0.998  # the same from two seeds, which seldom tell noise from a difference
+FEW_SPREAD = 1.5  # of draws about their means from two seeds, as the noise is hardly known then
 LEAST_REACHED = 0.5  # share of the seeds at which some chain must reach the loss
 BRIEF = Effort(burn_in=50, draws=75)  # for losses and settings beside those that were asked about
 COSTS: tuple[CostName, ...] = ("bitops", "storage", "macs")  # that all records tell
@@ -367,11 +368,15 @@ def read_answer(table: ValueTable, draws: Draws, *, short: Set[Order] = frozense
 def _answer_of_rows(table: ValueTable, draws: Draws, rows: Sequence[int]) -> AnswerAt:
     """The answer for some rows of a table."""
     orders, values = [table.orders[row] for row in rows], draws.pooled[:, rows]
+    if _seeds(table) < RULES.least_seeds:
+        values = values.mean(axis=0) + FEW_SPREAD * (values - values.mean(axis=0))
     behind = values.max(axis=1, keepdims=True) - values
-    band, bound = (FEW_BAND, FEW_BOUND) if _seeds(table) < RULES.least_seeds else (BAND, BOUND)
-    chances, least, means = chances_of_best(values), lower_bounds(values, band), values.mean(axis=0)
-    upper = np.maximum(np.quantile(behind, bound, axis=0), behind.mean(axis=0))
     seeds = table.seeds_of
+    few = np.array([min(seeds[order], _seeds(table)) < RULES.least_seeds for order in orders])
+    least = lower_bounds(values, np.where(few, FEW_BAND, BAND))
+    chances, means = chances_of_best(values), values.mean(axis=0)
+    bounds = np.where(few, *(np.quantile(behind, bound, axis=0) for bound in (FEW_BOUND, BOUND)))
+    upper = np.maximum(bounds, behind.mean(axis=0))
     standings = {
         orders[k]: Standing(
             value=float(means[k]),
@@ -411,8 +416,10 @@ def chances_of_best(values: FloatArray) -> FloatArray:
     return chances
 
 
-def lower_bounds(values: FloatArray, risk: float) -> FloatArray:
+def lower_bounds(values: FloatArray, risk: float | FloatArray) -> FloatArray:
     """How far each order lies behind some other at least, at error level `risk`; 0 where it may be the best.
+
+    Orders may have a `risk` each.
 
     For an order, the differences of all others to it, shape (draws, orders) like `values`, have a band that
     holds all of them at once with probability 1 - `risk`. An order that is the best is thus told to lie
@@ -421,12 +428,13 @@ def lower_bounds(values: FloatArray, risk: float) -> FloatArray:
     the draws after all, the likeliest ones come back.
     """
     least, left, width = np.zeros(values.shape[1]), np.arange(values.shape[1]), 0
+    risks = np.broadcast_to(risk, least.shape)
     while len(left) != width:
         width = len(left)
-        least[left] = [_behind(values[:, left], place, risk) for place in range(width)]
+        least[left] = [_behind(values[:, left], place, risks[left[place]]) for place in range(width)]
         left = np.flatnonzero(least == 0)
     chances = np.bincount(values.argmax(axis=1), minlength=len(least)) / len(values)
-    while chances[least == 0].sum() < 1 - risk:
+    while (chances / risks)[least > 0].sum() > 1:
         least[np.where(least > 0, chances, -1.0).argmax()] = 0.0
     return least
 

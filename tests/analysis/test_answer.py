@@ -168,6 +168,24 @@ def test_what_is_left_holds_the_best_in_all_but_the_risk_of_the_draws() -> None:
     assert (lower_bounds(draws, 0.05) == 0).tolist() == [True, True, False, False]
 
 
+def test_each_chain_may_have_a_risk_of_its_own() -> None:
+    draws = np.array([5.0, 4.35, 4.35]) + 0.2 * np.random.default_rng(0).standard_normal((4000, 3))
+    assert (lower_bounds(draws, np.array([0.05, 0.05, 0.01])) == 0).tolist() == [True, False, True]
+
+
+def test_a_chain_that_ran_at_one_seed_is_out_only_where_it_is_far_behind() -> None:
+    rng = np.random.default_rng(2)
+    sets = []
+    for seeds in (1, 5):  # of the last chain, which lies one doubling behind
+        values = np.array([[8.0], [8.0], [7.0]]) + 0.35 * rng.standard_normal((3, 5))
+        values[2] -= values[2].mean() - 7.0  # at every number of seeds
+        values[2, seeds:] = np.nan
+        table = ValueTable("PQ", ("PQ", "QP", "P"), tuple(range(5)), values, floor=None)
+        sets.append(answer_of(table).best_set)
+    assert "P" in sets[0]
+    assert "P" not in sets[1]
+
+
 @pytest.mark.integration
 def test_orders_as_good_as_the_best_are_excluded_hardly_ever() -> None:
     out = [
