@@ -21,7 +21,7 @@ from ordercomp.analysis.checks import weaker_first
 from ordercomp.analysis.report.plots import loss_plot, to_svg
 from ordercomp.analysis.report.tables import Table, loss_text
 from ordercomp.analysis.report.text import answer_words, cost_text, where_it_changes
-from ordercomp.analysis.run_table import RunTable
+from ordercomp.analysis.run_table import CONTROL, RunTable
 from ordercomp.analysis.statistics import interval_alone, kendall_tau
 from ordercomp.analysis.values import chain_values, networks_of, order_values
 from ordercomp.files import replace_file
@@ -47,6 +47,11 @@ NOT_BENCHMARKS = ("digits-grid",)  # one seed: for studies of samplers
 JOINT = "exits-"  # recordings of P and E alone begin so
 TIMED = "latency-"  # and those that hold the latency of each network
 LATENCY_RIVAL = "PQD"  # what arXiv 2604.04988 proposes, there with D as recovery
+MANY = "stages-"  # and races of five stages and more
+PREDICTED = {
+    "stages-digits": "DPUQSE",
+    "stages-fashion-mnist": "DLPQE",
+}  # docs/predictions.md, before the runs
 COPIES = "proxies-"  # and those of cheaper copies of a task
 
 LEFT_OUT = "-"  # where nothing can be told or was decided
@@ -280,15 +285,60 @@ class Recording:
         return next(entry for entry in self.answer.by_loss if entry.loss == loss)
 
 
+def rules_table(raced: Mapping[str, Recording]) -> Table:
+    """Where the chains stand that rules put first, at a loss of 2 %, among all chains that were run."""
+    rows = []
+    for name, recording in raced.items():
+        asked, predicted = recording.answer.asked, PREDICTED.get(name)
+        rules = {
+            "recommended": asked.recommended,
+            "principle, pairs": predicted,
+            "weaker first": recording.weaker,
+        }
+        for rule, chain in rules.items():
+            standing = None if chain is None else asked.standings.get(chain)
+            cells = ("never ran", "", "")
+            if standing is not None:
+                low, high = standing.interval
+                cells = (f"{standing.behind:.2f}", f"[{low:.2f}, {high:.2f}]", str(standing.seeds))
+            rows.append((_title(name), rule, chain or LEFT_OUT, *cells))
+    return Table.of(
+        "What rules put first, among the chains that were run, where 2 % may be lost",
+        ("race", "rule", "chain", "behind the best", "95 %", "seeds"),
+        rows,
+        left=("race", "rule", "chain"),
+        note="Behind: in doublings. Weaker first: by what each stage alone loses in the same records.",
+    )
+
+
+def race_words(name: str, recording: Recording) -> list[str]:
+    """What a race of many stages says of its best chain, and what each stage is worth."""
+    asked = recording.answer.asked
+    assert asked.regret is not None
+    networks = sum(bool(record.points) for record in recording.records)
+    worth = ", ".join(
+        f"{stage} {behind.behind:.2f} [{behind.interval[0]:.2f}, {behind.interval[1]:.2f}]"
+        for stage, behind in sorted(asked.worth.items(), key=lambda item: -item[1].behind)
+    )
+    return [
+        f"- {_title(name)}: {networks} networks of {len(asked.standings)} chains; {asked.recommended} is "
+        f"expected {asked.regret.expected:.2f} doublings behind the best chain, at most "
+        f"{asked.regret.upper95:.2f} with 95 %; {len(asked.best_set)} chains may be the best.",
+        f"- Leaving a stage out costs, in doublings: {worth}.",
+    ]
+
+
 def findings_page(
     recordings: Sequence[Recording],
     exits: Mapping[str, Sequence[Record]],
     timed: Mapping[str, Sequence[Record]],
     copies: Mapping[str, Sequence[Record]],
+    raced: Mapping[str, Recording],
 ) -> str:
     """The whole page in Markdown.
 
-    `exits` holds records of P and E alone, `timed` those with latency, `copies` those of cheaper copies.
+    `exits` holds records of P and E alone, `timed` those with latency, `copies` those of cheaper copies,
+    `raced` those of five stages and more.
     """
     blocks = [
         _HEAD,
@@ -329,6 +379,10 @@ def findings_page(
         blocks += ["## Cheaper copies", "", _COPIES_NOTE, ""]
         for name, records in copies.items():
             blocks += _copies(name, records)
+    if raced:
+        words = [line for name, recording in raced.items() for line in race_words(name, recording)]
+        blocks += ["## Stages that did not help to find the law", "", _RACED_NOTE, ""]
+        blocks += [*table_markdown(rules_table(raced)), "", *words, ""]
     blocks += ["## What stays open", "", *_open(recordings), "", _LIMITS]
     return "\n".join(blocks).rstrip("\n") + "\n"
 
@@ -514,6 +568,10 @@ loss of accuracy ([evidence.md](evidence.md)).
 """
 
 
+_RACED_NOTE = """Races with stages that the paper and its law do not know: L (low rank), U (unstructured
+sparsity), S (blocks skipped image by image). What rules say was [written down before](predictions.md)."""
+
+
 _CLAIMS_NOTE = """*holds*: every order that may be best (95 %) agrees; *fails*: none does; *open*: some do. In
 brackets the probability that the best order agrees, and what the best such order should cost beyond the
 recommended one, in doublings (0.1 is 7 % more bit operations, 1 is twice as many)."""
@@ -560,7 +618,7 @@ _LIMITS = """## Limits
 
 def main(target: Path) -> None:
     """Read all recordings and write the page to `target`, and its pictures into `figures` beside it."""
-    others = (JOINT, TIMED, COPIES)
+    others = (JOINT, TIMED, COPIES, MANY)
     names = recorded_names()
     benchmarks = [name for name in names if name not in NOT_BENCHMARKS and not name.startswith(others)]
     recordings = [_answered(name) for name in benchmarks]
@@ -572,13 +630,16 @@ def main(target: Path) -> None:
     for recording in recordings:
         picture = to_svg(loss_plot(_curves(recording.answer)))
         replace_file(target.parent / "figures" / f"findings-{recording.name}.svg", picture)
-    replace_file(target, findings_page(recordings, exits, timed, copies))
+    raced = {name: _answered(name, stages="") for name in names if name.startswith(MANY)}
+    replace_file(target, findings_page(recordings, exits, timed, copies, raced))
 
 
-def _answered(name: str) -> Recording:
+def _answered(name: str, stages: Order = STAGES) -> Recording:
     records, batches = one_batch(load_recorded(name))
-    table = RunTable.of(records, stages=STAGES)
-    answer = derive_answer(records, stages=STAGES)
+    held = {letter for record in records for letter in record.order}
+    stages = stages or "".join(sorted(held - {CONTROL}))
+    table = RunTable.of(records, stages=stages)
+    answer = derive_answer(records, stages=stages)
     answer = replace(answer, batches=batches)
     return Recording(name=name, records=records, answer=answer, weaker=weaker_first(table))
 

@@ -17,7 +17,9 @@ from tools.findings_page import (
     findings_page,
     is_order,
     latency_words,
+    race_words,
     read_claim,
+    rules_table,
     verdict_table,
 )
 
@@ -76,7 +78,7 @@ NO_REGRET = Regret(expected=0.0, upper95=0.0, random_order=0.0)
 def test_where_no_network_loses_so_little_nothing_is_told(hollow: AnswerAt) -> None:
     assert str(read_claim(OrderClaim("", "", is_order("DPQE")), hollow)) == "-"
     told = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
-    page = findings_page([recording("digits", {**told, 0.002: hollow})], {}, {}, {})
+    page = findings_page([recording("digits", {**told, 0.002: hollow})], {}, {}, {}, {})
     assert "| 0.2 % | - | hardly any network loses so little |" in page
     assert "From a tolerated loss of 0.6 % to 8 % the sets that may be best overlap." in page
 
@@ -150,7 +152,7 @@ def test_the_page_tells_law_claims_and_what_is_open_for_each_recording() -> None
     plain = {loss: answer(loss, ("DPQE", "DQPE"), BEHIND) for loss in LOSSES}
     flipped = {**plain, 0.05: answer(0.05, ("EPQD",), {"EPQD": 0.1, "DPQE": 1.1, "DQPE": 1.3})}
     both = [recording("digits", plain), recording("cifar10", flipped)]
-    page = findings_page(both, {"cifar10": exits()}, {"digits": timed()}, {})
+    page = findings_page(both, {"cifar10": exits()}, {"digits": timed()}, {}, {})
     assert "| digits | 3 | 3 | 98.0 % | 98.0 % | a chip | float32 |" in page
     assert "| CIFAR-10 (JPEG copies) | 3 | 3 |" in page
     assert "| 2 % | DPQE | DPQE, DQPE | 0.10 | 0.40 | 1.00 | 2.0 | 0.001 |" in page
@@ -165,3 +167,15 @@ def test_the_page_tells_law_claims_and_what_is_open_for_each_recording() -> None
     assert "| CIFAR-10 (JPEG copies) | 5 % | +2.00 [+2.00, +2.00] | +0.00 [+0.00, +0.00] | 3 |" in page
     weaker = "| weaker first | a rival: by the loss of each stage alone |"
     assert f"{weaker} DQPE: open (0.50, costs 0.20) | DQPE: fails (0.00, costs 1.20) |" in page
+
+
+def test_races_of_many_stages_tell_where_the_predicted_chains_stand() -> None:
+    asked = answer(0.02, ("SDQP", "DSQP"), {"SDQP": 0.1, "DSQP": 0.3, "DPUQSE": 4.2})
+    raced = replace(recording("stages-digits", dict.fromkeys(LOSSES, asked)), weaker="QS")
+    rows = {row[1]: row[2:] for row in rules_table({"stages-digits": raced}).rows}
+    assert rows["recommended"] == ("SDQP", "0.10", "[0.00, 0.20]", "3")
+    assert rows["principle, pairs"] == ("DPUQSE", "4.20", "[2.10, 8.40]", "3")
+    assert rows["weaker first"] == ("QS", "never ran", "", "")
+    first, second = race_words("stages-digits", raced)
+    assert "3 chains; SDQP is expected 0.10 doublings behind" in first
+    assert second.startswith("- Leaving a stage out costs")
