@@ -56,6 +56,7 @@ from ordercomp.records import Record, metric_of
 from ordercomp.sequence import Order
 
 LOSSES = (*TOLERANCES, 0.05, 0.1)  # those of the paper, and what small networks usually lose
+MOST_ROWS = 24  # chains of a table before the rest is folded
 MOST_NAMED = 10  # orders written at the end of their curve
 _FAKE = " An under-trained stage can fake an order."
 
@@ -265,6 +266,7 @@ def _content(file: LawFile, records: Sequence[Record], scale: Scale) -> dict[str
         "views": views,
         "chosen": opening,
         "strip": strip_rows(views),
+        "most": MOST_ROWS,
         "changes": where_it_changes(answer.by_loss) if answer else "",
         "cost_changes": where_costs_differ(answer) if answer else "",
         "unit": unit,

@@ -31,6 +31,7 @@ COST_UNITS = {
 }
 NOTHING = 0.1  # doublings that a stage must be able to gain, to be worth its training
 NEAR = 0.1  # share of the way from guessing to all right, up to which a network has learned nothing
+LEAST_SHARE = 0.005  # of the values, that is told
 LITTLE = 0.005  # doublings that nobody can tell from none
 STAGE_NAMES: Mapping[str, str] = {
     "D": "distill",
@@ -41,6 +42,7 @@ STAGE_NAMES: Mapping[str, str] = {
     "K": "recover by distillation",
     "L": "low-rank",
     "S": "skip layers",
+    "U": "sparsify",
     "W": "share weights",
     "H": "entropy-code",
 }
@@ -234,7 +236,7 @@ def _cost(answer: AnswerAt, cost: str) -> str:
     unit = COST_UNITS[cost]
     expected, upper, blind = map(cost_text, (regret.expected, regret.upper95, regret.random_order))
     random = "an order taken at random"
-    if answer.at_floor:
+    if answer.at_floor is not None and answer.at_floor >= LEAST_SHARE:
         random += f" of those that reach the loss at all needs {blind}"
         random += f" ({100 * answer.at_floor:.0f} % of the values do not)"
     else:

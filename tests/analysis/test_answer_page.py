@@ -11,6 +11,7 @@ from builders import make_record
 from page_data import STAGES, law_file
 from pages import Page
 
+from ordercomp.analysis.report import law_page
 from ordercomp.analysis.report.law_page import write_report
 from ordercomp.records import Record
 from ordercomp.sequence import permutations
@@ -45,6 +46,19 @@ def test_the_first_screen_tells_order_cost_doubt_and_command(page: Path) -> None
         assert words in head
     assert "What holds in every chain that may be the best." in head
     assert "light &lt;knobs&gt;" in text
+
+
+def test_long_tables_of_chains_are_folded(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert " more</summary>" not in page.read_text()
+    monkeypatch.setattr(law_page, "MOST_ROWS", 4)
+    write_report(tmp_path / "report.html", law_file(), some_records())
+    folded = (tmp_path / "report.html").read_text()
+    assert Page(folded).open == []
+    assert "<details><summary>2 more</summary>" in folded
+    rows = [text.count('<tr data-order="') for text in (page.read_text(), folded)]
+    assert rows[0] == rows[1]
 
 
 def test_recordings_that_were_a_hint_are_named(page: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from page_data import a_pair, pick
 
 from ordercomp.analysis.answer import Answer, AnswerAt, Behind, CostAnswer, Regret, Standing
 from ordercomp.analysis.report.text import (
+    STAGE_NAMES,
     answer_words,
     cost_text,
     listed,
@@ -17,6 +18,7 @@ from ordercomp.analysis.report.text import (
     where_it_changes,
 )
 from ordercomp.analysis.statistics import Effect
+from ordercomp.stages.catalog import STAGES
 
 
 def standings(inside: Sequence[str], out: int) -> dict[str, Standing]:
@@ -220,3 +222,13 @@ def test_chains_that_a_copy_alone_tells_of_are_not_said_to_have_run() -> None:
         "22 of the 24 orders, of which 9 were run here and the others on a cheaper copy, are out; 2 may be "
         "the best: DPQE or DQPE."
     )
+
+
+def test_every_built_in_stage_has_a_name_in_sentences() -> None:
+    assert set(STAGES) <= set(STAGE_NAMES)
+
+
+def test_a_share_that_rounds_to_nothing_is_not_told() -> None:
+    few, many = (answer(["DPQE", "DQPE"], 22, at_floor=share) for share in (0.004, 0.4))
+    assert "of the values do not" not in " ".join(answer_words(few, "DPQE").lines)
+    assert "(40 % of the values do not)" in " ".join(answer_words(many, "DPQE").lines)
