@@ -1,6 +1,7 @@
 """The recordings that ship with the package are complete and readable."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +97,15 @@ def test_a_law_is_derived_from_recorded_runs() -> None:
     assert len(law.pairs) == 6
     assert law.verification is not None
     assert law.verification.of == 24
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", recorded_names())
+def test_a_recording_names_no_place_of_the_machine_that_made_it(name: str) -> None:
+    texts = [
+        value for record in load_recorded(name) for value in record.extra.values() if isinstance(value, str)
+    ]
+    assert not [text for text in texts if Path(text).is_absolute()]
 
 
 def test_an_unknown_recording_is_refused() -> None:
