@@ -28,7 +28,7 @@ import numpy.typing as npt
 from scipy import special
 
 from ordercomp.analysis.hints import Hints
-from ordercomp.analysis.order_model import Draws, Effort, draw_tables
+from ordercomp.analysis.order_model import Draws, Effort, draws_of
 from ordercomp.analysis.pairs import Evidence, pair_evidence
 from ordercomp.analysis.posterior import Posterior, posterior_of
 from ordercomp.analysis.statistics import RULES
@@ -318,16 +318,7 @@ def answers_of(
             apart = -1 if table.hint is None else place  # each with what a copy says at its own loss
             alike[table.orders, len(table.seeds), table.floor, missed, apart].append(place)
     for places in alike.values():
-        first, values = tables[places[0]], np.stack([tables[place].values for place in places])
-        drawn = draw_tables(
-            values,
-            first.orders,
-            first.stages,
-            floor=first.floor,
-            hint=first.hint,
-            slope=first.slope,
-            effort=effort,
-        )
+        drawn = draws_of([tables[place] for place in places], effort)
         for place, draws in zip(places, drawn, strict=True):
             answers[place] = read_answer(tables[place], draws, short=short)
     return [answer for answer in answers if answer is not None]

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from ordercomp.analysis.values import ValueTable
 from ordercomp.sequence import Order
 
 FloatArray = npt.NDArray[np.float64]
@@ -147,6 +148,20 @@ def draw_tables(
         columns[HINT] = _scaled(column.reshape(len(orders), 1))
         expected = slope * (column - column.mean())
     return _Sampler(tables, tuple(orders), columns, floor, expected, effort or Effort()).run()
+
+
+def draws_of(tables: Sequence[ValueTable], effort: Effort | None = None) -> list[Draws]:
+    """Fit tables of the same chains, number of seeds, floor and hint at once, as `draw_values` fits one."""
+    first, values = tables[0], np.stack([table.values for table in tables])
+    return draw_tables(
+        values,
+        first.orders,
+        first.stages,
+        floor=first.floor,
+        hint=first.hint,
+        slope=first.slope,
+        effort=effort,
+    )
 
 
 class _Effects:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ordercomp.analysis.convergence import Control, controls, short_chains
 from ordercomp.analysis.hints import Hints
-from ordercomp.analysis.order_model import Draws, Effort, draw_values
+from ordercomp.analysis.order_model import Draws, Effort, draws_of
 from ordercomp.analysis.run_table import RunTable
 from ordercomp.analysis.values import (
     LOSSES,
@@ -72,15 +72,7 @@ def posterior_of(
         table, *others = tables
     draws = None
     if table.orders and any(len(network.reductions) for network in networks):
-        draws = draw_values(
-            table.values,
-            table.orders,
-            table.stages,
-            floor=table.floor,
-            hint=table.hint,
-            slope=table.slope,
-            effort=effort,
-        )
+        (draws,) = draws_of([table], effort)
     judged = controls(runs)
     return Posterior(
         runs=runs,

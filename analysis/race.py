@@ -9,13 +9,13 @@ model expects them. The choice is a function of the values and of what is in tra
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ordercomp.analysis.answer import BAND, BOUND, lower_bounds
-from ordercomp.analysis.order_model import Draws, Effort, draw_values, pair_signs, parts_of
+from ordercomp.analysis.order_model import Draws, Effort, draws_of, pair_signs, parts_of
 from ordercomp.analysis.statistics import RULES
 from ordercomp.analysis.values import ValueTable
 from ordercomp.sequence import Order, permutations, prefixes, subsets
@@ -221,9 +221,8 @@ def _draw(table: ValueTable, unseen: Sequence[Order], effort: Effort) -> Draws:
     values = np.full((len(orders), len(table.seeds)), np.nan)
     values[: len(table.orders)] = table.values
     hint = None if table.hint is None else np.append(table.hint, np.full(len(unseen), np.nan))
-    return draw_values(
-        values, orders, table.stages, floor=table.floor, hint=hint, slope=table.slope, effort=effort
-    )
+    (draws,) = draws_of([replace(table, orders=orders, values=values, hint=hint)], effort)
+    return draws
 
 
 def _confounding(orders: Sequence[Order], stages: Order) -> float:

@@ -52,9 +52,7 @@ class Hint:
     """What is expected of chains before any is trained, in doublings up to a shift."""
 
     chains: Mapping[Order, float] = field(default_factory=dict)
-    slope: float = (
-        0.0  # doublings here that one there stands for, as a guess that is corrected by what is trained
-    )
+    slope: float = 0.0  # doublings here for one there: a guess, corrected by what is trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +66,7 @@ class ValueTable:
     floor: float | None = FLOOR  # a value here says "this or less"; None: the scale has no floor
     loss: float | None = None  # tolerated, a fraction; None for values that came from elsewhere
     settings: tuple[Setting, ...] = ()  # of the knobs; each value is that of all of them together
-    hint: FloatArray | None = (
-        None  # shape (orders,): what is expected of each beforehand, NaN where nothing is
-    )
+    hint: FloatArray | None = None  # shape (orders,): what is expected of each, NaN where nothing is
     slope: float = 0.0  # of the hint, see `Hint`
 
     def __post_init__(self) -> None:
