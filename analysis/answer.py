@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from ordercomp.analysis.hints import Hints
+from ordercomp.analysis.hints import Hints, strayed
 from ordercomp.analysis.order_model import Draws, Effort, draws_of
 from ordercomp.analysis.pairs import Evidence, pair_evidence
 from ordercomp.analysis.posterior import Posterior, posterior_of
@@ -322,6 +322,29 @@ def answers_of(
         for place, draws in zip(places, drawn, strict=True):
             answers[place] = read_answer(tables[place], draws, short=short)
     return [answer for answer in answers if answer is not None]
+
+
+def guessed_answer(copy: Draws | None, loss: float) -> AnswerAt:
+    """The answer for a task of which nothing is trained yet, by draws of the values on its copy alone.
+
+    Its regret is that on the task, where `loss` is tolerated. Nothing is recommended without draws.
+    """
+    if copy is None:
+        return AnswerAt(loss=loss)
+    orders, values = copy.orders, strayed(copy.pooled)
+    behind = values.max(axis=1, keepdims=True) - values
+    pick, least = int(values.mean(axis=0).argmax()), lower_bounds(values, BAND)
+    chances = chances_of_best(values)
+    return AnswerAt(
+        loss=loss,
+        recommended=orders[pick],
+        best_set=tuple(orders[k] for k in np.argsort(-chances, kind="stable") if least[k] == 0),
+        regret=Regret(
+            expected=float(behind[:, pick].mean()),
+            upper95=float(np.quantile(behind[:, pick], BOUND)),
+            random_order=float(behind.mean()),
+        ),
+    )
 
 
 def _silent(table: ValueTable) -> AnswerAt | None:

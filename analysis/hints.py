@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ordercomp.analysis.order_model import Effort, draw_values
+from ordercomp.analysis.order_model import Draws, Effort, draw_values
 from ordercomp.analysis.values import FLOOR, ChainNetwork, Hint, chain_values, networks_of
 from ordercomp.records import CostName, Record
 from ordercomp.sequence import Order, permutations, subsets
@@ -21,6 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 Matching = Literal["same", "error", "quantile"]
 MATCHINGS: tuple[Matching, ...] = ("same", "error", "quantile")
 COPY_SLOPE = 0.75  # doublings of a task for one of its copy: the median over recorded copies of digits
+COPY_STRAYS = 0.5  # doublings by which a chain strays from that: regrets stated so come true on these copies
 LARGEST_LOSS = 0.5  # a copy may not lose more, whatever its baseline
 _EFFORT = Effort(chains=2, burn_in=50, draws=100)
 
@@ -68,19 +69,23 @@ class HintSource:
     networks: tuple[ChainNetwork, ...]  # as `networks_of` gives them
     errors: tuple[float, float] = (1.0, 1.0)  # of the baselines here and there; alike: the same loss
 
-    def at(self, loss: float, stages: Order) -> dict[Order, float]:
-        """What is expected of each chain there, in its doublings, at a loss here; empty where nothing is."""
+    def draws(self, loss: float, stages: Order) -> Draws | None:
+        """Draws of each chain's value there, in its doublings, at a loss here; None where nothing is known."""
         cheap = matched_loss(loss, "error", errors=self.errors)
         table = chain_values(self.networks, stages, loss=cheap)
         if not (table.values > FLOOR).any():
-            return {}
+            return None
         every = [chain for subset in subsets(stages) for chain in permutations(subset)]
         unseen = [chain for chain in every if chain not in table.orders] if len(stages) <= 4 else []
         values = np.full((len(table.orders) + len(unseen), len(table.seeds)), np.nan)
         values[: len(table.orders)] = table.values
         orders = (*table.orders, *unseen)
-        draws = draw_values(values, orders, stages, floor=FLOOR, effort=_EFFORT)
-        return dict(zip(orders, map(float, draws.pooled.mean(axis=0)), strict=True))
+        return draw_values(values, orders, stages, floor=FLOOR, effort=_EFFORT)
+
+    def at(self, loss: float, stages: Order) -> dict[Order, float]:
+        """What is expected of each chain there, in its doublings, at a loss here; empty where nothing is."""
+        draws = self.draws(loss, stages)
+        return {} if draws is None else dict(zip(draws.orders, map(float, draws.pooled.mean(axis=0)), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +119,14 @@ class Hints:
         spreads = np.maximum(values.std(axis=1, keepdims=True), 1e-9)
         means = ((values - values.mean(axis=1, keepdims=True)) / spreads).mean(axis=0)
         return Hint(dict(zip(chains, map(float, means), strict=True)))
+
+    def draws(self, loss: float) -> Draws | None:
+        """Draws of each chain's value on the copy, in its doublings; None where the copy tells nothing."""
+        (source,) = self.sources
+        return source.draws(loss, self.stages)
+
+
+def strayed(values: FloatArray) -> FloatArray:
+    """Draws of chains' values on a copy, as draws of what they are worth on the task, up to a shift."""
+    chance = np.random.default_rng(0).standard_normal(values.shape)
+    return COPY_SLOPE * values + COPY_STRAYS * chance

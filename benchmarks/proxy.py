@@ -23,7 +23,7 @@ from answer_calibration import Score, of_answer, summary
 from answer_worlds import World as KnownWorld
 from race import SEEDS, STAGES, STEP, Run, World
 
-from ordercomp.analysis.answer import read_answer
+from ordercomp.analysis.answer import LEAST_SEEDS, AnswerAt, guessed_answer, read_answer
 from ordercomp.analysis.hints import COPY_SLOPE, baseline_error, matched_loss
 from ordercomp.analysis.race import BLOCK, first_cells, look, next_cells
 from ordercomp.analysis.values import Hint, ValueTable
@@ -50,6 +50,7 @@ class Copied(Run):
 
     hint: Hint = field(default_factory=Hint)
     spent: float = 0.0  # on the copy, in trainings of the task
+    guess: AnswerAt | None = None  # by the copy alone
     answers: list[tuple[float, Score]] = field(default_factory=list)  # after how many trainings, and its fate
 
     def race(self, most: float) -> "Copied":
@@ -60,14 +61,28 @@ class Copied(Run):
             table = self.table.hinted(self.hint)
             draws = look(table)
             answer = read_answer(table, draws)
-            places = [self.world.orders.index(order) for order in table.orders]
-            known = KnownWorld(STAGES, table.orders, lambda _: np.zeros(0), 0.0, self.world.truth[places])
-            if (score := of_answer(known, answer)) is not None:
-                behind = float(self.world.truth.max() - self.world.truth[places].max())
-                self.regrets.append((self.trainings, score.realized + behind))
-                self.answers.append((self.spent + self.trainings, score))
+            self.regrets.append((self.trainings, self.regret(answer)))
+            if len(table.seeds) >= LEAST_SEEDS:
+                places = [self.world.orders.index(order) for order in table.orders]
+                known = KnownWorld(STAGES, table.orders, lambda _: np.zeros(0), 0.0, self.world.truth[places])
+                if score := of_answer(known, answer):
+                    self.answers.append((self.spent + self.trainings, score))
             cells = next_cells(draws, self.ran, seeds=SEEDS, settings=self.settings, block=2 * BLOCK)
         return self
+
+    def after(self, copy: "Copied", share: float) -> "Copied":
+        """This race, told what one on a copy said, of whose trainings each takes a `share` of one here."""
+        draws = look(copy.table)
+        expected = dict(zip(draws.orders, map(float, draws.pooled.mean(axis=0)), strict=True))
+        self.hint, self.spent = Hint(expected, slope=COPY_SLOPE), share * copy.trainings
+        self.guess = guessed_answer(draws, LOSS)
+        self.regrets.append((0, self.regret(self.guess)))
+        return self
+
+    def regret(self, answer: AnswerAt) -> float:
+        """How far the recommended chain truly lies behind the best of all."""
+        assert answer.recommended is not None
+        return float(self.world.truth.max() - self.world.truth[self.world.orders.index(answer.recommended)])
 
     @property
     def table(self) -> ValueTable:
@@ -76,12 +91,6 @@ class Copied(Run):
         rows = np.flatnonzero(np.isfinite(values).any(axis=1))
         orders = tuple(self.world.orders[row] for row in rows)
         return ValueTable(STAGES, orders, tuple(range(values.shape[1])), values[rows])
-
-    @property
-    def expected(self) -> dict[Order, float]:
-        """What is to be expected of each chain by all that is known."""
-        draws = look(self.table)
-        return dict(zip(draws.orders, map(float, draws.pooled.mean(axis=0)), strict=True))
 
 
 def copies_of(name: str) -> Iterator[tuple[str, World, float]]:
@@ -115,6 +124,20 @@ def told(name: str, runs: Sequence[Copied], regret: float) -> str:
     ]
     words = "more" if after is None else str(after)
     return f"{name}: {regret:g} after {words} trainings; first answers {fates[0]}; all {fates[1]}"
+
+
+def guessed(runs: Sequence[Copied]) -> str:
+    """A line about what races on a copy said before anything of the task was trained."""
+    guesses = [
+        (run.guess.regret.expected, run.guess.regret.upper95, run.regret(run.guess))
+        for run in runs
+        if run.guess is not None and run.guess.regret is not None
+    ]
+    stated, upper, realized = np.array(guesses).T
+    return (
+        f"  the copy alone: regret stated {stated.mean():.2f}, realized {realized.mean():.2f}, bound "
+        f"{upper.mean():.1f}, held {100 * (realized <= upper).mean():.0f} %"
+    )
 
 
 def pace(name: str) -> None:
@@ -159,9 +182,9 @@ def main() -> None:
                 runs = []
                 for _ in range(options.races):
                     first = Copied(cheap, rng).race(most)
-                    hint, spent = Hint(first.expected, slope=COPY_SLOPE), share * first.trainings
-                    runs.append(Copied(world, rng, hint=hint, spent=spent).race(MOST))
+                    runs.append(Copied(world, rng).after(first, share).race(MOST))
                 print(told(f"{name} after {most} on {copy}", runs, options.regret), flush=True)
+                print(guessed(runs), flush=True)
 
 
 if __name__ == "__main__":

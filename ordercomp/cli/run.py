@@ -107,7 +107,7 @@ def discover(
             words = answer_words(so_far.answer, so_far.stages)
             view.note(f"so far: {words.headline}", *filter(None, (words.cost, words.out, so_far.ladder)))
 
-        done = _race_by(proxy, prior, loaded, started=view.note)(
+        done = _race_by(proxy, prior, loaded, told=view.note)(
             loaded,
             out=out,
             seeds=seeds,
@@ -132,7 +132,7 @@ def discover(
 
 
 def _race_by(
-    proxy: str | None, prior: str | None, task: Any, *, started: Callable[[str], None]
+    proxy: str | None, prior: str | None, task: Any, *, told: Callable[..., None]
 ) -> Callable[..., Any]:
     """What runs a race: on a cheaper copy first, or told what was recorded, where that is asked for."""
     from ordercomp.jobs.discover import discover as race
@@ -148,7 +148,7 @@ def _race_by(
     if proxy is None:
         return race
     copy = None if proxy == "auto" else Proxy.parse(proxy)
-    return functools.partial(discover_by_proxy, proxy=copy, started=started)
+    return functools.partial(discover_by_proxy, proxy=copy, told=told)
 
 
 def _with_options(task: Any, stages: str | None, loss: str | None, cost: str | None) -> Any:

@@ -7,19 +7,22 @@ that both have: a copy that misleads is not believed, and the risk that is state
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ordercomp.analysis.answer import guessed_answer
 from ordercomp.analysis.hints import Hints, baseline_error, matched_loss
+from ordercomp.analysis.report.text import answer_words
 from ordercomp.codec import Number, parse_share
 from ordercomp.jobs.check import check_task
 from ordercomp.jobs.discover import Discovery, discover
 from ordercomp.jobs.law import PROXY_FOLDER
 from ordercomp.jobs.law_folder import settle_precision
 from ordercomp.measuring.start import chance, is_near_chance
-from ordercomp.records import Record
+from ordercomp.records import Record, metric_of
 from ordercomp.running.jobs import Request, job_chain
 from ordercomp.running.node import task_data, train_node
 from ordercomp.running.store import Store, open_store
@@ -122,7 +125,7 @@ def discover_by_proxy(
     *,
     out: Path | str,
     budget_seconds: float | None = 480.0,
-    started: Callable[[str], None] = lambda line: None,
+    told: Callable[..., None] = lambda *lines: None,
     **options: Any,
 ) -> Discovery:
     """Like `discover`, with a race on a cheaper copy of the task before it, in the folder `proxy` of `out`.
@@ -132,21 +135,23 @@ def discover_by_proxy(
         proxy: the copy; `suggested` if left out. One whose baseline is near chance gives way to the next
             better one, with a line in the log.
         out: as for `discover`.
-        budget_seconds: of both races together; the copy gets `SHARE` of it.
-        started: hears in a line what copy is raced, at which loss.
+        budget_seconds: of both baselines and both races together; the copy's race gets `SHARE` of it.
+        told: hears lines: what copy is raced, at which loss, and what it alone says of the task.
         options: of `discover`, for both races.
 
     Raises ValueError, beside what `discover` raises, if the copy cannot be built.
     """
+    began = time.monotonic()
     check_task(task)
     folder = Path(out)
+    told("measuring the baselines of the task and of a cheaper copy, which is raced first")
     copy, cheap = _usable(task, suggested(task) if proxy is None else proxy, folder)
     if not copy.changed:
-        return discover(task, out=folder, budget_seconds=budget_seconds, **options)
+        return discover(task, out=folder, budget_seconds=_left(budget_seconds, began), **options)
     baseline = _baseline(task, folder)
     errors = (baseline_error([baseline]), baseline_error([_baseline(cheap, folder / PROXY_FOLDER)]))
     loss = matched_loss(task.loss, "error", errors=errors)
-    started(
+    told(
         f"raced first on a copy with {copy}, about {100 * copy.work:.3g} % of the work; its baseline errs in "
         f"{100 * errors[1]:.1f} %, that of the task in {100 * errors[0]:.1f} %: it may lose {100 * loss:.2g}"
         " %"
@@ -154,9 +159,16 @@ def discover_by_proxy(
     part = None if budget_seconds is None else SHARE * budget_seconds
     first = discover(replace(cheap, loss=loss), out=folder / PROXY_FOLDER, budget_seconds=part, **options)
     hints = Hints.of([baseline], first.records, first.law.stages, cost=task.cost)
-    remaining = None if budget_seconds is None else (1 - SHARE) * budget_seconds
+    guess = guessed_answer(hints.draws(task.loss), task.loss)
+    words = answer_words(guess, first.law.stages, metric=metric_of(first.records), cost=task.cost)
+    told(f"by the copy alone: {words.headline}", *filter(None, (words.cost,)))
     settled = replace(task, settings=first.settings, ladder="fixed")
-    return discover(settled, out=folder, budget_seconds=remaining, hints=hints, **options)
+    return discover(settled, out=folder, budget_seconds=_left(budget_seconds, began), hints=hints, **options)
+
+
+def _left(budget_seconds: float | None, began: float) -> float | None:
+    """What is left of a budget that began then, by the monotonic clock; a moment at least."""
+    return None if budget_seconds is None else max(1.0, budget_seconds - (time.monotonic() - began))
 
 
 def suggested(task: Task) -> Proxy:

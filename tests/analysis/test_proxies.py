@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from builders import make_record
 
-from ordercomp.analysis.hints import LARGEST_LOSS, Hints, HintSource, baseline_error, matched_loss
+from ordercomp.analysis.answer import AnswerAt, guessed_answer
+from ordercomp.analysis.hints import COPY_SLOPE, LARGEST_LOSS, Hints, HintSource, baseline_error, matched_loss
 from ordercomp.analysis.values import ValueTable, networks_of
 from ordercomp.jobs.recordings import load_recorded
 from ordercomp.sequence import permutations
@@ -100,3 +101,25 @@ def test_several_sources_are_told_as_their_mean_each_in_its_own_spread() -> None
     assert sorted(told, key=lambda chain: told[chain]) == sorted(alone, key=lambda chain: alone[chain])
     reversed_ = Hints((wide, source({"P": 3.7, "Q": 4.0, "PQ": 4.0, "QP": 4.3})), "PQ").at(0.02).chains
     assert max(map(abs, reversed_.values())) < 0.2 * max(map(abs, told.values()))
+
+
+def test_a_copy_alone_is_told_with_the_regret_that_copies_have() -> None:
+    """Its own doubt alone would be told as too small: the chain that leads by far here need not lead there."""
+    hints = Hints((HintSource(tuple(networks_of(load_recorded("cifar10"), "DPQE"))),), "DPQE")
+    draws = hints.draws(0.02)
+    assert draws is not None
+    guess = guessed_answer(draws, 0.02)
+    expected = hints.at(0.02).chains
+    assert guess.recommended == max(expected, key=lambda chain: expected[chain])
+    behind = COPY_SLOPE * (draws.pooled.max(axis=1) - draws.pooled[:, draws.orders.index(guess.recommended)])
+    assert guess.regret is not None
+    assert behind.mean() + 0.2 < guess.regret.expected < guess.regret.upper95
+    assert guess.regret.expected < guess.regret.random_order
+    assert guess.recommended in guess.best_set
+    assert guess.seeds_needed is None
+
+
+def test_a_copy_that_reaches_nothing_recommends_nothing() -> None:
+    networks = networks_of(load_recorded("cifar10"), "DPQE")
+    whole = tuple(network for network in networks if network.order == "PEQD")
+    assert guessed_answer(Hints((HintSource(whole),), "DPQE").draws(0.001), 0.001) == AnswerAt(loss=0.001)

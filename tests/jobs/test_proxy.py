@@ -30,10 +30,19 @@ def test_a_race_on_a_copy_comes_before_the_one_on_the_task(tmp_path: Path) -> No
     told: list[str] = []
     task = replace(TINY, ladder="fixed")
     done = discover_by_proxy(
-        task, Proxy(epochs=0.5), out=tmp_path, budget_seconds=None, seeds=2, workers=1, started=told.append
+        task,
+        Proxy(epochs=0.5),
+        out=tmp_path,
+        budget_seconds=None,
+        seeds=2,
+        workers=1,
+        told=lambda *lines: told.extend(lines),
     )
-    (line,) = told
-    assert line.startswith("raced first on a copy with epochs=0.5, about 50 % of the work")
+    first, raced, guess, cost = told
+    assert first.startswith("measuring the baselines of the task and of a cheaper copy")
+    assert raced.startswith("raced first on a copy with epochs=0.5, about 50 % of the work")
+    assert guess.startswith("by the copy alone: Take ")
+    assert cost.startswith("Against the best of the ")
     copied, own = (read_records(tmp_path / folder / "records.jsonl") for folder in ("proxy", "."))
     assert {record.task for record in copied} == {"tiny at epochs=0.5"}
     assert {record.task for record in own} == {"tiny"}
@@ -83,3 +92,10 @@ def test_a_copy_that_cannot_be_built_is_refused_before_anything_is_trained(tmp_p
     with pytest.raises(ValueError, match=r"images = 0\.01 of a proxy leaves 4 images of digits"):
         discover_by_proxy(TINY, Proxy(images=0.01), out=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_time_that_baselines_take_is_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job.time, "monotonic", lambda: 100.0)
+    assert job._left(60.0, 90.0) == 50.0
+    assert job._left(60.0, 0.0) == 1.0  # a run that is over still answers
+    assert job._left(None, 0.0) is None
