@@ -10,18 +10,8 @@ from ordercomp.analysis.values import LOSSES
 from ordercomp.records import Record
 from ordercomp.sequence import Order
 from ordercomp.studies.experiment import Conclusion, Finding
-from tools.findings_page import (
-    OrderClaim,
-    Recording,
-    before,
-    findings_page,
-    is_order,
-    latency_words,
-    race_words,
-    read_claim,
-    rules_table,
-    verdict_table,
-)
+from tools.findings_page import OrderClaim, before, findings_page, is_order, read_claim, verdict_table
+from tools.findings_sections import Recording, latency_words, race_words, rules_table
 
 
 def answer(loss: float, best: tuple[Order, ...], behind: dict[Order, float]) -> AnswerAt:
