@@ -122,9 +122,9 @@ def discover(
         )
     if done.failures:
         print_lines(f"ordercomp: {done.failures}", stderr=True)
-    steps = _network_steps(out, loaded.model, loaded.loss)
+    steps = _network_steps(done.folder, loaded.model, loaded.loss)
     lines = itertools.chain(law_lines(done.file), [Text(done.ladder)] if done.ladder else [])
-    _tell(done.file, lines, out, steps, interrupted=done.interrupted, as_json=as_json)
+    _tell(done.file, lines, done.folder, steps, interrupted=done.interrupted, as_json=as_json)
     if done.failures:
         raise typer.Exit(1)
     if tune is not None:

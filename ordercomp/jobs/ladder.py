@@ -163,18 +163,21 @@ class Assessment:
     """How the settings of a pilot stand to the tolerated loss."""
 
     fault: str  # "too hard", "too mild", or empty
-    orders: tuple[Order, ...]  # of all stages, those that lose least first
+    orders: tuple[Order, ...]  # those that lose least first
 
 
 def assess(race: Race, records: Iterable[Record], cells: Sequence[Cell]) -> Assessment:
-    """Say whether a pilot's chains of all stages lie on both sides of the loss."""
+    """Say whether a pilot's chains of all stages lie on both sides of the loss.
+
+    Where hints chose the first chains, those of fewer stages count as well.
+    """
     task = race.task
     table = race.table(records := list(records), set(cells))
-    rows = list(table.whole)
+    rows = range(len(table.orders)) if race.hint.chains else table.whole
     orders = [table.orders[row] for row in rows]
     ends = end_losses(race, records, orders, task.settings[-1])
     mild = sorted(orders, key=lambda order: (ends.get(order, 1.0), order))
-    within = float(np.mean(table.values[rows] > (table.floor or 0.0))) if rows else 0.0
+    within = float(np.mean(table.values[list(rows)] > (table.floor or 0.0))) if rows else 0.0
     if within < ENOUGH_WITHIN:
         return Assessment("too hard", tuple(mild))
     if ends and np.quantile(list(ends.values()), 1 - ENOUGH_WITHIN) < NEAR * task.loss:
@@ -186,7 +189,8 @@ def end_losses(
     race: Race, records: Iterable[Record], orders: Iterable[Order], setting: Setting
 ) -> dict[Order, float]:
     """Loss on validation data at the end of the network, all images going there, by order, at a setting."""
-    wanted = {str(race.task.sequence(order, setting)): order for order in orders}
+    alone = replace(race, task=replace(race.task, settings=(setting,)))
+    wanted = {str(sequence): order for order in orders for sequence in alone.sequences([order])}
     by_order: dict[Order, list[float]] = {}
     for record in records:
         if record.sequence in wanted and record.points:
@@ -265,7 +269,8 @@ def _cost(network: CompressedNetwork, sequence: StageSequence) -> float | None:
 
 def probe_requests(race: Race, setting: Setting, assessment: Assessment) -> list[Request]:
     """A few orders at a new setting, at the first seed."""
-    return [Request(race.task.sequence(order, setting), race.start) for order in assessment.orders[:PROBES]]
+    alone = replace(race, task=replace(race.task, settings=(setting,)))
+    return [Request(sequence, race.start) for sequence in alone.sequences(assessment.orders[:PROBES])]
 
 
 def is_suitable(race: Race, setting: Setting, records: Sequence[Record], assessment: Assessment) -> bool:
@@ -288,16 +293,17 @@ def find_ladder(state: RaceState, records: Callable[[], Sequence[Record]]) -> It
     task = race.task
     assessment = assess(race, records(), race.first)
     percent = f"{100 * task.loss:g} %"
+    whose = "the copy's" if race.hint.slope else "the task's"
     if not assessment.fault:
-        state.settle(task.settings, f"the task's knob settings bracket a loss of {percent}")
+        state.settle(task.settings, f"{whose} knob settings bracket a loss of {percent}")
         return
     gentler = assessment.fault == "too hard"
     network = create_network(task, seed=0)
     last = task.settings[0 if gentler else -1]
     alone = end_losses(race, records(), race.stages, last)
     offender = max(alone, key=lambda letter: alone[letter], default="")
-    reason = "keep to it at the task's" if gentler else "lose half as much at the task's"
-    reason = f"as hardly any orders of all stages {reason}"
+    reason = f"keep to it at {whose}" if gentler else f"lose half as much at {whose}"
+    reason = f"as hardly any {'first chains' if race.hint.chains else 'orders of all stages'} {reason}"
     for _ in range(MOST_STEPS):
         setting = moved(task, network, last, gentler=gentler, offender=offender)
         if setting is None:

@@ -139,7 +139,8 @@ def discover_by_proxy(
         told: hears lines: what copy is raced, at which loss, and what it alone says of the task.
         options: of `discover`, for both races.
 
-    Raises ValueError, beside what `discover` raises, if the copy cannot be built.
+    Interrupted on the copy, it gives what was found there; the same call goes on. Raises ValueError, beside
+    what `discover` raises, if the copy cannot be built.
     """
     began = time.monotonic()
     check_task(task)
@@ -158,12 +159,15 @@ def discover_by_proxy(
     )
     part = None if budget_seconds is None else SHARE * budget_seconds
     first = discover(replace(cheap, loss=loss), out=folder / PROXY_FOLDER, budget_seconds=part, **options)
+    if first.interrupted:
+        return first
     hints = Hints.of([baseline], first.records, first.law.stages, cost=task.cost)
     guess = guessed_answer(hints.draws(task.loss), task.loss)
     words = answer_words(guess, first.law.stages, metric=metric_of(first.records), cost=task.cost)
     told(f"by the copy alone: {words.headline}", *filter(None, (words.cost,)))
-    settled = replace(task, settings=first.settings, ladder="fixed")
-    return discover(settled, out=folder, budget_seconds=_left(budget_seconds, began), hints=hints, **options)
+    if any(setting not in task.settings for setting in first.settings):
+        task = replace(task, settings=first.settings)  # its own ladder starts where that of the copy ended
+    return discover(task, out=folder, budget_seconds=_left(budget_seconds, began), hints=hints, **options)
 
 
 def _left(budget_seconds: float | None, began: float) -> float | None:

@@ -104,7 +104,7 @@ def test_several_sources_are_told_as_their_mean_each_in_its_own_spread() -> None
 
 
 def test_a_copy_alone_is_told_with_the_regret_that_copies_have() -> None:
-    """Its own doubt alone would be told as too small: the chain that leads by far here need not lead there."""
+    """Its own doubt would be too small: the chain that leads by far on the copy need not lead here."""
     hints = Hints((HintSource(tuple(networks_of(load_recorded("cifar10"), "DPQE"))),), "DPQE")
     draws = hints.draws(0.02)
     assert draws is not None

@@ -7,6 +7,7 @@ import optuna
 import pytest
 from builders import make_record
 
+from ordercomp.analysis.values import Hint
 from ordercomp.jobs.ladder import MOST_STEPS, RaceState, find_ladder, moved
 from ordercomp.jobs.race import Race
 from ordercomp.networks.network import CompressedNetwork
@@ -52,9 +53,11 @@ def network() -> CompressedNetwork:
     return create_network(TASKS["digits"], seed=0)
 
 
-def found(task: Task, loss: Callable[[StageSequence], float]) -> tuple[RaceState, int]:
+def found(
+    task: Task, loss: Callable[[StageSequence], float], hint: Hint | None = None
+) -> tuple[RaceState, int]:
     """The state after its ladder was found in a world of these losses, and the rounds of probes it took."""
-    race = Race(task=task, seeds=3)
+    race = Race(task=task, seeds=3, hint=hint or Hint())
     study = optuna.create_study()
     state = RaceState.of(race, study)
     records = train(race.requests(race.first), loss)
@@ -84,6 +87,26 @@ def test_gentler_settings_are_made_where_hardly_any_order_keeps_to_the_loss() ->
     assert state.why.startswith(
         "for a loss of 3 % all chains run with P 0.2, Q 8/16 and P 0.4, Q 4/8, as hardly"
     )
+
+
+@pytest.mark.parametrize(("slope", "whose"), [(0.75, "the copy's"), (0.0, "the task's")])
+def test_where_hints_name_short_chains_first_these_are_judged(slope: float, whose: str) -> None:
+    """None of all stages is among them, which says nothing against the settings."""
+    state, rounds = found(
+        replace(TASK, loss=0.06), loss_by_bits(0.01), Hint({"Q": 3.0, "P": 2.0}, slope=slope)
+    )
+    assert (state.race.task.settings, rounds) == (TASK.settings, 0)
+    assert state.why == f"{whose} knob settings bracket a loss of 6 %"
+
+
+@pytest.mark.integration
+def test_settings_that_a_copy_took_are_made_gentler_where_the_task_loses_more() -> None:
+    """What a barely trained copy bears need not suit the task."""
+    hint = Hint({"Q": 3.0, "PQ": 2.0, "QP": 1.0}, slope=0.75)
+    state, rounds = found(replace(TASK, loss=0.01), loss_by_bits(0.01), hint)
+    assert rounds == 1
+    assert state.race.task.settings[0]["Q"]["weights"] > 4
+    assert state.why.endswith("as hardly any first chains keep to it at the copy's")
 
 
 @pytest.mark.integration

@@ -52,6 +52,23 @@ def test_a_race_on_a_copy_comes_before_the_one_on_the_task(tmp_path: Path) -> No
     assert again["answer"]["recommended"] == done.answer.recommended
 
 
+def test_a_run_that_is_stopped_on_the_copy_does_not_go_on_to_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raced: list[str] = []
+
+    class Stopped:
+        interrupted = True
+
+    def race(task: Task, **_: object) -> Stopped:
+        raced.append(task.name)
+        return Stopped()
+
+    monkeypatch.setattr(job, "discover", race)
+    assert discover_by_proxy(TINY, Proxy(epochs=0.5), out=tmp_path).interrupted
+    assert raced == ["tiny at epochs=0.5"]
+
+
 @pytest.mark.integration
 def test_a_copy_near_chance_gives_way_to_a_better_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
