@@ -72,7 +72,7 @@ class HintSource:
     errors: tuple[float, float] = (1.0, 1.0)  # of the baselines here and there; alike: the same loss
 
     def draws(self, loss: float, stages: Order) -> Draws | None:
-        """Draws of each chain's value there, in its doublings, at a loss here; None where nothing is known."""
+        """Draws of each chain's value there, in its doublings, at a loss here; None where none is known."""
         cheap = matched_loss(loss, "error", errors=self.errors)
         table = chain_values(self.networks, stages, loss=cheap)
         if not (table.values > FLOOR).any():

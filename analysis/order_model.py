@@ -7,10 +7,11 @@ A chain is a sequence of distinct stages, of any length; its value at a seed is 
 
 Every part has a variance of its own with a weak prior, so that what the data do not support shrinks away and
 chains that were never run are predicted. A *hint*, what a cheaper copy of the task says of each chain, joins
-as a part whose weight is learned; the other parts are then what the copy has wrong. A chain's own part has a
-variance of its own as well (a scale mixture of normals with the tails of Student's t): one odd chain among
-well-behaved neighbors is believed. Each chain has its noise variance, moderated over the chains (Smyth 2004),
-so that a noisy one is not judged by the quiet ones, and single values may stray (again a scale mixture).
+as a part whose weight is learned; the other parts are then what the copy has wrong, with a prior from
+recorded copies. A chain's own part has a variance of its own as well (a scale mixture of normals with the
+tails of Student's t): one odd chain among well-behaved neighbors is believed. Each chain has its noise
+variance, moderated over the chains (Smyth 2004), so that a noisy one is not judged by the quiet ones, and
+single values may stray (again a scale mixture).
 
 Where a network either keeps to the tolerated loss or is worth nothing, a value has two parts: the chance of
 reaching the loss, a probit model of the same parts with a difficulty of each seed (Albert and Chib 1993),
@@ -34,6 +35,7 @@ BoolArray = npt.NDArray[np.bool_]
 TRIPLETS_UP_TO = 6  # stages; beyond, triplets are hundreds of columns, which no table can tell apart
 PARTS = ("stages", "pairs", "scores", "cycles", "triplets")
 HINT = "hint"  # the part of what a cheaper copy says
+STRAYS, STRAYS_FREEDOM = 0.6, 4.0  # doublings by which chains are off a hint of known slope, over all parts
 OWN_TAILS = 0.5  # degrees of freedom of the chains' own parts: a single odd chain must be believed
 NOISE_TAILS = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 64.0])  # how alike the chains' noise variances are
 MOST_VARIANCE = 25.0  # of a part or of seeds, in units of the squared spread of values
@@ -171,12 +173,18 @@ class _Effects:
     """
 
     def __init__(
-        self, runs: int, seeds: int, parts: Sequence[FloatArray], prior: float, rng: np.random.Generator
+        self,
+        runs: int,
+        seeds: int,
+        parts: Sequence[FloatArray],
+        prior: FloatArray | float,
+        rng: np.random.Generator,
+        freedom: float = 1.0,
     ) -> None:
         orders = len(parts[0])
         self.columns = np.concatenate(parts, axis=1)
         self.part = np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts])
-        self.prior, self.rng = prior, rng
+        self.prior, self.freedom, self.rng = prior, freedom, rng  # of each part's variance
         self.variances = 0.5 * np.exp(0.7 * rng.standard_normal((runs, len(parts))))
         self.own_variance = np.full(runs, 0.3)
         self.stretch = np.ones((runs, orders))  # of each chain's own variance
@@ -216,7 +224,7 @@ class _Effects:
     def _draw_variances(self, own: FloatArray, seen: BoolArray) -> None:
         for part in range(self.variances.shape[1]):
             squares = self.weights[:, self.part == part] ** 2
-            drawn = draw_variance(1.0, self.prior, squares.sum(axis=1), squares.shape[1], self.rng)
+            drawn = draw_variance(self.freedom, self.prior, squares.sum(axis=1), squares.shape[1], self.rng)
             self.variances[:, part] = np.minimum(drawn, MOST_VARIANCE)
         stretch = draw_variance(OWN_TAILS, 1.0, own**2 / self.own_variance[:, None], 1, self.rng)
         stretch = np.minimum(stretch, MOST_VARIANCE / self.own_variance[:, None])
@@ -254,7 +262,11 @@ class _Sampler:
         self.names = [name for name in columns if columns[name].shape[1]]
         parts = [columns[name] for name in self.names] or [np.zeros((len(orders), 0))]
         runs, seeds = len(self.values), tables.shape[2]
-        self.value = _Effects(runs, seeds, parts, _PRIOR_VALUE, self.rng)
+        prior, freedom = np.full(runs, _PRIOR_VALUE), 1.0
+        if expected.any():
+            prior = np.repeat(STRAYS**2 / len(parts) / self.scales**2, repeat)
+            freedom = STRAYS_FREEDOM
+        self.value = _Effects(runs, seeds, parts, prior, self.rng, freedom)
         self.reaching = _Effects(runs, seeds, parts, _PRIOR_REACHED, self.rng)
         self.usual, self.unlike = np.zeros(runs), np.ones(runs)  # mean and variance of the seeds' ease
         self.prior_noise = np.repeat(_rough_noise(scaled, ran & ~missed), repeat)

@@ -8,6 +8,7 @@ import pytest
 
 from ordercomp.analysis.order_model import (
     PARTS,
+    STRAYS,
     Effort,
     draw_tables,
     draw_values,
@@ -172,6 +173,14 @@ def test_doublings_of_a_copy_are_taken_for_doublings_until_data_say_otherwise() 
     assert error(told, few, 1.0) < 0.2 < error(told, few, 0.0)
     many = truth[:, None] + 0.3 * rng.standard_normal((len(orders), 6))
     assert error(misled, many, 1.0) < 0.2
+
+
+def test_before_much_is_trained_chains_stray_from_a_copy_as_recorded_ones_do() -> None:
+    orders = tuple(permutations("DPQE"))
+    truth = 8 + 2 * np.random.default_rng(6).standard_normal(len(orders))
+    few = np.where(np.arange(len(orders)) < 4, truth, np.nan)[:, None]
+    draws = draw_values(few, orders, "DPQE", floor=None, hint=truth, slope=1.0)
+    assert 0.5 * STRAYS < draws.pooled.std(axis=0)[4:].mean() < 2 * STRAYS
 
 
 def test_a_hint_may_know_nothing_of_some_orders() -> None:
