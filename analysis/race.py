@@ -33,6 +33,7 @@ _RISK = BAND / 8  # of leaving out the best chain, at a single look
 _QUARTER = ("DPQE", "EQPD", "QEDP", "PDEQ", "DQEP", "PEQD")
 _HALF = ("DPQE", "DEPQ", "DEQP", "PDQE", "PEQD", "PEDQ", "QDPE", "QPDE", "QEPD", "QEDP", "EDQP", "EPQD")
 _FRACTION = {5: 12, 6: 24, 7: 30, 8: 36, 9: 42, 10: 48}  # orders that start, by the number of stages
+TOGETHER = 3  # seeds of a chain that are trained as one network, where that is faster
 _HINTED = 4  # chains that start where a hint tells which are good
 _PROPOSED = 6  # orders that were never run and are looked at beside the others
 _TRIES = 400  # of the search for a balanced fraction
@@ -87,7 +88,13 @@ def block_of(stages: Order) -> int:
 
 
 def next_cells(
-    draws: Draws, ran: Collection[Cell], *, seeds: int, settings: int = 1, block: int = BLOCK
+    draws: Draws,
+    ran: Collection[Cell],
+    *,
+    seeds: int,
+    settings: int = 1,
+    block: int = BLOCK,
+    together: int = 1,
 ) -> tuple[Cell, ...]:
     """The chains to train next, each at a seed, their prefixes implied; none where the race is over.
 
@@ -96,7 +103,8 @@ def next_cells(
         ran: the chains that were trained or are in training, at seeds 0, 1, …; some may have no value yet.
         seeds: the most that there may be.
         settings: of the knobs, with each of which a chain is trained.
-        block: about as many trainings are chosen at each setting.
+        block: about as many trainings are chosen at each setting, those together counted once.
+        together: a chain is trained at so many seeds at once: from a multiple of it up to the next.
 
     A race is over if hardly anything can be gained by taking another chain than the best guess, or if all
     that may be the best were run at all seeds.
@@ -109,7 +117,7 @@ def next_cells(
         for order, share, possible in zip(draws.orders, doubts(draws.pooled), may_win, strict=True)
         if possible and share > 0
     }
-    return Trained.of(ran, settings=settings).choose(doubt, seeds=seeds, block=block)
+    return Trained.of(ran, settings=settings).choose(doubt, seeds=seeds, block=block, together=together)
 
 
 def look(table: ValueTable, effort: Effort = LOOK) -> Draws:
@@ -177,7 +185,9 @@ class Trained:
             seeds[seed].update(prefixes(chain))
         return cls(seeds, settings)
 
-    def choose(self, doubt: dict[Order, float], *, seeds: int, block: int) -> tuple[Cell, ...]:
+    def choose(
+        self, doubt: dict[Order, float], *, seeds: int, block: int, together: int = 1
+    ) -> tuple[Cell, ...]:
         """Add chains, those first that settle most doubt per training; return them."""
         times = {chain: sum(chain in there for there in self.seeds) for chain in doubt}
         cells: list[Cell] = []
@@ -192,11 +202,17 @@ class Trained:
             if not rates:
                 break
             chain, seed = max(rates, key=lambda cell: rates[cell])
-            new = self.add(chain, seed)
-            for prefix in new:
-                times[prefix] = times.get(prefix, 0) + 1
-            cells.append((chain, seed))
-            spent += len(new)
+            first = seed - seed % together
+            most = 0
+            for mate in range(first, min(first + together, seeds)):
+                if mate < len(self.seeds) and chain in self.seeds[mate]:
+                    continue
+                new = self.add(chain, mate)
+                for prefix in new:
+                    times[prefix] = times.get(prefix, 0) + 1
+                cells.append((chain, mate))
+                most = max(most, len(new))
+            spent += most
         return tuple(cells)
 
     def add(self, chain: Order, seed: int) -> list[Order]:

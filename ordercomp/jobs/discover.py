@@ -24,7 +24,7 @@ from ordercomp.analysis.convergence import controls
 from ordercomp.analysis.hints import Hints
 from ordercomp.analysis.law import Law, law_from
 from ordercomp.analysis.posterior import posterior_of
-from ordercomp.analysis.race import Cell
+from ordercomp.analysis.race import TOGETHER, Cell
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.analysis.report.shown import Shown, shown_law
 from ordercomp.analysis.run_table import RunTable
@@ -151,11 +151,18 @@ def discover(
     store = open_store(folder / "store", store_url)
     task = settle_precision(task, store)
     hint = Hint() if hints is None else hints.at(task.loss)
-    race = Race(task=task, seeds=seeds, start=first_seed, hint=hint)
+    side_by_side = TOGETHER if executor is None else 1  # others may have workers for all seeds
+    race = Race(task=task, seeds=seeds, start=first_seed, hint=hint, side_by_side=side_by_side)
     file = RecordLog(folder / "records.jsonl", task=task)
     _warn_of_batches(file.records, task, folder)
     with Runner(
-        task, store, workers=workers, executor=executor, budget_seconds=budget_seconds, work=train_node
+        task,
+        store,
+        workers=workers,
+        executor=executor,
+        budget_seconds=budget_seconds,
+        work=train_node,
+        side_by_side=side_by_side,
     ) as runner:
         run = _Run(race, hints, runner, file, folder, report)
         for so_far in run.train():
@@ -324,9 +331,10 @@ class _Run:
 
     def _enqueue(self, requests: Iterable[Request]) -> None:
         """Make trials of what the study searches: each stage once."""
-        for seed, group in itertools.groupby(requests, key=lambda request: request.seed):
-            sequences = [request.sequence for request in group if self._spec.space.contains(request.sequence)]
-            enqueue_paired_design(self._study, self._spec.space, sequences, [seed])
+        for sequence, group in itertools.groupby(requests, key=lambda request: request.sequence):
+            if self._spec.space.contains(sequence):
+                seeds = [request.seed for request in group]
+                enqueue_paired_design(self._study, self._spec.space, [sequence], seeds)
 
     def _is_done(self, block: Sequence[Cell]) -> bool:
         requests = self.race.requests(block)

@@ -1,8 +1,10 @@
 """The race of a task: which sequences run next, which controls at its end, how many trainings that makes."""
 
 import functools
+import itertools
+import operator
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,6 +24,7 @@ from ordercomp.analysis.values import Hint, ValueTable, chain_values, holds_late
 from ordercomp.jobs.recordings import load_recorded
 from ordercomp.records import CostName, Record
 from ordercomp.running.jobs import Request
+from ordercomp.running.node import SIDE_BY_SIDE
 from ordercomp.running.task import Task
 from ordercomp.sequence import KnobValue, Order, PrefixTrie, StageSequence, Step, permutations, prefixes
 from ordercomp.stages.catalog import complete, known_stages
@@ -43,6 +46,9 @@ class Race:
     seeds: int  # at most
     start: int = 0
     hint: Hint = field(default_factory=Hint)  # what was raced elsewhere says of each chain
+    side_by_side: int = (
+        1  # seeds of a chain that are asked for at once, as they may be trained as one network
+    )
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -96,6 +102,7 @@ class Race:
         goes the same way. From five stages on it ends where nothing was measured.
         """
         ran = with_prefixes(finished)
+        records = list(records)
         table = self.table(records, ran)
         if not np.isfinite(table.values).any():
             return ()
@@ -105,15 +112,28 @@ class Race:
             seeds=self.seeds,
             settings=len(self.task.settings),
             block=block_of(self.stages),
+            together=self._together(records),
         )
 
+    def _together(self, records: Sequence[Record]) -> int:
+        """How many seeds of a chain are asked for at once: one if training several as one did not pay."""
+        later = [record for record in records if record.seed > self.start and record.points]
+        return 1 if later and not any(SIDE_BY_SIDE in record.extra for record in later) else self.side_by_side
+
     def requests(self, cells: Iterable[Cell]) -> list[Request]:
-        """The chains at their seeds with every knob setting, and the task's further orders at the seeds."""
+        """The chains at their seeds with every knob setting, and the task's further orders at the seeds.
+
+        Seeds of one chain that stand together in `cells` come together for each setting.
+        """
         cells = list(cells)
         extras = [
             (sequence, seed) for seed in sorted({seed for _, seed in cells}) for sequence in self.extras
         ]
-        chains = [(sequence, seed) for chain, seed in cells for sequence in self.sequences([chain])]
+        chains = [
+            (sequence, seed)
+            for chain, group in itertools.groupby(cells, key=operator.itemgetter(0))
+            for sequence, (_, seed) in itertools.product(self.sequences([chain]), group)
+        ]
         return [Request(sequence, self.start + seed) for sequence, seed in (*chains, *extras)]
 
     def sequences(self, orders: Iterable[Order]) -> list[StageSequence]:

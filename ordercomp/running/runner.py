@@ -357,7 +357,8 @@ class Runner:
         The next request is taken only when a worker has nothing to do, so `requests` may depend on what was
         yielded before; at most `lookahead` of them wait for a node in training, by default so many that all
         workers find a node while the first ones of a seed are in training. Where seeds may be trained side by
-        side and no `lookahead` is said, so many requests are taken at once, to find the seeds. Missing
+        side, requests are taken until one of another sequence comes, and without a `lookahead` so many at
+        once, to find the seeds. Missing
         prefixes are trained in between, the baseline first, which is not yielded. After a failed stage its
         descendants come as failed records without training. When the budget is spent, or after Ctrl-C (then
         `interrupted` is True), nothing new starts and what runs is still yielded. A second Ctrl-C kills the
@@ -430,6 +431,10 @@ class Runner:
                 )
             elif graph.open_requests < lookahead and (request := next(source, None)) is not None:
                 yield from graph.add(request)
+                mate: Request | None = request
+                while self._side_by_side > 1 and mate is not None and mate.sequence == request.sequence:
+                    if (mate := next(source, None)) is not None:
+                        yield from graph.add(mate)
             else:
                 return
 

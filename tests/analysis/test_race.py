@@ -131,6 +131,15 @@ def test_chains_are_chosen_by_doubt_per_training_and_less_the_oftener_they_ran()
     assert Trained.of([("PE", 0), ("EP", 0)]).choose({"PE": 0.5}, seeds=1, block=BLOCK) == ()
 
 
+def test_seeds_that_are_trained_together_are_chosen_together() -> None:
+    """Up to the next multiple, and not those that ran: what is chosen at once counts once."""
+    trained = Trained.of([("P", 0), ("E", 0)])
+    chosen = trained.choose({"PE": 0.6, "EP": 0.5}, seeds=5, block=3, together=3)
+    assert chosen == (*(("PE", seed) for seed in range(3)), *(("EP", seed) for seed in range(3)))
+    last = trained.choose({"PE": 0.6}, seeds=5, block=1, together=3)
+    assert last == (("PE", 3), ("PE", 4))
+
+
 def test_a_setting_is_idle_if_hardly_a_value_that_matters_changes_without_it() -> None:
     values = np.array([[5.0, 5.0], [4.0, np.nan], [1.0, 1.0]])
     without = [values - 1.0, values - np.array([[0.0], [0.01], [0.9]])]

@@ -1,5 +1,6 @@
 """The race of a task: what starts and what follows, controls and repetitions, plans."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from ordercomp.analysis.race import Cell
 from ordercomp.jobs import race as race_module
 from ordercomp.jobs.race import Race, described, plan_race, with_prefixes
 from ordercomp.records import CostName, Record
+from ordercomp.running.node import SIDE_BY_SIDE
 from ordercomp.running.task import TASKS
 from ordercomp.sequence import permutations
 from ordercomp.stages.catalog import STAGES, known_stages
@@ -60,6 +62,24 @@ def test_what_is_open_decides_nothing_and_is_not_chosen_again() -> None:
     following = race.next_cells(more, race.first, block)
     assert following == race.next_cells(records, race.first, block)
     assert not set(block) & set(following)
+
+
+def test_seeds_that_may_be_one_network_are_asked_for_together_until_that_did_not_pay() -> None:
+    race = Race(task=DIGITS, seeds=6, side_by_side=3)
+    value = dict.fromkeys(permutations("DPQE"), 5.0)
+    records = measured(race, list(race.first), value)
+    block = race.next_cells(records, race.first)
+    ran = with_prefixes([*race.first, *block])
+    assert all({(chain, mate) for mate in range(3)} <= ran for chain, seed in block if seed < 3)
+    asked = [request.sequence for request in race.requests(block)]
+    assert len(list(itertools.groupby(asked))) == len(set(asked))
+    apart = measured(race, list(block), value)
+    together = [replace(record, extra={**record.extra, SIDE_BY_SIDE: [0, 3]}) for record in apart]
+    later = with_prefixes([*ran, *race.next_cells([*records, *together], ran)]) - ran
+    assert all((chain, mate) in ran | later for chain, seed in later for mate in range(3 * (seed // 3), 3))
+    assert len({seed for _, seed in later}) == 3
+    alone = replace(race, side_by_side=1)
+    assert race.next_cells([*records, *apart], ran) == alone.next_cells([*records, *apart], ran)
 
 
 def test_chains_are_in_doubt_by_the_cost_of_the_task() -> None:

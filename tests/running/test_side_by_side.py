@@ -77,7 +77,11 @@ def test_seeds_without_a_record_are_trained_again_each_alone(task, store, pool) 
     assert len(calls(task)) == 6
 
 
-def test_what_a_sampler_asks_for_is_not_read_ahead(task, store, pool) -> None:
+@pytest.mark.parametrize(("side_by_side", "read"), [(1, 1), (2, 3)])
+def test_of_what_a_sampler_asks_for_only_the_seeds_of_a_sequence_are_read_ahead(
+    task, store, pool, side_by_side: int, read: int
+) -> None:
+    """They end where another sequence comes, which is then read, too."""
     taken: list[Request] = []
 
     def asked() -> Iterator[Request]:
@@ -85,9 +89,10 @@ def test_what_a_sampler_asks_for_is_not_read_ahead(task, store, pool) -> None:
             taken.append(request)
             yield request
 
-    run = Runner(task, store, workers=1, executor=pool, work=work, side_by_side=2).run(asked(), lookahead=1)
+    runner = Runner(task, store, workers=1, executor=pool, work=work, side_by_side=side_by_side)
+    run = runner.run(asked(), lookahead=1)
     next(run)
-    assert len(taken) == 1
+    assert len(taken) == read
     run.close()
 
 
