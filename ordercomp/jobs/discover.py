@@ -21,6 +21,7 @@ import numpy as np
 from ordercomp.analysis.answer import Answer, AnswerAt, answer_from, answer_of
 from ordercomp.analysis.batches import RecordBatch, one_batch, warn_of_others
 from ordercomp.analysis.convergence import controls
+from ordercomp.analysis.fronts import group
 from ordercomp.analysis.hints import Hints
 from ordercomp.analysis.law import Law, law_from
 from ordercomp.analysis.posterior import posterior_of
@@ -274,8 +275,9 @@ class _Run:
         self.state.add(cells)
         requests = self.race.requests(cells)
         self._enqueue(requests)
-        lacking = self.file.lacks(requests)
-        return [request for request in lacking if not self._spec.space.contains(request.sequence)]
+        lacking = group(self.file.lacks(requests), lambda request: request.sequence)
+        beside = (own for sequence, own in lacking.items() if not self._spec.space.contains(sequence))
+        return list(itertools.chain.from_iterable(beside))  # the seeds of a sequence together
 
     def _so_far(self, blocks: int) -> SoFar:
         """Answer from the first blocks, and note what is to be trained last for that answer."""
@@ -331,9 +333,9 @@ class _Run:
 
     def _enqueue(self, requests: Iterable[Request]) -> None:
         """Make trials of what the study searches: each stage once."""
-        for sequence, group in itertools.groupby(requests, key=lambda request: request.sequence):
+        for sequence, own in group(requests, lambda request: request.sequence).items():
             if self._spec.space.contains(sequence):
-                seeds = [request.seed for request in group]
+                seeds = [request.seed for request in own]
                 enqueue_paired_design(self._study, self._spec.space, [sequence], seeds)
 
     def _is_done(self, block: Sequence[Cell]) -> bool:

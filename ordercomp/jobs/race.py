@@ -200,7 +200,9 @@ def as_hard_at_once(usual: StageSequence) -> list[StageSequence]:
     (step,) = usual.steps
     changed: dict[str, KnobValue] = {}
     if step.stage == "P":
-        changed["ratio"] = round(1 - (1 - float(step.settings["ratio"])) ** 2, 6)
+        most = known_stages()["P"].knobs["ratio"].high
+        assert most is not None
+        changed["ratio"] = min(most, round(1 - (1 - float(step.settings["ratio"])) ** 2, 6))
     if step.stage == "D":
         changed["depth"] = max(0.1, round(float(step.settings["depth"]) ** 2, 6))
     harder = StageSequence((Step.of(step.stage, {**step.settings, **changed}),))

@@ -1,5 +1,6 @@
 """The runner: walks the trie of requested sequences and trains each node once, on any executor."""
 
+import itertools
 import logging
 import math
 import signal
@@ -246,6 +247,23 @@ def node_label(job: NodeJob) -> str:
     return f"{job.sequence or 'the baseline'} at seed {job.seed}"
 
 
+class _Source(Iterator[Request]):
+    """Requests, the next of which can be looked at before it is taken."""
+
+    def __init__(self, requests: Iterable[Request]) -> None:
+        self._requests = iter(requests)
+        self._seen: list[Request] = []  # one at most
+
+    def __next__(self) -> Request:
+        return self._seen.pop() if self._seen else next(self._requests)
+
+    def is_next(self, sequence: StageSequence) -> bool:
+        """Whether the next request is for this sequence."""
+        if not self._seen:
+            self._seen = list(itertools.islice(self._requests, 1))
+        return bool(self._seen) and self._seen[0].sequence == sequence
+
+
 class _Room:
     """The room that networks take in a store, counted anew only now and then, since that reads the folder."""
 
@@ -380,7 +398,7 @@ class Runner:
             ahead = False
         lookahead = max(self.workers, lookahead)
         dispatcher = Dispatcher(graph, self.store, self._pool, self._work, self._counts)
-        source = iter(requests)
+        source = _Source(requests)
         with self._listen():
             try:
                 while not self._kill:
@@ -410,7 +428,7 @@ class Runner:
         return path if self.store.has_network(key) else None
 
     def _start_nodes(
-        self, dispatcher: Dispatcher, graph: Graph, source: Iterator[Request], lookahead: int, *, ahead: bool
+        self, dispatcher: Dispatcher, graph: Graph, source: "_Source", lookahead: int, *, ahead: bool
     ) -> Iterator[Finished]:
         """Give every idle worker a node, or several side by side, taking requests until there is one.
 
@@ -431,10 +449,8 @@ class Runner:
                 )
             elif graph.open_requests < lookahead and (request := next(source, None)) is not None:
                 yield from graph.add(request)
-                mate: Request | None = request
-                while self._side_by_side > 1 and mate is not None and mate.sequence == request.sequence:
-                    if (mate := next(source, None)) is not None:
-                        yield from graph.add(mate)
+                while self._side_by_side > 1 and source.is_next(request.sequence):
+                    yield from graph.add(next(source))
             else:
                 return
 

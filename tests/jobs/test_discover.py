@@ -1,10 +1,13 @@
 """The main job on a tiny task: what it writes, what a second run reuses, what it refuses."""
 
+import itertools
 import json
 import os
 import shlex
 import shutil
 import signal
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from ordercomp.analysis.answer import derive_answer
 from ordercomp.analysis.report.result_files import LawFile
 from ordercomp.cli.main import main
 from ordercomp.codec import encode
+from ordercomp.jobs import discover as job
 from ordercomp.jobs.discover import Discovery, SoFar, discover
 from ordercomp.jobs.law import answered, law_of_records
 from ordercomp.jobs.law_folder import guaranteed_networks
@@ -27,6 +31,7 @@ from ordercomp.jobs.search import SearchPlan, run_search
 from ordercomp.jobs.search_folder import law_of_study
 from ordercomp.networks.network import CompressedNetwork
 from ordercomp.records import read_records, write_records
+from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.store import Store
 from ordercomp.running.task import TASKS, Task
 from ordercomp.training.recipe import Recipe
@@ -242,6 +247,26 @@ def test_a_shorter_chain_that_stays_in_the_race_is_trained_beside_the_study(
     trained = {(record.order, record.seed) for record in found.records}
     assert {("E", 0), ("E", 1), ("EP", 0), ("EP", 1), ("P", 0), ("P", 1), ("PE", 0)} <= trained
     assert ("PE", 1) not in trained
+
+
+def test_the_seeds_of_a_sequence_are_asked_for_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that they can be one network, those of prefixes as well, which are trained beside the study."""
+    asked: list[Request] = []
+
+    def run_study(*args: Any, more: Any = None, **options: Any) -> Iterator[Finished]:
+        if more is None:
+            yield from real(*args, **options)
+        else:
+            asked.extend(more() or ())
+
+    real = job.run_study
+    monkeypatch.setattr(job, "run_study", run_study)
+    discover(replace(TINY, loss=0.9), out=tmp_path, workers=1, budget_seconds=None)
+    sequences = [request.sequence for request in asked]
+    assert max(Counter(sequences).values()) > 1
+    assert len(list(itertools.groupby(sequences))) == len(set(sequences))
 
 
 def test_a_folder_of_another_task_is_refused(found: Discovery) -> None:

@@ -123,6 +123,14 @@ def test_a_stage_is_repeated_beside_one_that_is_as_hard_at_once_and_after_the_or
     ]
 
 
+def test_what_is_as_hard_at_once_stays_within_the_knobs() -> None:
+    """A ladder may have made the usual one as hard as can be."""
+    hard = {"D": {"depth": 0.2}, "P": {"ratio": 0.85}}
+    race = Race(task=replace(DIGITS, settings=({}, hard)), seeds=3)
+    asked = {str(sequence) for sequence in race.repetitions("DP")}
+    assert {"D(depth=0.1)", "P(ratio=0.9)"} <= asked
+
+
 def test_a_setting_is_told_in_few_words() -> None:
     assert described(DIGITS, DIGITS.settings[0]) == "D 0.7, P 0.2, Q 4/8"
 
