@@ -333,7 +333,7 @@ def guessed_answer(copy: Draws | None, loss: float) -> AnswerAt:
         return AnswerAt(loss=loss)
     orders, values = copy.orders, strayed(copy.pooled)
     behind = values.max(axis=1, keepdims=True) - values
-    pick, least = int(values.mean(axis=0).argmax()), lower_bounds(values, BAND)
+    pick, least = int(copy.pooled.mean(axis=0).argmax()), lower_bounds(values, BAND)
     chances = chances_of_best(values)
     return AnswerAt(
         loss=loss,

@@ -24,6 +24,7 @@ COPY_SLOPE = 0.75  # doublings of a task for one of its copy: the median over re
 COPY_STRAYS = (
     0.4  # doublings by which a chain strays from that: regrets stated so come true on recorded copies
 )
+COPY_MISLEADS = 1 / 3  # of the recorded tasks: what its copy put first was no better than a chain at random
 LARGEST_LOSS = 0.5  # a copy may not lose more, whatever its baseline
 _EFFORT = Effort(chains=2, burn_in=50, draws=100)
 
@@ -133,6 +134,12 @@ class Hints:
 
 
 def strayed(values: FloatArray) -> FloatArray:
-    """Draws of chains' values on a copy, as draws of what they are worth on the task, up to a shift."""
-    chance = np.random.default_rng(0).standard_normal(values.shape)
-    return COPY_SLOPE * values + COPY_STRAYS * chance
+    """Draws of chains' values on a copy, as draws of what they are worth on the task, up to a shift.
+
+    A chain strays by `COPY_STRAYS`, and in a share of the draws, `COPY_MISLEADS`, the copy tells nothing.
+    """
+    rng = np.random.default_rng(0)
+    told: FloatArray = COPY_SLOPE * values + COPY_STRAYS * rng.standard_normal(values.shape)
+    misled = rng.random(len(told)) < COPY_MISLEADS
+    told[misled] = rng.permuted(told[misled], axis=1)
+    return told

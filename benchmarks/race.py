@@ -10,7 +10,8 @@ After each block of a race its best guess is set beside the truth: how far it li
 the world, in doublings. Told is after how many trainings, baselines included, this regret is small enough on
 average, and after how many half of the races state a bound of the regret below 0.7 doublings, among the
 chains that ran. Beside the race by doubt stand one that hears the recordings of other data, and a race seed
-by seed, as in 0.1.0, in which chains leave as they lose.
+by seed, as in 0.1.0, in which chains leave as they lose, and one in which three seeds of a chain are one
+network, which takes as long as on digits.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from ordercomp.analysis.order_model import Draws, draw_tables
 from ordercomp.analysis.race import (
     BLOCK,
     LOOK,
+    TOGETHER,
     Cell,
     doubts,
     first_cells,
@@ -44,9 +46,10 @@ from ordercomp.sequence import Order, prefixes
 FloatArray = npt.NDArray[np.float64]
 
 STAGES = "DPQE"
-TOGETHER = 75  # races that are fitted at once
+AT_ONCE = 75  # races that are fitted at once
 SEEDS = 12  # at most
 FIRM = 0.7  # doublings, the stated bound of a firm answer
+PACES = {1: 1.0, 2: 1.35, 3: 1.63}  # of so many seeds as one network: digits, `stack.py`
 STEP = 5  # trainings between two places at which the regret is read
 CASES = (  # recording, tolerated loss, regret to reach, trainings after which a race is given up
     ("digits", 0.02, 0.20, 450),
@@ -119,6 +122,8 @@ class Run:
     lost: set[Order] = field(default_factory=set)  # chains that left, where they do
     regrets: list[tuple[int, float]] = field(default_factory=list)  # trainings, regret
     bounds: list[tuple[int, float]] = field(default_factory=list)  # trainings, the regret's stated bound
+    together: int = 1  # seeds of a chain that are chosen at once
+    paid: float = 0.0  # trainings, those side by side at their pace
 
     @property
     def settings(self) -> int:
@@ -127,13 +132,17 @@ class Run:
 
     def train(self, cells: Sequence[Cell]) -> None:
         """Add chains at seeds, with their prefixes and baselines."""
-        for chain, seed in cells:
-            while seed >= len(self.columns):
-                self.columns.append(self.world.seed(self.rng))
-                self.trainings += 1
-            new = {(prefix, seed) for prefix in prefixes(chain)} - self.ran
-            self.ran |= new
-            self.trainings += self.settings * len(new)
+        for chain, group in itertools.groupby(cells, key=lambda cell: cell[0]):
+            seeds = [seed for _, seed in group]
+            pace = PACES[min(len(seeds), max(PACES))] if self.together > 1 else 1.0
+            for seed in seeds:
+                while seed >= len(self.columns):
+                    self.columns.append(self.world.seed(self.rng))
+                    self.paid += 1 / pace
+                new = {(prefix, seed) for prefix in prefixes(chain)} - self.ran
+                self.ran |= new
+                self.paid += self.settings * len(new) / pace
+        self.trainings = round(self.paid)
 
     def values(self, subset: int | None = None) -> FloatArray:
         """What is known, shape (orders, seeds), NaN where not run."""
@@ -179,7 +188,14 @@ Choice = Callable[[Run, Draws], Sequence[Cell]]
 def by_doubt(run: Run, draws: Draws) -> Sequence[Cell]:
     """What discover does, without the ladder."""
     # A block is chosen before the one that is in training is known, so its values come two by two.
-    return next_cells(draws, run.ran, seeds=SEEDS, settings=run.settings, block=2 * BLOCK)
+    return next_cells(
+        draws,
+        run.ran,
+        seeds=SEEDS,
+        settings=run.settings,
+        block=2 * BLOCK,
+        together=run.together,
+    )
 
 
 def by_doubt_dropping(run: Run, draws: Draws) -> Sequence[Cell]:
@@ -207,10 +223,12 @@ def seed_by_seed(run: Run, draws: Draws) -> Sequence[Cell]:
     return [(order, done) for order in longest]
 
 
+SIDE_BY_SIDE = "by doubt, seeds side by side"
 PRIOR = "by doubt, told by others"  # with the recordings of other data as a hint
 WAYS: Mapping[str, Choice] = {
     "by doubt": by_doubt_dropping,
     "by doubt, all settings": by_doubt,
+    SIDE_BY_SIDE: by_doubt_dropping,
     PRIOR: by_doubt_dropping,
     "seed by seed": seed_by_seed,
 }
@@ -222,7 +240,7 @@ STARTS: Mapping[str, Sequence[Cell]] = {"seed by seed": [(order, 0) for order in
 def races(world: World, way: str, *, number: int, most: int) -> list[Run]:
     """Race side by side, so that races of the same shape are fitted together."""
     rng = np.random.default_rng(0)
-    runs = [Run(world, rng) for _ in range(number)]
+    runs = [Run(world, rng, together=TOGETHER if way == SIDE_BY_SIDE else 1) for _ in range(number)]
     choose = WAYS[way]
     for run in runs:
         run.train(STARTS.get(way, first_cells(STAGES)))
@@ -244,8 +262,8 @@ def _with_draws(runs: Sequence[Run], hint: FloatArray | None) -> Iterator[tuple[
     for run in runs:
         groups[len(run.columns)].append(run)
     for group in groups.values():
-        for start in range(0, len(group), TOGETHER):
-            part = group[start : start + TOGETHER]
+        for start in range(0, len(group), AT_ONCE):
+            part = group[start : start + AT_ONCE]
             tables = np.stack([run.values() for run in part])
             drawn = draw_tables(tables, part[0].world.orders, STAGES, floor=0.0, hint=hint, effort=LOOK)
             yield from zip(part, drawn, strict=True)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -156,15 +157,8 @@ def discover(
     race = Race(task=task, seeds=seeds, start=first_seed, hint=hint, side_by_side=side_by_side)
     file = RecordLog(folder / "records.jsonl", task=task)
     _warn_of_batches(file.records, task, folder)
-    with Runner(
-        task,
-        store,
-        workers=workers,
-        executor=executor,
-        budget_seconds=budget_seconds,
-        work=train_node,
-        side_by_side=side_by_side,
-    ) as runner:
+    started = partial(Runner, task, store, workers=workers, executor=executor, work=train_node)
+    with started(budget_seconds=budget_seconds, side_by_side=side_by_side) as runner:
         run = _Run(race, hints, runner, file, folder, report)
         for so_far in run.train():
             answered(so_far)

@@ -114,7 +114,7 @@ def test_a_copy_alone_is_told_with_the_regret_that_copies_have() -> None:
     behind = COPY_SLOPE * (draws.pooled.max(axis=1) - draws.pooled[:, draws.orders.index(guess.recommended)])
     assert guess.regret is not None
     assert behind.mean() + 0.2 < guess.regret.expected < guess.regret.upper95
-    assert guess.regret.expected < guess.regret.random_order
+    assert guess.regret.expected < guess.regret.random_order < 3 * guess.regret.expected  # it may mislead
     assert guess.recommended in guess.best_set
     assert guess.seeds_needed is None
 
