@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from answer_calibration import Score, of_answer, summary
 from answer_worlds import World as KnownWorld
-from race import SEEDS, STAGES, STEP, Run, World
+from race import STAGES, STEP, Run, World, by_doubt
 
 from ordercomp.analysis.answer import LEAST_SEEDS, AnswerAt, guessed_answer, read_answer
 from ordercomp.analysis.hints import COPY_SLOPE, baseline_error, matched_loss
-from ordercomp.analysis.race import BLOCK, first_cells, look, next_cells
+from ordercomp.analysis.race import first_cells, look
 from ordercomp.analysis.values import Hint, ValueTable
 from ordercomp.jobs.law_folder import settle_precision
 from ordercomp.jobs.proxy import NAMED, Proxy, proxy_task
@@ -71,7 +71,7 @@ class Copied(Run):
                 known = KnownWorld(STAGES, table.orders, lambda _: np.zeros(0), 0.0, self.world.truth[places])
                 if score := of_answer(known, answer):
                     self.answers.append((self.spent + self.trainings, score))
-            cells = next_cells(draws, self.ran, seeds=SEEDS, settings=self.settings, block=2 * BLOCK)
+            cells = by_doubt(self, draws)
         return self
 
     def after(self, copy: "Copied", share: float) -> "Copied":
@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("--races", type=int, default=40)
     parser.add_argument("--on-the-copy", type=int, nargs="*", default=[60, 120], help="trainings of it")
     parser.add_argument("--regret", type=float, default=REGRET)
+    parser.add_argument("--together", type=int, default=1, help="seeds of a chain at once, without a copy")
     parser.add_argument("--pace", action="store_true", help="time networks instead")
     options = parser.parse_args()
     for name in options.names:
@@ -179,7 +180,7 @@ def main() -> None:
             pace(name)
             continue
         world, rng = World.of(load_recorded(name), LOSS), np.random.default_rng(0)
-        alone = [Copied(world, rng).race(MOST) for _ in range(options.races)]
+        alone = [Copied(world, rng, together=options.together).race(MOST) for _ in range(options.races)]
         print(told(f"{name} alone", alone, options.regret), flush=True)
         for copy, cheap, share in copies_of(name):
             for most in options.on_the_copy:
