@@ -32,12 +32,7 @@ from ordercomp.analysis.order_model import Draws, Effort, draws_of
 from ordercomp.analysis.pairs import Evidence, pair_evidence
 from ordercomp.analysis.posterior import Posterior, posterior_of
 from ordercomp.analysis.statistics import RULES
-from ordercomp.analysis.values import (
-    ValueTable,
-    chain_values,
-    holds_latency,
-    recounted,
-)
+from ordercomp.analysis.values import ValueTable, chain_values, holds_latency, recounted
 from ordercomp.codec import FLAT, OMITTED, named
 from ordercomp.records import Convention, CostName, Record, metric_of
 from ordercomp.sequence import Order
@@ -333,12 +328,11 @@ def guessed_answer(copy: Draws | None, loss: float) -> AnswerAt:
         return AnswerAt(loss=loss)
     orders, values = copy.orders, strayed(copy.pooled)
     behind = values.max(axis=1, keepdims=True) - values
-    pick, least = int(copy.pooled.mean(axis=0).argmax()), lower_bounds(values, BAND)
-    chances = chances_of_best(values)
+    pick = int(copy.pooled.mean(axis=0).argmax())
     return AnswerAt(
         loss=loss,
         recommended=orders[pick],
-        best_set=tuple(orders[k] for k in np.argsort(-chances, kind="stable") if least[k] == 0),
+        best_set=_best_set(orders, chances_of_best(values), lower_bounds(values, BAND)),
         regret=Regret(
             expected=float(behind[:, pick].mean()),
             upper95=float(np.quantile(behind[:, pick], BOUND)),
@@ -403,7 +397,7 @@ def _answer_of_rows(table: ValueTable, draws: Draws, rows: Sequence[int]) -> Ans
     }
     ran = np.array([seeds[order] > 0 for order in orders])
     pick = int(np.argmax(np.where(ran, means, -np.inf)))  # what a copy alone speaks for is no network yet
-    best_set = tuple(orders[k] for k in np.argsort(-chances, kind="stable") if least[k] == 0)
+    best_set = _best_set(orders, chances, least)
     rhat, effective = mixing(behind[:, pick].reshape(draws.values.shape[:2]))
     return AnswerAt(
         loss=table.loss,
@@ -421,6 +415,11 @@ def _answer_of_rows(table: ValueTable, draws: Draws, rows: Sequence[int]) -> Ans
         rhat=rhat,
         effective_draws=effective,
     )
+
+
+def _best_set(orders: Sequence[Order], chances: FloatArray, least: FloatArray) -> tuple[Order, ...]:
+    """The orders that need not lie behind, most probable first."""
+    return tuple(orders[k] for k in np.argsort(-chances, kind="stable") if least[k] == 0)
 
 
 def chances_of_best(values: FloatArray) -> FloatArray:

@@ -21,9 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 Matching = Literal["same", "error", "quantile"]
 MATCHINGS: tuple[Matching, ...] = ("same", "error", "quantile")
 COPY_SLOPE = 0.75  # doublings of a task for one of its copy: the median over recorded copies of digits
-COPY_STRAYS = (
-    0.4  # doublings by which a chain strays from that: regrets stated so come true on recorded copies
-)
+COPY_STRAYS = 0.4  # doublings by which a chain strays from that, where the copy does not mislead
 COPY_MISLEADS = 1 / 3  # of the recorded tasks: what its copy put first was no better than a chain at random
 LARGEST_LOSS = 0.5  # a copy may not lose more, whatever its baseline
 _EFFORT = Effort(chains=2, burn_in=50, draws=100)
@@ -88,11 +86,7 @@ class HintSource:
     def at(self, loss: float, stages: Order) -> dict[Order, float]:
         """What is expected of each chain there, in its doublings, at a loss here; empty where nothing is."""
         draws = self.draws(loss, stages)
-        return (
-            {}
-            if draws is None
-            else dict(zip(draws.orders, map(float, draws.pooled.mean(axis=0)), strict=True))
-        )
+        return {} if draws is None else draws.expected
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,11 @@ class Draws:
         """Values of all runs, shape (runs · draws, orders)."""
         return self.values.reshape(-1, self.values.shape[-1])
 
+    @property
+    def expected(self) -> dict[Order, float]:
+        """The posterior mean of each chain's value."""
+        return dict(zip(self.orders, map(float, self.pooled.mean(axis=0)), strict=True))
+
 
 def pair_signs(orders: Sequence[Order], stages: Order) -> FloatArray:
     """1 where the first of a pair comes before the second, -1 after, 0 without both; (orders, pairs)."""

@@ -77,8 +77,7 @@ class Copied(Run):
     def after(self, copy: "Copied", share: float) -> "Copied":
         """This race, told what one on a copy said, of whose trainings each takes a `share` of one here."""
         draws = look(copy.table)
-        expected = dict(zip(draws.orders, map(float, draws.pooled.mean(axis=0)), strict=True))
-        self.hint, self.spent = Hint(expected, slope=COPY_SLOPE), share * copy.trainings
+        self.hint, self.spent = Hint(draws.expected, slope=COPY_SLOPE), share * copy.trainings
         self.guess = guessed_answer(draws, LOSS)
         self.regrets.append((0, self.regret(self.guess)))
         return self

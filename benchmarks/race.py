@@ -118,12 +118,16 @@ class Run:
     columns: list[FloatArray] = field(default_factory=list)  # what each seed would give
     ran: set[Cell] = field(default_factory=set)
     subset: int = 0  # place of the subset of settings that are trained
-    trainings: int = 0
     lost: set[Order] = field(default_factory=set)  # chains that left, where they do
     regrets: list[tuple[int, float]] = field(default_factory=list)  # trainings, regret
     bounds: list[tuple[int, float]] = field(default_factory=list)  # trainings, the regret's stated bound
     together: int = 1  # seeds of a chain that are chosen at once
     paid: float = 0.0  # trainings, those side by side at their pace
+
+    @property
+    def trainings(self) -> int:
+        """What it took so far, as if one after the other."""
+        return round(self.paid)
 
     @property
     def settings(self) -> int:
@@ -142,7 +146,6 @@ class Run:
                 new = {(prefix, seed) for prefix in prefixes(chain)} - self.ran
                 self.ran |= new
                 self.paid += self.settings * len(new) / pace
-        self.trainings = round(self.paid)
 
     def values(self, subset: int | None = None) -> FloatArray:
         """What is known, shape (orders, seeds), NaN where not run."""

@@ -7,7 +7,7 @@ untrained network. All chains that are compared run at the same settings.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ class RaceState:
         state = cls(race, study, key)
         stored: Mapping[str, Any] = study.user_attrs.get(ATTRIBUTE, {}).get(key, {})
         if stored:
-            state.race = replace(race, task=replace(task, settings=tuple(stored["settings"])))
+            state.race = race.at(stored["settings"])
             state.why, state.left = stored["why"], stored["left"]
             blocks = [
                 [(chain, seed) for chain, seed in block if seed < race.seeds] for block in stored["blocks"]
@@ -79,7 +79,7 @@ class RaceState:
         """Take these settings from now on."""
         before = self.race.task.settings
         self.left += [setting for setting in before if setting not in settings]
-        self.race = replace(self.race, task=replace(self.race.task, settings=tuple(settings)))
+        self.race = self.race.at(settings)
         self.why = why
         self._write()
 
@@ -127,8 +127,7 @@ class RaceState:
 
     def _without(self, place: int) -> Race:
         settings = self.race.task.settings
-        fewer = (*settings[:place], *settings[place + 1 :])
-        return replace(self.race, task=replace(self.race.task, settings=fewer))
+        return self.race.at((*settings[:place], *settings[place + 1 :]))
 
     def _stored(self) -> dict[str, Any]:
         return dict(self._study.user_attrs.get(ATTRIBUTE, {}).get(self._key, {}))
@@ -189,7 +188,7 @@ def end_losses(
     race: Race, records: Iterable[Record], orders: Iterable[Order], setting: Setting
 ) -> dict[Order, float]:
     """Loss on validation data at the end of the network, all images going there, by order, at a setting."""
-    alone = replace(race, task=replace(race.task, settings=(setting,)))
+    alone = race.at([setting])
     wanted = {str(sequence): order for order in orders for sequence in alone.sequences([order])}
     by_order: dict[Order, list[float]] = {}
     for record in records:
@@ -269,8 +268,8 @@ def _cost(network: CompressedNetwork, sequence: StageSequence) -> float | None:
 
 def probe_requests(race: Race, setting: Setting, assessment: Assessment) -> list[Request]:
     """A few orders at a new setting, at the first seed."""
-    alone = replace(race, task=replace(race.task, settings=(setting,)))
-    return [Request(sequence, race.start) for sequence in alone.sequences(assessment.orders[:PROBES])]
+    sequences = race.at([setting]).sequences(assessment.orders[:PROBES])
+    return [Request(sequence, race.start) for sequence in sequences]
 
 
 def is_suitable(race: Race, setting: Setting, records: Sequence[Record], assessment: Assessment) -> bool:
@@ -279,8 +278,7 @@ def is_suitable(race: Race, setting: Setting, records: Sequence[Record], assessm
     if assessment.fault == "too mild":
         ends = end_losses(race, records, orders, setting)
         return bool(ends) and max(ends.values()) >= NEAR * race.task.loss
-    alone = replace(race, task=replace(race.task, settings=(setting,)))
-    values = alone.table(records, {(order, 0) for order in orders}).values
+    values = race.at([setting]).table(records, {(order, 0) for order in orders}).values
     return bool((values > 0).any())
 
 

@@ -46,9 +46,7 @@ class Race:
     seeds: int  # at most
     start: int = 0
     hint: Hint = field(default_factory=Hint)  # what was raced elsewhere says of each chain
-    side_by_side: int = (
-        1  # seeds of a chain that are asked for at once, as they may be trained as one network
-    )
+    side_by_side: int = 1  # seeds of a chain that are asked for at once, to be trained as one network
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -65,6 +63,10 @@ class Race:
     def stages(self) -> Order:
         """The stages whose order is asked for."""
         return self.task.ordered
+
+    def at(self, settings: Iterable[Mapping[str, Mapping[str, KnobValue]]]) -> "Race":
+        """The same race at these knob settings."""
+        return replace(self, task=replace(self.task, settings=tuple(settings)))
 
     def finals(self, chain: Order) -> list[StageSequence]:
         """The chain at every setting with the stages that can only come last; none if the task has none."""

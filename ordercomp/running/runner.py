@@ -376,12 +376,11 @@ class Runner:
         yielded before; at most `lookahead` of them wait for a node in training, by default so many that all
         workers find a node while the first ones of a seed are in training. Where seeds may be trained side by
         side, requests are taken until one of another sequence comes, and without a `lookahead` so many at
-        once, to find the seeds. Missing
-        prefixes are trained in between, the baseline first, which is not yielded. After a failed stage its
-        descendants come as failed records without training. When the budget is spent, or after Ctrl-C (then
-        `interrupted` is True), nothing new starts and what runs is still yielded. A second Ctrl-C kills the
-        workers and raises KeyboardInterrupt. SIGTERM interrupts, too, but what runs is killed: a cluster
-        grants seconds.
+        once, to find the seeds. Missing prefixes are trained in between, the baseline first, which is not
+        yielded. After a failed stage its descendants come as failed records without training. When the budget
+        is spent, or after Ctrl-C (then `interrupted` is True), nothing new starts and what runs is still
+        yielded. A second Ctrl-C kills the workers and raises KeyboardInterrupt. SIGTERM interrupts, too, but
+        what runs is killed: a cluster grants seconds.
 
         Raises ValueError and AssertionError from a worker as they are, whatever prevents a baseline, and
         WorkerDiedError. Other exceptions end up in a record with `kept` False.
@@ -428,7 +427,7 @@ class Runner:
         return path if self.store.has_network(key) else None
 
     def _start_nodes(
-        self, dispatcher: Dispatcher, graph: Graph, source: "_Source", lookahead: int, *, ahead: bool
+        self, dispatcher: Dispatcher, graph: Graph, source: _Source, lookahead: int, *, ahead: bool
     ) -> Iterator[Finished]:
         """Give every idle worker a node, or several side by side, taking requests until there is one.
 
