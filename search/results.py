@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import optuna
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.importance import MeanDecreaseImpurityImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ordercomp.objectives import Objectives
@@ -193,10 +193,11 @@ def count_ended(study: Study) -> int:
 
 
 def parameter_importances(study: Study, objective: int = 0) -> dict[str, float]:
-    """Share of the objective's variance that each parameter explains (fANOVA), largest first.
+    """Share of the objective's variance that each parameter explains in a random forest, largest first.
 
-    Only trials with the most common set of parameters enter, since others lack some of them. Empty with
-    fewer than ten such trials.
+    Its mean decrease in impurity, since the time of Optuna's fANOVA doubles with every order that the trees
+    tell apart, and its default looks at low values only. Only trials with the most common set of parameters
+    enter, since others lack some of them. Empty with fewer than ten such trials.
     """
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     common = Counter(frozenset(trial.params) for trial in trials).most_common(1)
@@ -205,7 +206,7 @@ def parameter_importances(study: Study, objective: int = 0) -> dict[str, float]:
         return {}
     part = optuna.create_study(directions=study.directions)
     part.add_trials(alike)
-    evaluator = FanovaImportanceEvaluator(seed=0)  # Optuna's default looks at low values only
+    evaluator = MeanDecreaseImpurityImportanceEvaluator(seed=0)
     return dict(
         get_param_importances(part, evaluator=evaluator, target=lambda trial: float(trial.values[objective]))
     )

@@ -119,8 +119,8 @@ def importance_table(search: SearchFile) -> Table:
             for name in ranked
         ],
         left=("parameter",),
-        note="Share of the variance of an objective that a parameter explains (fANOVA), over the trials with "
-        "the most common set of parameters.",
+        note="Share of the variance of an objective that a parameter explains in a forest, over the trials "
+        "with the most common set of parameters.",
     ).without_empty_columns()
 
 

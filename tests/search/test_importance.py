@@ -28,6 +28,20 @@ def test_a_parameter_matters_where_the_objective_depends_on_it() -> None:
     assert parameter_importances(study, 0) == parameter_importances(study, 0)
 
 
+@pytest.mark.integration
+def test_the_order_may_have_all_its_choices() -> None:
+    """As after a race: 64 orders, each with a value of its own. Optuna's fANOVA would not end."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for number in range(128):
+        study.enqueue_trial({"order": str(number % 64)})
+        trial = study.ask()
+        order = trial.suggest_categorical("order", [str(place) for place in range(64)])
+        study.tell(trial, int(order) / 64 + 0.01 * trial.suggest_float("x", 0, 1))
+    shares = parameter_importances(study)
+    assert list(shares) == ["order", "x"]
+    assert shares["order"] > 0.8
+
+
 def test_few_trials_say_nothing_of_parameters() -> None:
     assert parameter_importances(study_of(9)) == {}
     assert count_states(study_of(9)) == {"complete": 9}
