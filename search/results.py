@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-import optuna
 from optuna.importance import MeanDecreaseImpurityImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
@@ -196,17 +195,18 @@ def parameter_importances(study: Study, objective: int = 0) -> dict[str, float]:
     """Share of the objective's variance that each parameter explains in a random forest, largest first.
 
     Its mean decrease in impurity, since the time of Optuna's fANOVA doubles with every order that the trees
-    tell apart, and its default looks at low values only. Only trials with the most common set of parameters
-    enter, since others lack some of them. Empty with fewer than ten such trials.
+    tell apart, and its default looks at low values only. Only trials that have the most common set of
+    parameters enter, since others lack some of them. Empty with fewer than ten such trials.
     """
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     common = Counter(frozenset(trial.params) for trial in trials).most_common(1)
-    alike = [trial for trial in trials if common and frozenset(trial.params) == common[0][0]]
-    if len(alike) < _FEWEST or len({trial.values[objective] for trial in alike}) < 2:
+    alike = [trial for trial in trials if common and common[0][0] <= trial.params.keys()]
+    if len(alike) < _FEWEST or len({trial.values[objective] for trial in alike}) < 2 or not common[0][0]:
         return {}
-    part = optuna.create_study(directions=study.directions)
-    part.add_trials(alike)
-    evaluator = MeanDecreaseImpurityImportanceEvaluator(seed=0)
-    return dict(
-        get_param_importances(part, evaluator=evaluator, target=lambda trial: float(trial.values[objective]))
+    shares = get_param_importances(
+        study,
+        evaluator=MeanDecreaseImpurityImportanceEvaluator(seed=0),
+        params=sorted(common[0][0]),
+        target=lambda trial: float(trial.values[objective]),
     )
+    return {name: float(share) for name, share in shares.items()}

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-
 from ordercomp.analysis.report.tables import Table, duration_text, failure_table
 from ordercomp.jobs.check import StepTimes, check_task, probe_steps
 from ordercomp.jobs.law_folder import settle_precision
@@ -277,7 +275,7 @@ def plan_experiments(
         seconds: dict[tuple[str, str, int], float] = {}
         for part in parts:
             if part.task.digest not in measured:
-                measured[part.task.digest] = _probe(part.task)
+                measured[part.task.digest] = probe_steps(part.task)
             for node, seed in part.nodes:
                 spent = _seconds(part.task, node, measured[part.task.digest])
                 seconds[part.task.digest, str(node), seed] = spent / workers
@@ -294,15 +292,6 @@ def plan_experiments(
         )
         done.update(new)
     return ExperimentPlan(task=task.name, preset=preset.name, workers=workers, experiments=tuple(planned))
-
-
-def _probe(task: Task) -> StepTimes:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as workers do
-    try:
-        return probe_steps(task)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _seconds(task: Task, node: StageSequence, times: StepTimes) -> float:

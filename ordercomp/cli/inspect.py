@@ -61,13 +61,10 @@ def check(
     as_json: JsonFlag = False,
 ) -> None:
     """Try every stage on the untrained network: blocks, exits, what is reached, and the time."""
-    import torch
-
     from ordercomp.analysis.report.tables import duration_text
     from ordercomp.jobs import check as job
     from ordercomp.running.task import load_task
 
-    torch.set_num_threads(1)  # as workers do
     facts = job.check(load_task(task), seeds=seeds)
     if as_json:
         print_json(facts)
@@ -123,15 +120,12 @@ def plan(
     as_json: JsonFlag = False,
 ) -> None:
     """Show what a race of the orders would train, at most and as expected, and the estimated time."""
-    import torch
-
     from ordercomp.jobs.check import probe_steps
     from ordercomp.jobs.race import Race, plan_race
     from ordercomp.running.task import load_task
     from ordercomp.running.workers import usable_workers
     from ordercomp.studies.run import plan_experiments
 
-    torch.set_num_threads(1)  # as workers do
     loaded, many = load_task(task_file or task), workers or usable_workers()
     if stages is not None:
         loaded = replace(loaded, stages=stages)

@@ -27,6 +27,7 @@ from ordercomp.running.node import (
     task_metric,
 )
 from ordercomp.running.task import Task
+from ordercomp.running.workers import one_thread
 from ordercomp.sequence import StageSequence
 from ordercomp.shipping.widths import describe_widths, unaligned_layers
 from ordercomp.stages.blocks import find_blocks, split_candidates
@@ -117,6 +118,7 @@ class StepTimes:
         return sum(self.of(node) for node in nodes)
 
 
+@one_thread()
 def probe_steps(task: Task) -> StepTimes:
     """Time a few steps on the task's own network and data, in float and quantized to 4 bits."""
     network = create_network(task, seed=0)
@@ -191,6 +193,7 @@ class Inspection:
     widths: str  # what all stages together leave that int8 kernels do not like, in words; empty: nothing
 
 
+@one_thread()
 def check(task: Task, *, seeds: int = 4) -> Inspection:
     """Try every stage on the task's untrained network, and tell what it finds there and what it reaches.
 

@@ -48,7 +48,7 @@ from ordercomp.running.runner import Runner
 from ordercomp.running.store import open_store
 from ordercomp.running.task import Task
 from ordercomp.running.versions import code_version
-from ordercomp.running.workers import refuse_unguarded
+from ordercomp.running.workers import one_thread, refuse_unguarded
 from ordercomp.search.drive import StudySpec, run_study
 from ordercomp.search.results import attach_record
 from ordercomp.search.samplers import make_sampler
@@ -106,6 +106,7 @@ class SoFar:
 
 
 @naming_the_storage("the race")
+@one_thread()
 def discover(
     task: Task,
     *,

@@ -27,6 +27,7 @@ from ordercomp.running.jobs import Request, job_chain
 from ordercomp.running.node import task_data, train_node
 from ordercomp.running.store import Store, open_store
 from ordercomp.running.task import SHRINKABLE, Task
+from ordercomp.running.workers import one_thread
 from ordercomp.sequence import StageSequence
 
 NAMED = " at "  # in a task's name, between the task's own and what the proxy changes
@@ -119,6 +120,7 @@ LARGE = 64  # pixels a side, from which on a suggested copy has images of half o
 _log = logging.getLogger(__name__)
 
 
+@one_thread()
 def discover_by_proxy(
     task: Task,
     proxy: Proxy | None = None,

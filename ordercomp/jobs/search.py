@@ -28,7 +28,7 @@ from ordercomp.running.record_log import RecordLog
 from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store, open_store
 from ordercomp.running.task import Task, load_task
-from ordercomp.running.workers import refuse_unguarded
+from ordercomp.running.workers import one_thread, refuse_unguarded
 from ordercomp.search.drive import Abandonment, RunsRequests, StudySpec, run_study
 from ordercomp.search.results import (
     add_prefix_trial,
@@ -277,6 +277,7 @@ def search(
 
 
 @naming_the_storage("the search")
+@one_thread()
 def run_search(
     plan: SearchPlan,
     *,

@@ -255,7 +255,7 @@ class SearchResult:
         plain = "://" in self.storage or self.storage.endswith((".log", ".journal"))
         return shlex.join(["optuna-dashboard", self.storage if plain else f"sqlite:///{self.storage}"])
 
-    @property
+    @cached_property
     def file(self) -> SearchFile:
         """The content of search.json."""
         states = count_states(self.study)

@@ -255,6 +255,17 @@ def usable_workers() -> int:
     return max(1, most)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread of torch, as workers do; several wait for each other beside busy workers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def refuse_unguarded(name: str) -> None:
     """Raise RuntimeError in a worker that imports the script of its parent and finds `name` called there."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):

@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from builders import make_record
 from page_data import a_law
 
@@ -26,6 +27,7 @@ from ordercomp.jobs import discover as job
 from ordercomp.jobs.discover import Discovery, SoFar, discover
 from ordercomp.jobs.law import answered, law_of_records
 from ordercomp.jobs.law_folder import guaranteed_networks
+from ordercomp.jobs.proxy import discover_by_proxy
 from ordercomp.jobs.recordings import recorded_hints
 from ordercomp.jobs.search import SearchPlan, run_search
 from ordercomp.jobs.search_folder import law_of_study
@@ -379,6 +381,33 @@ def test_sigterm_leaves_the_law_of_what_was_measured_until_then(tmp_path: Path) 
     assert "ended in the pilot" in found.ladder
     assert 0 < len(read_records(tmp_path / "records.jsonl")) < 4
     assert json.loads((tmp_path / "law.json").read_text())["stages"] == "PE"
+
+
+def test_runs_compute_with_one_thread_beside_their_workers_and_give_the_caller_back_his_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def tried(task: Task) -> None:
+        seen.append(torch.get_num_threads())
+        raise ValueError("enough")
+
+    for module in ("discover", "search", "proxy"):
+        monkeypatch.setattr(f"ordercomp.jobs.{module}.check_task", tried)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for run in (
+            lambda: discover(TINY, out=tmp_path / "discover"),
+            lambda: discover_by_proxy(TINY, out=tmp_path / "proxy"),
+            lambda: run_search(SearchPlan(task=TINY, out=tmp_path / "search", trials=4)),
+        ):
+            with pytest.raises(ValueError, match="enough"):
+                run()
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 1, 1]
 
 
 def test_a_discovery_in_which_most_networks_failed_says_so_first_and_exits_with_1(
