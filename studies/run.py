@@ -2,6 +2,7 @@
 
 import datetime
 import difflib
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -9,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
+from ordercomp.analysis.race import TOGETHER
 from ordercomp.analysis.report.tables import Table, duration_text, failure_table
 from ordercomp.jobs.check import StepTimes, check_task, probe_steps
 from ordercomp.jobs.law_folder import settle_precision
 from ordercomp.records import Record, TrainingCount
-from ordercomp.running.jobs import Finished
+from ordercomp.running.jobs import Finished, Request
 from ordercomp.running.node import train_node
 from ordercomp.running.runner import Runner, Work
 from ordercomp.running.store import Store, open_store
@@ -164,7 +166,12 @@ def read_experiment(path: Path | str) -> tuple[Experiment, list[Record]]:
 def _train(
     parts: Sequence[Workload], folder: ResultFolder, store: Store, options: RunOptions
 ) -> tuple[list[Record], TrainingCount, float, bool]:
-    """Run all parts in turn within one budget: records, counts, seconds, whether it was interrupted."""
+    """Run all parts in turn within one budget: records, counts, seconds, whether it was interrupted.
+
+    Without a budget all seeds will be there in the end, so those of a sequence come together, and are trained
+    as one network where that is faster.
+    """
+    together = TOGETHER if options.budget_seconds is None and options.executor is None else 1
     records: list[Record] = []
     total, seconds = TrainingCount(baselines=0), 0.0
     start = time.monotonic()
@@ -181,8 +188,9 @@ def _train(
             executor=options.executor,
             budget_seconds=left,
             work=options.work,
+            side_by_side=together,
         ) as runner:
-            for finished in runner.run(part.requests):
+            for finished in runner.run(part.requests if together == 1 else _by_sequence(part.requests)):
                 folder.add(finished)
                 if finished.kept:
                     records.append(finished.record)
@@ -192,6 +200,14 @@ def _train(
             if runner.interrupted:
                 return records, total, seconds, True
     return records, total, seconds, False
+
+
+def _by_sequence(requests: Iterable[Request]) -> list[Request]:
+    """The same requests, all seeds of a sequence one after the other."""
+    seeds: dict[StageSequence, list[Request]] = {}
+    for request in requests:
+        seeds.setdefault(request.sequence, []).append(request)
+    return [*itertools.chain.from_iterable(seeds.values())]
 
 
 # What experiments would train at a preset, shared and unshared, and how long that takes on this machine.

@@ -5,11 +5,11 @@ import math
 import random
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 from xml.etree import ElementTree
 
 import numpy as np
@@ -20,6 +20,7 @@ from benchmarks.worlds import Planted, simulate
 from ordercomp.codec import encode
 from ordercomp.records import Baseline, OperatingPoint, Record, read_records
 from ordercomp.running.jobs import Finished, NodeJob, Request
+from ordercomp.running.runner import Runner
 from ordercomp.running.store import Store
 from ordercomp.running.task import TASKS, Task
 from ordercomp.sequence import StageSequence
@@ -222,6 +223,32 @@ def test_a_folder_with_other_files_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds other files"):
         run("exhaustive", tmp_path)
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(("budget", "together"), [(None, 3), (60.0, 1)])
+def test_seeds_come_together_where_no_budget_may_end_the_run(
+    budget: float | None, together: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    wanted: list[Request] = []
+
+    class Listening(Runner):
+        def __init__(self, *args: Any, side_by_side: int = 1, **options: Any) -> None:
+            asked.append(side_by_side)
+            super().__init__(*args, **options)
+
+        def run(self, requests: Iterable[Request], *, lookahead: int | None = None) -> Iterator[Finished]:
+            wanted.extend(requests)
+            return iter(())
+
+    monkeypatch.setattr(experiments, "Runner", Listening)
+    options = RunOptions(budget_seconds=budget, work=pretend, date="2026-01-02")
+    run_experiment("repetition", task=DIGITS, preset=SMALL, out=tmp_path, options=options)
+    assert set(asked) == {together}
+    sequences = list(dict.fromkeys(request.sequence for request in wanted))
+    by_sequence = [Request(sequence, seed) for sequence in sequences for seed in (0, 1)]
+    by_seed = [Request(sequence, seed) for seed in (0, 1) for sequence in sequences]
+    assert wanted == (by_sequence if together > 1 else by_seed)
 
 
 def test_a_spent_budget_ends_with_what_is_there(tmp_path: Path) -> None:
