@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import optuna
 from race import STAGES, Run, World, by_doubt_dropping
 
 from ordercomp.analysis.answer import AnswerAt, answer_of
@@ -85,6 +86,7 @@ def beside_truth(answers: Sequence[AnswerAt], world: World) -> dict[str, object]
 
 def main() -> None:
     """Run and print one line of JSON; each run that trains also as it ends."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recording", default="digits")
     parser.add_argument("--loss", type=float, default=0.02)
