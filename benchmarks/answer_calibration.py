@@ -24,7 +24,7 @@ from answer_worlds import LETTERS, WORLDS, Planted, World
 
 from ordercomp.analysis.answer import LEAST_SEEDS, AnswerAt, answer_of, precedence_of, read_answer
 from ordercomp.analysis.order_model import Draws, draw_tables
-from ordercomp.analysis.race import LOOK, Cell, block_of, first_cells, look, next_cells
+from ordercomp.analysis.race import LOOK, TOGETHER, Cell, block_of, first_cells, look, next_cells
 from ordercomp.analysis.values import ValueTable
 from ordercomp.jobs.race import with_prefixes
 from ordercomp.sequence import Order
@@ -33,7 +33,7 @@ FloatArray = npt.NDArray[np.float64]
 
 SEEDS = (3, 5, 8)
 STOPS, MOST = 40, 6  # trainings between two lines about races, and how many lines there are
-TOGETHER = 50  # simulations that are fitted at once
+AT_ONCE = 50  # simulations that are fitted at once
 BUDGETS = {5: 250, 6: 400, 8: 600}  # trainings of a race of so many stages
 OURS = "ordercomp"
 TIE = 0.1  # doublings below which chains tie
@@ -117,8 +117,8 @@ def full_designs(
     for seeds in numbers:
         columns = [np.stack([world.seed(rng) for _ in range(seeds)], axis=1) for world in worlds]
         ours: list[Score | None] = []
-        for start in range(0, simulations, TOGETHER):
-            part = slice(start, start + TOGETHER)
+        for start in range(0, simulations, AT_ONCE):
+            part = slice(start, start + AT_ONCE)
             for world, seen, draws in zip(
                 worlds[part], columns[part], looks(worlds[part], columns[part]), strict=True
             ):
@@ -133,11 +133,14 @@ def full_designs(
 
 
 def races(
-    make: Callable[[np.random.Generator], World], simulations: int, stops: int = MOST
+    make: Callable[[np.random.Generator], World],
+    simulations: int,
+    stops: int = MOST,
+    together: int = TOGETHER,
 ) -> dict[int, dict[str, list[Score | None]]]:
     """The race, stopped after each block from the second seed on; by trainings, in steps of `STOPS`.
 
-    At 0 stand the first answers of all races. Races side by side are fitted together.
+    At 0 stand the first answers of all races. `together` seeds of a chain are trained at once.
     """
     rng = np.random.default_rng(2)
     scores: dict[int, dict[str, list[Score | None]]] = {}
@@ -152,7 +155,9 @@ def races(
                 for stop in (place, *(() if raced.answered else (0,))):
                     scores.setdefault(stop, {OURS: []})[OURS].append(score)
                 raced.answered = True
-            cells = next_cells(draws, raced.ran, seeds=SEEDS[-1]) if raced.trainings < STOPS * stops else ()
+            cells: tuple[Cell, ...] = ()
+            if raced.trainings < STOPS * stops:
+                cells = next_cells(draws, raced.ran, seeds=SEEDS[-1], together=together)
             if cells:
                 raced.train(cells, rng)
                 going.append(raced)
@@ -249,8 +254,8 @@ def _with_draws(races: Sequence[_Raced]) -> Iterator[tuple[_Raced, Draws]]:
     for raced in races:
         groups.setdefault(len(raced.columns), []).append(raced)
     for group in groups.values():
-        for start in range(0, len(group), TOGETHER):
-            part, first = group[start : start + TOGETHER], group[start].world
+        for start in range(0, len(group), AT_ONCE):
+            part, first = group[start : start + AT_ONCE], group[start].world
             tables = np.stack([raced.values for raced in part])
             drawn = draw_tables(tables, first.orders, first.stages, floor=first.floor, effort=LOOK)
             yield from zip(part, drawn, strict=True)
@@ -285,6 +290,7 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=300)
     parser.add_argument("--race", action="store_true", help="race instead of all orders at all seeds")
     parser.add_argument("--stops", type=int, default=MOST, help=f"of a race, {STOPS} trainings each")
+    parser.add_argument("--together", type=int, default=TOGETHER, help="seeds of a chain at once in a race")
     parser.add_argument("--many-stages", type=int, nargs="*", help="race so many stages: 5, 6, 8 by default")
     parser.add_argument(
         "--seeds", nargs="*", type=int, default=SEEDS, help="numbers of seeds, without --race"
@@ -302,7 +308,7 @@ def main() -> None:
         started = time.perf_counter()
         make, simulations = WORLDS[name](), options.simulations
         results = (
-            races(make, simulations, options.stops)
+            races(make, simulations, options.stops, options.together)
             if options.race
             else full_designs(make, simulations, options.seeds)
         )
