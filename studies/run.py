@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
+from ordercomp.analysis.fronts import group
 from ordercomp.analysis.race import TOGETHER
 from ordercomp.analysis.report.tables import Table, duration_text, failure_table
 from ordercomp.jobs.check import StepTimes, check_task, probe_steps
@@ -190,7 +191,11 @@ def _train(
             work=options.work,
             side_by_side=together,
         ) as runner:
-            for finished in runner.run(part.requests if together == 1 else _by_sequence(part.requests)):
+            requests: Iterable[Request] = part.requests
+            if together > 1:
+                by_sequence = group(requests, lambda request: request.sequence)
+                requests = itertools.chain.from_iterable(by_sequence.values())
+            for finished in runner.run(requests):
                 folder.add(finished)
                 if finished.kept:
                     records.append(finished.record)
@@ -200,14 +205,6 @@ def _train(
             if runner.interrupted:
                 return records, total, seconds, True
     return records, total, seconds, False
-
-
-def _by_sequence(requests: Iterable[Request]) -> list[Request]:
-    """The same requests, all seeds of a sequence one after the other."""
-    seeds: dict[StageSequence, list[Request]] = {}
-    for request in requests:
-        seeds.setdefault(request.sequence, []).append(request)
-    return [*itertools.chain.from_iterable(seeds.values())]
 
 
 # What experiments would train at a preset, shared and unshared, and how long that takes on this machine.
