@@ -199,14 +199,15 @@ def parameter_importances(study: Study, objective: int = 0) -> dict[str, float]:
     parameters enter, since others lack some of them. Empty with fewer than ten such trials.
     """
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    common = Counter(frozenset(trial.params) for trial in trials).most_common(1)
-    alike = [trial for trial in trials if common and common[0][0] <= trial.params.keys()]
-    if len(alike) < _FEWEST or len({trial.values[objective] for trial in alike}) < 2 or not common[0][0]:
+    sets = Counter(frozenset(trial.params) for trial in trials)
+    common = max(sets, key=sets.__getitem__, default=frozenset[str]())
+    alike = [trial for trial in trials if common <= trial.params.keys()]
+    if not common or len(alike) < _FEWEST or len({trial.values[objective] for trial in alike}) < 2:
         return {}
     shares = get_param_importances(
         study,
         evaluator=MeanDecreaseImpurityImportanceEvaluator(seed=0),
-        params=sorted(common[0][0]),
+        params=sorted(common),
         target=lambda trial: float(trial.values[objective]),
     )
     return {name: float(share) for name, share in shares.items()}
